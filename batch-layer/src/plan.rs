@@ -1,0 +1,101 @@
+//! What a run reads and writes, decided from the versions alone.
+
+use std::collections::BTreeMap;
+
+use adlake_domain::catalogue;
+use adlake_domain::event::EventKind;
+use adlake_lake::WriterSettings;
+use adlake_lake::session::SessionSettings;
+use adlake_lake::views::plans::BatchTable;
+use serde::{Deserialize, Serialize};
+
+/// The `[batch]` section.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchSettings {
+    /// Bounds of memory, disk and parallelism.
+    pub session: SessionSettings,
+    /// Level of zstd of the files written.
+    pub compression_level: i32,
+    /// Encoded bytes at which a file is closed and the next begun.
+    pub file_bytes_max: usize,
+    /// Rows of a row group at most.
+    pub row_group_rows: usize,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        BatchSettings {
+            session: SessionSettings::default(),
+            compression_level: 3,
+            file_bytes_max: 128 << 20,
+            row_group_rows: 256 << 10,
+        }
+    }
+}
+
+impl BatchSettings {
+    pub(crate) fn writer(&self) -> WriterSettings {
+        WriterSettings {
+            compression_level: self.compression_level,
+            row_group_rows: self.row_group_rows,
+            file_bytes_max: self.file_bytes_max,
+            ordered: true,
+        }
+    }
+}
+
+/// One table that a run writes, in order: later steps read what earlier ones have written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step(pub BatchTable);
+
+/// The steps of a full run.
+pub fn full() -> Vec<Step> {
+    EventKind::ALL
+        .map(BatchTable::Events)
+        .into_iter()
+        .chain([BatchTable::Attributions, BatchTable::Hourly, BatchTable::Reach])
+        .map(Step)
+        .collect()
+}
+
+/// The tables whose versions a run covers: what it must read at one version from beginning to end.
+pub fn covered() -> Vec<&'static str> {
+    let raw = EventKind::ALL.map(EventKind::raw_table);
+    raw.into_iter().chain([catalogue::CREATIVES, catalogue::CAMPAIGNS, catalogue::FX_RATES]).collect()
+}
+
+/// How the rows of a table are ordered as they are written: by partition first, so that one is open at a time.
+pub fn order(table: BatchTable) -> Vec<&'static str> {
+    let clustered = catalogue::table(table.name()).map(|table| table.clustered_by).unwrap_or_default();
+    std::iter::once("event_date").chain(clustered.iter().copied()).collect()
+}
+
+/// Whether nothing has come since a published run: same versions, same meaning.
+pub fn unchanged(covered: &BTreeMap<String, u64>, published: &BTreeMap<String, u64>, same_meaning: bool) -> bool {
+    same_meaning && covered.iter().all(|(table, version)| published.get(table) == Some(version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_written_after_what_it_is_made_from() {
+        let steps = full();
+        let place = |table: BatchTable| steps.iter().position(|step| step.0 == table).unwrap();
+        for kind in EventKind::ALL {
+            assert!(place(BatchTable::Events(kind)) < place(BatchTable::Attributions));
+        }
+        assert!(place(BatchTable::Attributions) < place(BatchTable::Hourly));
+    }
+
+    #[test]
+    fn any_new_version_is_a_change() {
+        let versions = |n: u64| BTreeMap::from([("raw/impressions".to_string(), n)]);
+        assert!(unchanged(&versions(3), &versions(3), true));
+        assert!(!unchanged(&versions(4), &versions(3), true));
+        assert!(!unchanged(&versions(3), &versions(3), false));
+        assert!(!unchanged(&versions(3), &BTreeMap::new(), true));
+    }
+}

@@ -1,0 +1,185 @@
+//! A batch run: every step of the plan, then the manifest.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use adlake_domain::batch_schema::attributions_schema;
+use adlake_domain::event::EventKind;
+use adlake_domain::settings::Meaning;
+use adlake_lake::manifest::Manifest;
+use adlake_lake::views::Plans;
+use adlake_lake::views::plans::BatchTable;
+use adlake_lake::{Lake, LakeError};
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::{SessionContext, col};
+use futures::StreamExt;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::plan::{self, BatchSettings, Step};
+
+/// Why a run was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// The lake could not be read or written.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// It was told to stop; nothing was published.
+    #[error("the batch run was stopped; nothing was published")]
+    Stopped,
+}
+
+impl From<DataFusionError> for BatchError {
+    fn from(error: DataFusionError) -> Self {
+        BatchError::Lake(error.into())
+    }
+}
+
+/// Hears how far a run is.
+pub trait Progress: Send + Sync {
+    /// A table is being written.
+    fn begin(&self, table: &str);
+    /// So many rows of it are.
+    fn rows(&self, rows: u64);
+    /// It is done.
+    fn end(&self, table: &str, rows: u64);
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _table: &str) {}
+    fn rows(&self, _rows: u64) {}
+    fn end(&self, _table: &str, _rows: u64) {}
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunReport {
+    /// The run's number.
+    pub run: i64,
+    /// Whether it was published; not where nothing had changed.
+    pub published: bool,
+    /// Rows by table.
+    pub rows: BTreeMap<String, u64>,
+    /// Versions covered and written.
+    pub versions: BTreeMap<String, u64>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Runs the batch computation over all that is in the raw tables, and publishes it.
+///
+/// With `full` it runs even where neither the tables nor the meaning have changed since the last published run.
+pub async fn run(
+    lake: &Lake,
+    meaning: &Meaning,
+    settings: &BatchSettings,
+    full: bool,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<RunReport, BatchError> {
+    let began = Instant::now();
+    lake.create_tables().await?;
+    let context = settings.session.context()?;
+    let previous = Manifest::latest(lake, &context).await?;
+    let mut versions = BTreeMap::new();
+    for table in plan::covered() {
+        if let Some(version) = lake.newest_version(table).await? {
+            versions.insert(table.to_string(), version);
+        }
+    }
+    if let (false, Some(previous)) = (full, &previous)
+        && plan::unchanged(&versions, &previous.versions, previous.meaning == *meaning)
+    {
+        let versions = previous.versions.clone();
+        return Ok(RunReport { run: previous.run, published: false, rows: BTreeMap::new(), versions, elapsed: began.elapsed() });
+    }
+    let reference = lake.campaigns(&context, &versions).await?;
+    let plans = Plans::new(context.clone(), meaning, reference.advertisers());
+    for kind in EventKind::ALL {
+        let Some(version) = versions.get(kind.raw_table()) else {
+            return Err(LakeError::NotFound(format!("{} is not there", kind.raw_table())).into());
+        };
+        plans.register(&format!("raw_{}", kind.table()), lake.provider(kind.raw_table(), *version).await?)?;
+    }
+    let mut rows = BTreeMap::new();
+    for Step(table) in plan::full() {
+        if cancel.is_cancelled() {
+            return Err(BatchError::Stopped);
+        }
+        progress.begin(table.name());
+        let stream = compute(&plans, table).await?;
+        let (version, count) = write(lake, settings, table, stream, progress, cancel).await?;
+        progress.end(table.name(), count);
+        plans.register(batch_name(table), lake.provider(table.name(), version).await?)?;
+        versions.insert(table.name().to_string(), version);
+        rows.insert(table.name().to_string(), count);
+        tracing::info!(table = table.name(), rows = count, version, "batch table written");
+    }
+    let manifest = Manifest {
+        run_id: uuid::Uuid::new_v4().to_string(),
+        run: previous.as_ref().map_or(1, |previous| previous.run + 1),
+        published_at: chrono::Utc::now().timestamp_micros(),
+        versions: versions.clone(),
+        meaning: meaning.clone(),
+    };
+    manifest.publish(lake, previous.map(|previous| previous.run)).await?;
+    Ok(RunReport { run: manifest.run, published: true, rows, versions, elapsed: began.elapsed() })
+}
+
+/// The name by which a written table is known to the plans.
+fn batch_name(table: BatchTable) -> &'static str {
+    match table {
+        BatchTable::Events(EventKind::Impression) => "impressions",
+        BatchTable::Events(EventKind::Interaction) => "interactions",
+        BatchTable::Events(EventKind::BidRequest) => "bid_requests",
+        BatchTable::Attributions => "attributions",
+        BatchTable::Hourly => "hourly",
+        BatchTable::Reach => "reach",
+    }
+}
+
+/// The rows of a table, in the order in which they are written.
+async fn compute(plans: &Plans, table: BatchTable) -> Result<SendableRecordBatchStream, BatchError> {
+    let frame = match table {
+        BatchTable::Events(kind) => plans.events(kind, &format!("raw_{}", kind.table())).await?,
+        BatchTable::Attributions => {
+            let stream = plans.attributions("impressions", "interactions").await?;
+            let context: SessionContext = plans.context().clone();
+            adlake_lake::views::ordered(&context, stream, attributions_schema()).await?
+        }
+        BatchTable::Hourly => plans.hourly("impressions", "interactions", "attributions", "bid_requests").await?,
+        BatchTable::Reach => plans.reach("impressions").await?,
+    };
+    let order = plan::order(table).into_iter().map(|column| col(column).sort(true, true)).collect();
+    Ok(plans.stream(frame.sort(order)?, Plans::schema_of(table)).await?)
+}
+
+async fn write(
+    lake: &Lake,
+    settings: &BatchSettings,
+    table: BatchTable,
+    mut rows: SendableRecordBatchStream,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<(u64, u64), BatchError> {
+    let replacer = lake.replacer(table.name()).await?;
+    let mut writer = replacer.writer(&settings.writer());
+    let mut files = Vec::new();
+    let mut count = 0;
+    while let Some(batch) = rows.next().await.transpose()? {
+        if cancel.is_cancelled() {
+            return Err(BatchError::Stopped);
+        }
+        count += batch.num_rows() as u64;
+        writer.write(&batch)?;
+        writer.upload_closed(&mut files).await?;
+        progress.rows(count);
+    }
+    files.extend(writer.finish().await?);
+    Ok((replacer.commit(files).await?, count))
+}

@@ -1,0 +1,61 @@
+//! The commands, one file each.
+
+pub mod batch;
+pub mod completions;
+pub mod config;
+pub mod demo;
+pub mod generate;
+pub mod ingest;
+pub mod query;
+pub mod reference;
+pub mod status;
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::arguments::{Arguments, Command};
+use crate::progress::Progress;
+
+/// Does what the command line says.
+pub async fn run(arguments: Arguments, progress: Progress) -> Result<()> {
+    let global = arguments.global;
+    match arguments.command {
+        Command::Demo(command) => command.run(&global, &progress).await,
+        Command::Generate(command) => command.run(&global, &progress).await,
+        Command::Ingest(command) => command.run(&global, &progress).await,
+        Command::Batch(command) => command.run(&global, &progress).await,
+        Command::Query(command) => command.run(&global).await,
+        Command::Ref(command) => command.run(&global, &progress).await,
+        Command::Status(command) => command.run(&global).await,
+        Command::Config(command) => command.run(&global).await,
+        Command::Completions(command) => command.run(),
+    }
+}
+
+/// How a report is written: what a command has done, as against the answer to a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ReportFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object
+    Json,
+}
+
+/// Writes text to stdout.
+pub fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Writes a report: `text` for people, or the value as JSON.
+pub fn report<T: Serialize>(format: ReportFormat, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
+    match format {
+        ReportFormat::Table => say(&text(value)),
+        ReportFormat::Json => say(&(serde_json::to_string_pretty(value).context("cannot write the report")? + "\n")),
+    }
+}

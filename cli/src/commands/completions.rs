@@ -1,0 +1,25 @@
+//! `adlake completions SHELL`.
+
+use anyhow::Result;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::arguments::Arguments;
+use crate::commands::say;
+
+/// Completions for a shell.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+impl Completions {
+    /// Writes them to stdout.
+    pub fn run(&self) -> Result<()> {
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut Arguments::command(), "adlake", &mut text);
+        say(&String::from_utf8_lossy(&text))
+    }
+}

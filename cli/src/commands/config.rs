@@ -1,0 +1,88 @@
+//! `adlake config init | check | show`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use adlake_lake::Lake;
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+
+use crate::arguments::Global;
+use crate::commands::{ReportFormat, report, say};
+use crate::config::{DEFAULT_FILE, show, template};
+use crate::failure::{speed_error, usage};
+
+/// The configuration.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Write a commented file with every key and its default
+    Init(Init),
+    /// Check the configuration in force
+    Check,
+    /// Show what is in force and where each value comes from
+    Show(Show),
+}
+
+/// Write a commented file.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Where to; - is stdout
+    #[arg(default_value = DEFAULT_FILE)]
+    file: PathBuf,
+    /// Overwrite a file that is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// Show what is in force.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// How it is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+}
+
+impl Config {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Result<()> {
+        match self {
+            Config::Init(init) => init.run(),
+            Config::Check => check(global).await,
+            Config::Show(show) => {
+                let lines = show::lines(&global.load()?)?;
+                report(show.format, &lines, |lines| show::text(lines))
+            }
+        }
+    }
+}
+
+impl Init {
+    fn run(&self) -> Result<()> {
+        let text = template::text()?;
+        if self.file.as_os_str() == "-" {
+            return say(&text);
+        }
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true);
+        if self.force { options.truncate(true) } else { options.create_new(true) };
+        let path = self.file.display();
+        let mut file = options.open(&self.file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => usage(format!("{path} is there already; --force overwrites it")),
+            _ => anyhow::Error::new(error).context(format!("cannot write {path}")),
+        })?;
+        file.write_all(text.as_bytes()).with_context(|| format!("cannot write {path}"))?;
+        say(&format!("wrote {path}\n"))
+    }
+}
+
+async fn check(global: &Global) -> Result<()> {
+    let config = global.load()?;
+    let settings = &config.settings;
+    settings.speed().check().map_err(speed_error)?;
+    Lake::open(&settings.lake).await?;
+    let from = match &config.file {
+        Some(path) => path.display().to_string(),
+        None => format!("no {DEFAULT_FILE} here: the defaults"),
+    };
+    say(&format!("{from}: ok\n"))
+}

@@ -1,0 +1,154 @@
+//! `adlake generate`: synthetic traffic to files or to Kafka, with the truth about it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use adlake_domain::event::EventKind;
+use anyhow::{Context, Result};
+use apache_avro::Schema;
+use clap::Args;
+use serde::Serialize;
+use tracing::info;
+
+use crate::arguments::Global;
+use crate::commands::{ReportFormat, report};
+use crate::failure::usage;
+use crate::generate::knobs::{Knobs, Plan};
+use crate::generate::sink::Sink;
+use crate::generate::sink_files::{Compression, FileSink};
+use crate::generate::sink_kafka::{KafkaSink, KafkaTarget};
+use crate::generate::{Generator, reference};
+use crate::progress::Progress;
+use crate::shutdown;
+
+/// Where the truth goes where no folder is named: beside the files, or here.
+const TRUTH_FOLDER: &str = "adlake-generated";
+
+/// Synthetic traffic.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("sink").required(true).args(["to_files", "to_kafka"])))]
+pub struct Generate {
+    /// Write files into this folder
+    #[arg(long, value_name = "DIR", help_heading = "Where to")]
+    to_files: Option<PathBuf>,
+    /// Produce to Kafka: host:port, comma-separated; topics as configured in [sources], properties as in [kafka]
+    #[arg(long, value_name = "BOOTSTRAP", help_heading = "Where to")]
+    to_kafka: Option<String>,
+    /// Compression of files or of Kafka's batches
+    #[arg(long, value_enum, default_value = "none", help_heading = "Where to")]
+    compression: Compression,
+    /// Records in a file
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Where to")]
+    records_per_file: u64,
+    /// Partitions of a topic that has to be created
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..10_000), help_heading = "Where to")]
+    partitions: i32,
+    /// Folder for truth.json, creatives.csv, campaigns.csv and fx_rates.csv [default: that of --to-files, else adlake-generated]
+    #[arg(long, value_name = "DIR", help_heading = "Where to")]
+    truth: Option<PathBuf>,
+    /// Write the reference data only, send nothing
+    #[arg(long, help_heading = "Where to")]
+    reference_only: bool,
+    /// How the report is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+    #[command(flatten)]
+    knobs: Knobs,
+}
+
+/// What was sent.
+#[derive(Debug, Serialize)]
+struct Sent {
+    records: u64,
+    bytes: u64,
+    seconds: f64,
+    records_per_second: f64,
+    truth: Option<PathBuf>,
+}
+
+impl Generate {
+    /// Generates until everything is sent or a signal comes; the truth is about what was sent.
+    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+        let settings = global.load()?.settings;
+        let plan = self.knobs.plan(&settings.account.currency, chrono::Utc::now().timestamp_micros())?;
+        let folder = match (&self.truth, &self.to_files) {
+            (Some(folder), _) | (None, Some(folder)) => folder.clone(),
+            (None, None) => PathBuf::from(TRUTH_FOLDER),
+        };
+        let schema_text = adlake_speed_layer::decode::bid_request_avro_schema();
+        let schema = Schema::parse_str(schema_text).context("the schema of bid requests does not parse")?;
+        let mut generator = Generator::new(plan.clone(), &schema, self.to_kafka.is_some())?;
+        reference::write(&folder, &plan, generator.world())?;
+        if self.reference_only {
+            let sent = Sent { records: 0, bytes: 0, seconds: 0.0, records_per_second: 0.0, truth: None };
+            return report(self.format, &sent, |_| format!("wrote the reference data to {}\n", folder.display()));
+        }
+        let mut sink: Box<dyn Sink + Send> = match (&self.to_files, &self.to_kafka) {
+            (Some(files), _) => {
+                Box::new(FileSink::create(files, self.compression, self.records_per_file, schema_text, plan.seed)?)
+            }
+            (None, Some(brokers)) => {
+                let target = KafkaTarget {
+                    brokers: brokers.clone(),
+                    topics: EventKind::ALL.map(|kind| settings.sources.of(kind).topic(kind).to_owned()),
+                    partitions: self.partitions,
+                    compression: self.compression,
+                    properties: settings.kafka.properties.clone(),
+                };
+                for (kind, (sent, topic)) in EventKind::ALL.iter().zip(plan.kinds.iter().zip(&target.topics)) {
+                    if *sent && topic.is_empty() {
+                        return Err(usage(format!("sources.{kind}.topic is empty: name a topic, or leave {kind} out of --kinds")));
+                    }
+                }
+                target.create_topics(plan.kinds).await?;
+                Box::new(KafkaSink::create(&target)?)
+            }
+            (None, None) => return Err(usage("give --to-files DIR or --to-kafka BOOTSTRAP")),
+        };
+        let cancel = shutdown::on_signal()?;
+        let bar = progress.bar(plan.events, "records");
+        bar.set_message("generating");
+        let rate = self.knobs.rate;
+        let (mut generator, sent, ran) = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let mut sent = (0, 0);
+            let ran = generator.run(sink.as_mut(), rate, &cancel, &mut |records, bytes| {
+                sent = (records, bytes);
+                bar.set_position(records);
+            });
+            bar.finish_and_clear();
+            (generator, (sent, started.elapsed()), ran)
+        })
+        .await
+        .context("the generator ended unexpectedly")?;
+        ran?;
+        let truth = write_truth(&folder, &mut generator)?;
+        let ((records, bytes), elapsed) = sent;
+        info!(records, bytes, truth = %truth.display(), "generated");
+        let sent = sent_report(records, bytes, elapsed, truth);
+        report(self.format, &sent, |sent| text(sent, &plan))
+    }
+}
+
+fn write_truth(folder: &Path, generator: &mut Generator) -> Result<PathBuf> {
+    let path = folder.join("truth.json");
+    std::fs::write(&path, generator.truth_json()?).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+fn sent_report(records: u64, bytes: u64, elapsed: Duration, truth: PathBuf) -> Sent {
+    let seconds = elapsed.as_secs_f64();
+    Sent { records, bytes, seconds, records_per_second: records as f64 / seconds.max(1e-9), truth: Some(truth) }
+}
+
+fn text(sent: &Sent, plan: &Plan) -> String {
+    let truth = sent.truth.as_ref().map(|path| format!("; the truth is in {}", path.display())).unwrap_or_default();
+    format!(
+        "sent {} records ({}), {:.1} MB, in {:.1} s: {:.0} a second{truth}\n",
+        sent.records,
+        crate::generate::kind_names(plan.kinds).join(", "),
+        sent.bytes as f64 / 1e6,
+        sent.seconds,
+        sent.records_per_second,
+    )
+}

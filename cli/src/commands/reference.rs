@@ -1,0 +1,95 @@
+//! `adlake ref load creatives | campaigns | fx_rates FILE`: reference data.
+
+pub mod columns;
+pub mod rows;
+
+use std::path::{Path, PathBuf};
+
+use adlake_domain::catalogue;
+use adlake_lake::{Lake, LoadMode, LoadReport, ReferenceKind};
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::arguments::Global;
+use crate::commands::{ReportFormat, report};
+use crate::progress::Progress;
+
+/// Reference data.
+#[derive(Debug, Subcommand)]
+pub enum Reference {
+    /// Load a file into a table of reference data; it takes effect with the next batch run
+    Load(Load),
+}
+
+/// Load a file.
+#[derive(Debug, Args)]
+pub struct Load {
+    /// The table
+    #[arg(value_enum)]
+    table: Table,
+    /// CSV with a header, JSON (an array), NDJSON or Parquet, by its extension
+    file: PathBuf,
+    /// Keep the rows whose keys are not in the file (the default)
+    #[arg(long, conflicts_with = "replace")]
+    upsert: bool,
+    /// Replace the whole table
+    #[arg(long)]
+    replace: bool,
+    /// How the report is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+}
+
+/// A table of reference data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Table {
+    /// ad_creative_id (or creative_id, id), campaign_id, name, format
+    Creatives,
+    /// campaign_id (or id), advertiser_id, name, advertiser_name, budget_micros, target_cpa_micros, target_roas, start_date, end_date
+    Campaigns,
+    /// day (or date), currency, rate: units of the account currency per unit
+    FxRates,
+}
+
+#[derive(Debug, Serialize)]
+struct Loaded {
+    table: &'static str,
+    #[serde(flatten)]
+    report: LoadReport,
+}
+
+impl Reference {
+    /// Does it.
+    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+        let Reference::Load(load) = self;
+        let settings = global.load()?.settings;
+        let kind = match load.table {
+            Table::Creatives => ReferenceKind::Creatives,
+            Table::Campaigns => ReferenceKind::Campaigns,
+            Table::FxRates => ReferenceKind::FxRates,
+        };
+        let mode = if load.replace { LoadMode::Replace } else { LoadMode::Upsert };
+        let lake = Lake::open(&settings.lake).await?;
+        let spinner = progress.spinner(format!("loading {}", load.file.display()));
+        let loaded = load_file(&lake, kind, &load.file, mode).await;
+        spinner.finish_and_clear();
+        let loaded = Loaded { table: kind.table(), report: loaded? };
+        report(load.format, &loaded, |loaded| {
+            let LoadReport { rows, total, version } = loaded.report;
+            format!("loaded {rows} rows into {}: {total} rows, version {version}\n", loaded.table)
+        })
+    }
+}
+
+/// Loads one file.
+pub async fn load_file(lake: &Lake, kind: ReferenceKind, file: &Path, mode: LoadMode) -> Result<LoadReport> {
+    let table = catalogue::table(kind.table()).with_context(|| format!("there is no table {}", kind.table()))?;
+    let columns = columns::Columns::new(kind, table.schema);
+    let path = file.to_owned();
+    let batches = tokio::task::spawn_blocking(move || rows::read(&path, &columns))
+        .await
+        .context("reading the file ended unexpectedly")??;
+    Ok(lake.load_reference(kind, batches, mode).await?)
+}

@@ -1,0 +1,148 @@
+//! `adlake status`: the tables of the lake, their versions and rows, freshness, the published batch run.
+
+use adlake_domain::catalogue;
+use adlake_lake::manifest::Manifest;
+use adlake_lake::{Lake, LakeError};
+use adlake_serving::QueryEngine;
+use anyhow::Result;
+use clap::Args;
+use datafusion::prelude::SessionContext;
+use futures::TryStreamExt;
+use serde::Serialize;
+
+use crate::arguments::Global;
+use crate::commands::{ReportFormat, report};
+use crate::failure::query_error;
+use crate::output::cell;
+
+/// The state of the lake.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// How it is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+}
+
+/// The state of the lake.
+#[derive(Debug, Serialize)]
+struct State {
+    lake: String,
+    tables: Vec<Table>,
+    /// Absent before the first run.
+    batch_run: Option<Run>,
+    /// The rows of the view `freshness`.
+    freshness: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Table {
+    table: &'static str,
+    /// Absent where the table is not there.
+    version: Option<u64>,
+    rows: Option<usize>,
+    /// The version that the published batch run covers or wrote.
+    published_version: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Run {
+    run: i64,
+    run_id: String,
+    published_at: String,
+}
+
+impl Status {
+    /// Reads it; a place without a lake is an error.
+    pub async fn run(self, global: &Global) -> Result<()> {
+        let settings = global.load()?.settings;
+        let lake = Lake::open(&settings.lake).await?;
+        let context = settings.query.session.context()?;
+        let manifest = Manifest::latest(&lake, &context).await?;
+        let tables = tables(&lake, &context, manifest.as_ref()).await?;
+        if tables.iter().all(|table| table.version.is_none()) {
+            let detail = format!("there is no lake at {}; `adlake ingest` or `adlake demo` makes one", lake.root());
+            return Err(LakeError::NotFound(detail).into());
+        }
+        let raw_is_there = tables.iter().any(|table| table.version.is_some() && table.table.starts_with("raw/"));
+        let freshness = if raw_is_there {
+            let engine = QueryEngine::open(&lake, &settings.query, &settings.meaning, &settings.display);
+            freshness(&engine.await.map_err(query_error)?).await?
+        } else {
+            Vec::new()
+        };
+        let batch_run = manifest.map(|manifest| Run {
+            run: manifest.run,
+            run_id: manifest.run_id,
+            published_at: chrono::DateTime::from_timestamp_micros(manifest.published_at)
+                .map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+                .unwrap_or_default(),
+        });
+        report(self.format, &State { lake: lake.root().to_string(), tables, batch_run, freshness }, text)
+    }
+}
+
+async fn tables(lake: &Lake, context: &SessionContext, manifest: Option<&Manifest>) -> Result<Vec<Table>> {
+    let mut tables = Vec::new();
+    for table in catalogue::tables() {
+        let version = lake.newest_version(table.name).await?;
+        let rows = match version {
+            Some(version) => {
+                let provider = lake.provider(table.name, version).await?;
+                let frame = context.read_table(provider).map_err(LakeError::from)?;
+                Some(frame.count().await.map_err(LakeError::from)?)
+            }
+            None => None,
+        };
+        let published_version = manifest.and_then(|manifest| manifest.version(table.name));
+        tables.push(Table { table: table.name, version, rows, published_version });
+    }
+    Ok(tables)
+}
+
+async fn freshness(engine: &QueryEngine) -> Result<Vec<serde_json::Map<String, serde_json::Value>>> {
+    let stream = engine.query("SELECT * FROM freshness").await.map_err(query_error)?;
+    let schema = stream.schema();
+    let batches: Vec<_> = stream.try_collect().await.map_err(LakeError::from)?;
+    let mut rows = Vec::new();
+    for batch in &batches {
+        for row in 0..batch.num_rows() {
+            let mut object = serde_json::Map::new();
+            for (field, column) in schema.fields().iter().zip(batch.columns()) {
+                let mut text = String::new();
+                cell::json(&mut text, column, row);
+                object.insert(field.name().clone(), serde_json::from_str(&text)?);
+            }
+            rows.push(object);
+        }
+    }
+    Ok(rows)
+}
+
+fn text(state: &State) -> String {
+    let mut text = format!("lake {}\n", state.lake);
+    match &state.batch_run {
+        Some(run) => text.push_str(&format!("batch run {} published at {}\n", run.run, run.published_at)),
+        None => text.push_str("no batch run published yet\n"),
+    }
+    text.push_str(&format!("\n{:<24}  {:>8}  {:>9}  {:>14}\n", "table", "version", "published", "rows"));
+    let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
+    for table in &state.tables {
+        let rows = number(table.rows.map(|rows| rows as u64));
+        let (version, published) = (number(table.version), number(table.published_version));
+        text.push_str(&format!("{:<24}  {version:>8}  {published:>9}  {rows:>14}\n", table.table));
+    }
+    if !state.freshness.is_empty() {
+        text.push_str("\nfreshness\n");
+        for row in &state.freshness {
+            let cells: Vec<String> = row
+                .iter()
+                .map(|(name, value)| match value {
+                    serde_json::Value::String(value) => format!("{name} {value}"),
+                    value => format!("{name} {value}"),
+                })
+                .collect();
+            text.push_str(&format!("  {}\n", cells.join(", ")));
+        }
+    }
+    text
+}

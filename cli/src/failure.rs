@@ -1,0 +1,115 @@
+//! How the program fails: one line on stderr, and an exit code that says whose turn it is.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | it failed: an outage, a refusal, wrong data, a query that is wrong |
+//! | 2 | the command line or the configuration has to be changed |
+
+use std::fmt;
+
+use adlake_batch_layer::BatchError;
+use adlake_lake::LakeError;
+use adlake_serving::QueryError;
+use adlake_speed_layer::error::SpeedError;
+use anyhow::Error;
+
+/// Exit code of failures.
+pub const FAILURE: u8 = 1;
+/// Exit code of a wrong command line or configuration.
+pub const USAGE: u8 = 2;
+
+/// Something that the user has to change before another try.
+#[derive(Debug)]
+pub struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// An error that the user has to change something about.
+pub fn usage(message: impl Into<String>) -> Error {
+    Error::new(Usage(message.into()))
+}
+
+/// An error of the serving layer; one of the lake is shown as such.
+pub fn query_error(error: QueryError) -> Error {
+    match error {
+        QueryError::Lake(error) => Error::new(error),
+        other => Error::new(other),
+    }
+}
+
+/// An error of the batch layer; one of the lake is shown as such.
+pub fn batch_error(error: BatchError) -> Error {
+    match error {
+        BatchError::Lake(error) => Error::new(error),
+        other => Error::new(other),
+    }
+}
+
+/// An error of the speed layer; one of the settings is the user's to mend.
+pub fn speed_error(error: SpeedError) -> Error {
+    match error {
+        SpeedError::Settings { .. } => usage(error.to_string()),
+        other => Error::new(other),
+    }
+}
+
+/// The exit code of an error.
+pub fn exit_code(error: &Error) -> u8 {
+    let is_usage = error.chain().any(|cause| {
+        cause.is::<Usage>() || matches!(cause.downcast_ref::<LakeError>(), Some(LakeError::Configuration(_)))
+    });
+    if is_usage { USAGE } else { FAILURE }
+}
+
+/// Whether an error is a reader that went away (`adlake query ... | head`).
+pub fn is_broken_pipe(error: &Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// The error and its causes in one line, none repeated: many causes are printed by what they caused already.
+pub fn line(error: &Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let cause = cause.split_whitespace().collect::<Vec<_>>().join(" ");
+        if cause.is_empty() || text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_chained_once() {
+        let error = anyhow!("no route to host").context("cannot connect: no route to host").context("table raw/x");
+        assert_eq!(line(&error), "table raw/x: cannot connect: no route to host");
+        assert_eq!(line(&anyhow!("two\n  lines")), "two lines");
+    }
+
+    #[test]
+    fn exit_codes() {
+        assert_eq!(exit_code(&anyhow!("no")), FAILURE);
+        assert_eq!(exit_code(&usage("no").context("while reading")), USAGE);
+        assert_eq!(exit_code(&Error::new(LakeError::Configuration("no".into()))), USAGE);
+        assert!(is_broken_pipe(&Error::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)).context("x")));
+    }
+}

@@ -1,0 +1,152 @@
+//! Records that no decoder can accept: a good one, spoilt.
+//!
+//! Every spoilt record is one record to a reader of lines as well as to a reader of Kafka, so that it never reaches into its
+//! neighbours: no line ends, no quote left open over a line.
+
+use adlake_domain::event::EventKind;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::generate::encode_avro::BidEncoder;
+use crate::generate::event::Bid;
+use crate::generate::world::World;
+
+/// A time that is in nobody's past: 2099-12-31.
+pub const FUTURE_DATE: &str = "2099-12-31";
+const FUTURE: i64 = 4_102_358_400_000_000;
+
+/// Spoils `good`, a record of this kind (JSON or CSV), into `out`; gives the name of what is wrong with it.
+pub fn spoil_text(random: &mut ChaCha8Rng, kind: EventKind, good: &[u8], out: &mut Vec<u8>) -> &'static str {
+    match kind {
+        EventKind::Interaction => spoil_csv(random, good, out),
+        _ => spoil_json(random, good, out),
+    }
+}
+
+fn spoil_json(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> &'static str {
+    match random.random_range(0..7_u32) {
+        0 => {
+            out.extend_from_slice(&good[..good.len() * 2 / 3]);
+            "truncated"
+        }
+        1 => {
+            out.extend_from_slice(b"<html><body>502 Bad Gateway</body></html>");
+            "not_json"
+        }
+        2 => {
+            replace(good, b"\"user_id\":", b"\"nobody\":", out);
+            "missing_field"
+        }
+        3 => {
+            replace_value(good, b"\"timestamp\":", b"\"the day before yesterday\"", out);
+            "bad_time"
+        }
+        4 => {
+            replace_value(good, b"\"width\":", b"\"three hundred\"", out);
+            "bad_type"
+        }
+        5 => {
+            replace_value(good, b"\"timestamp\":", format!("\"{FUTURE_DATE}T00:00:00Z\"").as_bytes(), out);
+            "future"
+        }
+        _ => {
+            replace_value(good, b"\"website\":", b"\"caf\xe9.example\"", out);
+            "not_utf8"
+        }
+    }
+}
+
+fn spoil_csv(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> &'static str {
+    let cells: Vec<&[u8]> = good.split(|&byte| byte == b',').collect();
+    let with = |place: usize, cell: &[u8], out: &mut Vec<u8>| {
+        for (at, old) in cells.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(if at == place { cell } else { old });
+        }
+    };
+    match random.random_range(0..6_u32) {
+        0 => {
+            // Two columns are too few: the campaign and the type are missing.
+            out.extend_from_slice(cells[0]);
+            out.push(b',');
+            out.extend_from_slice(cells.get(1).copied().unwrap_or_default());
+            "missing_field"
+        }
+        1 => {
+            with(0, b"31/31/2025", out);
+            "bad_time"
+        }
+        2 => {
+            with(3, b"", out);
+            "empty_type"
+        }
+        3 => {
+            with(8, b"twelve", out);
+            "bad_amount"
+        }
+        4 => {
+            with(0, format!("{FUTURE_DATE}T00:00:00Z").as_bytes(), out);
+            "future"
+        }
+        _ => {
+            with(10, b"1.5", out);
+            "bad_type"
+        }
+    }
+}
+
+/// Spoils a bid request into `out`. In a container file (`framed` is false) only its content can be wrong; a record of Kafka
+/// can be cut short or of an unknown schema, too.
+pub fn spoil_avro(
+    random: &mut ChaCha8Rng,
+    encoder: &BidEncoder,
+    world: &World,
+    good: &Bid,
+    framed: bool,
+    out: &mut Vec<u8>,
+) -> &'static str {
+    let choices = if framed { 4 } else { 1 };
+    match random.random_range(0..choices) {
+        0 => {
+            encoder.encode(out, world, &Bid { time: FUTURE, ..good.clone() });
+            "future"
+        }
+        1 => {
+            encoder.encode(out, world, good);
+            out.truncate(out.len() * 2 / 3);
+            "truncated"
+        }
+        2 => {
+            encoder.encode(out, world, good);
+            // The fingerprint of the schema stands in bytes 2 to 9.
+            out[2..10].copy_from_slice(b"nowhere!");
+            "unknown_schema"
+        }
+        _ => {
+            out.extend_from_slice(b"<html><body>502 Bad Gateway</body></html>");
+            "not_avro"
+        }
+    }
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
+fn replace(text: &[u8], part: &[u8], by: &[u8], out: &mut Vec<u8>) {
+    let Some(at) = find(text, part) else { return };
+    out.extend_from_slice(&text[..at]);
+    out.extend_from_slice(by);
+    out.extend_from_slice(&text[at + part.len()..]);
+}
+
+/// Replaces the value after `name`, a number or a string without commas or escapes.
+fn replace_value(text: &[u8], name: &[u8], by: &[u8], out: &mut Vec<u8>) {
+    let Some(at) = find(text, name).map(|at| at + name.len()) else { return };
+    let length = text[at..].iter().position(|&byte| byte == b',' || byte == b'}').unwrap_or(text.len() - at);
+    out.extend_from_slice(&text[..at]);
+    out.extend_from_slice(by);
+    out.extend_from_slice(&text[at + length..]);
+}

@@ -1,0 +1,177 @@
+//! The Arrow schemas of the batch tables: deduplicated events, attributions, cubes, sketches, the manifest.
+//!
+//! Money is stored in micros (`..._micros`), credits in billionths (`..._billionths`), so that sums are of integers.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+
+use crate::attribution::Model;
+use crate::event::EventKind;
+use crate::kpi;
+use crate::schema::{content_fields, imp_type, source_fields, timestamp};
+
+fn utf8(name: &str) -> Field {
+    Field::new(name, DataType::Utf8, true)
+}
+
+fn int64(name: &str) -> Field {
+    Field::new(name, DataType::Int64, true)
+}
+
+fn time(name: &str) -> Field {
+    Field::new(name, timestamp(), true)
+}
+
+fn binary(name: &str) -> Field {
+    Field::new(name, DataType::Binary, true)
+}
+
+fn source(name: &str) -> Field {
+    Field::new(name, DataType::Struct(source_fields()), true)
+}
+
+fn event_date() -> Field {
+    Field::new("event_date", DataType::Date32, true)
+}
+
+fn content(kind: EventKind, name: &str) -> Field {
+    let data_type = content_fields(kind).into_iter().find(|field| field.name() == name).map(|f| f.data_type().clone());
+    Field::new(name, data_type.unwrap_or(DataType::Utf8), true)
+}
+
+/// The schema of a table of deduplicated events: fields resolved, one row per event.
+pub fn event_schema(kind: EventKind) -> SchemaRef {
+    let mut fields = vec![binary("event_key"), time("event_time")];
+    let own = |name: &str| content(kind, name);
+    match kind {
+        EventKind::Impression => {
+            fields.extend(
+                ["impression_id", "user_id", "ad_creative_id", "campaign_id", "advertiser_id", "ad_group_id"].map(utf8),
+            );
+            fields.extend(["placement_id", "auction_id", "website", "country", "region", "city"].map(utf8));
+            fields.extend(["device_type", "os", "browser", "content_category"].map(utf8));
+            fields.push(int64("cost_micros"));
+            fields.push(utf8("currency"));
+            fields.extend(["width", "height", "viewable", "view_time_ms", "interaction_depth"].map(own));
+            fields.extend(["user_agent", "ip", "consent"].map(utf8));
+        }
+        EventKind::Interaction => {
+            fields.extend(["interaction_id", "interaction_type", "conversion_type", "event_id", "order_id"].map(utf8));
+            fields.extend(["impression_id", "user_id", "campaign_id", "advertiser_id", "ad_creative_id"].map(utf8));
+            fields.extend(["country", "region", "device_type", "os", "browser"].map(utf8));
+            fields.push(int64("value_micros"));
+            fields.push(utf8("currency"));
+            fields.push(int64("quantity"));
+            fields.push(utf8("user_agent"));
+            // What attribution joins on, by ref/campaigns at the manifest's version.
+            fields.push(utf8("scope_advertiser_id"));
+        }
+        EventKind::BidRequest => {
+            fields.extend(["auction_id", "imp_id", "user_id", "campaign_id", "advertiser_id", "ad_creative_id"].map(utf8));
+            fields.extend(["website", "country", "region", "city", "device_type", "os", "browser"].map(utf8));
+            fields.extend(["bid_price_micros", "clearing_price_micros"].map(int64));
+            fields.push(own("won"));
+            fields.push(Field::new("imp", imp_type(), true));
+            fields.extend(["at", "tmax", "cur", "site", "app", "device", "user"].map(own));
+            fields.extend(["wseat", "bcat", "badv", "targeting"].map(own));
+        }
+    }
+    fields.extend(["part_of_day", "day_type", "season", "attributes"].map(utf8));
+    fields.push(binary("content_hash"));
+    fields.push(source("source"));
+    if kind == EventKind::BidRequest {
+        // Where the bid or its outcome came from, if it is not the request's own row.
+        fields.push(binary("bid_content_hash"));
+        fields.push(source("bid_source"));
+        fields.push(Field::new("bid_event_date", DataType::Date32, true));
+    }
+    fields.push(time("ingested_at"));
+    fields.push(event_date());
+    Arc::new(Schema::new(fields))
+}
+
+/// The schema of `batch/attributions`: a row per interaction and touchpoint.
+///
+/// `campaign_id`, `ad_creative_id`, `website`, `country`, `region`, `device_type` and `conversion_type` are where the credit is
+/// counted; `touch_*` are the touchpoint's own (through to its impression), which an interaction inherits from its
+/// last touch.
+pub fn attributions_schema() -> SchemaRef {
+    let mut fields = vec![binary("interaction_key"), utf8("user_id")];
+    fields.extend(["interaction_id", "interaction_type", "conversion_type"].map(utf8));
+    fields.push(time("interaction_time"));
+    fields.push(utf8("interaction_campaign_id"));
+    fields.push(binary("touchpoint_key"));
+    fields.extend(["touchpoint_id", "touchpoint_kind"].map(utf8));
+    fields.push(time("touchpoint_time"));
+    fields.push(utf8("touchpoint_campaign_id"));
+    fields.push(Field::new("last_touch", DataType::Boolean, true));
+    fields.push(int64("seconds_between"));
+    fields.extend(["touch_ad_creative_id", "touch_website", "touch_country", "touch_region", "touch_device_type"].map(utf8));
+    fields.extend(["campaign_id", "ad_creative_id", "website", "country", "region", "device_type"].map(utf8));
+    fields.extend(Model::ALL.map(|model| int64(&credit_column(model))));
+    fields.extend(Model::ALL.map(|model| int64(&revenue_column(model))));
+    fields.push(event_date());
+    Arc::new(Schema::new(fields))
+}
+
+/// The stored column of a model's credits.
+pub fn credit_column(model: Model) -> String {
+    format!("credit_{}_billionths", model.name())
+}
+
+/// The stored column of a model's revenues.
+pub fn revenue_column(model: Model) -> String {
+    format!("revenue_{}_micros", model.name())
+}
+
+/// The schema of `batch/campaign_hourly`.
+pub fn campaign_hourly_schema() -> SchemaRef {
+    let mut fields = vec![time("hour")];
+    fields.extend(kpi::DIMENSIONS.map(utf8));
+    fields.extend(kpi::SUMS.map(|sum| int64(sum.column)));
+    fields.push(event_date());
+    Arc::new(Schema::new(fields))
+}
+
+/// The schema of `batch/campaign_reach`: a sketch per day and campaign.
+pub fn campaign_reach_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![time("day"), utf8("campaign_id"), binary("reach_sketch"), event_date()]))
+}
+
+/// The schema of `batch/manifest`: a row per table and run, all rows of a run in one commit.
+pub fn manifest_schema() -> SchemaRef {
+    let version = Fields::from(vec![Field::new("table", DataType::Utf8, false), Field::new("version", DataType::Int64, false)]);
+    let versions = DataType::List(Arc::new(Field::new("element", DataType::Struct(version), true)));
+    Arc::new(Schema::new(vec![
+        utf8("run_id"),
+        int64("run"),
+        time("published_at"),
+        Field::new("versions", versions, true),
+        utf8("meaning"),
+        utf8("meaning_hash"),
+    ]))
+}
+
+/// The schema of `ref/creatives`.
+pub fn creatives_schema() -> SchemaRef {
+    Arc::new(Schema::new(["ad_creative_id", "campaign_id", "name", "format"].map(utf8).to_vec()))
+}
+
+/// The schema of `ref/campaigns`.
+pub fn campaigns_schema() -> SchemaRef {
+    let mut fields = ["campaign_id", "advertiser_id", "name", "advertiser_name"].map(utf8).to_vec();
+    fields.extend(["budget_micros", "target_cpa_micros"].map(int64));
+    fields.push(Field::new("target_roas", DataType::Float64, true));
+    fields.extend(["start_date", "end_date"].map(|name| Field::new(name, DataType::Date32, true)));
+    Arc::new(Schema::new(fields))
+}
+
+/// The schema of `ref/fx_rates`: account currency units per one unit of `currency`, on a UTC day.
+pub fn fx_rates_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("day", DataType::Date32, true),
+        utf8("currency"),
+        Field::new("rate", DataType::Decimal128(38, 12), true),
+    ]))
+}

@@ -1,0 +1,185 @@
+//! The tables of the lake: where each is, what it holds, how it is partitioned, and what its columns mean.
+
+use arrow::datatypes::SchemaRef;
+
+use crate::batch_schema;
+use crate::event::EventKind;
+use crate::kpi;
+use crate::schema;
+
+/// A table of the lake.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its path under the lake's URI, which is also its name.
+    pub name: &'static str,
+    /// What it holds.
+    pub description: &'static str,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// The partition columns, last in the schema.
+    pub partition_columns: &'static [&'static str],
+    /// The columns by which the rows of a file are ordered, most significant first.
+    pub clustered_by: &'static [&'static str],
+}
+
+/// The manifest's name.
+pub const MANIFEST: &str = "batch/manifest";
+/// The dead letters' name.
+pub const DEAD_LETTERS: &str = "raw/dead_letters";
+/// The attributions' name.
+pub const ATTRIBUTIONS: &str = "batch/attributions";
+/// The hourly cube's name.
+pub const CAMPAIGN_HOURLY: &str = "batch/campaign_hourly";
+/// The reach sketches' name.
+pub const CAMPAIGN_REACH: &str = "batch/campaign_reach";
+/// The creatives' name.
+pub const CREATIVES: &str = "ref/creatives";
+/// The campaigns' name.
+pub const CAMPAIGNS: &str = "ref/campaigns";
+/// The exchange rates' name.
+pub const FX_RATES: &str = "ref/fx_rates";
+
+/// Every table, in the order in which they are created and listed.
+pub fn tables() -> Vec<Table> {
+    let mut tables = Vec::new();
+    for kind in EventKind::ALL {
+        tables.push(Table {
+            name: kind.raw_table(),
+            description: match kind {
+                EventKind::Impression => "Ad impressions as they arrived: one row per record, typed and enriched, append-only",
+                EventKind::Interaction => "Clicks and conversions as they arrived: one row per record, typed and enriched, append-only",
+                EventKind::BidRequest => "Bid requests as they arrived: one row per record, typed and enriched, append-only",
+            },
+            schema: schema::raw_schema(kind),
+            partition_columns: &["event_date"],
+            clustered_by: &[],
+        });
+    }
+    tables.push(Table {
+        name: DEAD_LETTERS,
+        description: "Records that were rejected, whole, with the reason and where they came from",
+        schema: schema::dead_letters_schema(),
+        partition_columns: &["ingest_date"],
+        clustered_by: &[],
+    });
+    for kind in EventKind::ALL {
+        tables.push(Table {
+            name: kind.batch_table(),
+            description: match kind {
+                EventKind::Impression => "Impressions, one row per event, fields resolved",
+                EventKind::Interaction => "Clicks and conversions, one row per event, fields resolved",
+                EventKind::BidRequest => "Bid requests, one row per auction and imp, with our bid and its outcome",
+            },
+            schema: batch_schema::event_schema(kind),
+            partition_columns: &["event_date"],
+            clustered_by: &["campaign_id", "event_time"],
+        });
+    }
+    tables.push(Table {
+        name: ATTRIBUTIONS,
+        description: "A row per interaction and touchpoint, with the credit of each under five models",
+        schema: batch_schema::attributions_schema(),
+        partition_columns: &["event_date"],
+        clustered_by: &["campaign_id"],
+    });
+    tables.push(Table {
+        name: CAMPAIGN_HOURLY,
+        description: "Additive sums per hour, campaign, website, creative, device, country, region and conversion type",
+        schema: batch_schema::campaign_hourly_schema(),
+        partition_columns: &["event_date"],
+        clustered_by: &["campaign_id"],
+    });
+    tables.push(Table {
+        name: CAMPAIGN_REACH,
+        description: "A theta sketch (k = 4096) of the users reached, per day and campaign",
+        schema: batch_schema::campaign_reach_schema(),
+        partition_columns: &["event_date"],
+        clustered_by: &["campaign_id"],
+    });
+    for (name, description, schema) in [
+        (MANIFEST, "One row per published batch run: what it covers and what it wrote", batch_schema::manifest_schema()),
+        (CREATIVES, "Creatives and the campaign each belongs to", batch_schema::creatives_schema()),
+        (CAMPAIGNS, "Campaigns, their advertisers, targets and budgets", batch_schema::campaigns_schema()),
+        (FX_RATES, "Units of the account currency per unit of a currency, by UTC day", batch_schema::fx_rates_schema()),
+    ] {
+        tables.push(Table { name, description, schema, partition_columns: &[], clustered_by: &[] });
+    }
+    tables
+}
+
+/// A table by its name.
+pub fn table(name: &str) -> Option<Table> {
+    tables().into_iter().find(|table| table.name == name)
+}
+
+/// What a column means; the same name means the same in every table.
+pub fn column_description(column: &str) -> Option<&'static str> {
+    let text = match column {
+        "event_time" => "when the event happened, UTC",
+        "event_date" => "UTC date of the event",
+        "ingest_date" => "UTC date on which the record was taken in",
+        "ingested_at" => "when the record was taken in, UTC",
+        "source" => "where the record came from: topic or path, partition, offset or line",
+        "content_hash" => "XXH3-128 of the fields as sent; copies that differ in it differ in content",
+        "event_key" | "interaction_key" => "16 bytes that are equal exactly for copies of the same event",
+        "touchpoint_key" => "event_key of the touchpoint",
+        "attributes" => "fields that the schema does not know, as a JSON object",
+        "enriched" => "what ingest added: campaign, advertiser, place, device, time parts, money in account micros",
+        "user_id" => "who saw, clicked or converted",
+        "campaign_id" => "the campaign",
+        "advertiser_id" => "the campaign's advertiser",
+        "scope_advertiser_id" => "the campaign's advertiser by ref/campaigns when the batch ran",
+        "ad_creative_id" => "the creative that was shown",
+        "website" => "where the ad was shown: a domain, a URL or an app's bundle",
+        "impression_id" => "id of the impression",
+        "interaction_id" => "order or event id, else the content hash",
+        "interaction_type" => "click or conversion",
+        "conversion_type" => "the kind of click or conversion, as sent",
+        "cost_micros" => "cost of this one impression, micros",
+        "value_micros" => "total value of the conversion in micros of the account currency; negative for a refund",
+        "bid_price_micros" => "bid, a CPM in micros of the account currency",
+        "clearing_price_micros" => "price paid, a CPM in micros of the account currency",
+        "value" => "total value of the conversion as sent",
+        "currency" => "ISO 4217 code of the amounts as sent",
+        "country" => "ISO 3166 country",
+        "viewable" => "whether the impression was viewable; NULL where it was not measured",
+        "view_time_ms" => "time in view, milliseconds",
+        "won" => "whether our bid won the auction",
+        "payload" => "the record's bytes exactly as received",
+        "reason" => "machine-readable reason of the rejection",
+        "detail" => "readable detail of the rejection",
+        "hour" => "the instant, in UTC, at which the hour of the report zone begins",
+        "day" => "the instant, in UTC, at which the day of the report zone begins; the UTC day of a rate",
+        "reach_sketch" => "bottom-k sketch of the users reached: ascending 64-bit hashes, little-endian",
+        "versions" => "versions of the raw and ref tables covered and of the batch tables written",
+        "meaning" => "the configuration that the run computed with, JSON",
+        "meaning_hash" => "hash of that configuration",
+        "last_touch" => "whether this is the interaction's last touchpoint",
+        "seconds_between" => "whole seconds from touchpoint to interaction",
+        "rate" => "account currency units per unit of the currency",
+        _ => return kpi::SUMS.iter().find(|sum| sum.column == column).map(|sum| sum.description),
+    };
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partition_and_cluster_columns_exist() {
+        for table in tables() {
+            for column in table.partition_columns.iter().chain(table.clustered_by) {
+                assert!(table.schema.field_with_name(column).is_ok(), "{}: {column}", table.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = tables().iter().map(|table| table.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), tables().len());
+    }
+}

@@ -1,0 +1,172 @@
+//! The configuration that gives events their meaning: what `Q` computes depends on nothing else but the rows.
+//!
+//! [`Meaning`] is stored in every manifest, with its hash, and merged answers use the manifest's: the two layers can
+//! never mean different things. [`Display`] only chooses what is shown.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Everything that changes what the batch layer computes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Meaning {
+    /// How interactions are joined to touchpoints.
+    pub attribution: Attribution,
+    /// Which ids count as absent.
+    pub identity: Identity,
+    /// Which interactions are clicks, and which conversions count.
+    pub conversions: Conversions,
+    /// The calendar of the reports.
+    pub report: Report,
+}
+
+impl Meaning {
+    /// Thirty-two hex digits that are equal exactly where the configuration is.
+    pub fn hash(&self) -> String {
+        // serde_json writes struct fields in declaration order and sets in order: the text is canonical.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        format!("{:032x}", xxh3_128(text.as_bytes()))
+    }
+}
+
+/// How interactions are joined to touchpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Attribution {
+    /// How long after an impression a click still belongs to it.
+    #[serde(with = "humantime_serde")]
+    pub click_to_impression_window: Duration,
+    /// How long after a click a conversion still belongs to it.
+    #[serde(with = "humantime_serde")]
+    pub click_through_window: Duration,
+    /// How long after an impression a conversion without clicks still belongs to it.
+    #[serde(with = "humantime_serde")]
+    pub view_through_window: Duration,
+    /// The half-life of the time decay model.
+    #[serde(with = "humantime_serde")]
+    pub half_life: Duration,
+    /// How many of the latest touchpoints of a conversion count.
+    pub touchpoints_max: usize,
+    /// Whether touchpoints are matched by advertiser or by campaign.
+    pub scope: Scope,
+}
+
+impl Default for Attribution {
+    fn default() -> Self {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        Attribution {
+            click_to_impression_window: hours(24),
+            click_through_window: hours(7 * 24),
+            view_through_window: hours(24),
+            half_life: hours(7 * 24),
+            touchpoints_max: 100,
+            scope: Scope::Auto,
+        }
+    }
+}
+
+/// What a conversion and its touchpoints must have in common beside the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The advertiser where `ref/campaigns` knows it, else the campaign.
+    #[default]
+    Auto,
+    /// The advertiser only.
+    Advertiser,
+    /// The campaign only.
+    Campaign,
+}
+
+/// Which ids count as absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Identity {
+    /// Values that mean "no value", compared exactly.
+    pub null_values: BTreeSet<String>,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        let values = [
+            "", "0", "-1", "null", "NULL", "none", "None", "nil", "undefined", "unknown", "Unknown", "UNKNOWN", "N/A",
+            "n/a", "nan", "NaN", "(not set)", "-", "00000000-0000-0000-0000-000000000000",
+            "00000000000000000000000000000000",
+        ];
+        Identity { null_values: values.into_iter().map(String::from).collect() }
+    }
+}
+
+/// Which interactions are clicks, and which conversions count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Conversions {
+    /// Names of `conversion_type` that are clicks; compared trimmed and lower-cased.
+    pub click_types: BTreeSet<String>,
+    /// Names of `conversion_type` that are primary; empty: every type that is not a click.
+    pub primary_types: BTreeSet<String>,
+}
+
+impl Default for Conversions {
+    fn default() -> Self {
+        Conversions { click_types: BTreeSet::from(["click".to_string()]), primary_types: BTreeSet::new() }
+    }
+}
+
+/// The calendar of the reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Report {
+    /// The zone whose hours and days the cubes use.
+    pub time_zone: chrono_tz::Tz,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Report { time_zone: chrono_tz::Tz::UTC }
+    }
+}
+
+/// What is shown of what was computed; takes effect at once.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Display {
+    /// The model behind `attributed_conversions` and `attributed_revenue` without a suffix.
+    pub default_model: crate::attribution::Model,
+    /// Where `spend` comes from.
+    pub spend_source: SpendSource,
+}
+
+/// Where `spend` comes from: never both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpendSource {
+    /// The impressions' `cost_micros`.
+    #[default]
+    Impressions,
+    /// The clearing prices (CPM) of the won bids.
+    Bids,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_changes_with_any_setting() {
+        let plain = Meaning::default();
+        let mut changed = plain.clone();
+        changed.attribution.touchpoints_max = 99;
+        assert_ne!(plain.hash(), changed.hash());
+        assert_eq!(plain.hash(), Meaning::default().hash());
+    }
+
+    #[test]
+    fn survives_json() {
+        let text = serde_json::to_string(&Meaning::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Meaning>(&text).unwrap(), Meaning::default());
+    }
+}

@@ -1,0 +1,129 @@
+//! What can go wrong with the lake, cut by what the caller does about it.
+
+use datafusion::error::DataFusionError;
+use deltalake::DeltaTableError;
+use deltalake::kernel::transaction::TransactionError;
+
+/// An error of the lake. The subject is in the text, the cause is linked.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// The settings are wrong: change them.
+    #[error("{0}")]
+    Configuration(String),
+    /// The store does not answer, or not in time: wait and try again.
+    #[error("{subject} is not reachable")]
+    Unavailable {
+        /// What was asked of the store.
+        subject: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store refuses: permissions, credentials, a bucket that is not there. Trying again does not help.
+    #[error("{subject} was refused")]
+    Refused {
+        /// What was asked of the store.
+        subject: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What is stored is not what adlake writes.
+    #[error("{0}")]
+    Corrupt(String),
+    /// There is no lake, or no such table, at the place that was named.
+    #[error("{0}")]
+    NotFound(String),
+    /// A table could not be read or written.
+    #[error("table {table}")]
+    Table {
+        /// The table's name.
+        table: String,
+        /// Why.
+        #[source]
+        source: Box<DeltaTableError>,
+    },
+    /// A query is wrong, or failed.
+    #[error(transparent)]
+    Query(#[from] DataFusionError),
+    /// Rows do not have the shape of their table.
+    #[error("rows of {table}: {detail}")]
+    Rows {
+        /// The table's name.
+        table: String,
+        /// What does not fit.
+        detail: String,
+    },
+}
+
+impl LakeError {
+    /// Whether waiting and trying again may help.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            LakeError::Unavailable { .. } => true,
+            LakeError::Table { source, .. } => is_outage(source),
+            LakeError::Query(error) => match error.find_root() {
+                DataFusionError::ObjectStore(error) => store_outage(error),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Wraps an error of a table, telling outages and refusals from the rest.
+    pub fn table(table: &str, source: DeltaTableError) -> LakeError {
+        let subject = format!("table {table}");
+        match store_error(&source) {
+            Some(object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
+                LakeError::Refused { subject, source: Box::new(source) }
+            }
+            Some(error) if store_outage(error) => LakeError::Unavailable { subject, source: Box::new(source) },
+            _ => LakeError::Table { table: table.to_string(), source: Box::new(source) },
+        }
+    }
+
+    /// Wraps an error of the object store.
+    pub fn store(subject: impl Into<String>, source: object_store::Error) -> LakeError {
+        let subject = subject.into();
+        if store_outage(&source) {
+            LakeError::Unavailable { subject, source: Box::new(source) }
+        } else {
+            LakeError::Refused { subject, source: Box::new(source) }
+        }
+    }
+
+    pub(crate) fn rows(table: &str, detail: impl ToString) -> LakeError {
+        LakeError::Rows { table: table.to_string(), detail: detail.to_string() }
+    }
+}
+
+fn store_error(error: &DeltaTableError) -> Option<&object_store::Error> {
+    match error {
+        DeltaTableError::ObjectStore { source } => Some(source),
+        DeltaTableError::Transaction { source: TransactionError::ObjectStore { source } } => Some(source),
+        _ => None,
+    }
+}
+
+/// Whether a Delta error comes from a store that may answer later.
+pub(crate) fn is_outage(error: &DeltaTableError) -> bool {
+    store_error(error).is_some_and(store_outage)
+}
+
+/// The one place that says which errors of the object store may pass by themselves.
+pub(crate) fn store_outage(error: &object_store::Error) -> bool {
+    match error {
+        object_store::Error::Generic { .. } | object_store::Error::JoinError { .. } => true,
+        object_store::Error::NotFound { .. }
+        | object_store::Error::InvalidPath { .. }
+        | object_store::Error::NotSupported { .. }
+        | object_store::Error::AlreadyExists { .. }
+        | object_store::Error::Precondition { .. }
+        | object_store::Error::NotModified { .. }
+        | object_store::Error::NotImplemented { .. }
+        | object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. }
+        | object_store::Error::UnknownConfigurationKey { .. } => false,
+        _ => true,
+    }
+}

@@ -1,0 +1,25 @@
+//! How the events are stored, and what they mean.
+//!
+//! Storage: Delta tables under one URI ([`storage`], [`tables`]), appended to exactly once ([`write`], [`append`]), replaced
+//! as wholes ([`replace`]), read at versions that belong together ([`snapshot`], [`manifest`]). Meaning: [`views`], where
+//! dedupe, attribution, aggregation and the merge of the batch view with what came since stand once, as DataFusion
+//! plans. The layers meet here and nowhere else.
+
+pub mod error;
+pub mod storage;
+pub mod tables;
+pub mod write;
+pub mod statistics;
+pub mod append;
+pub mod replace;
+pub mod snapshot;
+pub mod manifest;
+pub mod reference;
+pub mod session;
+pub mod views;
+
+pub use append::{Advance, Appended, Appender};
+pub use error::LakeError;
+pub use reference::{Campaign, Creative, LoadMode, LoadReport, Reference, ReferenceKind};
+pub use storage::{Lake, StorageSettings};
+pub use write::{DataFile, TableWriter, WriterSettings};

@@ -1,0 +1,123 @@
+//! The manifest: what a published batch run covers and what it wrote.
+//!
+//! A run is published by one commit to `batch/manifest`. Before it nothing of the run is seen; after it everything is, at the
+//! versions that the manifest names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use adlake_domain::batch_schema::manifest_schema;
+use adlake_domain::catalogue::MANIFEST;
+use adlake_domain::settings::Meaning;
+use arrow::array::{
+    ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
+use datafusion::prelude::{SessionContext, col};
+
+use crate::append::{Advance, Appended};
+use crate::error::LakeError;
+use crate::storage::Lake;
+use crate::write::WriterSettings;
+
+/// The Delta application under which runs are numbered.
+const APPLICATION: &str = "adlake:batch";
+
+/// A published run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its id.
+    pub run_id: String,
+    /// Its number; they only grow.
+    pub run: i64,
+    /// When it was published, microseconds UTC.
+    pub published_at: i64,
+    /// The versions of the raw and ref tables that it covers, and of the batch tables that it wrote.
+    pub versions: BTreeMap<String, u64>,
+    /// What it computed with.
+    pub meaning: Meaning,
+}
+
+impl Manifest {
+    /// The version of a table.
+    pub fn version(&self, table: &str) -> Option<u64> {
+        self.versions.get(table).copied()
+    }
+
+    /// The newest published run; `None`: nothing was published.
+    pub async fn latest(lake: &Lake, context: &SessionContext) -> Result<Option<Manifest>, LakeError> {
+        let Some(version) = lake.newest_version(MANIFEST).await? else { return Ok(None) };
+        let frame = context.read_table(lake.provider(MANIFEST, version).await?)?;
+        let batches = frame.sort(vec![col("run").sort(false, false)])?.limit(0, Some(1))?.collect().await?;
+        let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) else { return Ok(None) };
+        read(batch).map(Some)
+    }
+
+    /// Publishes the run as the one after `previous`. An error says so when another was published meanwhile.
+    pub async fn publish(&self, lake: &Lake, previous: Option<i64>) -> Result<(), LakeError> {
+        let mut appender = lake.appender(MANIFEST).await?;
+        let mut writer = appender.writer(&WriterSettings::default());
+        writer.write(&self.to_batch()?)?;
+        let files = writer.finish().await?;
+        let advance = Advance { application: APPLICATION.to_string(), from: previous, to: self.run };
+        match appender.commit(files, vec![advance]).await? {
+            Appended::Committed { .. } => Ok(()),
+            Appended::Superseded { .. } => Err(LakeError::Configuration(
+                "another batch run was published meanwhile; this one is dropped".to_string(),
+            )),
+        }
+    }
+
+    fn to_batch(&self) -> Result<RecordBatch, LakeError> {
+        let schema = manifest_schema();
+        let wrong = |error: arrow::error::ArrowError| LakeError::rows(MANIFEST, error);
+        let DataType::List(element) = schema.field_with_name("versions").map_err(wrong)?.data_type().clone() else {
+            return Err(LakeError::rows(MANIFEST, "versions is not a list"));
+        };
+        let DataType::Struct(fields) = element.data_type().clone() else {
+            return Err(LakeError::rows(MANIFEST, "versions holds no structs"));
+        };
+        let names = StringArray::from_iter_values(self.versions.keys());
+        let numbers = Int64Array::from_iter_values(self.versions.values().map(|version| *version as i64));
+        let values = StructArray::try_new(fields, vec![Arc::new(names), Arc::new(numbers)], None).map_err(wrong)?;
+        let offsets = OffsetBuffer::from_lengths([self.versions.len()]);
+        let versions = ListArray::try_new(element, offsets, Arc::new(values), None).map_err(wrong)?;
+        let meaning = serde_json::to_string(&self.meaning).map_err(|error| LakeError::rows(MANIFEST, error))?;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec![self.run_id.clone()])),
+            Arc::new(Int64Array::from(vec![self.run])),
+            Arc::new(TimestampMicrosecondArray::from(vec![self.published_at]).with_timezone("UTC")),
+            Arc::new(versions),
+            Arc::new(StringArray::from(vec![meaning])),
+            Arc::new(StringArray::from(vec![self.meaning.hash()])),
+        ];
+        RecordBatch::try_new(schema, columns).map_err(wrong)
+    }
+}
+
+fn read(batch: &RecordBatch) -> Result<Manifest, LakeError> {
+    let wrong = |detail: &str| LakeError::Corrupt(format!("{MANIFEST}: {detail}"));
+    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("no column {name}")));
+    let text = |name: &str| -> Result<String, LakeError> {
+        let column = arrow::compute::cast(column(name)?, &DataType::Utf8).map_err(|error| wrong(&error.to_string()))?;
+        Ok(column.as_string::<i32>().value(0).to_string())
+    };
+    let run = column("run")?.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("run is not an integer"))?.value(0);
+    let published_at = column("published_at")?
+        .as_primitive_opt::<TimestampMicrosecondType>()
+        .ok_or_else(|| wrong("published_at is not a time"))?
+        .value(0);
+    let versions = column("versions")?.as_list_opt::<i32>().ok_or_else(|| wrong("versions is not a list"))?.value(0);
+    let versions = versions.as_struct_opt().ok_or_else(|| wrong("versions holds no structs"))?;
+    let names = arrow::compute::cast(versions.column(0), &DataType::Utf8).map_err(|error| wrong(&error.to_string()))?;
+    let numbers = versions.column(1).as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("a version is not an integer"))?;
+    let versions = names
+        .as_string::<i32>()
+        .iter()
+        .zip(numbers)
+        .filter_map(|(name, number)| Some((name?.to_string(), u64::try_from(number?).ok()?)))
+        .collect();
+    let meaning = serde_json::from_str(&text("meaning")?).map_err(|error| wrong(&format!("meaning: {error}")))?;
+    Ok(Manifest { run_id: text("run_id")?, run, published_at, versions, meaning })
+}

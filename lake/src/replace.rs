@@ -1,0 +1,91 @@
+//! Replacing what a batch table holds, in one commit: readers see the old rows or the new ones.
+
+use std::collections::HashMap;
+
+use adlake_domain::catalogue::{self, Table};
+use deltalake::kernel::transaction::CommitData;
+use deltalake::kernel::{Action, Remove};
+use deltalake::logstore::{CommitOrBytes, LogStoreRef};
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use uuid::Uuid;
+
+use crate::error::LakeError;
+use crate::storage::Lake;
+use crate::write::{DataFile, TableWriter, WriterSettings};
+
+/// Replaces the whole of one table.
+pub struct Replacer {
+    lake: Lake,
+    table: Table,
+    log_store: LogStoreRef,
+    /// The version that the replaced files are known at.
+    version: u64,
+    old: Vec<Remove>,
+}
+
+impl std::fmt::Debug for Replacer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replacer").field("table", &self.table.name).field("version", &self.version).finish()
+    }
+}
+
+impl Lake {
+    /// A replacer of a table of the catalogue, which is created if need be.
+    pub async fn replacer(&self, table: &str) -> Result<Replacer, LakeError> {
+        let table = catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
+        self.create_table(&table).await?;
+        let wrong = |error| LakeError::table(table.name, error);
+        let mut loaded = self.delta_table(table.name)?;
+        loaded.load().await.map_err(wrong)?;
+        let snapshot = loaded.snapshot().map_err(wrong)?;
+        let version = snapshot.version();
+        let now = chrono::Utc::now().timestamp_millis();
+        let old = snapshot
+            .log_data()
+            .iter()
+            .map(|file| {
+                let mut remove = file.remove_action(true);
+                remove.deletion_timestamp = Some(now);
+                remove
+            })
+            .collect();
+        Ok(Replacer { lake: self.clone(), log_store: loaded.log_store(), table, version, old })
+    }
+}
+
+impl Replacer {
+    /// A writer of files for this table.
+    pub fn writer(&self, settings: &WriterSettings) -> TableWriter {
+        TableWriter::new(&self.table, &self.log_store, settings)
+    }
+
+    /// The table's definition.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Commits: the table holds `files` and nothing else. Returns the new version.
+    ///
+    /// Batch tables have one writer at a time; if another has committed since this replacer was made, nothing is
+    /// changed and the error says so.
+    pub async fn commit(self, files: Vec<DataFile>) -> Result<u64, LakeError> {
+        let operation = DeltaOperation::Write { mode: SaveMode::Overwrite, partition_by: None, predicate: None };
+        let removes = self.old.into_iter().map(Action::Remove);
+        let actions = removes.chain(files.into_iter().map(|file| Action::Add(file.add))).collect();
+        let bytes = CommitData::new(actions, operation, HashMap::new(), Vec::new())
+            .get_bytes()
+            .map_err(|error| LakeError::rows(self.table.name, error))?;
+        let next = self.version + 1;
+        self.log_store
+            .write_commit_entry(next, CommitOrBytes::LogBytes(bytes), Uuid::new_v4())
+            .await
+            .map_err(|error| LakeError::table(self.table.name, error.into()))?;
+        if next.is_multiple_of(crate::tables::CHECKPOINT_INTERVAL) {
+            let mut loaded = self.lake.delta_table(self.table.name)?;
+            let wrong = |error| LakeError::table(self.table.name, error);
+            loaded.load_version(next).await.map_err(wrong)?;
+            deltalake::checkpoints::create_checkpoint(&loaded, None).await.map_err(wrong)?;
+        }
+        Ok(next)
+    }
+}

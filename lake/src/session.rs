@@ -1,0 +1,65 @@
+//! DataFusion sessions with bounds: memory, spilling, parallelism.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use serde::{Deserialize, Serialize};
+
+use crate::error::LakeError;
+
+/// How much a session may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionSettings {
+    /// Memory that sorts, joins and aggregations share before they spill, in bytes.
+    pub memory_bytes_max: usize,
+    /// Disk that they may spill to, in bytes.
+    pub spill_bytes_max: u64,
+    /// Where they spill to; empty: the system's folder for temporary files.
+    pub spill_folder: PathBuf,
+    /// Parallel partitions of a plan; 0: as many as there are cores.
+    pub partitions: usize,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        SessionSettings {
+            memory_bytes_max: 2 << 30,
+            spill_bytes_max: 200 << 30,
+            spill_folder: PathBuf::new(),
+            partitions: 0,
+        }
+    }
+}
+
+impl SessionSettings {
+    /// A new session within these bounds.
+    pub fn context(&self) -> Result<SessionContext, LakeError> {
+        let mode = if self.spill_folder.as_os_str().is_empty() {
+            DiskManagerMode::OsTmpDirectory
+        } else {
+            DiskManagerMode::Directories(vec![self.spill_folder.clone()])
+        };
+        let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(self.spill_bytes_max);
+        let consumers = std::num::NonZeroUsize::new(5).unwrap_or(std::num::NonZeroUsize::MIN);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(self.memory_bytes_max), consumers);
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
+        let mut config = SessionConfig::new()
+            .with_information_schema(true)
+            .set_bool("datafusion.sql_parser.enable_ident_normalization", true)
+            .set_bool("datafusion.execution.parquet.pushdown_filters", true)
+            .set_bool("datafusion.execution.parquet.reorder_filters", true)
+            // The functions of the views take Utf8 and Binary: views of them would be converted at every call.
+            .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
+            .set_str("datafusion.execution.time_zone", "UTC");
+        if self.partitions > 0 {
+            config = config.with_target_partitions(self.partitions);
+        }
+        Ok(SessionContext::new_with_config_rt(config, runtime))
+    }
+}

@@ -1,0 +1,207 @@
+//! Tables read at versions that belong together.
+//!
+//! A [`Pinned`] holds what the last published batch run covers and wrote (its manifest), and the newest version of each raw
+//! table. The manifest is read first: whatever is published meanwhile, the raw versions are at or after the
+//! manifest's, so the tail, what the raw tables hold beyond it, is well defined.
+//!
+//! The tail of a raw table is the files that its commits after the manifest's version have added as new data. A compaction
+//! in between rewrites files without adding data (`dataChange: false`) and does not count.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use adlake_domain::catalogue;
+use adlake_domain::event::EventKind;
+use adlake_domain::settings::Meaning;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use deltalake::logstore::LogStoreRef;
+use futures::{StreamExt, TryStreamExt};
+use serde_json::Value;
+
+use crate::error::LakeError;
+use crate::manifest::Manifest;
+use crate::reference::Reference;
+use crate::storage::Lake;
+
+/// How many log entries of a tail are read at the same time.
+const ENTRIES_AT_ONCE: usize = 16;
+
+/// The tables of a lake at versions that belong together.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    /// The lake.
+    pub lake: Lake,
+    /// The published run, if there is one.
+    pub manifest: Option<Manifest>,
+    /// The newest version of each table that is there, raw and reference.
+    pub newest: BTreeMap<String, u64>,
+    /// Reference data at the manifest's versions, or the newest where nothing was published.
+    pub reference: Arc<Reference>,
+    /// The meaning of the manifest, or the configured one where nothing was published.
+    pub meaning: Meaning,
+}
+
+impl Pinned {
+    /// Pins the tables as they are now. `configured` is the meaning where no run is published yet.
+    pub async fn now(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Pinned, LakeError> {
+        let manifest = Manifest::latest(lake, context).await?;
+        let mut newest = BTreeMap::new();
+        let names = EventKind::ALL
+            .map(EventKind::raw_table)
+            .into_iter()
+            .chain([catalogue::DEAD_LETTERS, catalogue::CREATIVES, catalogue::CAMPAIGNS, catalogue::FX_RATES]);
+        for name in names {
+            if let Some(version) = lake.newest_version(name).await? {
+                newest.insert(name.to_string(), version);
+            }
+        }
+        let campaigns = match &manifest {
+            Some(manifest) => manifest.version(catalogue::CAMPAIGNS),
+            None => newest.get(catalogue::CAMPAIGNS).copied(),
+        };
+        let reference = Arc::new(lake.campaigns_at(context, campaigns).await?);
+        let meaning = manifest.as_ref().map_or_else(|| configured.clone(), |manifest| manifest.meaning.clone());
+        Ok(Pinned { lake: lake.clone(), manifest, newest, reference, meaning })
+    }
+
+    /// The version of a table that the published run covers or wrote.
+    pub fn published(&self, table: &str) -> Option<u64> {
+        self.manifest.as_ref().and_then(|manifest| manifest.version(table))
+    }
+
+    /// A table as the published run left it (batch) or saw it (raw); `None`: not published.
+    pub async fn published_table(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>, LakeError> {
+        match self.published(table) {
+            Some(version) => Ok(Some(self.lake.provider(table, version).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A table at its newest version as pinned; `None`: it is not there.
+    pub async fn newest_table(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>, LakeError> {
+        match self.newest.get(table) {
+            Some(version) => Ok(Some(self.lake.provider(table, *version).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// What a raw table holds beyond the published run; `None`: nothing.
+    ///
+    /// The rows have the table's schema without `event_date`.
+    pub async fn tail(
+        &self,
+        context: &SessionContext,
+        kind: EventKind,
+    ) -> Result<Option<Arc<dyn TableProvider>>, LakeError> {
+        let table = kind.raw_table();
+        let Some(&newest) = self.newest.get(table) else { return Ok(None) };
+        let after = self.published(table);
+        if after.is_some_and(|after| after >= newest) {
+            return Ok(None);
+        }
+        let log_store = self.lake.log_store(table)?;
+        // Without a published run the tail is the whole table, whose early log may have been cleaned up.
+        let files = match after {
+            Some(after) => self.added_files(&log_store, table, after + 1, newest).await?,
+            None => self.lake.active_files(table, newest).await?,
+        };
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let provider = parquet_files(context, &self.lake, table, files, file_schema(kind)).await?;
+        Ok(Some(provider))
+    }
+
+    async fn added_files(
+        &self,
+        log_store: &LogStoreRef,
+        table: &str,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<String>, LakeError> {
+        let entries = futures::stream::iter(from..=to).map(|version| {
+            let log_store = log_store.clone();
+            async move {
+                let entry = log_store.read_commit_entry(version).await;
+                let entry = entry.map_err(|error| LakeError::table(table, error))?;
+                let entry = entry.ok_or_else(|| {
+                    LakeError::Corrupt(format!(
+                        "{table}: log version {version} is gone, which the published batch run does not cover; run `adlake batch run --full`"
+                    ))
+                })?;
+                added(table, version, &entry)
+            }
+        });
+        let added: Vec<Vec<String>> = entries.buffered(ENTRIES_AT_ONCE).try_collect().await?;
+        Ok(added.into_iter().flatten().collect())
+    }
+}
+
+impl Lake {
+    /// The newest version of a table; `None`: it is not there.
+    pub async fn newest_version(&self, table: &str) -> Result<Option<u64>, LakeError> {
+        if !self.table_exists(table).await? {
+            return Ok(None);
+        }
+        let version = self.log_store(table)?.get_latest_version(0).await;
+        version.map(Some).map_err(|error| LakeError::table(table, error))
+    }
+
+    /// A table at a version, for DataFusion.
+    pub async fn provider(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>, LakeError> {
+        let mut loaded = self.delta_table(table)?;
+        loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
+        Ok(loaded.table_provider().await?)
+    }
+
+    async fn active_files(&self, table: &str, version: u64) -> Result<Vec<String>, LakeError> {
+        let mut loaded = self.delta_table(table)?;
+        loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
+        let snapshot = loaded.snapshot().map_err(|error| LakeError::table(table, error))?;
+        Ok(snapshot.log_data().iter().map(|file| file.path().to_string()).collect())
+    }
+}
+
+/// Paths of the files that a commit has added as new data.
+fn added(table: &str, version: u64, entry: &[u8]) -> Result<Vec<String>, LakeError> {
+    let mut paths = Vec::new();
+    for line in entry.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let wrong = |error| LakeError::Corrupt(format!("{table}: log version {version}: {error}"));
+        let action: Value = serde_json::from_slice(line).map_err(wrong)?;
+        let Some(add) = action.get("add") else { continue };
+        if add.get("dataChange").and_then(Value::as_bool) == Some(false) {
+            continue;
+        }
+        if let Some(path) = add.get("path").and_then(Value::as_str) {
+            paths.push(path.to_string());
+        }
+    }
+    Ok(paths)
+}
+
+/// The columns that are in a raw table's files: all but the partition's.
+fn file_schema(kind: EventKind) -> SchemaRef {
+    let schema = adlake_domain::schema::raw_schema(kind);
+    let fields: Vec<_> = schema.fields().iter().filter(|field| field.name() != "event_date").cloned().collect();
+    Arc::new(Schema::new(fields))
+}
+
+async fn parquet_files(
+    context: &SessionContext,
+    lake: &Lake,
+    table: &str,
+    files: Vec<String>,
+    schema: SchemaRef,
+) -> Result<Arc<dyn TableProvider>, LakeError> {
+    let log_store = lake.log_store(table)?;
+    lake.delta_table(table)?
+        .update_datafusion_session(&context.state())
+        .map_err(|error| LakeError::table(table, error))?;
+    let root = log_store.object_store_url();
+    let paths: Vec<String> = files.iter().map(|file| format!("{}{}", root.as_str(), file)).collect();
+    let options = ParquetReadOptions::default().schema(&schema).table_partition_cols(Vec::new());
+    let frame = context.read_parquet(paths, options).await?;
+    Ok(frame.into_view())
+}

@@ -1,0 +1,308 @@
+//! Attribution over a stream of events ordered by user: the rules of [`adlake_domain::attribution`], user by user.
+//!
+//! In: the columns of [`input_columns`], all rows of a user together. Out: rows of `batch/attributions` for the
+//! interactions that are `wanted`; the others only serve as touchpoints. Memory: one user's events, and one batch.
+
+use std::sync::Arc;
+
+use adlake_domain::attribution::{self, Attributed, Kind};
+use adlake_domain::batch_schema::attributions_schema;
+use adlake_domain::settings::Attribution;
+use arrow::array::{
+    Array, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Date32Builder, Int8Array, Int64Array,
+    Int64Builder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Int8Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{StreamExt, stream};
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// Kinds of events as the plans number them.
+pub(super) const IMPRESSION: i8 = 0;
+/// See [`IMPRESSION`].
+pub(super) const CLICK: i8 = 1;
+/// See [`IMPRESSION`].
+pub(super) const CONVERSION: i8 = 2;
+
+/// The columns of the input, in order.
+pub(super) fn input_columns() -> [&'static str; 18] {
+    [
+        "user_id", "kind", "event_time", "id", "event_key", "campaign_id", "scope_advertiser_id", "impression_id",
+        "is_primary", "wanted", "value_micros", "conversion_type", "ad_creative_id", "website", "country", "region",
+        "device_type", "interaction_type",
+    ]
+}
+
+/// Attributes a stream ordered by `user_id`.
+pub(super) fn attribute(input: SendableRecordBatchStream, rules: Attribution) -> SendableRecordBatchStream {
+    let schema = attributions_schema();
+    let state = State { input, pending: Vec::new(), done: false, rules };
+    let batches = stream::try_unfold(state, |mut state| async move {
+        loop {
+            if state.done {
+                return Ok(None);
+            }
+            match state.input.next().await.transpose()? {
+                Some(batch) if batch.num_rows() == 0 => {}
+                Some(batch) => {
+                    if let Some(output) = state.push(batch)? {
+                        return Ok(Some((output, state)));
+                    }
+                }
+                None => {
+                    state.done = true;
+                    let rest = std::mem::take(&mut state.pending);
+                    if !rest.is_empty() {
+                        let output = attribute_users(&rest, &state.rules)?;
+                        return Ok(Some((output, state)));
+                    }
+                }
+            }
+        }
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+}
+
+struct State {
+    input: SendableRecordBatchStream,
+    /// Rows of a user whose last row may not have come yet.
+    pending: Vec<RecordBatch>,
+    done: bool,
+    rules: Attribution,
+}
+
+impl State {
+    /// Takes rows; answers for all users but the last of them.
+    fn push(&mut self, batch: RecordBatch) -> Result<Option<RecordBatch>> {
+        let users = text(&batch, 0)?;
+        let last = users.value(users.len() - 1);
+        // The rows of the last user begin here.
+        let begin = (0..users.len()).rev().find(|&row| users.value(row) != last).map_or(0, |row| row + 1);
+        let same_user = match self.pending.first() {
+            Some(pending) => begin == 0 && text(pending, 0)?.value(0) == last,
+            None => begin == 0,
+        };
+        if same_user {
+            self.pending.push(batch);
+            return Ok(None);
+        }
+        let mut complete = std::mem::take(&mut self.pending);
+        if begin > 0 {
+            complete.push(batch.slice(0, begin));
+        }
+        self.pending.push(batch.slice(begin, batch.num_rows() - begin));
+        attribute_users(&complete, &self.rules).map(Some)
+    }
+}
+
+fn attribute_users(batches: &[RecordBatch], rules: &Attribution) -> Result<RecordBatch> {
+    let Some(first) = batches.first() else { return Ok(RecordBatch::new_empty(attributions_schema())) };
+    let rows = concat_batches(&first.schema(), batches)?;
+    let columns = Columns::new(&rows)?;
+    let mut output = Output::new(attributions_schema());
+    let mut begin = 0;
+    while begin < rows.num_rows() {
+        let user = columns.user.value(begin);
+        let end = (begin..rows.num_rows()).find(|&row| columns.user.value(row) != user).unwrap_or(rows.num_rows());
+        let events: Vec<attribution::Event<'_>> = (begin..end).map(|row| columns.event(row)).collect();
+        for attributed in attribution::attribute(&events, rules) {
+            if columns.wanted.value(begin + attributed.interaction) {
+                output.push(&columns, begin, &attributed)?;
+            }
+        }
+        begin = end;
+    }
+    output.finish()
+}
+
+struct Columns<'a> {
+    user: &'a StringArray,
+    kind: &'a Int8Array,
+    time: &'a TimestampMicrosecondArray,
+    id: &'a StringArray,
+    key: &'a BinaryArray,
+    campaign: &'a StringArray,
+    advertiser: &'a StringArray,
+    impression_id: &'a StringArray,
+    primary: &'a BooleanArray,
+    wanted: &'a BooleanArray,
+    value: &'a Int64Array,
+    conversion_type: &'a StringArray,
+    /// Creative, website, country, region, device type.
+    dimensions: [&'a StringArray; 5],
+    interaction_type: &'a StringArray,
+}
+
+fn text(batch: &RecordBatch, column: usize) -> Result<&StringArray> {
+    let wrong = || internal_datafusion_err!("column {column} of the events is {}", batch.column(column).data_type());
+    batch.column(column).as_string_opt::<i32>().ok_or_else(wrong)
+}
+
+fn optional(array: &StringArray, row: usize) -> Option<&str> {
+    array.is_valid(row).then(|| array.value(row))
+}
+
+impl<'a> Columns<'a> {
+    fn new(rows: &'a RecordBatch) -> Result<Columns<'a>> {
+        let wrong = |column: usize| {
+            internal_datafusion_err!("column {column} of the events is {}", rows.column(column).data_type())
+        };
+        let boolean = |column: usize| rows.column(column).as_boolean_opt().ok_or_else(|| wrong(column));
+        Ok(Columns {
+            user: text(rows, 0)?,
+            kind: rows.column(1).as_primitive_opt::<Int8Type>().ok_or_else(|| wrong(1))?,
+            time: rows.column(2).as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| wrong(2))?,
+            id: text(rows, 3)?,
+            key: rows.column(4).as_binary_opt::<i32>().ok_or_else(|| wrong(4))?,
+            campaign: text(rows, 5)?,
+            advertiser: text(rows, 6)?,
+            impression_id: text(rows, 7)?,
+            primary: boolean(8)?,
+            wanted: boolean(9)?,
+            value: rows.column(10).as_primitive_opt::<Int64Type>().ok_or_else(|| wrong(10))?,
+            conversion_type: text(rows, 11)?,
+            dimensions: [text(rows, 12)?, text(rows, 13)?, text(rows, 14)?, text(rows, 15)?, text(rows, 16)?],
+            interaction_type: text(rows, 17)?,
+        })
+    }
+
+    fn event(&self, row: usize) -> attribution::Event<'a> {
+        attribution::Event {
+            kind: match self.kind.value(row) {
+                IMPRESSION => Kind::Impression,
+                CLICK => Kind::Click,
+                _ => Kind::Conversion,
+            },
+            time: self.time.value(row),
+            id: self.id.value(row),
+            key: self.key.value(row),
+            campaign: optional(self.campaign, row),
+            advertiser: optional(self.advertiser, row),
+            impression_id: optional(self.impression_id, row),
+            primary: self.primary.value(row),
+        }
+    }
+
+    /// A touchpoint's own dimension, else that of the impression behind it.
+    fn dimension(&self, place: usize, row: usize, impression: Option<usize>) -> Option<&'a str> {
+        let column = self.dimensions[place];
+        optional(column, row).or_else(|| impression.and_then(|impression| optional(column, impression)))
+    }
+}
+
+struct Output {
+    schema: SchemaRef,
+    keys: [BinaryBuilder; 2],
+    user: StringBuilder,
+    interaction: [StringBuilder; 3],
+    interaction_time: TimestampMicrosecondBuilder,
+    interaction_campaign: StringBuilder,
+    touchpoint: [StringBuilder; 2],
+    touchpoint_time: TimestampMicrosecondBuilder,
+    touchpoint_campaign: StringBuilder,
+    last_touch: BooleanBuilder,
+    seconds: Int64Builder,
+    touch: [StringBuilder; 5],
+    credited: [StringBuilder; 6],
+    credits: [Int64Builder; 5],
+    revenues: [Int64Builder; 5],
+    date: Date32Builder,
+}
+
+impl Output {
+    fn new(schema: SchemaRef) -> Output {
+        let time = || TimestampMicrosecondBuilder::new().with_timezone("UTC");
+        Output {
+            schema,
+            keys: Default::default(),
+            user: StringBuilder::new(),
+            interaction: Default::default(),
+            interaction_time: time(),
+            interaction_campaign: StringBuilder::new(),
+            touchpoint: Default::default(),
+            touchpoint_time: time(),
+            touchpoint_campaign: StringBuilder::new(),
+            last_touch: BooleanBuilder::new(),
+            seconds: Int64Builder::new(),
+            touch: Default::default(),
+            credited: Default::default(),
+            credits: Default::default(),
+            revenues: Default::default(),
+            date: Date32Builder::new(),
+        }
+    }
+
+    fn push(&mut self, columns: &Columns<'_>, begin: usize, attributed: &Attributed) -> Result<()> {
+        let row = begin + attributed.interaction;
+        let touchpoints = &attributed.touchpoints;
+        let Some(last) = touchpoints.last() else { return Ok(()) };
+        let credits: Vec<[i64; 5]> = touchpoints.iter().map(|touchpoint| touchpoint.credits).collect();
+        let value = if columns.value.is_valid(row) { columns.value.value(row) } else { 0 };
+        let revenues = attribution::revenues(value, &credits);
+        let last_dimension = |place: usize| {
+            let (event, impression) = (begin + last.event, last.impression.map(|impression| begin + impression));
+            // What the interaction lacks comes from its last touch.
+            optional(columns.dimensions[place], row).or_else(|| columns.dimension(place, event, impression))
+        };
+        for (place, touchpoint) in touchpoints.iter().enumerate() {
+            let event = begin + touchpoint.event;
+            let impression = touchpoint.impression.map(|impression| begin + impression);
+            self.keys[0].append_value(columns.key.value(row));
+            self.user.append_value(columns.user.value(row));
+            self.interaction[0].append_value(columns.id.value(row));
+            self.interaction[1].append_option(optional(columns.interaction_type, row));
+            self.interaction[2].append_option(optional(columns.conversion_type, row));
+            self.interaction_time.append_value(columns.time.value(row));
+            self.interaction_campaign.append_option(optional(columns.campaign, row));
+            self.keys[1].append_value(columns.key.value(event));
+            self.touchpoint[0].append_value(columns.id.value(event));
+            self.touchpoint[1].append_value(if columns.kind.value(event) == CLICK { "click" } else { "impression" });
+            self.touchpoint_time.append_value(columns.time.value(event));
+            self.touchpoint_campaign.append_option(optional(columns.campaign, event));
+            self.last_touch.append_value(place + 1 == touchpoints.len());
+            self.seconds.append_value((columns.time.value(row) - columns.time.value(event)).div_euclid(1_000_000));
+            let touch: [Option<&str>; 5] = std::array::from_fn(|place| columns.dimension(place, event, impression));
+            for (builder, value) in self.touch.iter_mut().zip(touch) {
+                builder.append_option(value);
+            }
+            let campaign = optional(columns.campaign, event).or_else(|| optional(columns.campaign, row));
+            self.credited[0].append_option(campaign);
+            self.credited[1].append_option(touch[0].or_else(|| last_dimension(0)));
+            self.credited[2].append_option(touch[1].or_else(|| last_dimension(1)));
+            for place in 2..5 {
+                self.credited[place + 1].append_option(last_dimension(place));
+            }
+            for model in 0..5 {
+                self.credits[model].append_value(credits[place][model]);
+                self.revenues[model].append_value(revenues[place][model]);
+            }
+            let days = columns.time.value(row).div_euclid(MICROS_PER_DAY);
+            self.date.append_value(i32::try_from(days).unwrap_or(i32::MAX));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<RecordBatch> {
+        let [interaction_key, touchpoint_key] = &mut self.keys;
+        let mut columns: Vec<Arc<dyn Array>> = vec![Arc::new(interaction_key.finish()), Arc::new(self.user.finish())];
+        columns.extend(self.interaction.iter_mut().map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
+        columns.push(Arc::new(self.interaction_time.finish()));
+        columns.push(Arc::new(self.interaction_campaign.finish()));
+        columns.push(Arc::new(touchpoint_key.finish()));
+        columns.extend(self.touchpoint.iter_mut().map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
+        columns.push(Arc::new(self.touchpoint_time.finish()));
+        columns.push(Arc::new(self.touchpoint_campaign.finish()));
+        columns.push(Arc::new(self.last_touch.finish()));
+        columns.push(Arc::new(self.seconds.finish()));
+        let texts = self.touch.iter_mut().chain(self.credited.iter_mut());
+        columns.extend(texts.map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
+        let numbers = self.credits.iter_mut().chain(self.revenues.iter_mut());
+        columns.extend(numbers.map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
+        columns.push(Arc::new(self.date.finish()));
+        RecordBatch::try_new(self.schema, columns).map_err(DataFusionError::from)
+    }
+}

@@ -1,0 +1,189 @@
+//! Dedupe: from raw rows to one row per event, fields resolved.
+//!
+//! One row per identity, whatever order the copies arrived in: the least by (`event_time`, content, `ingested_at`, topic,
+//! partition, offset). Rows whose identity nobody shares, nearly all, are neither sorted nor compared: identities with
+//! several rows are found first, from two narrow columns.
+
+use adlake_domain::event::EventKind;
+use adlake_domain::schema::content_fields;
+
+/// SQL for the rows of raw table `raw` with their identity: all its columns and `event_key`.
+///
+/// For bid requests, a row per event that the record stands for, with `event_imp_id`, `event_imp` and `target`.
+pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
+    match kind {
+        EventKind::Impression => {
+            format!("SELECT *, impression_key(impression_id, content_hash) AS event_key FROM {raw}")
+        }
+        EventKind::Interaction => format!(
+            "SELECT *, interaction_key(conversion_type, order_id, event_id, campaign_id, content_hash) AS event_key FROM {raw}"
+        ),
+        EventKind::BidRequest => {
+            let columns = raw_columns(kind).join(", ");
+            format!(
+                "SELECT {columns}, event['event_key'] AS event_key, event['imp_id'] AS event_imp_id, \
+                 array_element(imp, event['place']) AS event_imp, \
+                 event['target'] AND (campaign_id IS NOT NULL OR ad_creative_id IS NOT NULL OR bid_price IS NOT NULL \
+                 OR clearing_price IS NOT NULL OR won IS NOT NULL) AS target \
+                 FROM (SELECT *, unnest(bid_events(imp, imp_id, auction_id, content_hash)) AS event FROM {raw})"
+            )
+        }
+    }
+}
+
+/// SQL for one row per event of `keyed` rows: columns of the batch table, resolved.
+pub(super) fn deduplicated(kind: EventKind, keyed: &str) -> String {
+    let several = format!("SELECT event_key FROM {keyed} GROUP BY event_key HAVING count(*) > 1");
+    let single = format!("SELECT k.* FROM {keyed} k LEFT ANTI JOIN several s ON k.event_key = s.event_key");
+    let copies = format!("SELECT k.* FROM {keyed} k LEFT SEMI JOIN several s ON k.event_key = s.event_key");
+    let order = order(kind);
+    let winners = match kind {
+        EventKind::Impression | EventKind::Interaction => {
+            let columns = keyed_columns(kind).join(", ");
+            format!(
+                "SELECT {columns} FROM ({single}) UNION ALL SELECT {columns} FROM (SELECT *, \
+                 row_number() OVER (PARTITION BY event_key ORDER BY {order}) AS place FROM ({copies})) WHERE place = 1"
+            )
+        }
+        EventKind::BidRequest => {
+            let columns = keyed_columns(kind).join(", ");
+            let bid = "named_struct('carried', target, 'campaign_id', campaign_id, 'ad_creative_id', ad_creative_id, \
+                       'bid_price', bid_price, 'clearing_price', clearing_price, 'won', won, 'enriched', enriched, \
+                       'content_hash', content_hash, 'source', source, 'event_date', event_date)";
+            format!(
+                "SELECT {columns}, {bid} AS bid FROM ({single}) UNION ALL \
+                 SELECT {columns}, bid FROM (SELECT *, \
+                 row_number() OVER (PARTITION BY event_key ORDER BY {order}) AS place, \
+                 first_value({bid}) OVER (PARTITION BY event_key ORDER BY target DESC, coalesce(won, false) DESC, {order} \
+                 ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS bid \
+                 FROM ({copies})) WHERE place = 1"
+            )
+        }
+    };
+    format!("WITH several AS ({several}), winners AS ({winners}) SELECT {} FROM winners", resolved(kind))
+}
+
+/// "Least", as an ORDER BY.
+fn order(kind: EventKind) -> String {
+    let content: Vec<String> = content_fields(kind).iter().map(|field| quoted(field.name())).collect();
+    format!(
+        "event_time ASC NULLS FIRST, content_order({}, attributes) ASC, ingested_at ASC, source['topic'] ASC, \
+         source['partition'] ASC NULLS FIRST, source['offset'] ASC",
+        content.join(", ")
+    )
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+fn raw_columns(kind: EventKind) -> Vec<String> {
+    let schema = adlake_domain::schema::raw_schema(kind);
+    schema.fields().iter().map(|field| quoted(field.name())).collect()
+}
+
+fn keyed_columns(kind: EventKind) -> Vec<String> {
+    let mut columns = raw_columns(kind);
+    columns.push("event_key".to_string());
+    if kind == EventKind::BidRequest {
+        columns.extend(["event_imp_id", "event_imp", "target"].map(String::from));
+    }
+    columns
+}
+
+/// The columns of the batch table from a winning row: the field as sent, else the enriched, then normalised.
+fn resolved(kind: EventKind) -> String {
+    let known = |name: &str| format!("known({name}) AS {name}");
+    let enriched = |name: &str| format!("coalesce(known({name}), known(enriched['{name}'])) AS {name}");
+    let country = "country_alpha2(coalesce(known(country), known(enriched['country']))) AS country".to_string();
+    let device = "device_word(coalesce(known(device_type), known(enriched['device_type']))) AS device_type".to_string();
+    let only_enriched = |name: &str| format!("enriched['{name}'] AS {name}");
+    let mut columns: Vec<String> = vec!["event_key".into(), "event_time".into()];
+    match kind {
+        EventKind::Impression => {
+            columns.push("coalesce(known(impression_id), encode(content_hash, 'hex')) AS impression_id".into());
+            columns.extend(["user_id", "ad_creative_id"].map(known));
+            columns.extend(["campaign_id", "advertiser_id"].map(enriched));
+            columns.extend(["ad_group_id", "placement_id", "auction_id", "website"].map(known));
+            columns.push(country);
+            columns.push(enriched("region"));
+            columns.push("city".into());
+            columns.push(device);
+            columns.extend(["os", "browser"].map(|name| format!("coalesce({name}, enriched['{name}']) AS {name}")));
+            columns.push("content_category".into());
+            columns.push(only_enriched("cost_micros"));
+            columns.extend(["currency", "width", "height", "viewable", "view_time_ms", "interaction_depth"].map(String::from));
+            columns.extend(["user_agent", "ip", "consent"].map(String::from));
+        }
+        EventKind::Interaction => {
+            columns.push(
+                "coalesce(known(order_id), known(event_id), encode(content_hash, 'hex')) AS interaction_id".into(),
+            );
+            columns.push("CASE WHEN is_click(conversion_type) THEN 'click' ELSE 'conversion' END AS interaction_type".into());
+            columns.push("conversion_type".into());
+            columns.extend(["event_id", "order_id", "impression_id", "user_id"].map(known));
+            columns.push(enriched("campaign_id"));
+            columns.push("enriched['advertiser_id'] AS advertiser_id".into());
+            columns.push(known("ad_creative_id"));
+            columns.push(country);
+            columns.push("known(enriched['region']) AS region".into());
+            columns.push(device);
+            columns.extend(["os", "browser"].map(only_enriched));
+            columns.push(only_enriched("value_micros"));
+            columns.extend(["currency", "quantity", "user_agent"].map(String::from));
+            columns.push("advertiser_of(coalesce(known(campaign_id), known(enriched['campaign_id']))) AS scope_advertiser_id".into());
+        }
+        EventKind::BidRequest => {
+            columns.push(known("auction_id"));
+            columns.push("event_imp_id AS imp_id".into());
+            columns.push(known("user_id"));
+            let carried = |value: &str| format!("CASE WHEN bid['carried'] THEN {value} END");
+            let bid = |name: &str| {
+                carried(&format!("coalesce(known(bid['{name}']), known(get_field(bid['enriched'], '{name}')))"))
+            };
+            columns.push(format!("{} AS campaign_id", bid("campaign_id")));
+            columns.push(format!("{} AS advertiser_id", carried("get_field(bid['enriched'], 'advertiser_id')")));
+            columns.push(format!("{} AS ad_creative_id", carried("known(bid['ad_creative_id'])")));
+            columns.push("known(coalesce(site['domain'], app['bundle'])) AS website".into());
+            columns.push("country_alpha2(coalesce(known(device['geo']['country']), known(enriched['country']))) AS country".into());
+            columns.push("coalesce(known(device['geo']['region']), known(enriched['region'])) AS region".into());
+            columns.push("device['geo']['city'] AS city".into());
+            columns.push(
+                "device_word(coalesce(CAST(device['devicetype'] AS VARCHAR), known(enriched['device_type']))) AS device_type".into(),
+            );
+            columns.push("coalesce(device['os'], enriched['os']) AS os".into());
+            columns.push(only_enriched("browser"));
+            for name in ["bid_price_micros", "clearing_price_micros"] {
+                columns.push(format!("{} AS {name}", carried(&format!("get_field(bid['enriched'], '{name}')"))));
+            }
+            columns.push(format!("{} AS won", carried("bid['won']")));
+            columns.push("event_imp AS imp".into());
+            columns.extend(["at", "tmax", "cur", "site", "app", "device", "user"].map(quoted));
+            columns.extend(["wseat", "bcat", "badv", "targeting"].map(String::from));
+        }
+    }
+    columns.extend(["part_of_day", "day_type", "season"].map(only_enriched));
+    columns.extend(["attributes", "content_hash", "source"].map(String::from));
+    if kind == EventKind::BidRequest {
+        columns.push("CASE WHEN bid['carried'] THEN bid['content_hash'] END AS bid_content_hash".into());
+        columns.push("CASE WHEN bid['carried'] THEN bid['source'] END AS bid_source".into());
+        columns.push("CASE WHEN bid['carried'] THEN bid['event_date'] END AS bid_event_date".into());
+    }
+    columns.extend(["ingested_at", "event_date"].map(String::from));
+    columns.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_content_field_takes_part_in_the_order() {
+        for kind in EventKind::ALL {
+            let order = order(kind);
+            for field in content_fields(kind) {
+                assert!(order.contains(&quoted(field.name())), "{kind}: {}", field.name());
+            }
+        }
+    }
+}

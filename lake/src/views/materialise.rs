@@ -1,0 +1,84 @@
+//! Keeping the rows of a plan: in memory while they are few, in a temporary file beyond.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::MemTable;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use futures::StreamExt;
+use parquet::arrow::ArrowWriter;
+use tempfile::TempDir;
+
+/// Bytes of rows that are kept in memory, per plan.
+const MEMORY_BYTES_MAX: usize = 128 << 20;
+
+/// The rows of a plan, to be read any number of times.
+pub(super) struct Kept {
+    pub table: Arc<dyn TableProvider>,
+    pub rows: usize,
+    /// Where the rows are, if they are not in memory; removed when it is dropped.
+    pub folder: Option<TempDir>,
+}
+
+/// Runs a stream to its end and keeps its rows, with the columns of `schema`, cast where their types differ.
+pub(super) async fn keep(
+    context: &SessionContext,
+    mut stream: SendableRecordBatchStream,
+    schema: SchemaRef,
+) -> Result<Kept> {
+    let mut rows = 0;
+    let mut bytes = 0;
+    let mut batches = Vec::new();
+    let mut file: Option<(TempDir, ArrowWriter<std::fs::File>)> = None;
+    while let Some(batch) = stream.next().await.transpose()? {
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        let batch = conform(&batch, &schema)?;
+        rows += batch.num_rows();
+        bytes += batch.get_array_memory_size();
+        batches.push(batch);
+        if bytes < MEMORY_BYTES_MAX {
+            continue;
+        }
+        if file.is_none() {
+            let folder = TempDir::new()?;
+            let opened = std::fs::File::create(folder.path().join("rows.parquet"))?;
+            file = Some((folder, ArrowWriter::try_new(opened, schema.clone(), None)?));
+        }
+        if let Some((_, writer)) = &mut file {
+            for batch in batches.drain(..) {
+                writer.write(&batch)?;
+            }
+            bytes = 0;
+        }
+    }
+    let Some((folder, mut writer)) = file else {
+        // Compacted slices: a small batch must not hold a large one's buffers.
+        return Ok(Kept { table: Arc::new(MemTable::try_new(schema, vec![batches])?), rows, folder: None });
+    };
+    for batch in batches {
+        writer.write(&batch)?;
+    }
+    writer.close()?;
+    let path = folder.path().join("rows.parquet").to_string_lossy().into_owned();
+    let table = context.read_parquet(path, ParquetReadOptions::default().schema(&schema)).await?.into_view();
+    Ok(Kept { table, rows, folder: Some(folder) })
+}
+
+/// The batch with the columns of `schema`, by place.
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        if column.data_type() == field.data_type() {
+            Ok(column.clone())
+        } else {
+            arrow::compute::cast(column, field.data_type())
+        }
+    });
+    let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
+    RecordBatch::try_new(schema.clone(), columns).map_err(DataFusionError::from)
+}

@@ -1,0 +1,76 @@
+//! The meaning of the lake, once: dedupe, attribution, aggregation, and the merge of the batch view with what came since.
+//!
+//! - [`plans`]: `Q`, from raw rows to events, attributions, sums and sketches. The batch layer writes what it yields.
+//! - [`merge`]: what newer rows change of a published `Q`: replaced events, replaced attributions, signed sums, sketches.
+//! - [`surface`]: the SQL views over both, in which nothing is defined but names and ratios.
+//!
+//! Why merged equals recomputed is argued in `docs/merge.md`.
+
+pub mod plans;
+pub mod merge;
+pub mod surface;
+mod events;
+mod attribute;
+mod cubes;
+mod functions;
+mod content_order;
+mod bid_events;
+mod materialise;
+
+pub use plans::Plans;
+pub use surface::{VIEWS, Views};
+
+use std::sync::{Arc, Mutex};
+
+use adlake_domain::batch_schema::event_schema;
+use adlake_domain::event::EventKind;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::{DataFrame, SessionContext};
+
+/// The columns of a table of events, quoted.
+fn event_columns(kind: EventKind) -> Vec<String> {
+    event_schema(kind).fields().iter().map(|field| field.name().clone()).collect()
+}
+
+/// A plan over a stream that can be read once: to sort it, within the session's bounds.
+pub async fn ordered(
+    context: &SessionContext,
+    stream: SendableRecordBatchStream,
+    schema: SchemaRef,
+) -> Result<DataFrame> {
+    let once = Once { schema: schema.clone(), stream: Mutex::new(Some(stream)) };
+    context.read_table(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(once)])?))
+}
+
+struct Once {
+    schema: SchemaRef,
+    stream: Mutex<Option<SendableRecordBatchStream>>,
+}
+
+impl std::fmt::Debug for Once {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Once").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Once {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let taken = self.stream.lock().ok().and_then(|mut stream| stream.take());
+        taken.unwrap_or_else(|| {
+            let error = Err(exec_datafusion_err!("a stream is read twice"));
+            let schema = self.schema.clone();
+            Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(
+                schema,
+                futures::stream::iter([error]),
+            ))
+        })
+    }
+}

@@ -1,0 +1,179 @@
+//! The SQL views: names, columns, decimals and ratios over the merged tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use adlake_domain::attribution::Model;
+use adlake_domain::batch_schema::{credit_column, revenue_column};
+use adlake_domain::catalogue;
+use adlake_domain::event::EventKind;
+use adlake_domain::settings::Display;
+use adlake_domain::schema;
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::SessionContext;
+use tempfile::TempDir;
+
+use super::merge::{Merge, Part};
+use super::plans::Plans;
+use super::{cubes, event_columns, functions};
+use crate::error::LakeError;
+use crate::snapshot::Pinned;
+
+/// The names of the views.
+pub const VIEWS: [&str; 13] = [
+    "impressions", "clicks", "conversions", "bid_requests", "attributions", "campaign_hourly", "campaign_daily",
+    "campaign_kpis", "geo_daily", "site_daily", "funnel", "dead_letters", "freshness",
+];
+
+/// The views of one snapshot, ready to be queried.
+#[derive(Debug)]
+pub struct Views {
+    tables: BTreeMap<&'static str, Arc<dyn TableProvider>>,
+    /// Temporary files that the views read; kept as long as they are.
+    _folders: Vec<TempDir>,
+}
+
+impl Views {
+    /// Prepares the views that are `wanted`, in a session that queries will share memory and disk with.
+    pub async fn prepare(
+        context: &SessionContext,
+        pinned: &Pinned,
+        display: &Display,
+        wanted: &BTreeSet<String>,
+    ) -> Result<Views, LakeError> {
+        let plans = Plans::new(private(context), &pinned.meaning, pinned.reference.advertisers());
+        let wanted: Vec<&'static str> = VIEWS.into_iter().filter(|view| wanted.contains(*view)).collect();
+        let parts: BTreeSet<Part> = wanted.iter().flat_map(|view| parts(view)).collect();
+        let merged = Merge::new(&plans, pinned).prepare(&parts).await?;
+        let mut tables: BTreeMap<&'static str, Arc<dyn TableProvider>> = BTreeMap::new();
+        for view in wanted {
+            let sql = match view {
+                "impressions" => impressions(),
+                "clicks" => interactions("click"),
+                "conversions" => interactions("conversion"),
+                "bid_requests" => bid_requests(),
+                "attributions" => attributions(),
+                "campaign_hourly" => cubes::campaign_hourly(display, "m_hourly", merged.hourly_changed),
+                "campaign_daily" => cubes::with_reach(display, "m_hourly", "m_reach", true),
+                "campaign_kpis" => cubes::with_reach(display, "m_hourly", "m_reach", false),
+                "geo_daily" => cubes::daily(display, "m_hourly", &["campaign_id", "country", "region"]),
+                "site_daily" => cubes::daily(display, "m_hourly", &["campaign_id", "website"]),
+                "funnel" => cubes::funnel("m_hourly"),
+                "dead_letters" => dead_letters(&plans, pinned).await?,
+                _ => freshness(&plans, pinned).await?,
+            };
+            tables.insert(view, plans.sql(&sql).await?.into_view());
+        }
+        Ok(Views { tables, _folders: merged.folders })
+    }
+
+    /// Makes the views, and the functions of the SQL surface, known to a session.
+    pub fn register(&self, context: &SessionContext) -> Result<(), LakeError> {
+        functions::register_public(context);
+        for (name, table) in &self.tables {
+            context.register_table(*name, table.clone())?;
+        }
+        Ok(())
+    }
+}
+
+/// A session with the same bounds, and tables of its own.
+fn private(context: &SessionContext) -> SessionContext {
+    let config = context.copied_config();
+    SessionContext::new_with_config_rt(config, context.runtime_env())
+}
+
+fn parts(view: &str) -> Vec<Part> {
+    match view {
+        "impressions" => vec![Part::Events(EventKind::Impression)],
+        "bid_requests" => vec![Part::Events(EventKind::BidRequest)],
+        "clicks" | "conversions" | "attributions" => vec![Part::Attributions],
+        "campaign_hourly" | "geo_daily" | "site_daily" | "funnel" => vec![Part::Hourly],
+        "campaign_daily" | "campaign_kpis" => vec![Part::Hourly, Part::Reach],
+        _ => Vec::new(),
+    }
+}
+
+/// Columns of a table of events that a view does not show.
+const HIDDEN: [&str; 8] = [
+    "event_key", "content_hash", "scope_advertiser_id", "interaction_type", "bid_content_hash", "bid_source",
+    "bid_event_date", "event_date",
+];
+
+fn shown(kind: EventKind) -> Vec<String> {
+    let shown = event_columns(kind).into_iter().filter(|name| !HIDDEN.contains(&name.as_str()));
+    let money = |name: String| match name.strip_suffix("_micros") {
+        Some(shown) => format!("micros({name}) AS {shown}"),
+        None => format!("\"{name}\""),
+    };
+    shown.map(money).chain(["event_date".to_string()]).collect()
+}
+
+fn impressions() -> String {
+    format!("SELECT {} FROM m_impressions", shown(EventKind::Impression).join(", "))
+}
+
+fn bid_requests() -> String {
+    format!("SELECT {} FROM m_bid_requests", shown(EventKind::BidRequest).join(", "))
+}
+
+fn interactions(kind: &str) -> String {
+    let mut columns = shown(EventKind::Interaction);
+    let after_creative = columns.iter().position(|name| name == "\"ad_creative_id\"").map_or(0, |place| place + 1);
+    columns.insert(after_creative, "website".to_string());
+    format!(
+        "SELECT {} FROM ({}) WHERE interaction_type = '{kind}'",
+        columns.join(", "),
+        cubes::inherited("m_interactions", "m_attributions")
+    )
+}
+
+fn attributions() -> String {
+    let mut columns: Vec<String> = [
+        "user_id", "interaction_id", "interaction_type", "conversion_type", "interaction_time", "interaction_campaign_id",
+        "touchpoint_id", "touchpoint_kind", "touchpoint_time", "touchpoint_campaign_id", "seconds_between",
+    ]
+    .map(String::from)
+    .to_vec();
+    for model in Model::ALL {
+        columns.push(format!("nanos({}) AS credit_{}", credit_column(model), model.name()));
+    }
+    for model in Model::ALL {
+        columns.push(format!("micros({}) AS revenue_{}", revenue_column(model), model.name()));
+    }
+    columns.push("event_date".to_string());
+    format!("SELECT {} FROM m_attributions", columns.join(", "))
+}
+
+async fn dead_letters(plans: &Plans, pinned: &Pinned) -> Result<String, LakeError> {
+    match pinned.newest_table(catalogue::DEAD_LETTERS).await? {
+        Some(table) => plans.register("l_dead_letters", table)?,
+        None => plans.register_empty("l_dead_letters", schema::dead_letters_schema())?,
+    }
+    Ok("SELECT * FROM l_dead_letters".to_string())
+}
+
+/// A row per raw table: how far it has come, and how far the published run covers it.
+async fn freshness(plans: &Plans, pinned: &Pinned) -> Result<String, LakeError> {
+    let mut rows = Vec::new();
+    for kind in EventKind::ALL {
+        let (name, table) = (kind.table(), kind.raw_table());
+        match pinned.newest_table(table).await? {
+            Some(provider) => plans.register(&format!("f_{name}"), provider)?,
+            None => plans.register_empty(&format!("f_{name}"), schema::raw_schema(kind))?,
+        }
+        let number = |version: Option<u64>| version.map_or_else(|| "NULL".to_string(), |version| version.to_string());
+        let published_at = pinned.manifest.as_ref().map_or_else(
+            || "NULL".to_string(),
+            |manifest| format!("to_timestamp_micros({})", manifest.published_at),
+        );
+        rows.push(format!(
+            "SELECT '{table}' AS \"table\", CAST({} AS BIGINT) AS version, CAST({} AS BIGINT) AS published_version, \
+             arrow_cast({published_at}, 'Timestamp(Microsecond, Some(\"UTC\"))') AS published_at, count(*) AS raw_rows, \
+             max(event_time) AS newest_event_time, max(ingested_at) AS newest_ingested_at FROM f_{name}",
+            number(pinned.newest.get(table).copied()),
+            number(pinned.published(table)),
+        ));
+    }
+    Ok(rows.join(" UNION ALL "))
+}

@@ -1,0 +1,5 @@
+//! The serving layer: SQL over the merged views, exact at every moment.
+
+pub mod query;
+
+pub use query::{QueryEngine, QueryError, QuerySettings};

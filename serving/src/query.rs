@@ -1,0 +1,120 @@
+//! From SQL to rows: pin the tables, prepare the views that the statement names, plan, run.
+//!
+//! Every query sees one snapshot: the manifest first, then the newest raw versions. Statements only read.
+
+use std::collections::BTreeSet;
+
+use adlake_domain::settings::{Display, Meaning};
+use adlake_lake::session::SessionSettings;
+use adlake_lake::snapshot::Pinned;
+use adlake_lake::views::{VIEWS, Views};
+use adlake_lake::{Lake, LakeError};
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SQLOptions;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+
+/// The `[query]` section.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuerySettings {
+    /// Bounds of memory, disk and parallelism.
+    pub session: SessionSettings,
+}
+
+/// Why a query was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The statement is wrong: change it.
+    #[error("{0}")]
+    Statement(String),
+    /// The lake could not be read.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+}
+
+/// Answers SQL over one lake.
+#[derive(Debug, Clone)]
+pub struct QueryEngine {
+    lake: Lake,
+    session: SessionSettings,
+    meaning: Meaning,
+    display: Display,
+}
+
+impl QueryEngine {
+    /// An engine over a lake. `meaning` is what counts until a batch run has been published.
+    pub async fn open(
+        lake: &Lake,
+        settings: &QuerySettings,
+        meaning: &Meaning,
+        display: &Display,
+    ) -> Result<QueryEngine, QueryError> {
+        let engine = QueryEngine {
+            lake: lake.clone(),
+            session: settings.session.clone(),
+            meaning: meaning.clone(),
+            display: display.clone(),
+        };
+        let pinned = Pinned::now(lake, &engine.session.context()?, meaning).await?;
+        if pinned.newest.is_empty() {
+            let detail = format!("there is no lake at {}; `adlake ingest` or `adlake demo` makes one", lake.root());
+            return Err(LakeError::NotFound(detail).into());
+        }
+        Ok(engine)
+    }
+
+    /// The rows that answer a statement, as of now.
+    pub async fn query(&self, sql: &str) -> Result<SendableRecordBatchStream, QueryError> {
+        let context = self.session.context()?;
+        let wanted = wanted_views(&context, sql)?;
+        let pinned = Pinned::now(&self.lake, &context, &self.meaning).await?;
+        let views = Views::prepare(&context, &pinned, &self.display, &wanted).await?;
+        views.register(&context)?;
+        let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let frame = context.sql_with_options(sql, reads).await.map_err(statement_error)?;
+        let stream = frame.execute_stream().await.map_err(statement_error)?;
+        let schema = stream.schema();
+        // The views' temporary files are read until the last row is out.
+        let guarded = stream.map(move |batch| {
+            let _held = &views;
+            batch
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, guarded)))
+    }
+}
+
+/// The views that a statement names; all of them where it asks for the catalogue.
+fn wanted_views(context: &SessionContext, sql: &str) -> Result<BTreeSet<String>, QueryError> {
+    let state = context.state();
+    let dialect = state.config().options().sql_parser.dialect;
+    let statement = state.sql_to_statement(sql, &dialect).map_err(statement_error)?;
+    let references = state.resolve_table_references(&statement).map_err(statement_error)?;
+    let mut wanted = BTreeSet::new();
+    for reference in references {
+        if reference.schema() == Some("information_schema") {
+            wanted.extend(VIEWS.map(String::from));
+            continue;
+        }
+        let name = reference.table();
+        if !VIEWS.contains(&name) {
+            return Err(QueryError::Statement(format!("there is no view {name:?}; the views are {}", VIEWS.join(", "))));
+        }
+        wanted.insert(name.to_string());
+    }
+    Ok(wanted)
+}
+
+/// Errors of planning are the statement's; the rest are the lake's.
+fn statement_error(error: DataFusionError) -> QueryError {
+    match error.find_root() {
+        DataFusionError::Plan(_)
+        | DataFusionError::SQL(..)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::NotImplemented(_) => QueryError::Statement(error.strip_backtrace()),
+        _ => QueryError::Lake(error.into()),
+    }
+}

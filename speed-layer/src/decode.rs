@@ -1,0 +1,420 @@
+//! Records into columns: decode, validate, enrich, hash. A bad record becomes a dead letter and leaves no other trace.
+//!
+//! A record is first read as a whole into a [`row::Row`] (which value each field gets, and what no field takes), then
+//! its values are converted and judged, and only then is anything appended to columns. So rows and dead letters are
+//! together exactly the records pushed, and neighbours never touch; the one exception is an Avro container of several
+//! records in one message, which gives a row for each good record, and one dead letter if any is bad.
+//!
+//! Formats differ only in how they offer values to the row: [`json`], [`csv`], [`avro`].
+
+pub(crate) mod value;
+pub(crate) mod row;
+pub(crate) mod json;
+pub(crate) mod csv;
+pub(crate) mod avro;
+pub(crate) mod nested;
+pub(crate) mod columns;
+mod batch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use adlake_domain::event::EventKind;
+use arrow::array::RecordBatch;
+use bumpalo::Bump;
+
+use self::avro::{Framed, MappedSchema, SchemaCache, container, datum};
+use self::batch::{Accepted, BatchBuilder};
+use self::columns::Cell;
+use self::csv::{CsvColumns, CsvReader};
+use self::json::KeyMemo;
+use self::nested::Trail;
+use self::row::{Attributes, Row};
+use self::value::Value;
+use crate::dead_letter::DeadLetters;
+use crate::enrich::{Enricher, Enrichment};
+use crate::error::SpeedError;
+use crate::mapping::{FIELDS_MAX, Fallback, Mapping, Shape};
+use crate::record::{RecordRef, Rejection, StreamFormat};
+use crate::settings::{AvroFraming, SourceSettings};
+use crate::validate::{self, Reason, Reject, ValidationSettings};
+
+/// The schema that adlake writes bid requests with, and reads them with where no other is configured: JSON text.
+pub fn bid_request_avro_schema() -> &'static str {
+    include_str!("../schemas/bid_request.avsc")
+}
+
+/// Everything that decoding a source depends on. Immutable: a change of settings or reference data is a new plan.
+#[derive(Debug)]
+pub struct DecodePlan {
+    kind: EventKind,
+    format: PlanFormat,
+    mapping: Mapping,
+    /// A bit for each required field.
+    required: u32,
+    /// A bit for each field that something stands in for.
+    fallbacks: u32,
+    event_time: usize,
+    validation: ValidationSettings,
+    enrichment: Arc<Enrichment>,
+}
+
+#[derive(Debug)]
+enum PlanFormat {
+    Json,
+    Csv(CsvColumns),
+    Avro { schema: Arc<MappedSchema>, framing: AvroFraming },
+}
+
+impl DecodePlan {
+    /// Compiles the plan for a stream of a kind. Reads the file of the Avro schema where one is configured; errors
+    /// name the key of the configuration.
+    pub fn new(
+        kind: EventKind,
+        source: &SourceSettings,
+        format: &StreamFormat,
+        validation: ValidationSettings,
+        enrichment: Arc<Enrichment>,
+    ) -> Result<DecodePlan, SpeedError> {
+        let mapping = Mapping::new(kind, source)?;
+        let format = match format {
+            StreamFormat::Json => PlanFormat::Json,
+            StreamFormat::Csv { header, delimiter } => {
+                let names = header.clone().or_else(|| source.csv.columns.clone());
+                let names = names.unwrap_or_else(|| mapping.default_columns());
+                let delimiter = delimiter.unwrap_or(source.csv.delimiter as u8);
+                PlanFormat::Csv(CsvColumns::new(&mapping, &names, delimiter))
+            }
+            StreamFormat::AvroDatum { schema } => {
+                let schema = writer_schema(schema, &mapping).map_err(|error| {
+                    SpeedError::settings(format!("sources.{kind}.avro"), format!("the stream's own schema: {error}"))
+                })?;
+                PlanFormat::Avro { schema, framing: AvroFraming::None }
+            }
+            StreamFormat::AvroMessage => {
+                let (key, text) = configured_schema(kind, source)?;
+                let schema =
+                    writer_schema(&text, &mapping).map_err(|error| SpeedError::settings(key, error.to_string()))?;
+                PlanFormat::Avro { schema, framing: source.avro.framing }
+            }
+        };
+        let bits = |wanted: &dyn Fn(usize) -> bool| {
+            (0..mapping.fields().len()).filter(|index| wanted(*index)).fold(0u32, |bits, index| bits | 1 << index)
+        };
+        let required = bits(&|index| mapping.fields()[index].required);
+        let fallbacks = bits(&|index| mapping.fields()[index].default.is_some());
+        let event_time = mapping
+            .index("event_time")
+            .ok_or_else(|| SpeedError::settings(format!("sources.{kind}"), "events have no time"))?;
+        Ok(DecodePlan { kind, format, mapping, required, fallbacks, event_time, validation, enrichment })
+    }
+
+    /// The kind of event.
+    pub fn kind(&self) -> EventKind {
+        self.kind
+    }
+}
+
+fn writer_schema(text: &str, mapping: &Mapping) -> Result<Arc<MappedSchema>, avro::schema::SchemaError> {
+    Ok(Arc::new(MappedSchema::new(avro::schema::WriterSchema::parse(text)?, mapping)))
+}
+
+/// The writer's schema of a source, and the key of the configuration that it is from.
+fn configured_schema(kind: EventKind, source: &SourceSettings) -> Result<(String, String), SpeedError> {
+    let key = |name: &str| format!("sources.{kind}.avro.{name}");
+    match (&source.avro.schema, &source.avro.schema_file) {
+        (Some(text), _) => Ok((key("schema"), text.clone())),
+        (None, Some(path)) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok((key("schema_file"), text)),
+            Err(error) => Err(SpeedError::settings(key("schema_file"), format!("{}: {error}", path.display()))),
+        },
+        (None, None) if kind == EventKind::BidRequest => Ok((key("schema"), bid_request_avro_schema().to_owned())),
+        (None, None) => Err(SpeedError::settings(key("schema"), format!("{kind} in Avro need the writer's schema"))),
+    }
+}
+
+/// What came of the records pushed.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The good ones: `schema::raw_schema(kind)`.
+    pub rows: RecordBatch,
+    /// The bad ones: `schema::dead_letters_schema()`.
+    pub dead_letters: RecordBatch,
+    /// How many of the bad ones there are of each reason.
+    pub reasons: BTreeMap<&'static str, u64>,
+}
+
+/// Decodes the records of one source, batch after batch.
+///
+/// One batch's texts of one column must stay below 2 GiB: finish it well before [`Decoder::bytes`] gets there.
+#[derive(Debug)]
+pub struct Decoder {
+    topic: String,
+    stage: Stage,
+    dead_letters: DeadLetters,
+    arena: Bump,
+    memo: KeyMemo,
+    csv: CsvReader,
+    schemas: SchemaCache,
+}
+
+/// The part of a decoder that judges rows and appends them.
+#[derive(Debug)]
+struct Stage {
+    plan: Arc<DecodePlan>,
+    attributes: Attributes,
+    enricher: Enricher,
+    batch: BatchBuilder,
+}
+
+impl Decoder {
+    /// A decoder of the records of `topic` (or of the file with that path).
+    pub fn new(plan: Arc<DecodePlan>, topic: &str) -> Result<Decoder, SpeedError> {
+        if matches!(plan.format, PlanFormat::Avro { .. }) {
+            // For the whole program; the first call counts.
+            apache_avro::max_allocation_bytes(container::UNPACKED_BYTES_MAX);
+        }
+        Ok(Decoder {
+            topic: topic.to_owned(),
+            dead_letters: DeadLetters::new(plan.kind),
+            stage: Stage {
+                attributes: Attributes::default(),
+                enricher: Enricher::new(plan.kind),
+                batch: BatchBuilder::new(plan.kind)?,
+                plan: Arc::clone(&plan),
+            },
+            arena: Bump::new(),
+            memo: KeyMemo::default(),
+            csv: csv_reader(&plan),
+            schemas: SchemaCache::default(),
+        })
+    }
+
+    /// Takes newer reference data or settings for the records to come; the plan is for the same kind and format.
+    pub fn set_plan(&mut self, plan: Arc<DecodePlan>) {
+        // Entries of the mapping are numbers: what was learnt by the old one is worth nothing.
+        self.memo = KeyMemo::default();
+        self.schemas = SchemaCache::default();
+        self.csv = csv_reader(&plan);
+        self.stage.plan = plan;
+    }
+
+    /// Decodes a record: a row, or a dead letter.
+    pub fn push(&mut self, record: RecordRef<'_>, ingested_at: i64) {
+        if let Err(reject) = self.decode(record, ingested_at) {
+            self.dead_letters.push(record, reject.reason.name(), &reject.detail, ingested_at);
+        }
+    }
+
+    /// Makes a dead letter of bytes that were rejected before they came here.
+    pub fn reject(&mut self, record: RecordRef<'_>, rejection: &Rejection, ingested_at: i64) {
+        self.dead_letters.push(record, rejection.reason, &rejection.detail, ingested_at);
+    }
+
+    fn decode(&mut self, record: RecordRef<'_>, ingested_at: i64) -> Result<(), Reject> {
+        let Decoder { stage, arena, memo, csv, schemas, .. } = self;
+        let plan = Arc::clone(&stage.plan);
+        let plan = &*plan;
+        let payload = record.payload;
+        if payload.is_empty() {
+            return Err(Reject::new(Reason::EmptyRecord, "the payload is empty"));
+        }
+        arena.reset();
+        match &plan.format {
+            PlanFormat::Json => {
+                stage.row(plan, arena, record, ingested_at, |row| json::read(payload, plan.kind, memo, row))
+            }
+            PlanFormat::Csv(columns) => {
+                stage.row(plan, arena, record, ingested_at, |row| csv::read(payload, columns, csv, row))
+            }
+            PlanFormat::Avro { schema, framing } => match avro::frame(payload, *framing, &schema.writer)? {
+                Framed::Datum(bytes) => stage.datum(plan, arena, record, ingested_at, bytes, schema),
+                Framed::ConfluentOrDatum(bytes) => {
+                    let framed = stage.datum(plan, arena, record, ingested_at, &bytes[5..], schema);
+                    match framed {
+                        Err(reject) if matches!(reject.reason, Reason::InvalidAvro | Reason::TrailingData) => {
+                            arena.reset();
+                            stage.datum(plan, arena, record, ingested_at, bytes, schema)
+                        }
+                        framed => framed,
+                    }
+                }
+                Framed::Container => stage.container(plan, arena, record, ingested_at, schemas),
+            },
+        }
+    }
+
+    /// Rows decoded since the last batch.
+    pub fn rows(&self) -> usize {
+        self.stage.batch.rows()
+    }
+
+    /// Records rejected since the last batch.
+    pub fn rejected(&self) -> usize {
+        self.dead_letters.rows()
+    }
+
+    /// About how much memory the rows and dead letters since the last batch take.
+    pub fn bytes(&self) -> usize {
+        self.stage.batch.bytes() + self.dead_letters.bytes()
+    }
+
+    /// The batch of what was pushed since the last one.
+    pub fn finish(&mut self) -> Result<Decoded, SpeedError> {
+        let rows = self.stage.batch.finish(&self.topic)?;
+        let (dead_letters, reasons) = self.dead_letters.finish(&self.topic)?;
+        // What one huge record has left behind is not kept.
+        if self.arena.allocated_bytes() > ARENA_BYTES_MAX {
+            self.arena = Bump::new();
+        }
+        Ok(Decoded { rows, dead_letters, reasons })
+    }
+}
+
+fn csv_reader(plan: &DecodePlan) -> CsvReader {
+    match &plan.format {
+        PlanFormat::Csv(columns) => CsvReader::new(columns.delimiter()),
+        PlanFormat::Json | PlanFormat::Avro { .. } => CsvReader::new(b','),
+    }
+}
+
+/// Scratch memory that is kept from batch to batch.
+const ARENA_BYTES_MAX: usize = 4 << 20;
+
+impl Stage {
+    /// Reads a record into a row, judges it and appends it.
+    #[inline]
+    fn row<'a>(
+        &mut self,
+        plan: &'a DecodePlan,
+        arena: &'a Bump,
+        record: RecordRef<'_>,
+        ingested_at: i64,
+        read: impl FnOnce(&mut Row<'a, '_>) -> Result<(), Reject>,
+    ) -> Result<(), Reject> {
+        let Stage { attributes, enricher, batch, .. } = self;
+        let mut row = Row::new(&plan.mapping, arena, attributes);
+        read(&mut row)?;
+        let (cells, present) = judge(plan, &mut row, record.time, ingested_at)?;
+        let Cell::Integer(event_time) = cells[plan.event_time] else {
+            return Err(Reject::new(Reason::MissingField, "event_time"));
+        };
+        plan.validation.check_time(event_time, ingested_at)?;
+        let enriched = enricher.enrich(&plan.enrichment, &cells, event_time)?;
+        let accepted = Accepted { cells: &cells, present, attributes: row.attributes().finish(), enriched, event_time };
+        batch.push(&accepted, &record, ingested_at);
+        Ok(())
+    }
+
+    /// One datum and nothing else.
+    fn datum<'a>(
+        &mut self,
+        plan: &'a DecodePlan,
+        arena: &'a Bump,
+        record: RecordRef<'_>,
+        ingested_at: i64,
+        bytes: &'a [u8],
+        schema: &'a MappedSchema,
+    ) -> Result<(), Reject> {
+        self.row(plan, arena, record, ingested_at, |row| {
+            let (length, outcome) = datum::read(bytes, schema, row);
+            match length.map(|length| bytes.len() - length) {
+                Some(more @ 1..) => Err(Reject::new(Reason::TrailingData, format!("{more} bytes follow the datum"))),
+                _ => outcome,
+            }
+        })
+    }
+
+    /// Every record of a container; the first bad one and the number of bad ones where there are any.
+    fn container(
+        &mut self,
+        plan: &DecodePlan,
+        arena: &mut Bump,
+        record: RecordRef<'_>,
+        ingested_at: i64,
+        schemas: &mut SchemaCache,
+    ) -> Result<(), Reject> {
+        let mut container = container::Container::open(record.payload)?;
+        let schema = schemas.schema(container.schema, &plan.mapping)?;
+        let (mut good, mut bad, mut first) = (0usize, 0usize, None);
+        while let Some(block) = container.next_block().map_err(|reject| reject.at(format!("after {good} records")))? {
+            let mut at = 0;
+            for _ in 0..block.count {
+                arena.reset();
+                let rest = &block.bytes[at..];
+                // A datum that cannot be read takes the rest of the message with it: nothing tells where it ends.
+                let mut length = None;
+                let outcome = self.row(plan, arena, record, ingested_at, |row| {
+                    let (read, outcome) = datum::read(rest, &schema, row);
+                    length = read;
+                    outcome
+                });
+                match (outcome, length) {
+                    (Ok(()), Some(length)) => {
+                        good += 1;
+                        at += length;
+                    }
+                    (Err(reject), Some(length)) => {
+                        bad += 1;
+                        at += length;
+                        first.get_or_insert(reject.at(format!("record {}", good + bad)));
+                    }
+                    (Err(reject), None) => return Err(reject.at(format!("record {}", good + bad + 1))),
+                    (Ok(()), None) => return Err(Reject::new(Reason::InvalidAvro, "a datum has no end")),
+                }
+                if good + bad > container::RECORDS_MAX {
+                    return Err(Reject::new(Reason::InvalidAvro, "too many records in one message"));
+                }
+            }
+            if at != block.bytes.len() {
+                return Err(Reject::new(Reason::InvalidAvro, "bytes follow the last record of a block"));
+            }
+        }
+        match first {
+            Some(reject) => Err(reject.at(format!("{bad} bad of {} records", good + bad))),
+            None if good == 0 => Err(Reject::new(Reason::EmptyRecord, "the container holds no record")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The values that a row has taken, in the types of their fields, and a bit for each that is there.
+#[inline]
+fn judge<'a>(
+    plan: &'a DecodePlan,
+    row: &mut Row<'a, '_>,
+    record_time: Option<i64>,
+    ingested_at: i64,
+) -> Result<([Cell<'a>; FIELDS_MAX], u32), Reject> {
+    let (arena, zone) = (row.arena(), plan.mapping.zone());
+    let mut cells = [Cell::Null; FIELDS_MAX];
+    let mut present = 0u32;
+    let mut todo = row.taken() | plan.required | plan.fallbacks;
+    while todo != 0 {
+        let index = todo.trailing_zeros() as usize;
+        todo &= todo - 1;
+        let field = &plan.mapping.fields()[index];
+        let mut value = row.value(index);
+        if validate::is_missing(field, value) {
+            value = match &field.default {
+                Some(Fallback::Constant(text)) => Value::Cell(text),
+                Some(Fallback::RecordTime) => record_time.map_or(Value::Null, Value::Time),
+                Some(Fallback::IngestTime) => Value::Time(ingested_at),
+                None => Value::Null,
+            };
+            if value.is_null() {
+                if field.required {
+                    return Err(Reject::new(Reason::MissingField, field.name.as_str()));
+                }
+                continue;
+            }
+        }
+        cells[index] = if field.shape == Shape::Nested {
+            nested::shape(value, &field.data_type, Trail::Field(&field.name), row.attributes(), arena)?
+        } else {
+            validate::cell(field, value, zone, arena)?
+        };
+        present |= 1 << index;
+    }
+    Ok((cells, present))
+}

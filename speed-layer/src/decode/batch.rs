@@ -1,0 +1,182 @@
+//! A batch of raw rows in the making: the content's columns, and those that ingest adds.
+
+use std::sync::Arc;
+
+use adlake_domain::content::{ATTRIBUTES, content_hashes};
+use adlake_domain::event::EventKind;
+use adlake_domain::schema;
+use adlake_domain::time::event_date;
+use arrow::array::builder::{Date32Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray};
+use arrow::error::ArrowError;
+
+use super::columns::{Cell, Column, finish_text};
+use crate::enrich::Enriched;
+use crate::record::RecordRef;
+
+/// A judged and enriched event.
+#[derive(Debug)]
+pub(crate) struct Accepted<'r> {
+    /// The content fields, in schema order.
+    pub cells: &'r [Cell<'r>],
+    /// A bit for each field that is not NULL.
+    pub present: u32,
+    pub attributes: Option<&'r str>,
+    pub enriched: Enriched<'r>,
+    pub event_time: i64,
+}
+
+/// A batch of raw rows in the making.
+#[derive(Debug)]
+pub(crate) struct BatchBuilder {
+    kind: EventKind,
+    content: Vec<Column>,
+    attributes: Column,
+    enriched: EnrichedBuilder,
+    partition: Int32Builder,
+    offset: Int64Builder,
+    ingested_at: TimestampMicrosecondBuilder,
+    event_date: Date32Builder,
+    rows: usize,
+    bytes: usize,
+}
+
+/// About what a row takes in columns, beside its payload.
+const ROW_BYTES: usize = 256;
+
+impl BatchBuilder {
+    pub fn new(kind: EventKind) -> Result<BatchBuilder, ArrowError> {
+        let fields = schema::content_fields(kind);
+        Ok(BatchBuilder {
+            kind,
+            content: fields.iter().map(|field| Column::new(field.data_type())).collect::<Result<_, _>>()?,
+            attributes: Column::Text(StringBuilder::new()),
+            enriched: EnrichedBuilder::new(kind),
+            partition: Int32Builder::new(),
+            offset: Int64Builder::new(),
+            ingested_at: TimestampMicrosecondBuilder::new(),
+            event_date: Date32Builder::new(),
+            rows: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Appends an event.
+    #[inline]
+    pub fn push(&mut self, event: &Accepted<'_>, record: &RecordRef<'_>, ingested_at: i64) {
+        let row = self.rows;
+        let mut present = event.present;
+        while present != 0 {
+            let index = present.trailing_zeros() as usize;
+            present &= present - 1;
+            self.content[index].set(row, &event.cells[index]);
+        }
+        if let Some(text) = event.attributes {
+            self.attributes.set(row, &Cell::Text(text));
+        }
+        self.enriched.push(&event.enriched, row);
+        self.partition.append_value(record.partition);
+        self.offset.append_value(record.offset);
+        self.ingested_at.append_value(ingested_at);
+        self.event_date.append_value(event_date(event.event_time));
+        self.rows += 1;
+        self.bytes += record.payload.len() + ROW_BYTES;
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The batch, `schema::raw_schema(kind)`, of records of `topic`; what follows begins anew.
+    pub fn finish(&mut self, topic: &str) -> Result<RecordBatch, ArrowError> {
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        let schema = schema::raw_schema(self.kind);
+        debug_assert_eq!(schema.field(self.content.len()).name(), ATTRIBUTES);
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        for column in self.content.iter_mut().chain([&mut self.attributes]) {
+            columns.push(column.finish(rows)?);
+        }
+        let hashes = content_hashes(&columns, rows)?;
+        columns.push(Arc::new(hashes));
+        columns.push(self.enriched.finish(self.kind, rows)?);
+        let topics: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(topic, rows)));
+        columns.push(Arc::new(StructArray::try_new_with_length(
+            schema::source_fields(),
+            vec![topics, Arc::new(self.partition.finish()), Arc::new(self.offset.finish())],
+            None,
+            rows,
+        )?));
+        columns.push(Arc::new(self.ingested_at.finish().with_timezone("UTC")));
+        columns.push(Arc::new(self.event_date.finish()));
+        RecordBatch::try_new(schema, columns)
+    }
+}
+
+/// The struct `enriched` in the making.
+#[derive(Debug)]
+struct EnrichedBuilder {
+    /// campaign, advertiser, country, region, device, os, browser: NULL where nothing is set.
+    texts: [Column; 7],
+    part_of_day: StringBuilder,
+    day_type: StringBuilder,
+    season: StringBuilder,
+    money: Vec<Column>,
+}
+
+impl EnrichedBuilder {
+    fn new(kind: EventKind) -> EnrichedBuilder {
+        let amounts = schema::enriched_fields(kind).iter().filter(|field| field.name().ends_with("_micros")).count();
+        EnrichedBuilder {
+            texts: std::array::from_fn(|_| Column::Text(StringBuilder::new())),
+            part_of_day: StringBuilder::new(),
+            day_type: StringBuilder::new(),
+            season: StringBuilder::new(),
+            money: (0..amounts).map(|_| Column::Int64(Int64Builder::new())).collect(),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, enriched: &Enriched<'_>, row: usize) {
+        let country = enriched.country.as_ref().map(|code| code.as_str());
+        let client = enriched.client;
+        let texts = [
+            enriched.campaign_id,
+            enriched.advertiser_id,
+            country,
+            enriched.region,
+            client.device_type,
+            client.os,
+            client.browser,
+        ];
+        for (column, text) in self.texts.iter_mut().zip(texts) {
+            if let Some(text) = text {
+                column.set(row, &Cell::Text(text));
+            }
+        }
+        self.part_of_day.append_value(enriched.time.part_of_day);
+        self.day_type.append_value(enriched.time.day_type);
+        self.season.append_value(enriched.time.season);
+        for (column, money) in self.money.iter_mut().zip(enriched.money) {
+            if let Some(micros) = money {
+                column.set(row, &Cell::Integer(micros));
+            }
+        }
+    }
+
+    fn finish(&mut self, kind: EventKind, rows: usize) -> Result<ArrayRef, ArrowError> {
+        let mut columns = Vec::new();
+        for column in &mut self.texts {
+            columns.push(column.finish(rows)?);
+        }
+        columns.extend([&mut self.part_of_day, &mut self.day_type, &mut self.season].map(finish_text));
+        for column in &mut self.money {
+            columns.push(column.finish(rows)?);
+        }
+        Ok(Arc::new(StructArray::try_new_with_length(schema::enriched_fields(kind), columns, None, rows)?))
+    }
+}

@@ -1,0 +1,257 @@
+//! JSON: one object a record, by serde_json's strict parser, without copies.
+//!
+//! The parser finds the members and checks the grammar; values stay the text that they are (so that `7.0` in a text
+//! field is `7.0`, and amounts are exact) until a field wants one. Texts with escapes are the only copies, into the
+//! row's arena.
+
+use std::fmt;
+
+use adlake_domain::event::EventKind;
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::row::Row;
+use super::value::{Opened, Value};
+use crate::mapping::Mapping;
+use crate::validate::{Reason, Reject};
+
+/// Objects and lists may be nested so deep: readers of what is kept as JSON have limits of this kind too.
+pub(crate) const DEPTH_MAX: usize = 64;
+
+/// The keys of the record before: most have the same, in the same order, and need no lookup.
+#[derive(Debug, Default)]
+pub(crate) struct KeyMemo {
+    keys: Vec<(String, Option<u16>)>,
+}
+
+/// As many keys as are remembered.
+const KEYS_MAX: usize = 256;
+
+impl KeyMemo {
+    #[inline]
+    fn lookup(&mut self, place: usize, key: &str, mapping: &Mapping) -> Option<u16> {
+        if let Some((known, entry)) = self.keys.get(place)
+            && known == key
+        {
+            return *entry;
+        }
+        let entry = mapping.lookup(key);
+        match self.keys.get_mut(place) {
+            Some(slot) => {
+                slot.0.clear();
+                slot.0.push_str(key);
+                slot.1 = entry;
+            }
+            None if place == self.keys.len() && place < KEYS_MAX => self.keys.push((key.to_owned(), entry)),
+            None => {}
+        }
+        entry
+    }
+}
+
+/// Offers every member of the record's object to `row`.
+pub(crate) fn read<'a>(payload: &'a [u8], kind: EventKind, memo: &mut KeyMemo, row: &mut Row<'a, '_>) -> Result<(), Reject> {
+    let text = std::str::from_utf8(payload)
+        .map_err(|error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to())))?;
+    if text.trim_ascii_start().as_bytes().first() != Some(&b'{') {
+        return Err(match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => Reject::new(Reason::NotAnObject, format!("a record of {kind} is a JSON object")),
+            Err(error) => invalid(&error),
+        });
+    }
+    let mut refused = None;
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let members = RecordVisitor { memo, row, refused: &mut refused };
+    let parsed = parser.deserialize_map(members).and_then(|()| parser.end());
+    // Broken JSON is the more basic of the two.
+    parsed.map_err(|error| invalid(&error))?;
+    refused.map_or(Ok(()), Err)
+}
+
+/// The members or elements of an object or list that has been parsed before.
+pub(crate) fn open<'a>(text: &'a str, arena: &'a Bump) -> Result<Opened<'a>, Reject> {
+    let mut parser = serde_json::Deserializer::from_str(text);
+    parser.deserialize_any(PartsVisitor { arena }).map_err(|error| invalid(&error))
+}
+
+/// Whether a text is JSON, not nested too deep.
+pub(crate) fn is_valid(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok() && depth(text) <= DEPTH_MAX
+}
+
+/// A value from its text, which is valid JSON without spaces around it.
+fn value<'a>(raw: &'a str, arena: &'a Bump) -> Result<Value<'a>, serde_json::Error> {
+    Ok(match raw.as_bytes() {
+        [b'"', inner @ .., b'"'] => {
+            if memchr::memchr(b'\\', inner).is_none() {
+                Value::Text(&raw[1..raw.len() - 1])
+            } else {
+                let text: String = serde_json::from_str(raw)?;
+                Value::Text(arena.alloc_str(&text))
+            }
+        }
+        [b'n', ..] => Value::Null,
+        [b't', ..] => Value::Bool(true),
+        [b'f', ..] => Value::Bool(false),
+        [b'{' | b'[', ..] => {
+            if depth(raw) > DEPTH_MAX {
+                return Err(Error::custom(format_args!("nested deeper than {DEPTH_MAX}")));
+            }
+            Value::Json(raw)
+        }
+        _ => Value::Number(raw),
+    })
+}
+
+/// How deep the objects and lists of a valid JSON text are nested.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut quoted, mut escaped) = (0usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn invalid(error: &serde_json::Error) -> Reject {
+    Reject::new(Reason::InvalidJson, error.to_string())
+}
+
+/// Walks the members of a record.
+struct RecordVisitor<'v, 'a, 'd> {
+    memo: &'v mut KeyMemo,
+    row: &'v mut Row<'a, 'd>,
+    /// The first member that the row refused.
+    refused: &'v mut Option<Reject>,
+}
+
+impl<'a> Visitor<'a> for RecordVisitor<'_, 'a, '_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<(), A::Error> {
+        let arena = self.row.arena();
+        let mut place = 0;
+        while let Some(key) = members.next_key_seed(KeySeed { arena })? {
+            let raw: &'a RawValue = members.next_value()?;
+            let value = value(raw.get(), arena).map_err(A::Error::custom)?;
+            let entry = self.memo.lookup(place, key, self.row.mapping());
+            place += 1;
+            if let Err(reject) = self.row.offer(key, entry, value) {
+                self.refused.get_or_insert(reject);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A key: borrowed where it has no escapes, else in the arena.
+struct KeySeed<'a> {
+    arena: &'a Bump,
+}
+
+impl<'a> DeserializeSeed<'a> for KeySeed<'a> {
+    type Value = &'a str;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<&'a str, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'a> for KeySeed<'a> {
+    type Value = &'a str;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, key: &'a str) -> Result<&'a str, E> {
+        Ok(key)
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<&'a str, E> {
+        Ok(self.arena.alloc_str(key))
+    }
+}
+
+/// Collects the parts of an object or list.
+struct PartsVisitor<'a> {
+    arena: &'a Bump,
+}
+
+impl<'a> Visitor<'a> for PartsVisitor<'a> {
+    type Value = Opened<'a>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object or a list")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<Opened<'a>, A::Error> {
+        let mut list = BumpVec::new_in(self.arena);
+        while let Some(key) = members.next_key_seed(KeySeed { arena: self.arena })? {
+            let raw: &'a RawValue = members.next_value()?;
+            list.push((key, value(raw.get(), self.arena).map_err(A::Error::custom)?));
+        }
+        Ok(Opened::Object(list.into_bump_slice()))
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<Opened<'a>, A::Error> {
+        let mut list = BumpVec::new_in(self.arena);
+        while let Some(raw) = elements.next_element::<&'a RawValue>()? {
+            list.push(value(raw.get(), self.arena).map_err(A::Error::custom)?);
+        }
+        Ok(Opened::List(list.into_bump_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depths() {
+        let check = |text: &str, expected: usize| assert_eq!(depth(text), expected, "{text}");
+        check("1", 0);
+        check("[]", 1);
+        check(r#"{"a":[1,{"b":2}],"c":[]}"#, 3);
+        check(r#"["[[[\"[[["]"#, 1);
+        let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
+        assert!(!is_valid(&deep));
+        assert!(is_valid(&deep[1..deep.len() - 1]));
+    }
+
+    #[test]
+    fn values_keep_their_text() {
+        let arena = Bump::new();
+        let check = |raw: &str, expected: &str| {
+            let arena = Bump::new();
+            let mut out = String::new();
+            value(raw, &arena).unwrap().write_json(&mut out);
+            assert_eq!(out, expected);
+        };
+        check("7.10", "7.10");
+        check("1E400", "1E400");
+        check(r#""a\u00e9\/""#, r#""aé/""#);
+        check("null", "null");
+        check("[1, 2]", "[1, 2]");
+        assert!(value(r#""\ud800""#, &arena).is_err());
+        match open(r#"{"a\n": 1, "b": [ ]}"#, &arena).unwrap() {
+            Opened::Object([("a\n", Value::Number("1")), ("b", Value::Json("[ ]"))]) => {}
+            _ => panic!("not the members"),
+        }
+    }
+}

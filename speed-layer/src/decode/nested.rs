@@ -1,0 +1,184 @@
+//! Nested values into the types of the schema: structs, lists and maps, by the schema alone.
+//!
+//! Members that the schema does not know are kept among the attributes under their path (`imp[0].ext`,
+//! `site.publisher.cat`). What the schema knows must be of its type: a member that is not makes the record a dead
+//! letter, whose detail names the path.
+
+use arrow::datatypes::DataType;
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+
+use super::columns::Cell;
+use super::row::Attributes;
+use super::value::{Opened, Value, collect};
+use crate::validate::{self, Reason, Reject};
+
+/// The way from the record to a nested value, as a list on the stack: written out only when somebody asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trail<'t> {
+    Field(&'t str),
+    Member(&'t Trail<'t>, &'t str),
+    Element(&'t Trail<'t>, usize),
+}
+
+impl std::fmt::Display for Trail<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Trail::Field(name) => f.write_str(name),
+            Trail::Member(parent, name) => write!(f, "{parent}.{name}"),
+            Trail::Element(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+/// A value as a cell of `data_type`; what the type does not know goes to `attributes`.
+pub(crate) fn shape<'a>(
+    value: Value<'a>,
+    data_type: &DataType,
+    trail: Trail<'_>,
+    attributes: &mut Attributes,
+    arena: &'a Bump,
+) -> Result<Cell<'a>, Reject> {
+    if value.is_null() {
+        return Ok(Cell::Null);
+    }
+    match data_type {
+        DataType::Struct(fields) => {
+            let Opened::Object(members) = value.open(arena)? else { return Err(not("an object", value, trail)) };
+            let cells = arena.alloc_slice_fill_copy(fields.len(), Cell::Null);
+            for (name, value) in members {
+                let trail = Trail::Member(&trail, name);
+                match fields.iter().position(|field| field.name() == name) {
+                    _ if value.is_null() => {}
+                    Some(index) => {
+                        cells[index] = shape(*value, fields[index].data_type(), trail, attributes, arena)?;
+                    }
+                    None => attributes.keep(&trail.to_string(), value),
+                }
+            }
+            Ok(Cell::Struct(cells))
+        }
+        DataType::List(element) => match value.open(arena)? {
+            Opened::List(items) => {
+                let cells = items.iter().enumerate().map(|(index, item)| {
+                    shape(*item, element.data_type(), Trail::Element(&trail, index), attributes, arena)
+                });
+                Ok(Cell::List(collect(cells, arena)?))
+            }
+            // A single text where a list of texts is meant (CSV has no other way).
+            Opened::Scalar if *element.data_type() == DataType::Utf8 => {
+                let cell = validate::text(value, arena).ok_or_else(|| not("a list", value, trail))?;
+                Ok(Cell::List(arena.alloc_slice_copy(&[cell])))
+            }
+            _ => Err(not("a list", value, trail)),
+        },
+        DataType::Map(..) => {
+            let Opened::Object(members) = value.open(arena)? else { return Err(not("an object", value, trail)) };
+            Ok(Cell::Map(entries(members, arena)))
+        }
+        DataType::Utf8 => validate::text(value, arena).ok_or_else(|| not("a text", value, trail)),
+        DataType::Int32 => validate::int32(value).map_err(|reject| reject.at(trail)),
+        DataType::Float64 => validate::double(value).map_err(|reject| reject.at(trail)),
+        other => Err(Reject::new(Reason::BadType, format!("{trail}: nothing can be {other}"))),
+    }
+}
+
+/// The entries of a map of texts, sorted by key, of one key sent twice the later; nested values as JSON text.
+fn entries<'a>(members: &[(&'a str, Value<'a>)], arena: &'a Bump) -> &'a [(&'a str, Option<&'a str>)] {
+    let mut entries = BumpVec::with_capacity_in(members.len(), arena);
+    for (key, value) in members {
+        let text = value.to_text(arena).or_else(|| {
+            value.is_nested().then(|| {
+                let mut text = String::new();
+                value.write_json(&mut text);
+                &*arena.alloc_str(&text)
+            })
+        });
+        entries.push((*key, text));
+    }
+    // Stable: of equal keys the last one sent stays last, and is the one kept.
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let mut kept: BumpVec<'a, (&'a str, Option<&'a str>)> = BumpVec::with_capacity_in(entries.len(), arena);
+    for entry in entries {
+        match kept.last_mut() {
+            Some(last) if last.0 == entry.0 => *last = entry,
+            _ => kept.push(entry),
+        }
+    }
+    kept.into_bump_slice()
+}
+
+fn not(wanted: &str, value: Value<'_>, trail: Trail<'_>) -> Reject {
+    Reject::new(Reason::BadType, format!("{trail}: {} is not {wanted}", value.describe()))
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_domain::event::EventKind;
+    use adlake_domain::schema::content_fields;
+
+    use super::*;
+    use crate::decode::json;
+
+    fn check(field: &str, json: &str, attributes: Option<&str>, verify: impl Fn(Result<Cell<'_>, Reject>)) {
+        let arena = Bump::new();
+        let mut kept = Attributes::default();
+        let fields = content_fields(EventKind::BidRequest);
+        let data_type = fields.iter().find(|known| known.name() == field).unwrap().data_type();
+        let value = match json::open(json, &arena).unwrap() {
+            Opened::List(items) => Value::List(items),
+            Opened::Object(members) => Value::Object(members),
+            Opened::Scalar => unreachable!(),
+        };
+        verify(shape(value, data_type, Trail::Field(field), &mut kept, &arena));
+        assert_eq!(kept.finish(), attributes);
+    }
+
+    #[test]
+    fn unknown_members_are_kept_under_their_path() {
+        check(
+            "site",
+            r#"{"id": 7, "ext": {"x": [1]}, "publisher": {"id": "p", "cat": ["a"], "none": null}}"#,
+            Some(r#"{"site.ext":{"x": [1]},"site.publisher.cat":["a"]}"#),
+            |cell| {
+                let cell = cell.unwrap();
+                assert_eq!(cell.part(0), Cell::Text("7"));
+                assert_eq!(cell.part(1), Cell::Null);
+                assert_eq!(cell.part(7).part(0), Cell::Text("p"));
+            },
+        );
+        check("imp", r#"[{"id": "1"}, {"id": "2", "ext": 1}, null]"#, Some(r#"{"imp[1].ext":1}"#), |cell| {
+            let Cell::List([one, two, Cell::Null]) = cell.unwrap() else { panic!("not three") };
+            assert_eq!((one.part(0), two.part(0)), (Cell::Text("1"), Cell::Text("2")));
+        });
+    }
+
+    #[test]
+    fn maps_are_sorted_and_texts() {
+        check("targeting", r#"{"b": 1, "a": "x", "c": null, "d": {"e": 1}, "b": 2}"#, None, |cell| {
+            let expected = [("a", Some("x")), ("b", Some("2")), ("c", None), ("d", Some(r#"{"e": 1}"#))];
+            assert_eq!(cell.unwrap(), Cell::Map(&expected));
+        });
+    }
+
+    #[test]
+    fn wrong_types_name_their_path() {
+        let refused = |field: &str, json: &str, wanted: &str| {
+            check(field, json, None, |cell| {
+                let reject = cell.unwrap_err();
+                assert_eq!(reject.reason, Reason::BadType);
+                assert!(reject.detail.starts_with(wanted), "{}", reject.detail);
+            });
+        };
+        refused("imp", r#"[{"id":"1"},{"banner":{"w":"wide"}}]"#, "imp[1].banner.w: ");
+        refused("imp", r#"{"id":"1"}"#, "imp: ");
+        refused("site", "[]", "site: ");
+        refused("device", r#"{"geo":{"lat":"north"}}"#, "device.geo.lat: ");
+        refused("site", r#"{"name":{}}"#, "site.name: ");
+    }
+
+    #[test]
+    fn keys_are_escaped() {
+        check("site", r#"{"a\"b": 1}"#, Some(r#"{"site.a\"b":1}"#), |cell| assert!(cell.is_ok()));
+    }
+}

@@ -1,0 +1,176 @@
+//! A row in the making: which value each field gets, of all that a record offers.
+//!
+//! Nothing is appended to columns from here: a record that turns out bad leaves no trace. What no field takes is kept,
+//! as the members of one JSON object (`attributes`): keys that the schema does not know, and values that lost to a
+//! better name of their field. An explicit null is as good as nothing, and is not kept.
+
+use adlake_domain::content::write_json_string;
+use bumpalo::Bump;
+
+use super::value::{Opened, Value};
+use crate::mapping::{FIELDS_MAX, Mapping, Path, Shape, Step, Target};
+use crate::validate::Reject;
+
+/// The members of the JSON object that keeps what no field takes.
+#[derive(Debug, Default)]
+pub(crate) struct Attributes {
+    text: String,
+}
+
+impl Attributes {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.text.clear();
+    }
+
+    /// Keeps a value under a name.
+    pub fn keep(&mut self, name: &str, value: &Value<'_>) {
+        self.text.push(if self.text.is_empty() { '{' } else { ',' });
+        write_json_string(name, &mut self.text);
+        self.text.push(':');
+        value.write_json(&mut self.text);
+    }
+
+    /// Ends the object; `None` where nothing was kept.
+    pub fn finish(&mut self) -> Option<&str> {
+        if self.text.is_empty() {
+            return None;
+        }
+        self.text.push('}');
+        Some(&self.text)
+    }
+}
+
+/// The candidate for a field.
+#[derive(Debug, Clone, Copy)]
+struct Slot<'a> {
+    value: Value<'a>,
+    key: &'a str,
+    rank: u16,
+    /// Whether the value is part of one that is kept anyway.
+    inner: bool,
+}
+
+/// A row in the making.
+pub(crate) struct Row<'a, 'd> {
+    mapping: &'a Mapping,
+    arena: &'a Bump,
+    attributes: &'d mut Attributes,
+    slots: [Slot<'a>; FIELDS_MAX],
+    /// A bit for each field that has a candidate.
+    taken: u32,
+}
+
+impl<'a, 'd> Row<'a, 'd> {
+    /// A row without values.
+    pub fn new(mapping: &'a Mapping, arena: &'a Bump, attributes: &'d mut Attributes) -> Row<'a, 'd> {
+        attributes.clear();
+        let empty = Slot { value: Value::Null, key: "", rank: 0, inner: false };
+        Row { mapping, arena, attributes, slots: [empty; FIELDS_MAX], taken: 0 }
+    }
+
+    /// The mapping by which keys find their fields.
+    pub fn mapping(&self) -> &'a Mapping {
+        self.mapping
+    }
+
+    /// Where the row's copies live.
+    pub fn arena(&self) -> &'a Bump {
+        self.arena
+    }
+
+    /// Takes a member of the record, whose key the mapping knows as `entry`.
+    #[inline]
+    pub fn offer(&mut self, key: &'a str, entry: Option<u16>, value: Value<'a>) -> Result<(), Reject> {
+        if value.is_null() {
+            return Ok(());
+        }
+        let Some(entry) = entry else {
+            self.attributes.keep(key, &value);
+            return Ok(());
+        };
+        let entry = self.mapping.entry_at(entry);
+        match entry.direct {
+            Some(target) if self.suits(target, value, !entry.paths.is_empty()) => {
+                self.place(target, Slot { value, key, rank: target.rank, inner: false });
+            }
+            _ => self.attributes.keep(key, &value),
+        }
+        if entry.paths.is_empty() { Ok(()) } else { self.offer_parts(key, value, &entry.paths) }
+    }
+
+    /// Whether a value can be meant for a field that its key is a name of: an object or list under a common alias, or
+    /// under a name that is also the root of paths, is not meant for a scalar.
+    fn suits(&self, target: Target, value: Value<'a>, is_root: bool) -> bool {
+        let field = &self.mapping.fields()[usize::from(target.field)];
+        !value.is_nested() || field.shape == Shape::Nested || field.keeps_json || !(target.common || is_root)
+    }
+
+    /// Takes the fields that are found inside a value.
+    fn offer_parts(&mut self, key: &'a str, value: Value<'a>, paths: &'a [Path]) -> Result<(), Reject> {
+        let whole = match value.open(self.arena)? {
+            Opened::List(items) => Value::List(items),
+            Opened::Object(members) => Value::Object(members),
+            Opened::Scalar => return Ok(()),
+        };
+        for path in paths {
+            let found = walk(whole, &path.steps, self.arena)?;
+            let shape = self.mapping.fields()[usize::from(path.target.field)].shape;
+            if !found.is_null() && (!found.is_nested() || shape == Shape::Nested) {
+                self.place(path.target, Slot { value: found, key, rank: path.target.rank, inner: true });
+            }
+        }
+        Ok(())
+    }
+
+    /// The better name wins, of one name sent twice the later; what loses is kept.
+    #[inline]
+    fn place(&mut self, target: Target, candidate: Slot<'a>) {
+        let index = usize::from(target.field);
+        let bit = 1u32 << index;
+        if self.taken & bit == 0 {
+            self.taken |= bit;
+            self.slots[index] = candidate;
+            return;
+        }
+        let loser = if candidate.rank <= self.slots[index].rank {
+            std::mem::replace(&mut self.slots[index], candidate)
+        } else {
+            candidate
+        };
+        if !loser.inner {
+            self.attributes.keep(loser.key, &loser.value);
+        }
+    }
+
+    /// A bit for each field that has a value.
+    pub fn taken(&self) -> u32 {
+        self.taken
+    }
+
+    /// The value of a field.
+    pub fn value(&self, index: usize) -> Value<'a> {
+        self.slots[index].value
+    }
+
+    /// What is kept beside the fields.
+    pub fn attributes(&mut self) -> &mut Attributes {
+        self.attributes
+    }
+}
+
+/// The value at the end of a path; `Null` where it leads nowhere.
+fn walk<'a>(value: Value<'a>, steps: &[Step], arena: &'a Bump) -> Result<Value<'a>, Reject> {
+    let mut here = value;
+    for step in steps {
+        here = match (here.open(arena)?, step) {
+            (Opened::Object(members), Step::Key(name)) => {
+                // Of one name sent twice the later.
+                members.iter().rev().find(|(key, _)| **key == **name).map_or(Value::Null, |(_, value)| *value)
+            }
+            (Opened::List(items), Step::Index(index)) => items.get(*index).copied().unwrap_or(Value::Null),
+            _ => return Ok(Value::Null),
+        };
+    }
+    Ok(here)
+}

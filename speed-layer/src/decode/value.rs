@@ -1,0 +1,251 @@
+//! A value as a record sends it, whatever the format: scalars with their text or binary value, objects and lists
+//! either as JSON text (opened when needed) or decoded.
+//!
+//! Values are `Copy`: they borrow from the record's bytes or from the row's arena, so that a row costs no allocation.
+
+use std::fmt::Write;
+
+use adlake_domain::content::{write_json_double, write_json_string};
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+use chrono::DateTime;
+
+use super::json;
+use crate::validate::Reject;
+
+/// A value as sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Value<'a> {
+    /// Not there, or said to be nothing.
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Float(f32),
+    Double(f64),
+    Decimal(&'a Decimal),
+    /// Microseconds since the epoch.
+    Time(i64),
+    /// Microseconds of a wall clock in no particular zone, as if it were UTC.
+    LocalTime(i64),
+    /// A number of JSON, as written.
+    Number(&'a str),
+    /// A text.
+    Text(&'a str),
+    /// A cell of CSV: a text, or the text of a number.
+    Cell(&'a str),
+    Bytes(&'a [u8]),
+    /// An object or list of JSON, as written.
+    Json(&'a str),
+    List(&'a [Value<'a>]),
+    Object(&'a [(&'a str, Value<'a>)]),
+}
+
+/// An integer of 10^-scale units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Decimal {
+    pub unscaled: i128,
+    pub scale: u32,
+}
+
+/// A nested value with its parts at hand.
+pub(crate) enum Opened<'a> {
+    List(&'a [Value<'a>]),
+    Object(&'a [(&'a str, Value<'a>)]),
+    /// Not nested.
+    Scalar,
+}
+
+impl<'a> Value<'a> {
+    pub fn is_null(&self) -> bool {
+        matches!(self, Value::Null)
+    }
+
+    pub fn is_nested(&self) -> bool {
+        matches!(self, Value::Json(_) | Value::List(_) | Value::Object(_))
+    }
+
+    /// The parts of a nested value; a text that is a JSON object or list counts as one (CSV has no other way to nest).
+    pub fn open(self, arena: &'a Bump) -> Result<Opened<'a>, Reject> {
+        match self {
+            Value::List(items) => Ok(Opened::List(items)),
+            Value::Object(members) => Ok(Opened::Object(members)),
+            Value::Json(text) => json::open(text, arena),
+            Value::Text(text) | Value::Cell(text) => match text.trim_ascii_start().as_bytes().first() {
+                Some(b'{' | b'[') if json::is_valid(text) => json::open(text, arena),
+                _ => Ok(Opened::Scalar),
+            },
+            _ => Ok(Opened::Scalar),
+        }
+    }
+
+    /// The value as JSON text, appended to `out`: JSON as written, times as RFC 3339, bytes as hex digits.
+    pub fn write_json(&self, out: &mut String) {
+        // Writing to a String cannot fail.
+        match self {
+            Value::Null => out.push_str("null"),
+            Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Value::Integer(value) => _ = write!(out, "{value}"),
+            Value::Float(value) if value.is_finite() => _ = write!(out, "{value}"),
+            Value::Float(value) => write_json_double(f64::from(*value), out),
+            Value::Double(value) => write_json_double(*value, out),
+            Value::Decimal(decimal) => decimal.write(out),
+            Value::Time(micros) => write_time(*micros, "%Y-%m-%dT%H:%M:%S%.6fZ", out),
+            Value::LocalTime(micros) => write_time(*micros, "%Y-%m-%dT%H:%M:%S%.6f", out),
+            Value::Number(text) | Value::Json(text) => out.push_str(text),
+            Value::Text(text) | Value::Cell(text) => write_json_string(text, out),
+            Value::Bytes(bytes) => {
+                out.push('"');
+                bytes.iter().for_each(|byte| _ = write!(out, "{byte:02x}"));
+                out.push('"');
+            }
+            Value::List(items) => {
+                out.push('[');
+                for (at, item) in items.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    item.write_json(out);
+                }
+                out.push(']');
+            }
+            Value::Object(members) => {
+                out.push('{');
+                for (at, (name, value)) in members.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    write_json_string(name, out);
+                    out.push(':');
+                    value.write_json(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+
+    /// The value as text, where it is a scalar that has one.
+    pub fn to_text(self, arena: &'a Bump) -> Option<&'a str> {
+        match self {
+            Value::Text(text) | Value::Cell(text) | Value::Number(text) => Some(text),
+            Value::Bool(value) => Some(if value { "true" } else { "false" }),
+            Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => Some(text),
+                Err(_) => {
+                    let mut text = String::with_capacity(bytes.len() * 2);
+                    bytes.iter().for_each(|byte| _ = write!(text, "{byte:02x}"));
+                    Some(arena.alloc_str(&text))
+                }
+            },
+            Value::Integer(_)
+            | Value::Float(_)
+            | Value::Double(_)
+            | Value::Decimal(_)
+            | Value::Time(_)
+            | Value::LocalTime(_) => {
+                let mut text = String::new();
+                self.write_json(&mut text);
+                Some(arena.alloc_str(text.trim_matches('"')))
+            }
+            Value::Null | Value::Json(_) | Value::List(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// What the value is, for people.
+    pub fn describe(&self) -> String {
+        let name = match self {
+            Value::Null => return "nothing".to_owned(),
+            Value::List(_) => return "a list".to_owned(),
+            Value::Object(_) => return "an object".to_owned(),
+            Value::Json(text) if text.starts_with('[') => return "a list".to_owned(),
+            Value::Json(_) => return "an object".to_owned(),
+            _ => {
+                let mut text = String::new();
+                self.write_json(&mut text);
+                text
+            }
+        };
+        // Enough to recognise it by; the payload is beside it.
+        match name.char_indices().nth(60) {
+            Some((end, _)) => format!("{}...", &name[..end]),
+            None => name,
+        }
+    }
+}
+
+impl Decimal {
+    /// All its digits, with as many after the point as its scale.
+    fn write(&self, out: &mut String) {
+        let digits = format!("{:0>width$}", self.unscaled.unsigned_abs(), width = self.scale as usize + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - self.scale as usize);
+        if self.unscaled < 0 {
+            out.push('-');
+        }
+        out.push_str(whole);
+        if !fraction.is_empty() {
+            out.push('.');
+            out.push_str(fraction);
+        }
+    }
+}
+
+fn write_time(micros: i64, format: &str, out: &mut String) {
+    match DateTime::from_timestamp_micros(micros) {
+        Some(time) => _ = write!(out, "\"{}\"", time.format(format)),
+        None => _ = write!(out, "{micros}"),
+    }
+}
+
+/// A list of the arena, from parts that may fail.
+pub(crate) fn collect<'a, T: Copy>(
+    items: impl Iterator<Item = Result<T, Reject>>,
+    arena: &'a Bump,
+) -> Result<&'a [T], Reject> {
+    let mut list = BumpVec::new_in(arena);
+    for item in items {
+        list.push(item?);
+    }
+    Ok(list.into_bump_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_text() {
+        let check = |value: Value<'_>, expected: &str| {
+            let mut out = String::new();
+            value.write_json(&mut out);
+            assert_eq!(out, expected);
+        };
+        check(Value::Decimal(&Decimal { unscaled: -5, scale: 3 }), "-0.005");
+        check(Value::Decimal(&Decimal { unscaled: 1234, scale: 2 }), "12.34");
+        check(Value::Decimal(&Decimal { unscaled: 7, scale: 0 }), "7");
+        check(Value::Time(1), "\"1970-01-01T00:00:00.000001Z\"");
+        check(Value::LocalTime(0), "\"1970-01-01T00:00:00.000000\"");
+        check(Value::Float(0.1), "0.1");
+        check(Value::Double(f64::INFINITY), "\"inf\"");
+        check(Value::Bytes(&[0, 255]), "\"00ff\"");
+        check(Value::Number("1e5"), "1e5");
+        check(Value::Text("a\"b"), r#""a\"b""#);
+        check(Value::Object(&[("k", Value::List(&[Value::Null, Value::Integer(3)])), ("l", Value::Bool(true))]), r#"{"k":[null,3],"l":true}"#);
+    }
+
+    #[test]
+    fn texts_of_scalars() {
+        let arena = Bump::new();
+        let check = |value: Value<'_>, expected: Option<&str>| {
+            let arena = Bump::new();
+            assert_eq!(value.to_text(&arena), expected);
+        };
+        check(Value::Number("7.0"), Some("7.0"));
+        check(Value::Integer(-7), Some("-7"));
+        check(Value::Bool(false), Some("false"));
+        check(Value::Bytes(b"abc"), Some("abc"));
+        check(Value::Bytes(&[255]), Some("ff"));
+        check(Value::Json("{}"), None);
+        assert!(matches!(Value::Cell(" [1]").open(&arena), Ok(Opened::List([_]))));
+        assert!(matches!(Value::Cell("[1").open(&arena), Ok(Opened::Scalar)));
+        assert!(matches!(Value::Text("x").open(&arena), Ok(Opened::Scalar)));
+    }
+}

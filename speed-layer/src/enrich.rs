@@ -1,0 +1,351 @@
+//! What ingest adds to an event, beside what was sent: the column `enriched`.
+//!
+//! Campaign and advertiser from the reference data, country and region from the event, device, operating system and
+//! browser from the user agent, parts of the day and year in the report's zone, money in micros of the account currency.
+//! None of it touches identity or content, and only money can reject a record: an amount in a currency that has no rate
+//! on the event's UTC day is never summed as if it had one.
+
+mod agent;
+
+use std::borrow::Cow;
+
+use adlake_domain::country;
+use adlake_domain::event::EventKind;
+use adlake_domain::money::{RATE_ONE, amount_to_micros, micros_to_micros};
+use adlake_domain::schema;
+use adlake_domain::settings::Identity;
+use adlake_domain::time::{TimeParts, event_date, time_parts};
+use adlake_lake::Reference;
+use arrow::datatypes::DataType;
+use chrono::DateTime;
+use chrono_tz::Tz;
+use hashbrown::{HashMap, HashSet};
+
+use self::agent::{Agents, Client};
+use crate::decode::columns::Cell;
+use crate::validate::{Reason, Reject};
+
+/// How events are enriched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnrichmentSettings {
+    /// The currency of the account, ISO 4217: amounts without a currency are in it.
+    pub account_currency: String,
+    /// The zone of the parts of day and year.
+    pub time_zone: Tz,
+    /// Which ids count as absent.
+    pub identity: Identity,
+}
+
+impl Default for EnrichmentSettings {
+    fn default() -> Self {
+        EnrichmentSettings {
+            account_currency: "USD".to_owned(),
+            time_zone: Tz::UTC,
+            identity: Identity::default(),
+        }
+    }
+}
+
+/// The reference data, indexed for ingest: shared by all decoders, replaced as a whole when it changes.
+#[derive(Debug)]
+pub struct Enrichment {
+    account_currency: String,
+    time_zone: Tz,
+    null_values: HashSet<String>,
+    creatives: HashMap<String, String>,
+    advertisers: HashMap<String, String>,
+    /// By currency, then by UTC day.
+    rates: HashMap<String, HashMap<i32, i128>>,
+}
+
+impl Enrichment {
+    /// Indexes the reference data. Ids that count as absent are left out: they are known to nobody.
+    pub fn new(settings: &EnrichmentSettings, reference: &Reference) -> Enrichment {
+        let null_values: HashSet<String> = settings.identity.null_values.iter().cloned().collect();
+        let known = |id: &String| !null_values.contains(id);
+        let creatives = reference
+            .creatives
+            .iter()
+            .filter_map(|(id, creative)| Some((id, creative.campaign_id.as_ref()?)))
+            .filter(|(id, campaign)| known(id) && known(campaign))
+            .map(|(id, campaign)| (id.clone(), campaign.clone()))
+            .collect();
+        let advertisers = reference
+            .campaigns
+            .iter()
+            .filter_map(|(id, campaign)| Some((id, campaign.advertiser_id.as_ref()?)))
+            .filter(|(id, advertiser)| known(id) && known(advertiser))
+            .map(|(id, advertiser)| (id.clone(), advertiser.clone()))
+            .collect();
+        let mut rates: HashMap<String, HashMap<i32, i128>> = HashMap::new();
+        for ((day, currency), rate) in &reference.rates {
+            rates.entry(currency.to_ascii_uppercase()).or_default().insert(*day, *rate);
+        }
+        Enrichment {
+            account_currency: settings.account_currency.trim().to_ascii_uppercase(),
+            time_zone: settings.time_zone,
+            null_values,
+            creatives,
+            advertisers,
+            rates,
+        }
+    }
+
+    /// The advertiser of an event: its campaign's as sent, and only where none was sent the creative's campaign's.
+    fn advertiser(&self, sent: Option<&str>, of_creative: Option<&str>) -> Option<&str> {
+        match sent {
+            Some(sent) => match self.advertisers.get(sent) {
+                Some(advertiser) => Some(advertiser),
+                None if self.null_values.contains(sent) => self.advertiser(None, of_creative),
+                None => None,
+            },
+            None => self.advertisers.get(of_creative?).map(String::as_str),
+        }
+    }
+
+    /// Account units per unit (times 10^12) of a currency on a UTC day.
+    fn rate(&self, currency: Option<&str>, day: i32) -> Result<i128, Reject> {
+        let Some(currency) = currency.filter(|currency| !currency.is_empty()) else { return Ok(RATE_ONE) };
+        if currency.eq_ignore_ascii_case(&self.account_currency) || self.null_values.contains(currency) {
+            return Ok(RATE_ONE);
+        }
+        let upper: Cow<'_, str> = if currency.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            Cow::Owned(currency.to_ascii_uppercase())
+        } else {
+            Cow::Borrowed(currency)
+        };
+        self.rates.get(upper.as_ref()).and_then(|days| days.get(&day)).copied().ok_or_else(|| {
+            let date = DateTime::from_timestamp(i64::from(day) * 86_400, 0);
+            let date = date.map_or_else(|| day.to_string(), |date| date.format("%Y-%m-%d").to_string());
+            Reject::new(Reason::NoFxRate, format!("{currency} has no rate on {date}"))
+        })
+    }
+}
+
+/// What was added to one event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Enriched<'e> {
+    pub campaign_id: Option<&'e str>,
+    pub advertiser_id: Option<&'e str>,
+    pub country: Option<country::CountryCode>,
+    pub region: Option<&'e str>,
+    pub client: Client,
+    pub time: TimeParts,
+    /// The kind's amounts in account micros, in schema order.
+    pub money: [Option<i64>; 2],
+}
+
+/// Where the inputs of enrichment stand among the content fields of a kind.
+#[derive(Debug)]
+struct Inputs {
+    creative: Option<usize>,
+    campaign: Option<usize>,
+    country: Option<Place>,
+    region: Option<Place>,
+    agent: Option<Place>,
+    currency: Option<usize>,
+    /// The amounts, and whether they are micros.
+    amounts: Vec<(usize, bool)>,
+}
+
+/// A field, or a part of a nested one.
+#[derive(Debug)]
+struct Place {
+    field: usize,
+    parts: Vec<usize>,
+}
+
+impl Place {
+    fn text<'a>(&self, cells: &[Cell<'a>]) -> Option<&'a str> {
+        self.parts.iter().fold(cells[self.field], |cell, part| cell.part(*part)).text()
+    }
+}
+
+/// Enriches the events of one kind. What repeats is remembered: user agents, and the day.
+#[derive(Debug)]
+pub(crate) struct Enricher {
+    inputs: Inputs,
+    agents: Agents,
+}
+
+impl Enricher {
+    pub fn new(kind: EventKind) -> Enricher {
+        Enricher { inputs: Inputs::new(kind), agents: Agents::default() }
+    }
+
+    /// What is added to the event of these cells; rejects amounts that have no rate or do not fit.
+    #[inline]
+    pub fn enrich<'e>(
+        &mut self,
+        enrichment: &'e Enrichment,
+        cells: &[Cell<'e>],
+        event_time: i64,
+    ) -> Result<Enriched<'e>, Reject> {
+        let inputs = &self.inputs;
+        let text = |place: &Option<usize>| place.and_then(|field| cells[field].text());
+        let nested = |place: &Option<Place>| place.as_ref().and_then(|place| place.text(cells));
+        let creative = text(&inputs.creative);
+        let campaign_id = creative.and_then(|id| enrichment.creatives.get(id)).map(String::as_str);
+        Ok(Enriched {
+            campaign_id,
+            advertiser_id: enrichment.advertiser(text(&inputs.campaign), campaign_id),
+            country: nested(&inputs.country).and_then(country::normalise),
+            region: nested(&inputs.region),
+            client: nested(&inputs.agent).map_or(Client::UNKNOWN, |agent| self.agents.client(agent)),
+            time: time_parts(event_time, enrichment.time_zone),
+            money: inputs.money(enrichment, cells, event_date(event_time))?,
+        })
+    }
+}
+
+impl Inputs {
+    fn new(kind: EventKind) -> Inputs {
+        let fields = schema::content_fields(kind);
+        let find = |name: &str| fields.iter().position(|field| field.name() == name);
+        let place = |path: &[&str]| {
+            let field = find(path.first()?)?;
+            let mut parts = Vec::new();
+            let mut data_type = fields[field].data_type();
+            for name in &path[1..] {
+                let DataType::Struct(inner) = data_type else { return None };
+                let part = inner.iter().position(|field| field.name() == name)?;
+                data_type = inner[part].data_type();
+                parts.push(part);
+            }
+            Some(Place { field, parts })
+        };
+        let either = |flat: &[&str], nested: &[&str]| place(flat).or_else(|| place(nested));
+        let amounts = ["cost_micros", "value", "bid_price", "clearing_price"];
+        Inputs {
+            creative: find("ad_creative_id"),
+            campaign: find("campaign_id"),
+            country: either(&["country"], &["device", "geo", "country"]),
+            region: either(&["region"], &["device", "geo", "region"]),
+            agent: either(&["user_agent"], &["device", "ua"]),
+            currency: find("currency").or_else(|| find("cur")),
+            amounts: amounts.iter().filter_map(|name| Some((find(name)?, name.ends_with("micros")))).collect(),
+        }
+    }
+
+    fn money(&self, enrichment: &Enrichment, cells: &[Cell<'_>], day: i32) -> Result<[Option<i64>; 2], Reject> {
+        let mut money = [None; 2];
+        for (converted, (field, is_micros)) in money.iter_mut().zip(&self.amounts) {
+            let cell = cells[*field];
+            if matches!(cell, Cell::Null) {
+                continue;
+            }
+            let currency = match self.currency.map(|field| cells[field]) {
+                Some(Cell::Text(currency)) => Some(currency),
+                // A bid's currency is the first of those that the auction allows.
+                Some(Cell::List([first, ..])) => first.text(),
+                _ => None,
+            };
+            let rate = enrichment.rate(currency, day)?;
+            *converted = match cell {
+                Cell::Integer(micros) if *is_micros => micros_to_micros(micros, rate),
+                Cell::Amount(amount) => amount_to_micros(amount, rate),
+                _ => None,
+            };
+            if converted.is_none() {
+                return Err(Reject::new(Reason::OutOfRange, "the amount in account currency is out of range"));
+            }
+        }
+        Ok(money)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_lake::reference::{Campaign, Creative};
+
+    use super::*;
+
+    fn enrichment() -> Enrichment {
+        let mut reference = Reference::default();
+        let creative = |campaign: &str| Creative { campaign_id: Some(campaign.to_owned()) };
+        reference.creatives.insert("cr1".to_owned(), creative("c1"));
+        reference.creatives.insert("0".to_owned(), creative("c1"));
+        reference.creatives.insert("cr2".to_owned(), creative("unknown"));
+        let campaign = |advertiser: &str| Campaign { advertiser_id: Some(advertiser.to_owned()) };
+        reference.campaigns.insert("c1".to_owned(), campaign("a1"));
+        reference.campaigns.insert("c2".to_owned(), campaign("a2"));
+        reference.rates.insert((0, "EUR".to_owned()), 1_100_000_000_000);
+        Enrichment::new(&EnrichmentSettings::default(), &reference)
+    }
+
+    fn impression<'a>(values: &[(&str, Cell<'a>)]) -> Vec<Cell<'a>> {
+        cells(EventKind::Impression, values)
+    }
+
+    fn cells<'a>(kind: EventKind, values: &[(&str, Cell<'a>)]) -> Vec<Cell<'a>> {
+        let fields = schema::content_fields(kind);
+        let mut cells = vec![Cell::Null; fields.len()];
+        for (name, cell) in values {
+            cells[fields.iter().position(|field| field.name() == name).unwrap()] = *cell;
+        }
+        cells
+    }
+
+    #[test]
+    fn campaigns_and_advertisers() {
+        let enrichment = enrichment();
+        let check = |creative: &str, campaign: Option<&str>, expected: (Option<&str>, Option<&str>)| {
+            let campaign = campaign.map_or(Cell::Null, Cell::Text);
+            let cells = impression(&[("ad_creative_id", Cell::Text(creative)), ("campaign_id", campaign)]);
+            let enriched = Enricher::new(EventKind::Impression).enrich(&enrichment, &cells, 0).unwrap();
+            assert_eq!((enriched.campaign_id, enriched.advertiser_id), expected);
+        };
+        check("cr1", None, (Some("c1"), Some("a1")));
+        check("cr1", Some("c2"), (Some("c1"), Some("a2")));
+        check("cr1", Some("c9"), (Some("c1"), None));
+        check("cr1", Some("unknown"), (Some("c1"), Some("a1")));
+        check("cr9", None, (None, None));
+        // Ids of the null list are absent on either side.
+        check("0", None, (None, None));
+        check("cr2", None, (None, None));
+    }
+
+    #[test]
+    fn money_is_in_account_micros() {
+        let enrichment = enrichment();
+        let check = |cost: Option<i64>, currency: Option<&str>, day: i64, expected: Result<Option<i64>, Reason>| {
+            let cells = impression(&[
+                ("cost_micros", cost.map_or(Cell::Null, Cell::Integer)),
+                ("currency", currency.map_or(Cell::Null, Cell::Text)),
+            ]);
+            let enriched = Enricher::new(EventKind::Impression).enrich(&enrichment, &cells, day * 86_400_000_000);
+            assert_eq!(enriched.map(|enriched| enriched.money[0]).map_err(|reject| reject.reason), expected);
+        };
+        check(Some(1000), None, 0, Ok(Some(1000)));
+        check(Some(1000), Some(""), 0, Ok(Some(1000)));
+        check(Some(1000), Some("usd"), 0, Ok(Some(1000)));
+        check(Some(1000), Some("unknown"), 0, Ok(Some(1000)));
+        check(Some(1000), Some("EUR"), 0, Ok(Some(1100)));
+        check(Some(1000), Some("eur"), 0, Ok(Some(1100)));
+        check(Some(1000), Some("EUR"), 1, Err(Reason::NoFxRate));
+        check(Some(1000), Some("GBP"), 0, Err(Reason::NoFxRate));
+        check(Some(i64::MAX), Some("EUR"), 0, Err(Reason::OutOfRange));
+        // Without an amount a currency matters to nobody.
+        check(None, Some("GBP"), 0, Ok(None));
+    }
+
+    #[test]
+    fn bids_have_two_amounts_and_nested_inputs() {
+        let enrichment = enrichment();
+        let geo = [Cell::Null, Cell::Null, Cell::Text("DEU"), Cell::Text("BE"), Cell::Null, Cell::Null, Cell::Null];
+        let mut device = [Cell::Null; 13];
+        device[0] = Cell::Text("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:120.0) Gecko/20100101 Firefox/120.0");
+        device[12] = Cell::Struct(&geo);
+        let cells = cells(EventKind::BidRequest, &[
+            ("cur", Cell::List(&[Cell::Text("EUR"), Cell::Text("USD")])),
+            ("device", Cell::Struct(&device)),
+            ("clearing_price", Cell::Amount(2_000_000_000_000)),
+        ]);
+        let enriched = Enricher::new(EventKind::BidRequest).enrich(&enrichment, &cells, 0).unwrap();
+        assert_eq!(enriched.money, [None, Some(2_200_000)]);
+        assert_eq!(enriched.country.map(|code| code.as_str().to_owned()), Some("DE".to_owned()));
+        assert_eq!(enriched.region, Some("BE"));
+        assert_eq!(enriched.client.device_type, Some("desktop"));
+        assert_eq!(enriched.time.part_of_day, "night");
+    }
+}

@@ -1,0 +1,439 @@
+//! Under which names a source sends each field: configuration, compiled once into one lookup.
+//!
+//! A field is looked for under the names configured for it, then under its own name, then under common aliases
+//! ([`names`]). A name is a key of the record, as it is or after folding (case, spaces, underscores and hyphens do
+//! not count), or a path into a nested value (`user.id`, `user_details[0].user_id`); a name with a dot or bracket is
+//! tried as both. Of several names that a record sends, the first of this order with a value wins: as it is before
+//! folded. What a name belongs to is settled here, not by what a record holds: a configured name is taken from every
+//! field that would have it by default, and two fields cannot be configured to one name.
+
+mod names;
+
+use adlake_domain::event::EventKind;
+use adlake_domain::schema;
+use adlake_domain::time::parse_time;
+use arrow::datatypes::{DataType, TimeUnit};
+use chrono_tz::Tz;
+use hashbrown::HashMap;
+
+use crate::error::SpeedError;
+use crate::settings::SourceSettings;
+
+/// More fields than any kind of event has: rows in the making are arrays of this length.
+pub(crate) const FIELDS_MAX: usize = 32;
+
+/// Where a source's fields are found, and what stands in for those that it never sends.
+#[derive(Debug)]
+pub struct Mapping {
+    fields: Vec<Field>,
+    entries: Vec<Entry>,
+    exact: HashMap<Box<str>, u16>,
+    folded: HashMap<Box<str>, u16>,
+    zone: Tz,
+}
+
+/// One field of the content, in schema order.
+#[derive(Debug)]
+pub(crate) struct Field {
+    /// Its name in the schema.
+    pub name: String,
+    /// Its column's type.
+    pub data_type: DataType,
+    /// The same, as the decoder branches on it.
+    pub shape: Shape,
+    /// Whether a record without it is a dead letter.
+    pub required: bool,
+    /// Whether an empty text is as good as none (times, and the type of an interaction).
+    pub empty_is_missing: bool,
+    /// Whether a number below zero is a dead letter.
+    pub not_negative: bool,
+    /// Whether an object or list is kept as its JSON text.
+    pub keeps_json: bool,
+    /// What stands in for it.
+    pub default: Option<Fallback>,
+}
+
+/// How a field's value is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Text,
+    Int32,
+    Int64,
+    Boolean,
+    Time,
+    Amount,
+    /// A struct, list or map.
+    Nested,
+}
+
+/// What stands in for a field that a record does not send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fallback {
+    /// Always this.
+    Constant(Box<str>),
+    /// The time of the Kafka record or of the file.
+    RecordTime,
+    /// The moment of ingest.
+    IngestTime,
+}
+
+/// What a key of a record is good for.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Entry {
+    /// The field that its value is, if it is one.
+    pub direct: Option<Target>,
+    /// The fields that are found inside its value.
+    pub paths: Vec<Path>,
+}
+
+/// A field, and how early in its list of names this one comes: lower wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub field: u8,
+    pub rank: u16,
+    /// Whether the name is only a common alias: an object or list under it is something else.
+    pub common: bool,
+}
+
+/// The way from a key's value to a field inside it.
+#[derive(Debug, Clone)]
+pub(crate) struct Path {
+    pub target: Target,
+    pub steps: Vec<Step>,
+}
+
+/// One step into a nested value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The member of an object, by its exact name.
+    Key(Box<str>),
+    /// The element of a list, from 0.
+    Index(usize),
+}
+
+impl Mapping {
+    /// Compiles the mapping of a kind's source; an error names the key of the configuration.
+    pub fn new(kind: EventKind, settings: &SourceSettings) -> Result<Mapping, SpeedError> {
+        let zone = settings.time_zone().parse::<Tz>().map_err(|_| {
+            let name = settings.time_zone();
+            SpeedError::settings(format!("sources.{kind}.time_zone"), format!("{name} is not an IANA time zone"))
+        })?;
+        let mut mapping = Mapping {
+            fields: fields(kind),
+            entries: Vec::new(),
+            exact: HashMap::new(),
+            folded: HashMap::new(),
+            zone,
+        };
+        if mapping.fields.len() > FIELDS_MAX {
+            return Err(SpeedError::settings(format!("sources.{kind}"), "has more fields than the decoder holds"));
+        }
+        mapping.add_names(kind, settings)?;
+        for (name, text) in &settings.defaults {
+            let key = || format!("sources.{kind}.defaults.{name}");
+            let index = mapping.index(name).ok_or_else(|| unknown_field(key(), kind))?;
+            mapping.fields[index].default = Some(fallback(&mapping.fields[index], text, zone, &key)?);
+        }
+        Ok(mapping)
+    }
+
+    /// Configured names of all fields first, then the fields' own, then the common aliases: who comes first keeps it.
+    fn add_names(&mut self, kind: EventKind, settings: &SourceSettings) -> Result<(), SpeedError> {
+        let mut ranks = vec![0u16; self.fields.len()];
+        for (name, accepted) in &settings.fields {
+            let key = || format!("sources.{kind}.fields.{name}");
+            let index = self.index(name).ok_or_else(|| unknown_field(key(), kind))?;
+            for alias in accepted {
+                if let Some(other) = self.direct(alias).filter(|target| usize::from(target.field) != index) {
+                    let other = &self.fields[usize::from(other.field)].name;
+                    return Err(SpeedError::settings(key(), format!("{alias} is already configured for {other}")));
+                }
+                self.add_name(index, &mut ranks, alias, false).map_err(|message| SpeedError::settings(key(), message))?;
+            }
+        }
+        let fields: Vec<String> = self.fields.iter().map(|field| field.name.clone()).collect();
+        let own = fields.iter().enumerate().flat_map(|(index, field)| {
+            names::own(field).into_iter().map(move |name| (index, name, false))
+        });
+        let common = fields.iter().enumerate().flat_map(|(index, field)| {
+            names::aliases(kind, field).iter().map(move |name| (index, *name, true))
+        });
+        // Names that are taken already stay with their field.
+        for (index, name, common) in own.chain(common) {
+            self.add_name(index, &mut ranks, name, common).map_err(|message| {
+                SpeedError::settings(format!("sources.{kind}.fields"), format!("{name}: {message}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn add_name(&mut self, index: usize, ranks: &mut [u16], name: &str, common: bool) -> Result<(), String> {
+        if name.is_empty() {
+            return Err("a name must not be empty".to_owned());
+        }
+        // Even ranks are for names as they are, odd ones for folded names.
+        let rank = ranks[index];
+        ranks[index] = rank.checked_add(2).ok_or("has too many names")?;
+        let target = Target { field: index as u8, rank, common };
+        let late = Target { rank: rank + 1, ..target };
+        self.entry(name, false).direct.get_or_insert(target);
+        self.entry(name, true).direct.get_or_insert(late);
+        if name.contains(['.', '[']) {
+            let (root, steps) = parse_path(name)?;
+            self.entry(root, false).paths.push(Path { target, steps: steps.clone() });
+            self.entry(root, true).paths.push(Path { target: late, steps });
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, name: &str, folded: bool) -> &mut Entry {
+        let entries = &mut self.entries;
+        let mut add = || {
+            entries.push(Entry::default());
+            (entries.len() - 1) as u16
+        };
+        let index = if folded {
+            *self.folded.entry(fold(name).into()).or_insert_with(&mut add)
+        } else {
+            *self.exact.entry(name.into()).or_insert_with(&mut add)
+        };
+        &mut self.entries[usize::from(index)]
+    }
+
+    fn direct(&self, name: &str) -> Option<Target> {
+        self.exact.get(name).and_then(|index| self.entries[usize::from(*index)].direct)
+    }
+
+    /// What a key of a record is good for, if anything.
+    pub(crate) fn lookup(&self, key: &str) -> Option<u16> {
+        if let Some(index) = self.exact.get(key) {
+            return Some(*index);
+        }
+        let mut buffer = [0u8; 64];
+        let folded = fold_into(key, &mut buffer)?;
+        self.folded.get(folded).copied()
+    }
+
+    /// The entry that [`Mapping::lookup`] found.
+    pub(crate) fn entry_at(&self, index: u16) -> &Entry {
+        &self.entries[usize::from(index)]
+    }
+
+    /// The content fields, in schema order.
+    pub(crate) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The zone of times that name none.
+    pub(crate) fn zone(&self) -> Tz {
+        self.zone
+    }
+
+    /// The place of a field in the content, by its name in the schema or in the contract.
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| field.name == name || names::own(&field.name).contains(&name))
+    }
+
+    /// The names of the columns of a source that does not tell them: the fields in schema order.
+    pub(crate) fn default_columns(&self) -> Vec<String> {
+        self.fields.iter().map(|field| names::own(&field.name)[0].to_owned()).collect()
+    }
+}
+
+fn unknown_field(key: String, kind: EventKind) -> SpeedError {
+    let names: Vec<String> = schema::content_fields(kind).iter().map(|field| field.name().clone()).collect();
+    SpeedError::settings(key, format!("{kind} have no such field; they have {}", names.join(", ")))
+}
+
+fn fields(kind: EventKind) -> Vec<Field> {
+    schema::content_fields(kind)
+        .into_iter()
+        .map(|field| {
+            let name = field.name().clone();
+            let required = kind.required_fields().contains(&name.as_str());
+            Field {
+                shape: shape(field.data_type()),
+                data_type: field.data_type().clone(),
+                required,
+                empty_is_missing: required && matches!(name.as_str(), "event_time" | "conversion_type"),
+                not_negative: names::NOT_NEGATIVE.contains(&name.as_str()),
+                keeps_json: names::KEEPS_JSON.contains(&name.as_str()),
+                default: None,
+                name,
+            }
+        })
+        .collect()
+}
+
+fn shape(data_type: &DataType) -> Shape {
+    match data_type {
+        DataType::Utf8 => Shape::Text,
+        DataType::Int32 => Shape::Int32,
+        DataType::Int64 => Shape::Int64,
+        DataType::Boolean => Shape::Boolean,
+        DataType::Timestamp(TimeUnit::Microsecond, _) => Shape::Time,
+        DataType::Decimal128(..) => Shape::Amount,
+        _ => Shape::Nested,
+    }
+}
+
+fn fallback(field: &Field, text: &str, zone: Tz, key: &dyn Fn() -> String) -> Result<Fallback, SpeedError> {
+    match (field.shape, text) {
+        (Shape::Nested, _) => Err(SpeedError::settings(key(), "a nested field can have no default")),
+        (Shape::Time, "record_time" | "file_time") => Ok(Fallback::RecordTime),
+        (Shape::Time, "ingest_time") => Ok(Fallback::IngestTime),
+        (Shape::Time, _) if parse_time(text, zone).is_err() => {
+            Err(SpeedError::settings(key(), "must be record_time, file_time, ingest_time or a time"))
+        }
+        _ => Ok(Fallback::Constant(text.into())),
+    }
+}
+
+/// Lower case (ASCII), without spaces, underscores and hyphens.
+fn fold(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, ' ' | '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// The same without allocating; `None` for names longer than the buffer, which no accepted name is.
+fn fold_into<'b>(name: &str, buffer: &'b mut [u8; 64]) -> Option<&'b str> {
+    let mut length = 0;
+    for byte in name.bytes().filter(|byte| !matches!(byte, b' ' | b'_' | b'-')) {
+        *buffer.get_mut(length)? = byte.to_ascii_lowercase();
+        length += 1;
+    }
+    std::str::from_utf8(&buffer[..length]).ok()
+}
+
+/// `a.b[0].c` as `a` and the steps to `c`.
+fn parse_path(text: &str) -> Result<(&str, Vec<Step>), String> {
+    let malformed = || format!("{text} is not a path like user.details[0].id");
+    let end = text.find(['.', '[']).unwrap_or(text.len());
+    let (root, mut rest) = text.split_at(end);
+    if root.is_empty() {
+        return Err(malformed());
+    }
+    let mut steps = Vec::new();
+    while !rest.is_empty() {
+        if let Some(inner) = rest.strip_prefix('[') {
+            let (index, after) = inner.split_once(']').ok_or_else(malformed)?;
+            steps.push(Step::Index(index.parse().map_err(|_| malformed())?));
+            rest = after;
+        } else {
+            let inner = rest.strip_prefix('.').ok_or_else(malformed)?;
+            let end = inner.find(['.', '[']).unwrap_or(inner.len());
+            if end == 0 {
+                return Err(malformed());
+            }
+            steps.push(Step::Key(inner[..end].into()));
+            rest = &inner[end..];
+        }
+    }
+    Ok((root, steps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(kind: EventKind, change: impl Fn(&mut SourceSettings)) -> Result<Mapping, SpeedError> {
+        let mut settings = SourceSettings::default();
+        change(&mut settings);
+        Mapping::new(kind, &settings)
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn common_names_are_known() {
+        let check = |kind: EventKind, key: &str, expected: Option<&str>| {
+            let mapping = mapping(kind, |_| ()).unwrap();
+            let direct = mapping.lookup(key).and_then(|index| mapping.entry_at(index).direct);
+            let found = direct.map(|target| mapping.fields[usize::from(target.field)].name.as_str());
+            assert_eq!(found, expected, "{kind}: {key}");
+        };
+        check(EventKind::Impression, "ad_creative_id", Some("ad_creative_id"));
+        check(EventKind::Impression, "ad_id", Some("ad_creative_id"));
+        check(EventKind::Impression, "website_url", Some("website"));
+        check(EventKind::Impression, "event_timestamp", Some("event_time"));
+        check(EventKind::Impression, "timestamp", Some("event_time"));
+        check(EventKind::Impression, "User ID", Some("user_id"));
+        check(EventKind::Impression, "userId", Some("user_id"));
+        check(EventKind::Impression, "USER-ID", Some("user_id"));
+        check(EventKind::Impression, "ts", Some("event_time"));
+        check(EventKind::Impression, "site", Some("website"));
+        check(EventKind::Impression, "id", None);
+        check(EventKind::Impression, "something_else", None);
+        check(EventKind::Impression, "", None);
+        check(EventKind::Interaction, "ad_campaign_id", Some("campaign_id"));
+        check(EventKind::BidRequest, "id", Some("auction_id"));
+        check(EventKind::BidRequest, "bid_amount", Some("bid_price"));
+        check(EventKind::BidRequest, "site", Some("site"));
+    }
+
+    #[test]
+    fn configured_names_come_first_and_are_taken_from_others() {
+        let mapping = mapping(EventKind::Impression, |settings| {
+            settings.fields.insert("website".to_owned(), names(&["url", "user_details[0].site"]));
+            settings.fields.insert("user_id".to_owned(), names(&["ts"]));
+        })
+        .unwrap();
+        let direct = |key: &str| mapping.entry_at(mapping.lookup(key).unwrap()).direct.unwrap();
+        let website = mapping.index("website").unwrap() as u8;
+        assert_eq!(direct("url"), Target { field: website, rank: 0, common: false });
+        assert_eq!(direct("URL"), Target { field: website, rank: 1, common: false });
+        assert_eq!(direct("website"), Target { field: website, rank: 4, common: false });
+        assert_eq!(usize::from(direct("ts").field), mapping.index("user_id").unwrap());
+        let root = mapping.entry_at(mapping.lookup("user_details").unwrap());
+        let path = root.paths.iter().find(|path| path.target.field == website).unwrap();
+        assert_eq!(path.steps, [Step::Index(0), Step::Key("site".into())]);
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_meant() {
+        let check = |change: fn(&mut SourceSettings), wanted: &str| {
+            let error = mapping(EventKind::Impression, change).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error} does not mention {wanted}");
+        };
+        check(|s| _ = s.fields.insert("websites".to_owned(), names(&["x"])), "sources.impressions.fields.websites");
+        check(|s| _ = s.fields.insert("website".to_owned(), names(&["a[b]"])), "not a path");
+        check(|s| _ = s.fields.insert("website".to_owned(), names(&["a..b"])), "not a path");
+        check(|s| _ = s.fields.insert("website".to_owned(), names(&[""])), "must not be empty");
+        check(
+            |s| {
+                s.fields.insert("website".to_owned(), names(&["x"]));
+                s.fields.insert("city".to_owned(), names(&["x"]));
+            },
+            "already configured",
+        );
+        check(|s| _ = s.defaults.insert("event_time".to_owned(), "soon".to_owned()), "ingest_time");
+        check(|s| _ = s.defaults.insert("nothing".to_owned(), "x".to_owned()), "no such field");
+        check(|s| s.time_zone = Some("Mars/Olympus".to_owned()), "time_zone");
+    }
+
+    #[test]
+    fn defaults_know_times() {
+        let mapping = mapping(EventKind::BidRequest, |settings| {
+            settings.defaults.insert("timestamp".to_owned(), "file_time".to_owned());
+            settings.defaults.insert("user_id".to_owned(), "record_time".to_owned());
+        })
+        .unwrap();
+        let default = |name: &str| mapping.fields[mapping.index(name).unwrap()].default.clone();
+        assert_eq!(default("event_time"), Some(Fallback::RecordTime));
+        assert_eq!(default("user_id"), Some(Fallback::Constant("record_time".into())));
+    }
+
+    #[test]
+    fn paths() {
+        assert_eq!(parse_path("a").unwrap(), ("a", vec![]));
+        assert_eq!(parse_path("a.b[10].c").unwrap().1, [
+            Step::Key("b".into()),
+            Step::Index(10),
+            Step::Key("c".into())
+        ]);
+        for text in ["", ".a", "[0]", "a.", "a[", "a[x]", "a[0]b", "a[-1]"] {
+            assert!(parse_path(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! What ingest tells about itself while it runs: Prometheus metrics over HTTP, and progress for whoever watches.
+//!
+//! Counters count what is committed, never what is only read. `/metrics` is in the OpenMetrics text format; `/healthz` answers 200 as
+//! long as the process does.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use adlake_domain::event::EventKind;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::SpeedError;
+use crate::record::Stream;
+
+/// Somebody who watches a run.
+pub trait Progress: Send + Sync {
+    /// Called a few times a second, and at the end.
+    fn update(&self, state: &IngestProgress);
+}
+
+/// Nobody watches.
+impl Progress for () {
+    fn update(&self, _state: &IngestProgress) {}
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct IngestProgress {
+    /// Records read from the source.
+    pub records_read: u64,
+    /// Bytes of files read, as stored; 0 for Kafka.
+    pub bytes_read: u64,
+    /// Bytes of all files, as stored; none for Kafka.
+    pub bytes_total: Option<u64>,
+    /// Rows committed.
+    pub rows: u64,
+    /// Dead letters committed.
+    pub rejected: u64,
+    /// Records at the broker that are not read yet; none where it is not known.
+    pub behind: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TableLabel {
+    table: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RejectedLabel {
+    table: &'static str,
+    reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartitionLabel {
+    topic: String,
+    partition: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    stage: &'static str,
+}
+
+/// Nothing is waiting.
+const NONE_WAITING: i64 = i64::MAX;
+
+/// The metrics of a run. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    records: Family<TableLabel, Counter>,
+    record_bytes: Family<TableLabel, Counter>,
+    rows: Family<TableLabel, Counter>,
+    rejected: Family<RejectedLabel, Counter>,
+    file_bytes: Family<TableLabel, Counter>,
+    commits: Family<TableLabel, Counter>,
+    commit_seconds: Family<TableLabel, Histogram>,
+    superseded: Family<TableLabel, Counter>,
+    outages: Family<TableLabel, Counter>,
+    behind: Family<PartitionLabel, Gauge>,
+    freshness: Family<TableLabel, Gauge<f64, AtomicU64>>,
+    stages: Family<StageLabel, Counter<f64, AtomicU64>>,
+    resident: Gauge,
+    /// Per kind: the time of the oldest record that is read and not committed, in microseconds since the epoch.
+    oldest: [AtomicI64; 3],
+    file_bytes_read: AtomicU64,
+    rejected_sum: AtomicU64,
+    lags: Mutex<BTreeMap<String, i64>>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let mut inner = Inner {
+            registry: Registry::with_prefix("adlake_ingest"),
+            records: Family::default(),
+            record_bytes: Family::default(),
+            rows: Family::default(),
+            rejected: Family::default(),
+            file_bytes: Family::default(),
+            commits: Family::default(),
+            commit_seconds: Family::new_with_constructor(commit_seconds),
+            superseded: Family::default(),
+            outages: Family::default(),
+            behind: Family::default(),
+            freshness: Family::default(),
+            stages: Family::default(),
+            resident: Gauge::default(),
+            oldest: [const { AtomicI64::new(NONE_WAITING) }; 3],
+            file_bytes_read: AtomicU64::new(0),
+            rejected_sum: AtomicU64::new(0),
+            lags: Mutex::default(),
+        };
+        let registry = &mut inner.registry;
+        registry.register("records", "Records read from the source", inner.records.clone());
+        registry.register_with_unit("record", "Bytes of the records read", Unit::Bytes, inner.record_bytes.clone());
+        registry.register("rows", "Rows committed", inner.rows.clone());
+        registry.register("rejected", "Dead letters committed", inner.rejected.clone());
+        registry.register_with_unit("file", "Bytes of the files committed", Unit::Bytes, inner.file_bytes.clone());
+        registry.register("commits", "Commits to the lake", inner.commits.clone());
+        let help = "From the beginning of the upload to the end of the commit";
+        registry.register_with_unit("commit", help, Unit::Seconds, inner.commit_seconds.clone());
+        registry.register("superseded", "Batches given up because somebody else had committed", inner.superseded.clone());
+        registry.register("outages", "Batches given up because the store did not answer", inner.outages.clone());
+        registry.register("lag_records", "Records at the broker that are not read yet", inner.behind.clone());
+        let help = "Age of the oldest record that is read and not committed";
+        registry.register_with_unit("freshness", help, Unit::Seconds, inner.freshness.clone());
+        registry.register_with_unit("stage", "Time spent per stage", Unit::Seconds, inner.stages.clone());
+        registry.register_with_unit("resident", "Resident memory of the process", Unit::Bytes, inner.resident.clone());
+        inner
+    }
+}
+
+fn commit_seconds() -> Histogram {
+    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+}
+
+fn table(kind: EventKind) -> TableLabel {
+    TableLabel { table: kind.raw_table() }
+}
+
+fn slot(kind: EventKind) -> usize {
+    EventKind::ALL.iter().position(|other| *other == kind).unwrap_or(0)
+}
+
+impl Metrics {
+    /// Records were handed on.
+    pub(crate) fn read(&self, kind: EventKind, records: usize, bytes: usize) {
+        self.inner.records.get_or_create(&table(kind)).inc_by(records as u64);
+        self.inner.record_bytes.get_or_create(&table(kind)).inc_by(bytes as u64);
+    }
+
+    /// Bytes of files were read.
+    pub(crate) fn consumed(&self, bytes: u64) {
+        self.inner.file_bytes_read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A batch was committed.
+    pub(crate) fn committed(
+        &self,
+        kind: EventKind,
+        rows: u64,
+        rejected: &BTreeMap<String, u64>,
+        bytes: u64,
+        took: Duration,
+    ) {
+        let inner = &self.inner;
+        inner.rows.get_or_create(&table(kind)).inc_by(rows);
+        for (reason, count) in rejected {
+            let label = RejectedLabel { table: kind.raw_table(), reason: reason.clone() };
+            inner.rejected.get_or_create(&label).inc_by(*count);
+        }
+        inner.rejected_sum.fetch_add(rejected.values().sum(), Ordering::Relaxed);
+        inner.file_bytes.get_or_create(&table(kind)).inc_by(bytes);
+        inner.commits.get_or_create(&table(kind)).inc();
+        inner.commit_seconds.get_or_create(&table(kind)).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn superseded(&self, kind: EventKind) {
+        self.inner.superseded.get_or_create(&table(kind)).inc();
+    }
+
+    pub(crate) fn outage(&self, kind: EventKind) {
+        self.inner.outages.get_or_create(&table(kind)).inc();
+    }
+
+    /// Time spent in a stage.
+    pub(crate) fn spent(&self, stage: &'static str, time: Duration) {
+        self.inner.stages.get_or_create(&StageLabel { stage }).inc_by(time.as_secs_f64());
+    }
+
+    /// How many records of a partition are not read yet.
+    pub(crate) fn behind(&self, stream: &Stream, records: i64) {
+        let label = PartitionLabel { topic: stream.source.clone(), partition: stream.partition };
+        self.inner.behind.get_or_create(&label).set(records);
+        self.lags().insert(stream.application.clone(), records);
+    }
+
+    /// A partition is no longer ours.
+    pub(crate) fn not_ours(&self, stream: &Stream) {
+        let label = PartitionLabel { topic: stream.source.clone(), partition: stream.partition };
+        self.inner.behind.remove(&label);
+        self.lags().remove(&stream.application);
+    }
+
+    fn lags(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, i64>> {
+        self.inner.lags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time of the oldest record of a kind that is read and not committed, in microseconds since the epoch.
+    pub(crate) fn oldest(&self, kind: EventKind, time: Option<i64>) {
+        self.inner.oldest[slot(kind)].store(time.unwrap_or(NONE_WAITING), Ordering::Relaxed);
+    }
+
+    /// Where the run has come to. `bytes_total` is known to the caller.
+    pub(crate) fn progress(&self, bytes_total: Option<u64>) -> IngestProgress {
+        let inner = &self.inner;
+        let sum = |family: &Family<TableLabel, Counter>| {
+            EventKind::ALL.iter().map(|kind| family.get_or_create(&table(*kind)).get()).sum::<u64>()
+        };
+        let lags = self.lags();
+        IngestProgress {
+            records_read: sum(&inner.records),
+            bytes_read: inner.file_bytes_read.load(Ordering::Relaxed),
+            bytes_total,
+            rows: sum(&inner.rows),
+            rejected: inner.rejected_sum.load(Ordering::Relaxed),
+            behind: (!lags.is_empty()).then(|| lags.values().map(|records| records.unsigned_abs()).sum()),
+        }
+    }
+
+    /// The metrics as text.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let now = now_micros();
+        for kind in EventKind::ALL {
+            let oldest = self.inner.oldest[slot(kind)].load(Ordering::Relaxed);
+            let age = if oldest == NONE_WAITING { 0.0 } else { (now - oldest).max(0) as f64 / 1e6 };
+            self.inner.freshness.get_or_create(&table(kind)).set(age);
+        }
+        if let Some(bytes) = resident_bytes() {
+            self.inner.resident.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.inner.registry)?;
+        Ok(text)
+    }
+}
+
+/// Now, in microseconds since the epoch.
+pub(crate) fn now_micros() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}
+
+/// The memory of this process that is in RAM; `None` where the system does not tell.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// Opens the address for [`serve`].
+pub async fn listen(address: &str) -> Result<TcpListener, SpeedError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| SpeedError::Metrics { address: address.to_owned(), source })
+}
+
+/// Answers `/metrics` and `/healthz` until cancelled.
+pub async fn serve(listener: TcpListener, metrics: Metrics, cancel: CancellationToken) {
+    let routes = Router::new()
+        .route("/metrics", get(answer))
+        .route("/healthz", get(async || "ok\n"))
+        .with_state(metrics);
+    let served = axum::serve(listener, routes).with_graceful_shutdown(cancel.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::warn!(%error, "the metrics' server ended");
+    }
+}
+
+async fn answer(State(metrics): State<Metrics>) -> Response {
+    match metrics.render() {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_is_committed() {
+        let metrics = Metrics::default();
+        metrics.read(EventKind::Impression, 10, 1000);
+        let rejected = [("missing_field".to_owned(), 2), ("bad_json".to_owned(), 1)].into();
+        metrics.committed(EventKind::Impression, 7, &rejected, 500, Duration::from_millis(20));
+        metrics.oldest(EventKind::Interaction, Some(now_micros() - 5_000_000));
+        let text = metrics.render().unwrap();
+        for line in [
+            "adlake_ingest_records_total{table=\"raw/impressions\"} 10",
+            "adlake_ingest_record_bytes_total{table=\"raw/impressions\"} 1000",
+            "adlake_ingest_rows_total{table=\"raw/impressions\"} 7",
+            "adlake_ingest_rejected_total{table=\"raw/impressions\",reason=\"missing_field\"} 2",
+            "adlake_ingest_commit_seconds_bucket{le=\"0.025\",table=\"raw/impressions\"} 1",
+            "adlake_ingest_freshness_seconds{table=\"raw/interactions\"} 5.",
+            "adlake_ingest_freshness_seconds{table=\"raw/impressions\"} 0.0",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        assert_eq!(metrics.progress(Some(5)), IngestProgress {
+            records_read: 10,
+            bytes_total: Some(5),
+            rows: 7,
+            rejected: 3,
+            ..IngestProgress::default()
+        });
+    }
+
+    #[test]
+    fn lag_is_of_the_partitions_that_are_ours() {
+        let metrics = Metrics::default();
+        let stream = |partition: i32| Stream {
+            kind: EventKind::Impression,
+            source: "t".to_owned(),
+            partition,
+            application: format!("t {partition}"),
+            format: crate::record::StreamFormat::Json,
+        };
+        assert_eq!(metrics.progress(None).behind, None);
+        metrics.behind(&stream(0), 5);
+        metrics.behind(&stream(1), 7);
+        assert_eq!(metrics.progress(None).behind, Some(12));
+        metrics.not_ours(&stream(1));
+        assert_eq!(metrics.progress(None).behind, Some(5));
+        let text = metrics.render().unwrap();
+        assert!(text.contains("adlake_ingest_lag_records{topic=\"t\",partition=\"0\"} 5"), "{text}");
+        assert!(!text.contains("partition=\"1\""), "{text}");
+    }
+}

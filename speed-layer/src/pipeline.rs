@@ -1,0 +1,230 @@
+//! The whole walk: a source's records through decode, validate, enrich and write, into the lake.
+//!
+//! ```text
+//!   source's thread          one task                 one task per table            worker threads
+//!   ---------------          --------                 ------------------            --------------
+//!   source ── events ──────> pipeline ── orders ────> lane ── chunks ─────────────> decode, validate, enrich, encode
+//!     ^  (bounded in bytes)     |                      |  └── sealed batches ─────> upload, commit
+//!     └────── commands ─────────┴──────────────────────┘
+//! ```
+//!
+//! All channels are made here, and the order of things is kept here: a lane per table, chunks to their lane in the order in which they
+//! were read; at the end the source is stopped, the lanes are drained, and only then the source may leave its group.
+//! Memory is bounded by the bytes that the source may have under way and by two batches per table.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use adlake_domain::event::EventKind;
+use adlake_lake::Lake;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::SpeedError;
+use crate::metrics::{IngestProgress, Metrics, Progress};
+use crate::settings::{FirstStart, SpeedSettings};
+use crate::source::{Command, Event, Handle, Source};
+use crate::write::{Builder, Committer, DEAD_LETTERS, Plans};
+
+mod flush;
+mod lane;
+mod ledger;
+
+use flush::FlushPolicy;
+use lane::{Lane, Order, Parts};
+
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a source may take to leave once everything is committed, or once something has failed.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a run needs beside its source.
+pub(crate) struct Dependencies<'a> {
+    pub lake: &'a Lake,
+    pub settings: &'a SpeedSettings,
+    pub plans: Plans,
+    pub metrics: Metrics,
+    pub progress: &'a dyn Progress,
+    /// Bytes of all files, where it is files that are read.
+    pub bytes_total: Option<u64>,
+    /// Stops the run in order.
+    pub cancel: CancellationToken,
+}
+
+/// Runs until the source has come to its end, or the run is cancelled. Everything read is committed then.
+pub(crate) async fn run(
+    source: impl AsyncFnOnce() -> Result<Box<dyn Source>, SpeedError>,
+    dependencies: Dependencies<'_>,
+) -> Result<IngestProgress, SpeedError> {
+    let settings = dependencies.settings;
+    let mut opened = Vec::new();
+    let dead_letters = Arc::new(Mutex::new(dependencies.lake.appender(DEAD_LETTERS).await?));
+    for kind in EventKind::ALL {
+        let builder = Builder::open(dependencies.lake, kind, dependencies.plans.clone(), &settings.ingest).await?;
+        let committer = Committer::open(dependencies.lake, kind, dead_letters.clone(), &settings.ingest).await?;
+        opened.push((kind, builder, committer));
+    }
+
+    let mut handle = Handle::spawn(source().await?, settings.ingest.queue_bytes_max)?;
+    let stopping = CancellationToken::new();
+    let generations = Arc::new(AtomicU64::new(1));
+    let mut tasks = JoinSet::new();
+    let mut lanes = Lanes { orders: Vec::new() };
+    for (kind, builder, committer) in opened {
+        let (sender, orders) = mpsc::unbounded_channel();
+        let parts = Parts {
+            kind,
+            builder,
+            committer,
+            policy: FlushPolicy::new(&settings.ingest),
+            retry_pause_max: settings.ingest.retry_pause_max,
+            pin_first_start: settings.kafka.first_start == FirstStart::Latest,
+            commander: handle.commander().clone(),
+            generations: generations.clone(),
+            metrics: dependencies.metrics.clone(),
+            stopping: stopping.clone(),
+        };
+        tasks.spawn(Lane::new(parts, orders).run());
+        lanes.orders.push((kind, sender));
+    }
+
+    let result = walk(&mut handle, &lanes, &mut tasks, &stopping, &dependencies).await;
+    // The lanes end with their orders, and with them the last senders of commands.
+    drop(lanes);
+    let ended = match result {
+        Ok(()) => finish(&mut tasks).await,
+        Err(error) => {
+            tasks.shutdown().await;
+            Err(error)
+        }
+    };
+    let left = tokio::time::timeout(LEAVE_DEADLINE, handle.close()).await;
+    let state = dependencies.metrics.progress(dependencies.bytes_total);
+    dependencies.progress.update(&state);
+    match (ended, left) {
+        // Where the source has failed, the lanes' end is only a consequence.
+        (_, Ok(Err(error))) => Err(error),
+        (Err(error), _) => Err(error),
+        (Ok(()), Ok(Ok(()))) => Ok(state),
+        (Ok(()), Err(_)) => {
+            tracing::warn!("everything is committed, but the source does not leave; it is left behind");
+            Ok(state)
+        }
+    }
+}
+
+/// Hands on events until everything is read and committed.
+async fn walk(
+    handle: &mut Handle,
+    lanes: &Lanes,
+    tasks: &mut JoinSet<Result<(), SpeedError>>,
+    stopping: &CancellationToken,
+    dependencies: &Dependencies<'_>,
+) -> Result<(), SpeedError> {
+    let commander = handle.commander().clone();
+    let mut drains = FuturesUnordered::new();
+    // How many starts the source had obeyed when it last said that nothing is left.
+    let mut done_after = None;
+    let mut deadline: Option<Instant> = None;
+    let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+    loop {
+        tokio::select! {
+            biased;
+            () = dependencies.cancel.cancelled(), if deadline.is_none() => {
+                tracing::info!("stopping: what was read is committed");
+                stopping.cancel();
+                commander.tell(Command::Stop);
+                deadline = Some(Instant::now() + dependencies.settings.ingest.shutdown_deadline);
+            }
+            ended = tasks.join_next() => return Err(match ended {
+                Some(Ok(Err(error))) => error,
+                _ => SpeedError::Ended("a table's lane"),
+            }),
+            event = handle.next() => match event {
+                None => return Err(SpeedError::Ended("the source")),
+                Some(Event::Done { starts }) => {
+                    done_after = Some(starts);
+                    drains = lanes.drain();
+                }
+                Some(Event::Consumed(bytes)) => dependencies.metrics.consumed(bytes),
+                Some(event) => lanes.hand_on(event),
+            },
+            drained = drains.next(), if !drains.is_empty() => {
+                // A lane that ended without an answer has failed, and says why to `join_next`.
+                if drained == Some(Ok(())) && drains.is_empty() {
+                    // A lane that has gone back meanwhile will read on; the source will say when that is done.
+                    let all_read = done_after == Some(commander.starts());
+                    if all_read || deadline.is_some() {
+                        return Ok(());
+                    }
+                }
+            }
+            _ = ticks.tick() => dependencies.progress.update(&dependencies.metrics.progress(dependencies.bytes_total)),
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
+                let message = "ingest.shutdown_deadline has passed".to_owned();
+                return Err(SpeedError::Unfinished(message));
+            }
+        }
+    }
+}
+
+async fn finish(tasks: &mut JoinSet<Result<(), SpeedError>>) -> Result<(), SpeedError> {
+    while let Some(ended) = tasks.join_next().await {
+        ended.map_err(|_| SpeedError::Ended("a table's lane"))??;
+    }
+    Ok(())
+}
+
+/// The ways to the lanes.
+struct Lanes {
+    orders: Vec<(EventKind, mpsc::UnboundedSender<Order>)>,
+}
+
+impl Lanes {
+    fn hand_on(&self, event: Event) {
+        match event {
+            Event::Records(records) => self.order(records.stream.kind, Event::Records(records)),
+            Event::Started { stream, generation, position } => {
+                self.order(stream.kind, Event::Started { stream, generation, position });
+            }
+            Event::CaughtUp { stream, generation } => self.order(stream.kind, Event::CaughtUp { stream, generation }),
+            Event::Assigned(streams) => self.split(streams, |stream| stream.kind, Event::Assigned),
+            Event::Revoked(streams) => self.split(streams, |stream| stream.kind, Event::Revoked),
+            Event::Behind(streams) => self.split(streams, |(stream, _)| stream.kind, Event::Behind),
+            Event::Consumed(_) | Event::Done { .. } => {}
+        }
+    }
+
+    /// To each lane its own; to none an empty list.
+    fn split<T>(&self, items: Vec<T>, kind: impl Fn(&T) -> EventKind, event: impl Fn(Vec<T>) -> Event) {
+        let mut items = items;
+        for wanted in EventKind::ALL {
+            let (own, rest): (Vec<T>, Vec<T>) = items.into_iter().partition(|item| kind(item) == wanted);
+            items = rest;
+            if !own.is_empty() {
+                self.order(wanted, event(own));
+            }
+        }
+    }
+
+    fn order(&self, kind: EventKind, event: Event) {
+        if let Some((_, orders)) = self.orders.iter().find(|(other, _)| *other == kind) {
+            // A lane that has ended says why to whoever joins it.
+            let _ = orders.send(Order::Event(event));
+        }
+    }
+
+    fn drain(&self) -> FuturesUnordered<oneshot::Receiver<()>> {
+        self.orders
+            .iter()
+            .map(|(_, orders)| {
+                let (drained, answer) = oneshot::channel();
+                let _ = orders.send(Order::Drain(drained));
+                answer
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,79 @@
+//! When a table's rows are committed: by rows, by bytes, and by age. Pure; the clock is an argument.
+
+use std::time::{Duration, Instant};
+
+use crate::settings::IngestSettings;
+
+/// The limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlushPolicy {
+    rows: usize,
+    bytes: usize,
+    interval: Duration,
+}
+
+/// What is held and not committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Rows and dead letters.
+    pub rows: usize,
+    /// Bytes of memory.
+    pub bytes: usize,
+    /// When the first of it came; `None`: nothing is held.
+    pub since: Option<Instant>,
+}
+
+/// The decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing is held.
+    Never,
+    /// Not before then.
+    At(Instant),
+    /// By age.
+    Now,
+    /// No more may be taken before it is done.
+    Full,
+}
+
+impl FlushPolicy {
+    /// The configured limits.
+    pub fn new(settings: &IngestSettings) -> FlushPolicy {
+        FlushPolicy { rows: settings.flush_rows, bytes: settings.flush_bytes, interval: settings.flush_interval }
+    }
+
+    /// Whether what is held is to be committed.
+    pub fn due(&self, held: &Held, now: Instant) -> Due {
+        let Some(since) = held.since else { return Due::Never };
+        if held.rows >= self.rows || held.bytes >= self.bytes {
+            return Due::Full;
+        }
+        match since.checked_add(self.interval) {
+            Some(at) if at > now => Due::At(at),
+            _ => Due::Now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_rows_bytes_and_age() {
+        let interval = Duration::from_secs(10);
+        let policy = FlushPolicy { rows: 100, bytes: 1000, interval };
+        let start = Instant::now();
+        let check = |rows: usize, bytes: usize, age_s: u64, expected: Due| {
+            let held = Held { rows, bytes, since: Some(start) };
+            assert_eq!(policy.due(&held, start + Duration::from_secs(age_s)), expected, "{rows} {bytes} {age_s}");
+        };
+        check(1, 1, 0, Due::At(start + interval));
+        check(99, 999, 9, Due::At(start + interval));
+        check(0, 0, 10, Due::Now);
+        check(99, 999, 11, Due::Now);
+        check(100, 1, 0, Due::Full);
+        check(1, 1000, 20, Due::Full);
+        assert_eq!(policy.due(&Held::default(), start + interval), Due::Never);
+    }
+}

@@ -1,0 +1,524 @@
+//! One table's part of the pipeline: its records, its rows in the making, its commits, one after another.
+//!
+//! While a batch is being committed the next one is built; it is committed when the first is in, and until then at most
+//! one batch is built ahead. Whatever does not go as expected (somebody else committed, the store does not answer) ends in the same
+//! place: everything in memory is dropped, and every stream is looked up and started again from what the lake has
+//! stored. While the store does not answer, nothing is held in memory, and looking up is what is tried again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use adlake_domain::event::EventKind;
+use rand::Rng;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::flush::{Due, FlushPolicy, Held};
+use super::ledger::{Ledger, Span};
+use crate::error::SpeedError;
+use crate::metrics::{Metrics, now_micros};
+use crate::record::Stream;
+use crate::source::{Command, Commander, Event, Records};
+use crate::write::{Builder, Committer, Outcome, filter_dead_letters};
+
+/// The most events taken at a time.
+const EVENTS_MAX: usize = 8;
+/// The first pause after the store did not answer.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+
+/// What the pipeline tells a lane.
+#[derive(Debug)]
+pub enum Order {
+    /// What the source says of this table's streams.
+    Event(Event),
+    /// Commit everything taken so far, and say when nothing is left to be done.
+    Drain(oneshot::Sender<()>),
+}
+
+/// What a lane is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Its table's kind of event.
+    pub kind: EventKind,
+    /// The rows in the making.
+    pub builder: Builder,
+    /// The commits.
+    pub committer: Committer,
+    /// When to commit.
+    pub policy: FlushPolicy,
+    /// The longest pause between attempts while the store does not answer.
+    pub retry_pause_max: Duration,
+    /// Whether a first start is written down though nothing was read.
+    pub pin_first_start: bool,
+    /// The source.
+    pub commander: Commander,
+    /// The generations of starts, of all lanes.
+    pub generations: Arc<AtomicU64>,
+    /// Where it counts.
+    pub metrics: Metrics,
+    /// The run is being stopped: outages are not waited for any longer.
+    pub stopping: CancellationToken,
+}
+
+/// One table's part of the pipeline.
+pub struct Lane {
+    parts: LaneParts,
+    orders: mpsc::UnboundedReceiver<Order>,
+    ledger: Ledger,
+    /// Absent while a worker thread has it.
+    builder: Option<Builder>,
+    /// Absent while something is under way.
+    committer: Option<Committer>,
+    under_way: Option<JoinHandle<(Committer, Landed)>>,
+    /// Streams whose stored positions have to be looked up.
+    unstarted: Vec<Arc<Stream>>,
+    /// Whether looking up begins with a pause.
+    pause_first: bool,
+    /// Revoked streams that the source waits for.
+    unreleased: Vec<Arc<Stream>>,
+    drains: Vec<oneshot::Sender<()>>,
+    since: Option<Instant>,
+    oldest: Option<i64>,
+    /// The same of the batch that is being committed.
+    oldest_under_way: Option<i64>,
+}
+
+struct LaneParts {
+    kind: EventKind,
+    policy: FlushPolicy,
+    retry_pause_max: Duration,
+    pin_first_start: bool,
+    commander: Commander,
+    generations: Arc<AtomicU64>,
+    metrics: Metrics,
+    stopping: CancellationToken,
+}
+
+/// How something that was under way ended.
+enum Landed {
+    LookedUp(Result<Vec<(Option<i64>, Option<i64>)>, SpeedError>, Vec<Arc<Stream>>),
+    Committed(Result<Outcome, SpeedError>, Batch),
+}
+
+/// What is known of a batch that is being committed.
+struct Batch {
+    spans: Vec<Span>,
+    rows: u64,
+    rejected: std::collections::BTreeMap<String, u64>,
+    started: Instant,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("kind", &self.parts.kind).finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    /// A lane that takes orders.
+    pub fn new(parts: Parts, orders: mpsc::UnboundedReceiver<Order>) -> Lane {
+        let Parts { kind, builder, committer, policy, .. } = parts;
+        Lane {
+            parts: LaneParts {
+                kind,
+                policy,
+                retry_pause_max: parts.retry_pause_max,
+                pin_first_start: parts.pin_first_start,
+                commander: parts.commander,
+                generations: parts.generations,
+                metrics: parts.metrics,
+                stopping: parts.stopping,
+            },
+            orders,
+            ledger: Ledger::default(),
+            builder: Some(builder),
+            committer: Some(committer),
+            under_way: None,
+            unstarted: Vec::new(),
+            pause_first: false,
+            unreleased: Vec::new(),
+            drains: Vec::new(),
+            since: None,
+            oldest: None,
+            oldest_under_way: None,
+        }
+    }
+
+    /// Works until there are no more orders. What is not committed then is dropped: it is read again.
+    pub async fn run(mut self) -> Result<(), SpeedError> {
+        let mut orders = Vec::with_capacity(EVENTS_MAX);
+        loop {
+            let due = self.advance().await?;
+            let takes_more = !(due == Due::Full && self.under_way.is_some());
+            let timer = match due {
+                Due::At(at) if self.under_way.is_none() => Some(at),
+                _ => None,
+            };
+            tokio::select! {
+                biased;
+                landed = landed(&mut self.under_way), if self.under_way.is_some() => self.land(landed?)?,
+                taken = self.orders.recv_many(&mut orders, EVENTS_MAX), if takes_more => {
+                    if taken == 0 {
+                        break;
+                    }
+                    self.obey(&mut orders).await?;
+                }
+                () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now).into()), if timer.is_some() => {}
+            }
+        }
+        self.close().await;
+        Ok(())
+    }
+
+    /// Begins what can be begun. Says when the next commit is due.
+    async fn advance(&mut self) -> Result<Due, SpeedError> {
+        let mut due = self.due();
+        if self.committer.is_some() {
+            let hurried = !self.drains.is_empty() || !self.unreleased.is_empty();
+            if !self.unstarted.is_empty() {
+                self.look_up();
+            } else if matches!(due, Due::Now | Due::Full) || (hurried && self.ledger.is_open()) {
+                self.commit().await?;
+                due = self.due();
+            }
+        }
+        self.release();
+        if self.under_way.is_none() && !self.ledger.is_open() && self.unstarted.is_empty() {
+            for drain in self.drains.drain(..) {
+                // Who asked may have gone, as at a deadline.
+                let _ = drain.send(());
+            }
+        }
+        Ok(due)
+    }
+
+    fn due(&self) -> Due {
+        let (rows, bytes) = self.builder.as_ref().map_or((0, 0), |builder| (builder.rows(), builder.bytes()));
+        self.parts.policy.due(&Held { rows, bytes, since: self.since }, Instant::now())
+    }
+
+    async fn obey(&mut self, orders: &mut Vec<Order>) -> Result<(), SpeedError> {
+        let mut records = Vec::new();
+        for order in orders.drain(..) {
+            match order {
+                Order::Event(Event::Records(chunk)) => records.push(chunk),
+                other => {
+                    // What was handed on before is taken before.
+                    self.take(std::mem::take(&mut records)).await?;
+                    self.follow(other);
+                }
+            }
+        }
+        self.take(records).await
+    }
+
+    fn follow(&mut self, order: Order) {
+        match order {
+            Order::Drain(drained) => self.drains.push(drained),
+            Order::Event(Event::Assigned(streams)) => {
+                if streams.iter().any(|stream| self.ledger.is_open_for(stream)) {
+                    // It was ours before, and came back before what was read of it then is committed.
+                    self.start_again();
+                }
+                for stream in streams {
+                    if self.ledger.assign(&stream) && !self.unstarted.contains(&stream) {
+                        self.unstarted.push(stream);
+                    }
+                }
+            }
+            Order::Event(Event::Started { stream, generation, position }) => {
+                self.ledger.started(&stream, generation, position, self.parts.pin_first_start);
+                if self.ledger.is_open() {
+                    self.since.get_or_insert_with(Instant::now);
+                }
+            }
+            Order::Event(Event::Revoked(streams)) => {
+                for stream in streams {
+                    self.ledger.revoke(&stream);
+                    self.unstarted.retain(|unstarted| *unstarted != stream);
+                    self.parts.metrics.not_ours(&stream);
+                    self.unreleased.push(stream);
+                }
+            }
+            Order::Event(Event::Behind(streams)) => {
+                for (stream, records) in streams {
+                    self.parts.metrics.behind(&stream, records);
+                }
+            }
+            Order::Event(Event::Records(_) | Event::CaughtUp { .. } | Event::Consumed(_) | Event::Done { .. }) => {}
+        }
+    }
+
+    /// Decodes, validates, enriches and encodes, on a thread for such work.
+    async fn take(&mut self, chunks: Vec<Records>) -> Result<(), SpeedError> {
+        let mut taken = Vec::with_capacity(chunks.len());
+        for records in chunks {
+            let next = records.chunk.next().unwrap_or(i64::MIN);
+            // Others are of before the stream was started again: they make room here.
+            let Some(from) = self.ledger.take(&records.stream, records.generation, next) else { continue };
+            self.oldest = match (self.oldest, records.chunk.oldest()) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            self.parts.metrics.read(self.parts.kind, records.chunk.len(), records.chunk.bytes());
+            taken.push((records, from));
+        }
+        if taken.is_empty() {
+            return Ok(());
+        }
+        self.since.get_or_insert_with(Instant::now);
+        self.show_oldest();
+        let Some(mut builder) = self.builder.take() else { return Err(SpeedError::Ended("decoding")) };
+        let metrics = self.parts.metrics.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let ingested_at = now_micros();
+            let result = taken
+                .into_iter()
+                .try_for_each(|(records, from)| builder.take(&records.stream, &records.chunk, from, ingested_at));
+            show_spent(&metrics, &mut builder, started);
+            (builder, result)
+        });
+        let (builder, result) = work.await.map_err(|_| SpeedError::Ended("decoding"))?;
+        self.builder = Some(builder);
+        result
+    }
+
+    /// Seals what has been taken, and begins to commit it.
+    async fn commit(&mut self) -> Result<(), SpeedError> {
+        let (Some(mut committer), Some(mut builder)) = (self.committer.take(), self.builder.take()) else { return Ok(()) };
+        let metrics = self.parts.metrics.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let sealed = builder.seal();
+            show_spent(&metrics, &mut builder, started);
+            (builder, sealed)
+        });
+        let (builder, sealed) = work.await.map_err(|_| SpeedError::Ended("decoding"))?;
+        self.builder = Some(builder);
+        let mut sealed = sealed?;
+        let spans = self.ledger.seal();
+        self.since = None;
+
+        // Dead letters that a crash has left in are not written again.
+        let mut with_dead = vec![false; spans.len()];
+        let ledger = &self.ledger;
+        let keep = |source: &str, partition: i32, position: i64| {
+            let found = spans.iter().position(|span| span.stream.source == source && span.stream.partition == partition);
+            let Some(index) = found else { return false };
+            let keep = !ledger.has_dead(&spans[index].stream, position);
+            with_dead[index] |= keep;
+            keep
+        };
+        let (dead_letters, rejected) = filter_dead_letters(std::mem::take(&mut sealed.dead_letters), keep)?;
+        sealed.dead_letters = dead_letters;
+        let dead_spans: Vec<Span> = spans
+            .iter()
+            .zip(&with_dead)
+            .filter(|(_, with_dead)| **with_dead)
+            .map(|(span, _)| self.ledger.seal_dead(span))
+            .collect();
+
+        let rows = sealed.writer.as_ref().map_or(0, |writer| writer.rows() as u64);
+        let advances = spans.iter().map(Span::advance).collect();
+        let dead_advances = dead_spans.iter().map(Span::advance).collect();
+        let batch = Batch { spans, rows, rejected, started: Instant::now() };
+        self.oldest_under_way = self.oldest.take();
+        self.show_oldest();
+        let metrics = self.parts.metrics.clone();
+        self.under_way = Some(tokio::spawn(async move {
+            let result = committer.commit(sealed, advances, dead_advances).await;
+            metrics.spent("commit", batch.started.elapsed());
+            (committer, Landed::Committed(result, batch))
+        }));
+        Ok(())
+    }
+
+    /// Begins to look up where the lake has the unstarted streams; while the store does not answer, again and again.
+    fn look_up(&mut self) {
+        let Some(mut committer) = self.committer.take() else { return };
+        let streams = std::mem::take(&mut self.unstarted);
+        let pauses = Pauses::new(self.parts.retry_pause_max, std::mem::take(&mut self.pause_first));
+        let (stopping, kind) = (self.parts.stopping.clone(), self.parts.kind);
+        self.under_way = Some(tokio::spawn(async move {
+            let result = stored(&mut committer, &streams, kind, pauses, &stopping).await;
+            (committer, Landed::LookedUp(result, streams))
+        }));
+    }
+
+    /// Takes up what has ended.
+    fn land(&mut self, (committer, landed): (Committer, Landed)) -> Result<(), SpeedError> {
+        self.under_way = None;
+        self.committer = Some(committer);
+        match landed {
+            Landed::LookedUp(Ok(stored), streams) => {
+                let starts: Vec<_> = streams
+                    .iter()
+                    .zip(stored)
+                    // It may have been started over meanwhile, and will be looked up once more.
+                    .filter(|(stream, _)| !self.unstarted.contains(stream))
+                    .filter_map(|(stream, (rows, dead))| {
+                        let generation = self.parts.generations.fetch_add(1, Ordering::Relaxed);
+                        self.ledger.start(stream, rows, dead, generation)
+                    })
+                    .collect();
+                if !starts.is_empty() {
+                    self.parts.commander.tell(Command::Start(starts));
+                }
+                Ok(())
+            }
+            // Being stopped, nothing is read any more: it does not matter from where.
+            Landed::LookedUp(Err(error), _) if self.parts.stopping.is_cancelled() && error.is_retryable() => Ok(()),
+            Landed::LookedUp(Err(error), _) => Err(error),
+            Landed::Committed(result, batch) => self.committed(result, batch),
+        }
+    }
+
+    fn committed(&mut self, result: Result<Outcome, SpeedError>, batch: Batch) -> Result<(), SpeedError> {
+        self.oldest_under_way = None;
+        self.show_oldest();
+        let (kind, table) = (self.parts.kind, self.parts.kind.raw_table());
+        match result {
+            Ok(Outcome::Committed { bytes, files }) => {
+                let took = batch.started.elapsed();
+                self.parts.metrics.committed(kind, batch.rows, &batch.rejected, bytes, took);
+                tracing::debug!(table, rows = batch.rows, files, took_ms = took.as_millis() as u64, "batch committed");
+                let positions = batch.spans.into_iter().map(|span| (span.stream, span.to)).collect();
+                self.parts.commander.tell(Command::Acknowledge(positions));
+                Ok(())
+            }
+            Ok(Outcome::Superseded) => {
+                tracing::info!(table, rows = batch.rows, "somebody else has committed these records; reading on from there");
+                self.parts.metrics.superseded(kind);
+                self.start_again();
+                Ok(())
+            }
+            Err(error) if error.is_retryable() => {
+                if self.parts.stopping.is_cancelled() {
+                    return Err(SpeedError::Unfinished(format!("{table}: {}", chain(&error))));
+                }
+                tracing::warn!(table, error = chain(&error), "the lake cannot be written to; waiting for it");
+                self.parts.metrics.outage(kind);
+                self.pause_first = true;
+                self.start_again();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Drops what is in memory; every stream is looked up and started again.
+    fn start_again(&mut self) {
+        if let Some(builder) = &mut self.builder {
+            builder.discard();
+        }
+        self.since = None;
+        self.oldest = None;
+        self.show_oldest();
+        self.unstarted = self.ledger.reset();
+    }
+
+    /// Lets the source give away the revoked streams of which nothing is left to be committed.
+    fn release(&mut self) {
+        if self.unreleased.is_empty() {
+            return;
+        }
+        let is_done = |stream: &Arc<Stream>| self.under_way.is_none() && !self.ledger.is_open_for(stream);
+        let (done, left) = std::mem::take(&mut self.unreleased).into_iter().partition(is_done);
+        self.unreleased = left;
+        if !done.is_empty() {
+            self.ledger.forget_revoked();
+            self.parts.commander.tell(Command::Release(done));
+        }
+    }
+
+    fn show_oldest(&self) {
+        let oldest = [self.oldest, self.oldest_under_way].into_iter().flatten().min();
+        self.parts.metrics.oldest(self.parts.kind, oldest);
+    }
+
+    async fn close(self) {
+        if let Some(under_way) = self.under_way {
+            under_way.abort();
+        }
+        if let Some(committer) = self.committer {
+            committer.close().await;
+        }
+    }
+}
+
+async fn landed(under_way: &mut Option<JoinHandle<(Committer, Landed)>>) -> Result<(Committer, Landed), SpeedError> {
+    match under_way {
+        Some(handle) => handle.await.map_err(|_| SpeedError::Ended("committing")),
+        None => std::future::pending().await,
+    }
+}
+
+fn show_spent(metrics: &Metrics, builder: &mut Builder, started: Instant) {
+    let encoding = builder.take_encoding_time();
+    metrics.spent("encode", encoding);
+    metrics.spent("decode", started.elapsed().saturating_sub(encoding));
+}
+
+async fn stored(
+    committer: &mut Committer,
+    streams: &[Arc<Stream>],
+    kind: EventKind,
+    mut pauses: Pauses,
+    stopping: &CancellationToken,
+) -> Result<Vec<(Option<i64>, Option<i64>)>, SpeedError> {
+    let applications: Vec<String> = streams.iter().map(|stream| stream.application.clone()).collect();
+    loop {
+        if let Some(pause) = pauses.due.take() {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stopping.cancelled() => {}
+            }
+        }
+        match committer.stored(&applications).await {
+            Ok(stored) => return Ok(stored),
+            Err(error) if error.is_retryable() && !stopping.is_cancelled() => {
+                let error = chain(&error);
+                tracing::warn!(table = kind.raw_table(), error, "the lake cannot be read; waiting for it");
+                pauses.failed();
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Pauses that double, each taken by a random share, so that not everybody comes back at once.
+struct Pauses {
+    due: Option<Duration>,
+    next: Duration,
+    max: Duration,
+}
+
+impl Pauses {
+    fn new(max: Duration, pause_first: bool) -> Pauses {
+        let mut pauses = Pauses { due: None, next: PAUSE_MIN.min(max), max };
+        if pause_first {
+            pauses.failed();
+        }
+        pauses
+    }
+
+    fn failed(&mut self) {
+        self.due = Some(self.next.mul_f64(rand::rng().random_range(0.5..1.0)));
+        self.next = (self.next * 2).min(self.max);
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,406 @@
+//! The book-keeping of one table: how far each stream has come, what a commit advances, what is dropped. Pure.
+//!
+//! For every stream there are two stored positions, the table's and that of `raw/dead_letters`. Both are looked up when the stream is
+//! assigned and whenever something did not go as expected; in between they are carried forward as commits are sealed. The dead
+//! letters' position
+//!
+//! - lags behind, since it only moves when there are dead letters, and
+//! - runs ahead after a crash between the commit of the dead letters and that of the rows: the records in between are then read
+//!   again, their rows are kept and their dead letters are not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use adlake_lake::Advance;
+
+use crate::record::Stream;
+use crate::source::Start;
+
+/// How far the streams of one table have come.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    tracks: HashMap<Arc<Stream>, Track>,
+}
+
+#[derive(Debug)]
+struct Track {
+    state: State,
+    /// Of the last start; chunks of others are dropped.
+    generation: u64,
+    /// What the table will have stored once everything sealed is committed.
+    stored: Option<i64>,
+    /// The same of `raw/dead_letters`.
+    dead_stored: Option<i64>,
+    /// The position after the last record sealed, or where reading began.
+    sealed: i64,
+    /// The position after the last record taken.
+    next: i64,
+    /// Whether the next commit is to write down where reading began, records or not.
+    pinned: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Reading,
+    Revoked,
+}
+
+impl Track {
+    fn new() -> Track {
+        Track {
+            state: State::Waiting,
+            generation: 0,
+            stored: None,
+            dead_stored: None,
+            sealed: 0,
+            next: 0,
+            pinned: false,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.pinned || self.next > self.sealed
+    }
+}
+
+/// What a sealed batch advances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The stream.
+    pub stream: Arc<Stream>,
+    /// The position that must be stored.
+    pub from: Option<i64>,
+    /// The position after the batch.
+    pub to: i64,
+}
+
+impl Span {
+    /// The same as the lake takes it.
+    pub fn advance(&self) -> Advance {
+        Advance { application: self.stream.application.clone(), from: self.from, to: self.to }
+    }
+}
+
+impl Ledger {
+    /// A stream is ours; nothing is taken of it before it has been looked up and started. `false`, and nothing changed, where records
+    /// of it from before are still to be committed: those have to be sealed or [`Ledger::reset`] first.
+    #[must_use]
+    pub fn assign(&mut self, stream: &Arc<Stream>) -> bool {
+        if self.is_open_for(stream) {
+            return false;
+        }
+        self.tracks.insert(stream.clone(), Track::new());
+        true
+    }
+
+    /// A stream is no longer ours: nothing more is taken of it. What was taken stays to be committed.
+    pub fn revoke(&mut self, stream: &Stream) {
+        if let Some(track) = self.tracks.get_mut(stream) {
+            track.state = State::Revoked;
+        }
+    }
+
+    /// Forgets the revoked streams of which nothing is left to be committed.
+    pub fn forget_revoked(&mut self) {
+        self.tracks.retain(|_, track| track.state != State::Revoked || track.is_open());
+    }
+
+    /// The stored positions have been looked up: how the stream is to be started. `None`: it is no longer ours.
+    pub fn start(
+        &mut self,
+        stream: &Arc<Stream>,
+        stored: Option<i64>,
+        dead_stored: Option<i64>,
+        generation: u64,
+    ) -> Option<Start> {
+        let track = self.tracks.get_mut(stream).filter(|track| track.state != State::Revoked)?;
+        *track = Track { generation, stored, dead_stored, ..Track::new() };
+        Some(Start { stream: stream.clone(), stored, generation })
+    }
+
+    /// The source has begun where it was told to. With `pin` a first start is written down with the next commit, so that the next
+    /// one does not begin elsewhere.
+    pub fn started(&mut self, stream: &Stream, generation: u64, position: i64, pin: bool) {
+        let track = self.tracks.get_mut(stream);
+        if let Some(track) = track.filter(|track| track.generation == generation && track.state == State::Waiting) {
+            track.state = State::Reading;
+            track.sealed = position;
+            track.next = position;
+            track.pinned = pin && track.stored.is_none();
+        }
+    }
+
+    /// Takes records up to (before) `next`: from which position on, or `None` where they are to be dropped.
+    pub fn take(&mut self, stream: &Stream, generation: u64, next: i64) -> Option<i64> {
+        let track = self.tracks.get_mut(stream)?;
+        if track.state != State::Reading || track.generation != generation || next <= track.next {
+            return None;
+        }
+        Some(std::mem::replace(&mut track.next, next))
+    }
+
+    /// Whether there is anything to commit.
+    pub fn is_open(&self) -> bool {
+        self.tracks.values().any(Track::is_open)
+    }
+
+    /// Whether there is anything to commit of this stream.
+    pub fn is_open_for(&self, stream: &Stream) -> bool {
+        self.tracks.get(stream).is_some_and(Track::is_open)
+    }
+
+    /// Everything taken so far goes into one commit: what it advances, in the order of the applications' names. From now on the
+    /// commit is taken for done.
+    pub fn seal(&mut self) -> Vec<Span> {
+        let mut spans: Vec<Span> = self
+            .tracks
+            .iter_mut()
+            .filter(|(_, track)| track.is_open())
+            .map(|(stream, track)| {
+                let from = track.stored.replace(track.next);
+                track.sealed = track.next;
+                track.pinned = false;
+                Span { stream: stream.clone(), from, to: track.next }
+            })
+            .collect();
+        spans.sort_by(|a, b| a.stream.application.cmp(&b.stream.application));
+        spans
+    }
+
+    /// Whether the dead letter of the record at this position is in already.
+    pub fn has_dead(&self, stream: &Stream, position: i64) -> bool {
+        let stored = self.tracks.get(stream).and_then(|track| track.dead_stored);
+        stored.is_some_and(|stored| position < stored)
+    }
+
+    /// What the commit of a sealed batch's dead letters advances, where the rows' commit advances `span`. Taken for done, as well.
+    pub fn seal_dead(&mut self, span: &Span) -> Span {
+        let from = self.tracks.get_mut(&span.stream).and_then(|track| track.dead_stored.replace(span.to));
+        Span { stream: span.stream.clone(), from, to: span.to }
+    }
+
+    /// Something did not go as expected: everything taken is void, and so is what was taken for done. Revoked streams are forgotten;
+    /// the others have to be looked up and started again.
+    pub fn reset(&mut self) -> Vec<Arc<Stream>> {
+        self.tracks.retain(|_, track| track.state != State::Revoked);
+        self.tracks.values_mut().for_each(|track| *track = Track::new());
+        let mut streams: Vec<_> = self.tracks.keys().cloned().collect();
+        streams.sort_by(|a, b| a.application.cmp(&b.application));
+        streams
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_domain::event::EventKind;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::StreamFormat;
+
+    fn stream(partition: i32) -> Arc<Stream> {
+        Arc::new(Stream {
+            kind: EventKind::Impression,
+            source: "topic".to_owned(),
+            partition,
+            application: format!("application {partition}"),
+            format: StreamFormat::Json,
+        })
+    }
+
+    #[test]
+    fn nothing_is_taken_before_the_start_nor_of_another_generation() {
+        let (mut ledger, stream) = (Ledger::default(), stream(0));
+        assert_eq!(ledger.take(&stream, 0, 5), None);
+        assert!(ledger.assign(&stream));
+        assert_eq!(ledger.take(&stream, 0, 5), None);
+        let start = ledger.start(&stream, Some(3), None, 7).unwrap();
+        assert_eq!((start.stored, start.generation), (Some(3), 7));
+        assert_eq!(ledger.take(&stream, 7, 5), None);
+        ledger.started(&stream, 6, 0, false);
+        assert_eq!(ledger.take(&stream, 7, 5), None);
+        ledger.started(&stream, 7, 3, false);
+        assert_eq!(ledger.take(&stream, 6, 5), None);
+        assert_eq!(ledger.take(&stream, 7, 3), None);
+        assert_eq!(ledger.take(&stream, 7, 5), Some(3));
+        assert_eq!(ledger.take(&stream, 7, 9), Some(5));
+        assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(3), to: 9 }]);
+        assert!(!ledger.is_open());
+        assert_eq!(ledger.seal(), []);
+    }
+
+    #[test]
+    fn a_first_start_at_the_end_is_written_down() {
+        let check = |pin: bool, stored: Option<i64>, expected: &[(Option<i64>, i64)]| {
+            let (mut ledger, stream) = (Ledger::default(), stream(0));
+            assert!(ledger.assign(&stream));
+            ledger.start(&stream, stored, None, 1).unwrap();
+            ledger.started(&stream, 1, 40, pin);
+            let spans: Vec<_> = ledger.seal().into_iter().map(|span| (span.from, span.to)).collect();
+            assert_eq!(spans, expected);
+            assert!(!ledger.is_open());
+        };
+        check(true, None, &[(None, 40)]);
+        check(true, Some(40), &[]);
+        check(false, None, &[]);
+    }
+
+    #[test]
+    fn what_was_taken_of_a_revoked_stream_is_still_sealed() {
+        let (mut ledger, stream) = (Ledger::default(), stream(0));
+        assert!(ledger.assign(&stream));
+        ledger.start(&stream, None, None, 1).unwrap();
+        ledger.started(&stream, 1, 0, false);
+        ledger.take(&stream, 1, 5);
+        ledger.revoke(&stream);
+        assert_eq!(ledger.take(&stream, 1, 6), None);
+        ledger.forget_revoked();
+        assert!(ledger.is_open_for(&stream));
+        assert!(!ledger.assign(&stream), "rows without their position would come in twice");
+        assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: None, to: 5 }]);
+        assert!(ledger.assign(&stream));
+        ledger.revoke(&stream);
+        ledger.forget_revoked();
+        assert!(ledger.start(&stream, None, None, 2).is_none());
+    }
+
+    /// A table and the dead letters of one stream, as the lake keeps them.
+    #[derive(Debug, Default)]
+    struct Tables {
+        stored: Option<i64>,
+        dead_stored: Option<i64>,
+        rows: Vec<i64>,
+        dead: Vec<i64>,
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Take(i64),
+        /// Seal, and commit so many of the two commits; with fewer than both, or if told to, the process dies.
+        Commit { commits: usize, dies: bool },
+        /// Somebody else, who had been given the stream, commits so many records.
+        Other(i64),
+        Die,
+    }
+
+    fn is_bad(position: i64) -> bool {
+        position % 3 == 0
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (1..6i64).prop_map(Step::Take),
+            4 => (0..3usize, any::<bool>()).prop_map(|(commits, dies)| Step::Commit { commits, dies }),
+            1 => (1..6i64).prop_map(Step::Other),
+            1 => Just(Step::Die),
+        ]
+    }
+
+    impl Tables {
+        fn commit_dead(&mut self, span: &Span, dead: &[i64]) -> bool {
+            if self.dead_stored != span.from {
+                return false;
+            }
+            self.dead_stored = Some(span.to);
+            self.dead.extend(dead);
+            true
+        }
+
+        fn commit_rows(&mut self, span: &Span, rows: &[i64]) -> bool {
+            if self.stored != span.from {
+                return false;
+            }
+            self.stored = Some(span.to);
+            self.rows.extend(rows);
+            true
+        }
+    }
+
+    /// One process: a ledger, and what it holds in memory.
+    struct Process {
+        ledger: Ledger,
+        stream: Arc<Stream>,
+        generation: u64,
+        at: i64,
+        rows: Vec<i64>,
+        dead: Vec<i64>,
+    }
+
+    impl Process {
+        fn new(tables: &Tables) -> Process {
+            let mut process =
+                Process { ledger: Ledger::default(), stream: stream(0), generation: 0, at: 0, rows: vec![], dead: vec![] };
+            assert!(process.ledger.assign(&process.stream));
+            process.begin(tables);
+            process
+        }
+
+        fn begin(&mut self, tables: &Tables) {
+            self.generation += 1;
+            let start =
+                self.ledger.start(&self.stream, tables.stored, tables.dead_stored, self.generation).unwrap();
+            self.at = start.stored.unwrap_or(0);
+            self.ledger.started(&self.stream, self.generation, self.at, false);
+        }
+
+        fn take(&mut self, count: i64) {
+            let next = self.at + count;
+            let from = self.ledger.take(&self.stream, self.generation, next).unwrap();
+            for position in from..next {
+                if !is_bad(position) {
+                    self.rows.push(position);
+                } else if !self.ledger.has_dead(&self.stream, position) {
+                    self.dead.push(position);
+                }
+            }
+            self.at = next;
+        }
+
+        /// Whether the process is to go on with what it knows.
+        fn commit(&mut self, tables: &mut Tables, commits: usize) -> bool {
+            let (rows, dead) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.dead));
+            for span in self.ledger.seal() {
+                let dead_span = (!dead.is_empty()).then(|| self.ledger.seal_dead(&span));
+                let superseded = (commits > 0 && dead_span.is_some_and(|span| !tables.commit_dead(&span, &dead)))
+                    || (commits > 1 && !tables.commit_rows(&span, &rows));
+                if superseded {
+                    assert_eq!(self.ledger.reset(), [self.stream.clone()]);
+                    self.begin(tables);
+                    return true;
+                }
+            }
+            commits > 1
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_comes_in_once_whoever_dies(steps in proptest::collection::vec(step(), 1..60)) {
+            let mut tables = Tables::default();
+            let mut process = Process::new(&tables);
+            for step in steps {
+                let goes_on = match step {
+                    Step::Take(count) => {
+                        process.take(count);
+                        true
+                    }
+                    Step::Commit { commits, dies } => process.commit(&mut tables, commits) && !dies,
+                    Step::Other(count) => {
+                        let mut other = Process::new(&tables);
+                        other.take(count);
+                        other.commit(&mut tables, 2)
+                    }
+                    Step::Die => false,
+                };
+                if !goes_on {
+                    process = Process::new(&tables);
+                }
+                let stored = tables.stored.unwrap_or(0);
+                let dead_until = stored.max(tables.dead_stored.unwrap_or(0));
+                prop_assert_eq!(&tables.rows, &(0..stored).filter(|p| !is_bad(*p)).collect::<Vec<_>>());
+                prop_assert_eq!(&tables.dead, &(0..dead_until).filter(|p| is_bad(*p)).collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What a source hands to the decoder: records as they were sent, with where they came from.
+//!
+//! A [`Chunk`] holds consecutive records of one [`Stream`] (a Kafka partition, a file) in one allocation. Positions grow
+//! strictly within a chunk; they may have gaps where the stream has them (compacted topics, transaction markers).
+//! A chunk never holds a record of another stream, or of another start of the same stream (its `generation`).
+
+use std::ops::Range;
+
+use adlake_domain::event::EventKind;
+
+/// One record as the decoder sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRef<'a> {
+    /// The bytes sent.
+    pub payload: &'a [u8],
+    /// The Kafka record's key.
+    pub key: Option<&'a [u8]>,
+    /// The Kafka partition; 0 for files.
+    pub partition: i32,
+    /// The Kafka offset; a record's index in its file, from 0.
+    pub offset: i64,
+    /// The Kafka record's time or the file's, in microseconds since the epoch.
+    pub time: Option<i64>,
+}
+
+/// How the bytes of a stream's records are written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum StreamFormat {
+    /// One JSON object each.
+    Json,
+    /// One CSV row each, without its header. `header` names the columns where the stream itself has told them.
+    Csv {
+        /// The columns as the file's first line names them; `None`: as the configuration says.
+        header: Option<Vec<String>>,
+        /// The delimiter, where the source knows it better than the configuration.
+        delimiter: Option<u8>,
+    },
+    /// One bare Avro datum each, without framing, written with `schema` (an Avro container's own, as JSON text).
+    AvroDatum {
+        /// The writer's schema.
+        schema: String,
+    },
+    /// One Avro message each, framed and described as the configuration says.
+    AvroMessage,
+}
+
+/// An ordered stream of records with one Delta application transaction per table it is written to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Stream {
+    /// What its records are.
+    pub kind: EventKind,
+    /// The topic or path: `source.topic` of its rows.
+    pub source: String,
+    /// The Kafka partition; 0 for files.
+    pub partition: i32,
+    /// The name of its application transactions; equal exactly for equal streams.
+    pub application: String,
+    /// How its records are written.
+    pub format: StreamFormat,
+}
+
+/// Why the bytes in a record's place were rejected before decoding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Machine-readable.
+    pub reason: &'static str,
+    /// For people.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    offset: i64,
+    time: Option<i64>,
+    key: Option<Range<u32>>,
+    payload: Range<u32>,
+}
+
+/// Consecutive records of one stream.
+#[derive(Debug, Clone, Default)]
+pub struct Chunk {
+    partition: i32,
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    rejections: Vec<(usize, Rejection)>,
+}
+
+impl Chunk {
+    /// The most bytes that a chunk can address.
+    pub const BYTES_MAX: usize = u32::MAX as usize;
+
+    /// An empty chunk of records of a partition (0 for files).
+    pub fn new(partition: i32) -> Chunk {
+        Chunk { partition, ..Chunk::default() }
+    }
+
+    /// As [`Chunk::new`], with memory for so many bytes and records.
+    pub fn with_capacity(partition: i32, bytes: usize, records: usize) -> Chunk {
+        Chunk {
+            partition,
+            bytes: Vec::with_capacity(bytes),
+            entries: Vec::with_capacity(records),
+            rejections: Vec::new(),
+        }
+    }
+
+    /// Adds a record; `false`, and nothing added, where the chunk cannot hold its bytes.
+    #[must_use]
+    pub fn push(&mut self, offset: i64, time: Option<i64>, key: Option<&[u8]>, payload: &[u8]) -> bool {
+        let end = self.bytes.len() + key.map_or(0, <[u8]>::len) + payload.len();
+        if end > Chunk::BYTES_MAX {
+            return false;
+        }
+        let key = key.map(|key| self.append(key));
+        let payload = self.append(payload);
+        self.entries.push(Entry { offset, time, key, payload });
+        true
+    }
+
+    /// Adds bytes that are no record, and why: they become a dead letter in the record's place.
+    #[must_use]
+    pub fn push_rejected(&mut self, offset: i64, time: Option<i64>, payload: &[u8], rejection: Rejection) -> bool {
+        if !self.push(offset, time, None, payload) {
+            return false;
+        }
+        self.rejections.push((self.entries.len() - 1, rejection));
+        true
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Range<u32> {
+        // Both ends fit: `push` has compared them with BYTES_MAX.
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len() as u32
+    }
+
+    /// How many records it holds.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The bytes of keys and payloads.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The memory it holds.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
+    /// The position of its first record.
+    pub fn first(&self) -> Option<i64> {
+        self.entries.first().map(|entry| entry.offset)
+    }
+
+    /// The position after its last record.
+    pub fn next(&self) -> Option<i64> {
+        self.entries.last().map(|entry| entry.offset + 1)
+    }
+
+    /// The time of its oldest record that has one, in microseconds since the epoch.
+    pub fn oldest(&self) -> Option<i64> {
+        self.entries.iter().filter_map(|entry| entry.time).min()
+    }
+
+    /// Its records from position `from` on, in order, each with why it was rejected already, if it was.
+    pub fn records_from(&self, from: i64) -> impl Iterator<Item = (RecordRef<'_>, Option<&Rejection>)> {
+        let first = self.entries.partition_point(|entry| entry.offset < from);
+        let mut rejections = self.rejections.iter().peekable();
+        while rejections.next_if(|(index, _)| *index < first).is_some() {}
+        self.entries.iter().enumerate().skip(first).map(move |(index, entry)| {
+            let rejection = rejections.next_if(|(at, _)| *at == index).map(|(_, rejection)| rejection);
+            (self.record(entry), rejection)
+        })
+    }
+
+    fn record(&self, entry: &Entry) -> RecordRef<'_> {
+        let slice = |range: &Range<u32>| &self.bytes[range.start as usize..range.end as usize];
+        RecordRef {
+            payload: slice(&entry.payload),
+            key: entry.key.as_ref().map(slice),
+            partition: self.partition,
+            offset: entry.offset,
+            time: entry.time,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejection() -> Rejection {
+        Rejection { reason: "truncated", detail: "cut".to_owned() }
+    }
+
+    #[test]
+    fn keeps_records_in_order_with_their_parts() {
+        let mut chunk = Chunk::new(3);
+        assert!(chunk.push(5, Some(50), Some(b"k"), b"first"));
+        assert!(chunk.push_rejected(7, None, b"cut", rejection()));
+        assert!(chunk.push(8, Some(20), None, b""));
+        assert_eq!((chunk.first(), chunk.next(), chunk.len(), chunk.oldest()), (Some(5), Some(9), 3, Some(20)));
+        let seen: Vec<_> = chunk
+            .records_from(0)
+            .map(|(record, rejection)| (record.offset, record.partition, record.key, record.payload, rejection.is_some()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (5, 3, Some(&b"k"[..]), &b"first"[..], false),
+                (7, 3, None, &b"cut"[..], true),
+                (8, 3, None, &b""[..], false)
+            ]
+        );
+    }
+
+    #[test]
+    fn trims_by_position() {
+        let mut chunk = Chunk::new(0);
+        for offset in [1, 2, 5, 9] {
+            if offset == 2 || offset == 9 {
+                assert!(chunk.push_rejected(offset, None, b"x", rejection()));
+            } else {
+                assert!(chunk.push(offset, None, None, b"x"));
+            }
+        }
+        let check = |from: i64, expected: &[(i64, bool)]| {
+            let seen: Vec<_> =
+                chunk.records_from(from).map(|(record, rejection)| (record.offset, rejection.is_some())).collect();
+            assert_eq!(seen, expected, "from {from}");
+        };
+        check(0, &[(1, false), (2, true), (5, false), (9, true)]);
+        check(2, &[(2, true), (5, false), (9, true)]);
+        check(3, &[(5, false), (9, true)]);
+        check(9, &[(9, true)]);
+        check(10, &[]);
+    }
+}

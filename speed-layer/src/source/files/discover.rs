@@ -1,0 +1,381 @@
+//! Which files are read, as what: from paths, folders and patterns to one list, each file once, in a fixed order.
+//!
+//! The kind of event is given, or told from the file's name and folder, or from its format. The format is given, or told from the
+//! extension, or from the content.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use adlake_domain::event::EventKind;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::open::Content;
+use super::split::{avro, csv, json, lines};
+use super::split::{Piece, Splitter};
+use crate::error::SpeedError;
+use crate::mapping::Mapping;
+use crate::record::{Stream, StreamFormat};
+use crate::settings::{SourceSettings, SpeedSettings};
+
+/// How many bytes at the beginning of a file are looked at to tell how it is written.
+const HEAD_BYTES: usize = 64 << 10;
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    /// One array, or values one after another.
+    Json,
+    /// One JSON value a line.
+    Ndjson,
+    /// Rows, with or without a line of names.
+    Csv,
+    /// An Avro object container.
+    Avro,
+}
+
+/// What to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FilesWanted {
+    /// Files, folders (with everything in them), and patterns (`*`, `?`, `[..]`, `**`).
+    pub paths: Vec<String>,
+    /// The kind of event in all of them.
+    pub kind: Option<EventKind>,
+    /// The format of all of them.
+    pub format: Option<FileFormat>,
+}
+
+/// A file to be read.
+#[derive(Debug, Clone)]
+pub struct Input {
+    pub path: PathBuf,
+    pub stream: Arc<Stream>,
+    /// How it is cut into records.
+    pub cut: Cut,
+    /// Its length as stored.
+    pub bytes: u64,
+    /// When it was last changed, in microseconds since the epoch.
+    pub time: Option<i64>,
+}
+
+/// How a file is cut into records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    JsonArray,
+    JsonValues,
+    Lines,
+    Csv { delimiter: u8, header: bool },
+    Avro,
+}
+
+impl Input {
+    /// Opens the file and cuts it from its beginning.
+    pub fn split(&self, limit: usize) -> io::Result<Box<dyn Splitter>> {
+        splitter(Content::open(&self.path)?, self.cut, limit)
+    }
+}
+
+fn splitter(content: Content, cut: Cut, limit: usize) -> io::Result<Box<dyn Splitter>> {
+    Ok(match cut {
+        Cut::JsonArray => Box::new(json::JsonValues::array(content, limit)),
+        Cut::JsonValues => Box::new(json::JsonValues::concatenated(content, limit)),
+        Cut::Lines => Box::new(lines::Lines::new(content, limit)),
+        Cut::Csv { delimiter, header } => Box::new(csv::Rows::new(content, delimiter, limit, header)),
+        Cut::Avro => Box::new(avro::Container::open(content, limit)?),
+    })
+}
+
+/// Finds the files. An error where a path does not exist, a pattern finds nothing, or a file cannot be read.
+pub fn discover(wanted: &FilesWanted, settings: &SpeedSettings) -> Result<Vec<Input>, SpeedError> {
+    let mut found = BTreeSet::new();
+    for path in &wanted.paths {
+        find(path, wanted.format.is_some(), &mut found)?;
+    }
+    let mappings = Mappings::new(settings)?;
+    found.iter().map(|(path, hint)| input(path, hint, wanted, settings, &mappings)).collect()
+}
+
+/// Adds canonical paths, each with the part of it that may tell the kind of event.
+fn find(path: &str, any_name: bool, found: &mut BTreeSet<(PathBuf, String)>) -> Result<(), SpeedError> {
+    let literal = Path::new(path.strip_prefix("file://").unwrap_or(path));
+    if literal.exists() {
+        return add(literal, literal, true, any_name, found);
+    }
+    let is_pattern = path.contains(['*', '?', '[']);
+    if !is_pattern {
+        return Err(failed(literal, "there is no such file", None));
+    }
+    let matches = glob::glob(path).map_err(|error| failed(literal, format!("is not a pattern: {error}"), None))?;
+    let mut any = false;
+    for entry in matches {
+        let entry = entry.map_err(|error| {
+            let path = error.path().to_owned();
+            failed(&path, "cannot be read", Some(error.into_error()))
+        })?;
+        any = true;
+        add(&entry, &entry, true, any_name, found)?;
+    }
+    if !any {
+        return Err(failed(literal, "no file matches", None));
+    }
+    Ok(())
+}
+
+fn add(
+    path: &Path,
+    root: &Path,
+    named: bool,
+    any_name: bool,
+    found: &mut BTreeSet<(PathBuf, String)>,
+) -> Result<(), SpeedError> {
+    let unreadable = |error| failed(path, "cannot be read", Some(error));
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_dir() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if named || any_name || extension(&name).is_some() {
+            let canonical = path.canonicalize().map_err(unreadable)?;
+            // Folders above what was named say nothing about the events.
+            let above = root.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+            let hint = path.strip_prefix(above).unwrap_or(path).to_string_lossy().into_owned();
+            found.insert((canonical, hint));
+        }
+        return Ok(());
+    }
+    let mut entries = fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>())
+        .map_err(unreadable)?;
+    entries.sort();
+    for entry in entries {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.starts_with(['.', '_']) {
+            add(&entry, root, false, any_name, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// The format that a file's name tells, compression aside, and the delimiter if it tells that.
+fn extension(name: &str) -> Option<(FileFormat, Option<u8>)> {
+    let name = name.to_ascii_lowercase();
+    let name = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    match name.rsplit_once('.')?.1 {
+        "json" => Some((FileFormat::Json, None)),
+        "ndjson" | "jsonl" => Some((FileFormat::Ndjson, None)),
+        "csv" => Some((FileFormat::Csv, None)),
+        "tsv" => Some((FileFormat::Csv, Some(b'\t'))),
+        "avro" => Some((FileFormat::Avro, None)),
+        _ => None,
+    }
+}
+
+/// The kind of event that the nearest telling part of a path tells.
+fn kind_told(hint: &str) -> Option<EventKind> {
+    hint.rsplit(['/', '\\']).find_map(|part| {
+        part.to_ascii_lowercase().split(|c: char| !c.is_ascii_alphabetic()).find_map(|word| match word {
+            "impression" | "impressions" | "imps" => Some(EventKind::Impression),
+            "interaction" | "interactions" | "click" | "clicks" | "conversion" | "conversions" => {
+                Some(EventKind::Interaction)
+            }
+            "bid" | "bids" | "bidrequest" | "bidrequests" | "auction" | "auctions" => Some(EventKind::BidRequest),
+            _ => None,
+        })
+    })
+}
+
+fn kind_by_format(format: FileFormat) -> EventKind {
+    match format {
+        FileFormat::Json | FileFormat::Ndjson => EventKind::Impression,
+        FileFormat::Csv => EventKind::Interaction,
+        FileFormat::Avro => EventKind::BidRequest,
+    }
+}
+
+fn input(
+    path: &Path,
+    hint: &str,
+    wanted: &FilesWanted,
+    settings: &SpeedSettings,
+    mappings: &Mappings,
+) -> Result<Input, SpeedError> {
+    let unreadable = |error| failed(path, "cannot be read", Some(error));
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    let mut content = Content::open(path).map_err(unreadable)?;
+    let mut head = vec![0; HEAD_BYTES];
+    let length = content.read_up_to(&mut head).map_err(unreadable)?;
+    head.truncate(length);
+    let named = extension(&path.file_name().unwrap_or_default().to_string_lossy());
+    let format = wanted.format.or(named.map(|(format, _)| format)).unwrap_or_else(|| sniff(&head));
+    let kind = wanted.kind.or_else(|| kind_told(hint)).unwrap_or_else(|| kind_by_format(format));
+    let source = settings.sources.of(kind);
+    let delimiter = named.and_then(|(_, delimiter)| delimiter);
+    let (cut, stream_format) = match format {
+        FileFormat::Ndjson => (Cut::Lines, StreamFormat::Json),
+        FileFormat::Json => (json_cut(&head), StreamFormat::Json),
+        FileFormat::Csv => csv_cut(&head, source, delimiter, mappings.of(kind)).map_err(unreadable)?,
+        FileFormat::Avro if head.is_empty() => (Cut::Lines, StreamFormat::Json),
+        FileFormat::Avro => {
+            let limit = settings.ingest.record_bytes_max;
+            let opened = Content::open(path).and_then(|content| avro::Container::open(content, limit));
+            let container = opened.map_err(|error| match error.kind() {
+                ErrorKind::InvalidData => failed(path, error.to_string(), None),
+                _ => unreadable(error),
+            })?;
+            (Cut::Avro, StreamFormat::AvroDatum { schema: container.schema().to_owned() })
+        }
+    };
+    let name = path.to_string_lossy().into_owned();
+    let application = format!("adlake:file:{:032x}", xxh3_128(name.as_bytes()));
+    let stream = Arc::new(Stream { kind, source: name, partition: 0, application, format: stream_format });
+    let time = metadata.modified().ok().and_then(|time| {
+        let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_micros()).ok()
+    });
+    Ok(Input { path: path.to_owned(), stream, cut, bytes: metadata.len(), time })
+}
+
+fn sniff(head: &[u8]) -> FileFormat {
+    if head.starts_with(avro::MAGIC) {
+        return FileFormat::Avro;
+    }
+    match visible(head).first() {
+        Some(b'[' | b'{') => FileFormat::Json,
+        _ => FileFormat::Csv,
+    }
+}
+
+fn visible(head: &[u8]) -> &[u8] {
+    head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
+}
+
+/// An array, lines, or values over several lines: lines where one of the first few is a value by itself.
+fn json_cut(head: &[u8]) -> Cut {
+    let head = visible(head);
+    if head.first() == Some(&b'[') {
+        // Lines may be arrays, too; but then the first is closed before the second begins.
+        let mut lines = head.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        let first_is_whole = lines.next().is_some_and(json::is_whole);
+        return if first_is_whole && lines.next().is_some() { Cut::Lines } else { Cut::JsonArray };
+    }
+    if head.split(|byte| *byte == b'\n').take(5).any(json::is_whole) { Cut::Lines } else { Cut::JsonValues }
+}
+
+fn csv_cut(
+    head: &[u8],
+    source: &SourceSettings,
+    delimiter: Option<u8>,
+    mapping: &Mapping,
+) -> io::Result<(Cut, StreamFormat)> {
+    let delimiter_given = delimiter;
+    // Checked by the settings: one ASCII character.
+    let delimiter = delimiter.unwrap_or(source.csv.delimiter as u8);
+    let mut row = Vec::new();
+    let mut rows = csv::Rows::new(Content::from_bytes(head.to_vec()), delimiter, HEAD_BYTES, false);
+    let mut names = Vec::new();
+    if rows.next(&mut row)? == Piece::Record {
+        let mut reader = ::csv::ReaderBuilder::new().has_headers(false).delimiter(delimiter).from_reader(&row[..]);
+        if let Some(Ok(cells)) = reader.records().next() {
+            names = cells.iter().map(|cell| cell.trim().to_owned()).collect();
+        }
+    }
+    let known = names.iter().filter(|name| mapping.lookup(name).is_some()).count();
+    let header = source.csv.header.unwrap_or(known > 0 && known * 2 >= names.len());
+    let names = (header && !names.is_empty()).then_some(names);
+    Ok((Cut::Csv { delimiter, header }, StreamFormat::Csv { header: names, delimiter: delimiter_given }))
+}
+
+struct Mappings([Mapping; 3]);
+
+impl Mappings {
+    fn new(settings: &SpeedSettings) -> Result<Mappings, SpeedError> {
+        let of = |kind| Mapping::new(kind, settings.sources.of(kind));
+        Ok(Mappings([of(EventKind::Impression)?, of(EventKind::Interaction)?, of(EventKind::BidRequest)?]))
+    }
+
+    fn of(&self, kind: EventKind) -> &Mapping {
+        let [impressions, interactions, bid_requests] = &self.0;
+        match kind {
+            EventKind::Impression => impressions,
+            EventKind::Interaction => interactions,
+            EventKind::BidRequest => bid_requests,
+        }
+    }
+}
+
+pub(super) fn failed(path: &Path, message: impl Into<String>, source: Option<io::Error>) -> SpeedError {
+    SpeedError::File { path: path.to_owned(), message: message.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_kinds_from_names() {
+        let check = |hint: &str, expected: Option<EventKind>| assert_eq!(kind_told(hint), expected, "{hint}");
+        check("ad_impressions.json", Some(EventKind::Impression));
+        check("clicks_conversions.csv", Some(EventKind::Interaction));
+        check("bid_requests.avro", Some(EventKind::BidRequest));
+        check("impressions/2026/clicks-1.csv.gz", Some(EventKind::Interaction));
+        check("Bids/part-0001.json", Some(EventKind::BidRequest));
+        check("AdImpressions2026/part-0.json", None);
+        check("forbidden/data.csv", None);
+    }
+
+    #[test]
+    fn tells_formats_from_names() {
+        let check = |name: &str, expected: Option<FileFormat>| {
+            assert_eq!(extension(name).map(|(format, _)| format), expected, "{name}");
+        };
+        check("a.json", Some(FileFormat::Json));
+        check("a.NDJSON.GZ", Some(FileFormat::Ndjson));
+        check("a.b.csv.zst", Some(FileFormat::Csv));
+        check("a.avro", Some(FileFormat::Avro));
+        check("a.parquet", None);
+        check("json", None);
+        assert_eq!(extension("a.tsv"), Some((FileFormat::Csv, Some(b'\t'))));
+    }
+
+    #[test]
+    fn tells_json_from_content() {
+        let check = |head: &str, expected: Cut| assert_eq!(json_cut(head.as_bytes()), expected, "{head:?}");
+        check("", Cut::JsonValues);
+        check(" \n[\n{\"a\":1},", Cut::JsonArray);
+        check("[{\"a\":1},{\"a\":2}]\n", Cut::JsonArray);
+        check("[1]\n[2]\n", Cut::Lines);
+        check("\u{feff}{\"a\":1}\n{\"a\":2}\n", Cut::Lines);
+        check("{\"a\":1\n{\"a\":2}\n", Cut::Lines);
+        check("{\n  \"a\": 1\n}\n", Cut::JsonValues);
+        assert_eq!(sniff(b"Obj\x01..."), FileFormat::Avro);
+        assert_eq!(sniff(b" {}"), FileFormat::Json);
+        assert_eq!(sniff(b"a,b"), FileFormat::Csv);
+    }
+
+    #[test]
+    fn tells_headers_from_the_first_row() {
+        let settings = SpeedSettings::default();
+        let mappings = Mappings::new(&settings).unwrap();
+        let kind = EventKind::Interaction;
+        let check = |head: &str, expected: Option<&[&str]>| {
+            let (cut, format) =
+                csv_cut(head.as_bytes(), settings.sources.of(kind), None, mappings.of(kind)).unwrap();
+            let StreamFormat::Csv { header, .. } = format else { panic!("{format:?}") };
+            assert_eq!(cut, Cut::Csv { delimiter: b',', header: expected.is_some() }, "{head:?}");
+            let expected: Option<Vec<String>> =
+                expected.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            assert_eq!(header, expected, "{head:?}");
+        };
+        check("", None);
+        check("timestamp,user_id,ad_campaign_id,conversion_type\n1,2,3,click", Some(&[
+            "timestamp",
+            "user_id",
+            "ad_campaign_id",
+            "conversion_type",
+        ]));
+        check("\u{feff}\"User ID\", Timestamp ,x,campaign\r\n", Some(&["User ID", "Timestamp", "x", "campaign"]));
+        check("2023-10-07 16:11:30,82650,5,visit\n", None);
+    }
+}

@@ -1,0 +1,180 @@
+//! A file's content: decompressed while it is read, in bounded memory.
+//!
+//! Compression is told from the first bytes, not from the name. Where compressed data breaks off or is damaged the content ends,
+//! and says so ([`Content::broken`]): what came before it is good.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::bufread::MultiGzDecoder;
+
+const BUFFER_BYTES: usize = 256 << 10;
+/// The largest window that a zstd frame may ask for, as a power of two: 128 MiB, zstd's own limit.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// The bytes of a file, decompressed.
+pub struct Content {
+    reader: Box<dyn BufRead + Send>,
+    compressed: bool,
+    consumed: Arc<AtomicU64>,
+    broken: Option<String>,
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Content").field("consumed", &self.consumed).field("broken", &self.broken).finish_non_exhaustive()
+    }
+}
+
+impl Content {
+    /// Opens a file.
+    pub fn open(path: &Path) -> io::Result<Content> {
+        let consumed = Arc::new(AtomicU64::new(0));
+        let counted = Counted { file: File::open(path)?, consumed: consumed.clone() };
+        Content::new(BufReader::with_capacity(BUFFER_BYTES, counted), consumed)
+    }
+
+    /// Bytes at hand, as they are.
+    pub fn from_bytes(bytes: Vec<u8>) -> Content {
+        let reader = Box::new(io::Cursor::new(bytes));
+        Content { reader, compressed: false, consumed: Arc::default(), broken: None }
+    }
+
+    #[cfg(test)]
+    pub fn of(bytes: &[u8]) -> Content {
+        // Small reads, so that every record is seen to straddle the buffer.
+        let reader = BufReader::with_capacity(7, io::Cursor::new(bytes.to_vec()));
+        Content { reader: Box::new(reader), compressed: false, consumed: Arc::default(), broken: None }
+    }
+
+    fn new(mut file: impl BufRead + Send + 'static, consumed: Arc<AtomicU64>) -> io::Result<Content> {
+        let start = file.fill_buf()?;
+        let (is_gzip, is_zstd) = (start.starts_with(&[0x1f, 0x8b]), start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
+        let reader: Box<dyn BufRead + Send> = if is_gzip {
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(file)))
+        } else if is_zstd {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
+        } else {
+            Box::new(file)
+        };
+        Ok(Content { reader, compressed: is_gzip || is_zstd, consumed, broken: None })
+    }
+
+    /// The next bytes; none at the end, and where the compressed data breaks off.
+    pub fn fill(&mut self) -> io::Result<&[u8]> {
+        if self.broken.is_some() {
+            return Ok(&[]);
+        }
+        let broken = loop {
+            match self.reader.fill_buf() {
+                Ok(_) => break None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A system's error has a code, a decoder's has none.
+                Err(error) if self.compressed && error.raw_os_error().is_none() => break Some(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        };
+        if broken.is_some() {
+            self.broken = broken;
+            return Ok(&[]);
+        }
+        // What the loop has filled is buffered: this reads nothing.
+        self.reader.fill_buf()
+    }
+
+    /// Takes bytes that [`Content::fill`] has shown.
+    pub fn consume(&mut self, bytes: usize) {
+        self.reader.consume(bytes);
+    }
+
+    /// What is wrong with the compressed data after the end that [`Content::fill`] has shown.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
+    /// How many bytes of the file itself have been read.
+    pub fn consumed(&self) -> u64 {
+        self.consumed.load(Ordering::Relaxed)
+    }
+
+    /// Reads exactly as many bytes as there is room for, or as there are; how many that was.
+    pub fn read_up_to(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < into.len() {
+            let buffer = self.fill()?;
+            if buffer.is_empty() {
+                break;
+            }
+            let take = buffer.len().min(into.len() - filled);
+            into[filled..filled + take].copy_from_slice(&buffer[..take]);
+            self.consume(take);
+            filled += take;
+        }
+        Ok(filled)
+    }
+}
+
+struct Counted {
+    file: File,
+    consumed: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(into)?;
+        self.consumed.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> (Vec<u8>, Option<String>) {
+        let mut content = Content::new(io::Cursor::new(bytes.to_vec()), Arc::default()).unwrap();
+        let mut into = vec![0; 1 << 20];
+        let length = content.read_up_to(&mut into).unwrap();
+        into.truncate(length);
+        (into, content.broken().map(str::to_owned))
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn decompresses_by_the_first_bytes() {
+        let text: Vec<u8> = (0..100_000u32).flat_map(|number| number.to_le_bytes()).collect();
+        assert_eq!(read(&text), (text.clone(), None));
+        assert_eq!(read(&gzip(&text)), (text.clone(), None));
+        assert_eq!(read(&zstd::encode_all(&text[..], 1).unwrap()), (text.clone(), None));
+        assert_eq!(read(b""), (Vec::new(), None));
+    }
+
+    #[test]
+    fn reads_members_and_frames_in_a_row() {
+        assert_eq!(read(&[gzip(b"one "), gzip(b"two")].concat()), (b"one two".to_vec(), None));
+        let frame = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+        assert_eq!(read(&[frame(b"one "), frame(b"two")].concat()), (b"one two".to_vec(), None));
+    }
+
+    #[test]
+    fn ends_where_compressed_data_breaks_off() {
+        let text: Vec<u8> = (0..100_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        for compressed in [gzip(&text), zstd::encode_all(&text[..], 1).unwrap()] {
+            let (good, broken) = read(&compressed[..compressed.len() / 2]);
+            assert!(!good.is_empty() && text.starts_with(&good));
+            assert!(broken.is_some());
+        }
+    }
+}

@@ -1,0 +1,653 @@
+//! Topics as a source: a consumer group shares out the partitions, the lake says where each is begun.
+//!
+//! One thread polls the group and takes messages in batches ([`batch_queue`]). While the pipeline has no room, messages stay
+//! in librdkafka's queue, which is bounded, and the group goes on being polled: a slow lake never costs us our place in it.
+//!
+//! What always holds: nothing is resumed from the group's own offsets, which are committed afterwards for lag exporters. An offset that
+//! the broker does not have stops ingest ([`position`]). Refused: topics that do not exist, librdkafka properties that the contract
+//! of [`super`] depends on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use adlake_domain::event::EventKind;
+
+use crate::error::SpeedError;
+use crate::record::{Chunk, Rejection, Stream, StreamFormat};
+use crate::settings::{FirstStart, Format, SpeedSettings};
+use crate::source::{CHUNK_BYTES, Command, Event, KEPT_BYTES, Next, Port, Source, Start};
+
+mod batch_queue;
+mod group;
+mod position;
+
+use batch_queue::{BatchQueue, Item};
+use group::{Change, Group, Place};
+use position::Begin;
+
+/// The most messages taken at a time.
+const BATCH_MAX: usize = 4096;
+/// How long a batch may take to come together; commands and rebalances wait as long.
+const BATCH_WAIT: Duration = Duration::from_millis(20);
+/// How long the broker may take to tell a partition's ends before it is asked again.
+const WATERMARKS_TIMEOUT: Duration = Duration::from_secs(5);
+const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after the broker did not answer.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
+/// Events of the group served between two batches.
+const GROUP_EVENTS_MAX: usize = 16;
+
+/// The topics of the configuration as one source.
+pub struct KafkaSource {
+    // Before the consumer: queues go before their client.
+    queue: BatchQueue<Group>,
+    consumer: Arc<BaseConsumer<Group>>,
+    cluster: String,
+    topics: Vec<Topic>,
+    first_start: FirstStart,
+    record_bytes_max: usize,
+    revoke_deadline: Duration,
+    /// Where reading ends, per partition, in a run that has an end.
+    ends: Option<HashMap<Place, i64>>,
+
+    slots: Vec<Slot>,
+    assigned_once: bool,
+    /// Assignments for which the group waits until each has its start.
+    assigning: bool,
+    revoking: Option<Revoking>,
+    /// Starts that could not be made yet.
+    starts: Vec<Start>,
+    retry_at: Instant,
+    acknowledged: HashMap<Place, i64>,
+    lag_at: Instant,
+    record_bytes_average: usize,
+    stopped: bool,
+    done_told: Option<u64>,
+    starts_obeyed: u64,
+}
+
+struct Topic {
+    kind: EventKind,
+    name: String,
+    format: StreamFormat,
+}
+
+/// A partition that is ours.
+struct Slot {
+    stream: Arc<Stream>,
+    state: State,
+    chunk: Chunk,
+    generation: u64,
+    next: i64,
+    /// Where reading ends, in a run that has an end.
+    end: Option<i64>,
+    caught_up: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Assigned; the pipeline has not said where to begin.
+    Waiting,
+    /// It has, but the group's other new partitions are still waiting.
+    Ready,
+    Reading,
+    Revoked,
+}
+
+struct Revoking {
+    places: Vec<Place>,
+    deadline: Instant,
+}
+
+impl std::fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let topics: Vec<&str> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
+        f.debug_struct("KafkaSource").field("cluster", &self.cluster).field("topics", &topics).finish_non_exhaustive()
+    }
+}
+
+impl KafkaSource {
+    /// Connects to the cluster and looks at the topics. Blocks. With `until_end`, reading ends where the partitions end now.
+    pub fn connect(settings: &SpeedSettings, until_end: bool) -> Result<KafkaSource, SpeedError> {
+        let kafka = &settings.kafka;
+        let consumer: BaseConsumer<Group> = client_config(settings)
+            .create_with_context(Group::default())
+            .map_err(|error| failed("cannot set up the client", error))?;
+        let consumer = Arc::new(consumer);
+        let queue = BatchQueue::new(consumer.clone())
+            .ok_or_else(|| failed("cannot make a queue", KafkaError::ClientCreation("out of memory".to_owned())))?;
+
+        let topics: Vec<Topic> = EventKind::ALL
+            .into_iter()
+            .map(|kind| {
+                let source = settings.sources.of(kind);
+                let format = match source.format(kind) {
+                    Format::Json => StreamFormat::Json,
+                    Format::Csv => StreamFormat::Csv { header: None, delimiter: None },
+                    Format::Avro => StreamFormat::AvroMessage,
+                };
+                Topic { kind, name: source.topic(kind).to_owned(), format }
+            })
+            .filter(|topic| !topic.name.is_empty())
+            .collect();
+        if topics.is_empty() {
+            return Err(SpeedError::settings("sources", "no topic is named"));
+        }
+        let mut ends = HashMap::new();
+        for topic in &topics {
+            for partition in partitions(&consumer, topic, &kafka.brokers, kafka.start_timeout)? {
+                if until_end {
+                    let (_, high) = consumer
+                        .fetch_watermarks(&topic.name, partition, kafka.start_timeout)
+                        .map_err(|error| failed(format!("cannot find the end of {} partition {partition}", topic.name), error))?;
+                    ends.insert((topic.name.clone(), partition), high);
+                }
+            }
+        }
+        let cluster = match &kafka.cluster {
+            Some(cluster) => cluster.clone(),
+            None => consumer.client().fetch_cluster_id(kafka.start_timeout).ok_or_else(|| {
+                SpeedError::settings("kafka.cluster", "the cluster does not tell its id: name it here")
+            })?,
+        };
+        let now = Instant::now();
+        Ok(KafkaSource {
+            queue,
+            consumer,
+            cluster,
+            topics,
+            first_start: kafka.first_start,
+            record_bytes_max: settings.ingest.record_bytes_max,
+            revoke_deadline: settings.ingest.revoke_deadline,
+            ends: until_end.then_some(ends),
+            slots: Vec::new(),
+            assigned_once: false,
+            assigning: false,
+            revoking: None,
+            starts: Vec::new(),
+            retry_at: now,
+            acknowledged: HashMap::new(),
+            lag_at: now,
+            record_bytes_average: 1024,
+            stopped: false,
+            done_told: None,
+            starts_obeyed: 0,
+        })
+    }
+}
+
+fn client_config(settings: &SpeedSettings) -> ClientConfig {
+    let kafka = &settings.kafka;
+    let mut config = ClientConfig::new();
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    config
+        .set("client.id", "adlake")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("queued.max.messages.kbytes", (kafka.fetch_bytes_max >> 10).max(1).to_string())
+        .set("fetch.error.backoff.ms", "200");
+    for (key, value) in &kafka.properties {
+        config.set(key, value);
+    }
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("group.id", &kafka.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "error");
+    config
+}
+
+fn partitions(
+    consumer: &BaseConsumer<Group>,
+    topic: &Topic,
+    brokers: &str,
+    timeout: Duration,
+) -> Result<Vec<i32>, SpeedError> {
+    let metadata = consumer
+        .fetch_metadata(Some(&topic.name), timeout)
+        .map_err(|error| failed(format!("no answer from {brokers}"), error))?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.name) else {
+        return Err(failed(
+            format!("{brokers} says nothing about topic {}", topic.name),
+            KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
+        ));
+    };
+    match found.error().map(RDKafkaErrorCode::from) {
+        None => Ok(found.partitions().iter().map(|partition| partition.id()).collect()),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Err(SpeedError::settings(
+            format!("sources.{}.topic", topic.kind),
+            format!("{brokers} has no topic {}: create it, or set this to \"\" to ingest without it", topic.name),
+        )),
+        Some(code) => Err(failed(format!("topic {} cannot be read", topic.name), KafkaError::MetadataFetch(code))),
+    }
+}
+
+fn failed(what: impl Into<String>, source: KafkaError) -> SpeedError {
+    SpeedError::Kafka { what: what.into(), source }
+}
+
+impl Source for KafkaSource {
+    fn name(&self) -> &'static str {
+        "adlake-kafka"
+    }
+
+    fn run(mut self: Box<Self>, port: &mut Port) -> Result<(), SpeedError> {
+        let names: Vec<&str> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
+        self.consumer.subscribe(&names).map_err(|error| failed("cannot subscribe", error))?;
+        let result = self.work(port);
+        self.leave();
+        result
+    }
+}
+
+impl KafkaSource {
+    fn work(&mut self, port: &mut Port) -> Result<(), SpeedError> {
+        loop {
+            loop {
+                match port.next_command(Duration::ZERO) {
+                    Next::Command(command) => self.obey(command, port),
+                    Next::Nothing => break,
+                    Next::Closed => return Ok(()),
+                }
+            }
+            self.serve_group(port)?;
+            self.start(port)?;
+            self.release_if_due()?;
+            self.tell_if_done(port);
+            self.tell_lag(port);
+            if self.stopped || !port.has_room(BATCH_WAIT) {
+                // Messages wait in librdkafka; the group is polled all the same.
+                if self.stopped && let Next::Command(command) = port.next_command(BATCH_WAIT) {
+                    self.obey(command, port);
+                }
+                continue;
+            }
+            self.read(port)?;
+        }
+    }
+
+    fn obey(&mut self, command: Command, port: &Port) {
+        match command {
+            Command::Start(starts) => {
+                self.starts_obeyed += 1;
+                for start in starts {
+                    self.starts.retain(|waiting| waiting.stream != start.stream);
+                    self.starts.push(start);
+                }
+                self.retry_at = Instant::now();
+            }
+            Command::Release(streams) => {
+                if let Some(revoking) = &mut self.revoking {
+                    revoking.places.retain(|place| !streams.iter().any(|stream| is(stream, place)));
+                }
+            }
+            Command::Acknowledge(positions) => {
+                let mut list = TopicPartitionList::new();
+                for (stream, position) in positions {
+                    let ours = self.slots.iter().any(|slot| slot.stream == stream);
+                    if ours && add(&mut list, &stream.source, stream.partition, position) {
+                        self.acknowledged.insert((stream.source.clone(), stream.partition), position);
+                    }
+                }
+                if list.count() > 0 && let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+                    tracing::debug!(%error, "the consumer group's offsets were not committed");
+                }
+            }
+            Command::Stop => {
+                self.stopped = true;
+                for slot in &mut self.slots {
+                    slot.chunk = Chunk::default();
+                }
+                port.tell_done();
+            }
+        }
+    }
+
+    /// Polls the group's events: assignments, revocations, errors that concern no partition.
+    fn serve_group(&mut self, port: &Port) -> Result<(), SpeedError> {
+        for _ in 0..GROUP_EVENTS_MAX {
+            match self.consumer.poll(Duration::ZERO) {
+                None => {}
+                Some(Ok(message)) => {
+                    // Only partitions that are not attached would come here, and every assigned one is.
+                    drop(message);
+                    return Err(SpeedError::Ended("the forwarding of a partition"));
+                }
+                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
+                    return Err(failed("the client cannot go on", error));
+                }
+                Some(Err(error)) => tracing::warn!(%error, "kafka"),
+            }
+        }
+        while let Some(change) = self.consumer.context().next_change() {
+            match change {
+                Change::Assigned(places) => self.assigned(places, port),
+                Change::Revoked(places) => self.revoked(places, port),
+            }
+        }
+        Ok(())
+    }
+
+    fn assigned(&mut self, places: Vec<Place>, port: &Port) {
+        self.assigned_once = true;
+        self.assigning = true;
+        let mut streams = Vec::with_capacity(places.len());
+        for (name, partition) in places {
+            let Some(topic) = self.topics.iter().find(|topic| topic.name == name) else { continue };
+            let stream = Arc::new(Stream {
+                kind: topic.kind,
+                application: format!("adlake:kafka:{}:{name}:{partition}", self.cluster),
+                source: name.clone(),
+                partition,
+                format: topic.format.clone(),
+            });
+            self.slots.retain(|slot| slot.stream != stream);
+            // A partition that was added since the run began is not part of it.
+            let end = self.ends.as_ref().map(|ends| ends.get(&(name, partition)).copied().unwrap_or(0));
+            self.slots.push(Slot {
+                stream: stream.clone(),
+                state: State::Waiting,
+                chunk: Chunk::new(partition),
+                generation: 0,
+                next: 0,
+                end,
+                caught_up: false,
+            });
+            streams.push(stream);
+        }
+        tracing::info!(partitions = streams.len(), "partitions assigned");
+        port.tell(Event::Assigned(streams));
+    }
+
+    fn revoked(&mut self, places: Vec<Place>, port: &Port) {
+        let mut streams = Vec::new();
+        for slot in &mut self.slots {
+            if places.iter().any(|place| is(&slot.stream, place)) {
+                slot.state = State::Revoked;
+                slot.chunk = Chunk::default();
+                streams.push(slot.stream.clone());
+            }
+        }
+        self.starts.retain(|start| !streams.contains(&start.stream));
+        tracing::info!(partitions = streams.len(), "partitions revoked");
+        let deadline = Instant::now() + self.revoke_deadline;
+        let places = streams.iter().map(|stream| (stream.source.clone(), stream.partition)).collect();
+        self.revoking = Some(Revoking { places, deadline });
+        port.tell(Event::Revoked(streams));
+    }
+
+    fn release_if_due(&mut self) -> Result<(), SpeedError> {
+        let Some(revoking) = &self.revoking else { return Ok(()) };
+        let late = Instant::now() >= revoking.deadline;
+        if !revoking.places.is_empty() && !late && !self.consumer.assignment_lost() {
+            return Ok(());
+        }
+        if late {
+            tracing::warn!("partitions are given away before what was read of them is committed; it is read again");
+        }
+        self.revoking = None;
+        let mut list = TopicPartitionList::new();
+        for slot in self.slots.iter().filter(|slot| slot.state == State::Revoked) {
+            list.add_partition(&slot.stream.source, slot.stream.partition);
+            self.acknowledged.remove(&(slot.stream.source.clone(), slot.stream.partition));
+        }
+        self.slots.retain(|slot| slot.state != State::Revoked);
+        group::unassign(&self.consumer, &list).map_err(|error| failed("cannot give partitions back", error))
+    }
+
+    /// Makes the starts that can be made: seeks in partitions that are being read, and the group's assignment once every new
+    /// partition has its start.
+    fn start(&mut self, port: &Port) -> Result<(), SpeedError> {
+        if Instant::now() < self.retry_at {
+            return Ok(());
+        }
+        for start in std::mem::take(&mut self.starts) {
+            let Some(index) = self.slots.iter().position(|slot| slot.stream == start.stream) else { continue };
+            let done = match self.slots[index].state {
+                State::Revoked => true,
+                State::Waiting | State::Ready => self.begin(index, &start, false, port)?,
+                State::Reading => self.begin(index, &start, true, port)?,
+            };
+            if !done {
+                self.starts.push(start);
+                self.retry_at = Instant::now() + RETRY_PAUSE;
+            }
+        }
+        if self.assigning && !self.slots.iter().any(|slot| slot.state == State::Waiting) {
+            self.assign()?;
+        }
+        Ok(())
+    }
+
+    /// Finds where a partition begins and, if it is being read, goes there. `false`: the broker did not answer.
+    fn begin(&mut self, index: usize, start: &Start, seek: bool, port: &Port) -> Result<bool, SpeedError> {
+        let slot = &mut self.slots[index];
+        let (topic, partition) = (slot.stream.source.as_str(), slot.stream.partition);
+        let (low, high) = match self.consumer.fetch_watermarks(topic, partition, WATERMARKS_TIMEOUT) {
+            Ok(ends) => ends,
+            Err(error) => {
+                tracing::warn!(topic, partition, %error, "cannot ask the broker for a partition's ends; trying again");
+                return Ok(false);
+            }
+        };
+        let next = match position::begin(start.stored, low, high, self.first_start) {
+            Begin::At(next) => next,
+            Begin::Lost(advice) => {
+                let stored = start.stored.unwrap_or_default();
+                return Err(SpeedError::Lost { topic: topic.to_owned(), partition, stored, low, high, advice });
+            }
+        };
+        if seek && let Err(error) = self.consumer.seek(topic, partition, Offset::Offset(next), SEEK_TIMEOUT) {
+            tracing::warn!(topic, partition, offset = next, %error, "cannot go back in a partition; trying again");
+            return Ok(false);
+        }
+        slot.generation = start.generation;
+        slot.next = next;
+        slot.caught_up = false;
+        slot.chunk = Chunk::new(partition);
+        slot.state = if seek { State::Reading } else { State::Ready };
+        port.tell(Event::Started { stream: slot.stream.clone(), generation: start.generation, position: next });
+        Ok(true)
+    }
+
+    fn assign(&mut self) -> Result<(), SpeedError> {
+        self.assigning = false;
+        let cooperative = group::is_cooperative(&self.consumer);
+        let mut list = TopicPartitionList::new();
+        for slot in &mut self.slots {
+            // Assigned as a whole, partitions that are being read are named again, where they are.
+            let is_new = slot.state == State::Ready;
+            if is_new || (!cooperative && slot.state == State::Reading) {
+                if !self.queue.attach(&slot.stream.source, slot.stream.partition) {
+                    return Err(SpeedError::Ended("the forwarding of a partition"));
+                }
+                add(&mut list, &slot.stream.source, slot.stream.partition, slot.next);
+                slot.state = State::Reading;
+            }
+        }
+        let assigned =
+            if cooperative { self.consumer.incremental_assign(&list) } else { self.consumer.assign(&list) };
+        assigned.map_err(|error| failed("cannot take partitions", error))
+    }
+
+    fn read(&mut self, port: &Port) -> Result<(), SpeedError> {
+        let count = (2 * CHUNK_BYTES / self.record_bytes_average.max(1)).clamp(1, BATCH_MAX);
+        let (slots, limit) = (&mut self.slots, self.record_bytes_max);
+        let mut bytes = 0;
+        let mut last = 0;
+        let mut lost = None;
+        let taken = self.queue.consume(count, BATCH_WAIT, |item| match item {
+            Item::Record { topic, partition, offset, time_ms, key, payload } => {
+                bytes += payload.len() + key.map_or(0, <[u8]>::len);
+                let Some(index) = find(slots, last, topic, partition) else { return };
+                last = index;
+                let slot = &mut slots[index];
+                if slot.state != State::Reading || offset < slot.next || slot.end.is_some_and(|end| offset >= end) {
+                    return;
+                }
+                slot.take(offset, time_ms.map(|time| time.saturating_mul(1_000)), key, payload, limit, port);
+            }
+            Item::End { topic, partition } => {
+                if let Some(index) = find(slots, last, topic, partition)
+                    && slots[index].state == State::Reading
+                {
+                    slots[index].hand_on(port);
+                    slots[index].catch_up(port);
+                }
+            }
+            Item::Failed { topic, partition, code } => match code {
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::LogTruncation => {
+                    lost = find(slots, last, topic, partition).or(lost);
+                }
+                code => tracing::warn!(topic, partition, %code, "kafka: a partition cannot be read at present"),
+            },
+        });
+        for slot in &mut self.slots {
+            slot.hand_on(port);
+        }
+        if let Some(average) = bytes.checked_div(taken) {
+            // A few long records among many short ones should shorten the batch soon, and lengthen it slowly.
+            self.record_bytes_average = average.max((self.record_bytes_average * 7 + average) / 8);
+        }
+        match lost {
+            Some(index) => self.lost(index),
+            None => Ok(()),
+        }
+    }
+
+    /// The broker says that it does not have the next offset: it does, or ingest stops.
+    fn lost(&mut self, index: usize) -> Result<(), SpeedError> {
+        let slot = &self.slots[index];
+        if slot.state != State::Reading {
+            return Ok(());
+        }
+        let (topic, partition, next) = (slot.stream.source.clone(), slot.stream.partition, slot.next);
+        let (low, high) = self
+            .consumer
+            .fetch_watermarks(&topic, partition, WATERMARKS_TIMEOUT)
+            .map_err(|error| failed(format!("{topic} partition {partition}: offset {next} is not there"), error))?;
+        Err(SpeedError::Lost { topic, partition, stored: next, low, high, advice: position::lost_advice(next, low) })
+    }
+
+    fn tell_if_done(&mut self, port: &Port) {
+        let is_read = |slot: &Slot| {
+            let at_end = slot.caught_up || slot.end.is_some_and(|end| slot.next >= end);
+            slot.state == State::Revoked || (slot.state == State::Reading && at_end)
+        };
+        if self.ends.is_none()
+            || self.stopped
+            || !self.assigned_once
+            || self.assigning
+            || !self.starts.is_empty()
+            || self.done_told == Some(self.starts_obeyed)
+            || !self.slots.iter().all(is_read)
+        {
+            return;
+        }
+        for slot in &mut self.slots {
+            if slot.state == State::Reading {
+                slot.catch_up(port);
+            }
+        }
+        self.done_told = Some(self.starts_obeyed);
+        port.tell_done();
+    }
+
+    fn tell_lag(&mut self, port: &Port) {
+        if self.lag_at.elapsed() < LAG_INTERVAL {
+            return;
+        }
+        self.lag_at = Instant::now();
+        let behind = |slot: &Slot| {
+            let end = self.queue.known_end(&slot.stream.source, slot.stream.partition)?;
+            (slot.state == State::Reading).then(|| (slot.stream.clone(), (end - slot.next).max(0)))
+        };
+        port.tell(Event::Behind(self.slots.iter().filter_map(behind).collect()));
+    }
+
+    /// Leaves the group, telling it how far we came. What is still revoked or unassigned here is so on the spot.
+    fn leave(&mut self) {
+        self.consumer.context().close();
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), position) in self.acknowledged.drain() {
+            add(&mut list, &topic, partition, position);
+        }
+        if list.count() > 0 && let Err(error) = self.consumer.commit(&list, CommitMode::Sync) {
+            tracing::debug!(%error, "the consumer group's offsets were not committed");
+        }
+        if self.revoking.take().is_some() || self.assigning {
+            // The group waits for our answer to its last change; any answer will do now.
+            let unassigned = if group::is_cooperative(&self.consumer) {
+                let mut revoked = TopicPartitionList::new();
+                for slot in self.slots.iter().filter(|slot| slot.state == State::Revoked) {
+                    revoked.add_partition(&slot.stream.source, slot.stream.partition);
+                }
+                if self.assigning {
+                    self.consumer.incremental_assign(&TopicPartitionList::new())
+                } else {
+                    self.consumer.incremental_unassign(&revoked)
+                }
+            } else {
+                self.consumer.unassign()
+            };
+            if let Err(error) = unassigned {
+                tracing::debug!(%error, "the group was not answered before leaving it");
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn take(&mut self, offset: i64, time: Option<i64>, key: Option<&[u8]>, payload: &[u8], limit: usize, port: &Port) {
+        let fits = if payload.len() + key.map_or(0, <[u8]>::len) > limit {
+            let detail = format!("{} bytes, more than ingest.record_bytes_max ({limit})", payload.len());
+            let kept = &payload[..payload.len().min(KEPT_BYTES)];
+            self.chunk.push_rejected(offset, time, kept, Rejection { reason: "too_long", detail })
+        } else {
+            self.chunk.push(offset, time, key, payload)
+        };
+        debug_assert!(fits, "a chunk is handed on long before it is full");
+        self.next = offset + 1;
+        self.caught_up = false;
+        if self.chunk.bytes() >= CHUNK_BYTES {
+            self.hand_on(port);
+        }
+    }
+
+    fn hand_on(&mut self, port: &Port) {
+        if !self.chunk.is_empty() {
+            let fresh = Chunk::with_capacity(self.stream.partition, self.chunk.bytes(), self.chunk.len());
+            port.hand_on(&self.stream, self.generation, std::mem::replace(&mut self.chunk, fresh));
+        }
+    }
+
+    fn catch_up(&mut self, port: &Port) {
+        if !self.caught_up {
+            self.caught_up = true;
+            port.tell(Event::CaughtUp { stream: self.stream.clone(), generation: self.generation });
+        }
+    }
+}
+
+fn is(stream: &Stream, place: &Place) -> bool {
+    stream.source == place.0 && stream.partition == place.1
+}
+
+/// The slot of a partition; most messages come from the same as the one before.
+fn find(slots: &[Slot], last: usize, topic: &str, partition: i32) -> Option<usize> {
+    let matches = |slot: &Slot| slot.stream.partition == partition && slot.stream.source == topic;
+    if slots.get(last).is_some_and(matches) { Some(last) } else { slots.iter().position(matches) }
+}
+
+fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: i64) -> bool {
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).is_ok()
+}

@@ -1,0 +1,459 @@
+//! What makes a record a dead letter, and the conversion of its values to the types of their fields.
+//!
+//! A record is judged as a whole before anything of it is stored: the first field in schema order that is missing or
+//! of the wrong type decides, then what concerns the event (its time, its money). Nothing is guessed and nothing
+//! is clipped: a value is exactly what was sent, or the record is a dead letter that says why.
+
+use std::fmt;
+use std::time::Duration;
+
+use adlake_domain::money::{self, NumberError, Rounding, parse_scaled};
+use adlake_domain::time::{self, TimeError, parse_epoch, parse_time};
+use bumpalo::Bump;
+use chrono_tz::Tz;
+
+use crate::decode::columns::Cell;
+use crate::decode::value::Value;
+use crate::mapping::{Field, Shape};
+
+/// Why a record is a dead letter: the column `reason` of `raw/dead_letters`, and a label of the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The payload is empty (in Kafka also: a tombstone).
+    EmptyRecord,
+    /// JSON or CSV that is not UTF-8.
+    InvalidUtf8,
+    /// Not JSON by RFC 8259, or nested too deep.
+    InvalidJson,
+    /// JSON, or Avro, but not an object (a record): a list or a scalar.
+    NotAnObject,
+    /// CSV in which a quote is never closed.
+    InvalidCsv,
+    /// A CSV row with more cells than there are columns.
+    TooManyColumns,
+    /// Bytes that are not a datum of the writer's schema, or not a sound container.
+    InvalidAvro,
+    /// Avro with the fingerprint of a schema that is not configured.
+    UnknownSchema,
+    /// Something follows the record in its message.
+    TrailingData,
+    /// A required field is missing, null, or (a time, the type of an interaction) empty.
+    MissingField,
+    /// A value is not of its field's type.
+    BadType,
+    /// A time that is none of the accepted forms, or does not exist.
+    BadTimestamp,
+    /// A number or time outside what its field can hold.
+    OutOfRange,
+    /// A number below zero in a field where that means nothing.
+    NegativeNumber,
+    /// The event is further ahead of the clock than the configuration allows.
+    TooFarInFuture,
+    /// An amount in a currency that has no rate on the event's day.
+    NoFxRate,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Reason; 16] = [
+        Reason::EmptyRecord,
+        Reason::InvalidUtf8,
+        Reason::InvalidJson,
+        Reason::NotAnObject,
+        Reason::InvalidCsv,
+        Reason::TooManyColumns,
+        Reason::InvalidAvro,
+        Reason::UnknownSchema,
+        Reason::TrailingData,
+        Reason::MissingField,
+        Reason::BadType,
+        Reason::BadTimestamp,
+        Reason::OutOfRange,
+        Reason::NegativeNumber,
+        Reason::TooFarInFuture,
+        Reason::NoFxRate,
+    ];
+
+    /// The name by which programs know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::EmptyRecord => "empty_record",
+            Reason::InvalidUtf8 => "invalid_utf8",
+            Reason::InvalidJson => "invalid_json",
+            Reason::NotAnObject => "not_an_object",
+            Reason::InvalidCsv => "invalid_csv",
+            Reason::TooManyColumns => "too_many_columns",
+            Reason::InvalidAvro => "invalid_avro",
+            Reason::UnknownSchema => "unknown_schema",
+            Reason::TrailingData => "trailing_data",
+            Reason::MissingField => "missing_field",
+            Reason::BadType => "bad_type",
+            Reason::BadTimestamp => "bad_timestamp",
+            Reason::OutOfRange => "out_of_range",
+            Reason::NegativeNumber => "negative_number",
+            Reason::TooFarInFuture => "too_far_in_future",
+            Reason::NoFxRate => "no_fx_rate",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a record is a dead letter, for programs and for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reject {
+    pub reason: Reason,
+    pub detail: String,
+}
+
+impl Reject {
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Reject {
+        Reject { reason, detail: detail.into() }
+    }
+
+    /// The same, with the place in front.
+    pub fn at(self, place: impl fmt::Display) -> Reject {
+        Reject { detail: format!("{place}: {}", self.detail), ..self }
+    }
+}
+
+/// What is refused although it is well-formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValidationSettings {
+    /// How far ahead of the moment of ingest an event may be.
+    pub future_max: Duration,
+}
+
+impl Default for ValidationSettings {
+    fn default() -> Self {
+        ValidationSettings { future_max: Duration::from_secs(24 * 60 * 60) }
+    }
+}
+
+impl ValidationSettings {
+    /// Refuses events too far ahead of the clock. Late is never refused.
+    pub(crate) fn check_time(&self, event_time: i64, ingested_at: i64) -> Result<(), Reject> {
+        let allowed = i64::try_from(self.future_max.as_micros()).unwrap_or(i64::MAX);
+        let ahead = event_time.saturating_sub(ingested_at);
+        if ahead <= allowed {
+            return Ok(());
+        }
+        let (hours, limit) = (ahead / time::HOUR, self.future_max.as_secs() / 3600);
+        Err(Reject::new(Reason::TooFarInFuture, format!("{hours} hours ahead of the clock, of {limit} allowed")))
+    }
+}
+
+/// Whether a value is as good as nothing for its field.
+pub(crate) fn is_missing(field: &Field, value: Value<'_>) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Text("") | Value::Cell("") => field.empty_is_missing || field.shape == Shape::Time,
+        _ => false,
+    }
+}
+
+/// The value of a field that is not nested, in its type.
+#[inline]
+pub(crate) fn cell<'a>(field: &Field, value: Value<'a>, zone: Tz, arena: &'a Bump) -> Result<Cell<'a>, Reject> {
+    // The most common case of all.
+    if let (Shape::Text, Value::Text(text) | Value::Cell(text)) = (field.shape, value) {
+        return Ok(Cell::Text(text));
+    }
+    let cell = match field.shape {
+        Shape::Text => match text(value, arena) {
+            Some(cell) => Ok(cell),
+            None if field.keeps_json => {
+                let mut text = String::new();
+                value.write_json(&mut text);
+                Ok(Cell::Text(arena.alloc_str(&text)))
+            }
+            None => Err(bad_type("a text", value)),
+        },
+        Shape::Int32 => int32(value),
+        Shape::Int64 => integer(value).map(Cell::Integer),
+        Shape::Boolean => boolean(value),
+        Shape::Time => event_time(value, zone),
+        Shape::Amount => amount(value),
+        Shape::Nested => Err(bad_type("a scalar", value)),
+    };
+    let cell = cell.map_err(|reject| reject.at(&field.name))?;
+    match cell {
+        Cell::Integer(number) if field.not_negative && number < 0 => Err(negative(field, value)),
+        Cell::Amount(number) if field.not_negative && number < 0 => Err(negative(field, value)),
+        _ => Ok(cell),
+    }
+}
+
+#[cold]
+fn negative(field: &Field, value: Value<'_>) -> Reject {
+    Reject::new(Reason::NegativeNumber, format!("{}: {} is below zero", field.name, value.describe()))
+}
+
+#[cold]
+fn bad_type(wanted: &str, value: Value<'_>) -> Reject {
+    Reject::new(Reason::BadType, format!("{} is not {wanted}", value.describe()))
+}
+
+#[cold]
+fn out_of_range(value: Value<'_>) -> Reject {
+    Reject::new(Reason::OutOfRange, format!("{} is out of range", value.describe()))
+}
+
+/// A scalar as its text; `None` for objects and lists.
+pub(crate) fn text<'a>(value: Value<'a>, arena: &'a Bump) -> Option<Cell<'a>> {
+    value.to_text(arena).map(Cell::Text)
+}
+
+/// A whole number: an integer, a number without a fraction (`3.0`), or a text of digits.
+fn integer(value: Value<'_>) -> Result<i64, Reject> {
+    let number = match value {
+        Value::Integer(number) => return Ok(number),
+        Value::Number(text) | Value::Cell(text) => parse_scaled(text, 0, Rounding::Exact),
+        Value::Text(text) => {
+            // In a text, digits and nothing else: "3.0" is no integer there.
+            let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+            if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                parse_scaled(text, 0, Rounding::Exact)
+            } else {
+                Err(NumberError::NotANumber)
+            }
+        }
+        Value::Double(number) => parse_scaled(&format!("{number:e}"), 0, Rounding::Exact),
+        Value::Float(number) => parse_scaled(&format!("{number:e}"), 0, Rounding::Exact),
+        Value::Decimal(decimal) => {
+            let divisor = 10i128.checked_pow(decimal.scale);
+            match divisor {
+                Some(divisor) if decimal.unscaled % divisor == 0 => Ok(decimal.unscaled / divisor),
+                _ => Err(NumberError::Fraction),
+            }
+        }
+        _ => Err(NumberError::NotANumber),
+    };
+    match number {
+        Ok(number) => i64::try_from(number).map_err(|_| out_of_range(value)),
+        Err(NumberError::OutOfRange) => Err(out_of_range(value)),
+        Err(NumberError::NotANumber | NumberError::Fraction) => Err(bad_type("a whole number", value)),
+    }
+}
+
+/// A whole number of 32 bits.
+pub(crate) fn int32<'a>(value: Value<'a>) -> Result<Cell<'a>, Reject> {
+    let number = integer(value)?;
+    if i32::try_from(number).is_ok() { Ok(Cell::Integer(number)) } else { Err(out_of_range(value)) }
+}
+
+/// `true` and `false`, 0 and 1, and their texts in any case.
+fn boolean<'a>(value: Value<'a>) -> Result<Cell<'a>, Reject> {
+    let parsed = match value {
+        Value::Bool(value) => Some(value),
+        Value::Integer(number) => (number & !1 == 0).then_some(number == 1),
+        Value::Number(text) | Value::Text(text) | Value::Cell(text) => match text.trim_ascii() {
+            "1" => Some(true),
+            "0" => Some(false),
+            word if word.eq_ignore_ascii_case("true") => Some(true),
+            word if word.eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        },
+        _ => None,
+    };
+    parsed.map(Cell::Boolean).ok_or_else(|| bad_type("true or false", value))
+}
+
+/// A finite double: the nearest to the decimal that was sent.
+pub(crate) fn double<'a>(value: Value<'a>) -> Result<Cell<'a>, Reject> {
+    let number = match value {
+        Value::Double(number) => Some(number),
+        // By its own shortest decimal, as amounts are.
+        Value::Float(number) => format!("{number:e}").parse().ok(),
+        Value::Integer(number) => Some(number as f64),
+        // Rust also reads "inf" and "nan"; they are not finite.
+        Value::Number(text) | Value::Text(text) | Value::Cell(text) => text.trim_ascii().parse().ok(),
+        Value::Decimal(_) => {
+            let mut text = String::new();
+            value.write_json(&mut text);
+            text.parse().ok()
+        }
+        _ => None,
+    };
+    match number {
+        Some(number) if f64::is_finite(number) => Ok(Cell::Double(number)),
+        Some(_) => Err(out_of_range(value)),
+        None => Err(bad_type("a number", value)),
+    }
+}
+
+fn event_time<'a>(value: Value<'a>, zone: Tz) -> Result<Cell<'a>, Reject> {
+    let parsed = match value {
+        Value::Text(text) | Value::Cell(text) => parse_time(text, zone),
+        Value::Number(text) => parse_epoch(text),
+        Value::Integer(number) => time::time_from_integer(number),
+        Value::Double(number) => time::time_from_f64(number),
+        Value::Float(number) => time::time_from_f64(f64::from(number)),
+        Value::Time(micros) => time::in_range(micros),
+        Value::LocalTime(micros) => time::time_from_local(micros, zone),
+        _ => Err(TimeError::NotATime),
+    };
+    parsed.map(Cell::Integer).map_err(|error| {
+        let reason = match error {
+            TimeError::OutOfRange => Reason::OutOfRange,
+            TimeError::NotATime | TimeError::NoSuchTime => Reason::BadTimestamp,
+        };
+        Reject::new(reason, format!("{}: {error}", value.describe()))
+    })
+}
+
+fn amount<'a>(value: Value<'a>) -> Result<Cell<'a>, Reject> {
+    let parsed = match value {
+        Value::Number(text) | Value::Text(text) | Value::Cell(text) => money::parse_amount(text),
+        Value::Integer(number) => money::amount_from_decimal(number.into(), 0),
+        Value::Double(number) => money::amount_from_f64(number),
+        Value::Float(number) => money::amount_from_f32(number),
+        Value::Decimal(decimal) => money::amount_from_decimal(decimal.unscaled, decimal.scale),
+        _ => Err(NumberError::NotANumber),
+    };
+    parsed.map(Cell::Amount).map_err(|error| match error {
+        NumberError::OutOfRange => out_of_range(value),
+        NumberError::NotANumber | NumberError::Fraction => bad_type("a decimal number", value),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_domain::event::EventKind;
+
+    use super::*;
+    use crate::decode::value::Decimal;
+    use crate::mapping::Mapping;
+    use crate::settings::SourceSettings;
+
+    fn check(kind: EventKind, field: &str, value: Value<'_>, expected: Result<Cell<'_>, Reason>) {
+        let mapping = Mapping::new(kind, &SourceSettings::default()).unwrap();
+        let arena = Bump::new();
+        let field = &mapping.fields()[mapping.index(field).unwrap()];
+        let found = cell(field, value, Tz::UTC, &arena);
+        assert_eq!(found.map_err(|reject| reject.reason), expected, "{}: {value:?}", field.name);
+    }
+
+    #[test]
+    fn integers() {
+        let check = |value, expected| check(EventKind::Impression, "cost_micros", value, expected);
+        check(Value::Number("3"), Ok(Cell::Integer(3)));
+        check(Value::Number("3.0"), Ok(Cell::Integer(3)));
+        check(Value::Number("3e2"), Ok(Cell::Integer(300)));
+        check(Value::Text("3"), Ok(Cell::Integer(3)));
+        check(Value::Cell("3.0"), Ok(Cell::Integer(3)));
+        check(Value::Integer(3), Ok(Cell::Integer(3)));
+        check(Value::Double(3.0), Ok(Cell::Integer(3)));
+        check(Value::Decimal(&Decimal { unscaled: 300, scale: 2 }), Ok(Cell::Integer(3)));
+        check(Value::Number("9223372036854775807"), Ok(Cell::Integer(i64::MAX)));
+        check(Value::Number("9223372036854775808"), Err(Reason::OutOfRange));
+        check(Value::Number("1e99"), Err(Reason::OutOfRange));
+        check(Value::Number("-1"), Err(Reason::NegativeNumber));
+        for value in [
+            Value::Number("3.5"),
+            Value::Text("3.0"),
+            Value::Text("three"),
+            Value::Text(""),
+            Value::Text("-"),
+            Value::Bool(true),
+            Value::Json("{}"),
+            Value::Double(f64::NAN),
+            Value::Double(0.5),
+        ] {
+            check(value, Err(Reason::BadType));
+        }
+    }
+
+    #[test]
+    fn small_integers() {
+        check(EventKind::Impression, "width", Value::Number("2147483647"), Ok(Cell::Integer(2_147_483_647)));
+        check(EventKind::Impression, "width", Value::Number("2147483648"), Err(Reason::OutOfRange));
+        check(EventKind::Impression, "width", Value::Number("-5"), Err(Reason::NegativeNumber));
+        check(EventKind::BidRequest, "at", Value::Number("-5"), Ok(Cell::Integer(-5)));
+    }
+
+    #[test]
+    fn texts() {
+        let check = |field, value, expected| check(EventKind::Impression, field, value, expected);
+        check("user_id", Value::Number("7"), Ok(Cell::Text("7")));
+        check("user_id", Value::Number("7.0"), Ok(Cell::Text("7.0")));
+        check("user_id", Value::Integer(7), Ok(Cell::Text("7")));
+        check("user_id", Value::Text(" x "), Ok(Cell::Text(" x ")));
+        check("user_id", Value::Bool(true), Ok(Cell::Text("true")));
+        check("user_id", Value::Json("{}"), Err(Reason::BadType));
+        check("consent", Value::Json(r#"{"gdpr": 1}"#), Ok(Cell::Text(r#"{"gdpr": 1}"#)));
+        check("content_category", Value::Json(r#"["IAB1"]"#), Ok(Cell::Text(r#"["IAB1"]"#)));
+    }
+
+    #[test]
+    fn booleans() {
+        let check = |value, expected| check(EventKind::Impression, "viewable", value, expected);
+        for value in [Value::Bool(true), Value::Number("1"), Value::Text("true"), Value::Cell("TRUE"), Value::Integer(1)] {
+            check(value, Ok(Cell::Boolean(true)));
+        }
+        for value in [Value::Bool(false), Value::Number("0"), Value::Text("0"), Value::Cell("False"), Value::Integer(0)] {
+            check(value, Ok(Cell::Boolean(false)));
+        }
+        for value in [Value::Number("2"), Value::Text("yes"), Value::Text(""), Value::Integer(-1)] {
+            check(value, Err(Reason::BadType));
+        }
+    }
+
+    #[test]
+    fn amounts_and_times() {
+        let amount = |field, value, expected| {
+            let kind = if field == "value" { EventKind::Interaction } else { EventKind::BidRequest };
+            check(kind, field, value, expected);
+        };
+        amount("value", Value::Cell("12.50"), Ok(Cell::Amount(12_500_000_000_000)));
+        amount("value", Value::Cell("-12.50"), Ok(Cell::Amount(-12_500_000_000_000)));
+        amount("value", Value::Cell("12,50"), Err(Reason::BadType));
+        amount("value", Value::Number("1e26"), Err(Reason::OutOfRange));
+        amount("bid_price", Value::Float(0.1), Ok(Cell::Amount(100_000_000_000)));
+        amount("bid_price", Value::Number("-0.1"), Err(Reason::NegativeNumber));
+        let time = |value, expected| check(EventKind::Impression, "event_time", value, expected);
+        time(Value::Number("1700000000"), Ok(Cell::Integer(1_700_000_000_000_000)));
+        time(Value::Text("1700000000"), Ok(Cell::Integer(1_700_000_000_000_000)));
+        time(Value::Time(5), Ok(Cell::Integer(5)));
+        time(Value::Time(-5), Err(Reason::OutOfRange));
+        time(Value::Text("2024-02-30"), Err(Reason::BadTimestamp));
+        time(Value::Bool(true), Err(Reason::BadTimestamp));
+        time(Value::Json("[]"), Err(Reason::BadTimestamp));
+    }
+
+    #[test]
+    fn doubles() {
+        let check = |value: Value<'_>, expected: Result<f64, Reason>| {
+            let found = double(value).map_err(|reject| reject.reason);
+            assert_eq!(found, expected.map(Cell::Double), "{value:?}");
+        };
+        check(Value::Number("52.5"), Ok(52.5));
+        check(Value::Text("-1e3"), Ok(-1000.0));
+        check(Value::Float(0.1), Ok(0.1));
+        check(Value::Decimal(&Decimal { unscaled: -15, scale: 1 }), Ok(-1.5));
+        check(Value::Number("1e999"), Err(Reason::OutOfRange));
+        check(Value::Text("inf"), Err(Reason::OutOfRange));
+        check(Value::Text("x"), Err(Reason::BadType));
+    }
+
+    #[test]
+    fn the_future_has_a_limit_and_the_past_has_none() {
+        let settings = ValidationSettings::default();
+        let now = 1_700_000_000_000_000;
+        assert!(settings.check_time(now + time::DAY, now).is_ok());
+        assert_eq!(settings.check_time(now + time::DAY + 1, now).unwrap_err().reason, Reason::TooFarInFuture);
+        assert!(settings.check_time(0, now).is_ok());
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Reason::ALL.len());
+    }
+}

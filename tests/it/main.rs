@@ -1,0 +1,5 @@
+//! The end-to-end tests: one binary, so that the servers they share start once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code: a failure is a failed test")]
+
+mod harness;
+mod merge;

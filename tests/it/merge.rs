@@ -1,0 +1,128 @@
+//! The merge: at every moment of a lake's history every view answers what a computation from scratch would, and what the
+//! oracle says.
+//!
+//! `ADLAKE_MERGE_CASES` sets how many random histories are run, `ADLAKE_MERGE_SEED` the seed of the first; the others have
+//! the seeds after it. A failure prints its seed and the shrunk history.
+
+mod cases;
+mod lake;
+mod reach;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use adlake_domain::settings::{Display, Meaning};
+use adlake_tests::history::{History, ReferenceData, Rows, Step, history};
+use adlake_tests::oracle::compare::difference;
+use adlake_tests::oracle::{self, Input, VIEWS};
+use anyhow::{Result, ensure};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+use lake::TestLake;
+
+const CASES: u64 = 25;
+const HAPPENINGS_MAX: usize = 10;
+/// Seeds of histories that once showed a defect: always run.
+const REGRESSIONS: [u64; 0] = [];
+
+#[test]
+fn random_histories_answer_as_recomputed_from_scratch() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    let cases = number("ADLAKE_MERGE_CASES").unwrap_or(CASES);
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let first = number("ADLAKE_MERGE_SEED").unwrap_or(since_epoch.as_secs());
+    println!("ADLAKE_MERGE_SEED={first} ADLAKE_MERGE_CASES={cases}");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for seed in REGRESSIONS.into_iter().chain(first..first + cases) {
+        let started = Instant::now();
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let config = Config { cases: 1, failure_persistence: None, max_shrink_time: 120_000, ..Config::default() };
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let result = TestRunner::new_with_rng(config, rng).run(&history(HAPPENINGS_MAX), |history| {
+            runtime.block_on(run(&history)).map_err(|error| TestCaseError::fail(format!("{error:?}")))
+        });
+        match result {
+            Ok(()) => println!("seed {seed}: {:.1} s", started.elapsed().as_secs_f64()),
+            Err(TestError::Fail(reason, history)) => {
+                panic!("ADLAKE_MERGE_SEED={seed} ADLAKE_MERGE_CASES=1\n{reason}\n{history:#?}\n{}", steps(&history))
+            }
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+    }
+}
+
+fn steps(history: &History) -> String {
+    history.steps().iter().map(|step| format!("{step:?}\n")).collect()
+}
+
+/// Runs a history on a lake, and checks every view after each step; at the end also on a lake that has only ever seen the
+/// rows, before and after a batch run from scratch.
+async fn run(history: &History) -> Result<()> {
+    let meaning = history.meaning();
+    let mut reference = ReferenceData::variant(0);
+    let mut lake = TestLake::create(&meaning).await?;
+    lake.load(&reference).await?;
+    let mut all = Rows::default();
+    // What the answers are computed with: reference data takes effect with a batch run, or while there was none.
+    let (mut in_force, mut published) = (reference.clone(), false);
+    for (number, step) in history.steps().into_iter().enumerate() {
+        match step {
+            Step::Append(rows) => {
+                lake.append(&rows).await?;
+                all.extend(&rows);
+            }
+            Step::Batch { full, during } => {
+                lake.batch_during(full, &during).await?;
+                all.extend(&during);
+                (in_force, published) = (reference.clone(), true);
+            }
+            Step::Restart => lake.restart().await?,
+            Step::Reference(data) => {
+                reference = data;
+                lake.load(&reference).await?;
+                if !published {
+                    in_force = reference.clone();
+                }
+            }
+        }
+        let input = input(&all, &in_force, &meaning);
+        check(&lake, &input).await.map_err(|error| error.context(format!("after step {number}")))?;
+    }
+    let input = input(&all, &in_force, &meaning);
+    let mut scratch = TestLake::create(&meaning).await?;
+    scratch.load(&in_force).await?;
+    scratch.append(&all).await?;
+    check(&scratch, &input).await.map_err(|error| error.context("from scratch, unbatched"))?;
+    scratch.batch(true).await?;
+    check(&scratch, &input).await.map_err(|error| error.context("from scratch, batched"))?;
+    // Equal in all columns, sketches too.
+    for view in VIEWS {
+        let (recomputed, merged) = (scratch.answer(view).await?, lake.answer(view).await?);
+        let difference = difference(view, &recomputed.rows, &merged);
+        ensure!(difference.is_none(), "merged is not as recomputed: {}", difference.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// The oracle's input for the default display.
+fn input(rows: &Rows, reference: &ReferenceData, meaning: &Meaning) -> Input {
+    let rows = rows.clone();
+    Input {
+        impressions: rows.impressions,
+        interactions: rows.interactions,
+        bid_requests: rows.bid_requests,
+        advertisers: reference.advertisers.clone(),
+        meaning: meaning.clone(),
+        display: Display::default(),
+    }
+}
+
+/// Every view of the lake against the oracle.
+async fn check(lake: &TestLake, input: &Input) -> Result<()> {
+    let expected = oracle::views(input);
+    for view in VIEWS {
+        let difference = difference(view, &expected[view], &lake.answer(view).await?);
+        ensure!(difference.is_none(), "{}", difference.unwrap_or_default());
+    }
+    Ok(())
+}

@@ -1,0 +1,590 @@
+//! The rules of the contract's "Semantics", one by one, with answers worked out by hand.
+//!
+//! Every case is told in the order in which its rows arrive, and again backwards. Each time half of the rows are answered
+//! for without a batch run, all of them with half of them batched, and all of them batched; the expected values hold for the
+//! oracle too.
+
+use adlake_domain::attribution::Model;
+use adlake_domain::settings::{Display, Meaning, Scope, SpendSource};
+use adlake_tests::history::{ReferenceData, Rows, START};
+use adlake_tests::oracle::raw::{
+    Device, Geo, Imp, RawBidRequest, RawImpression, RawInteraction, Site, Source,
+};
+use adlake_tests::oracle::value::{Row, Value};
+use adlake_tests::oracle::{self, Input};
+
+use super::lake::TestLake;
+
+const MINUTE: i64 = 60_000_000;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// A row of any kind.
+#[derive(Clone)]
+enum Arriving {
+    Impression(RawImpression),
+    Interaction(RawInteraction),
+    Bid(RawBidRequest),
+}
+
+fn text(value: &str) -> Option<String> {
+    Some(value.to_string())
+}
+
+/// Costs a unit; `id` may be empty, which is no id.
+fn impression(id: &str, user: &str, campaign: &str, time: i64) -> RawImpression {
+    RawImpression {
+        impression_id: text(id),
+        user_id: text(user),
+        campaign_id: text(campaign),
+        event_time: START + time,
+        ad_creative_id: text("r1"),
+        website: text("a.example"),
+        cost_micros: Some(1_000_000),
+        enriched_cost_micros: Some(1_000_000),
+        ..RawImpression::default()
+    }
+}
+
+fn interaction(kind: &str, id: &str, user: &str, campaign: &str, time: i64) -> RawInteraction {
+    RawInteraction {
+        event_id: text(id),
+        user_id: text(user),
+        campaign_id: text(campaign),
+        event_time: START + time,
+        conversion_type: text(kind),
+        ..RawInteraction::default()
+    }
+}
+
+fn click(id: &str, user: &str, campaign: &str, time: i64) -> RawInteraction {
+    interaction("click", id, user, campaign, time)
+}
+
+fn purchase(id: &str, user: &str, campaign: &str, time: i64, value_micros: i64) -> RawInteraction {
+    RawInteraction {
+        value: Some(i128::from(value_micros) * 1_000_000),
+        enriched_value_micros: Some(value_micros),
+        ..interaction("purchase", id, user, campaign, time)
+    }
+}
+
+impl From<RawImpression> for Arriving {
+    fn from(row: RawImpression) -> Arriving {
+        Arriving::Impression(row)
+    }
+}
+
+impl From<RawInteraction> for Arriving {
+    fn from(row: RawInteraction) -> Arriving {
+        Arriving::Interaction(row)
+    }
+}
+
+impl From<RawBidRequest> for Arriving {
+    fn from(row: RawBidRequest) -> Arriving {
+        Arriving::Bid(row)
+    }
+}
+
+macro_rules! rows {
+    ($($row:expr),+ $(,)?) => { vec![$(Arriving::from($row)),+] };
+}
+
+/// The rows as they are stored when they arrive in this order.
+fn arrived(rows: &[Arriving], first_offset: i64) -> Rows {
+    let mut all = Rows::default();
+    for (offset, row) in (first_offset..).zip(rows) {
+        let source = Source { topic: "topic".to_string(), partition: 0, offset };
+        let ingested_at = START + 20 * DAY + offset;
+        match row.clone() {
+            Arriving::Impression(row) => all.impressions.push(RawImpression { source, ingested_at, ..row }),
+            Arriving::Interaction(row) => all.interactions.push(RawInteraction { source, ingested_at, ..row }),
+            Arriving::Bid(row) => all.bid_requests.push(RawBidRequest { source, ingested_at, ..row }),
+        }
+    }
+    all
+}
+
+/// Columns of a view and their values, row by row: text as it is, everything else as [`Value`] writes it.
+struct Expected {
+    view: &'static str,
+    columns: &'static [&'static str],
+    rows: &'static [&'static [&'static str]],
+}
+
+impl Expected {
+    fn check(&self, found: &[Row], whom: &str) {
+        let show = |value: Option<&Value>| match value {
+            None => "no such column".to_string(),
+            Some(Value::Text(text)) => text.clone(),
+            // Without trailing zeros, which differ between the oracle's scale and the view's.
+            Some(decimal @ Value::Decimal { .. }) => match decimal.to_string() {
+                shown if shown.contains('.') => shown.trim_end_matches('0').trim_end_matches('.').to_string(),
+                shown => shown,
+            },
+            Some(value) => value.to_string(),
+        };
+        let mut shown: Vec<Vec<String>> =
+            found.iter().map(|row| self.columns.iter().map(|name| show(row.get(*name))).collect()).collect();
+        let mut expected: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(ToString::to_string).collect()).collect();
+        shown.sort();
+        expected.sort();
+        assert_eq!(shown, expected, "{} of {whom}: {:?}", self.view, self.columns);
+    }
+}
+
+macro_rules! expect {
+    ($view:literal [$($column:literal),+] $([$($value:literal),+])*) => {
+        Expected { view: $view, columns: &[$($column),+], rows: &[$(&[$($value),+]),*] }
+    };
+}
+
+struct Case {
+    rows: Vec<Arriving>,
+    meaning: Meaning,
+    display: Display,
+    reference: ReferenceData,
+}
+
+/// A case with the default meaning: campaigns c1 and c2 are of advertiser v1, c3 is of v2.
+fn case(rows: Vec<Arriving>) -> Case {
+    let meaning = Meaning::default();
+    Case { rows, meaning, display: Display::default(), reference: ReferenceData::variant(0) }
+}
+
+impl Case {
+    fn check(self, expected: &[Expected]) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(self.told(&self.rows, expected));
+        let backwards: Vec<Arriving> = self.rows.iter().rev().cloned().collect();
+        runtime.block_on(self.told(&backwards, expected));
+    }
+
+    async fn told(&self, rows: &[Arriving], expected: &[Expected]) {
+        let (early, late) = rows.split_at(rows.len() / 2);
+        let (early, late) = (arrived(early, 0), arrived(late, early.len() as i64));
+        let mut lake = TestLake::create(&self.meaning).await.unwrap();
+        lake.load(&self.reference).await.unwrap();
+        lake.show(&self.display).await.unwrap();
+        let mut so_far = early.clone();
+        lake.append(&early).await.unwrap();
+        self.check_all(&lake, &so_far, &[], "half").await;
+        lake.batch(false).await.unwrap();
+        lake.append(&late).await.unwrap();
+        so_far.extend(&late);
+        self.check_all(&lake, &so_far, expected, "merged").await;
+        lake.batch(false).await.unwrap();
+        self.check_all(&lake, &so_far, expected, "batched").await;
+    }
+
+    async fn check_all(&self, lake: &TestLake, rows: &Rows, expected: &[Expected], whom: &str) {
+        let input = Input { display: self.display.clone(), ..super::input(rows, &self.reference, &self.meaning) };
+        let oracle = oracle::views(&input);
+        for expected in expected {
+            expected.check(&oracle[expected.view], "the oracle");
+        }
+        super::check(lake, &input).await.unwrap_or_else(|error| panic!("{whom}: {error:?}"));
+        for expected in expected {
+            expected.check(&lake.answer(expected.view).await.unwrap().rows, whom);
+        }
+    }
+}
+
+#[test]
+fn copies_are_one_event_whatever_their_order() {
+    let first = impression("i1", "u1", "c1", 2 * HOUR);
+    let winner = RawImpression { enriched_cost_micros: Some(3_000_000), ..impression("i1", "u2", "c2", HOUR) };
+    let nameless = impression("", "u3", "c1", HOUR);
+    let another = RawImpression { city: text(""), ..nameless.clone() };
+    case(rows![first.clone(), winner.clone(), first, winner, nameless.clone(), another, nameless]).check(&[
+        expect!("impressions" ["user_id", "campaign_id", "cost", "event_time"]
+            ["u2", "c2", "3", "2026-10-23T01:00:00.000000Z"]
+            ["u3", "c1", "1", "2026-10-23T01:00:00.000000Z"]
+            ["u3", "c1", "1", "2026-10-23T01:00:00.000000Z"]),
+        expect!("campaign_kpis" ["campaign_id", "impressions", "spend", "reach"] ["c1", "2", "2", "1"] ["c2", "1", "3", "1"]),
+    ]);
+}
+
+#[test]
+fn orders_are_known_by_type_number_and_advertiser() {
+    let order = |campaign: &str, kind: &str, id: &str, time: i64| RawInteraction {
+        order_id: text("o1"),
+        conversion_type: text(kind),
+        ..purchase(id, "u1", campaign, time, 5_000_000)
+    };
+    case(rows![
+        order("c1", "purchase", "e1", HOUR),
+        // The same advertiser's: a copy, whatever its event id.
+        order("c2", "purchase", "e2", 2 * HOUR),
+        order("c3", "purchase", "e1", 3 * HOUR),
+        order("c1", "signup", "e1", 4 * HOUR),
+        // Without an advertiser the campaign stands for it; without that, nothing.
+        order("c9", "purchase", "e1", 5 * HOUR),
+        order("c8", "purchase", "e1", 6 * HOUR),
+        order("unknown", "purchase", "e1", 7 * HOUR),
+        order("null", "purchase", "e3", 8 * HOUR),
+    ])
+    .check(&[expect!("conversions" ["interaction_id", "campaign_id", "conversion_type", "event_id"]
+        ["o1", "c1", "purchase", "e1"]
+        ["o1", "c3", "purchase", "e1"]
+        ["o1", "c1", "signup", "e1"]
+        ["o1", "c9", "purchase", "e1"]
+        ["o1", "c8", "purchase", "e1"]
+        ["o1", "NULL", "purchase", "e1"])]);
+}
+
+#[test]
+fn clicks_join_the_latest_impression_of_their_window() {
+    case(rows![
+        impression("i1", "u1", "c1", 0),
+        impression("i2", "u1", "c2", HOUR),
+        impression("i3", "u2", "unknown", 0),
+        impression("i4", "u3", "c1", HOUR),
+        impression("i5", "u3", "c1", HOUR),
+        impression("i6", "u3", "c1", HOUR + 1),
+        // The borders belong to the window.
+        click("e1", "u1", "c1", DAY),
+        click("e2", "u1", "c1", DAY + 1),
+        // An unknown campaign of the impression matches any; of the click, only unknown ones.
+        click("e3", "u2", "c2", HOUR),
+        click("e4", "u1", "unknown", HOUR),
+        // The same instant is decided by the id.
+        click("e5", "u3", "c1", HOUR),
+        // An explicit impression of the user within the window wins, whatever its campaign; another falls back.
+        RawInteraction { impression_id: text("i1"), ..click("e6", "u1", "c2", 2 * HOUR) },
+        RawInteraction { impression_id: text("i3"), ..click("e7", "u1", "c2", 2 * HOUR) },
+        // Nobody's click joins nothing.
+        click("e8", "unknown", "c1", HOUR),
+    ])
+    .check(&[
+        expect!("attributions" ["interaction_id", "touchpoint_id", "touchpoint_campaign_id", "seconds_between"]
+            ["e1", "i1", "c1", "86400"]
+            ["e3", "i3", "NULL", "3600"]
+            ["e5", "i5", "c1", "0"]
+            ["e6", "i1", "c1", "7200"]
+            ["e7", "i2", "c2", "3600"]),
+        expect!("campaign_kpis" ["campaign_id", "clicks", "joined_clicks", "seconds_to_click"]
+            ["c1", "4", "2", "86400"]
+            ["c2", "3", "3", "14400"]),
+    ]);
+}
+
+#[test]
+fn credits_follow_the_models() {
+    case(rows![
+        click("e1", "u1", "c1", 0),
+        click("e2", "u1", "c2", 5 * DAY),
+        click("e3", "u1", "c3", 6 * DAY),
+        // Seven days before the last: half its weight.
+        click("e4", "u1", "c1", 7 * DAY),
+        purchase("p1", "u1", "c1", 7 * DAY, 10_000_001),
+        // A refund: revenue is floored downwards.
+        purchase("p2", "u2", "c3", 2 * HOUR, -10),
+        click("f1", "u2", "c3", HOUR),
+        click("f2", "u2", "c3", HOUR),
+        click("f3", "u2", "c3", HOUR),
+    ])
+    .check(&[
+        expect!("attributions" ["interaction_id", "touchpoint_id", "credit_last_touch", "credit_first_touch",
+                "credit_linear", "credit_position_based", "revenue_linear"]
+            ["p1", "e1", "0", "1", "0.333333333", "0.4", "3.333333"]
+            ["p1", "e2", "0", "0", "0.333333333", "0.2", "3.333333"]
+            ["p1", "e4", "1", "0", "0.333333334", "0.4", "3.333335"]
+            ["p2", "f1", "0", "1", "0.333333333", "0.4", "-0.000004"]
+            ["p2", "f2", "0", "0", "0.333333333", "0.2", "-0.000004"]
+            ["p2", "f3", "1", "0", "0.333333334", "0.4", "-0.000002"]),
+        expect!("campaign_kpis" ["campaign_id", "conversions", "revenue", "attributed_conversions",
+                "attributed_conversions_linear", "attributed_revenue", "seconds_to_conversion"]
+            ["c1", "1", "10.000001", "1", "0.666666667", "10.000001", "0"]
+            ["c2", "0", "0", "0", "0.333333333", "0", "0"]
+            ["c3", "1", "-0.00001", "1", "1", "-0.00001", "3600"]),
+    ]);
+}
+
+#[test]
+fn time_decay_halves_with_every_half_life() {
+    let mut case = case(rows![
+        click("e1", "u1", "c1", 0),
+        click("e2", "u1", "c1", 7 * DAY),
+        purchase("p1", "u1", "c1", 7 * DAY, 3_000_000),
+    ]);
+    case.display.default_model = Model::TimeDecay;
+    case.check(&[expect!("attributions" ["touchpoint_id", "credit_time_decay", "revenue_time_decay"]
+        ["e1", "0.333333333", "0.999999"]
+        ["e2", "0.666666667", "2.000001"])]);
+}
+
+#[test]
+fn views_count_where_there_is_no_click() {
+    case(rows![
+        impression("i1", "u1", "c1", 0),
+        impression("i2", "u1", "c2", HOUR),
+        impression("i3", "u1", "c3", 2 * HOUR),
+        purchase("p1", "u1", "c1", DAY, 1_000_000),
+        // One of the user within the window restricts them, whatever its scope.
+        RawInteraction { impression_id: text("i3"), ..purchase("p2", "u1", "c1", DAY, 1_000_000) },
+        RawInteraction { impression_id: text("i1"), ..purchase("p3", "u1", "c1", DAY + 1, 1_000_000) },
+        purchase("p4", "u1", "c1", DAY + HOUR + 1, 1_000_000),
+        // A click, however old, comes before any view.
+        impression("j1", "u2", "c1", 6 * DAY),
+        click("e1", "u2", "c1", 0),
+        purchase("p5", "u2", "c1", 7 * DAY, 1_000_000),
+        purchase("p6", "u2", "c1", 7 * DAY + 1, 1_000_000),
+    ])
+    .check(&[expect!("attributions" ["interaction_id", "touchpoint_id", "touchpoint_kind"]
+        ["p1", "i1", "impression"]
+        ["p1", "i2", "impression"]
+        ["p2", "i3", "impression"]
+        ["p3", "i2", "impression"]
+        ["p5", "e1", "click"])]);
+}
+
+#[test]
+fn scope_is_the_advertiser_else_the_campaign() {
+    let rows = rows![
+        click("e1", "u1", "c1", 0),
+        click("e2", "u1", "c3", 0),
+        click("e3", "u1", "c9", 0),
+        click("e4", "u1", "unknown", 0),
+        purchase("p1", "u1", "c2", HOUR, 1_000_000),
+        purchase("p2", "u1", "c9", HOUR, 1_000_000),
+        purchase("p3", "u1", "unknown", HOUR, 1_000_000),
+    ];
+    case(rows.clone()).check(&[
+        expect!("attributions" ["interaction_id", "touchpoint_id"]
+            ["p1", "e1"] ["p1", "e4"] ["p2", "e3"] ["p2", "e4"] ["p3", "e4"]),
+        // The credit of an unknown campaign goes to the conversion's.
+        expect!("campaign_kpis" ["campaign_id", "attributed_conversions_last_touch", "attributed_conversions_first_touch"]
+            ["c1", "0", "1"] ["c2", "1", "0"] ["c3", "0", "0"] ["c9", "1", "1"]),
+    ]);
+    let mut by_campaign = case(rows.clone());
+    by_campaign.meaning.attribution.scope = Scope::Campaign;
+    by_campaign.check(&[expect!("attributions" ["interaction_id", "touchpoint_id"]
+        ["p1", "e4"] ["p2", "e3"] ["p2", "e4"] ["p3", "e4"])]);
+    let mut by_advertiser = case(rows);
+    by_advertiser.meaning.attribution.scope = Scope::Advertiser;
+    by_advertiser.check(&[expect!("attributions" ["interaction_id", "touchpoint_id"]
+        ["p1", "e1"] ["p1", "e4"] ["p2", "e4"] ["p3", "e4"])]);
+}
+
+#[test]
+fn interactions_inherit_from_their_last_touch() {
+    let seen = RawImpression {
+        country: text("deu"),
+        region: text("BE"),
+        device_type: text("4"),
+        ..impression("i1", "u1", "c1", 0)
+    };
+    case(rows![
+        seen,
+        RawInteraction { country: text("fr"), ..click("e1", "u1", "c1", HOUR) },
+        RawInteraction { ad_creative_id: text("r7"), ..purchase("p1", "u1", "c1", 2 * HOUR, 1_000_000) },
+        purchase("p2", "u2", "c1", 2 * HOUR, 1_000_000),
+    ])
+    .check(&[
+        expect!("clicks" ["interaction_id", "website", "ad_creative_id", "country", "region", "device_type"]
+            ["e1", "a.example", "r1", "FR", "BE", "mobile"]),
+        expect!("conversions" ["interaction_id", "website", "ad_creative_id", "country", "region", "device_type"]
+            ["p1", "a.example", "r7", "FR", "BE", "mobile"]
+            ["p2", "NULL", "NULL", "NULL", "NULL", "NULL"]),
+        // The credit is the touchpoint's creative and website, the conversion's country.
+        expect!("campaign_hourly" ["conversion_type", "ad_creative_id", "website", "country", "conversions",
+                "attributed_conversions", "clicks", "impressions"]
+            ["NULL", "r1", "a.example", "DE", "0", "0", "0", "1"]
+            ["click", "r1", "a.example", "FR", "0", "0", "1", "0"]
+            ["purchase", "r7", "a.example", "FR", "1", "0", "0", "0"]
+            ["purchase", "r1", "a.example", "FR", "0", "1", "0", "0"]
+            ["purchase", "NULL", "NULL", "NULL", "1", "0", "0", "0"]),
+    ]);
+}
+
+#[test]
+fn types_that_are_not_primary_have_rows_without_credit() {
+    let mut case = case(rows![
+        RawInteraction { conversion_type: text(" CLICK"), ..click("e1", "u1", "c1", 0) },
+        interaction("signup", "s1", "u1", "c1", HOUR),
+        purchase("p1", "u1", "c1", HOUR, 2_000_000),
+    ]);
+    case.meaning.conversions.primary_types = ["Purchase".to_string()].into();
+    case.check(&[
+        expect!("attributions" ["interaction_id", "interaction_type", "touchpoint_id", "credit_linear", "revenue_linear", "seconds_between"]
+            ["s1", "conversion", "e1", "0", "0", "3600"]
+            ["p1", "conversion", "e1", "1", "2", "3600"]),
+        expect!("campaign_kpis" ["clicks", "conversions", "joined_conversions", "revenue", "cvr", "roas"]
+            ["1", "1", "1", "2", "1.0", "NULL"]),
+    ]);
+}
+
+#[test]
+fn users_and_campaigns_in_the_null_list_are_unknown() {
+    case(rows![
+        impression("i1", "unknown", "c1", 0),
+        impression("i2", "u1", "null", 0),
+        impression("i3", "u1", "c1", 0),
+        click("e1", "", "c1", HOUR),
+    ])
+    .check(&[
+        expect!("campaign_daily" ["campaign_id", "impressions", "clicks", "reach", "frequency"]
+            ["c1", "2", "1", "1", "2.0"] ["NULL", "1", "0", "1", "1.0"]),
+        expect!("campaign_kpis" ["campaign_id", "impressions", "ctr"] ["c1", "2", "0.5"]),
+        expect!("attributions" ["interaction_id"]),
+    ]);
+}
+
+fn bid(auction: &str, time: i64) -> RawBidRequest {
+    RawBidRequest {
+        auction_id: text(auction),
+        user_id: text("u1"),
+        event_time: START + time,
+        site: Some(Site { domain: text("a.example"), ..Site::default() }),
+        device: Some(Device {
+            devicetype: Some(5),
+            geo: Some(Geo { country: text("USA"), ..Geo::default() }),
+            ..Device::default()
+        }),
+        ..RawBidRequest::default()
+    }
+}
+
+fn imps(ids: &[&str]) -> Option<Vec<Imp>> {
+    Some(ids.iter().map(|id| Imp { id: text(id), ..Imp::default() }).collect())
+}
+
+/// Our bid in campaign c1 at this price, won or lost, cleared at half of it.
+fn outcome(row: RawBidRequest, price_micros: i64, won: Option<bool>) -> RawBidRequest {
+    let clearing = (won == Some(true)).then_some(price_micros / 2);
+    RawBidRequest {
+        campaign_id: text("c1"),
+        bid_price: Some(i128::from(price_micros) * 1_000_000),
+        enriched_bid_price_micros: Some(price_micros),
+        clearing_price: clearing.map(|micros| i128::from(micros) * 1_000_000),
+        enriched_clearing_price_micros: clearing,
+        won,
+        ..row
+    }
+}
+
+fn bid_rows() -> Vec<Arriving> {
+    rows![
+        // Two imps; the bid is for the second, the outcome comes a day later and without the request.
+        RawBidRequest { imp: imps(&["1", "2"]), ..bid("a1", 0) },
+        outcome(RawBidRequest { imp_id: text("2"), site: None, device: None, ..bid("a1", DAY) }, 3_000_001, Some(true)),
+        // Lost after it was won: won it was.
+        outcome(RawBidRequest { imp: imps(&["1"]), ..bid("a2", 0) }, 2_000_000, Some(false)),
+        outcome(bid("a2", HOUR), 4_000_000, Some(true)),
+        outcome(bid("a2", 2 * HOUR), 6_000_000, Some(true)),
+        // Neither an imp nor an imp id; won without a price.
+        RawBidRequest { won: Some(true), ..bid("a3", 0) },
+        // No auction: known by its content.
+        bid("unknown", 0),
+        bid("unknown", 0),
+        bid("unknown", HOUR),
+    ]
+}
+
+#[test]
+fn bids_are_events_per_auction_and_imp() {
+    case(bid_rows()).check(&[
+        expect!("bid_requests" ["auction_id", "imp_id", "event_time", "campaign_id", "bid_price", "clearing_price", "won", "country", "device_type"]
+            ["a1", "1", "2026-10-23T00:00:00.000000Z", "NULL", "NULL", "NULL", "NULL", "US", "tablet"]
+            ["a1", "2", "2026-10-23T00:00:00.000000Z", "c1", "3.000001", "1.5", "true", "US", "tablet"]
+            ["a2", "1", "2026-10-23T00:00:00.000000Z", "c1", "4", "2", "true", "US", "tablet"]
+            ["a3", "1", "2026-10-23T00:00:00.000000Z", "NULL", "NULL", "NULL", "true", "US", "tablet"]
+            ["NULL", "1", "2026-10-23T00:00:00.000000Z", "NULL", "NULL", "NULL", "NULL", "US", "tablet"]
+            ["NULL", "1", "2026-10-23T01:00:00.000000Z", "NULL", "NULL", "NULL", "NULL", "US", "tablet"]),
+        expect!("campaign_daily" ["campaign_id", "bid_requests", "bids", "wins", "win_rate", "spend", "unpriced_events"]
+            ["c1", "2", "2", "2", "1.0", "0", "0"]
+            ["NULL", "4", "0", "1", "NULL", "0", "0"]),
+        expect!("funnel" ["campaign_id", "stage", "events", "rate"]
+            ["c1", "bids", "2", "NULL"] ["c1", "wins", "2", "1.0"] ["c1", "impressions", "0", "0.0"]
+            ["c1", "viewable", "0", "NULL"] ["c1", "clicks", "0", "NULL"] ["c1", "conversions", "0", "NULL"]
+            ["NULL", "bids", "0", "NULL"] ["NULL", "wins", "1", "NULL"] ["NULL", "impressions", "0", "0.0"]
+            ["NULL", "viewable", "0", "NULL"] ["NULL", "clicks", "0", "NULL"] ["NULL", "conversions", "0", "NULL"]),
+    ]);
+}
+
+#[test]
+fn spend_may_come_from_the_won_bids() {
+    let mut rows = bid_rows();
+    rows.extend(rows![impression("i1", "u1", "c1", 0)]);
+    let mut case = case(rows);
+    case.display.spend_source = SpendSource::Bids;
+    // A CPM: 1.5 and 2 per mille.
+    case.check(&[expect!("campaign_daily" ["campaign_id", "wins", "spend", "cpm", "unpriced_events"]
+        ["c1", "2", "0.0035", "3.5", "0"]
+        ["NULL", "1", "0", "NULL", "1"])]);
+}
+
+#[test]
+fn kpis_are_divided_last() {
+    let viewed = |id: &str, viewable: Option<bool>| RawImpression { viewable, ..impression(id, "u1", "c1", HOUR) };
+    let unpriced = RawImpression { cost_micros: None, enriched_cost_micros: None, ..viewed("i4", None) };
+    case(rows![
+        viewed("i1", Some(true)),
+        viewed("i2", Some(true)),
+        viewed("i3", Some(false)),
+        unpriced,
+        click("e1", "u1", "c1", 2 * HOUR),
+        click("e2", "u1", "c1", 2 * HOUR),
+        purchase("p1", "u1", "c1", 3 * HOUR, 12_000_000),
+    ])
+    .check(&[expect!("campaign_kpis" ["spend", "unpriced_events", "ctr", "cvr", "cpc", "cpm", "cpa", "roas", "viewability", "frequency"]
+        ["3", "1", "0.5", "0.5", "1.5", "750.0", "3.0", "4.0", "0.6666666666666666", "4.0"])]);
+}
+
+#[test]
+fn hours_and_days_are_those_of_the_reports_zone() {
+    // Berlin's clock goes back on 2026-10-25 at 01:00 UTC: the hour from 2 to 3 comes twice, the day has 25.
+    let mut case = case(rows![
+        impression("i1", "u1", "c1", 2 * DAY - 2 * HOUR - 1),
+        impression("i2", "u1", "c1", 2 * DAY - 2 * HOUR),
+        impression("i3", "u1", "c1", 2 * DAY + 30 * MINUTE),
+        impression("i4", "u1", "c1", 2 * DAY + 90 * MINUTE),
+        impression("i5", "u1", "c1", 3 * DAY - HOUR - 1),
+        impression("i6", "u1", "c1", 3 * DAY - HOUR),
+    ]);
+    case.meaning.report.time_zone = chrono_tz::Europe::Berlin;
+    case.check(&[
+        expect!("campaign_daily" ["day", "impressions"]
+            ["2026-10-23T22:00:00.000000Z", "1"]
+            ["2026-10-24T22:00:00.000000Z", "4"]
+            ["2026-10-25T23:00:00.000000Z", "1"]),
+        expect!("campaign_hourly" ["hour", "impressions"]
+            ["2026-10-24T21:00:00.000000Z", "1"]
+            ["2026-10-24T22:00:00.000000Z", "1"]
+            ["2026-10-25T00:00:00.000000Z", "1"]
+            ["2026-10-25T01:00:00.000000Z", "1"]
+            ["2026-10-25T22:00:00.000000Z", "1"]
+            ["2026-10-25T23:00:00.000000Z", "1"]),
+    ]);
+}
+
+#[test]
+fn a_late_copy_takes_an_event_away_from_its_user() {
+    case(rows![
+        impression("i1", "u1", "c1", 2 * HOUR),
+        click("e1", "u1", "c1", 3 * HOUR),
+        purchase("p1", "u1", "c1", 4 * HOUR, 1_000_000),
+        // Earlier, of somebody else: u1 has neither impression nor click any more.
+        impression("i1", "u2", "c1", HOUR),
+        click("e1", "u2", "c3", 2 * HOUR),
+        purchase("p2", "u2", "c3", 5 * HOUR, 1_000_000),
+    ])
+    .check(&[
+        expect!("attributions" ["interaction_id", "touchpoint_id", "user_id"] ["p2", "e1", "u2"]),
+        expect!("campaign_kpis" ["campaign_id", "impressions", "clicks", "conversions", "attributed_conversions"]
+            ["c1", "1", "0", "1", "0"] ["c3", "0", "1", "1", "1"]),
+    ]);
+}
+
+#[test]
+fn only_the_latest_touchpoints_count() {
+    let mut rows: Vec<Arriving> = (0..102).map(|n| click(&format!("e{n:03}"), "u1", "c1", n * MINUTE).into()).collect();
+    rows.push(purchase("p1", "u1", "c1", 3 * HOUR, 1_000_000).into());
+    let linear = RawInteraction { campaign_id: text("c2"), ..purchase("p2", "u1", "c1", 3 * HOUR, 100) };
+    rows.push(linear.into());
+    case(rows).check(&[expect!("campaign_kpis" ["campaign_id", "clicks", "conversions", "attributed_conversions_linear", "attributed_revenue_linear"]
+        ["c1", "102", "1", "2", "1.0001"] ["c2", "0", "1", "0", "0"])]);
+}

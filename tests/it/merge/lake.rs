@@ -1,0 +1,138 @@
+//! A lake in a temporary folder, filled through the appender and asked through the query engine.
+
+use std::sync::Arc;
+
+use adlake_batch_layer::BatchSettings;
+use adlake_domain::event::EventKind;
+use adlake_domain::settings::{Display, Meaning};
+use adlake_lake::{Advance, Appended, Lake, LoadMode, ReferenceKind, StorageSettings, WriterSettings};
+use adlake_serving::{QueryEngine, QuerySettings};
+use adlake_tests::history::batches::table;
+use adlake_tests::history::{ReferenceData, Rows};
+use adlake_tests::oracle::compare::Answer;
+use anyhow::{Context, Result, bail};
+use arrow::array::{ArrayRef, StringArray};
+use arrow::record_batch::RecordBatch;
+use futures::TryStreamExt;
+
+/// A lake of a test's own.
+pub struct TestLake {
+    folder: tempfile::TempDir,
+    lake: Lake,
+    engine: QueryEngine,
+    meaning: Meaning,
+    display: Display,
+    appended: i64,
+}
+
+impl TestLake {
+    /// An empty lake.
+    pub async fn create(meaning: &Meaning) -> Result<TestLake> {
+        let folder = tempfile::tempdir()?;
+        let lake = open(&folder).await?;
+        lake.create_tables().await?;
+        let display = Display::default();
+        let engine = engine(&lake, meaning, &display).await?;
+        Ok(TestLake { folder, lake, engine, meaning: meaning.clone(), display, appended: 0 })
+    }
+
+    /// Everything that a process holds is forgotten.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.lake = open(&self.folder).await?;
+        self.engine = engine(&self.lake, &self.meaning, &self.display).await?;
+        Ok(())
+    }
+
+    /// From now on answers are shown like this.
+    pub async fn show(&mut self, display: &Display) -> Result<()> {
+        self.display = display.clone();
+        self.restart().await
+    }
+
+    /// The reference data becomes this and nothing else.
+    pub async fn load(&self, reference: &ReferenceData) -> Result<()> {
+        let pairs = |names: [&'static str; 2], pairs: &std::collections::BTreeMap<String, String>| {
+            let keys: ArrayRef = Arc::new(pairs.keys().map(Some).collect::<StringArray>());
+            let values: ArrayRef = Arc::new(pairs.values().map(Some).collect::<StringArray>());
+            RecordBatch::try_from_iter(names.into_iter().zip([keys, values]))
+        };
+        let creatives = pairs(["ad_creative_id", "campaign_id"], &reference.creatives)?;
+        let campaigns = pairs(["campaign_id", "advertiser_id"], &reference.advertisers)?;
+        self.lake.load_reference(ReferenceKind::Creatives, vec![creatives], LoadMode::Replace).await?;
+        self.lake.load_reference(ReferenceKind::Campaigns, vec![campaigns], LoadMode::Replace).await?;
+        Ok(())
+    }
+
+    /// Appends rows, each table in one commit.
+    pub async fn append(&mut self, rows: &Rows) -> Result<()> {
+        self.appended += 1;
+        append(&self.lake, rows, self.appended).await
+    }
+
+    /// A batch run.
+    pub async fn batch(&mut self, full: bool) -> Result<()> {
+        self.batch_during(full, &Rows::default()).await
+    }
+
+    /// A batch run while these rows are appended.
+    pub async fn batch_during(&mut self, full: bool, during: &Rows) -> Result<()> {
+        self.appended += 1;
+        let settings = BatchSettings { meaning: self.meaning.clone(), ..BatchSettings::default() };
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let run = async {
+            adlake_batch_layer::run(&self.lake, &settings, full, &adlake_batch_layer::NoProgress, &cancel).await?;
+            anyhow::Ok(())
+        };
+        let (ran, appended) = tokio::join!(run, append(&self.lake, during, self.appended));
+        ran.context("batch run")?;
+        appended
+    }
+
+    /// All rows of a view.
+    pub async fn answer(&self, view: &str) -> Result<Answer> {
+        self.query(&format!("SELECT * FROM {view}")).await
+    }
+
+    /// The rows of a query.
+    pub async fn query(&self, sql: &str) -> Result<Answer> {
+        let stream = self.engine.query(sql).await.with_context(|| sql.to_string())?;
+        let schema = stream.schema();
+        let batches: Vec<RecordBatch> = stream.try_collect().await.with_context(|| sql.to_string())?;
+        Answer::of_batches(&schema, &batches)
+    }
+}
+
+async fn open(folder: &tempfile::TempDir) -> Result<Lake> {
+    let uri = folder.path().to_string_lossy().into_owned();
+    Ok(Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await?)
+}
+
+async fn engine(lake: &Lake, meaning: &Meaning, display: &Display) -> Result<QueryEngine> {
+    let settings =
+        QuerySettings { meaning: meaning.clone(), display: display.clone(), ..QuerySettings::default() };
+    Ok(QueryEngine::open(lake, &settings).await?)
+}
+
+async fn append(lake: &Lake, rows: &Rows, number: i64) -> Result<()> {
+    let batches = [
+        (EventKind::Impression, table(EventKind::Impression, &rows.impressions)?),
+        (EventKind::Interaction, table(EventKind::Interaction, &rows.interactions)?),
+        (EventKind::BidRequest, table(EventKind::BidRequest, &rows.bid_requests)?),
+    ];
+    for (kind, batch) in batches {
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        let mut appender = lake.appender(kind.raw_table()).await?;
+        let mut writer = appender.writer(&WriterSettings::default());
+        writer.write(&batch)?;
+        let files = writer.finish().await?;
+        let application = format!("test:{number}");
+        let advance = Advance { application, from: None, to: 1 };
+        match appender.commit(files, vec![advance]).await? {
+            Appended::Committed { .. } => {}
+            Appended::Superseded { stored } => bail!("{kind}: superseded by {stored:?}"),
+        }
+    }
+    Ok(())
+}

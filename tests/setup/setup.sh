@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Gets what the tests run beside adlake: Apache Kafka (Maven), an S3 API server (Go) and three Delta readers (Python).
+#
+#   setup.sh [kafka] [versitygw] [venv]     (default: all of them)
+#
+# Everything lands under ${ADLAKE_CACHE:-$HOME/.cache/adlake}, nothing elsewhere but the caches of mvn, go and pip.
+# Each part keeps a copy of its inputs as its stamp: it is made again when they change, and skipped in milliseconds
+# otherwise. Whatever is missing is said for all parts before the script fails.
+set -euo pipefail
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+cache="${ADLAKE_CACHE:-$HOME/.cache/adlake}"
+versitygw_module="github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+missing=0
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+lacking() { say "MISSING: $*"; missing=1; }
+
+# major VERSION_TEXT -> the first number in it
+major() { sed -E 's/[^0-9]*([0-9]+).*/\1/;q' <<<"$1"; }
+
+setup_kafka() {
+  local home="$cache/kafka" java_version
+  if command -v java >/dev/null; then
+    cmp -s "$here/kafka/pom.xml" "$home/stamp" && return 0
+    java_version="$(major "$(java -version 2>&1 | grep version)")"
+  else
+    java_version=0
+  fi
+  if ((java_version < 17)); then
+    lacking "Java 17 or newer runs the Kafka broker: apt-get install openjdk-17-jre-headless"
+    return 0
+  fi
+  if ! command -v mvn >/dev/null; then
+    lacking "Maven fetches the Kafka broker's jars: apt-get install maven"
+    return 0
+  fi
+  say "fetching Apache Kafka into $home/libs"
+  rm -rf "$home" && mkdir -p "$home/work"
+  cp "$here/kafka/pom.xml" "$home/work/pom.xml"
+  if (cd "$home/work" && mvn -B -q -Dstyle.color=never dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$home/libs"); then
+    rm -rf "$home/work"
+    cp "$here/kafka/pom.xml" "$home/stamp"
+  else
+    lacking "the jars of Apache Kafka: mvn failed, see above (it needs Maven Central or a mirror of it)"
+  fi
+}
+
+setup_versitygw() {
+  local home="$cache/versitygw"
+  [[ -x "$home/versitygw" && "$(cat "$home/stamp" 2>/dev/null)" == "$versitygw_module" ]] && return 0
+  if ! command -v go >/dev/null; then
+    lacking "Go builds the S3 API server: install Go 1.21 or newer (it gets the toolchain that the module asks for), from" \
+      "the Go project or your distribution if that is new enough (apt-cache policy golang-go)"
+    return 0
+  fi
+  say "building $versitygw_module into $home (some minutes)"
+  rm -rf "$home" && mkdir -p "$home"
+  if GOBIN="$home" GOFLAGS= CGO_ENABLED=0 go install "$versitygw_module"; then
+    printf '%s\n' "$versitygw_module" >"$home/stamp"
+  else
+    lacking "versitygw: go install failed, see above ($(go version); it needs the Go module proxy or a mirror of it)"
+  fi
+}
+
+setup_venv() {
+  local home="$cache/venv"
+  [[ -x "$home/bin/python" ]] && cmp -s "$here/requirements.txt" "$home/stamp" && return 0
+  if ! python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+    lacking "Python 3.10 or newer with venv runs the independent Delta readers: apt-get install python3-venv"
+    return 0
+  fi
+  say "installing the Delta readers into $home"
+  rm -rf "$home"
+  if python3 -m venv "$home" && "$home/bin/pip" install --quiet --requirement "$here/requirements.txt"; then
+    cp "$here/requirements.txt" "$home/stamp"
+  else
+    lacking "the Delta readers: pip failed, see above (it needs PyPI or a mirror of it)"
+  fi
+}
+
+parts=("$@")
+((${#parts[@]})) || parts=(kafka versitygw venv)
+for part in "${parts[@]}"; do
+  case "$part" in
+    kafka | versitygw | venv) ;;
+    *) say "no such part: $part (parts: kafka, versitygw, venv)"; exit 2 ;;
+  esac
+done
+
+mkdir -p "$cache"
+# One at a time: two checkouts may share the cache.
+exec 9>"$cache/setup.lock"
+if command -v flock >/dev/null; then flock 9; fi
+for part in "${parts[@]}"; do "setup_$part"; done
+if ((missing)); then
+  say "incomplete: install what is named above, then run $0 again"
+  exit 1
+fi

@@ -1,0 +1,520 @@
+//! Random histories of a lake: rows that arrive, batch runs, restarts and new reference data in between.
+//!
+//! A history is made of small numbers that pick from small pools, so that copies, conflicts, equal times and borders of
+//! windows are common, and so that proptest shrinks a failing one to a few readable specs. [`History::steps`] turns it into raw
+//! rows; [`batches::table`] builds record batches of them.
+
+mod bids;
+pub mod batches;
+
+use std::collections::BTreeMap;
+
+use adlake_domain::settings::{Meaning, Scope};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::oracle::raw::{Enriched, RawBidRequest, RawImpression, RawInteraction, Source};
+pub use bids::BidSpec;
+
+const SECOND: i64 = 1_000_000;
+const HOUR: i64 = 3_600 * SECOND;
+
+/// 2026-10-23T00:00:00Z: two days before Berlin's and nine before New York's clocks go back.
+pub const START: i64 = 1_792_713_600 * SECOND;
+
+/// Slots of six hours: windows of one and of seven days begin and end on them.
+const SLOTS: u8 = 44;
+
+const NUDGES: [i64; 8] = [0, 0, 0, 0, 1, -1, 1_500_000, 40 * 60 * SECOND];
+const USERS: [Option<&str>; 8] =
+    [Some("u1"), Some("u1"), Some("u1"), Some("u2"), Some("u2"), Some("ü3"), Some("unknown"), Some("")];
+const CAMPAIGNS: [Option<&str>; 8] =
+    [Some("c1"), Some("c1"), Some("c1"), Some("c2"), Some("c3"), Some("c9"), Some("null"), None];
+const CREATIVES: [Option<&str>; 6] = [Some("r1"), Some("r2"), Some("r3"), Some("r1"), Some("r8"), Some("0")];
+const WEBSITES: [Option<&str>; 4] = [Some("a.example"), Some("b.example"), Some(""), Some("A.example")];
+const COUNTRIES: [Option<&str>; 6] = [None, Some("DE"), Some("usa"), Some("Narnia"), Some("unknown"), Some("fr")];
+const REGIONS: [Option<&str>; 4] = [None, Some("BE"), Some("ny"), Some("-")];
+const DEVICES: [Option<&str>; 6] = [None, Some("Mobile"), Some("4"), Some(" desktop "), Some("ctv"), Some("N/A")];
+const CURRENCIES: [Option<&str>; 4] = [Some("USD"), Some("EUR"), None, Some("")];
+const IMPRESSION_IDS: [Option<&str>; 10] = [
+    Some("i1"), Some("i2"), Some("i3"), Some("i4"), Some("i5"), Some("i6"), Some("I6"), Some("i7"), None, Some("0"),
+];
+const TYPES: [&str; 8] = ["click", "click", "click", "Click ", "purchase", "purchase", "signup", "lead"];
+const EVENT_IDS: [Option<&str>; 8] =
+    [Some("e1"), Some("e2"), Some("e3"), Some("e4"), Some("e5"), None, None, Some("nil")];
+const ORDER_IDS: [Option<&str>; 8] = [None, None, None, None, Some("o1"), Some("o2"), Some("e1"), Some("NULL")];
+const AMOUNTS: [Option<i64>; 7] =
+    [None, Some(0), Some(1_000_000), Some(7), Some(12_345_678), Some(-3_000_001), Some(999)];
+const SENT_IMPRESSIONS: [Option<&str>; 8] =
+    [None, None, None, None, Some("i1"), Some("i2"), Some("elsewhere"), Some("unknown")];
+
+fn pick(pool: &[Option<&str>], place: u8) -> Option<String> {
+    pool[usize::from(place) % pool.len()].map(str::to_string)
+}
+
+fn amount(place: u8) -> Option<i64> {
+    AMOUNTS[usize::from(place) % AMOUNTS.len()]
+}
+
+/// When: a slot and a nudge off it.
+#[derive(Debug, Clone, Copy)]
+pub struct When {
+    slot: u8,
+    nudge: u8,
+}
+
+impl When {
+    fn micros(self) -> i64 {
+        START + i64::from(self.slot) * 6 * HOUR + NUDGES[usize::from(self.nudge) % NUDGES.len()]
+    }
+}
+
+fn when() -> impl Strategy<Value = When> {
+    // Most events fall into a day and a half, so that they meet.
+    let slot = prop_oneof![4 => 28_u8..34, 1 => 0_u8..SLOTS];
+    (slot, 0_u8..8).prop_map(|(slot, nudge)| When { slot, nudge })
+}
+
+/// An impression by its places in the pools.
+#[derive(Debug, Clone)]
+pub struct ImpressionSpec {
+    when: When,
+    user: u8,
+    id: u8,
+    campaign: u8,
+    creative: u8,
+    website: u8,
+    country: u8,
+    region: u8,
+    device: u8,
+    cost: u8,
+    currency: u8,
+    viewable: u8,
+}
+
+fn impression() -> impl Strategy<Value = ImpressionSpec> {
+    let who = (when(), 0_u8..8, 0_u8..10, 0_u8..8, 0_u8..6);
+    let what = (0_u8..4, 0_u8..6, 0_u8..4, 0_u8..6, 0_u8..7, 0_u8..4, 0_u8..3);
+    (who, what).prop_map(|((when, user, id, campaign, creative), what)| {
+        let (website, country, region, device, cost, currency, viewable) = what;
+        ImpressionSpec {
+            when, user, id, campaign, creative, website, country, region, device, cost, currency, viewable,
+        }
+    })
+}
+
+/// A click or conversion by its places in the pools.
+#[derive(Debug, Clone)]
+pub struct InteractionSpec {
+    when: When,
+    user: u8,
+    kind: u8,
+    campaign: u8,
+    event: u8,
+    order: u8,
+    impression: u8,
+    creative: u8,
+    value: u8,
+    currency: u8,
+    country: u8,
+    device: u8,
+}
+
+fn interaction() -> impl Strategy<Value = InteractionSpec> {
+    let who = (when(), 0_u8..8, 0_u8..8, 0_u8..8);
+    let what = (0_u8..8, 0_u8..8, 0_u8..8, 0_u8..7, 0_u8..7, 0_u8..4, 0_u8..6, 0_u8..6);
+    (who, what).prop_map(|((when, user, kind, campaign), what)| {
+        let (event, order, impression, creative, value, currency, country, device) = what;
+        InteractionSpec {
+            when, user, kind, campaign, event, order, impression, creative, value, currency, country, device,
+        }
+    })
+}
+
+/// What is different about a copy of an earlier row.
+#[derive(Debug, Clone, Copy)]
+pub enum Change {
+    /// Nothing: an exact duplicate from elsewhere, or a re-delivery that was enriched anew.
+    Exact,
+    /// The same id at another time.
+    Time(When),
+    /// The same id of another user.
+    User(u8),
+    /// The same id in another campaign.
+    Campaign(u8),
+    /// The same id at another price.
+    Amount(u8),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        3 => Just(Change::Exact),
+        1 => when().prop_map(Change::Time),
+        1 => (0_u8..8).prop_map(Change::User),
+        1 => (0_u8..8).prop_map(Change::Campaign),
+        1 => (0_u8..7).prop_map(Change::Amount),
+    ]
+}
+
+/// One arriving record.
+#[derive(Debug, Clone)]
+pub enum Arrival {
+    /// A new impression, whose id may not be new.
+    Impression(ImpressionSpec),
+    /// A new click or conversion, whose id may not be new.
+    Interaction(InteractionSpec),
+    /// A bid request or an outcome.
+    Bid(BidSpec),
+    /// A copy of an impression that arrived before.
+    ImpressionAgain(Index, Change),
+    /// A copy of a click or conversion that arrived before.
+    InteractionAgain(Index, Change),
+    /// A copy of a bid request that arrived before.
+    BidAgain(Index, Change),
+}
+
+fn arrival() -> impl Strategy<Value = Arrival> {
+    prop_oneof![
+        6 => impression().prop_map(Arrival::Impression),
+        7 => interaction().prop_map(Arrival::Interaction),
+        4 => bids::bid().prop_map(Arrival::Bid),
+        2 => (any::<Index>(), change()).prop_map(|(of, change)| Arrival::ImpressionAgain(of, change)),
+        2 => (any::<Index>(), change()).prop_map(|(of, change)| Arrival::InteractionAgain(of, change)),
+        1 => (any::<Index>(), change()).prop_map(|(of, change)| Arrival::BidAgain(of, change)),
+    ]
+}
+
+/// What happens next to the lake, as it is generated.
+#[derive(Debug, Clone)]
+pub enum Happening {
+    /// Records arrive, in one commit per table.
+    Arrivals(Vec<Arrival>),
+    /// A batch run, incremental or from scratch.
+    Batch {
+        /// `--full`.
+        full: bool,
+    },
+    /// A batch run while records arrive.
+    BatchDuring(Vec<Arrival>),
+    /// The serving layer's process is started again.
+    Restart,
+    /// Other reference data is loaded.
+    Reference(u8),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        6 => prop::collection::vec(arrival(), 1..40).prop_map(Happening::Arrivals),
+        3 => Just(Happening::Batch { full: false }),
+        1 => Just(Happening::Batch { full: true }),
+        1 => prop::collection::vec(arrival(), 1..10).prop_map(Happening::BatchDuring),
+        1 => Just(Happening::Restart),
+        1 => (0_u8..3).prop_map(Happening::Reference),
+    ]
+}
+
+/// A history as it is generated and shrunk.
+#[derive(Debug, Clone)]
+pub struct History {
+    zone: u8,
+    scope: u8,
+    primary: u8,
+    touchpoints_max: u8,
+    happenings: Vec<Happening>,
+}
+
+/// Histories of up to `happenings_max` happenings.
+pub fn history(happenings_max: usize) -> impl Strategy<Value = History> {
+    let happenings = prop::collection::vec(happening(), 1..=happenings_max);
+    (0_u8..4, 0_u8..3, 0_u8..3, 0_u8..3, happenings).prop_map(|(zone, scope, primary, touchpoints_max, happenings)| {
+        History { zone, scope, primary, touchpoints_max, happenings }
+    })
+}
+
+/// Rows of every kind.
+#[derive(Debug, Clone, Default)]
+pub struct Rows {
+    /// For `raw/impressions`.
+    pub impressions: Vec<RawImpression>,
+    /// For `raw/interactions`.
+    pub interactions: Vec<RawInteraction>,
+    /// For `raw/bid_requests`.
+    pub bid_requests: Vec<RawBidRequest>,
+}
+
+impl Rows {
+    /// Adds the rows of another.
+    pub fn extend(&mut self, other: &Rows) {
+        self.impressions.extend_from_slice(&other.impressions);
+        self.interactions.extend_from_slice(&other.interactions);
+        self.bid_requests.extend_from_slice(&other.bid_requests);
+    }
+}
+
+/// Reference data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReferenceData {
+    /// Creative -> campaign.
+    pub creatives: BTreeMap<String, String>,
+    /// Campaign -> advertiser.
+    pub advertisers: BTreeMap<String, String>,
+}
+
+impl ReferenceData {
+    /// One of the three sets that histories switch between.
+    pub fn variant(place: u8) -> ReferenceData {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
+        match place % 3 {
+            0 => ReferenceData {
+                creatives: map(&[("r1", "c1"), ("r2", "c2"), ("r3", "c3")]),
+                advertisers: map(&[("c1", "v1"), ("c2", "v1"), ("c3", "v2")]),
+            },
+            1 => ReferenceData {
+                creatives: map(&[("r1", "c2"), ("r3", "c3"), ("r8", "c4")]),
+                advertisers: map(&[("c1", "v1"), ("c2", "v2"), ("c4", "v2"), ("c9", "c1")]),
+            },
+            _ => ReferenceData { creatives: map(&[("r1", "c1")]), advertisers: map(&[("c1", "unknown")]) },
+        }
+    }
+}
+
+/// What happens next to the lake.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// These rows are appended, each table in one commit.
+    Append(Rows),
+    /// A batch run, incremental or from scratch, while these rows are appended.
+    Batch {
+        /// `--full`.
+        full: bool,
+        /// Rows that the run may or may not see.
+        during: Rows,
+    },
+    /// The serving layer's process is started again.
+    Restart,
+    /// The reference data becomes this.
+    Reference(ReferenceData),
+}
+
+impl History {
+    /// The meaning of the history's rows.
+    pub fn meaning(&self) -> Meaning {
+        let mut meaning = Meaning::default();
+        let zones =
+            [chrono_tz::UTC, chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Asia::Kolkata];
+        meaning.report.time_zone = zones[usize::from(self.zone) % zones.len()];
+        meaning.attribution.scope = [Scope::Auto, Scope::Advertiser, Scope::Campaign][usize::from(self.scope) % 3];
+        meaning.attribution.touchpoints_max = [100, 100, 2][usize::from(self.touchpoints_max) % 3];
+        let primary: &[&str] = [&[][..], &["purchase"], &["purchase", "SIGNUP"]][usize::from(self.primary) % 3];
+        meaning.conversions.primary_types = primary.iter().map(|name| (*name).to_string()).collect();
+        meaning
+    }
+
+    /// The steps with their rows. The reference data is [`ReferenceData::variant`] 0 at first.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut ingest = Ingest { reference: ReferenceData::variant(0), all: Rows::default(), offset: 0 };
+        let step = |happening: &Happening| match happening {
+            Happening::Arrivals(arrivals) => Step::Append(ingest.rows(arrivals)),
+            Happening::Batch { full } => Step::Batch { full: *full, during: Rows::default() },
+            Happening::BatchDuring(arrivals) => Step::Batch { full: false, during: ingest.rows(arrivals) },
+            Happening::Restart => Step::Restart,
+            Happening::Reference(place) => {
+                ingest.reference = ReferenceData::variant(*place);
+                Step::Reference(ingest.reference.clone())
+            }
+        };
+        self.happenings.iter().map(step).collect()
+    }
+}
+
+/// What ingest does to arriving records: it gives them their source and enriches them by the reference data of the moment.
+struct Ingest {
+    reference: ReferenceData,
+    all: Rows,
+    offset: i64,
+}
+
+impl Ingest {
+    fn rows(&mut self, arrivals: &[Arrival]) -> Rows {
+        let mut rows = Rows::default();
+        for arrival in arrivals {
+            match arrival {
+                Arrival::Impression(spec) => rows.impressions.extend(self.impression(spec.row())),
+                Arrival::Interaction(spec) => rows.interactions.extend(self.interaction(spec.row())),
+                Arrival::Bid(spec) => rows.bid_requests.extend(self.bid_request(spec.row())),
+                Arrival::ImpressionAgain(of, change) => {
+                    let again = self.earlier(of, &self.all.impressions).map(|row| change.impression(row));
+                    rows.impressions.extend(again.and_then(|row| self.impression(row)));
+                }
+                Arrival::InteractionAgain(of, change) => {
+                    let again = self.earlier(of, &self.all.interactions).map(|row| change.interaction(row));
+                    rows.interactions.extend(again.and_then(|row| self.interaction(row)));
+                }
+                Arrival::BidAgain(of, change) => {
+                    let again = self.earlier(of, &self.all.bid_requests).map(|row| change.bid_request(row));
+                    rows.bid_requests.extend(again.and_then(|row| self.bid_request(row)));
+                }
+            }
+        }
+        rows
+    }
+
+    fn earlier<R: Clone>(&self, of: &Index, rows: &[R]) -> Option<R> {
+        (!rows.is_empty()).then(|| of.get(rows).clone())
+    }
+
+    /// Where and when the next record is read: three share an instant, two partitions take turns.
+    fn next(&mut self) -> (Source, i64) {
+        self.offset += 1;
+        let partition = i32::from(self.offset % 2 == 0);
+        let source = Source { topic: "topic".to_string(), partition, offset: self.offset };
+        (source, START + 12 * 24 * HOUR + self.offset / 3 * SECOND)
+    }
+
+    fn enrich(&self, creative: &Option<String>, campaign: &Option<String>) -> Enriched {
+        let known = |value: &Option<String>| {
+            value.clone().filter(|value| !Meaning::default().identity.null_values.contains(value))
+        };
+        let campaign_id = creative.as_ref().and_then(|creative| self.reference.creatives.get(creative)).cloned();
+        let resolved = known(campaign).or(campaign_id.clone());
+        let advertiser_id = resolved.and_then(|campaign| self.reference.advertisers.get(&campaign)).cloned();
+        // What ingest finds out of addresses and user agents is there now and then.
+        let now_and_then = |every: i64, value: &str| (self.offset % every == 0).then(|| value.to_string());
+        Enriched {
+            campaign_id,
+            advertiser_id,
+            country: now_and_then(3, "SE"),
+            region: now_and_then(4, "AB"),
+            device_type: now_and_then(3, "tablet"),
+            os: now_and_then(2, "Linux"),
+            browser: now_and_then(2, "Firefox"),
+            part_of_day: Some("night".to_string()),
+            day_type: Some("weekday".to_string()),
+            season: Some("autumn".to_string()),
+        }
+    }
+
+    fn impression(&mut self, mut row: RawImpression) -> Option<RawImpression> {
+        (row.source, row.ingested_at) = self.next();
+        row.enriched = self.enrich(&row.ad_creative_id, &row.campaign_id);
+        row.enriched_cost_micros = account(row.cost_micros, &row.currency);
+        self.all.impressions.push(row.clone());
+        Some(row)
+    }
+
+    fn interaction(&mut self, mut row: RawInteraction) -> Option<RawInteraction> {
+        (row.source, row.ingested_at) = self.next();
+        row.enriched = self.enrich(&row.ad_creative_id, &row.campaign_id);
+        row.enriched_value_micros = account(row.value.map(|value| (value / 1_000_000) as i64), &row.currency);
+        self.all.interactions.push(row.clone());
+        Some(row)
+    }
+
+    fn bid_request(&mut self, mut row: RawBidRequest) -> Option<RawBidRequest> {
+        (row.source, row.ingested_at) = self.next();
+        row.enriched = self.enrich(&row.ad_creative_id, &row.campaign_id);
+        row.enriched_bid_price_micros = row.bid_price.map(|price| (price / 1_000_000) as i64);
+        row.enriched_clearing_price_micros = row.clearing_price.map(|price| (price / 1_000_000) as i64);
+        self.all.bid_requests.push(row.clone());
+        Some(row)
+    }
+}
+
+/// Micros of the account's currency; a euro is a dollar and a quarter.
+fn account(micros: Option<i64>, currency: &Option<String>) -> Option<i64> {
+    let factor = if currency.as_deref() == Some("EUR") { 5 } else { 4 };
+    micros.map(|micros| micros * factor / 4)
+}
+
+/// Micros as the decimal of twelve fractional digits that amounts are kept in.
+fn as_sent(micros: Option<i64>) -> Option<i128> {
+    micros.map(|micros| i128::from(micros) * 1_000_000)
+}
+
+impl ImpressionSpec {
+    fn row(&self) -> RawImpression {
+        RawImpression {
+            ad_creative_id: pick(&CREATIVES, self.creative),
+            user_id: pick(&USERS, self.user),
+            event_time: self.when.micros(),
+            website: pick(&WEBSITES, self.website),
+            impression_id: pick(&IMPRESSION_IDS, self.id),
+            campaign_id: pick(&CAMPAIGNS, self.campaign),
+            advertiser_id: (self.campaign == 3).then(|| "sent".to_string()),
+            ad_group_id: (self.website == 1).then(|| "g1".to_string()),
+            placement_id: (self.website == 3).then(|| "-".to_string()),
+            auction_id: (self.website == 2).then(|| "a1".to_string()),
+            cost_micros: amount(self.cost),
+            currency: pick(&CURRENCIES, self.currency),
+            width: Some(300),
+            height: (self.viewable > 0).then_some(250),
+            viewable: [None, Some(false), Some(true)][usize::from(self.viewable) % 3],
+            view_time_ms: (self.viewable == 2).then_some(1_200),
+            interaction_depth: (self.viewable > 0).then_some(i64::from(self.viewable)),
+            device_type: pick(&DEVICES, self.device),
+            os: (self.device == 1).then(|| "Android".to_string()),
+            country: pick(&COUNTRIES, self.country),
+            region: pick(&REGIONS, self.region),
+            city: (self.region == 1).then(|| "Berlin".to_string()),
+            attributes: (self.region == 2).then(|| r#"{"exchange":"x"}"#.to_string()),
+            ..RawImpression::default()
+        }
+    }
+}
+
+impl InteractionSpec {
+    fn row(&self) -> RawInteraction {
+        let is_click = TYPES[usize::from(self.kind) % TYPES.len()].trim().eq_ignore_ascii_case("click");
+        RawInteraction {
+            event_time: self.when.micros(),
+            user_id: pick(&USERS, self.user),
+            campaign_id: pick(&CAMPAIGNS, self.campaign).or_else(|| Some(String::new())),
+            conversion_type: Some(TYPES[usize::from(self.kind) % TYPES.len()].to_string()),
+            event_id: pick(&EVENT_IDS, self.event),
+            ad_creative_id: if self.creative == 6 { None } else { pick(&CREATIVES, self.creative) },
+            impression_id: pick(&SENT_IMPRESSIONS, self.impression),
+            order_id: pick(&ORDER_IDS, self.order),
+            value: if is_click { None } else { as_sent(amount(self.value)) },
+            currency: pick(&CURRENCIES, self.currency),
+            quantity: (!is_click).then_some(i64::from(self.value)),
+            country: pick(&COUNTRIES, self.country),
+            device_type: pick(&DEVICES, self.device),
+            ..RawInteraction::default()
+        }
+    }
+}
+
+impl Change {
+    fn impression(self, mut row: RawImpression) -> RawImpression {
+        match self {
+            Change::Exact => {}
+            Change::Time(when) => row.event_time = when.micros(),
+            Change::User(place) => row.user_id = pick(&USERS, place),
+            Change::Campaign(place) => row.campaign_id = pick(&CAMPAIGNS, place),
+            Change::Amount(place) => row.cost_micros = amount(place),
+        }
+        row
+    }
+
+    fn interaction(self, mut row: RawInteraction) -> RawInteraction {
+        match self {
+            Change::Exact => {}
+            Change::Time(when) => row.event_time = when.micros(),
+            Change::User(place) => row.user_id = pick(&USERS, place),
+            Change::Campaign(place) => row.campaign_id = pick(&CAMPAIGNS, place).or_else(|| Some(String::new())),
+            Change::Amount(place) => row.value = as_sent(amount(place)),
+        }
+        row
+    }
+
+    fn bid_request(self, mut row: RawBidRequest) -> RawBidRequest {
+        match self {
+            Change::Exact => {}
+            Change::Time(when) => row.event_time = when.micros(),
+            Change::User(place) => row.user_id = pick(&USERS, place),
+            Change::Campaign(place) => row.campaign_id = pick(&CAMPAIGNS, place),
+            Change::Amount(place) => row.clearing_price = as_sent(amount(place)),
+        }
+        row
+    }
+}

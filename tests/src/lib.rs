@@ -1,0 +1,15 @@
+//! What the end-to-end tests stand on: real servers that a test owns, the built program, independent readers, and an oracle.
+//!
+//! Nothing here is part of adlake. `tests/setup/setup.sh` fetches what these modules start; each of them fails with
+//! that hint when it is missing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code: a failure is a failed test")]
+
+pub mod adlake;
+pub mod history;
+pub mod kafka;
+pub mod oracle;
+pub mod process;
+pub mod readers;
+pub mod s3;
+pub mod setup;
+pub mod wait;

@@ -1,0 +1,75 @@
+//! An independent, straightforward answer to every SQL view.
+//!
+//! It is written from the contract's text (`ARCHITECTURE.md` and `docs/decisions/`), without DataFusion, without Arrow's compute
+//! kernels and without any rule of `adlake-domain`: sorted maps, loops over all pairs, `i128` sums. What it shares with the
+//! implementation are the settings ([`Meaning`], [`Display`]), the names of models and the arithmetic of XXH3. It is slow on
+//! purpose, and refuses nothing: what it is given is taken as already decoded.
+
+pub mod raw;
+pub mod value;
+mod resolve;
+mod events;
+mod attribution;
+mod calendar;
+mod cubes;
+mod views;
+pub mod compare;
+
+use std::collections::BTreeMap;
+
+use adlake_domain::settings::{Display, Meaning};
+
+use raw::{RawBidRequest, RawImpression, RawInteraction};
+use value::Row;
+
+/// The views that the oracle answers, in the order of the contract's table.
+pub const VIEWS: [&str; 11] = [
+    "impressions",
+    "clicks",
+    "conversions",
+    "bid_requests",
+    "attributions",
+    "campaign_hourly",
+    "campaign_daily",
+    "campaign_kpis",
+    "geo_daily",
+    "site_daily",
+    "funnel",
+];
+
+/// Everything that the answers depend on.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    /// `raw/impressions`, in any order.
+    pub impressions: Vec<RawImpression>,
+    /// `raw/interactions`, in any order.
+    pub interactions: Vec<RawInteraction>,
+    /// `raw/bid_requests`, in any order.
+    pub bid_requests: Vec<RawBidRequest>,
+    /// Campaign -> advertiser, as `ref/campaigns` says.
+    pub advertisers: BTreeMap<String, String>,
+    /// The meaning of the rows.
+    pub meaning: Meaning,
+    /// What is shown of it.
+    pub display: Display,
+}
+
+/// Every view of [`VIEWS`] with its rows, in no particular order.
+pub fn views(input: &Input) -> BTreeMap<&'static str, Vec<Row>> {
+    let events = events::dedupe(input);
+    let joins = attribution::join(&events, input);
+    let facts = cubes::facts(&events, &joins, input);
+    BTreeMap::from([
+        ("impressions", views::impressions(&events)),
+        ("clicks", views::interactions(&events, &joins, true)),
+        ("conversions", views::interactions(&events, &joins, false)),
+        ("bid_requests", views::bid_requests(&events)),
+        ("attributions", views::attributions(&events, &joins)),
+        ("campaign_hourly", cubes::campaign_hourly(&facts)),
+        ("campaign_daily", cubes::campaign_daily(&facts)),
+        ("campaign_kpis", cubes::campaign_kpis(&facts)),
+        ("geo_daily", cubes::geo_daily(&facts)),
+        ("site_daily", cubes::site_daily(&facts)),
+        ("funnel", cubes::funnel(&facts)),
+    ])
+}

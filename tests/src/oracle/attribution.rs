@@ -1,0 +1,184 @@
+//! Correlation: the touchpoints of every click and conversion, and their credits.
+
+use std::time::Duration;
+
+use adlake_domain::settings::Scope;
+
+use super::Input;
+use super::events::{Common, Events, Impression, Interaction};
+
+/// A whole conversion: credits are billionths.
+const WHOLE: i128 = 1_000_000_000;
+
+/// A touchpoint of an interaction.
+#[derive(Debug, Clone)]
+pub(super) struct Touch {
+    pub on: On,
+    /// The place among the impressions of the one behind it: itself, or that which the click is joined to.
+    pub impression: Option<usize>,
+    /// Billionths: last touch, first touch, linear, position-based, time decay.
+    pub credits: [i128; 5],
+    /// Micros, in the same order.
+    pub revenues: [i128; 5],
+}
+
+/// What the touchpoint is: a place among the impressions or the interactions.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum On {
+    Impression(usize),
+    Click(usize),
+}
+
+impl Touch {
+    /// The touchpoint as an event.
+    pub fn common<'a>(&self, events: &'a Events) -> &'a Common {
+        match self.on {
+            On::Impression(place) => &events.impressions[place].common,
+            On::Click(place) => &events.interactions[place].common,
+        }
+    }
+}
+
+/// The touchpoints of every interaction in order of time, the last touch at the end; none where nothing matched.
+pub(super) fn join(events: &Events, input: &Input) -> Vec<Vec<Touch>> {
+    let interactions = &events.interactions;
+    interactions
+        .iter()
+        .map(|interaction| {
+            if interaction.click {
+                let found = impression_of_click(interaction, events, input);
+                return found.map(|place| vec![touch(On::Impression(place), Some(place))]).unwrap_or_default();
+            }
+            let mut touches = touchpoints_of_conversion(interaction, events, input);
+            if interaction.primary && !touches.is_empty() {
+                give_credit(interaction, &mut touches, events, input);
+            }
+            touches
+        })
+        .collect()
+}
+
+fn touch(on: On, impression: Option<usize>) -> Touch {
+    Touch { on, impression, credits: [0; 5], revenues: [0; 5] }
+}
+
+/// 0 <= delta <= window, of the same known user.
+fn reaches(touchpoint: &Common, interaction: &Common, window: Duration) -> bool {
+    let delta = i128::from(interaction.time) - i128::from(touchpoint.time);
+    touchpoint.user.is_some() && touchpoint.user == interaction.user && delta >= 0 && delta <= window.as_micros() as i128
+}
+
+fn latest<'a>(candidates: impl Iterator<Item = (usize, &'a Impression)>) -> Option<usize> {
+    candidates.max_by_key(|(_, impression)| impression.common.order()).map(|(place, _)| place)
+}
+
+fn explicit_impression(interaction: &Interaction, events: &Events, window: Duration) -> Option<usize> {
+    let named = interaction.impression_id.as_ref()?;
+    latest(events.impressions.iter().enumerate().filter(|(_, impression)| {
+        impression.common.id == *named && reaches(&impression.common, &interaction.common, window)
+    }))
+}
+
+fn impression_of_click(click: &Interaction, events: &Events, input: &Input) -> Option<usize> {
+    let window = input.meaning.attribution.click_to_impression_window;
+    explicit_impression(click, events, window).or_else(|| {
+        latest(events.impressions.iter().enumerate().filter(|(_, impression)| {
+            let campaign = &impression.common.campaign;
+            reaches(&impression.common, &click.common, window)
+                && (campaign.is_none() || *campaign == click.common.campaign)
+        }))
+    })
+}
+
+#[derive(PartialEq, Eq)]
+enum ScopeOf<'a> {
+    Advertiser(&'a str),
+    Campaign(&'a str),
+    None,
+}
+
+fn scope<'a>(event: &'a Common, input: &Input) -> ScopeOf<'a> {
+    let advertiser = event.scope_advertiser.as_deref().map(ScopeOf::Advertiser);
+    let campaign = event.campaign.as_deref().map(ScopeOf::Campaign);
+    match input.meaning.attribution.scope {
+        Scope::Auto => advertiser.or(campaign),
+        Scope::Advertiser => advertiser,
+        Scope::Campaign => campaign,
+    }
+    .unwrap_or(ScopeOf::None)
+}
+
+fn touchpoints_of_conversion(conversion: &Interaction, events: &Events, input: &Input) -> Vec<Touch> {
+    let rules = &input.meaning.attribution;
+    let wanted = scope(&conversion.common, input);
+    let matches = |touchpoint: &Common| {
+        touchpoint.campaign.is_none() || (wanted != ScopeOf::None && scope(touchpoint, input) == wanted)
+    };
+    let mut touches: Vec<Touch> = events
+        .interactions
+        .iter()
+        .enumerate()
+        .filter(|(_, click)| click.click)
+        .filter(|(_, click)| reaches(&click.common, &conversion.common, rules.click_through_window))
+        .filter(|(_, click)| matches(&click.common))
+        .map(|(place, click)| touch(On::Click(place), impression_of_click(click, events, input)))
+        .collect();
+    if touches.is_empty() {
+        let window = rules.view_through_window;
+        touches = match explicit_impression(conversion, events, window) {
+            Some(place) => vec![touch(On::Impression(place), Some(place))],
+            None => events
+                .impressions
+                .iter()
+                .enumerate()
+                .filter(|(_, impression)| reaches(&impression.common, &conversion.common, window))
+                .filter(|(_, impression)| matches(&impression.common))
+                .map(|(place, _)| touch(On::Impression(place), Some(place)))
+                .collect(),
+        };
+    }
+    touches.sort_by_key(|touch| touch.common(events).order());
+    let dropped = touches.len().saturating_sub(rules.touchpoints_max);
+    touches.split_off(dropped)
+}
+
+fn give_credit(conversion: &Interaction, touches: &mut [Touch], events: &Events, input: &Input) {
+    let count = touches.len();
+    let last = count - 1;
+    let last_time = touches[last].common(events).time;
+    let half_life = input.meaning.attribution.half_life.as_micros() as f64;
+    let weights: Vec<i128> = touches
+        .iter()
+        .map(|touch| {
+            let age = (last_time - touch.common(events).time) as f64;
+            ((1_u64 << 30) as f64 * (-age / half_life).exp2()).floor() as i128
+        })
+        .collect();
+    let total_weight: i128 = weights.iter().sum();
+    let value = i128::from(conversion.row.enriched_value_micros.unwrap_or(0));
+    for (place, touch) in touches.iter_mut().enumerate() {
+        let position = match (count, place) {
+            (1, _) => WHOLE,
+            (2, _) => WHOLE / 2,
+            (_, 0) => WHOLE * 40 / 100,
+            (_, place) if place == last => WHOLE * 40 / 100,
+            _ => WHOLE * 20 / 100 / (count as i128 - 2),
+        };
+        touch.credits = [
+            if place == last { WHOLE } else { 0 },
+            if place == 0 { WHOLE } else { 0 },
+            WHOLE / count as i128,
+            position,
+            WHOLE * weights[place] / total_weight,
+        ];
+    }
+    for model in 0..5 {
+        let given: i128 = touches.iter().map(|touch| touch.credits[model]).sum();
+        touches[last].credits[model] += WHOLE - given;
+        for touch in touches.iter_mut() {
+            touch.revenues[model] = (value * touch.credits[model]).div_euclid(WHOLE);
+        }
+        let given: i128 = touches.iter().map(|touch| touch.revenues[model]).sum();
+        touches[last].revenues[model] += value - given;
+    }
+}

@@ -1,0 +1,629 @@
+//! Raw rows as plain structs: what the raw tables hold, field by field.
+
+use std::cmp::Ordering;
+
+/// An impression as it arrived.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RawImpression {
+    pub ad_creative_id: Option<String>,
+    pub user_id: Option<String>,
+    pub event_time: i64,
+    pub website: Option<String>,
+    pub impression_id: Option<String>,
+    pub campaign_id: Option<String>,
+    pub ad_group_id: Option<String>,
+    pub advertiser_id: Option<String>,
+    pub placement_id: Option<String>,
+    pub auction_id: Option<String>,
+    pub cost_micros: Option<i64>,
+    pub currency: Option<String>,
+    pub width: Option<i32>,
+    pub height: Option<i32>,
+    pub viewable: Option<bool>,
+    pub view_time_ms: Option<i64>,
+    pub interaction_depth: Option<i64>,
+    pub device_type: Option<String>,
+    pub os: Option<String>,
+    pub browser: Option<String>,
+    pub user_agent: Option<String>,
+    pub ip: Option<String>,
+    pub country: Option<String>,
+    pub region: Option<String>,
+    pub city: Option<String>,
+    pub content_category: Option<String>,
+    pub consent: Option<String>,
+    pub attributes: Option<String>,
+    pub enriched: Enriched,
+    /// Account micros of `cost_micros`, added by ingest.
+    pub enriched_cost_micros: Option<i64>,
+    pub source: Source,
+    pub ingested_at: i64,
+}
+
+/// A click or conversion as it arrived.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RawInteraction {
+    pub event_time: i64,
+    pub user_id: Option<String>,
+    pub campaign_id: Option<String>,
+    pub conversion_type: Option<String>,
+    pub event_id: Option<String>,
+    pub ad_creative_id: Option<String>,
+    pub impression_id: Option<String>,
+    pub order_id: Option<String>,
+    /// Digits of a decimal with twelve fractional ones.
+    pub value: Option<i128>,
+    pub currency: Option<String>,
+    pub quantity: Option<i64>,
+    pub country: Option<String>,
+    pub device_type: Option<String>,
+    pub user_agent: Option<String>,
+    pub attributes: Option<String>,
+    pub enriched: Enriched,
+    /// Account micros of `value`, added by ingest.
+    pub enriched_value_micros: Option<i64>,
+    pub source: Source,
+    pub ingested_at: i64,
+}
+
+/// A bid request as it arrived.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RawBidRequest {
+    pub auction_id: Option<String>,
+    pub user_id: Option<String>,
+    pub event_time: i64,
+    pub imp: Option<Vec<Imp>>,
+    pub at: Option<i32>,
+    pub tmax: Option<i32>,
+    pub cur: Option<Vec<String>>,
+    pub site: Option<Site>,
+    pub app: Option<App>,
+    pub device: Option<Device>,
+    pub user: Option<User>,
+    pub wseat: Option<Vec<String>>,
+    pub bcat: Option<Vec<String>>,
+    pub badv: Option<Vec<String>>,
+    /// In order of the keys.
+    pub targeting: Option<Vec<(String, Option<String>)>>,
+    pub imp_id: Option<String>,
+    pub campaign_id: Option<String>,
+    pub ad_creative_id: Option<String>,
+    /// Digits of a decimal with twelve fractional ones, as is `clearing_price`.
+    pub bid_price: Option<i128>,
+    pub clearing_price: Option<i128>,
+    pub won: Option<bool>,
+    pub attributes: Option<String>,
+    pub enriched: Enriched,
+    /// Account micros of `bid_price`, added by ingest.
+    pub enriched_bid_price_micros: Option<i64>,
+    /// Account micros of `clearing_price`, added by ingest.
+    pub enriched_clearing_price_micros: Option<i64>,
+    pub source: Source,
+    pub ingested_at: i64,
+}
+
+/// An element of `imp[]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Imp {
+    pub id: Option<String>,
+    pub tagid: Option<String>,
+    pub instl: Option<i32>,
+    pub secure: Option<i32>,
+    pub bidfloor: Option<f64>,
+    pub bidfloorcur: Option<String>,
+    pub banner: Option<Banner>,
+    pub video: Option<Video>,
+}
+
+/// An imp's banner.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Banner {
+    pub w: Option<i32>,
+    pub h: Option<i32>,
+    pub pos: Option<i32>,
+}
+
+/// An imp's video.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Video {
+    pub w: Option<i32>,
+    pub h: Option<i32>,
+    pub minduration: Option<i32>,
+    pub maxduration: Option<i32>,
+}
+
+/// A website.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Site {
+    pub id: Option<String>,
+    pub name: Option<String>,
+    pub domain: Option<String>,
+    pub page: Option<String>,
+    pub r#ref: Option<String>,
+    pub cat: Option<Vec<String>>,
+    pub mobile: Option<i32>,
+    pub publisher: Option<Publisher>,
+}
+
+/// Who publishes a site or an app.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Publisher {
+    pub id: Option<String>,
+    pub name: Option<String>,
+    pub domain: Option<String>,
+}
+
+/// An app.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct App {
+    pub id: Option<String>,
+    pub name: Option<String>,
+    pub bundle: Option<String>,
+    pub domain: Option<String>,
+    pub storeurl: Option<String>,
+    pub ver: Option<String>,
+    pub cat: Option<Vec<String>>,
+    pub publisher: Option<Publisher>,
+}
+
+/// A device.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Device {
+    pub ua: Option<String>,
+    pub ip: Option<String>,
+    pub ipv6: Option<String>,
+    pub devicetype: Option<i32>,
+    pub make: Option<String>,
+    pub model: Option<String>,
+    pub os: Option<String>,
+    pub osv: Option<String>,
+    pub language: Option<String>,
+    pub connectiontype: Option<i32>,
+    pub ifa: Option<String>,
+    pub lmt: Option<i32>,
+    pub geo: Option<Geo>,
+}
+
+/// Where a device is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Geo {
+    pub lat: Option<f64>,
+    pub lon: Option<f64>,
+    pub country: Option<String>,
+    pub region: Option<String>,
+    pub city: Option<String>,
+    pub zip: Option<String>,
+    pub r#type: Option<i32>,
+}
+
+/// What the exchange tells of a user.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct User {
+    pub id: Option<String>,
+    pub buyeruid: Option<String>,
+    pub yob: Option<i32>,
+    pub gender: Option<String>,
+    pub keywords: Option<String>,
+    pub segments: Option<Vec<String>>,
+    pub data: Option<Vec<Data>>,
+}
+
+/// A data provider's segments of a user.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Data {
+    pub id: Option<String>,
+    pub name: Option<String>,
+    pub segment: Option<Vec<Segment>>,
+}
+
+/// A segment of a user.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Segment {
+    pub id: Option<String>,
+    pub name: Option<String>,
+    pub value: Option<String>,
+}
+
+/// What ingest adds to every kind of event.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Enriched {
+    pub campaign_id: Option<String>,
+    pub advertiser_id: Option<String>,
+    pub country: Option<String>,
+    pub region: Option<String>,
+    pub device_type: Option<String>,
+    pub os: Option<String>,
+    pub browser: Option<String>,
+    pub part_of_day: Option<String>,
+    pub day_type: Option<String>,
+    pub season: Option<String>,
+}
+
+/// Where a row came from; ordered as the contract orders copies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// A field as sent, comparable with the same field of a copy: NULL before everything, text as bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Content {
+    Null,
+    Bool(bool),
+    Int32(i32),
+    Int64(i64),
+    Decimal(i128),
+    Double(Double),
+    Time(i64),
+    Text(String),
+    List(Vec<Content>),
+    /// Names and values in schema order.
+    Struct(Vec<(&'static str, Content)>),
+    /// Keys and values in order of the keys.
+    Map(Vec<(String, Content)>),
+}
+
+impl Content {
+    /// What copies are compared and hashed by: nested values are their canonical JSON text.
+    fn flat(self) -> Content {
+        match self {
+            Content::List(_) | Content::Struct(_) | Content::Map(_) => Content::Text(self.json()),
+            flat => flat,
+        }
+    }
+
+    /// JSON without spaces; a struct's fields that are NULL are left out.
+    fn json(&self) -> String {
+        let object = |entries: Vec<(&str, &Content)>| {
+            let entries: Vec<String> = entries
+                .into_iter()
+                .map(|(name, value)| format!("{}:{}", serde_json::Value::from(name), value.json()))
+                .collect();
+            format!("{{{}}}", entries.join(","))
+        };
+        match self {
+            Content::Null => "null".to_string(),
+            Content::Bool(value) => value.to_string(),
+            Content::Int32(value) => value.to_string(),
+            Content::Int64(value) | Content::Time(value) => value.to_string(),
+            Content::Decimal(value) => value.to_string(),
+            Content::Double(value) => value.0.to_string(),
+            Content::Text(value) => serde_json::Value::from(value.as_str()).to_string(),
+            Content::List(values) => {
+                format!("[{}]", values.iter().map(Content::json).collect::<Vec<String>>().join(","))
+            }
+            Content::Struct(fields) => {
+                let sent = fields.iter().filter(|(_, value)| *value != Content::Null);
+                object(sent.map(|(name, value)| (*name, value)).collect())
+            }
+            Content::Map(entries) => object(entries.iter().map(|(key, value)| (key.as_str(), value)).collect()),
+        }
+    }
+}
+
+/// A floating point number in IEEE 754's total order.
+#[derive(Debug, Clone, Copy)]
+pub struct Double(pub f64);
+
+impl PartialEq for Double {
+    fn eq(&self, other: &Double) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Double {}
+
+impl PartialOrd for Double {
+    fn partial_cmp(&self, other: &Double) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Double {
+    fn cmp(&self, other: &Double) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// Anything that becomes a field's content.
+trait IntoContent {
+    fn content(&self) -> Content;
+}
+
+impl IntoContent for String {
+    fn content(&self) -> Content {
+        Content::Text(self.clone())
+    }
+}
+
+impl IntoContent for bool {
+    fn content(&self) -> Content {
+        Content::Bool(*self)
+    }
+}
+
+impl IntoContent for i32 {
+    fn content(&self) -> Content {
+        Content::Int32(*self)
+    }
+}
+
+impl IntoContent for i64 {
+    fn content(&self) -> Content {
+        Content::Int64(*self)
+    }
+}
+
+impl IntoContent for i128 {
+    fn content(&self) -> Content {
+        Content::Decimal(*self)
+    }
+}
+
+impl IntoContent for f64 {
+    fn content(&self) -> Content {
+        Content::Double(Double(*self))
+    }
+}
+
+impl<T: IntoContent> IntoContent for Option<T> {
+    fn content(&self) -> Content {
+        self.as_ref().map_or(Content::Null, IntoContent::content)
+    }
+}
+
+impl<T: IntoContent> IntoContent for Vec<T> {
+    fn content(&self) -> Content {
+        Content::List(self.iter().map(IntoContent::content).collect())
+    }
+}
+
+macro_rules! fields {
+    ($value:expr, $($field:ident),+ $(,)?) => { vec![$($value.$field.content()),+] };
+}
+
+macro_rules! structure {
+    ($value:expr, $($field:ident),+ $(,)?) => {
+        Content::Struct(vec![$((stringify!($field).trim_start_matches("r#"), $value.$field.content())),+])
+    };
+}
+
+impl IntoContent for Imp {
+    fn content(&self) -> Content {
+        structure!(self, id, tagid, instl, secure, bidfloor, bidfloorcur, banner, video)
+    }
+}
+
+impl IntoContent for Banner {
+    fn content(&self) -> Content {
+        structure!(self, w, h, pos)
+    }
+}
+
+impl IntoContent for Video {
+    fn content(&self) -> Content {
+        structure!(self, w, h, minduration, maxduration)
+    }
+}
+
+impl IntoContent for Publisher {
+    fn content(&self) -> Content {
+        structure!(self, id, name, domain)
+    }
+}
+
+impl IntoContent for Segment {
+    fn content(&self) -> Content {
+        structure!(self, id, name, value)
+    }
+}
+
+impl IntoContent for Site {
+    fn content(&self) -> Content {
+        structure!(self, id, name, domain, page, r#ref, cat, mobile, publisher)
+    }
+}
+
+impl IntoContent for App {
+    fn content(&self) -> Content {
+        structure!(self, id, name, bundle, domain, storeurl, ver, cat, publisher)
+    }
+}
+
+impl IntoContent for Device {
+    fn content(&self) -> Content {
+        structure!(
+            self, ua, ip, ipv6, devicetype, make, model, os, osv, language, connectiontype, ifa, lmt, geo,
+        )
+    }
+}
+
+impl IntoContent for Geo {
+    fn content(&self) -> Content {
+        structure!(self, lat, lon, country, region, city, zip, r#type)
+    }
+}
+
+impl IntoContent for User {
+    fn content(&self) -> Content {
+        structure!(self, id, buyeruid, yob, gender, keywords, segments, data)
+    }
+}
+
+impl IntoContent for Data {
+    fn content(&self) -> Content {
+        structure!(self, id, name, segment)
+    }
+}
+
+/// A raw row of any kind, as dedupe and the builders of tables see it.
+pub trait RawRow: Clone {
+    /// The fields as sent in schema order, `attributes` last.
+    fn content(&self) -> Vec<Content>;
+    /// What ingest added: a struct in schema order.
+    fn enriched(&self) -> Content;
+    /// When it happened, microseconds UTC.
+    fn event_time(&self) -> i64;
+    /// When ingest read it, microseconds UTC.
+    fn ingested_at(&self) -> i64;
+    /// Where it came from.
+    fn source(&self) -> &Source;
+
+    /// The order of the copies of an event: the least is the event.
+    fn order(&self) -> (i64, Vec<Content>, i64, Source) {
+        (self.event_time(), self.flat_content(), self.ingested_at(), self.source().clone())
+    }
+
+    /// The fields as sent as they are compared and hashed.
+    fn flat_content(&self) -> Vec<Content> {
+        self.content().into_iter().map(Content::flat).collect()
+    }
+}
+
+impl Enriched {
+    fn contents(&self, money: &[(&'static str, Option<i64>)]) -> Content {
+        let mut all = structure!(
+            self, campaign_id, advertiser_id, country, region, device_type, os, browser, part_of_day, day_type, season,
+        );
+        if let Content::Struct(fields) = &mut all {
+            fields.extend(money.iter().map(|(name, micros)| (*name, micros.content())));
+        }
+        all
+    }
+}
+
+impl RawRow for RawImpression {
+    fn content(&self) -> Vec<Content> {
+        let mut all = fields!(self, ad_creative_id, user_id);
+        all.push(Content::Time(self.event_time));
+        all.extend(fields!(
+            self, website, impression_id, campaign_id, ad_group_id, advertiser_id, placement_id, auction_id,
+            cost_micros, currency, width, height, viewable, view_time_ms, interaction_depth, device_type, os, browser,
+            user_agent, ip, country, region, city, content_category, consent, attributes,
+        ));
+        all
+    }
+
+    fn enriched(&self) -> Content {
+        self.enriched.contents(&[("cost_micros", self.enriched_cost_micros)])
+    }
+
+    fn event_time(&self) -> i64 {
+        self.event_time
+    }
+
+    fn ingested_at(&self) -> i64 {
+        self.ingested_at
+    }
+
+    fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+impl RawRow for RawInteraction {
+    fn content(&self) -> Vec<Content> {
+        let mut all = vec![Content::Time(self.event_time)];
+        all.extend(fields!(
+            self, user_id, campaign_id, conversion_type, event_id, ad_creative_id, impression_id, order_id, value,
+            currency, quantity, country, device_type, user_agent, attributes,
+        ));
+        all
+    }
+
+    fn enriched(&self) -> Content {
+        self.enriched.contents(&[("value_micros", self.enriched_value_micros)])
+    }
+
+    fn event_time(&self) -> i64 {
+        self.event_time
+    }
+
+    fn ingested_at(&self) -> i64 {
+        self.ingested_at
+    }
+
+    fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+impl RawRow for RawBidRequest {
+    fn content(&self) -> Vec<Content> {
+        let mut all = fields!(self, auction_id, user_id);
+        all.push(Content::Time(self.event_time));
+        all.extend(fields!(self, imp, at, tmax, cur, site, app, device, user, wseat, bcat, badv));
+        all.push(self.targeting.as_ref().map_or(Content::Null, |entries| {
+            Content::Map(entries.iter().map(|(key, value)| (key.clone(), value.content())).collect())
+        }));
+        all.extend(fields!(
+            self, imp_id, campaign_id, ad_creative_id, bid_price, clearing_price, won, attributes,
+        ));
+        all
+    }
+
+    fn enriched(&self) -> Content {
+        self.enriched.contents(&[
+            ("bid_price_micros", self.enriched_bid_price_micros),
+            ("clearing_price_micros", self.enriched_clearing_price_micros),
+        ])
+    }
+
+    fn event_time(&self) -> i64 {
+        self.event_time
+    }
+
+    fn ingested_at(&self) -> i64 {
+        self.ingested_at
+    }
+
+    fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+/// XXH3-128 of the flat fields: for each a byte 0 for NULL, else a byte 1, its length and its bytes.
+pub fn content_hash(fields: &[Content]) -> [u8; 16] {
+    let mut bytes = Vec::new();
+    for field in fields {
+        let own = match field {
+            Content::Null => {
+                bytes.push(0);
+                continue;
+            }
+            Content::Bool(value) => vec![u8::from(*value)],
+            Content::Int32(value) => value.to_le_bytes().to_vec(),
+            Content::Int64(value) | Content::Time(value) => value.to_le_bytes().to_vec(),
+            Content::Decimal(value) => value.to_le_bytes().to_vec(),
+            Content::Text(value) => value.as_bytes().to_vec(),
+            Content::Double(value) => value.0.to_le_bytes().to_vec(),
+            nested @ (Content::List(_) | Content::Struct(_) | Content::Map(_)) => nested.json().into_bytes(),
+        };
+        bytes.push(1);
+        bytes.extend((own.len() as u32).to_le_bytes());
+        bytes.extend(own);
+    }
+    xxhash_rust::xxh3::xxh3_128(&bytes).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_before_empty() {
+        let least = RawImpression::default();
+        let empty = RawImpression { website: Some(String::new()), ..RawImpression::default() };
+        assert!(least.order() < empty.order());
+        assert_ne!(content_hash(&least.content()), content_hash(&empty.content()));
+    }
+
+    #[test]
+    fn time_comes_before_content() {
+        let early = RawInteraction { event_time: 1, user_id: Some("z".into()), ..RawInteraction::default() };
+        let late = RawInteraction { event_time: 2, user_id: Some("a".into()), ..RawInteraction::default() };
+        assert!(early.order() < late.order());
+    }
+}

@@ -1,0 +1,131 @@
+//! The views that have a row per event, and `attributions`.
+
+use adlake_domain::attribution::Model;
+
+use super::attribution::Touch;
+use super::cubes::{inherited, kind_of, seconds_between};
+use super::events::{Common, Events};
+use super::value::{Row, Value};
+
+fn row<const N: usize>(fields: [(&str, Value); N]) -> Row {
+    fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+}
+
+fn money(micros: Option<i64>) -> Value {
+    micros.map_or(Value::Null, |micros| Value::decimal(micros.into(), 6))
+}
+
+fn add_common(row: &mut Row, common: &Common) {
+    row.insert("event_time".to_string(), Value::Time(common.time));
+    for (name, value) in [
+        ("user_id", &common.user),
+        ("campaign_id", &common.campaign),
+        ("advertiser_id", &common.advertiser),
+        ("ad_creative_id", &common.creative),
+        ("website", &common.website),
+        ("country", &common.country),
+        ("region", &common.region),
+        ("device_type", &common.device),
+    ] {
+        row.insert(name.to_string(), value.as_ref().into());
+    }
+}
+
+pub(super) fn impressions(events: &Events) -> Vec<Row> {
+    events
+        .impressions
+        .iter()
+        .map(|impression| {
+            let raw = &impression.row;
+            let mut row = row([
+                ("impression_id", Value::Text(impression.common.id.clone())),
+                ("ad_group_id", impression.ad_group.as_ref().into()),
+                ("placement_id", impression.placement.as_ref().into()),
+                ("auction_id", impression.auction.as_ref().into()),
+                ("city", raw.city.as_ref().into()),
+                ("os", impression.os.as_ref().into()),
+                ("browser", impression.browser.as_ref().into()),
+                ("content_category", raw.content_category.as_ref().into()),
+                ("cost", money(raw.enriched_cost_micros)),
+                ("currency", impression.currency.as_ref().into()),
+                ("width", raw.width.map(i64::from).into()),
+                ("height", raw.height.map(i64::from).into()),
+                ("viewable", raw.viewable.into()),
+                ("view_time_ms", raw.view_time_ms.into()),
+                ("interaction_depth", raw.interaction_depth.into()),
+            ]);
+            add_common(&mut row, &impression.common);
+            row
+        })
+        .collect()
+}
+
+/// `clicks` or `conversions`.
+pub(super) fn interactions(events: &Events, joins: &[Vec<Touch>], clicks: bool) -> Vec<Row> {
+    let of_kind = events.interactions.iter().zip(joins).filter(|(interaction, _)| interaction.click == clicks);
+    of_kind
+        .map(|(interaction, touches)| {
+            let raw = &interaction.row;
+            let mut row = row([
+                ("interaction_id", Value::Text(interaction.common.id.clone())),
+                ("conversion_type", interaction.conversion_type.as_ref().into()),
+                ("event_id", interaction.event_id.as_ref().into()),
+                ("order_id", interaction.order_id.as_ref().into()),
+                ("impression_id", interaction.impression_id.as_ref().into()),
+                ("os", raw.enriched.os.as_ref().into()),
+                ("browser", raw.enriched.browser.as_ref().into()),
+                ("value", money(raw.enriched_value_micros)),
+                ("currency", interaction.currency.as_ref().into()),
+                ("quantity", raw.quantity.into()),
+            ]);
+            add_common(&mut row, &inherited(interaction, touches, events));
+            row
+        })
+        .collect()
+}
+
+pub(super) fn bid_requests(events: &Events) -> Vec<Row> {
+    events
+        .bids
+        .iter()
+        .map(|bid| {
+            let mut row = row([
+                ("auction_id", bid.auction.as_ref().into()),
+                ("imp_id", Value::Text(bid.imp.clone())),
+                ("bid_price", money(bid.bid_price_micros)),
+                ("clearing_price", money(bid.clearing_price_micros)),
+                ("won", bid.won.into()),
+            ]);
+            add_common(&mut row, &bid.common);
+            row
+        })
+        .collect()
+}
+
+pub(super) fn attributions(events: &Events, joins: &[Vec<Touch>]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (interaction, touches) in events.interactions.iter().zip(joins) {
+        for touch in touches {
+            let touchpoint = touch.common(events);
+            let kind = if interaction.click { "click" } else { "conversion" };
+            let mut row = row([
+                ("user_id", interaction.common.user.as_ref().into()),
+                ("interaction_id", Value::Text(interaction.common.id.clone())),
+                ("interaction_type", kind.into()),
+                ("interaction_time", Value::Time(interaction.common.time)),
+                ("interaction_campaign_id", interaction.common.campaign.as_ref().into()),
+                ("touchpoint_id", Value::Text(touchpoint.id.clone())),
+                ("touchpoint_kind", kind_of(touch.on).into()),
+                ("touchpoint_time", Value::Time(touchpoint.time)),
+                ("touchpoint_campaign_id", touchpoint.campaign.as_ref().into()),
+                ("seconds_between", Value::Int(seconds_between(touch, interaction, events).into())),
+            ]);
+            for (place, model) in Model::ALL.into_iter().enumerate() {
+                row.insert(format!("credit_{}", model.name()), Value::decimal(touch.credits[place], 9));
+                row.insert(format!("revenue_{}", model.name()), Value::decimal(touch.revenues[place], 6));
+            }
+            rows.push(row);
+        }
+    }
+    rows
+}

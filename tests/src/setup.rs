@@ -1,0 +1,61 @@
+//! Where `tests/setup/setup.sh` has put what the tests run beside adlake, and free ports for it to listen on.
+
+use std::env;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use rand::Rng;
+
+/// The scripts and inputs of the setup, in the checkout.
+pub fn scripts() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/setup"))
+}
+
+/// The class path of Apache Kafka: broker and console tools.
+pub fn kafka_class_path() -> Result<String> {
+    let libs = installed("kafka/libs")?;
+    Ok(format!("{}/*", libs.display()))
+}
+
+/// The S3 API server.
+pub fn versitygw() -> Result<PathBuf> {
+    installed("versitygw/versitygw")
+}
+
+/// A Python with the independent Delta readers.
+pub fn python() -> Result<PathBuf> {
+    installed("venv/bin/python")
+}
+
+fn installed(part: &str) -> Result<PathBuf> {
+    let cache = match env::var_os("ADLAKE_CACHE") {
+        Some(cache) => PathBuf::from(cache),
+        None => Path::new(&env::var_os("HOME").context("neither ADLAKE_CACHE nor HOME is set")?).join(".cache/adlake"),
+    };
+    let path = cache.join(part);
+    ensure!(path.exists(), "{} is missing: run tests/setup/setup.sh (or make test)", path.display());
+    Ok(path)
+}
+
+/// A port of 127.0.0.1 that nobody listens on.
+///
+/// It is taken from below the range that the system gives to outgoing connections. In that range a client that retries a
+/// server which is down can be given the server's own port, connect to itself, and keep the server from coming back.
+pub fn free_port() -> Result<u16> {
+    let first_ephemeral = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .ok()
+        .and_then(|range| range.split_whitespace().next()?.parse().ok())
+        .filter(|first| *first > 12_000)
+        .unwrap_or(32_768);
+    let mut random = rand::rng();
+    for _ in 0..1_000 {
+        let port = random.random_range(10_240..first_ephemeral);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no port of 127.0.0.1 is free")?;
+    Ok(listener.local_addr()?.port())
+}
