@@ -11,6 +11,7 @@ pub mod settings;
 pub mod pipeline;
 pub mod source;
 pub mod record;
+pub mod plans;
 pub mod mapping;
 pub mod decode;
 pub mod validate;

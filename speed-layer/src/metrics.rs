@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::SpeedError;
 use crate::record::Stream;
+use crate::run::IngestReport;
 
 /// Somebody who watches a run.
 pub trait Progress: Send + Sync {
@@ -105,7 +106,7 @@ struct Inner {
     /// Per kind: the time of the oldest record that is read and not committed, in microseconds since the epoch.
     oldest: [AtomicI64; 3],
     file_bytes_read: AtomicU64,
-    rejected_sum: AtomicU64,
+    reasons: Mutex<BTreeMap<String, u64>>,
     lags: Mutex<BTreeMap<String, i64>>,
 }
 
@@ -128,7 +129,7 @@ impl Default for Inner {
             resident: Gauge::default(),
             oldest: [const { AtomicI64::new(NONE_WAITING) }; 3],
             file_bytes_read: AtomicU64::new(0),
-            rejected_sum: AtomicU64::new(0),
+            reasons: Mutex::default(),
             lags: Mutex::default(),
         };
         let registry = &mut inner.registry;
@@ -189,8 +190,9 @@ impl Metrics {
         for (reason, count) in rejected {
             let label = RejectedLabel { table: kind.raw_table(), reason: reason.clone() };
             inner.rejected.get_or_create(&label).inc_by(*count);
+            let mut reasons = inner.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+            *reasons.entry(reason.clone()).or_default() += count;
         }
-        inner.rejected_sum.fetch_add(rejected.values().sum(), Ordering::Relaxed);
         inner.file_bytes.get_or_create(&table(kind)).inc_by(bytes);
         inner.commits.get_or_create(&table(kind)).inc();
         inner.commit_seconds.get_or_create(&table(kind)).observe(took.as_secs_f64());
@@ -244,8 +246,23 @@ impl Metrics {
             bytes_read: inner.file_bytes_read.load(Ordering::Relaxed),
             bytes_total,
             rows: sum(&inner.rows),
-            rejected: inner.rejected_sum.load(Ordering::Relaxed),
+            rejected: inner.reasons.lock().unwrap_or_else(PoisonError::into_inner).values().sum(),
             behind: (!lags.is_empty()).then(|| lags.values().map(|records| records.unsigned_abs()).sum()),
+        }
+    }
+
+    /// What has been done so far.
+    pub(crate) fn report(&self) -> IngestReport {
+        let inner = &self.inner;
+        let of = |family: &Family<TableLabel, Counter>, kind: EventKind| family.get_or_create(&table(kind)).get();
+        let rows = EventKind::ALL.into_iter().map(|kind| (kind.raw_table().to_owned(), of(&inner.rows, kind)));
+        IngestReport {
+            records_read: EventKind::ALL.into_iter().map(|kind| of(&inner.records, kind)).sum(),
+            files: None,
+            rows: rows.filter(|(_, rows)| *rows > 0).collect(),
+            rejected: inner.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            commits: EventKind::ALL.into_iter().map(|kind| of(&inner.commits, kind)).sum(),
+            seconds: 0.0,
         }
     }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use adlake_domain::catalogue::DEAD_LETTERS;
 use adlake_domain::event::EventKind;
 use adlake_lake::Lake;
 use futures::StreamExt;
@@ -25,10 +26,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SpeedError;
-use crate::metrics::{IngestProgress, Metrics, Progress};
+use crate::metrics::{Metrics, Progress};
+use crate::plans::Plans;
 use crate::settings::{FirstStart, SpeedSettings};
 use crate::source::{Command, Event, Handle, Source};
-use crate::write::{Builder, Committer, DEAD_LETTERS, Plans};
+use crate::write::{Builder, Committer};
 
 mod flush;
 mod lane;
@@ -45,7 +47,7 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Dependencies<'a> {
     pub lake: &'a Lake,
     pub settings: &'a SpeedSettings,
-    pub plans: Plans,
+    pub plans: Arc<Plans>,
     pub metrics: Metrics,
     pub progress: &'a dyn Progress,
     /// Bytes of all files, where it is files that are read.
@@ -56,9 +58,9 @@ pub(crate) struct Dependencies<'a> {
 
 /// Runs until the source has come to its end, or the run is cancelled. Everything read is committed then.
 pub(crate) async fn run(
-    source: impl AsyncFnOnce() -> Result<Box<dyn Source>, SpeedError>,
+    source: Box<dyn Source>,
     dependencies: Dependencies<'_>,
-) -> Result<IngestProgress, SpeedError> {
+) -> Result<(), SpeedError> {
     let settings = dependencies.settings;
     let mut opened = Vec::new();
     let dead_letters = Arc::new(Mutex::new(dependencies.lake.appender(DEAD_LETTERS).await?));
@@ -68,7 +70,7 @@ pub(crate) async fn run(
         opened.push((kind, builder, committer));
     }
 
-    let mut handle = Handle::spawn(source().await?, settings.ingest.queue_bytes_max)?;
+    let mut handle = Handle::spawn(source, settings.ingest.queue_bytes_max)?;
     let stopping = CancellationToken::new();
     let generations = Arc::new(AtomicU64::new(1));
     let mut tasks = JoinSet::new();
@@ -102,16 +104,15 @@ pub(crate) async fn run(
         }
     };
     let left = tokio::time::timeout(LEAVE_DEADLINE, handle.close()).await;
-    let state = dependencies.metrics.progress(dependencies.bytes_total);
-    dependencies.progress.update(&state);
+    dependencies.progress.update(&dependencies.metrics.progress(dependencies.bytes_total));
     match (ended, left) {
         // Where the source has failed, the lanes' end is only a consequence.
         (_, Ok(Err(error))) => Err(error),
         (Err(error), _) => Err(error),
-        (Ok(()), Ok(Ok(()))) => Ok(state),
+        (Ok(()), Ok(Ok(()))) => Ok(()),
         (Ok(()), Err(_)) => {
             tracing::warn!("everything is committed, but the source does not leave; it is left behind");
-            Ok(state)
+            Ok(())
         }
     }
 }

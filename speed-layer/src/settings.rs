@@ -1,4 +1,4 @@
-//! The speed layer's part of the configuration: the sections `[account]`, `[kafka]`, `[ingest]` and `[sources.*]`.
+//! The speed layer's part of the configuration: the sections `[account]`, `[kafka]`, `[ingest]` `[sources.*]`.
 //!
 //! Plain values, as written. Unknown keys are refused; what depends on several keys is checked by [`SpeedSettings::check`].
 
@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adlake_domain::event::EventKind;
+use adlake_domain::settings::Meaning;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpeedError;
@@ -23,6 +24,8 @@ pub struct SpeedSettings {
     pub ingest: IngestSettings,
     /// What the records of each kind look like.
     pub sources: Sources,
+    /// What events mean. Here it matters which ids count as absent, and the calendar's zone.
+    pub meaning: Meaning,
 }
 
 /// `[account]`

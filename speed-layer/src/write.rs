@@ -15,30 +15,25 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type};
 use tokio::sync::Mutex;
 
-use crate::decode::{DecodePlan, Decoder};
+use crate::decode::Decoder;
 use crate::error::SpeedError;
+use crate::plans::Plans;
 use crate::record::{Chunk, Stream};
 use crate::settings::IngestSettings;
-
-/// The name of the table of rejected records.
-pub const DEAD_LETTERS: &str = "raw/dead_letters";
 
 /// Rows are handed from the columns' builders to the encoder when there are so many ...
 const BATCH_ROWS: usize = 32 << 10;
 /// ... or so many bytes.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Gives the plan by which a stream is decoded.
-pub type Plans = Arc<dyn Fn(&Stream) -> Result<Arc<DecodePlan>, SpeedError> + Send + Sync>;
-
 /// Rows and dead letters of one table in the making.
 pub struct Builder {
-    plans: Plans,
+    plans: Arc<Plans>,
     /// Makes writers; commits nothing.
     appender: Appender,
     writer_settings: WriterSettings,
-    /// The stream whose source, kind and format the decoder is for.
-    decoder: Option<(Arc<Stream>, Decoder)>,
+    /// The stream whose source and format the decoder is for, and the epoch of its plan.
+    decoder: Option<(Arc<Stream>, u64, Decoder)>,
     writer: Option<TableWriter>,
     dead_letters: Vec<RecordBatch>,
     dead_bytes: usize,
@@ -63,7 +58,7 @@ pub struct Sealed {
 
 impl Builder {
     /// For the raw table of a kind, which is created if need be.
-    pub async fn open(lake: &Lake, kind: EventKind, plans: Plans, settings: &IngestSettings) -> Result<Builder, SpeedError> {
+    pub async fn open(lake: &Lake, kind: EventKind, plans: Arc<Plans>, settings: &IngestSettings) -> Result<Builder, SpeedError> {
         let appender = lake.appender(kind.raw_table()).await?;
         let writer_settings = WriterSettings { compression_level: settings.compression_level, ..WriterSettings::default() };
         Ok(Builder {
@@ -81,17 +76,20 @@ impl Builder {
 
     /// Takes the records of a chunk from a position on. `ingested_at` is now, in microseconds since the epoch.
     pub fn take(&mut self, stream: &Arc<Stream>, chunk: &Chunk, from: i64, ingested_at: i64) -> Result<(), SpeedError> {
-        let suits = |other: &Stream| other.source == stream.source && other.format == stream.format;
-        if !self.decoder.as_ref().is_some_and(|(other, _)| suits(other)) {
+        let now = self.plans.epoch();
+        let suits = |other: &Stream, epoch: u64| {
+            epoch == now && other.source == stream.source && other.format == stream.format
+        };
+        if !self.decoder.as_ref().is_some_and(|(other, epoch, _)| suits(other, *epoch)) {
             self.encode()?;
-            let decoder = Decoder::new((self.plans)(stream)?, &stream.source);
-            self.decoder = Some((stream.clone(), decoder));
+            let decoder = Decoder::new(self.plans.plan(stream)?, &stream.source)?;
+            self.decoder = Some((stream.clone(), now, decoder));
         }
-        let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
+        let Some((_, _, decoder)) = &mut self.decoder else { return Ok(()) };
         for (record, rejection) in chunk.records_from(from) {
             match rejection {
                 None => decoder.push(record, ingested_at),
-                Some(rejection) => decoder.reject(record, rejection.reason, &rejection.detail, ingested_at),
+                Some(rejection) => decoder.reject(record, rejection, ingested_at),
             }
         }
         if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
@@ -102,7 +100,7 @@ impl Builder {
 
     /// Moves what the decoder holds into the encoder.
     fn encode(&mut self) -> Result<(), SpeedError> {
-        let Some((_, decoder)) = &mut self.decoder else { return Ok(()) };
+        let Some((_, _, decoder)) = &mut self.decoder else { return Ok(()) };
         if decoder.rows() + decoder.rejected() == 0 {
             return Ok(());
         }
@@ -123,12 +121,12 @@ impl Builder {
 
     /// Rows and dead letters held.
     pub fn rows(&self) -> usize {
-        self.rows + self.decoder.as_ref().map_or(0, |(_, decoder)| decoder.rows() + decoder.rejected())
+        self.rows + self.decoder.as_ref().map_or(0, |(_, _, decoder)| decoder.rows() + decoder.rejected())
     }
 
     /// Memory held, approximately.
     pub fn bytes(&self) -> usize {
-        let decoding = self.decoder.as_ref().map_or(0, |(_, decoder)| decoder.bytes());
+        let decoding = self.decoder.as_ref().map_or(0, |(_, _, decoder)| decoder.bytes());
         decoding + self.dead_bytes + self.writer.as_ref().map_or(0, TableWriter::buffered_bytes)
     }
 
@@ -207,7 +205,7 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// For the raw table of a kind. `dead_letters` appends to [`DEAD_LETTERS`].
+    /// For the raw table of a kind. `dead_letters` appends to `raw/dead_letters`.
     pub async fn open(
         lake: &Lake,
         kind: EventKind,

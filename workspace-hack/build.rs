@@ -1,0 +1,2 @@
+//! Empty: a build script makes cargo unify the features of build dependencies too.
+fn main() {}
