@@ -52,6 +52,7 @@ impl Settings {
             kafka: self.kafka.clone(),
             ingest: self.ingest.clone(),
             sources: self.sources.clone(),
+            meaning: self.meaning.clone(),
         }
     }
 }

@@ -153,14 +153,14 @@ impl Generator {
         self.spoilt.clear();
         let kind = event.body.kind();
         let random = self.stream.random();
-        let what = match &event.body {
+        let fault = match &event.body {
             Body::Bid(bid) => {
                 malformed::spoil_avro(random, &self.bids, &self.world, bid, self.framed, &mut self.spoilt)
             }
             _ => malformed::spoil_text(random, kind, &self.payload, &mut self.spoilt),
         };
         sink.send(kind, &self.key, &self.spoilt)?;
-        self.truth.malformed(kind, what, self.spoilt.len());
+        self.truth.malformed(kind, fault, self.spoilt.len());
         Ok(true)
     }
 

@@ -196,10 +196,8 @@ async fn parquet_files(
     schema: SchemaRef,
 ) -> Result<Arc<dyn TableProvider>, LakeError> {
     let log_store = lake.log_store(table)?;
-    lake.delta_table(table)?
-        .update_datafusion_session(&context.state())
-        .map_err(|error| LakeError::table(table, error))?;
     let root = log_store.object_store_url();
+    context.register_object_store(root.as_ref(), log_store.object_store(None));
     let paths: Vec<String> = files.iter().map(|file| format!("{}{}", root.as_str(), file)).collect();
     let options = ParquetReadOptions::default().schema(&schema).table_partition_cols(Vec::new());
     let frame = context.read_parquet(paths, options).await?;

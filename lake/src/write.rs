@@ -87,15 +87,22 @@ struct Closed {
 impl TableWriter {
     pub(crate) fn new(table: &Table, log_store: &LogStoreRef, settings: &WriterSettings) -> TableWriter {
         let partition_column = table.partition_columns.first().copied();
-        let fields: Vec<_> =
-            table.schema.fields().iter().filter(|field| Some(field.name().as_str()) != partition_column).cloned().collect();
+        let fields: Vec<_> = table
+            .schema
+            .fields()
+            .iter()
+            .filter(|field| Some(field.name().as_str()) != partition_column)
+            .cloned()
+            .collect();
         let mut properties = WriterProperties::builder()
             .set_writer_version(WriterVersion::PARQUET_1_0)
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(settings.compression_level).unwrap_or_default()))
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_max_row_group_row_count(Some(settings.row_group_rows))
             .set_created_by(concat!("adlake ", env!("CARGO_PKG_VERSION")).to_string());
-        for name in ["content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch", "bid_content_hash"] {
+        for name in
+            ["content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch", "bid_content_hash"]
+        {
             // Random bytes: a dictionary of them is the column itself, written twice.
             properties = properties
                 .set_column_dictionary_enabled(name.into(), false)
@@ -159,7 +166,7 @@ impl TableWriter {
     /// Uploads the files that are full already and forgets their bytes.
     pub async fn upload_closed(&mut self, files: &mut Vec<DataFile>) -> Result<(), LakeError> {
         for closed in std::mem::take(&mut self.closed) {
-            files.push(self.upload(closed).await?);
+            files.push(upload(self.table, &self.store, self.partition_column, closed).await?);
         }
         Ok(())
     }
@@ -181,38 +188,6 @@ impl TableWriter {
         let bytes = std::mem::take(writer.inner_mut());
         self.closed.push(Closed { partition, bytes, metadata });
         Ok(())
-    }
-
-    async fn upload(&self, closed: Closed) -> Result<DataFile, LakeError> {
-        let Closed { partition, bytes, metadata } = closed;
-        let file = format!("part-00000-{}-c000.zstd.parquet", Uuid::new_v4());
-        let value = partition.map(date_text);
-        let path = match (self.partition_column, &value) {
-            (Some(column), Some(value)) => format!("{column}={value}/{file}"),
-            (Some(column), None) => format!("{column}=__HIVE_DEFAULT_PARTITION__/{file}"),
-            (None, _) => file,
-        };
-        let size = bytes.len() as i64;
-        let rows = metadata.file_metadata().num_rows().max(0) as usize;
-        let stats = statistics::delta_statistics(&metadata);
-        self.store
-            .put(&Path::from(path.as_str()), bytes.into())
-            .await
-            .map_err(|error| LakeError::store(format!("{}/{path}", self.table), error))?;
-        let add = Add {
-            path,
-            size,
-            partition_values: self.partition_column.map(|column| (column.to_string(), value)).into_iter().collect(),
-            modification_time: chrono::Utc::now().timestamp_millis(),
-            data_change: true,
-            stats: Some(stats),
-            tags: None,
-            deletion_vector: None,
-            base_row_id: None,
-            default_row_commit_version: None,
-            clustering_provider: None,
-        };
-        Ok(DataFile { add, rows })
     }
 
     /// The rows of each partition, without the partition column, in the order in which they came.
@@ -247,6 +222,43 @@ impl TableWriter {
     }
 }
 
+async fn upload(
+    table: &str,
+    store: &Arc<dyn ObjectStore>,
+    partition_column: Option<&str>,
+    closed: Closed,
+) -> Result<DataFile, LakeError> {
+    let Closed { partition, bytes, metadata } = closed;
+    let file = format!("part-00000-{}-c000.zstd.parquet", Uuid::new_v4());
+    let value = partition.map(date_text);
+    let path = match (partition_column, &value) {
+        (Some(column), Some(value)) => format!("{column}={value}/{file}"),
+        (Some(column), None) => format!("{column}=__HIVE_DEFAULT_PARTITION__/{file}"),
+        (None, _) => file,
+    };
+    let size = bytes.len() as i64;
+    let rows = metadata.file_metadata().num_rows().max(0) as usize;
+    let stats = statistics::delta_statistics(&metadata);
+    store
+        .put(&Path::from(path.as_str()), bytes.into())
+        .await
+        .map_err(|error| LakeError::store(format!("{}/{path}", table), error))?;
+    let add = Add {
+        path,
+        size,
+        partition_values: partition_column.map(|column| (column.to_string(), value)).into_iter().collect(),
+        modification_time: chrono::Utc::now().timestamp_millis(),
+        data_change: true,
+        stats: Some(stats),
+        tags: None,
+        deletion_vector: None,
+        base_row_id: None,
+        default_row_commit_version: None,
+        clustering_provider: None,
+    };
+    Ok(DataFile { add, rows })
+}
+
 fn difference(expected: &Schema, found: &Schema) -> String {
     let missing = expected.fields().iter().find(|field| !found.fields().iter().any(|other| other == *field));
     match missing {
@@ -256,7 +268,9 @@ fn difference(expected: &Schema, found: &Schema) -> String {
             field.data_type(),
             found.field_with_name(field.name()).map(|field| field.data_type().clone()).ok()
         ),
-        None => format!("columns should be {:?}", expected.fields().iter().map(|field| field.name()).collect::<Vec<_>>()),
+        None => {
+            format!("columns should be {:?}", expected.fields().iter().map(|field| field.name()).collect::<Vec<_>>())
+        }
     }
 }
 

@@ -81,7 +81,8 @@ impl DeadLetters {
     pub fn finish(&mut self, topic: &str) -> Result<(RecordBatch, BTreeMap<&'static str, u64>), ArrowError> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
-        let repeated = |text: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows))) as ArrayRef;
+        let repeated =
+            |text: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows))) as ArrayRef;
         let source = StructArray::try_new(
             schema::source_fields(),
             vec![repeated(topic), Arc::new(self.partition.finish()), Arc::new(self.offset.finish())],

@@ -7,14 +7,14 @@
 //!
 //! Formats differ only in how they offer values to the row: [`json`], [`csv`], [`avro`].
 
-pub(crate) mod value;
-pub(crate) mod row;
-pub(crate) mod json;
-pub(crate) mod csv;
 pub(crate) mod avro;
-pub(crate) mod nested;
-pub(crate) mod columns;
 mod batch;
+pub(crate) mod columns;
+pub(crate) mod csv;
+pub(crate) mod json;
+pub(crate) mod nested;
+pub(crate) mod row;
+pub(crate) mod value;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -172,7 +172,7 @@ impl Decoder {
     pub fn new(plan: Arc<DecodePlan>, topic: &str) -> Result<Decoder, SpeedError> {
         if matches!(plan.format, PlanFormat::Avro { .. }) {
             // For the whole program; the first call counts.
-            apache_avro::max_allocation_bytes(container::UNPACKED_BYTES_MAX);
+            apache_avro::util::max_allocation_bytes(container::UNPACKED_BYTES_MAX);
         }
         Ok(Decoder {
             topic: topic.to_owned(),

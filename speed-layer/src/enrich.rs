@@ -38,11 +38,7 @@ pub struct EnrichmentSettings {
 
 impl Default for EnrichmentSettings {
     fn default() -> Self {
-        EnrichmentSettings {
-            account_currency: "USD".to_owned(),
-            time_zone: Tz::UTC,
-            identity: Identity::default(),
-        }
+        EnrichmentSettings { account_currency: "USD".to_owned(), time_zone: Tz::UTC, identity: Identity::default() }
     }
 }
 
@@ -336,11 +332,14 @@ mod tests {
         let mut device = [Cell::Null; 13];
         device[0] = Cell::Text("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:120.0) Gecko/20100101 Firefox/120.0");
         device[12] = Cell::Struct(&geo);
-        let cells = cells(EventKind::BidRequest, &[
-            ("cur", Cell::List(&[Cell::Text("EUR"), Cell::Text("USD")])),
-            ("device", Cell::Struct(&device)),
-            ("clearing_price", Cell::Amount(2_000_000_000_000)),
-        ]);
+        let cells = cells(
+            EventKind::BidRequest,
+            &[
+                ("cur", Cell::List(&[Cell::Text("EUR"), Cell::Text("USD")])),
+                ("device", Cell::Struct(&device)),
+                ("clearing_price", Cell::Amount(2_000_000_000_000)),
+            ],
+        );
         let enriched = Enricher::new(EventKind::BidRequest).enrich(&enrichment, &cells, 0).unwrap();
         assert_eq!(enriched.money, [None, Some(2_200_000)]);
         assert_eq!(enriched.country.map(|code| code.as_str().to_owned()), Some("DE".to_owned()));

@@ -118,13 +118,8 @@ impl Mapping {
             let name = settings.time_zone();
             SpeedError::settings(format!("sources.{kind}.time_zone"), format!("{name} is not an IANA time zone"))
         })?;
-        let mut mapping = Mapping {
-            fields: fields(kind),
-            entries: Vec::new(),
-            exact: HashMap::new(),
-            folded: HashMap::new(),
-            zone,
-        };
+        let mut mapping =
+            Mapping { fields: fields(kind), entries: Vec::new(), exact: HashMap::new(), folded: HashMap::new(), zone };
         if mapping.fields.len() > FIELDS_MAX {
             return Err(SpeedError::settings(format!("sources.{kind}"), "has more fields than the decoder holds"));
         }
@@ -148,16 +143,19 @@ impl Mapping {
                     let other = &self.fields[usize::from(other.field)].name;
                     return Err(SpeedError::settings(key(), format!("{alias} is already configured for {other}")));
                 }
-                self.add_name(index, &mut ranks, alias, false).map_err(|message| SpeedError::settings(key(), message))?;
+                self.add_name(index, &mut ranks, alias, false)
+                    .map_err(|message| SpeedError::settings(key(), message))?;
             }
         }
         let fields: Vec<String> = self.fields.iter().map(|field| field.name.clone()).collect();
-        let own = fields.iter().enumerate().flat_map(|(index, field)| {
-            names::own(field).into_iter().map(move |name| (index, name, false))
-        });
-        let common = fields.iter().enumerate().flat_map(|(index, field)| {
-            names::aliases(kind, field).iter().map(move |name| (index, *name, true))
-        });
+        let own = fields
+            .iter()
+            .enumerate()
+            .flat_map(|(index, field)| names::own(field).into_iter().map(move |name| (index, name, false)));
+        let common = fields
+            .iter()
+            .enumerate()
+            .flat_map(|(index, field)| names::aliases(kind, field).iter().map(move |name| (index, *name, true)));
         // Names that are taken already stay with their field.
         for (index, name, common) in own.chain(common) {
             self.add_name(index, &mut ranks, name, common).map_err(|message| {
@@ -427,11 +425,7 @@ mod tests {
     #[test]
     fn paths() {
         assert_eq!(parse_path("a").unwrap(), ("a", vec![]));
-        assert_eq!(parse_path("a.b[10].c").unwrap().1, [
-            Step::Key("b".into()),
-            Step::Index(10),
-            Step::Key("c".into())
-        ]);
+        assert_eq!(parse_path("a.b[10].c").unwrap().1, [Step::Key("b".into()), Step::Index(10), Step::Key("c".into())]);
         for text in ["", ".a", "[0]", "a.", "a[", "a[x]", "a[0]b", "a[-1]"] {
             assert!(parse_path(text).is_err(), "{text}");
         }

@@ -392,10 +392,13 @@ mod tests {
     #[test]
     fn booleans() {
         let check = |value, expected| check(EventKind::Impression, "viewable", value, expected);
-        for value in [Value::Bool(true), Value::Number("1"), Value::Text("true"), Value::Cell("TRUE"), Value::Integer(1)] {
+        for value in
+            [Value::Bool(true), Value::Number("1"), Value::Text("true"), Value::Cell("TRUE"), Value::Integer(1)]
+        {
             check(value, Ok(Cell::Boolean(true)));
         }
-        for value in [Value::Bool(false), Value::Number("0"), Value::Text("0"), Value::Cell("False"), Value::Integer(0)] {
+        for value in [Value::Bool(false), Value::Number("0"), Value::Text("0"), Value::Cell("False"), Value::Integer(0)]
+        {
             check(value, Ok(Cell::Boolean(false)));
         }
         for value in [Value::Number("2"), Value::Text("yes"), Value::Text(""), Value::Integer(-1)] {

@@ -21,14 +21,16 @@ use crate::generate::{Generator, reference};
 use crate::progress::Progress;
 use crate::shutdown;
 
-/// Where the truth goes where no folder is named: beside the files, or here.
+/// Where the truth goes where no folder is named.
 const TRUTH_FOLDER: &str = "adlake-generated";
+/// The folder of the events in that of `--to-files`: what lies beside it is no event, and must not be ingested with them.
+const EVENTS_FOLDER: &str = "events";
 
 /// Synthetic traffic.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("sink").required(true).args(["to_files", "to_kafka"])))]
 pub struct Generate {
-    /// Write files into this folder
+    /// Write files: the events into DIR/events, truth and reference data into DIR
     #[arg(long, value_name = "DIR", help_heading = "Where to")]
     to_files: Option<PathBuf>,
     /// Produce to Kafka: host:port, comma-separated; topics as configured in [sources], properties as in [kafka]
@@ -85,7 +87,8 @@ impl Generate {
         }
         let mut sink: Box<dyn Sink + Send> = match (&self.to_files, &self.to_kafka) {
             (Some(files), _) => {
-                Box::new(FileSink::create(files, self.compression, self.records_per_file, schema_text, plan.seed)?)
+                let events = files.join(EVENTS_FOLDER);
+                Box::new(FileSink::create(&events, self.compression, self.records_per_file, schema_text, plan.seed)?)
             }
             (None, Some(brokers)) => {
                 let target = KafkaTarget {

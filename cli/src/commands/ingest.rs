@@ -1,8 +1,146 @@
-//! placeholder
+//! `adlake ingest kafka | files`: the speed layer.
+
+use adlake_lake::Lake;
+use adlake_speed_layer::metrics::IngestProgress;
+use adlake_speed_layer::run::{FilesRun, IngestReport, KafkaRun, run_files, run_kafka};
+use adlake_speed_layer::source::files::FileFormat;
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::ProgressBar;
+
 use crate::arguments::Global;
+use crate::commands::{ReportFormat, report};
+use crate::failure::speed_error;
+use crate::generate::knobs::Kind;
 use crate::progress::Progress;
+use crate::shutdown;
+
+/// The speed layer.
 #[derive(Debug, Subcommand)]
-pub enum Ingest { Kafka }
-impl Ingest { pub async fn run(self, _g: &Global, _p: &Progress) -> Result<()> { Ok(()) } }
+pub enum Ingest {
+    /// Read the configured topics until a signal comes: what was read is committed, then it ends
+    Kafka(Kafka),
+    /// Read files to their ends; each record once, however often the same file is given
+    Files(Files),
+}
+
+/// Read topics.
+#[derive(Debug, Args)]
+pub struct Kafka {
+    /// Brokers, host:port, comma-separated; instead of the configuration's
+    #[arg(long, value_name = "BOOTSTRAP")]
+    brokers: Option<String>,
+    /// End where the partitions end now
+    #[arg(long)]
+    until_end: bool,
+    /// How the report is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+}
+
+/// Read files.
+#[derive(Debug, Args)]
+pub struct Files {
+    /// Files, folders with everything in them, patterns ("data/**/*.csv"); plain, .gz or .zst
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<String>,
+    /// The kind of event in all of them [default: told from name, folder and format]
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    /// How all of them are written [default: told from extension and content]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    file_format: Option<Written>,
+    /// How the report is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+}
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Written {
+    /// One array, or values one after another
+    Json,
+    /// One JSON value a line
+    Ndjson,
+    /// Rows, with or without a line of names
+    Csv,
+    /// An object container
+    Avro,
+}
+
+impl Ingest {
+    /// Does it.
+    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+        let mut settings = global.load()?.settings;
+        let lake = Lake::open(&settings.lake).await?;
+        let cancel = shutdown::on_signal()?;
+        match self {
+            Ingest::Kafka(kafka) => {
+                if let Some(brokers) = kafka.brokers {
+                    settings.kafka.brokers = brokers;
+                }
+                let watch = Watch(progress.spinner("waiting for Kafka"));
+                let run = KafkaRun { until_end: kafka.until_end };
+                let done = run_kafka(&lake, &settings.speed(), run, &watch, cancel).await;
+                watch.0.finish_and_clear();
+                report(kafka.format, &done.map_err(speed_error)?, text)
+            }
+            Ingest::Files(files) => {
+                let watch = Watch(progress.spinner("looking for files"));
+                let run = FilesRun {
+                    paths: files.paths,
+                    kind: files.kind.map(Kind::event_kind),
+                    format: files.file_format.map(Written::format),
+                };
+                let done = run_files(&lake, &settings.speed(), run, &watch, cancel).await;
+                watch.0.finish_and_clear();
+                report(files.format, &done.map_err(speed_error)?, text)
+            }
+        }
+    }
+}
+
+impl Written {
+    fn format(self) -> FileFormat {
+        match self {
+            Written::Json => FileFormat::Json,
+            Written::Ndjson => FileFormat::Ndjson,
+            Written::Csv => FileFormat::Csv,
+            Written::Avro => FileFormat::Avro,
+        }
+    }
+}
+
+/// Shows how far a run has come.
+struct Watch(ProgressBar);
+
+impl adlake_speed_layer::metrics::Progress for Watch {
+    fn update(&self, state: &IngestProgress) {
+        let mut message = format!("{} rows committed, {} rejected", state.rows, state.rejected);
+        if let Some(behind) = state.behind {
+            message += &format!(", {behind} behind");
+        }
+        if let Some(total) = state.bytes_total {
+            let percent = state.bytes_read as f64 / total.max(1) as f64 * 100.0;
+            message += &format!(", {percent:.0} % read");
+        }
+        self.0.set_message(message);
+    }
+}
+
+fn text(report: &IngestReport) -> String {
+    let rows: u64 = report.rows.values().sum();
+    let rejected: u64 = report.rejected.values().sum();
+    let files = report.files.map(|files| format!(" of {files} files")).unwrap_or_default();
+    let mut text = format!(
+        "read {} records{files} in {:.1} s: {rows} rows, {rejected} dead letters, {} commits\n",
+        report.records_read, report.seconds, report.commits
+    );
+    for (table, rows) in &report.rows {
+        text.push_str(&format!("  {table:<24} {rows:>12} rows\n"));
+    }
+    for (reason, count) in &report.rejected {
+        text.push_str(&format!("  {reason:<24} {count:>12} dead letters\n"));
+    }
+    text
+}

@@ -103,7 +103,20 @@ pub const KEYS: &[Key] = &[
     key("display.default_model", "The attribution model behind columns without a suffix: last_touch, first_touch, linear, position_based or time_decay."),
     key("display.spend_source", "Where spend comes from: impressions or bids."),
     key("batch", "Batch runs."),
+    key("batch.session", "How much a batch run may use."),
+    key("batch.session.memory_bytes_max", "Memory that sorts, joins and aggregations share before they spill."),
+    key("batch.session.spill_bytes_max", "Disk that they may spill to."),
+    key("batch.session.spill_folder", "Where they spill to; empty: the system's folder for temporary files."),
+    key("batch.session.partitions", "Parallel partitions of a plan; 0: as many as there are cores."),
+    key("batch.compression_level", "Parquet's zstd level, 1 to 22."),
+    key("batch.file_bytes_max", "Encoded bytes at which a file is closed and the next begun."),
+    key("batch.row_group_rows", "Rows of a row group at most."),
     key("query", "Queries."),
+    key("query.session", "How much a query may use."),
+    key("query.session.memory_bytes_max", "Memory that sorts, joins and aggregations share before they spill."),
+    key("query.session.spill_bytes_max", "Disk that they may spill to."),
+    key("query.session.spill_folder", "Where they spill to; empty: the system's folder for temporary files."),
+    key("query.session.partitions", "Parallel partitions of a plan; 0: as many as there are cores."),
 ];
 
 /// The section or key at a path.

@@ -65,7 +65,6 @@ enum Field {
     Country,
     Region,
     City,
-    User,
     BlockedCategories,
     BidImpId,
     CampaignId,
@@ -173,7 +172,7 @@ impl BidEncoder {
         };
         match field {
             Field::AuctionId => hex(Id::Auction),
-            Field::UserId | Field::User => {
+            Field::UserId => {
                 let mut id = Vec::with_capacity(9);
                 user_id(&mut id, bid.user);
                 Value::Bytes(id)

@@ -22,7 +22,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn event_kind(self) -> EventKind {
+    /// As the domain names it.
+    pub fn event_kind(self) -> EventKind {
         match self {
             Kind::Impressions => EventKind::Impression,
             Kind::Interactions => EventKind::Interaction,

@@ -15,48 +15,60 @@ use crate::generate::world::World;
 pub const FUTURE_DATE: &str = "2099-12-31";
 const FUTURE: i64 = 4_102_358_400_000_000;
 
-/// Spoils `good`, a record of this kind (JSON or CSV), into `out`; gives the name of what is wrong with it.
-pub fn spoil_text(random: &mut ChaCha8Rng, kind: EventKind, good: &[u8], out: &mut Vec<u8>) -> &'static str {
+/// What is wrong with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    pub name: &'static str,
+    /// The `reason` that its dead letter has to bear.
+    pub reason: &'static str,
+}
+
+const fn fault(name: &'static str, reason: &'static str) -> Fault {
+    Fault { name, reason }
+}
+
+/// Spoils `good`, a record of this kind (JSON or CSV), into `out`.
+pub fn spoil_text(random: &mut ChaCha8Rng, kind: EventKind, good: &[u8], out: &mut Vec<u8>) -> Fault {
     match kind {
         EventKind::Interaction => spoil_csv(random, good, out),
         _ => spoil_json(random, good, out),
     }
 }
 
-fn spoil_json(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> &'static str {
+fn spoil_json(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> Fault {
     match random.random_range(0..7_u32) {
         0 => {
             out.extend_from_slice(&good[..good.len() * 2 / 3]);
-            "truncated"
+            fault("truncated", "invalid_json")
         }
         1 => {
             out.extend_from_slice(b"<html><body>502 Bad Gateway</body></html>");
-            "not_json"
+            fault("not_json", "invalid_json")
         }
         2 => {
             replace(good, b"\"user_id\":", b"\"nobody\":", out);
-            "missing_field"
+            fault("missing_field", "missing_field")
         }
         3 => {
             replace_value(good, b"\"timestamp\":", b"\"the day before yesterday\"", out);
-            "bad_time"
+            fault("bad_time", "bad_timestamp")
         }
         4 => {
             replace_value(good, b"\"width\":", b"\"three hundred\"", out);
-            "bad_type"
+            fault("bad_type", "bad_type")
         }
         5 => {
             replace_value(good, b"\"timestamp\":", format!("\"{FUTURE_DATE}T00:00:00Z\"").as_bytes(), out);
-            "future"
+            fault("future", "too_far_in_future")
         }
         _ => {
             replace_value(good, b"\"website\":", b"\"caf\xe9.example\"", out);
-            "not_utf8"
+            fault("not_utf8", "invalid_utf8")
         }
     }
 }
 
-fn spoil_csv(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> &'static str {
+fn spoil_csv(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> Fault {
     let cells: Vec<&[u8]> = good.split(|&byte| byte == b',').collect();
     let with = |place: usize, cell: &[u8], out: &mut Vec<u8>| {
         for (at, old) in cells.iter().enumerate() {
@@ -72,27 +84,27 @@ fn spoil_csv(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> &'stati
             out.extend_from_slice(cells[0]);
             out.push(b',');
             out.extend_from_slice(cells.get(1).copied().unwrap_or_default());
-            "missing_field"
+            fault("missing_field", "missing_field")
         }
         1 => {
             with(0, b"31/31/2025", out);
-            "bad_time"
+            fault("bad_time", "bad_timestamp")
         }
         2 => {
             with(3, b"", out);
-            "empty_type"
+            fault("empty_type", "missing_field")
         }
         3 => {
             with(8, b"twelve", out);
-            "bad_amount"
+            fault("bad_amount", "bad_type")
         }
         4 => {
             with(0, format!("{FUTURE_DATE}T00:00:00Z").as_bytes(), out);
-            "future"
+            fault("future", "too_far_in_future")
         }
         _ => {
             with(10, b"1.5", out);
-            "bad_type"
+            fault("bad_type", "bad_type")
         }
     }
 }
@@ -106,27 +118,27 @@ pub fn spoil_avro(
     good: &Bid,
     framed: bool,
     out: &mut Vec<u8>,
-) -> &'static str {
+) -> Fault {
     let choices = if framed { 4 } else { 1 };
     match random.random_range(0..choices) {
         0 => {
             encoder.encode(out, world, &Bid { time: FUTURE, ..good.clone() });
-            "future"
+            fault("future", "too_far_in_future")
         }
         1 => {
             encoder.encode(out, world, good);
             out.truncate(out.len() * 2 / 3);
-            "truncated"
+            fault("truncated", "invalid_avro")
         }
         2 => {
             encoder.encode(out, world, good);
             // The fingerprint of the schema stands in bytes 2 to 9.
             out[2..10].copy_from_slice(b"nowhere!");
-            "unknown_schema"
+            fault("unknown_schema", "unknown_schema")
         }
         _ => {
             out.extend_from_slice(b"<html><body>502 Bad Gateway</body></html>");
-            "not_avro"
+            fault("not_avro", "invalid_avro")
         }
     }
 }

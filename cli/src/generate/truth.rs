@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::generate::event::{Action, Bid, Body, Copies, Event, Part};
 use crate::generate::knobs::{Plan, place};
+use crate::generate::malformed::Fault;
 use crate::generate::world::World;
 
 /// Above this many bits, distinct users are not counted.
@@ -55,6 +56,8 @@ pub struct Kind {
     pub outcomes: u64,
     /// Records that do not decode, by what is wrong with them.
     pub malformed: BTreeMap<&'static str, u64>,
+    /// The same by the reason of their dead letters.
+    pub rejected: BTreeMap<&'static str, u64>,
     pub malformed_total: u64,
 }
 
@@ -138,12 +141,13 @@ impl Truth {
     }
 
     /// A record that does not decode was sent.
-    pub fn malformed(&mut self, kind: EventKind, what: &'static str, bytes: usize) {
+    pub fn malformed(&mut self, kind: EventKind, fault: Fault, bytes: usize) {
         let kind = &mut self.kinds[place(kind)];
         kind.records += 1;
         kind.bytes += bytes as u64;
         kind.malformed_total += 1;
-        *kind.malformed.entry(what).or_default() += 1;
+        *kind.malformed.entry(fault.name).or_default() += 1;
+        *kind.rejected.entry(fault.reason).or_default() += 1;
     }
 
     /// A record of this event was sent.

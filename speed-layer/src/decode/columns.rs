@@ -257,12 +257,9 @@ mod tests {
 
     #[test]
     fn nested_values_land_where_they_belong() {
-        let mut column = Column::new(&DataType::List(Arc::new(arrow::datatypes::Field::new(
-            "element",
-            schema::imp_type(),
-            true,
-        ))))
-        .unwrap();
+        let mut column =
+            Column::new(&DataType::List(Arc::new(arrow::datatypes::Field::new("element", schema::imp_type(), true))))
+                .unwrap();
         let mut imp = [Cell::Null; 8];
         imp[0] = Cell::Text("a");
         let banner = [Cell::Integer(300), Cell::Null, Cell::Null];

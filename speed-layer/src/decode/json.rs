@@ -38,21 +38,25 @@ impl KeyMemo {
             return *entry;
         }
         let entry = mapping.lookup(key);
-        match self.keys.get_mut(place) {
-            Some(slot) => {
-                slot.0.clear();
-                slot.0.push_str(key);
-                slot.1 = entry;
-            }
-            None if place == self.keys.len() && place < KEYS_MAX => self.keys.push((key.to_owned(), entry)),
-            None => {}
+        if let Some((known, known_entry)) = self.keys.get_mut(place) {
+            known.clear();
+            known.push_str(key);
+            *known_entry = entry;
+        } else if place < KEYS_MAX {
+            // Places come in order: this is the next one.
+            self.keys.push((key.to_owned(), entry));
         }
         entry
     }
 }
 
 /// Offers every member of the record's object to `row`.
-pub(crate) fn read<'a>(payload: &'a [u8], kind: EventKind, memo: &mut KeyMemo, row: &mut Row<'a, '_>) -> Result<(), Reject> {
+pub(crate) fn read<'a>(
+    payload: &'a [u8],
+    kind: EventKind,
+    memo: &mut KeyMemo,
+    row: &mut Row<'a, '_>,
+) -> Result<(), Reject> {
     let text = std::str::from_utf8(payload)
         .map_err(|error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to())))?;
     if text.trim_ascii_start().as_bytes().first() != Some(&b'{') {

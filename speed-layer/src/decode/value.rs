@@ -228,7 +228,10 @@ mod tests {
         check(Value::Bytes(&[0, 255]), "\"00ff\"");
         check(Value::Number("1e5"), "1e5");
         check(Value::Text("a\"b"), r#""a\"b""#);
-        check(Value::Object(&[("k", Value::List(&[Value::Null, Value::Integer(3)])), ("l", Value::Bool(true))]), r#"{"k":[null,3],"l":true}"#);
+        check(
+            Value::Object(&[("k", Value::List(&[Value::Null, Value::Integer(3)])), ("l", Value::Bool(true))]),
+            r#"{"k":[null,3],"l":true}"#,
+        );
     }
 
     #[test]

@@ -74,8 +74,20 @@ fn parse(agent: &str) -> Client {
 /// Words by which televisions and the boxes beside them give themselves away.
 fn is_television(agent: &str) -> bool {
     const WORDS: [&str; 14] = [
-        "SmartTV", "Smart-TV", "SMART-TV", "AppleTV", "Apple TV", "Roku", "BRAVIA", "HbbTV", "CrKey", "Web0S", "NetCast",
-        "GoogleTV", "Android TV", "AFTT ",
+        "SmartTV",
+        "Smart-TV",
+        "SMART-TV",
+        "AppleTV",
+        "Apple TV",
+        "Roku",
+        "BRAVIA",
+        "HbbTV",
+        "CrKey",
+        "Web0S",
+        "NetCast",
+        "GoogleTV",
+        "Android TV",
+        "AFTT ",
     ];
     WORDS.iter().any(|word| agent.contains(word)) || (agent.contains("Tizen") && agent.contains("TV"))
 }
@@ -88,8 +100,18 @@ fn is_tablet(agent: &str, os: &str) -> bool {
 /// woothee tells versions of Windows and models of Apple apart; the views do not.
 fn os(name: &str) -> Option<&'static str> {
     const SAME: [&str; 12] = [
-        "Android", "Linux", "ChromeOS", "BSD", "BlackBerry", "BlackBerry 10", "Firefox OS", "SymbianOS", "Nintendo 3DS",
-        "Nintendo Switch", "Xbox One", "PlayStation 4",
+        "Android",
+        "Linux",
+        "ChromeOS",
+        "BSD",
+        "BlackBerry",
+        "BlackBerry 10",
+        "Firefox OS",
+        "SymbianOS",
+        "Nintendo 3DS",
+        "Nintendo Switch",
+        "Xbox One",
+        "PlayStation 4",
     ];
     match name {
         "iPhone" | "iPad" | "iPod" | "iOS" => Some("iOS"),
@@ -155,7 +177,7 @@ mod tests {
             "Mozilla/5.0 (SMART-TV; Linux; Tizen 6.0) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/4.0 Chrome/76.0.3809.146 TV Safari/537.36",
             Some("ctv"),
             Some("Linux"),
-            Some("Chrome"),
+            Some("SamsungBrowser"),
         );
         check(
             "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",

@@ -30,8 +30,18 @@ pub(super) fn aliases(kind: EventKind, field: &str) -> &'static [&'static str] {
 fn impression(field: &str) -> &'static [&'static str] {
     match field {
         "website" => &[
-            "website_url", "site_url", "page_url", "url", "page", "site", "site_domain", "publisher_domain", "domain",
-            "site.domain", "site.page", "app.bundle",
+            "website_url",
+            "site_url",
+            "page_url",
+            "url",
+            "page",
+            "site",
+            "site_domain",
+            "publisher_domain",
+            "domain",
+            "site.domain",
+            "site.page",
+            "app.bundle",
         ],
         "impression_id" => &["imp_id", "impression"],
         "ad_group_id" => &["ad_set_id", "line_item_id"],
@@ -79,16 +89,40 @@ fn bid_request(field: &str) -> &'static [&'static str] {
 }
 
 const TIMES: &[&str] = &[
-    "event_timestamp", "ts", "time", "datetime", "date_time", "@timestamp", "impression_time", "impression_timestamp",
-    "click_time", "click_timestamp", "conversion_time", "conversion_timestamp", "bid_time", "bid_timestamp",
-    "request_time", "request_timestamp", "auction_time", "occurred_at", "created_at", "ext.ts", "ext.timestamp",
+    "event_timestamp",
+    "ts",
+    "time",
+    "datetime",
+    "date_time",
+    "@timestamp",
+    "impression_time",
+    "impression_timestamp",
+    "click_time",
+    "click_timestamp",
+    "conversion_time",
+    "conversion_timestamp",
+    "bid_time",
+    "bid_timestamp",
+    "request_time",
+    "request_timestamp",
+    "auction_time",
+    "occurred_at",
+    "created_at",
+    "ext.ts",
+    "ext.timestamp",
 ];
 
 fn of_any_kind(field: &str) -> &'static [&'static str] {
     match field {
         "ad_creative_id" => &["creative_id", "ad_id", "creative", "crid"],
         "user_id" => &[
-            "uid", "visitor_id", "anonymous_id", "user", "user_details.user_id", "user_details[0].user_id", "user.id",
+            "uid",
+            "visitor_id",
+            "anonymous_id",
+            "user",
+            "user_details.user_id",
+            "user_details[0].user_id",
+            "user.id",
             "user.user_id",
         ],
         "campaign_id" => &["ad_campaign_id", "campaign", "campaign.id"],

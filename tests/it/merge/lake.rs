@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adlake_batch_layer::BatchSettings;
+use adlake_batch_layer::{BatchSettings, Silent};
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Display, Meaning};
 use adlake_lake::{Advance, Appended, Lake, LoadMode, ReferenceKind, StorageSettings, WriterSettings};
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use arrow::array::{ArrayRef, StringArray};
 use arrow::record_batch::RecordBatch;
 use futures::TryStreamExt;
+use tokio_util::sync::CancellationToken;
 
 /// A lake of a test's own.
 pub struct TestLake {
@@ -77,12 +78,8 @@ impl TestLake {
     /// A batch run while these rows are appended.
     pub async fn batch_during(&mut self, full: bool, during: &Rows) -> Result<()> {
         self.appended += 1;
-        let settings = BatchSettings { meaning: self.meaning.clone(), ..BatchSettings::default() };
-        let cancel = tokio_util::sync::CancellationToken::new();
-        let run = async {
-            adlake_batch_layer::run(&self.lake, &settings, full, &adlake_batch_layer::NoProgress, &cancel).await?;
-            anyhow::Ok(())
-        };
+        let (settings, cancel) = (BatchSettings::default(), CancellationToken::new());
+        let run = adlake_batch_layer::run(&self.lake, &self.meaning, &settings, full, &Silent, &cancel);
         let (ran, appended) = tokio::join!(run, append(&self.lake, during, self.appended));
         ran.context("batch run")?;
         appended
@@ -108,9 +105,7 @@ async fn open(folder: &tempfile::TempDir) -> Result<Lake> {
 }
 
 async fn engine(lake: &Lake, meaning: &Meaning, display: &Display) -> Result<QueryEngine> {
-    let settings =
-        QuerySettings { meaning: meaning.clone(), display: display.clone(), ..QuerySettings::default() };
-    Ok(QueryEngine::open(lake, &settings).await?)
+    Ok(QueryEngine::open(lake, &QuerySettings::default(), meaning, display).await?)
 }
 
 async fn append(lake: &Lake, rows: &Rows, number: i64) -> Result<()> {

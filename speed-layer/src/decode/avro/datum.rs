@@ -7,8 +7,8 @@
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
-use super::schema::{Node, NodeId, WriterSchema};
 use super::MappedSchema;
+use super::schema::{Node, NodeId, WriterSchema};
 use crate::decode::row::Row;
 use crate::decode::value::{Decimal, Value};
 use crate::validate::{Reason, Reject};
@@ -137,7 +137,8 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
                 let inner = self.prefixed()?;
                 let (length, at) = long(inner)?;
                 let end = usize::try_from(length).ok().and_then(|length| at.checked_add(length));
-                let unscaled = end.and_then(|end| inner.get(at..end)).ok_or_else(|| invalid("a decimal is too short"))?;
+                let unscaled =
+                    end.and_then(|end| inner.get(at..end)).ok_or_else(|| invalid("a decimal is too short"))?;
                 let (scale, _) = long(&inner[at + unscaled.len()..])?;
                 self.decimal(unscaled, u32::try_from(scale).map_err(|_| invalid("a decimal's scale is below zero"))?)
             }

@@ -28,13 +28,22 @@ pub(crate) enum Node {
     Union(Vec<NodeId>),
     Record(Vec<(String, NodeId)>),
     /// Of bytes, or of so many.
-    Decimal { size: Option<usize>, scale: u32 },
+    Decimal {
+        size: Option<usize>,
+        scale: u32,
+    },
     BigDecimal,
     /// Sixteen bytes; `true`: with a length before them.
-    Uuid { prefixed: bool },
+    Uuid {
+        prefixed: bool,
+    },
     Date,
     /// Microseconds are the value times `up` by `down`; `true`: of a wall clock.
-    Timestamp { up: i64, down: i64, local: bool },
+    Timestamp {
+        up: i64,
+        down: i64,
+        local: bool,
+    },
     /// A name not yet resolved, while compiling.
     Pending,
 }
@@ -88,7 +97,6 @@ impl WriterSchema {
             _ => &[],
         }
     }
-
 }
 
 struct Compiler {

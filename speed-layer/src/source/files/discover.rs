@@ -114,7 +114,7 @@ fn find(path: &str, any_name: bool, found: &mut BTreeSet<(PathBuf, String)>) -> 
     for entry in matches {
         let entry = entry.map_err(|error| {
             let path = error.path().to_owned();
-            failed(&path, "cannot be read", Some(error.into_error()))
+            failed(&path, "cannot be read", Some(error.into()))
         })?;
         any = true;
         add(&entry, &entry, true, any_name, found)?;

@@ -261,7 +261,7 @@ fn metadata(content: &mut Rewound) -> io::Result<HashMap<String, Vec<u8>>> {
     let cut = || invalid("its header is damaged or cut off");
     let mut metadata = HashMap::new();
     let mut read = Vec::new();
-    let mut field = |content: &mut Rewound| -> io::Result<Vec<u8>> {
+    let field = |content: &mut Rewound| -> io::Result<Vec<u8>> {
         let mut number = Vec::new();
         let length = long(content, &mut number)?.and_then(|length| usize::try_from(length).ok()).ok_or_else(cut)?;
         if length > HEADER_BYTES_MAX {

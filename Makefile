@@ -1,0 +1,42 @@
+# adlake: every command that a developer or CI needs. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+# Outside the checkout, so that clones share what is built. One profile for everything: DataFusion is built once.
+export CARGO_TARGET_DIR ?= $(or $(ADLAKE_CACHE),$(HOME)/.cache/adlake)/target
+CARGO := $(if $(shell command -v mold 2>/dev/null),mold -run cargo,cargo)
+ADLAKE := $(CARGO_TARGET_DIR)/release/adlake
+
+.PHONY: help tools build demo test check bench soak
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+tools: ## says what the build needs and is not there
+	@missing=""; \
+	command -v cargo >/dev/null || missing="$$missing Rust(rustup.rs)"; \
+	for tool in cc c++ make perl cmake; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "to build adlake, install:$$missing (Debian: apt-get install build-essential perl cmake)" >&2; exit 1; \
+	fi
+
+build: tools ## the program, at $CARGO_TARGET_DIR/release/adlake
+	$(CARGO) build --release --locked -p adlake-cli
+
+demo: build ## the whole system in one process on synthetic traffic; Ctrl-C stops it
+	$(ADLAKE) demo
+
+test: build ## everything, with the real Kafka, a real S3 API server and real readers of Delta
+	tests/setup/setup.sh
+	$(CARGO) test --release --locked --workspace
+
+check: tools ## formatting, lints, docs, dependency rules
+	cargo fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --document-private-items --quiet
+	tests/setup/dependency-rules.sh
+
+bench: build ## the figures of docs/performance.md
+	tests/setup/setup.sh
+	$(CARGO) run --release --locked -p adlake-tests --bin bench -- $(BENCH)
