@@ -80,10 +80,7 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        self.progress.aside(|| {
-            // A log that cannot be written has nowhere to be told.
-            let _ = io::stderr().write_all(&self.bytes);
-        });
+        self.progress.log(&self.bytes);
     }
 }
 

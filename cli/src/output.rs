@@ -127,8 +127,33 @@ mod tests {
         check(Format::Table, &[], "campaign  spend\n--------  -----\n(0 rows)\n");
         check(Format::Json, &[], "[]\n");
         check(Format::Csv, &[], "campaign,spend\n");
-        let read = StreamReader::try_new(&written(Format::Arrow, &[])[..], None).unwrap();
+        let bytes = written(Format::Arrow, &[]);
+        let read = StreamReader::try_new(&bytes[..], None).unwrap();
         assert_eq!(read.schema(), batch().schema());
+    }
+
+    /// A reader that went away.
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_told_from_a_failure() {
+        for format in [Format::Table, Format::Json, Format::Csv, Format::Arrow] {
+            let written = writer(format, &batch().schema(), Gone).and_then(|mut writer| {
+                writer.write(&batch())?;
+                writer.finish()
+            });
+            assert!(crate::failure::is_broken_pipe(&written.unwrap_err()), "{format:?}");
+        }
     }
 
     #[test]

@@ -1,26 +1,41 @@
 //! Progress of long work, on stderr, where that is a terminal and nobody asked for quiet.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// The bars of the program; cheap to clone.
+/// The bars of the program, and the way of log lines past them; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Progress {
     bars: MultiProgress,
+    /// Where log lines go while the whole terminal is taken.
+    log: Arc<Mutex<Option<File>>>,
 }
 
 impl Progress {
     /// Bars, drawn unless `quiet`; indicatif draws nothing by itself where stderr is no terminal.
     pub fn new(quiet: bool) -> Progress {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        Progress { bars: MultiProgress::with_draw_target(target) }
+        Progress { bars: MultiProgress::with_draw_target(target), log: Arc::default() }
     }
 
-    /// Does something that writes to the terminal, with the bars out of the way.
-    pub fn aside(&self, write: impl FnOnce()) {
-        self.bars.suspend(write);
+    /// Writes log lines: to stderr, above the bars, or to the file that has taken stderr's place.
+    pub fn log(&self, lines: &[u8]) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        // A log that cannot be written has nowhere to be told.
+        let _ = match log.as_mut() {
+            Some(file) => file.write_all(lines),
+            None => self.bars.suspend(|| io::stderr().write_all(lines)),
+        };
+    }
+
+    /// Sends log lines to a file, or with `None` to stderr again.
+    pub fn log_to(&self, file: Option<File>) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = file;
     }
 
     /// A bar towards a known end.

@@ -153,7 +153,7 @@ impl Lake {
     pub async fn provider(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>, LakeError> {
         let mut loaded = self.delta_table(table)?;
         loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
-        Ok(loaded.table_provider().await?)
+        Ok(loaded.table_provider().with_session(self.scan_session()).await?)
     }
 
     async fn active_files(&self, table: &str, version: u64) -> Result<Vec<String>, LakeError> {
@@ -195,10 +195,12 @@ async fn parquet_files(
     files: Vec<String>,
     schema: SchemaRef,
 ) -> Result<Arc<dyn TableProvider>, LakeError> {
-    let log_store = lake.log_store(table)?;
-    let root = log_store.object_store_url();
-    context.register_object_store(root.as_ref(), log_store.object_store(None));
-    let paths: Vec<String> = files.iter().map(|file| format!("{}{}", root.as_str(), file)).collect();
+    lake.delta_table(table)?
+        .update_datafusion_session(&context.state())
+        .map_err(|error| LakeError::table(table, error))?;
+    // By full URLs: a store of the table's own folder names its files by their paths from the root.
+    let root = lake.table_url(table)?;
+    let paths: Vec<String> = files.iter().map(|file| format!("{root}{file}")).collect();
     let options = ParquetReadOptions::default().schema(&schema).table_partition_cols(Vec::new());
     let frame = context.read_parquet(paths, options).await?;
     Ok(frame.into_view())

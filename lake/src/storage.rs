@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use datafusion::execution::SessionState;
 use deltalake::logstore::LogStoreRef;
 use deltalake::{DeltaTable, DeltaTableBuilder};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::LakeError;
+use crate::session::SessionSettings;
 
 /// The `[lake]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +34,18 @@ pub struct Lake {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     /// Ends in a slash.
     root: Url,
     options: HashMap<String, String>,
+    /// How tables are scanned: the types that the functions of the views take, filters pushed into Parquet.
+    scan_session: Arc<SessionState>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lake").field("root", &self.root.as_str()).finish_non_exhaustive()
+    }
 }
 
 impl Lake {
@@ -44,7 +53,8 @@ impl Lake {
     pub async fn open(settings: &StorageSettings) -> Result<Lake, LakeError> {
         let root = root_url(&settings.uri)?;
         let options = settings.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Ok(Lake { inner: Arc::new(Inner { root, options }) })
+        let scan_session = Arc::new(SessionSettings::default().context()?.state());
+        Ok(Lake { inner: Arc::new(Inner { root, options, scan_session }) })
     }
 
     /// The lake's URI, ending in a slash.
@@ -56,6 +66,11 @@ impl Lake {
     pub fn table_url(&self, table: &str) -> Result<Url, LakeError> {
         let joined = self.inner.root.join(&format!("{table}/"));
         joined.map_err(|error| LakeError::Configuration(format!("lake URI {}: {error}", self.inner.root)))
+    }
+
+    /// How tables are scanned.
+    pub(crate) fn scan_session(&self) -> Arc<SessionState> {
+        self.inner.scan_session.clone()
     }
 
     /// The table as Delta sees it, nothing loaded.

@@ -14,6 +14,8 @@ pub(crate) mod csv;
 pub(crate) mod json;
 pub(crate) mod nested;
 pub(crate) mod row;
+#[cfg(test)]
+mod tests;
 pub(crate) mod value;
 
 use std::collections::BTreeMap;
@@ -190,15 +192,6 @@ impl Decoder {
         })
     }
 
-    /// Takes newer reference data or settings for the records to come; the plan is for the same kind and format.
-    pub fn set_plan(&mut self, plan: Arc<DecodePlan>) {
-        // Entries of the mapping are numbers: what was learnt by the old one is worth nothing.
-        self.memo = KeyMemo::default();
-        self.schemas = SchemaCache::default();
-        self.csv = csv_reader(&plan);
-        self.stage.plan = plan;
-    }
-
     /// Decodes a record: a row, or a dead letter.
     pub fn push(&mut self, record: RecordRef<'_>, ingested_at: i64) {
         if let Err(reject) = self.decode(record, ingested_at) {
@@ -295,7 +288,8 @@ impl Stage {
         let Stage { attributes, enricher, batch, .. } = self;
         let mut row = Row::new(&plan.mapping, arena, attributes);
         read(&mut row)?;
-        let (cells, present) = judge(plan, &mut row, record.time, ingested_at)?;
+        let mut cells = [Cell::Null; FIELDS_MAX];
+        let present = judge(plan, &mut row, &mut cells, record.time, ingested_at)?;
         let Cell::Integer(event_time) = cells[plan.event_time] else {
             return Err(Reject::new(Reason::MissingField, "event_time"));
         };
@@ -378,16 +372,16 @@ impl Stage {
     }
 }
 
-/// The values that a row has taken, in the types of their fields, and a bit for each that is there.
+/// Puts the values that a row has taken into `cells`, in the types of their fields; a bit for each that is there.
 #[inline]
 fn judge<'a>(
     plan: &'a DecodePlan,
     row: &mut Row<'a, '_>,
+    cells: &mut [Cell<'a>; FIELDS_MAX],
     record_time: Option<i64>,
     ingested_at: i64,
-) -> Result<([Cell<'a>; FIELDS_MAX], u32), Reject> {
+) -> Result<u32, Reject> {
     let (arena, zone) = (row.arena(), plan.mapping.zone());
-    let mut cells = [Cell::Null; FIELDS_MAX];
     let mut present = 0u32;
     let mut todo = row.taken() | plan.required | plan.fallbacks;
     while todo != 0 {
@@ -395,6 +389,14 @@ fn judge<'a>(
         todo &= todo - 1;
         let field = &plan.mapping.fields()[index];
         let mut value = row.value(index);
+        // Most values of most records are texts.
+        if let (Shape::Text, Value::Text(text) | Value::Cell(text)) = (field.shape, value)
+            && !(text.is_empty() && field.empty_is_missing)
+        {
+            cells[index] = Cell::Text(text);
+            present |= 1 << index;
+            continue;
+        }
         if validate::is_missing(field, value) {
             value = match &field.default {
                 Some(Fallback::Constant(text)) => Value::Cell(text),
@@ -416,5 +418,5 @@ fn judge<'a>(
         };
         present |= 1 << index;
     }
-    Ok((cells, present))
+    Ok(present)
 }

@@ -141,7 +141,11 @@ impl Default for Inner {
         registry.register("commits", "Commits to the lake", inner.commits.clone());
         let help = "From the beginning of the upload to the end of the commit";
         registry.register_with_unit("commit", help, Unit::Seconds, inner.commit_seconds.clone());
-        registry.register("superseded", "Batches given up because somebody else had committed", inner.superseded.clone());
+        registry.register(
+            "superseded",
+            "Batches given up because somebody else had committed",
+            inner.superseded.clone(),
+        );
         registry.register("outages", "Batches given up because the store did not answer", inner.outages.clone());
         registry.register("lag_records", "Records at the broker that are not read yet", inner.behind.clone());
         let help = "Age of the oldest record that is read and not committed";
@@ -298,17 +302,13 @@ fn resident_bytes() -> Option<u64> {
 
 /// Opens the address for [`serve`].
 pub async fn listen(address: &str) -> Result<TcpListener, SpeedError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| SpeedError::Metrics { address: address.to_owned(), source })
+    TcpListener::bind(address).await.map_err(|source| SpeedError::Metrics { address: address.to_owned(), source })
 }
 
 /// Answers `/metrics` and `/healthz` until cancelled.
 pub async fn serve(listener: TcpListener, metrics: Metrics, cancel: CancellationToken) {
-    let routes = Router::new()
-        .route("/metrics", get(answer))
-        .route("/healthz", get(async || "ok\n"))
-        .with_state(metrics);
+    let routes =
+        Router::new().route("/metrics", get(answer)).route("/healthz", get(async || "ok\n")).with_state(metrics);
     let served = axum::serve(listener, routes).with_graceful_shutdown(cancel.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::warn!(%error, "the metrics' server ended");
@@ -349,13 +349,16 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        assert_eq!(metrics.progress(Some(5)), IngestProgress {
-            records_read: 10,
-            bytes_total: Some(5),
-            rows: 7,
-            rejected: 3,
-            ..IngestProgress::default()
-        });
+        assert_eq!(
+            metrics.progress(Some(5)),
+            IngestProgress {
+                records_read: 10,
+                bytes_total: Some(5),
+                rows: 7,
+                rejected: 3,
+                ..IngestProgress::default()
+            }
+        );
     }
 
     #[test]

@@ -57,10 +57,7 @@ pub(crate) struct Dependencies<'a> {
 }
 
 /// Runs until the source has come to its end, or the run is cancelled. Everything read is committed then.
-pub(crate) async fn run(
-    source: Box<dyn Source>,
-    dependencies: Dependencies<'_>,
-) -> Result<(), SpeedError> {
+pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>) -> Result<(), SpeedError> {
     let settings = dependencies.settings;
     let mut opened = Vec::new();
     let dead_letters = Arc::new(Mutex::new(dependencies.lake.appender(DEAD_LETTERS).await?));

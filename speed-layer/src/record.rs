@@ -209,7 +209,9 @@ mod tests {
         assert_eq!((chunk.first(), chunk.next(), chunk.len(), chunk.oldest()), (Some(5), Some(9), 3, Some(20)));
         let seen: Vec<_> = chunk
             .records_from(0)
-            .map(|(record, rejection)| (record.offset, record.partition, record.key, record.payload, rejection.is_some()))
+            .map(|(record, rejection)| {
+                (record.offset, record.partition, record.key, record.payload, rejection.is_some())
+            })
             .collect();
         assert_eq!(
             seen,

@@ -120,3 +120,198 @@ async fn run<S: Source>(
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use adlake_domain::catalogue::DEAD_LETTERS;
+    use adlake_domain::event::EventKind;
+    use adlake_lake::StorageSettings;
+    use arrow::util::pretty::pretty_format_batches;
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+    use crate::metrics::IngestProgress;
+
+    struct Fixture {
+        folder: tempfile::TempDir,
+        lake: Lake,
+        settings: SpeedSettings,
+    }
+
+    impl Fixture {
+        async fn new() -> Fixture {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir(folder.path().join("in")).unwrap();
+            let uri = folder.path().join("lake").to_string_lossy().into_owned();
+            let lake = Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await.unwrap();
+            Fixture { folder, lake, settings: SpeedSettings::default() }
+        }
+
+        fn input(&self, name: &str) -> std::path::PathBuf {
+            self.folder.path().join("in").join(name)
+        }
+
+        async fn ingest(&self) -> IngestReport {
+            self.try_ingest(&(), CancellationToken::new()).await.unwrap()
+        }
+
+        async fn try_ingest(
+            &self,
+            progress: &dyn Progress,
+            cancel: CancellationToken,
+        ) -> Result<IngestReport, SpeedError> {
+            let paths = vec![self.folder.path().join("in").to_string_lossy().into_owned()];
+            let wanted = FilesWanted { paths, ..FilesWanted::default() };
+            run_files(&self.lake, &self.settings, wanted, progress, cancel).await
+        }
+
+        /// The answer to a query of one table, called `t`, as text without the frame.
+        async fn query(&self, table: &str, sql: &str) -> Vec<String> {
+            let version = self.lake.newest_version(table).await.unwrap().unwrap();
+            let context = SessionContext::new();
+            context.register_table("t", self.lake.provider(table, version).await.unwrap()).unwrap();
+            let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+            let text = pretty_format_batches(&batches).unwrap().to_string();
+            let rows = text.lines().skip(3).filter(|line| line.starts_with('|'));
+            rows.map(|line| line.split_whitespace().filter(|word| *word != "|").collect::<Vec<_>>().join(" ")).collect()
+        }
+    }
+
+    fn impression(n: usize) -> String {
+        format!(
+            "{{\"ad_creative_id\":\"c{}\",\"user_id\":\"u{n}\",\"timestamp\":\"2026-03-0{} 10:00:00\",\"website\":\"example.com\"}}",
+            n % 10,
+            1 + n % 3
+        )
+    }
+
+    fn write(path: &Path, bytes: impl AsRef<[u8]>) {
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn files_come_in_once_and_bad_records_cost_nobody_else() {
+        let fixture = Fixture::new().await;
+        let good: Vec<String> = (0..100).map(impression).collect();
+        write(
+            &fixture.input("impressions.json"),
+            format!("[{}, {{\"user_id\": 1}}, {}", good[..50].join(","), good[50..].join(",")),
+        );
+        let clicks = "timestamp,user_id,campaign_id,conversion_type\n\
+                      2026-03-01 10:00:00,u1,k1,click\n\
+                      not a time,u2,k1,click\n\
+                      2026-03-01 10:00:01,u3,k1,purchase\n";
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gzip, clicks.as_bytes()).unwrap();
+        write(&fixture.input("clicks.csv.gz"), gzip.finish().unwrap());
+        write(&fixture.input("bids.avro"), bids(7));
+
+        let report = fixture.ingest().await;
+        assert_eq!(report.files, Some(3));
+        let rows = |impressions: u64, interactions: u64, bids: u64| {
+            let tables =
+                [("raw/impressions", impressions), ("raw/interactions", interactions), ("raw/bid_requests", bids)];
+            tables
+                .into_iter()
+                .filter(|(_, rows)| *rows > 0)
+                .map(|(table, rows)| (table.to_owned(), rows))
+                .collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(report.rows, rows(100, 2, 7));
+        assert_eq!(report.rejected.values().sum::<u64>(), 3, "{:?}", report.rejected);
+        assert_eq!(
+            fixture.query("raw/impressions", "select count(*), count(distinct user_id) from t").await,
+            ["100 100"]
+        );
+        let dead = fixture.query(DEAD_LETTERS, "select kind, reason, source['offset'] from t order by 1, 3").await;
+        assert_eq!(dead, ["impressions missing_field 50", "impressions truncated 101", "interactions bad_timestamp 1"]);
+
+        let again = fixture.ingest().await;
+        assert_eq!((again.rows, again.rejected, again.commits), (BTreeMap::new(), BTreeMap::new(), 0));
+
+        // A file that has grown is read on.
+        let lines = |count: usize| (0..count).map(|n| impression(n) + "\n").collect::<String>();
+        write(&fixture.input("more-impressions.ndjson"), lines(10));
+        assert_eq!(fixture.ingest().await.rows, rows(10, 0, 0));
+        write(&fixture.input("more-impressions.ndjson"), lines(14));
+        assert_eq!(fixture.ingest().await.rows, rows(4, 0, 0));
+        // One that was replaced by a shorter one is refused.
+        write(&fixture.input("more-impressions.ndjson"), lines(3));
+        let refused = fixture.try_ingest(&(), CancellationToken::new()).await.unwrap_err().to_string();
+        assert!(refused.contains("has 3 records, but 14"), "{refused}");
+    }
+
+    fn bids(count: usize) -> Vec<u8> {
+        use apache_avro::types::Record;
+        let schema = apache_avro::Schema::parse_str(
+            r#"{"type": "record", "name": "Bid", "fields": [
+                {"name": "auction_id", "type": "string"}, {"name": "user_id", "type": "long"},
+                {"name": "timestamp", "type": {"type": "long", "logicalType": "timestamp-millis"}}]}"#,
+        )
+        .unwrap();
+        let mut writer = apache_avro::Writer::with_codec(&schema, Vec::new(), apache_avro::Codec::Snappy).unwrap();
+        for n in 0..count {
+            let mut record = Record::new(&schema).unwrap();
+            record.put("auction_id", format!("a{n}"));
+            record.put("user_id", n as i64);
+            record.put("timestamp", apache_avro::types::Value::TimestampMillis(1_772_000_000_000));
+            writer.append_value(record).unwrap();
+        }
+        writer.into_inner().unwrap()
+    }
+
+    /// Cancels the run once some rows are committed.
+    struct CancelsEarly {
+        cancel: CancellationToken,
+        seen: AtomicBool,
+    }
+
+    impl Progress for CancelsEarly {
+        fn update(&self, state: &IngestProgress) {
+            if state.records_read > 0 {
+                self.seen.store(true, Ordering::SeqCst);
+                self.cancel.cancel();
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_that_was_stopped_is_taken_up_where_it_was() {
+        let mut fixture = Fixture::new().await;
+        // Little at a time, so that it is stopped in the middle.
+        fixture.settings.ingest.flush_rows = 10_000;
+        fixture.settings.ingest.queue_bytes_max = 1 << 20;
+        const RECORDS: usize = 300_000;
+        let lines: String =
+            (0..RECORDS).map(|n| if n % 1000 == 7 { "{\"bad\"\n".to_owned() } else { impression(n) + "\n" }).collect();
+        write(&fixture.input("impressions.ndjson.zst"), zstd::encode_all(lines.as_bytes(), 1).unwrap());
+        let (mut rows, mut rejected, mut stopped) = (0, 0, 0);
+        loop {
+            let cancel = CancellationToken::new();
+            let progress = CancelsEarly { cancel: cancel.clone(), seen: AtomicBool::new(false) };
+            let report = fixture.try_ingest(&progress, cancel).await.unwrap();
+            rows += report.rows.values().sum::<u64>();
+            rejected += report.rejected.values().sum::<u64>();
+            if !progress.seen.load(Ordering::SeqCst) || stopped > 100 {
+                break;
+            }
+            stopped += 1;
+        }
+        assert!(stopped >= 2, "it was stopped {stopped} times");
+        assert_eq!((rows, rejected), ((RECORDS - 300) as u64, 300));
+        let sql = "select count(*), count(distinct source['offset']), max(source['offset']) from t";
+        assert_eq!(fixture.query(EventKind::Impression.raw_table(), sql).await, ["299700 299700 299999"]);
+        assert_eq!(fixture.query(DEAD_LETTERS, sql).await, ["300 300 299007"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_to_read_is_no_error() {
+        let fixture = Fixture::new().await;
+        let report = fixture.ingest().await;
+        assert_eq!((report.files, report.commits), (Some(0), 0));
+    }
+}

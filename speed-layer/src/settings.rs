@@ -322,7 +322,8 @@ impl SpeedSettings {
         for kind in EventKind::ALL {
             let source = self.sources.of(kind);
             let topic = source.topic(kind);
-            let taken = EventKind::ALL.iter().any(|other| *other != kind && self.sources.of(*other).topic(*other) == topic);
+            let taken =
+                EventKind::ALL.iter().any(|other| *other != kind && self.sources.of(*other).topic(*other) == topic);
             if taken && !topic.is_empty() {
                 return Err(SpeedError::settings(
                     format!("sources.{kind}.topic"),

@@ -242,7 +242,11 @@ impl Handle {
                 let _ = end.send(result);
                 drop(port);
             })
-            .map_err(|error| SpeedError::File { path: name.into(), message: "cannot start a thread".to_owned(), source: Some(error) })?;
+            .map_err(|error| SpeedError::File {
+                path: name.into(),
+                message: "cannot start a thread".to_owned(),
+                source: Some(error),
+            })?;
         let commands = Commander { commands: command_sender, starts: Arc::default() };
         Ok(Handle { events: event_receiver, commands, ended })
     }

@@ -1,19 +1,22 @@
 //! Decoded rows become Parquet, and Parquet becomes a commit.
 //!
 //! [`Builder`] holds what has been taken of one table and not been sealed: the CPU's part, no I/O. [`Committer`] uploads and commits
-//! what was sealed, dead letters first. If it fails in between, the dead letters' position is ahead of the rows', which the
-//! ledger knows how to take up.
+//! what was sealed, dead letters first. If it fails in between, the dead letters' position is ahead of the rows'; then the letters in
+//! between are looked up ([`KnownDead`]), and not written again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use adlake_domain::catalogue::DEAD_LETTERS;
 use adlake_domain::event::EventKind;
 use adlake_lake::{Advance, Appended, Appender, DataFile, Lake, LakeError, TableWriter, WriterSettings};
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::array::{AsArray, Int32Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion::functions::core::expr_ext::FieldAccessor;
+use datafusion::prelude::{SessionContext, cast, col, lit};
 use tokio::sync::Mutex;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::decode::Decoder;
 use crate::error::SpeedError;
@@ -43,7 +46,10 @@ pub struct Builder {
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builder").field("table", &self.appender.table()).field("rows", &self.rows()).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("table", &self.appender.table())
+            .field("rows", &self.rows())
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,9 +64,15 @@ pub struct Sealed {
 
 impl Builder {
     /// For the raw table of a kind, which is created if need be.
-    pub async fn open(lake: &Lake, kind: EventKind, plans: Arc<Plans>, settings: &IngestSettings) -> Result<Builder, SpeedError> {
+    pub async fn open(
+        lake: &Lake,
+        kind: EventKind,
+        plans: Arc<Plans>,
+        settings: &IngestSettings,
+    ) -> Result<Builder, SpeedError> {
         let appender = lake.appender(kind.raw_table()).await?;
-        let writer_settings = WriterSettings { compression_level: settings.compression_level, ..WriterSettings::default() };
+        let writer_settings =
+            WriterSettings { compression_level: settings.compression_level, ..WriterSettings::default() };
         Ok(Builder {
             plans,
             appender,
@@ -74,12 +86,19 @@ impl Builder {
         })
     }
 
-    /// Takes the records of a chunk from a position on. `ingested_at` is now, in microseconds since the epoch.
-    pub fn take(&mut self, stream: &Arc<Stream>, chunk: &Chunk, from: i64, ingested_at: i64) -> Result<(), SpeedError> {
+    /// Takes the records of a chunk from a position on, except those that are dead letters already. `ingested_at` is now, in
+    /// microseconds since the epoch.
+    pub fn take(
+        &mut self,
+        stream: &Arc<Stream>,
+        chunk: &Chunk,
+        from: i64,
+        known_dead: Option<&KnownDead>,
+        ingested_at: i64,
+    ) -> Result<(), SpeedError> {
         let now = self.plans.epoch();
-        let suits = |other: &Stream, epoch: u64| {
-            epoch == now && other.source == stream.source && other.format == stream.format
-        };
+        let suits =
+            |other: &Stream, epoch: u64| epoch == now && other.source == stream.source && other.format == stream.format;
         if !self.decoder.as_ref().is_some_and(|(other, epoch, _)| suits(other, *epoch)) {
             self.encode()?;
             let decoder = Decoder::new(self.plans.plan(stream)?, &stream.source)?;
@@ -87,6 +106,9 @@ impl Builder {
         }
         let Some((_, _, decoder)) = &mut self.decoder else { return Ok(()) };
         for (record, rejection) in chunk.records_from(from) {
+            if known_dead.is_some_and(|known| known.contains(record.offset, record.payload)) {
+                continue;
+            }
             match rejection {
                 None => decoder.push(record, ingested_at),
                 Some(rejection) => decoder.reject(record, rejection, ingested_at),
@@ -153,33 +175,101 @@ impl Builder {
     }
 }
 
-/// Keeps the dead letters for which `keep` says so of their source, partition and position. Also how many are kept per reason.
-pub fn filter_dead_letters(
-    batches: Vec<RecordBatch>,
-    mut keep: impl FnMut(&str, i32, i64) -> bool,
-) -> Result<(Vec<RecordBatch>, BTreeMap<String, u64>), SpeedError> {
-    let mut kept = Vec::with_capacity(batches.len());
-    let mut reasons = BTreeMap::new();
+/// The streams, by source and partition, that dead letters came from, and how many there are per reason.
+pub fn count_dead_letters(
+    batches: &[RecordBatch],
+) -> Result<(BTreeSet<(String, i32)>, BTreeMap<String, u64>), SpeedError> {
+    let (mut places, mut reasons) = (BTreeSet::new(), BTreeMap::new());
     for batch in batches {
-        let wrong = || arrow::error::ArrowError::SchemaError("dead letters lack a column".to_owned());
-        let source = batch.column_by_name("source").and_then(|column| column.as_struct_opt()).ok_or_else(wrong)?;
-        let topic = source.column_by_name("topic").and_then(|column| column.as_string_opt::<i32>()).ok_or_else(wrong)?;
-        let partition = source.column_by_name("partition").and_then(|c| c.as_primitive_opt::<Int32Type>()).ok_or_else(wrong)?;
-        let offset = source.column_by_name("offset").and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(wrong)?;
-        let reason = batch.column_by_name("reason").and_then(|c| c.as_string_opt::<i32>()).ok_or_else(wrong)?;
-        let mask: BooleanArray = (0..batch.num_rows())
-            .map(|row| Some(keep(topic.value(row), partition.value(row), offset.value(row))))
-            .collect();
-        for row in (0..batch.num_rows()).filter(|row| mask.value(*row)) {
+        let columns = Places::of(batch)?;
+        let reason = batch.column_by_name("reason").and_then(|c| c.as_string_opt::<i32>()).ok_or_else(lacks_column)?;
+        for row in 0..batch.num_rows() {
             *reasons.entry(reason.value(row).to_owned()).or_default() += 1;
-        }
-        if mask.true_count() == batch.num_rows() {
-            kept.push(batch);
-        } else if mask.true_count() > 0 {
-            kept.push(filter_record_batch(&batch, &mask)?);
+            let (topic, partition) = (columns.topic.value(row), columns.partition.value(row));
+            if !places.iter().any(|(other, number)| other == topic && *number == partition) {
+                places.insert((topic.to_owned(), partition));
+            }
         }
     }
-    Ok((kept, reasons))
+    Ok((places, reasons))
+}
+
+/// Where each row of a batch came from.
+struct Places<'a> {
+    topic: &'a StringArray,
+    partition: &'a Int32Array,
+}
+
+impl Places<'_> {
+    fn of(batch: &RecordBatch) -> Result<Places<'_>, SpeedError> {
+        let source =
+            batch.column_by_name("source").and_then(|column| column.as_struct_opt()).ok_or_else(lacks_column)?;
+        let column = |name: &str| source.column_by_name(name).ok_or_else(lacks_column);
+        Ok(Places {
+            topic: column("topic")?.as_string_opt().ok_or_else(lacks_column)?,
+            partition: column("partition")?.as_primitive_opt().ok_or_else(lacks_column)?,
+        })
+    }
+}
+
+fn lacks_column() -> arrow::error::ArrowError {
+    arrow::error::ArrowError::SchemaError("dead letters lack a column".to_owned())
+}
+
+/// What the lake has stored of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// The position in the raw table.
+    pub rows: Option<i64>,
+    /// The position in the dead letters.
+    pub dead_letters: Option<i64>,
+    /// Where that is ahead of the rows' after a crash: the dead letters in between.
+    pub known_dead: Option<Arc<KnownDead>>,
+}
+
+/// Dead letters that are in: their positions, and a hash of their bytes. The hash tells them from those of another cluster's topic of the
+/// same name, which share table, topic and numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownDead(HashSet<(i64, u128)>);
+
+impl KnownDead {
+    /// Whether the record at a position is among them.
+    pub fn contains(&self, position: i64, payload: &[u8]) -> bool {
+        self.0.contains(&(position, xxh3_128(payload)))
+    }
+}
+
+impl<P: AsRef<[u8]>> FromIterator<(i64, P)> for KnownDead {
+    fn from_iter<I: IntoIterator<Item = (i64, P)>>(letters: I) -> KnownDead {
+        KnownDead(letters.into_iter().map(|(position, payload)| (position, xxh3_128(payload.as_ref()))).collect())
+    }
+}
+
+/// The dead letters of a stream from a position on, as a version of their table has them.
+async fn known_dead(lake: &Lake, version: u64, stream: &Stream, from: Option<i64>) -> Result<KnownDead, LakeError> {
+    let provider = lake.provider(DEAD_LETTERS, version).await?;
+    let source = |field: &str| col("source").field(field);
+    let letters = SessionContext::new()
+        .read_table(provider)?
+        .filter(
+            source("topic")
+                .eq(lit(stream.source.as_str()))
+                .and(source("partition").eq(lit(stream.partition)))
+                .and(source("offset").gt_eq(lit(from.unwrap_or(i64::MIN)))),
+        )?
+        .select(vec![source("offset").alias("offset"), cast(col("payload"), DataType::Binary).alias("payload")])?
+        .collect()
+        .await?;
+    let mut known = Vec::new();
+    for batch in &letters {
+        let offset = batch.column(0).as_primitive_opt::<Int64Type>();
+        let payload = batch.column(1).as_binary_opt::<i32>();
+        let (Some(offset), Some(payload)) = (offset, payload) else {
+            return Err(LakeError::Corrupt(format!("{DEAD_LETTERS} has other columns than adlake writes")));
+        };
+        known.extend(offset.values().iter().copied().zip(payload.iter().map(Option::unwrap_or_default)));
+    }
+    Ok(known.into_iter().collect())
 }
 
 /// What became of a sealed batch.
@@ -199,6 +289,7 @@ pub enum Outcome {
 /// Commits to one table, and to the dead letters that all tables share.
 #[derive(Debug)]
 pub struct Committer {
+    lake: Lake,
     rows: Appender,
     dead_letters: Arc<Mutex<Appender>>,
     writer_settings: WriterSettings,
@@ -213,15 +304,29 @@ impl Committer {
         settings: &IngestSettings,
     ) -> Result<Committer, SpeedError> {
         let rows = lake.appender(kind.raw_table()).await?;
-        let writer_settings = WriterSettings { compression_level: settings.compression_level, ..WriterSettings::default() };
-        Ok(Committer { rows, dead_letters, writer_settings })
+        let writer_settings =
+            WriterSettings { compression_level: settings.compression_level, ..WriterSettings::default() };
+        Ok(Committer { lake: lake.clone(), rows, dead_letters, writer_settings })
     }
 
-    /// The stored positions of streams, in the table and in the dead letters.
-    pub async fn stored(&mut self, applications: &[String]) -> Result<Vec<(Option<i64>, Option<i64>)>, LakeError> {
-        let rows = self.rows.stored_all(applications).await?;
-        let dead = self.dead_letters.lock().await.stored_all(applications).await?;
-        Ok(rows.into_iter().zip(dead).collect())
+    /// What the table and the dead letters have stored of streams.
+    pub async fn stored(&mut self, streams: &[Arc<Stream>]) -> Result<Vec<Stored>, LakeError> {
+        let applications: Vec<String> = streams.iter().map(|stream| stream.application.clone()).collect();
+        let rows = self.rows.stored_all(&applications).await?;
+        let (dead, version) = {
+            let mut dead_letters = self.dead_letters.lock().await;
+            (dead_letters.stored_all(&applications).await?, dead_letters.version())
+        };
+        let mut stored = Vec::with_capacity(streams.len());
+        for ((stream, rows), dead_letters) in streams.iter().zip(rows).zip(dead) {
+            // NULL, never seen, is less than any position.
+            let known_dead = match dead_letters > rows {
+                true => Some(Arc::new(known_dead(&self.lake, version, stream, rows).await?)),
+                false => None,
+            };
+            stored.push(Stored { rows, dead_letters, known_dead });
+        }
+        Ok(stored)
     }
 
     /// Uploads and commits: the dead letters with their positions, if there are any, then the rows with theirs.
@@ -255,7 +360,8 @@ impl Committer {
         let uploaded = started.elapsed();
         match self.rows.commit(files, advances).await? {
             Appended::Committed { version } => {
-                let (upload_ms, commit_ms) = (uploaded.as_millis() as u64, (started.elapsed() - uploaded).as_millis() as u64);
+                let (upload_ms, commit_ms) =
+                    (uploaded.as_millis() as u64, (started.elapsed() - uploaded).as_millis() as u64);
                 tracing::debug!(table = self.rows.table(), version, bytes, upload_ms, commit_ms, "committed");
                 Ok(Outcome::Committed { bytes, files: count })
             }
@@ -282,21 +388,56 @@ mod tests {
     use crate::dead_letter::DeadLetters;
     use crate::record::RecordRef;
 
-    #[test]
-    fn filters_dead_letters_by_where_they_came_from() {
+    fn letters(topic: &str, offsets: impl IntoIterator<Item = i64>) -> RecordBatch {
         let mut letters = DeadLetters::new(EventKind::Impression);
-        for offset in 0..6 {
-            let record = RecordRef { payload: b"x", key: None, partition: (offset % 2) as i32, offset, time: None };
+        for offset in offsets {
+            let payload = format!("payload {offset}");
+            let partition = (offset % 2) as i32;
+            let record = RecordRef { payload: payload.as_bytes(), key: None, partition, offset, time: None };
             letters.push(record, if offset < 3 { "early" } else { "late" }, "", 0);
         }
-        let (batch, _) = letters.finish("topic").unwrap();
-        let keep = |topic: &str, partition: i32, offset: i64| topic == "topic" && (partition == 0 || offset >= 5);
-        let (kept, reasons) = filter_dead_letters(vec![batch.clone()], keep).unwrap();
-        assert_eq!(kept.iter().map(RecordBatch::num_rows).sum::<usize>(), 4);
-        assert_eq!(reasons, [("early".to_owned(), 2), ("late".to_owned(), 2)].into());
-        let (kept, _) = filter_dead_letters(vec![batch.clone()], |_, _, _| true).unwrap();
-        assert_eq!(kept, [batch.clone()]);
-        let (kept, reasons) = filter_dead_letters(vec![batch], |_, _, _| false).unwrap();
-        assert!(kept.is_empty() && reasons.is_empty());
+        letters.finish(topic).unwrap().0
+    }
+
+    #[test]
+    fn counts_dead_letters_by_stream_and_reason() {
+        let (places, reasons) = count_dead_letters(&[letters("a", [0, 2, 4]), letters("b", [1, 2, 3, 5])]).unwrap();
+        let place = |topic: &str, partition: i32| (topic.to_owned(), partition);
+        assert_eq!(places, [place("a", 0), place("b", 0), place("b", 1)].into());
+        assert_eq!(reasons, [("early".to_owned(), 4), ("late".to_owned(), 3)].into());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn dead_letters_ahead_of_the_rows_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let uri = folder.path().to_string_lossy().into_owned();
+        let lake = Lake::open(&adlake_lake::StorageSettings { uri, ..Default::default() }).await.unwrap();
+        let appender = Arc::new(Mutex::new(lake.appender(DEAD_LETTERS).await.unwrap()));
+        let settings = IngestSettings::default();
+        let mut committer = Committer::open(&lake, EventKind::Impression, appender, &settings).await.unwrap();
+        let stream = |topic: &str, partition: i32| {
+            Arc::new(Stream {
+                kind: EventKind::Impression,
+                source: topic.to_owned(),
+                partition,
+                application: format!("{topic} {partition}"),
+                format: crate::record::StreamFormat::Json,
+            })
+        };
+        let streams = [stream("a", 0), stream("b", 0), stream("c", 0)];
+        let advance = |application: &str, to: i64| Advance { application: application.to_owned(), from: None, to };
+        let sealed = Sealed { writer: None, dead_letters: vec![letters("a", 0..10), letters("b", 0..10)] };
+        let dead = vec![advance("a 0", 20), advance("b 0", 20)];
+        assert_eq!(committer.stored(&streams[2..]).await.unwrap(), [Stored::default()]);
+        let outcome = committer.commit(sealed, vec![advance("a 0", 5), advance("b 0", 20)], dead).await.unwrap();
+        assert!(matches!(outcome, Outcome::Committed { files: 1, .. }), "{outcome:?}");
+
+        let stored = committer.stored(&streams).await.unwrap();
+        assert_eq!((stored[0].rows, stored[0].dead_letters), (Some(5), Some(20)));
+        let known = stored[0].known_dead.clone().unwrap();
+        assert_eq!(*known, [6, 8].into_iter().map(|offset| (offset, format!("payload {offset}"))).collect());
+        assert!(known.contains(6, b"payload 6") && !known.contains(6, b"another cluster's"));
+        assert_eq!(stored[1], Stored { rows: Some(20), dead_letters: Some(20), known_dead: None });
+        assert_eq!(stored[2], Stored::default());
     }
 }

@@ -5,6 +5,7 @@
 //! the seeds after it. A failure prints its seed and the shrunk history.
 
 mod cases;
+mod debug;
 mod lake;
 mod reach;
 

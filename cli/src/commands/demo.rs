@@ -1,8 +1,433 @@
-//! placeholder
-use anyhow::Result;
+//! `adlake demo`: the whole system in one process.
+//!
+//! ```text
+//! generator -> broker inside the process -> ingest kafka -> lake <- batch run every half minute
+//!                                                            |
+//!                                             live table <- merged campaign_kpis
+//! ```
+//!
+//! At the end the stream is stopped, what is on its way is committed, and the lake's answers are compared with what was
+//! sent. The lake stays.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use adlake_batch_layer::Silent;
+use adlake_domain::event::EventKind;
+use adlake_lake::{Lake, LoadMode, ReferenceKind};
+use adlake_serving::QueryEngine;
+use adlake_speed_layer::error::SpeedError;
+use adlake_speed_layer::metrics::{IngestProgress, Progress as IngestWatch};
+use adlake_speed_layer::run::{IngestReport, KafkaRun, run_kafka};
+use adlake_speed_layer::settings::{IngestSettings, KafkaSettings, Sources};
+use anyhow::{Context, Result, anyhow};
+use apache_avro::Schema;
+use arrow::array::Array;
 use clap::Args;
+use futures::TryStreamExt;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
 use crate::arguments::Global;
-use crate::progress::Progress;
+use crate::commands::{reference as reference_command, say};
+use crate::config::Settings;
+use crate::demo::board::{Batch, Board, COLUMNS};
+use crate::demo::broker::Broker;
+use crate::demo::check::{self, Line};
+use crate::demo::screen::Screen;
+use crate::failure::{query_error, speed_error, usage};
+use crate::generate::knobs::{Pace, Plan, duration, place};
+use crate::generate::sink_files::Compression;
+use crate::generate::sink_kafka::{KafkaSink, KafkaTarget};
+use crate::generate::{Generator, reference};
+use crate::output::cell;
+use crate::shutdown;
+
+const PARTITIONS: i32 = 2;
+const REDRAW_EVERY: Duration = Duration::from_secs(2);
+/// Above this the broker inside the process forgets records before they are read.
+const RATE_MAX: f64 = 20_000.0;
+/// How long the last records may take to be committed.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// Where logs go while the table is on the screen.
+const LOG: &str = "demo.log";
+/// Of a demo without an end.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The whole system in one process.
 #[derive(Debug, Args)]
-pub struct Demo {}
-impl Demo { pub async fn run(self, _g: &Global, _p: &Progress) -> Result<()> { Ok(()) } }
+pub struct Demo {
+    /// Folder for the lake
+    #[arg(long, value_name = "DIR", default_value = "./adlake-demo")]
+    dir: PathBuf,
+    /// Records per second
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 2_000.0)]
+    rate: f64,
+    /// Stop after this long ("30s", "5m"); without it Ctrl-C stops
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    stop_after: Option<Duration>,
+    /// Time between two batch runs
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    batch_every: Duration,
+    /// The world's seed: its campaigns, websites and users
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Distinct users
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..100_000_000))]
+    users: u32,
+    /// Campaigns
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..10_000))]
+    campaigns: u32,
+    /// Lines instead of a live table
+    #[arg(long)]
+    plain: bool,
+}
+
+/// What the tasks tell the table.
+#[derive(Debug, Default)]
+struct Facts {
+    sent: AtomicU64,
+    rows: AtomicU64,
+    rejected: AtomicU64,
+    batch: Mutex<Batch>,
+}
+
+impl IngestWatch for Facts {
+    fn update(&self, state: &IngestProgress) {
+        self.rows.store(state.rows, Ordering::Relaxed);
+        self.rejected.store(state.rejected, Ordering::Relaxed);
+    }
+}
+
+type Ingest = JoinHandle<Result<IngestReport, SpeedError>>;
+
+impl Demo {
+    /// Runs until a signal comes or the time is over.
+    pub async fn run(self, global: &Global, progress: &crate::progress::Progress) -> Result<()> {
+        if !(self.rate > 0.0 && self.rate <= RATE_MAX) {
+            return Err(usage(format!(
+                "--rate is {}: the demo's broker takes up to {RATE_MAX} records a second; for more use Kafka and adlake generate",
+                self.rate
+            )));
+        }
+        let broker = Broker::start()?;
+        let settings = self.settings(global, &broker)?;
+        let lake = Lake::open(&settings.lake).await?;
+        lake.create_tables().await?;
+        let generator = Generator::new(self.plan(&settings), &bid_schema()?, true)?;
+        load_reference(&lake, &self.dir.join("reference"), &generator).await?;
+        for kind in EventKind::ALL {
+            broker.create_topic(settings.sources.of(kind).topic(kind), PARTITIONS)?;
+        }
+        let engine = QueryEngine::open(&lake, &settings.query, &settings.meaning, &settings.display);
+        let engine = engine.await.map_err(query_error)?;
+        let began_empty = is_empty(&engine).await?;
+
+        let stop = shutdown::on_signal()?;
+        let facts = Arc::new(Facts::default());
+        let names = generator.world().campaigns.iter().map(|campaign| (campaign.id.clone(), campaign.name.clone()));
+        let names: HashMap<String, String> = names.collect();
+        let started = Instant::now();
+        let ingest_stop = CancellationToken::new();
+        let mut ingest = start_ingest(&lake, &settings, &facts, ingest_stop.clone());
+        let generating = self.start_generator(&broker, &settings, generator, &facts, stop.clone())?;
+        let batch = start_batch(&lake, &settings, &facts, self.batch_every, started, stop.clone());
+        if let Some(after) = self.stop_after {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                stop.cancel();
+            });
+        }
+
+        let mut screen = Screen::open(self.plain)?;
+        if screen.is_terminal() {
+            let path = self.dir.join(LOG);
+            progress.log_to(Some(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?));
+        }
+        let mut board = Board {
+            lake: settings.lake.uri.clone(),
+            currency: settings.account.currency.clone(),
+            names,
+            ..Board::default()
+        };
+        let watched = watch(&mut board, &mut screen, &engine, &facts, &mut ingest, started, &stop).await;
+        stop.cancel();
+        screen.close()?;
+        progress.log_to(None);
+        let spinner = progress.spinner("draining: committing what was sent");
+        let generator = generating.await.context("the generator ended unexpectedly")??;
+        batch.await.context("the batch task ended unexpectedly")?;
+        if watched.is_ok() {
+            drained(&facts, generator.totals().records, &ingest).await;
+        }
+        ingest_stop.cancel();
+        if let Some(ended) = watched? {
+            // Ingest does not end by itself while it is well.
+            let report = ended?;
+            return Err(anyhow!("ingest ended by itself after {} records", report.records_read));
+        }
+        let report = ingest.await.context("ingest ended unexpectedly")?.map_err(speed_error)?;
+        info!(records = report.records_read, commits = report.commits, "ingest stopped");
+        refresh(&mut board, &engine, &facts, started).await?;
+        spinner.finish_and_clear();
+        let checked = if began_empty { check::compare(&engine, &generator.totals()).await? } else { Vec::new() };
+        drop(broker);
+        say(&self.farewell(&board, &checked))?;
+        match checked.iter().find(|line| line.answered != line.sent) {
+            Some(line) => Err(anyhow!("{}: the lake answers {}, but {} were sent", line.name, line.answered, line.sent)),
+            None => Ok(()),
+        }
+    }
+
+    /// The configuration's meanings and bounds; broker, sources and lake are the demo's own.
+    fn settings(&self, global: &Global, broker: &Broker) -> Result<Settings> {
+        let mut settings = global.load()?.settings;
+        if global.lake.is_none() {
+            settings.lake.uri = self.lake_folder().display().to_string();
+            settings.lake.options.clear();
+        }
+        settings.sources = Sources::default();
+        settings.ingest = IngestSettings::default();
+        settings.kafka = KafkaSettings {
+            brokers: broker.address(),
+            // Each run's broker begins at offset 0: its partitions are others than those of the runs before.
+            cluster: Some(format!("demo-{}", chrono::Utc::now().timestamp_micros())),
+            ..KafkaSettings::default()
+        };
+        Ok(settings)
+    }
+
+    fn lake_folder(&self) -> PathBuf {
+        self.dir.join("lake")
+    }
+
+    fn plan(&self, settings: &Settings) -> Plan {
+        let now = chrono::Utc::now().timestamp_millis() * 1_000;
+        let lasts = self.stop_after.unwrap_or(LONGEST);
+        Plan {
+            seed: self.seed,
+            // A second demo on the same lake sends other events.
+            id_seed: now as u64,
+            events: ((lasts.as_secs_f64() * self.rate) as u64).max(1),
+            start: now,
+            pace: Pace::PerSecond(self.rate),
+            kinds: [true; 3],
+            users: self.users,
+            campaigns: self.campaigns,
+            websites: 100,
+            bid_requests: 1.0,
+            ctr: 0.04,
+            cvr: 0.15,
+            // Soon enough to be seen.
+            conversion_delay: 15.0 * 1e6,
+            duplicates: 0.01,
+            conflicts: 0.001,
+            late: 0.0,
+            malformed: 0.01,
+            bots: 0.005,
+            without_id: 0.005,
+            split_outcomes: 0.1,
+            currencies: vec![settings.account.currency.to_ascii_uppercase()],
+        }
+    }
+
+    fn start_generator(
+        &self,
+        broker: &Broker,
+        settings: &Settings,
+        mut generator: Generator,
+        facts: &Arc<Facts>,
+        stop: CancellationToken,
+    ) -> Result<JoinHandle<Result<Generator>>> {
+        let mut topics: [String; 3] = Default::default();
+        for kind in EventKind::ALL {
+            topics[place(kind)] = settings.sources.of(kind).topic(kind).to_owned();
+        }
+        let mut sink = KafkaSink::create(&KafkaTarget {
+            brokers: broker.address(),
+            topics,
+            partitions: PARTITIONS,
+            compression: Compression::None,
+            properties: Default::default(),
+        })?;
+        let (facts, rate) = (facts.clone(), self.rate);
+        Ok(tokio::task::spawn_blocking(move || {
+            generator.run(&mut sink, rate, &stop, &mut |records, _| facts.sent.store(records, Ordering::Relaxed))?;
+            Ok(generator)
+        }))
+    }
+
+    fn farewell(&self, board: &Board, checked: &[Line]) -> String {
+        let mut text = board.table(usize::MAX).join("\n");
+        text.push('\n');
+        if !checked.is_empty() && checked.iter().all(|line| line.answered == line.sent) {
+            let equal: Vec<String> = checked.iter().map(|line| format!("{} {}", line.answered, line.name)).collect();
+            text.push_str(&format!("\nThe lake answers exactly what was sent: {}.\n", equal.join(", ")));
+        }
+        let lake = &board.lake;
+        text.push_str(&format!(
+            "\nThe lake is in {lake}. Try next:\n\
+             \x20 adlake --lake {lake} status\n\
+             \x20 adlake --lake {lake} query \"SELECT * FROM campaign_kpis ORDER BY spend DESC LIMIT 10\"\n\
+             \x20 adlake --lake {lake} query \"SELECT * FROM funnel WHERE campaign_id = 'c-0000'\"\n\
+             \x20 adlake --lake {lake} query \"SELECT reason, count(*) FROM dead_letters GROUP BY reason\" --format json\n\
+             \x20 adlake --lake {lake} batch run --full\n"
+        ));
+        text
+    }
+}
+
+fn bid_schema() -> Result<Schema> {
+    let text = adlake_speed_layer::decode::bid_request_avro_schema();
+    Schema::parse_str(text).context("the schema of bid requests does not parse")
+}
+
+/// Reference data comes before the first event: what enriches an event stays as it was.
+async fn load_reference(lake: &Lake, folder: &Path, generator: &Generator) -> Result<()> {
+    reference::write(folder, generator.plan(), generator.world())?;
+    for (kind, file) in [(ReferenceKind::Creatives, "creatives.csv"), (ReferenceKind::Campaigns, "campaigns.csv")] {
+        reference_command::load_file(lake, kind, &folder.join(file), LoadMode::Upsert).await?;
+    }
+    Ok(())
+}
+
+fn start_ingest(lake: &Lake, settings: &Settings, facts: &Arc<Facts>, stop: CancellationToken) -> Ingest {
+    let (lake, settings, facts) = (lake.clone(), settings.speed(), facts.clone());
+    tokio::spawn(async move { run_kafka(&lake, &settings, KafkaRun::default(), facts.as_ref(), stop).await })
+}
+
+/// Runs the batch layer again and again; a run that fails is told and tried again.
+fn start_batch(
+    lake: &Lake,
+    settings: &Settings,
+    facts: &Arc<Facts>,
+    every: Duration,
+    started: Instant,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let (lake, settings, facts) = (lake.clone(), settings.clone(), facts.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(every) => {}
+            }
+            let tell = |change: &dyn Fn(&mut Batch)| {
+                change(&mut facts.batch.lock().unwrap_or_else(PoisonError::into_inner));
+            };
+            tell(&|batch| batch.running = true);
+            let ran = adlake_batch_layer::run(&lake, &settings.meaning, &settings.batch, false, &Silent, &stop).await;
+            tell(&|batch| {
+                batch.running = false;
+                match &ran {
+                    Ok(report) if report.published => {
+                        batch.failure = None;
+                        batch.last = Some((report.run, report.elapsed, started.elapsed()));
+                    }
+                    Ok(_) => batch.failure = None,
+                    Err(_) if stop.is_cancelled() => {}
+                    Err(error) => batch.failure = Some(error.to_string()),
+                }
+            });
+            if let (Err(error), false) = (ran, stop.is_cancelled()) {
+                warn!(error = %error, "the batch run failed; it is tried again");
+            }
+        }
+    })
+}
+
+/// Shows the board until the demo is stopped; gives what ingest ended with where it ended before.
+async fn watch(
+    board: &mut Board,
+    screen: &mut Screen,
+    engine: &QueryEngine,
+    facts: &Facts,
+    ingest: &mut Ingest,
+    started: Instant,
+    stop: &CancellationToken,
+) -> Result<Option<Result<IngestReport>>> {
+    let mut ticks = tokio::time::interval(REDRAW_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            ended = &mut *ingest => {
+                return Ok(Some(ended.context("ingest ended unexpectedly")?.map_err(speed_error)));
+            }
+            _ = ticks.tick() => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            refreshed = refresh(board, engine, facts, started) => refreshed?,
+        }
+        screen.show(board)?;
+    }
+}
+
+/// Brings the board up to date.
+async fn refresh(board: &mut Board, engine: &QueryEngine, facts: &Facts, started: Instant) -> Result<()> {
+    let asked = Instant::now();
+    let sql = format!("SELECT {} FROM campaign_kpis ORDER BY spend DESC, campaign_id", COLUMNS.join(", "));
+    let kpis = rows(engine, &sql).await?;
+    let query = asked.elapsed();
+    let newest = rows(engine, "SELECT max(newest_event_time) FROM freshness").await?;
+    let elapsed = started.elapsed();
+    let (rows, rejected) = (facts.rows.load(Ordering::Relaxed), facts.rejected.load(Ordering::Relaxed));
+    let since = elapsed.saturating_sub(board.elapsed).as_secs_f64();
+    let committed = (rows + rejected).saturating_sub(board.rows + board.rejected);
+    board.ingest_rate = if since > 0.0 { committed as f64 / since } else { 0.0 };
+    board.freshness = newest.into_iter().flatten().flatten().next().and_then(|time| {
+        let time = chrono::DateTime::parse_from_rfc3339(&time).ok()?;
+        // Events of the next moment may be on their way already.
+        Some((chrono::Utc::now() - time.to_utc()).to_std().unwrap_or_default())
+    });
+    board.sent = facts.sent.load(Ordering::Relaxed);
+    (board.rows, board.rejected, board.elapsed) = (rows, rejected, elapsed);
+    board.batch = facts.batch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    (board.kpis, board.query) = (kpis, query);
+    Ok(())
+}
+
+/// The rows of an answer as text, NULL as `None`.
+async fn rows(engine: &QueryEngine, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+    let stream = engine.query(sql).await.map_err(query_error)?;
+    let batches: Vec<_> = stream.try_collect().await.map_err(adlake_lake::LakeError::from)?;
+    let mut rows = Vec::new();
+    for batch in &batches {
+        for row in 0..batch.num_rows() {
+            let cell = |column: &arrow::array::ArrayRef| {
+                (!column.is_null(row)).then(|| {
+                    let mut text = String::new();
+                    cell::value(&mut text, column, row);
+                    text
+                })
+            };
+            rows.push(batch.columns().iter().map(cell).collect());
+        }
+    }
+    Ok(rows)
+}
+
+async fn is_empty(engine: &QueryEngine) -> Result<bool> {
+    let counted = rows(engine, "SELECT sum(raw_rows) FROM freshness").await?;
+    Ok(counted.into_iter().flatten().flatten().all(|count| count == "0"))
+}
+
+/// Waits until every record sent is committed, as a row or as a dead letter; not longer than the deadline.
+async fn drained(facts: &Facts, sent: u64, ingest: &Ingest) {
+    let deadline = Instant::now() + DRAIN_DEADLINE;
+    while Instant::now() < deadline && !ingest.is_finished() {
+        if facts.rows.load(Ordering::Relaxed) + facts.rejected.load(Ordering::Relaxed) >= sent {
+            return;
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+    warn!(records = sent, "not everything that was sent is committed yet");
+}

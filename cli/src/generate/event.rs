@@ -122,9 +122,6 @@ pub enum Action {
 }
 
 impl Action {
-    /// Every type.
-    pub const ALL: [Action; 5] = [Action::Click, Action::Visit, Action::Signup, Action::Purchase, Action::Refund];
-
     /// Its `conversion_type`.
     pub fn name(self) -> &'static str {
         match self {

@@ -107,6 +107,8 @@ pub struct Knobs {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub seed: u64,
+    /// What the ids of events follow from: streams that differ in it share a world, but no event.
+    pub id_seed: u64,
     /// Records to send.
     pub events: u64,
     /// Event time of the first opportunity, µs.
@@ -209,6 +211,7 @@ impl Knobs {
         }
         Ok(Plan {
             seed: self.seed,
+            id_seed: self.seed,
             events,
             start,
             pace,

@@ -55,7 +55,6 @@ pub struct Agent {
     /// OpenRTB's `devicetype`.
     pub device_type: i64,
     pub os: &'static str,
-    pub browser: &'static str,
     pub weight: f64,
 }
 
@@ -63,30 +62,29 @@ const fn agent(
     device: &'static str,
     device_type: i64,
     os: &'static str,
-    browser: &'static str,
     weight: f64,
     user_agent: &'static str,
 ) -> Agent {
-    Agent { user_agent, device, device_type, os, browser, weight }
+    Agent { user_agent, device, device_type, os, weight }
 }
 
 /// By traffic.
 pub const AGENTS: [Agent; 10] = [
-    agent("mobile", 4, "Android", "Chrome", 30.0, "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Mobile Safari/537.36"),
-    agent("mobile", 4, "iOS", "Safari", 22.0, "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1"),
-    agent("desktop", 2, "Windows", "Chrome", 20.0, "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"),
-    agent("desktop", 2, "Windows", "Edge", 7.0, "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0"),
-    agent("desktop", 2, "macOS", "Safari", 6.0, "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Safari/605.1.15"),
-    agent("desktop", 2, "Windows", "Firefox", 4.0, "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:132.0) Gecko/20100101 Firefox/132.0"),
-    agent("desktop", 2, "Linux", "Firefox", 1.0, "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0"),
-    agent("tablet", 5, "iPadOS", "Safari", 4.0, "Mozilla/5.0 (iPad; CPU OS 17_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.7 Mobile/15E148 Safari/604.1"),
-    agent("mobile", 4, "Android", "Samsung Internet", 4.0, "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/26.0 Chrome/122.0.0.0 Mobile Safari/537.36"),
-    agent("ctv", 3, "Tizen", "Samsung TV", 2.0, "Mozilla/5.0 (SMART-TV; Linux; Tizen 7.0) AppleWebKit/537.36 (KHTML, like Gecko) Version/7.0 TV Safari/537.36"),
+    agent("mobile", 4, "Android", 30.0, "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Mobile Safari/537.36"),
+    agent("mobile", 4, "iOS", 22.0, "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1"),
+    agent("desktop", 2, "Windows", 20.0, "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"),
+    agent("desktop", 2, "Windows", 7.0, "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0"),
+    agent("desktop", 2, "macOS", 6.0, "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Safari/605.1.15"),
+    agent("desktop", 2, "Windows", 4.0, "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:132.0) Gecko/20100101 Firefox/132.0"),
+    agent("desktop", 2, "Linux", 1.0, "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0"),
+    agent("tablet", 5, "iPadOS", 4.0, "Mozilla/5.0 (iPad; CPU OS 17_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.7 Mobile/15E148 Safari/604.1"),
+    agent("mobile", 4, "Android", 4.0, "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/26.0 Chrome/122.0.0.0 Mobile Safari/537.36"),
+    agent("ctv", 3, "Tizen", 2.0, "Mozilla/5.0 (SMART-TV; Linux; Tizen 7.0) AppleWebKit/537.36 (KHTML, like Gecko) Version/7.0 TV Safari/537.36"),
 ];
 
 /// Robots that say what they are.
 pub const BOT_AGENTS: [Agent; 3] = [
-    agent("desktop", 2, "unknown", "Googlebot", 1.0, "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"),
-    agent("desktop", 2, "unknown", "bingbot", 1.0, "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)"),
-    agent("desktop", 2, "unknown", "AhrefsBot", 1.0, "Mozilla/5.0 (compatible; AhrefsBot/7.0; +http://ahrefs.com/robot/)"),
+    agent("desktop", 2, "unknown", 1.0, "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"),
+    agent("desktop", 2, "unknown", 1.0, "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)"),
+    agent("desktop", 2, "unknown", 1.0, "Mozilla/5.0 (compatible; AhrefsBot/7.0; +http://ahrefs.com/robot/)"),
 ];

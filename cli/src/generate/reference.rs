@@ -55,7 +55,7 @@ fn rates(plan: &Plan, world: &World) -> String {
     let days = plan.start.div_euclid(DAY) - DAYS_AROUND..=(plan.start + span).div_euclid(DAY) + DAYS_AROUND;
     let mut csv = b"day,currency,rate\n".to_vec();
     for day in days {
-        for (place, currency) in plan.currencies.iter().enumerate().skip(1) {
+        for (place, currency) in plan.currencies.iter().enumerate() {
             text::date(&mut csv, day);
             csv.push(b',');
             csv.extend_from_slice(currency.as_bytes());

@@ -82,6 +82,18 @@ pub struct Campaign {
     pub reach: Option<u64>,
 }
 
+/// The totals over all campaigns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub records: u64,
+    pub malformed: u64,
+    pub impressions: i64,
+    pub clicks: i64,
+    pub conversions: i64,
+    pub spend_micros: i64,
+    pub revenue_micros: i64,
+}
+
 /// What `truth.json` holds.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
@@ -262,6 +274,20 @@ impl Truth {
             campaign.wins += sign;
             let currency = world.websites[event.website as usize].currency;
             campaign.clearing_price_micros += sign * world.account_micros(price, currency, event.time);
+        }
+    }
+
+    /// The totals so far.
+    pub fn totals(&self) -> Totals {
+        let total = |value: fn(&Campaign) -> i64| self.campaigns.iter().map(value).sum();
+        Totals {
+            records: self.records(),
+            malformed: self.kinds.iter().map(|kind| kind.malformed_total).sum(),
+            impressions: total(|campaign| campaign.impressions),
+            clicks: total(|campaign| campaign.clicks),
+            conversions: total(|campaign| campaign.conversions),
+            spend_micros: total(|campaign| campaign.spend_micros),
+            revenue_micros: total(|campaign| campaign.revenue_micros),
         }
     }
 

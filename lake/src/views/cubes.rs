@@ -138,16 +138,16 @@ fn part(table: &str, time: &str, conversion_type: &str, sums: &[(&str, String)],
 
 /// SQL: one row per key of contributions, with the columns of the batch table.
 pub(super) fn hourly(contributions: &str, only_positive: bool) -> String {
-    let sums: Vec<String> = SUMS.iter().map(|sum| format!("sum({0}) AS {0}", sum.column)).collect();
+    let sums: Vec<String> = SUMS.iter().map(|sum| format!("sum(c.{0}) AS {0}", sum.column)).collect();
     let keys = kpi::DIMENSIONS.join(", ");
     let having = if only_positive {
-        "HAVING sum(events) > 0".to_string()
+        "HAVING sum(c.events) > 0".to_string()
     } else {
-        let any: Vec<String> = SUMS.iter().map(|sum| format!("sum({}) <> 0", sum.column)).collect();
+        let any: Vec<String> = SUMS.iter().map(|sum| format!("sum(c.{}) <> 0", sum.column)).collect();
         format!("HAVING {}", any.join(" OR "))
     };
     format!(
-        "SELECT hour, {keys}, {}, CAST(hour AS DATE) AS event_date FROM ({contributions}) GROUP BY hour, {keys} {having}",
+        "SELECT hour, {keys}, {}, CAST(hour AS DATE) AS event_date FROM ({contributions}) c GROUP BY hour, {keys} {having}",
         sums.join(", ")
     )
 }
@@ -155,8 +155,8 @@ pub(super) fn hourly(contributions: &str, only_positive: bool) -> String {
 /// SQL: a sketch per day and campaign of impressions.
 pub(super) fn reach(impressions: &str) -> String {
     format!(
-        "SELECT report_day(event_time) AS day, campaign_id, reach_sketch(user_id) AS reach_sketch, \
-         CAST(report_day(event_time) AS DATE) AS event_date FROM {impressions} GROUP BY 1, 2, 4"
+        "SELECT day, campaign_id, reach_sketch(user_id) AS reach_sketch, CAST(day AS DATE) AS event_date \
+         FROM (SELECT report_day(event_time) AS day, campaign_id, user_id FROM {impressions}) GROUP BY day, campaign_id"
     )
 }
 

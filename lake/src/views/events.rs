@@ -23,7 +23,7 @@ pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
             format!(
                 "SELECT {columns}, event['event_key'] AS event_key, event['imp_id'] AS event_imp_id, \
                  array_element(imp, event['place']) AS event_imp, \
-                 event['target'] AND (campaign_id IS NOT NULL OR ad_creative_id IS NOT NULL OR bid_price IS NOT NULL \
+                 event['target'] AND (known(campaign_id) IS NOT NULL OR known(ad_creative_id) IS NOT NULL OR bid_price IS NOT NULL \
                  OR clearing_price IS NOT NULL OR won IS NOT NULL) AS target \
                  FROM (SELECT *, unnest(bid_events(imp, imp_id, auction_id, content_hash)) AS event FROM {raw})"
             )
@@ -112,7 +112,8 @@ fn resolved(kind: EventKind) -> String {
             columns.extend(["os", "browser"].map(|name| format!("coalesce({name}, enriched['{name}']) AS {name}")));
             columns.push("content_category".into());
             columns.push(only_enriched("cost_micros"));
-            columns.extend(["currency", "width", "height", "viewable", "view_time_ms", "interaction_depth"].map(String::from));
+            columns.push(known("currency"));
+            columns.extend(["width", "height", "viewable", "view_time_ms", "interaction_depth"].map(String::from));
             columns.extend(["user_agent", "ip", "consent"].map(String::from));
         }
         EventKind::Interaction => {
@@ -123,14 +124,15 @@ fn resolved(kind: EventKind) -> String {
             columns.push("conversion_type".into());
             columns.extend(["event_id", "order_id", "impression_id", "user_id"].map(known));
             columns.push(enriched("campaign_id"));
-            columns.push("enriched['advertiser_id'] AS advertiser_id".into());
+            columns.push("known(enriched['advertiser_id']) AS advertiser_id".into());
             columns.push(known("ad_creative_id"));
             columns.push(country);
             columns.push("known(enriched['region']) AS region".into());
             columns.push(device);
             columns.extend(["os", "browser"].map(only_enriched));
             columns.push(only_enriched("value_micros"));
-            columns.extend(["currency", "quantity", "user_agent"].map(String::from));
+            columns.push(known("currency"));
+            columns.extend(["quantity", "user_agent"].map(String::from));
             columns.push("advertiser_of(coalesce(known(campaign_id), known(enriched['campaign_id']))) AS scope_advertiser_id".into());
         }
         EventKind::BidRequest => {
@@ -142,14 +144,14 @@ fn resolved(kind: EventKind) -> String {
                 carried(&format!("coalesce(known(bid['{name}']), known(get_field(bid['enriched'], '{name}')))"))
             };
             columns.push(format!("{} AS campaign_id", bid("campaign_id")));
-            columns.push(format!("{} AS advertiser_id", carried("get_field(bid['enriched'], 'advertiser_id')")));
+            columns.push(format!("{} AS advertiser_id", carried("known(get_field(bid['enriched'], 'advertiser_id'))")));
             columns.push(format!("{} AS ad_creative_id", carried("known(bid['ad_creative_id'])")));
-            columns.push("known(coalesce(site['domain'], app['bundle'])) AS website".into());
+            columns.push("coalesce(known(site['domain']), known(app['bundle'])) AS website".into());
             columns.push("country_alpha2(coalesce(known(device['geo']['country']), known(enriched['country']))) AS country".into());
             columns.push("coalesce(known(device['geo']['region']), known(enriched['region'])) AS region".into());
             columns.push("device['geo']['city'] AS city".into());
             columns.push(
-                "device_word(coalesce(CAST(device['devicetype'] AS VARCHAR), known(enriched['device_type']))) AS device_type".into(),
+                "device_word(coalesce(known(CAST(device['devicetype'] AS VARCHAR)), known(enriched['device_type']))) AS device_type".into(),
             );
             columns.push("coalesce(device['os'], enriched['os']) AS os".into());
             columns.push(only_enriched("browser"));

@@ -36,7 +36,9 @@ pub struct Functions {
 impl Functions {
     /// The functions under a meaning, with campaigns' advertisers.
     pub fn new(meaning: &Meaning, advertisers: Arc<HashMap<String, String>>) -> Functions {
-        let null_values = Arc::new(meaning.identity.null_values.iter().cloned().collect());
+        let null_values: Arc<HashSet<String>> = Arc::new(meaning.identity.null_values.iter().cloned().collect());
+        let known = advertisers.iter().filter(|(_, advertiser)| !null_values.contains(*advertiser));
+        let advertisers = Arc::new(known.map(|(campaign, id)| (campaign.clone(), id.clone())).collect());
         Functions { meaning: meaning.clone(), null_values, advertisers }
     }
 

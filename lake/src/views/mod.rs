@@ -74,3 +74,6 @@ impl PartitionStream for Once {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

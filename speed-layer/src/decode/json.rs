@@ -28,6 +28,8 @@ pub(crate) struct KeyMemo {
 
 /// As many keys as are remembered.
 const KEYS_MAX: usize = 256;
+/// Longer keys are not remembered.
+const KEY_BYTES_MAX: usize = 128;
 
 impl KeyMemo {
     #[inline]
@@ -38,13 +40,15 @@ impl KeyMemo {
             return *entry;
         }
         let entry = mapping.lookup(key);
+        // A place cannot be left out; nobody accepts the empty key that stands for one too long.
+        let learnt = if key.len() <= KEY_BYTES_MAX { (key, entry) } else { ("", None) };
         if let Some((known, known_entry)) = self.keys.get_mut(place) {
             known.clear();
-            known.push_str(key);
-            *known_entry = entry;
+            known.push_str(learnt.0);
+            *known_entry = learnt.1;
         } else if place < KEYS_MAX {
             // Places come in order: this is the next one.
-            self.keys.push((key.to_owned(), entry));
+            self.keys.push((learnt.0.to_owned(), learnt.1));
         }
         entry
     }

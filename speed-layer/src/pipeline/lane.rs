@@ -21,7 +21,7 @@ use crate::error::SpeedError;
 use crate::metrics::{Metrics, now_micros};
 use crate::record::Stream;
 use crate::source::{Command, Commander, Event, Records};
-use crate::write::{Builder, Committer, Outcome, filter_dead_letters};
+use crate::write::{Builder, Committer, Outcome, Stored, count_dead_letters};
 
 /// The most events taken at a time.
 const EVENTS_MAX: usize = 8;
@@ -98,7 +98,7 @@ struct LaneParts {
 
 /// How something that was under way ended.
 enum Landed {
-    LookedUp(Result<Vec<(Option<i64>, Option<i64>)>, SpeedError>, Vec<Arc<Stream>>),
+    LookedUp(Result<Vec<Stored>, SpeedError>, Vec<Arc<Stream>>),
     Committed(Result<Outcome, SpeedError>, Batch),
 }
 
@@ -257,13 +257,13 @@ impl Lane {
         for records in chunks {
             let next = records.chunk.next().unwrap_or(i64::MIN);
             // Others are of before the stream was started again: they make room here.
-            let Some(from) = self.ledger.take(&records.stream, records.generation, next) else { continue };
+            let Some(which) = self.ledger.take(&records.stream, records.generation, next) else { continue };
             self.oldest = match (self.oldest, records.chunk.oldest()) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
             self.parts.metrics.read(self.parts.kind, records.chunk.len(), records.chunk.bytes());
-            taken.push((records, from));
+            taken.push((records, which));
         }
         if taken.is_empty() {
             return Ok(());
@@ -275,9 +275,10 @@ impl Lane {
         let work = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let ingested_at = now_micros();
-            let result = taken
-                .into_iter()
-                .try_for_each(|(records, from)| builder.take(&records.stream, &records.chunk, from, ingested_at));
+            let result = taken.into_iter().try_for_each(|(records, which)| {
+                let known_dead = which.known_dead.as_deref();
+                builder.take(&records.stream, &records.chunk, which.from, known_dead, ingested_at)
+            });
             show_spent(&metrics, &mut builder, started);
             (builder, result)
         });
@@ -288,7 +289,13 @@ impl Lane {
 
     /// Seals what has been taken, and begins to commit it.
     async fn commit(&mut self) -> Result<(), SpeedError> {
-        let (Some(mut committer), Some(mut builder)) = (self.committer.take(), self.builder.take()) else { return Ok(()) };
+        self.since = None;
+        if !self.ledger.is_open() {
+            return Ok(());
+        }
+        let (Some(mut committer), Some(mut builder)) = (self.committer.take(), self.builder.take()) else {
+            return Ok(());
+        };
         let metrics = self.parts.metrics.clone();
         let work = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
@@ -298,29 +305,12 @@ impl Lane {
         });
         let (builder, sealed) = work.await.map_err(|_| SpeedError::Ended("decoding"))?;
         self.builder = Some(builder);
-        let mut sealed = sealed?;
+        let sealed = sealed?;
         let spans = self.ledger.seal();
-        self.since = None;
 
-        // Dead letters that a crash has left in are not written again.
-        let mut with_dead = vec![false; spans.len()];
-        let ledger = &self.ledger;
-        let keep = |source: &str, partition: i32, position: i64| {
-            let found = spans.iter().position(|span| span.stream.source == source && span.stream.partition == partition);
-            let Some(index) = found else { return false };
-            let keep = !ledger.has_dead(&spans[index].stream, position);
-            with_dead[index] |= keep;
-            keep
-        };
-        let (dead_letters, rejected) = filter_dead_letters(std::mem::take(&mut sealed.dead_letters), keep)?;
-        sealed.dead_letters = dead_letters;
-        let dead_spans: Vec<Span> = spans
-            .iter()
-            .zip(&with_dead)
-            .filter(|(_, with_dead)| **with_dead)
-            .map(|(span, _)| self.ledger.seal_dead(span))
-            .collect();
-
+        let (places, rejected) = count_dead_letters(&sealed.dead_letters)?;
+        let has_dead = |span: &&Span| places.contains(&(span.stream.source.clone(), span.stream.partition));
+        let dead_spans: Vec<Span> = spans.iter().filter(has_dead).map(|span| self.ledger.seal_dead(span)).collect();
         let rows = sealed.writer.as_ref().map_or(0, |writer| writer.rows() as u64);
         let advances = spans.iter().map(Span::advance).collect();
         let dead_advances = dead_spans.iter().map(Span::advance).collect();
@@ -359,9 +349,9 @@ impl Lane {
                     .zip(stored)
                     // It may have been started over meanwhile, and will be looked up once more.
                     .filter(|(stream, _)| !self.unstarted.contains(stream))
-                    .filter_map(|(stream, (rows, dead))| {
+                    .filter_map(|(stream, stored)| {
                         let generation = self.parts.generations.fetch_add(1, Ordering::Relaxed);
-                        self.ledger.start(stream, rows, dead, generation)
+                        self.ledger.start(stream, stored, generation)
                     })
                     .collect();
                 if !starts.is_empty() {
@@ -390,7 +380,11 @@ impl Lane {
                 Ok(())
             }
             Ok(Outcome::Superseded) => {
-                tracing::info!(table, rows = batch.rows, "somebody else has committed these records; reading on from there");
+                tracing::info!(
+                    table,
+                    rows = batch.rows,
+                    "somebody else has committed these records; reading on from there"
+                );
                 self.parts.metrics.superseded(kind);
                 self.start_again();
                 Ok(())
@@ -468,8 +462,7 @@ async fn stored(
     kind: EventKind,
     mut pauses: Pauses,
     stopping: &CancellationToken,
-) -> Result<Vec<(Option<i64>, Option<i64>)>, SpeedError> {
-    let applications: Vec<String> = streams.iter().map(|stream| stream.application.clone()).collect();
+) -> Result<Vec<Stored>, SpeedError> {
     loop {
         if let Some(pause) = pauses.due.take() {
             tokio::select! {
@@ -477,7 +470,7 @@ async fn stored(
                 () = stopping.cancelled() => {}
             }
         }
-        match committer.stored(&applications).await {
+        match committer.stored(streams).await {
             Ok(stored) => return Ok(stored),
             Err(error) if error.is_retryable() && !stopping.is_cancelled() => {
                 let error = chain(&error);

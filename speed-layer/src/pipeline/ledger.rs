@@ -5,8 +5,10 @@
 //! letters' position
 //!
 //! - lags behind, since it only moves when there are dead letters, and
-//! - runs ahead after a crash between the commit of the dead letters and that of the rows: the records in between are then read
-//!   again, their rows are kept and their dead letters are not.
+//! - runs ahead after a crash between the commit of the dead letters and that of the rows. The records in between are then read
+//!   again. Those among them that are dead letters already are passed over as they are, whatever would become of them now: with
+//!   other settings, newer reference data or a later clock a record may be judged otherwise than before the crash, and it must
+//!   neither be in both tables nor in none.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use adlake_lake::Advance;
 
 use crate::record::Stream;
 use crate::source::Start;
+use crate::write::{KnownDead, Stored};
 
 /// How far the streams of one table have come.
 #[derive(Debug, Default)]
@@ -31,6 +34,8 @@ struct Track {
     stored: Option<i64>,
     /// The same of `raw/dead_letters`.
     dead_stored: Option<i64>,
+    /// Dead letters that are in though the table has not come to them.
+    known_dead: Option<Arc<KnownDead>>,
     /// The position after the last record sealed, or where reading began.
     sealed: i64,
     /// The position after the last record taken.
@@ -53,6 +58,7 @@ impl Track {
             generation: 0,
             stored: None,
             dead_stored: None,
+            known_dead: None,
             sealed: 0,
             next: 0,
             pinned: false,
@@ -73,6 +79,15 @@ pub struct Span {
     pub from: Option<i64>,
     /// The position after the batch.
     pub to: i64,
+}
+
+/// Which records of a chunk are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// From this position on ...
+    pub from: i64,
+    /// ... except those that are among these.
+    pub known_dead: Option<Arc<KnownDead>>,
 }
 
 impl Span {
@@ -107,16 +122,11 @@ impl Ledger {
     }
 
     /// The stored positions have been looked up: how the stream is to be started. `None`: it is no longer ours.
-    pub fn start(
-        &mut self,
-        stream: &Arc<Stream>,
-        stored: Option<i64>,
-        dead_stored: Option<i64>,
-        generation: u64,
-    ) -> Option<Start> {
+    pub fn start(&mut self, stream: &Arc<Stream>, stored: Stored, generation: u64) -> Option<Start> {
         let track = self.tracks.get_mut(stream).filter(|track| track.state != State::Revoked)?;
-        *track = Track { generation, stored, dead_stored, ..Track::new() };
-        Some(Start { stream: stream.clone(), stored, generation })
+        let Stored { rows, dead_letters, known_dead } = stored;
+        *track = Track { generation, stored: rows, dead_stored: dead_letters, known_dead, ..Track::new() };
+        Some(Start { stream: stream.clone(), stored: rows, generation })
     }
 
     /// The source has begun where it was told to. With `pin` a first start is written down with the next commit, so that the next
@@ -131,13 +141,18 @@ impl Ledger {
         }
     }
 
-    /// Takes records up to (before) `next`: from which position on, or `None` where they are to be dropped.
-    pub fn take(&mut self, stream: &Stream, generation: u64, next: i64) -> Option<i64> {
+    /// Takes records up to (before) `next`: which of them, or `None` where they are to be dropped.
+    pub fn take(&mut self, stream: &Stream, generation: u64, next: i64) -> Option<Taken> {
         let track = self.tracks.get_mut(stream)?;
         if track.state != State::Reading || track.generation != generation || next <= track.next {
             return None;
         }
-        Some(std::mem::replace(&mut track.next, next))
+        let from = std::mem::replace(&mut track.next, next);
+        let known_dead = track.known_dead.clone();
+        if track.dead_stored.is_none_or(|dead_stored| next >= dead_stored) {
+            track.known_dead = None;
+        }
+        Some(Taken { from, known_dead })
     }
 
     /// Whether there is anything to commit.
@@ -168,16 +183,16 @@ impl Ledger {
         spans
     }
 
-    /// Whether the dead letter of the record at this position is in already.
-    pub fn has_dead(&self, stream: &Stream, position: i64) -> bool {
-        let stored = self.tracks.get(stream).and_then(|track| track.dead_stored);
-        stored.is_some_and(|stored| position < stored)
-    }
-
     /// What the commit of a sealed batch's dead letters advances, where the rows' commit advances `span`. Taken for done, as well.
+    /// After a crash the stored position may be ahead of the span. It moves all the same, by one: of two processes that know the same
+    /// position only one can commit.
     pub fn seal_dead(&mut self, span: &Span) -> Span {
-        let from = self.tracks.get_mut(&span.stream).and_then(|track| track.dead_stored.replace(span.to));
-        Span { stream: span.stream.clone(), from, to: span.to }
+        let from = self.tracks.get(&span.stream).and_then(|track| track.dead_stored);
+        let to = from.map_or(span.to, |from| span.to.max(from + 1));
+        if let Some(track) = self.tracks.get_mut(&span.stream) {
+            track.dead_stored = Some(to);
+        }
+        Span { stream: span.stream.clone(), from, to }
     }
 
     /// Something did not go as expected: everything taken is void, and so is what was taken for done. Revoked streams are forgotten;
@@ -199,6 +214,14 @@ mod tests {
     use super::*;
     use crate::record::StreamFormat;
 
+    fn stored(rows: Option<i64>) -> Stored {
+        Stored { rows, ..Stored::default() }
+    }
+
+    fn from(taken: Option<Taken>) -> Option<i64> {
+        taken.map(|taken| taken.from)
+    }
+
     fn stream(partition: i32) -> Arc<Stream> {
         Arc::new(Stream {
             kind: EventKind::Impression,
@@ -215,7 +238,7 @@ mod tests {
         assert_eq!(ledger.take(&stream, 0, 5), None);
         assert!(ledger.assign(&stream));
         assert_eq!(ledger.take(&stream, 0, 5), None);
-        let start = ledger.start(&stream, Some(3), None, 7).unwrap();
+        let start = ledger.start(&stream, stored(Some(3)), 7).unwrap();
         assert_eq!((start.stored, start.generation), (Some(3), 7));
         assert_eq!(ledger.take(&stream, 7, 5), None);
         ledger.started(&stream, 6, 0, false);
@@ -223,8 +246,8 @@ mod tests {
         ledger.started(&stream, 7, 3, false);
         assert_eq!(ledger.take(&stream, 6, 5), None);
         assert_eq!(ledger.take(&stream, 7, 3), None);
-        assert_eq!(ledger.take(&stream, 7, 5), Some(3));
-        assert_eq!(ledger.take(&stream, 7, 9), Some(5));
+        assert_eq!(from(ledger.take(&stream, 7, 5)), Some(3));
+        assert_eq!(from(ledger.take(&stream, 7, 9)), Some(5));
         assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(3), to: 9 }]);
         assert!(!ledger.is_open());
         assert_eq!(ledger.seal(), []);
@@ -232,25 +255,25 @@ mod tests {
 
     #[test]
     fn a_first_start_at_the_end_is_written_down() {
-        let check = |pin: bool, stored: Option<i64>, expected: &[(Option<i64>, i64)]| {
+        let check = |pin: bool, stored: Stored, expected: &[(Option<i64>, i64)]| {
             let (mut ledger, stream) = (Ledger::default(), stream(0));
             assert!(ledger.assign(&stream));
-            ledger.start(&stream, stored, None, 1).unwrap();
+            ledger.start(&stream, stored, 1).unwrap();
             ledger.started(&stream, 1, 40, pin);
             let spans: Vec<_> = ledger.seal().into_iter().map(|span| (span.from, span.to)).collect();
             assert_eq!(spans, expected);
             assert!(!ledger.is_open());
         };
-        check(true, None, &[(None, 40)]);
-        check(true, Some(40), &[]);
-        check(false, None, &[]);
+        check(true, stored(None), &[(None, 40)]);
+        check(true, stored(Some(40)), &[]);
+        check(false, stored(None), &[]);
     }
 
     #[test]
     fn what_was_taken_of_a_revoked_stream_is_still_sealed() {
         let (mut ledger, stream) = (Ledger::default(), stream(0));
         assert!(ledger.assign(&stream));
-        ledger.start(&stream, None, None, 1).unwrap();
+        ledger.start(&stream, stored(None), 1).unwrap();
         ledger.started(&stream, 1, 0, false);
         ledger.take(&stream, 1, 5);
         ledger.revoke(&stream);
@@ -262,7 +285,7 @@ mod tests {
         assert!(ledger.assign(&stream));
         ledger.revoke(&stream);
         ledger.forget_revoked();
-        assert!(ledger.start(&stream, None, None, 2).is_none());
+        assert!(ledger.start(&stream, stored(None), 2).is_none());
     }
 
     /// A table and the dead letters of one stream, as the lake keeps them.
@@ -278,14 +301,15 @@ mod tests {
     enum Step {
         Take(i64),
         /// Seal, and commit so many of the two commits; with fewer than both, or if told to, the process dies.
-        Commit { commits: usize, dies: bool },
+        Commit {
+            commits: usize,
+            dies: bool,
+        },
         /// Somebody else, who had been given the stream, commits so many records.
         Other(i64),
         Die,
-    }
-
-    fn is_bad(position: i64) -> bool {
-        position % 3 == 0
+        /// From now on records are judged otherwise.
+        Rules(i64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -294,7 +318,12 @@ mod tests {
             4 => (0..3usize, any::<bool>()).prop_map(|(commits, dies)| Step::Commit { commits, dies }),
             1 => (1..6i64).prop_map(Step::Other),
             1 => Just(Step::Die),
+            1 => (2..5i64).prop_map(Step::Rules),
         ]
+    }
+
+    fn payload(position: i64) -> Vec<u8> {
+        position.to_le_bytes().to_vec()
     }
 
     impl Tables {
@@ -315,6 +344,12 @@ mod tests {
             self.rows.extend(rows);
             true
         }
+
+        fn look_up(&self) -> Stored {
+            let ahead = self.dead.iter().filter(|position| self.stored.is_none_or(|stored| **position >= stored));
+            let known_dead: KnownDead = ahead.map(|position| (*position, payload(*position))).collect();
+            Stored { rows: self.stored, dead_letters: self.dead_stored, known_dead: Some(Arc::new(known_dead)) }
+        }
     }
 
     /// One process: a ledger, and what it holds in memory.
@@ -329,8 +364,8 @@ mod tests {
 
     impl Process {
         fn new(tables: &Tables) -> Process {
-            let mut process =
-                Process { ledger: Ledger::default(), stream: stream(0), generation: 0, at: 0, rows: vec![], dead: vec![] };
+            let (ledger, stream) = (Ledger::default(), stream(0));
+            let mut process = Process { ledger, stream, generation: 0, at: 0, rows: vec![], dead: vec![] };
             assert!(process.ledger.assign(&process.stream));
             process.begin(tables);
             process
@@ -338,21 +373,19 @@ mod tests {
 
         fn begin(&mut self, tables: &Tables) {
             self.generation += 1;
-            let start =
-                self.ledger.start(&self.stream, tables.stored, tables.dead_stored, self.generation).unwrap();
+            let start = self.ledger.start(&self.stream, tables.look_up(), self.generation).unwrap();
             self.at = start.stored.unwrap_or(0);
             self.ledger.started(&self.stream, self.generation, self.at, false);
         }
 
-        fn take(&mut self, count: i64) {
+        fn take(&mut self, count: i64, bad: i64) {
             let next = self.at + count;
-            let from = self.ledger.take(&self.stream, self.generation, next).unwrap();
-            for position in from..next {
-                if !is_bad(position) {
-                    self.rows.push(position);
-                } else if !self.ledger.has_dead(&self.stream, position) {
-                    self.dead.push(position);
+            let taken = self.ledger.take(&self.stream, self.generation, next).unwrap();
+            for position in taken.from..next {
+                if taken.known_dead.as_ref().is_some_and(|dead| dead.contains(position, &payload(position))) {
+                    continue;
                 }
+                if position % bad == 0 { self.dead.push(position) } else { self.rows.push(position) }
             }
             self.at = next;
         }
@@ -379,27 +412,36 @@ mod tests {
         fn every_record_comes_in_once_whoever_dies(steps in proptest::collection::vec(step(), 1..60)) {
             let mut tables = Tables::default();
             let mut process = Process::new(&tables);
+            let mut bad = 3;
             for step in steps {
                 let goes_on = match step {
                     Step::Take(count) => {
-                        process.take(count);
+                        process.take(count, bad);
                         true
                     }
                     Step::Commit { commits, dies } => process.commit(&mut tables, commits) && !dies,
                     Step::Other(count) => {
                         let mut other = Process::new(&tables);
-                        other.take(count);
+                        other.take(count, bad);
                         other.commit(&mut tables, 2)
                     }
                     Step::Die => false,
+                    Step::Rules(rules) => {
+                        bad = rules;
+                        true
+                    }
                 };
                 if !goes_on {
                     process = Process::new(&tables);
                 }
+                // Up to the stored position everything is in exactly one table; beyond it there are dead letters alone.
                 let stored = tables.stored.unwrap_or(0);
-                let dead_until = stored.max(tables.dead_stored.unwrap_or(0));
-                prop_assert_eq!(&tables.rows, &(0..stored).filter(|p| !is_bad(*p)).collect::<Vec<_>>());
-                prop_assert_eq!(&tables.dead, &(0..dead_until).filter(|p| is_bad(*p)).collect::<Vec<_>>());
+                let mut all: Vec<i64> = tables.rows.iter().chain(&tables.dead).copied().collect();
+                all.sort_unstable();
+                let beyond: Vec<i64> = all.iter().copied().filter(|position| *position >= stored).collect();
+                prop_assert_eq!(&all[..all.len() - beyond.len()], &(0..stored).collect::<Vec<_>>());
+                prop_assert!(beyond.windows(2).all(|pair| pair[0] < pair[1]), "twice: {:?}", beyond);
+                prop_assert!(tables.rows.iter().all(|position| *position < stored));
             }
         }
     }

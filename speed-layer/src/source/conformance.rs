@@ -123,7 +123,11 @@ fn add(read: &mut Read, records: &Records) -> Result<(), String> {
     Ok(())
 }
 
-fn ensure_read(read: &HashMap<String, Read>, expected: &HashMap<String, Vec<Vec<u8>>>, from: usize) -> Result<(), String> {
+fn ensure_read(
+    read: &HashMap<String, Read>,
+    expected: &HashMap<String, Vec<Vec<u8>>>,
+    from: usize,
+) -> Result<(), String> {
     for (application, records) in expected {
         let Some(read) = read.get(application) else { return Err(format!("{application} was not started")) };
         let payloads: Vec<&Vec<u8>> = read.records.iter().map(|(_, payload)| payload).collect();
@@ -223,7 +227,8 @@ async fn refuses_beyond_the_end(fixture: &impl Fixture) -> Result<(), String> {
         Ok(()) => Err("it was not refused".to_owned()),
         Err(error) => {
             let text = error.to_string();
-            let named = streams.iter().any(|stream| text.contains(&stream.source)) && text.contains(&BEYOND.to_string());
+            let named =
+                streams.iter().any(|stream| text.contains(&stream.source)) && text.contains(&BEYOND.to_string());
             ensure(named, || format!("the error names neither stream nor position: {text}"))
         }
     }

@@ -209,8 +209,9 @@ mod tests {
         /// The same records in several formats; enough of them for several chunks.
         fn new() -> Folder {
             let folder = tempfile::tempdir().unwrap();
-            let records: Vec<Vec<u8>> =
-                (0..20_000).map(|n| format!("{{\"n\":{n},\"text\":\"{}\"}}", "x".repeat(n % 50)).into_bytes()).collect();
+            let records: Vec<Vec<u8>> = (0..20_000)
+                .map(|n| format!("{{\"n\":{n},\"text\":\"{}\"}}", "x".repeat(n % 50)).into_bytes())
+                .collect();
             let array = [b"[", &records.join(&b",\n"[..])[..], b"]"].concat();
             let lines = records.join(&b'\n');
             let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();

@@ -11,26 +11,26 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use adlake_domain::event::EventKind;
-
 use crate::error::SpeedError;
-use crate::record::{Chunk, Rejection, Stream, StreamFormat};
-use crate::settings::{FirstStart, Format, SpeedSettings};
-use crate::source::{CHUNK_BYTES, Command, Event, KEPT_BYTES, Next, Port, Source, Start};
+use crate::record::{Chunk, Stream};
+use crate::settings::{FirstStart, SpeedSettings};
+use crate::source::{CHUNK_BYTES, Command, Event, Next, Port, Source, Start};
 
 mod batch_queue;
+mod connect;
 mod group;
 mod position;
+mod slot;
 
 use batch_queue::{BatchQueue, Item};
+use connect::{Topic, failed};
 use group::{Change, Group, Place};
 use position::Begin;
+use slot::{Slot, State, find};
 
 /// The most messages taken at a time.
 const BATCH_MAX: usize = 4096;
@@ -74,34 +74,6 @@ pub struct KafkaSource {
     starts_obeyed: u64,
 }
 
-struct Topic {
-    kind: EventKind,
-    name: String,
-    format: StreamFormat,
-}
-
-/// A partition that is ours.
-struct Slot {
-    stream: Arc<Stream>,
-    state: State,
-    chunk: Chunk,
-    generation: u64,
-    next: i64,
-    /// Where reading ends, in a run that has an end.
-    end: Option<i64>,
-    caught_up: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Assigned; the pipeline has not said where to begin.
-    Waiting,
-    /// It has, but the group's other new partitions are still waiting.
-    Ready,
-    Reading,
-    Revoked,
-}
-
 struct Revoking {
     places: Vec<Place>,
     deadline: Instant,
@@ -118,36 +90,18 @@ impl KafkaSource {
     /// Connects to the cluster and looks at the topics. Blocks. With `until_end`, reading ends where the partitions end now.
     pub fn connect(settings: &SpeedSettings, until_end: bool) -> Result<KafkaSource, SpeedError> {
         let kafka = &settings.kafka;
-        let consumer: BaseConsumer<Group> = client_config(settings)
-            .create_with_context(Group::default())
-            .map_err(|error| failed("cannot set up the client", error))?;
-        let consumer = Arc::new(consumer);
+        let topics = connect::topics(settings)?;
+        let consumer = connect::consumer(settings)?;
         let queue = BatchQueue::new(consumer.clone())
             .ok_or_else(|| failed("cannot make a queue", KafkaError::ClientCreation("out of memory".to_owned())))?;
-
-        let topics: Vec<Topic> = EventKind::ALL
-            .into_iter()
-            .map(|kind| {
-                let source = settings.sources.of(kind);
-                let format = match source.format(kind) {
-                    Format::Json => StreamFormat::Json,
-                    Format::Csv => StreamFormat::Csv { header: None, delimiter: None },
-                    Format::Avro => StreamFormat::AvroMessage,
-                };
-                Topic { kind, name: source.topic(kind).to_owned(), format }
-            })
-            .filter(|topic| !topic.name.is_empty())
-            .collect();
-        if topics.is_empty() {
-            return Err(SpeedError::settings("sources", "no topic is named"));
-        }
         let mut ends = HashMap::new();
         for topic in &topics {
-            for partition in partitions(&consumer, topic, &kafka.brokers, kafka.start_timeout)? {
+            for partition in connect::partitions(&consumer, topic, &kafka.brokers, kafka.start_timeout)? {
                 if until_end {
-                    let (_, high) = consumer
-                        .fetch_watermarks(&topic.name, partition, kafka.start_timeout)
-                        .map_err(|error| failed(format!("cannot find the end of {} partition {partition}", topic.name), error))?;
+                    let (_, high) =
+                        consumer.fetch_watermarks(&topic.name, partition, kafka.start_timeout).map_err(|error| {
+                            failed(format!("cannot find the end of {} partition {partition}", topic.name), error)
+                        })?;
                     ends.insert((topic.name.clone(), partition), high);
                 }
             }
@@ -184,57 +138,6 @@ impl KafkaSource {
     }
 }
 
-fn client_config(settings: &SpeedSettings) -> ClientConfig {
-    let kafka = &settings.kafka;
-    let mut config = ClientConfig::new();
-    config.set_log_level(RDKafkaLogLevel::Warning);
-    config
-        .set("client.id", "adlake")
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("queued.max.messages.kbytes", (kafka.fetch_bytes_max >> 10).max(1).to_string())
-        .set("fetch.error.backoff.ms", "200");
-    for (key, value) in &kafka.properties {
-        config.set(key, value);
-    }
-    config
-        .set("bootstrap.servers", &kafka.brokers)
-        .set("group.id", &kafka.group)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("enable.partition.eof", "true")
-        .set("auto.offset.reset", "error");
-    config
-}
-
-fn partitions(
-    consumer: &BaseConsumer<Group>,
-    topic: &Topic,
-    brokers: &str,
-    timeout: Duration,
-) -> Result<Vec<i32>, SpeedError> {
-    let metadata = consumer
-        .fetch_metadata(Some(&topic.name), timeout)
-        .map_err(|error| failed(format!("no answer from {brokers}"), error))?;
-    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.name) else {
-        return Err(failed(
-            format!("{brokers} says nothing about topic {}", topic.name),
-            KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
-        ));
-    };
-    match found.error().map(RDKafkaErrorCode::from) {
-        None => Ok(found.partitions().iter().map(|partition| partition.id()).collect()),
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Err(SpeedError::settings(
-            format!("sources.{}.topic", topic.kind),
-            format!("{brokers} has no topic {}: create it, or set this to \"\" to ingest without it", topic.name),
-        )),
-        Some(code) => Err(failed(format!("topic {} cannot be read", topic.name), KafkaError::MetadataFetch(code))),
-    }
-}
-
-fn failed(what: impl Into<String>, source: KafkaError) -> SpeedError {
-    SpeedError::Kafka { what: what.into(), source }
-}
-
 impl Source for KafkaSource {
     fn name(&self) -> &'static str {
         "adlake-kafka"
@@ -266,7 +169,9 @@ impl KafkaSource {
             self.tell_lag(port);
             if self.stopped || !port.has_room(BATCH_WAIT) {
                 // Messages wait in librdkafka; the group is polled all the same.
-                if self.stopped && let Next::Command(command) = port.next_command(BATCH_WAIT) {
+                if self.stopped
+                    && let Next::Command(command) = port.next_command(BATCH_WAIT)
+                {
                     self.obey(command, port);
                 }
                 continue;
@@ -298,7 +203,9 @@ impl KafkaSource {
                         self.acknowledged.insert((stream.source.clone(), stream.partition), position);
                     }
                 }
-                if list.count() > 0 && let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+                if list.count() > 0
+                    && let Err(error) = self.consumer.commit(&list, CommitMode::Async)
+                {
                     tracing::debug!(%error, "the consumer group's offsets were not committed");
                 }
             }
@@ -407,7 +314,7 @@ impl KafkaSource {
     /// Makes the starts that can be made: seeks in partitions that are being read, and the group's assignment once every new
     /// partition has its start.
     fn start(&mut self, port: &Port) -> Result<(), SpeedError> {
-        if Instant::now() < self.retry_at {
+        if self.stopped || Instant::now() < self.retry_at {
             return Ok(());
         }
         for start in std::mem::take(&mut self.starts) {
@@ -474,8 +381,7 @@ impl KafkaSource {
                 slot.state = State::Reading;
             }
         }
-        let assigned =
-            if cooperative { self.consumer.incremental_assign(&list) } else { self.consumer.assign(&list) };
+        let assigned = if cooperative { self.consumer.incremental_assign(&list) } else { self.consumer.assign(&list) };
         assigned.map_err(|error| failed("cannot take partitions", error))
     }
 
@@ -505,7 +411,9 @@ impl KafkaSource {
                 }
             }
             Item::Failed { topic, partition, code } => match code {
-                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::LogTruncation => {
+                RDKafkaErrorCode::AutoOffsetReset
+                | RDKafkaErrorCode::OffsetOutOfRange
+                | RDKafkaErrorCode::LogTruncation => {
                     lost = find(slots, last, topic, partition).or(lost);
                 }
                 code => tracing::warn!(topic, partition, %code, "kafka: a partition cannot be read at present"),
@@ -581,7 +489,9 @@ impl KafkaSource {
         for ((topic, partition), position) in self.acknowledged.drain() {
             add(&mut list, &topic, partition, position);
         }
-        if list.count() > 0 && let Err(error) = self.consumer.commit(&list, CommitMode::Sync) {
+        if list.count() > 0
+            && let Err(error) = self.consumer.commit(&list, CommitMode::Sync)
+        {
             tracing::debug!(%error, "the consumer group's offsets were not committed");
         }
         if self.revoking.take().is_some() || self.assigning {
@@ -606,46 +516,8 @@ impl KafkaSource {
     }
 }
 
-impl Slot {
-    fn take(&mut self, offset: i64, time: Option<i64>, key: Option<&[u8]>, payload: &[u8], limit: usize, port: &Port) {
-        let fits = if payload.len() + key.map_or(0, <[u8]>::len) > limit {
-            let detail = format!("{} bytes, more than ingest.record_bytes_max ({limit})", payload.len());
-            let kept = &payload[..payload.len().min(KEPT_BYTES)];
-            self.chunk.push_rejected(offset, time, kept, Rejection { reason: "too_long", detail })
-        } else {
-            self.chunk.push(offset, time, key, payload)
-        };
-        debug_assert!(fits, "a chunk is handed on long before it is full");
-        self.next = offset + 1;
-        self.caught_up = false;
-        if self.chunk.bytes() >= CHUNK_BYTES {
-            self.hand_on(port);
-        }
-    }
-
-    fn hand_on(&mut self, port: &Port) {
-        if !self.chunk.is_empty() {
-            let fresh = Chunk::with_capacity(self.stream.partition, self.chunk.bytes(), self.chunk.len());
-            port.hand_on(&self.stream, self.generation, std::mem::replace(&mut self.chunk, fresh));
-        }
-    }
-
-    fn catch_up(&mut self, port: &Port) {
-        if !self.caught_up {
-            self.caught_up = true;
-            port.tell(Event::CaughtUp { stream: self.stream.clone(), generation: self.generation });
-        }
-    }
-}
-
 fn is(stream: &Stream, place: &Place) -> bool {
     stream.source == place.0 && stream.partition == place.1
-}
-
-/// The slot of a partition; most messages come from the same as the one before.
-fn find(slots: &[Slot], last: usize, topic: &str, partition: i32) -> Option<usize> {
-    let matches = |slot: &Slot| slot.stream.partition == partition && slot.stream.source == topic;
-    if slots.get(last).is_some_and(matches) { Some(last) } else { slots.iter().position(matches) }
 }
 
 fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: i64) -> bool {

@@ -1,8 +1,8 @@
 //! Avro's binary encoding, by the writer's schema: texts and bytes are borrowed, everything is checked.
 //!
 //! Refused are lengths beyond the payload, integers that do not fit, branches and symbols that do not exist, texts
-//! that are not UTF-8, nesting deeper than [`DEPTH_MAX`], and more than [`VALUES_MAX`] values (an array of nulls has no
-//! size in bytes). Nothing is allocated for a length before the bytes for it are seen.
+//! that are not UTF-8, nesting deeper than [`DEPTH_MAX`], and more values in lists and maps than there are bytes (an array
+//! of nulls takes none), but for [`VALUES_FREE`]. Nothing is allocated for a length before the bytes for it are seen.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
@@ -15,8 +15,8 @@ use crate::validate::{Reason, Reject};
 
 /// Records, lists and maps may be nested so deep.
 const DEPTH_MAX: usize = 64;
-/// A datum may have so many values in its lists and maps.
-const VALUES_MAX: usize = 1 << 20;
+/// The lists and maps of a datum may have so many values more than the datum has bytes.
+const VALUES_FREE: usize = 1024;
 
 /// Offers every field of a datum to `row`: the number of bytes that the datum took (`None` where it cannot be read), and
 /// whether all is well.
@@ -206,7 +206,7 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
         }
         let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
         self.values = self.values.saturating_add(count);
-        if self.values > VALUES_MAX {
+        if self.values > self.bytes.len() + VALUES_FREE {
             return Err(invalid("too many values"));
         }
         Ok(Some(count))
@@ -236,7 +236,8 @@ fn hyphenated(bytes: [u8; 16]) -> String {
 #[cfg(test)]
 mod tests {
     use apache_avro::types::Value as AvroValue;
-    use apache_avro::{Schema, to_avro_datum};
+    use apache_avro::writer::datum::GenericDatumWriter;
+    use apache_avro::Schema;
 
     use super::*;
 
@@ -258,7 +259,8 @@ mod tests {
         let check = |field: &str, value: AvroValue, expected: &str| {
             let text = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"v","type":{field}}}]}}"#);
             let schema = Schema::parse_str(&text).unwrap();
-            let datum = to_avro_datum(&schema, AvroValue::Record(vec![("v".to_owned(), value)])).unwrap();
+            let record = AvroValue::Record(vec![("v".to_owned(), value)]);
+            let datum = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(record).unwrap();
             assert_eq!(decode(field, &datum).as_deref(), Ok(expected), "{field}");
             // Every cut of it is refused.
             for end in 0..datum.len() {

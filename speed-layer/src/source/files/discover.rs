@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::open::Content;
-use super::split::{avro, csv, json, lines};
 use super::split::{Piece, Splitter};
+use super::split::{avro, csv, json, lines};
 use crate::error::SpeedError;
 use crate::mapping::Mapping;
 use crate::record::{Stream, StreamFormat};
@@ -96,17 +96,16 @@ pub fn discover(wanted: &FilesWanted, settings: &SpeedSettings) -> Result<Vec<In
         find(path, wanted.format.is_some(), &mut found)?;
     }
     let mappings = Mappings::new(settings)?;
-    found.iter().map(|(path, hint)| input(path, hint, wanted, settings, &mappings)).collect()
+    found.iter().map(|path| input(path, wanted, settings, &mappings)).collect()
 }
 
-/// Adds canonical paths, each with the part of it that may tell the kind of event.
-fn find(path: &str, any_name: bool, found: &mut BTreeSet<(PathBuf, String)>) -> Result<(), SpeedError> {
+/// Adds the canonical paths of files.
+fn find(path: &str, any_name: bool, found: &mut BTreeSet<PathBuf>) -> Result<(), SpeedError> {
     let literal = Path::new(path.strip_prefix("file://").unwrap_or(path));
     if literal.exists() {
-        return add(literal, literal, true, any_name, found);
+        return add(literal, true, any_name, found);
     }
-    let is_pattern = path.contains(['*', '?', '[']);
-    if !is_pattern {
+    if !path.contains(['*', '?', '[']) {
         return Err(failed(literal, "there is no such file", None));
     }
     let matches = glob::glob(path).map_err(|error| failed(literal, format!("is not a pattern: {error}"), None))?;
@@ -117,42 +116,25 @@ fn find(path: &str, any_name: bool, found: &mut BTreeSet<(PathBuf, String)>) -> 
             failed(&path, "cannot be read", Some(error.into()))
         })?;
         any = true;
-        add(&entry, &entry, true, any_name, found)?;
+        add(&entry, true, any_name, found)?;
     }
-    if !any {
-        return Err(failed(literal, "no file matches", None));
-    }
-    Ok(())
+    if any { Ok(()) } else { Err(failed(literal, "no file matches", None)) }
 }
 
-fn add(
-    path: &Path,
-    root: &Path,
-    named: bool,
-    any_name: bool,
-    found: &mut BTreeSet<(PathBuf, String)>,
-) -> Result<(), SpeedError> {
+/// `named`: the file is meant whatever its name; `any_name`: so is every file of the folder.
+fn add(path: &Path, named: bool, any_name: bool, found: &mut BTreeSet<PathBuf>) -> Result<(), SpeedError> {
     let unreadable = |error| failed(path, "cannot be read", Some(error));
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_dir() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if !fs::metadata(path).map_err(unreadable)?.is_dir() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         if named || any_name || extension(&name).is_some() {
-            let canonical = path.canonicalize().map_err(unreadable)?;
-            // Folders above what was named say nothing about the events.
-            let above = root.parent().and_then(Path::parent).unwrap_or(Path::new(""));
-            let hint = path.strip_prefix(above).unwrap_or(path).to_string_lossy().into_owned();
-            found.insert((canonical, hint));
+            found.insert(path.canonicalize().map_err(unreadable)?);
         }
         return Ok(());
     }
-    let mut entries = fs::read_dir(path)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>())
-        .map_err(unreadable)?;
-    entries.sort();
-    for entry in entries {
-        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.starts_with(['.', '_']) {
-            add(&entry, root, false, any_name, found)?;
+    for entry in fs::read_dir(path).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if !entry.file_name().to_string_lossy().starts_with(['.', '_']) {
+            add(&entry.path(), false, any_name, found)?;
         }
     }
     Ok(())
@@ -172,9 +154,9 @@ fn extension(name: &str) -> Option<(FileFormat, Option<u8>)> {
     }
 }
 
-/// The kind of event that the nearest telling part of a path tells.
-fn kind_told(hint: &str) -> Option<EventKind> {
-    hint.rsplit(['/', '\\']).find_map(|part| {
+/// The kind of event that the nearest telling part of a canonical path tells: a file is of one kind, however it is named.
+fn kind_told(path: &str) -> Option<EventKind> {
+    path.rsplit(['/', '\\']).find_map(|part| {
         part.to_ascii_lowercase().split(|c: char| !c.is_ascii_alphabetic()).find_map(|word| match word {
             "impression" | "impressions" | "imps" => Some(EventKind::Impression),
             "interaction" | "interactions" | "click" | "clicks" | "conversion" | "conversions" => {
@@ -196,7 +178,6 @@ fn kind_by_format(format: FileFormat) -> EventKind {
 
 fn input(
     path: &Path,
-    hint: &str,
     wanted: &FilesWanted,
     settings: &SpeedSettings,
     mappings: &Mappings,
@@ -209,7 +190,7 @@ fn input(
     head.truncate(length);
     let named = extension(&path.file_name().unwrap_or_default().to_string_lossy());
     let format = wanted.format.or(named.map(|(format, _)| format)).unwrap_or_else(|| sniff(&head));
-    let kind = wanted.kind.or_else(|| kind_told(hint)).unwrap_or_else(|| kind_by_format(format));
+    let kind = wanted.kind.or_else(|| kind_told(&path.to_string_lossy())).unwrap_or_else(|| kind_by_format(format));
     let source = settings.sources.of(kind);
     let delimiter = named.and_then(|(_, delimiter)| delimiter);
     let (cut, stream_format) = match format {
@@ -315,7 +296,7 @@ mod tests {
 
     #[test]
     fn tells_kinds_from_names() {
-        let check = |hint: &str, expected: Option<EventKind>| assert_eq!(kind_told(hint), expected, "{hint}");
+        let check = |path: &str, expected: Option<EventKind>| assert_eq!(kind_told(path), expected, "{path}");
         check("ad_impressions.json", Some(EventKind::Impression));
         check("clicks_conversions.csv", Some(EventKind::Interaction));
         check("bid_requests.avro", Some(EventKind::BidRequest));
@@ -360,8 +341,7 @@ mod tests {
         let mappings = Mappings::new(&settings).unwrap();
         let kind = EventKind::Interaction;
         let check = |head: &str, expected: Option<&[&str]>| {
-            let (cut, format) =
-                csv_cut(head.as_bytes(), settings.sources.of(kind), None, mappings.of(kind)).unwrap();
+            let (cut, format) = csv_cut(head.as_bytes(), settings.sources.of(kind), None, mappings.of(kind)).unwrap();
             let StreamFormat::Csv { header, .. } = format else { panic!("{format:?}") };
             assert_eq!(cut, Cut::Csv { delimiter: b',', header: expected.is_some() }, "{head:?}");
             let expected: Option<Vec<String>> =
@@ -369,12 +349,10 @@ mod tests {
             assert_eq!(header, expected, "{head:?}");
         };
         check("", None);
-        check("timestamp,user_id,ad_campaign_id,conversion_type\n1,2,3,click", Some(&[
-            "timestamp",
-            "user_id",
-            "ad_campaign_id",
-            "conversion_type",
-        ]));
+        check(
+            "timestamp,user_id,ad_campaign_id,conversion_type\n1,2,3,click",
+            Some(&["timestamp", "user_id", "ad_campaign_id", "conversion_type"]),
+        );
         check("\u{feff}\"User ID\", Timestamp ,x,campaign\r\n", Some(&["User ID", "Timestamp", "x", "campaign"]));
         check("2023-10-07 16:11:30,82650,5,visit\n", None);
     }

@@ -25,7 +25,10 @@ pub struct Content {
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Content").field("consumed", &self.consumed).field("broken", &self.broken).finish_non_exhaustive()
+        f.debug_struct("Content")
+            .field("consumed", &self.consumed)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
     }
 }
 
@@ -170,7 +173,8 @@ mod tests {
 
     #[test]
     fn ends_where_compressed_data_breaks_off() {
-        let text: Vec<u8> = (0..100_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let text: Vec<u8> =
+            (0..100_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         for compressed in [gzip(&text), zstd::encode_all(&text[..], 1).unwrap()] {
             let (good, broken) = read(&compressed[..compressed.len() / 2]);
             assert!(!good.is_empty() && text.starts_with(&good));

@@ -57,7 +57,11 @@ impl Container {
         }
         let metadata = metadata(&mut content)?;
         let text = |key: &str| {
-            metadata.get(key).map(|value| String::from_utf8(value.clone())).transpose().map_err(|_| invalid("its header is not UTF-8"))
+            metadata
+                .get(key)
+                .map(|value| String::from_utf8(value.clone()))
+                .transpose()
+                .map_err(|_| invalid("its header is not UTF-8"))
         };
         let schema = text("avro.schema")?.ok_or_else(|| invalid("its header has no schema"))?;
         let codec = match text("avro.codec")? {
@@ -236,7 +240,7 @@ fn first(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn bad(detail: String) -> Piece {
-    Piece::Rejected(Rejection { reason: "bad_avro", detail })
+    Piece::Rejected(Rejection { reason: "invalid_avro", detail })
 }
 
 fn invalid(message: impl Into<String>) -> io::Error {
@@ -393,9 +397,7 @@ impl Skipper {
     fn skip_shape(&self, shape: usize, bytes: &[u8], at: usize, depth: usize) -> Result<usize, &'static str> {
         const CUT: &str = "a value reaches beyond its block";
         let deeper = depth.checked_sub(1).ok_or("values are nested too deeply")?;
-        let forward = |at: usize, count: usize| {
-            at.checked_add(count).filter(|end| *end <= bytes.len()).ok_or(CUT)
-        };
+        let forward = |at: usize, count: usize| at.checked_add(count).filter(|end| *end <= bytes.len()).ok_or(CUT);
         let sized = |at: usize| {
             let (length, at) = varint(bytes, at).ok_or(CUT)?;
             forward(at, usize::try_from(length).map_err(|_| "a length is below zero")?)
@@ -405,9 +407,7 @@ impl Skipper {
             Shape::Varint => varint(bytes, at).map(|(_, end)| end).ok_or(CUT),
             Shape::Fixed(count) => forward(at, *count),
             Shape::Sized => sized(at),
-            Shape::Record(fields) => {
-                fields.iter().try_fold(at, |at, field| self.skip_shape(*field, bytes, at, deeper))
-            }
+            Shape::Record(fields) => fields.iter().try_fold(at, |at, field| self.skip_shape(*field, bytes, at, deeper)),
             Shape::Union(variants) => {
                 let (variant, at) = varint(bytes, at).ok_or(CUT)?;
                 let variant = usize::try_from(variant).ok().and_then(|variant| variants.get(variant));
@@ -446,6 +446,7 @@ impl Skipper {
 #[cfg(test)]
 mod tests {
     use apache_avro::types::Value;
+    use apache_avro::writer::datum::GenericDatumWriter;
     use apache_avro::{DeflateSettings, Writer};
 
     use super::super::testing::split;
@@ -469,10 +470,13 @@ mod tests {
             ("list".to_owned(), Value::Array(vec![map; (index % 3) as usize])),
             ("fixed".to_owned(), fixed.clone()),
             ("other".to_owned(), Value::Union(1, Box::new(fixed))),
-            ("next".to_owned(), match next {
-                None => Value::Union(0, Box::new(Value::Null)),
-                Some(next) => Value::Union(1, Box::new(next)),
-            }),
+            (
+                "next".to_owned(),
+                match next {
+                    None => Value::Union(0, Box::new(Value::Null)),
+                    Some(next) => Value::Union(1, Box::new(next)),
+                },
+            ),
         ])
     }
 
@@ -483,7 +487,8 @@ mod tests {
         let mut datums = Vec::new();
         for index in 0..20 {
             let value = node(index, (index % 2 == 0).then(|| node(index + 100, None)));
-            datums.push(apache_avro::to_avro_datum(&schema, value.clone()).unwrap());
+            let datum = GenericDatumWriter::builder(&schema).build().unwrap();
+            datums.push(datum.write_value_to_vec(value.clone()).unwrap());
             writer.append_value(value).unwrap();
             if index % 5 == 4 {
                 writer.flush().unwrap();
@@ -529,7 +534,7 @@ mod tests {
             let good: Vec<_> = pieces.iter().filter(|(_, reason)| reason.is_none()).cloned().collect();
             assert_eq!(good, expected(&[&datums[..5], &datums[10..]].concat()), "byte {offset}");
             assert_eq!(pieces.len(), 16, "byte {offset}");
-            assert_eq!(pieces[5].1, Some("bad_avro"), "byte {offset}");
+            assert_eq!(pieces[5].1, Some("invalid_avro"), "byte {offset}");
         }
     }
 

@@ -146,11 +146,13 @@ impl Splitter for Rows {
             let cut = match self.row(piece)? {
                 Row::Cut(cut) => cut,
                 Row::Unclosed => Piece::Rejected(Rejection {
-                    reason: "bad_csv",
+                    reason: "invalid_csv",
                     detail: "a quote is opened here and not closed".to_owned(),
                 }),
                 Row::Nothing => {
-                    if !self.broken_told && let Some(broken) = broken(&self.content.content) {
+                    if !self.broken_told
+                        && let Some(broken) = broken(&self.content.content)
+                    {
                         self.broken_told = true;
                         return Ok(broken);
                     }
@@ -167,7 +169,10 @@ impl Splitter for Rows {
                 continue;
             }
             // The last row of broken data is as far as it could be read, not as it was.
-            if cut == Piece::Record && !self.broken_told && let Some(broken) = broken(&self.content.content) {
+            if cut == Piece::Record
+                && !self.broken_told
+                && let Some(broken) = broken(&self.content.content)
+            {
                 self.broken_told = true;
                 return Ok(broken);
             }
@@ -212,7 +217,7 @@ mod tests {
 
     #[test]
     fn an_unclosed_quote_costs_its_line_only() {
-        let unclosed = |text: &str| (text.to_owned(), Some("bad_csv"));
+        let unclosed = |text: &str| (text.to_owned(), Some("invalid_csv"));
         let row = |text: &str| (text.to_owned(), None);
         assert_eq!(rows("a,b\nc,\"d\ne,f\ng,h\n", 1000), [row("a,b"), unclosed("c,\"d"), row("e,f"), row("g,h")]);
         assert_eq!(rows("a,\"b", 1000), [unclosed("a,\"b")]);

@@ -135,7 +135,7 @@ impl Splitter for JsonValues {
             if self.next_visible()?.is_some() {
                 self.rest(piece)?;
                 let rejection = crate::record::Rejection {
-                    reason: "bad_json",
+                    reason: "invalid_json",
                     detail: "something follows the end of the file's array".to_owned(),
                 };
                 return Ok(Piece::Rejected(rejection));
@@ -279,13 +279,10 @@ mod tests {
         check(" [ ] \n", &[]);
         check(r#"[{"a":1},{"a":2}]"#, &[r#"{"a":1}"#, r#"{"a":2}"#]);
         check("\u{feff}[\n  {\n \"a\": [1, {}]\n  },\n  {}\n]\n", &["{\n \"a\": [1, {}]\n  }", "{}"]);
-        check(r#"[{"a":"]},{\"[{"},"text, and",12, true ,null]"#, &[
-            r#"{"a":"]},{\"[{"}"#,
-            r#""text, and""#,
-            "12",
-            "true",
-            "null",
-        ]);
+        check(
+            r#"[{"a":"]},{\"[{"},"text, and",12, true ,null]"#,
+            &[r#"{"a":"]},{\"[{"}"#, r#""text, and""#, "12", "true", "null"],
+        );
         check(r#"[{"a":"\\"},{}]"#, &[r#"{"a":"\\"}"#, "{}"]);
         check(r#"[{"a":1}{"a":2}]"#, &[r#"{"a":1}"#, r#"{"a":2}"#]);
     }
@@ -319,7 +316,7 @@ mod tests {
     #[test]
     fn what_follows_the_array_is_one_piece() {
         let mut expected = records(&["1"]);
-        expected.push(("{\"a\":2} [3]".to_owned(), Some("bad_json")));
+        expected.push(("{\"a\":2} [3]".to_owned(), Some("invalid_json")));
         assert_eq!(array("[1] {\"a\":2} [3]"), expected);
     }
 
@@ -353,9 +350,15 @@ mod tests {
 
     #[test]
     fn tells_whole_values() {
-        for (text, expected) in
-            [("{}", true), (" {\"a\":\"}\"} ", true), ("{", false), ("{}{}", false), ("7", false), ("", false), ("[{}]", true)]
-        {
+        for (text, expected) in [
+            ("{}", true),
+            (" {\"a\":\"}\"} ", true),
+            ("{", false),
+            ("{}{}", false),
+            ("7", false),
+            ("", false),
+            ("[{}]", true),
+        ] {
             assert_eq!(is_whole(text.as_bytes()), expected, "{text:?}");
         }
     }

@@ -1,0 +1,29 @@
+//! A broker of the Kafka protocol inside the process: librdkafka's mock cluster.
+//!
+//! It keeps at most 5 MB or 100,000 messages of a partition, in memory: good for a paced demonstration, for nothing else.
+
+use anyhow::{Context, Result};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+/// A running broker; it ends when it is dropped.
+pub struct Broker {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+}
+
+impl Broker {
+    /// Starts it on a free port.
+    pub fn start() -> Result<Broker> {
+        Ok(Broker { cluster: MockCluster::new(1).context("cannot start the broker inside the process")? })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        self.cluster.bootstrap_servers()
+    }
+
+    /// Creates a topic.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
+        self.cluster.create_topic(name, partitions, 1).with_context(|| format!("cannot create the topic {name}"))
+    }
+}

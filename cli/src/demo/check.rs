@@ -1,0 +1,70 @@
+//! The check at the end of the demo: what the lake answers is what was sent.
+
+use adlake_serving::QueryEngine;
+use anyhow::Result;
+use futures::TryStreamExt;
+
+use crate::failure::query_error;
+use crate::generate::truth::Totals;
+use crate::output::cell;
+
+/// One number of the lake beside the generator's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    pub name: &'static str,
+    pub answered: i128,
+    pub sent: i128,
+}
+
+/// Compares the totals of the merged `campaign_kpis`, and the dead letters, with the truth.
+pub async fn compare(engine: &QueryEngine, truth: &Totals) -> Result<Vec<Line>> {
+    let sums = cells(
+        engine,
+        "SELECT sum(impressions), sum(clicks), sum(conversions), sum(spend), sum(revenue) FROM campaign_kpis",
+    )
+    .await?;
+    let dead = cells(engine, "SELECT count(*) FROM dead_letters").await?;
+    let sent = [truth.impressions, truth.clicks, truth.conversions, truth.spend_micros, truth.revenue_micros];
+    let names = ["impressions", "clicks", "conversions", "spend (micros)", "revenue (micros)"];
+    let mut lines: Vec<Line> = names
+        .into_iter()
+        .zip(sums.iter().zip(sent))
+        .map(|(name, (cell, sent))| Line { name, answered: integer(cell), sent: sent.into() })
+        .collect();
+    lines.push(Line {
+        name: "dead letters",
+        answered: dead.first().map_or(0, |cell| integer(cell)),
+        sent: truth.malformed.into(),
+    });
+    Ok(lines)
+}
+
+/// The values of the one row of an answer.
+async fn cells(engine: &QueryEngine, sql: &str) -> Result<Vec<String>> {
+    let stream = engine.query(sql).await.map_err(query_error)?;
+    let batches: Vec<_> = stream.try_collect().await.map_err(adlake_lake::LakeError::from)?;
+    let mut cells = Vec::new();
+    for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
+        for column in batch.columns() {
+            let mut text = String::new();
+            cell::json(&mut text, column, 0);
+            cells.push(text);
+        }
+    }
+    Ok(cells)
+}
+
+/// The digits of a count, or of a decimal of six fractional digits: its micros.
+fn integer(cell: &str) -> i128 {
+    cell.replace('.', "").parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_become_micros() {
+        assert_eq!(["12.500000", "-0.000001", "7", "null"].map(integer), [12_500_000, -1, 7, 0]);
+    }
+}

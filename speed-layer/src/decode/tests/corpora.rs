@@ -1,0 +1,222 @@
+//! Public test suites as payloads: all records are accounted for, dead letters byte for byte.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+const GOOD: &[u8] = br#"{"ad_creative_id":"c","user_id":"u","timestamp":1748736000,"website":"w"}"#;
+
+/// Each payload between two good records: both land, and it is a row or a dead letter with its exact bytes.
+fn account(decoder: &mut Decoder, good: &[u8], payloads: &[Vec<u8>]) -> Decoded {
+    let mut records: Vec<&[u8]> = vec![good];
+    for payload in payloads {
+        records.extend([payload.as_slice(), good]);
+    }
+    let decoded = push(decoder, &records);
+    assert_eq!(decoded.rows.num_rows() + decoded.dead_letters.num_rows(), records.len());
+    let offsets = column(&decoded.rows, "source.offset");
+    let offsets: Vec<i64> = offsets.as_primitive::<arrow::datatypes::Int64Type>().values().to_vec();
+    assert!((0..records.len() as i64).step_by(2).all(|offset| offsets.contains(&offset)), "a good record is lost");
+    let places = column(&decoded.dead_letters, "source.offset");
+    let places = places.as_primitive::<arrow::datatypes::Int64Type>();
+    for (row, (payload, _)) in letters(&decoded).iter().enumerate() {
+        assert_eq!(payload, records[places.value(row) as usize]);
+    }
+    decoded
+}
+
+#[test]
+fn json_test_suite() {
+    let files = files("JSONTestSuite/test_parsing", ".json");
+    assert_eq!(files.len(), 318);
+    let payloads: Vec<Vec<u8>> = files.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let mut decoder = decoder(EventKind::Impression, &StreamFormat::Json, |_| ());
+    let decoded = account(&mut decoder, GOOD, &payloads);
+    // None of the suite's texts is an event.
+    assert_eq!(decoded.dead_letters.num_rows(), payloads.len());
+    let syntax = ["invalid_json", "invalid_utf8", "empty_record"];
+    for ((_, reason), path) in letters(&decoded).iter().zip(&files) {
+        let name = path.file_name().unwrap().to_string_lossy();
+        match name.chars().next() {
+            Some('y') => assert!(!syntax.contains(&reason.as_str()), "{name} is JSON, but {reason}"),
+            Some('n') => assert!(syntax.contains(&reason.as_str()), "{name} is no JSON, but {reason}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn json_test_suite_as_values() {
+    // The same texts as the value of a field that nobody knows: what is JSON is kept as it is.
+    let files = files("JSONTestSuite/test_parsing", ".json");
+    let payloads: Vec<Vec<u8>> = files
+        .iter()
+        .map(|path| [&GOOD[..GOOD.len() - 1], b",\"x\":", &std::fs::read(path).unwrap(), b"}"].concat())
+        .collect();
+    let mut decoder = decoder(EventKind::Impression, &StreamFormat::Json, |_| ());
+    let decoded = account(&mut decoder, GOOD, &payloads);
+    let rejected: Vec<Vec<u8>> = letters(&decoded).into_iter().map(|(payload, _)| payload).collect();
+    for (payload, path) in payloads.iter().zip(&files) {
+        let name = path.file_name().unwrap().to_string_lossy();
+        // An empty text and a text that begins with the end of an object are no values at all, or end the record.
+        match name.chars().next() {
+            Some('y') => assert!(!rejected.contains(payload), "{name} is JSON"),
+            Some('n') => assert!(rejected.contains(payload), "{name} is no JSON"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn csv_spectrum() {
+    for path in files("csv-spectrum/csvs", ".csv") {
+        let content = std::fs::read(&path).unwrap();
+        // Cut into records by the csv crate, as anybody would; cells by ours.
+        let mut reader = ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&content[..]);
+        let mut starts: Vec<usize> = Vec::new();
+        let mut record = ::csv::ByteRecord::new();
+        let mut header = Vec::new();
+        loop {
+            let start = reader.position().byte() as usize;
+            if !reader.read_byte_record(&mut record).unwrap() {
+                break;
+            }
+            starts.push(start);
+            if starts.len() == 1 {
+                header = record.iter().map(|name| String::from_utf8(name.to_vec()).unwrap()).collect::<Vec<_>>();
+            }
+        }
+        starts.push(content.len());
+        let payloads: Vec<&[u8]> = starts[1..].windows(2).map(|ends| &content[ends[0]..ends[1]]).collect();
+        let mut decoder = decoder(
+            EventKind::Interaction,
+            &StreamFormat::Csv { header: Some(header.clone()), delimiter: None },
+            |source| {
+                for (field, constant) in [("user_id", "u"), ("campaign_id", "c"), ("conversion_type", "t")] {
+                    source.defaults.insert(field.to_owned(), constant.to_owned());
+                }
+                source.defaults.insert("timestamp".to_owned(), "ingest_time".to_owned());
+            },
+        );
+        let decoded = push(&mut decoder, &payloads);
+        if std::str::from_utf8(&content).is_err() {
+            // One file of the suite is Latin-1 (and its expected values are not those of its row).
+            assert_eq!(letters(&decoded), [(payloads[0].to_vec(), "invalid_utf8".to_owned())], "{}", path.display());
+            continue;
+        }
+        let expected = shared("csv-spectrum/json").join(path.with_extension("json").file_name().unwrap());
+        let expected: Vec<BTreeMap<String, String>> =
+            serde_json::from_slice(&std::fs::read(&expected).unwrap()).unwrap();
+        assert_eq!(letters(&decoded), [], "{}", path.display());
+        assert_eq!(decoded.rows.num_rows(), expected.len(), "{}", path.display());
+        for (row, expected) in expected.iter().enumerate() {
+            let attributes = cell(&decoded.rows, "attributes", row).unwrap_or_else(|| "{}".to_owned());
+            let found: BTreeMap<String, String> = serde_json::from_str(&attributes).unwrap();
+            let expected: BTreeMap<String, String> =
+                expected.iter().filter(|(_, value)| !value.is_empty()).map(|(k, v)| (k.clone(), v.clone())).collect();
+            assert_eq!(found, expected, "{} row {row}", path.display());
+        }
+    }
+}
+
+#[test]
+fn hostile_csv() {
+    let payloads: Vec<Vec<u8>> = std::fs::read_dir(shared("arrow-testing/data/csv/fuzzing"))
+        .unwrap()
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(payloads.len() >= 7);
+    let mut decoder = decoder(EventKind::Interaction, &csv(), |_| ());
+    account(&mut decoder, b"1748736000,u,c,click", &payloads);
+}
+
+/// Avro files of the test data, whole, as messages for a source whose required fields have defaults.
+fn avro_files(folder: &str) -> Decoded {
+    let mut decoder = decoder(EventKind::BidRequest, &StreamFormat::AvroMessage, |source| {
+        source.defaults.insert("auction_id".to_owned(), "a".to_owned());
+        source.defaults.insert("user_id".to_owned(), "u".to_owned());
+        source.defaults.insert("timestamp".to_owned(), "ingest_time".to_owned());
+    });
+    let payloads: Vec<Vec<u8>> = files(folder, ".avro").iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+    push(&mut decoder, &payloads)
+}
+
+#[test]
+fn avro_of_every_codec_and_logical_type() {
+    let folder = "arrow-testing/data/avro";
+    let decoded = avro_files(folder);
+    let names: Vec<String> =
+        files(folder, ".avro").iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    // Every record of every file, as apache-avro counts them.
+    let mut expected = 0;
+    for path in files(folder, ".avro") {
+        let reader = apache_avro::Reader::new(std::fs::File::open(&path).unwrap()).unwrap();
+        expected += reader.map(Result::unwrap).count();
+    }
+    let rejected: Vec<(&str, String)> = {
+        let places = column(&decoded.dead_letters, "source.offset");
+        let places = places.as_primitive::<arrow::datatypes::Int64Type>().values().to_vec();
+        let details =
+            (0..decoded.dead_letters.num_rows()).map(|row| cell(&decoded.dead_letters, "detail", row).unwrap());
+        places.iter().map(|place| names[*place as usize].as_str()).zip(details).collect()
+    };
+    assert_eq!(rejected, [], "of {} rows", decoded.rows.num_rows());
+    assert_eq!(decoded.rows.num_rows(), expected);
+}
+
+#[test]
+fn avro_shared_data() {
+    // Five files of weather reports, each in another codec or order: `time` is an alias, and they are from the fifties.
+    let decoded = avro_files("avro/share/test/data");
+    let reasons: Vec<String> = letters(&decoded).into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, ["out_of_range"; 5]);
+    for row in 0..5 {
+        let detail = cell(&decoded.dead_letters, "detail", row).unwrap();
+        assert!(detail.starts_with("5 bad of 5 records: record 1: event_time: -6"), "{detail}");
+    }
+    assert!(decoded.rows.num_rows() > 0, "the other files have good records");
+}
+
+#[test]
+fn avro_single_object() {
+    let folder = shared("avro/share/test/data/messageV1");
+    let message = std::fs::read(folder.join("test_message.bin")).unwrap();
+    let schema = std::fs::read_to_string(folder.join("test_schema.avsc")).unwrap();
+    let mut decoder = decoder(EventKind::BidRequest, &StreamFormat::AvroMessage, |source| {
+        source.avro.schema = Some(schema);
+        source.defaults.insert("auction_id".to_owned(), "a".to_owned());
+        source.defaults.insert("user_id".to_owned(), "u".to_owned());
+        source.defaults.insert("timestamp".to_owned(), "record_time".to_owned());
+    });
+    let decoded = push(&mut decoder, &[&message]);
+    assert_eq!(letters(&decoded), []);
+    assert_eq!(decoded.rows.num_rows(), 1);
+}
+
+#[test]
+fn openrtb_requests() {
+    let text = std::fs::read_to_string(shared("openrtb").join("prebid_adapters_exemplary_bid_requests.jsonl")).unwrap();
+    let requests: Vec<String> = text
+        .lines()
+        .map(|line| {
+            let line: BTreeMap<String, Box<serde_json::value::RawValue>> = serde_json::from_str(line).unwrap();
+            line["bid_request"].get().to_owned()
+        })
+        .collect();
+    assert_eq!(requests.len(), 1418);
+    let mut decoder = decoder(EventKind::BidRequest, &StreamFormat::Json, |source| {
+        source.defaults.insert("user_id".to_owned(), "unknown".to_owned());
+        source.defaults.insert("timestamp".to_owned(), "record_time".to_owned());
+    });
+    let payloads: Vec<&[u8]> = requests.iter().map(String::as_bytes).collect();
+    let decoded = push(&mut decoder, &payloads);
+    let details: Vec<String> =
+        (0..decoded.dead_letters.num_rows()).map(|row| cell(&decoded.dead_letters, "detail", row).unwrap()).collect();
+    assert_eq!(details, Vec::<String>::new(), "of {} rows", decoded.rows.num_rows());
+    assert_eq!(decoded.rows.num_rows(), 1418);
+    let imps = column(&decoded.rows, "imp");
+    assert_eq!(imps.as_list::<i32>().values().len(), 1644);
+    let valid = |name: &str| decoded.rows.num_rows() - column(&decoded.rows, name).null_count();
+    assert_eq!((valid("site"), valid("app"), valid("device"), valid("user")), (702, 458, 890, 462));
+}

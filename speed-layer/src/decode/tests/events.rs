@@ -1,0 +1,412 @@
+//! Records of every kind and format, field by field.
+
+use std::collections::BTreeMap;
+
+use adlake_domain::content::content_hashes_of_batch;
+use adlake_domain::schema;
+use apache_avro::types::Value as Avro;
+use apache_avro::writer::datum::GenericDatumWriter;
+use apache_avro::{Codec, Schema, Writer};
+
+use super::*;
+use crate::decode::bid_request_avro_schema;
+use crate::settings::AvroFraming;
+
+fn check(batch: &RecordBatch, row: usize, expected: &[(&str, Option<&str>)]) {
+    for (path, value) in expected {
+        assert_eq!(cell(batch, path, row).as_deref(), *value, "{path}");
+    }
+}
+
+/// What becomes of one JSON impression: its attributes, or the reason of its dead letter.
+fn impression(payload: &str) -> Result<Option<String>, String> {
+    let decoded = decode(EventKind::Impression, &StreamFormat::Json, &[payload.as_bytes()]);
+    match letters(&decoded).first() {
+        Some((bytes, reason)) => {
+            assert_eq!(bytes, payload.as_bytes());
+            Err(reason.clone())
+        }
+        None => Ok(cell(&decoded.rows, "attributes", 0)),
+    }
+}
+
+#[test]
+fn a_json_impression() {
+    let payload = br#" {"ad_creative_id": 419, "user_id": "u\u00e9", "timestamp": "2025-06-01T12:00:00.5Z",
+        "website_url": "http://example2.com/path/83", "cost_micros": 1500.0, "viewable": 1, "width": "300",
+        "country": "DEU", "device_type": "Mobile", "new": {"a": [1, 2.50]}, "other": null, "x\n": "\u0041",
+        "user_agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:120.0) Gecko/20100101 Firefox/120.0"} "#;
+    let decoded = decode(EventKind::Impression, &StreamFormat::Json, &[payload]);
+    assert_eq!(letters(&decoded), []);
+    assert_eq!(decoded.rows.schema(), schema::raw_schema(EventKind::Impression));
+    check(
+        &decoded.rows,
+        0,
+        &[
+            ("ad_creative_id", Some("419")),
+            ("user_id", Some("ué")),
+            ("event_time", Some("2025-06-01T12:00:00.500Z")),
+            ("website", Some("http://example2.com/path/83")),
+            ("cost_micros", Some("1500")),
+            ("viewable", Some("true")),
+            ("width", Some("300")),
+            ("height", None),
+            ("country", Some("DEU")),
+            ("device_type", Some("Mobile")),
+            ("attributes", Some(r#"{"new":{"a": [1, 2.50]},"x\n":"A"}"#)),
+            ("enriched.country", Some("DE")),
+            ("enriched.device_type", Some("desktop")),
+            ("enriched.os", Some("Windows")),
+            ("enriched.browser", Some("Firefox")),
+            ("enriched.part_of_day", Some("afternoon")),
+            ("enriched.day_type", Some("weekend")),
+            ("enriched.season", Some("summer")),
+            ("enriched.cost_micros", Some("1500")),
+            ("enriched.campaign_id", None),
+            ("source.topic", Some("topic")),
+            ("source.partition", Some("3")),
+            ("source.offset", Some("0")),
+            ("ingested_at", Some("2025-06-02T00:00:00Z")),
+            ("event_date", Some("2025-06-01")),
+        ],
+    );
+    let hashes = content_hashes_of_batch(EventKind::Impression, &decoded.rows).unwrap();
+    assert_eq!(column(&decoded.rows, "content_hash").as_binary::<i32>(), &hashes);
+}
+
+#[test]
+fn empty_is_not_null_and_required_is_required() {
+    let with = |website: &str, time: &str| {
+        impression(&format!(r#"{{"ad_creative_id":"c","user_id":"","website":{website},"timestamp":{time}}}"#))
+    };
+    let time = "\"2025-06-01 00:00:00\"";
+    let letter = |reason: &str| Err(reason.to_owned());
+    assert_eq!(with("\"\"", time), Ok(None));
+    assert_eq!(with("null", time), letter("missing_field"));
+    assert_eq!(with("\"x\"", "\"\""), letter("missing_field"));
+    assert_eq!(with("\"x\"", "null"), letter("missing_field"));
+    assert_eq!(with("\"x\"", "\"soon\""), letter("bad_timestamp"));
+    assert_eq!(with("\"x\"", "\"2025-06-03T00:00:00Z\""), Ok(None));
+    assert_eq!(with("\"x\"", "\"2025-06-03T00:00:01Z\""), letter("too_far_in_future"));
+    assert_eq!(with("\"x\"", "\"1969-01-01\""), letter("out_of_range"));
+    assert_eq!(with("\"x\"", "\"1970-01-01\""), Ok(None));
+    assert_eq!(with("{}", time), letter("bad_type"));
+    assert_eq!(with("[\"x\"]", time), letter("bad_type"));
+}
+
+#[test]
+fn names_are_tried_in_order_and_losers_are_kept() {
+    let with = |members: &str| {
+        impression(&format!(r#"{{"ad_creative_id":"c","user_id":"u","timestamp":1748736000,{members}}}"#))
+    };
+    let kept = |text: &str| Ok(Some(text.to_owned()));
+    assert_eq!(with(r#""url":"b","website":"a""#), kept(r#"{"url":"b"}"#));
+    assert_eq!(with(r#""website":"a","url":"b""#), kept(r#"{"url":"b"}"#));
+    assert_eq!(with(r#""website":null,"url":"b""#), Ok(None));
+    // As it is before folded; sent twice, the later.
+    assert_eq!(with(r#""Website":"b","website":"a""#), kept(r#"{"Website":"b"}"#));
+    assert_eq!(with(r#""website":"a","website":"b""#), kept(r#"{"website":"a"}"#));
+    // An object under a common alias is something else; its parts may be known.
+    assert_eq!(with(r#""site":{"domain":"d"}"#), kept(r#"{"site":{"domain":"d"}}"#));
+    assert_eq!(with(r#""website":"a","creative":{"id":1}"#), kept(r#"{"creative":{"id":1}}"#));
+}
+
+#[test]
+fn paths_and_defaults() {
+    let mut decoder = decoder(EventKind::Impression, &StreamFormat::Json, |source| {
+        source.fields =
+            BTreeMap::from([("website".to_owned(), vec!["page.list[1].host".to_owned(), "host".to_owned()])]);
+        source.defaults = BTreeMap::from([
+            ("timestamp".to_owned(), "record_time".to_owned()),
+            ("ad_creative_id".to_owned(), "none".to_owned()),
+            ("currency".to_owned(), "USD".to_owned()),
+        ]);
+        source.time_zone = Some("Europe/Berlin".to_owned());
+    });
+    let decoded = push(
+        &mut decoder,
+        &[
+            br#"{"page":{"list":[{"host":"a"},{"host":"b"}]},"user_details":[{"user_id":7}],"host":"c"}"#,
+            br#"{"page":{"list":[]},"user_details":[],"host":"c","user_id":"u","timestamp":"2025-06-01 12:00:00"}"#,
+        ],
+    );
+    assert_eq!(letters(&decoded), []);
+    check(
+        &decoded.rows,
+        0,
+        &[
+            ("website", Some("b")),
+            ("user_id", Some("7")),
+            ("ad_creative_id", Some("none")),
+            ("currency", Some("USD")),
+            ("event_time", Some("2025-06-01T23:59:59Z")),
+            (
+                "attributes",
+                Some(r#"{"page":{"list":[{"host":"a"},{"host":"b"}]},"user_details":[{"user_id":7}],"host":"c"}"#),
+            ),
+        ],
+    );
+    check(&decoded.rows, 1, &[("website", Some("c")), ("event_time", Some("2025-06-01T10:00:00Z"))]);
+}
+
+#[test]
+fn csv_interactions() {
+    let header = ["timestamp", "User ID", "ad_campaign_id", "conversion_type", "value", "currency", "note"];
+    let format = StreamFormat::Csv { header: Some(header.map(str::to_owned).to_vec()), delimiter: Some(b';') };
+    let rows: [&[u8]; 8] = [
+        b"2023-10-07 16:11:30;82650;5;visit;12.345;USD;\"a;\n\"\"b\"\"\"\r\n",
+        b"2023-10-07 16:11:30;;;click",
+        b"2023-10-07 16:11:30;u;c;",
+        b"2023-10-07 16:11:30;u;c;click;;;;",
+        b"2023-10-07 16:11:30;u;c;buy;1;XXX;",
+        b"2023-10-07 16:11:30;u;c;buy;;XXX;",
+        b"2023-10-07 16:11:30;u",
+        b";u;c;click",
+    ];
+    let decoded = decode(EventKind::Interaction, &format, &rows);
+    check(
+        &decoded.rows,
+        0,
+        &[
+            ("event_time", Some("2023-10-07T16:11:30Z")),
+            ("user_id", Some("82650")),
+            ("campaign_id", Some("5")),
+            ("conversion_type", Some("visit")),
+            ("value", Some("12.345000000000")),
+            ("enriched.value_micros", Some("12345000")),
+            ("attributes", Some(r#"{"note":"a;\n\"b\""}"#)),
+        ],
+    );
+    check(&decoded.rows, 1, &[("user_id", Some("")), ("campaign_id", Some("")), ("value", None), ("attributes", None)]);
+    check(&decoded.rows, 2, &[("currency", Some("XXX")), ("enriched.value_micros", None)]);
+    let reasons: Vec<String> = letters(&decoded).into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, ["missing_field", "too_many_columns", "no_fx_rate", "missing_field", "missing_field"]);
+}
+
+#[test]
+fn csv_without_a_header_has_the_fields_in_order() {
+    let decoded = decode(EventKind::Interaction, &csv(), &[b"1748736000,u,c,click,e1,cr,i1,o1,5,,2,US,mobile,ua"]);
+    check(
+        &decoded.rows,
+        0,
+        &[
+            ("event_time", Some("2025-06-01T00:00:00Z")),
+            ("event_id", Some("e1")),
+            ("quantity", Some("2")),
+            ("user_agent", Some("ua")),
+        ],
+    );
+}
+
+#[test]
+fn openrtb_as_json() {
+    let payload = br#"{"id": "a1", "imp": [{"id": "1", "banner": {"w": 300, "h": 250, "format": []}, "bidfloor": 0.5},
+        {"id": "2", "video": {"mimes": ["x"]}, "ext": {"b": 1}}], "cur": ["USD"], "ext": {"ts": 1748736000},
+        "site": {"domain": "d.com", "ext": {"amp": 0}}, "user": {"id": "u", "data": [{"segment": [{"id": "s"}]}]},
+        "device": {"devicetype": 4, "geo": {"country": "USA", "region": "CA", "lat": 1}}, "bid_price": 1.25,
+        "targeting": {"b": 1, "a": "x"}}"#;
+    let decoded = decode(EventKind::BidRequest, &StreamFormat::Json, &[payload]);
+    assert_eq!(letters(&decoded), []);
+    let attributes = r#"{"ext":{"ts": 1748736000},"imp[0].banner.format":[],"imp[1].video.mimes":["x"],"imp[1].ext":{"b": 1},"site.ext":{"amp": 0}}"#;
+    check(
+        &decoded.rows,
+        0,
+        &[
+            ("auction_id", Some("a1")),
+            ("user_id", Some("u")),
+            ("user.id", Some("u")),
+            ("event_time", Some("2025-06-01T00:00:00Z")),
+            ("site.domain", Some("d.com")),
+            ("device.devicetype", Some("4")),
+            ("device.geo.lat", Some("1.0")),
+            ("targeting", Some("{a: x, b: 1}")),
+            ("bid_price", Some("1.250000000000")),
+            ("enriched.bid_price_micros", Some("1250000")),
+            ("enriched.clearing_price_micros", None),
+            ("enriched.country", Some("US")),
+            ("enriched.region", Some("CA")),
+            ("attributes", Some(attributes)),
+        ],
+    );
+    let imp = column(&decoded.rows, "imp");
+    assert_eq!(imp.as_list::<i32>().value_offsets(), [0, 2]);
+}
+
+/// A bid request of adlake's own schema with these fields, the others null.
+fn bid(fields: &[(&str, Avro)]) -> Avro {
+    let schema: serde_json::Value = serde_json::from_str(bid_request_avro_schema()).unwrap();
+    let names = schema["fields"].as_array().unwrap().iter().map(|field| field["name"].as_str().unwrap().to_owned());
+    let null = || Avro::Union(0, Box::new(Avro::Null));
+    let values = names.map(|name| {
+        let sent = fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.clone());
+        (name, sent.unwrap_or_else(null))
+    });
+    Avro::Record(values.collect())
+}
+
+fn some(value: Avro) -> Avro {
+    Avro::Union(1, Box::new(value))
+}
+
+fn plain_bid(auction: &str) -> Avro {
+    bid(&[
+        ("auction_id", Avro::String(auction.to_owned())),
+        ("user_id", Avro::String("u".to_owned())),
+        ("timestamp", Avro::TimestampMicros(NOW - 5)),
+        ("clearing_price", some(Avro::Decimal(1_900_000i128.to_be_bytes().to_vec().into()))),
+        ("won", some(Avro::Boolean(true))),
+        ("badv", some(Avro::Array(vec![Avro::String("b".to_owned())]))),
+        ("targeting", some(Avro::Map([("k".to_owned(), some(Avro::String("v".to_owned())))].into()))),
+    ])
+}
+
+#[test]
+fn avro_bid_requests_in_every_framing() {
+    let schema = Schema::parse_str(bid_request_avro_schema()).unwrap();
+    let datum = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(plain_bid("a1")).unwrap();
+    let fingerprint = schema.fingerprint::<apache_avro::rabin::Rabin>().bytes;
+    let single = [&[0xC3, 0x01][..], &fingerprint, &datum].concat();
+    let confluent = [&[0, 0, 0, 0, 9][..], &datum].concat();
+    let mut writer = Writer::with_codec(&schema, Vec::new(), Codec::Snappy).unwrap();
+    for auction in ["a2", "a3"] {
+        writer.append_value(plain_bid(auction)).unwrap();
+    }
+    let container = writer.into_inner().unwrap();
+    let trailing = [&datum[..], &[0]].concat();
+    let payloads: [&[u8]; 6] = [&datum, &single, &confluent, &container, &trailing, &datum[..datum.len() - 1]];
+    let decoded = decode(EventKind::BidRequest, &StreamFormat::AvroMessage, &payloads);
+    let auctions: Vec<_> =
+        (0..decoded.rows.num_rows()).map(|row| cell(&decoded.rows, "auction_id", row).unwrap()).collect();
+    assert_eq!(auctions, ["a1", "a1", "a1", "a2", "a3"]);
+    check(
+        &decoded.rows,
+        4,
+        &[
+            ("event_time", Some("2025-06-01T23:59:59.999995Z")),
+            ("clearing_price", Some("1.900000000000")),
+            ("bid_price", None),
+            ("won", Some("true")),
+            ("badv", Some("[b]")),
+            ("targeting", Some("{k: v}")),
+            ("attributes", None),
+            ("source.offset", Some("3")),
+        ],
+    );
+    let reasons: Vec<String> = letters(&decoded).into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, ["trailing_data", "invalid_avro"]);
+}
+
+#[test]
+fn a_container_keeps_its_good_records() {
+    let text = r#"{"type":"record","name":"B","fields":[
+        {"name":"auction_id","type":"string"},{"name":"user_id","type":"int"},{"name":"bid_amount","type":"float"},
+        {"name":"ts","type":{"type":"int","logicalType":"date"}},{"name":"ip_address","type":"string"}]}"#;
+    let schema = Schema::parse_str(text).unwrap();
+    let mut writer = Writer::with_codec(&schema, Vec::new(), Codec::Null).unwrap();
+    for (auction, price) in [("a1", 0.1f32), ("a2", -1.0), ("a3", 5.43)] {
+        let fields = vec![
+            ("auction_id".to_owned(), Avro::String(auction.to_owned())),
+            ("user_id".to_owned(), Avro::Int(7)),
+            ("bid_amount".to_owned(), Avro::Float(price)),
+            ("ts".to_owned(), Avro::Date(20_000)),
+            ("ip_address".to_owned(), Avro::String("192.0.2.7".to_owned())),
+        ];
+        writer.append_value(Avro::Record(fields)).unwrap();
+    }
+    let container = writer.into_inner().unwrap();
+    let decoded = decode(EventKind::BidRequest, &StreamFormat::AvroMessage, &[&container]);
+    check(
+        &decoded.rows,
+        0,
+        &[
+            ("auction_id", Some("a1")),
+            ("user_id", Some("7")),
+            ("bid_price", Some("0.100000000000")),
+            ("event_time", Some("2024-10-04T00:00:00Z")),
+            ("attributes", Some(r#"{"ip_address":"192.0.2.7"}"#)),
+        ],
+    );
+    check(&decoded.rows, 1, &[("auction_id", Some("a3")), ("bid_price", Some("5.430000000000"))]);
+    assert_eq!(letters(&decoded), [(container, "negative_number".to_owned())]);
+    let detail = cell(&decoded.dead_letters, "detail", 0).unwrap();
+    assert!(detail.starts_with("1 bad of 3 records: record 2: bid_price: "), "{detail}");
+}
+
+#[test]
+fn configured_schemas() {
+    let schema = r#"{"type":"record","name":"I","fields":[{"name":"ad_creative_id","type":"long"},
+        {"name":"user_id","type":"string"},{"name":"timestamp","type":"double"},
+        {"name":"website","type":{"type":"enum","name":"W","symbols":["a","b"]}}]}"#;
+    let mut decoder = decoder(EventKind::Impression, &StreamFormat::AvroMessage, |source| {
+        source.avro.schema = Some(schema.to_owned());
+        source.avro.framing = AvroFraming::None;
+    });
+    let value = Avro::Record(vec![
+        ("ad_creative_id".to_owned(), Avro::Long(-5)),
+        ("user_id".to_owned(), Avro::String("u".to_owned())),
+        ("timestamp".to_owned(), Avro::Double(1_748_736_000.25)),
+        ("website".to_owned(), Avro::Enum(1, "b".to_owned())),
+    ]);
+    let schema = Schema::parse_str(schema).unwrap();
+    let datum = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(value).unwrap();
+    let decoded = push(&mut decoder, &[&datum]);
+    check(
+        &decoded.rows,
+        0,
+        &[("ad_creative_id", Some("-5")), ("event_time", Some("2025-06-01T00:00:00.250Z")), ("website", Some("b"))],
+    );
+}
+
+#[test]
+fn what_is_no_record() {
+    let rejected = |payload: &[u8]| {
+        let decoded = decode(EventKind::Impression, &StreamFormat::Json, &[payload]);
+        let letters = letters(&decoded);
+        assert_eq!(letters[0].0, payload);
+        letters[0].1.clone()
+    };
+    assert_eq!(rejected(b""), "empty_record");
+    assert_eq!(rejected(b" "), "invalid_json");
+    assert_eq!(rejected(b"[]"), "not_an_object");
+    assert_eq!(rejected(b"7"), "not_an_object");
+    assert_eq!(rejected(b"null"), "not_an_object");
+    assert_eq!(rejected(b"{\"a\":1"), "invalid_json");
+    assert_eq!(rejected(b"{} {}"), "invalid_json");
+    assert_eq!(rejected(b"{\"a\":\"\xff\"}"), "invalid_utf8");
+    assert_eq!(rejected(b"{}"), "missing_field");
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(65), "]".repeat(65));
+    assert_eq!(rejected(deep.as_bytes()), "invalid_json");
+}
+
+#[test]
+fn a_batch_leaves_nothing_behind() {
+    let mut decoder = decoder(EventKind::Impression, &StreamFormat::Json, |_| ());
+    let good = br#"{"ad_creative_id":"c","user_id":"u","timestamp":1748736000,"website":"w","city":"x"}"#;
+    let first = push(&mut decoder, &[good, b"{"]);
+    let bytes = decoder.bytes();
+    assert_eq!((decoder.rows(), decoder.rejected(), bytes), (0, 0, 0));
+    let second = push(&mut decoder, &[good, b"{"]);
+    assert_eq!(first.rows, second.rows);
+    assert_eq!(first.dead_letters, second.dead_letters);
+    let empty = push(&mut decoder, &[]);
+    assert_eq!((empty.rows.num_rows(), empty.dead_letters.num_rows()), (0, 0));
+}
+
+#[test]
+fn exact_copies_and_nothing_else_have_equal_hashes() {
+    let payloads: [&[u8]; 6] = [
+        br#"{"ad_creative_id":"c","user_id":"u","timestamp":1748736000,"website":"w"}"#,
+        br#"{"user_id":"u","website":"w","timestamp":"2025-06-01T00:00:00Z","ad_creative_id":"c","city":null}"#,
+        br#"{"ad_creative_id":"c","user_id":"u","timestamp":1748736000,"website":"w","city":""}"#,
+        br#"{"ad_creative_id":"c","user_id":"u","timestamp":1748736000,"website":"w","x":1}"#,
+        br#"{"ad_creative_id":"c","user_id":"u","timestamp":1748736000.000001,"website":"w"}"#,
+        br#"{"ad_creative_id":"cu","user_id":"","timestamp":1748736000,"website":"w"}"#,
+    ];
+    let decoded = decode(EventKind::Impression, &StreamFormat::Json, &payloads);
+    let hashes = column(&decoded.rows, "content_hash");
+    let hashes: Vec<_> = hashes.as_binary::<i32>().iter().map(Option::unwrap).collect();
+    assert_eq!(hashes[0], hashes[1]);
+    for (at, hash) in hashes.iter().enumerate().skip(1) {
+        assert!(hashes[at + 1..].iter().all(|other| other != hash), "{at}");
+    }
+}

@@ -1,0 +1,77 @@
+//! A partition that is ours, and the chunk of it in the making.
+
+use std::sync::Arc;
+
+use crate::record::{Chunk, Rejection, Stream};
+use crate::source::{CHUNK_BYTES, Event, KEPT_BYTES, Port};
+
+/// A partition that is ours.
+pub struct Slot {
+    pub stream: Arc<Stream>,
+    pub state: State,
+    pub chunk: Chunk,
+    pub generation: u64,
+    pub next: i64,
+    /// Where reading ends, in a run that has an end.
+    pub end: Option<i64>,
+    pub caught_up: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Assigned; the pipeline has not said where to begin.
+    Waiting,
+    /// It has, but the group's other new partitions are still waiting.
+    Ready,
+    Reading,
+    Revoked,
+}
+
+impl Slot {
+    /// Adds a record to the chunk, which is handed on when it is large enough.
+    pub fn take(
+        &mut self,
+        offset: i64,
+        time: Option<i64>,
+        key: Option<&[u8]>,
+        payload: &[u8],
+        limit: usize,
+        port: &Port,
+    ) {
+        let fits = if payload.len() + key.map_or(0, <[u8]>::len) > limit {
+            let detail = format!("{} bytes, more than ingest.record_bytes_max ({limit})", payload.len());
+            let kept = &payload[..payload.len().min(KEPT_BYTES)];
+            self.chunk.push_rejected(offset, time, kept, Rejection { reason: "too_long", detail })
+        } else {
+            self.chunk.push(offset, time, key, payload)
+        };
+        debug_assert!(fits, "a chunk is handed on long before it is full");
+        self.next = offset + 1;
+        self.caught_up = false;
+        if self.chunk.bytes() >= CHUNK_BYTES {
+            self.hand_on(port);
+        }
+    }
+
+    /// Hands on the chunk.
+    pub fn hand_on(&mut self, port: &Port) {
+        if !self.chunk.is_empty() {
+            let fresh = Chunk::with_capacity(self.stream.partition, self.chunk.bytes(), self.chunk.len());
+            port.hand_on(&self.stream, self.generation, std::mem::replace(&mut self.chunk, fresh));
+        }
+    }
+
+    /// Says, once, that nothing is left at the moment.
+    pub fn catch_up(&mut self, port: &Port) {
+        if !self.caught_up {
+            self.caught_up = true;
+            port.tell(Event::CaughtUp { stream: self.stream.clone(), generation: self.generation });
+        }
+    }
+}
+
+/// The slot of a partition; most messages come from the same as the one before.
+pub fn find(slots: &[Slot], last: usize, topic: &str, partition: i32) -> Option<usize> {
+    let matches = |slot: &Slot| slot.stream.partition == partition && slot.stream.source == topic;
+    if slots.get(last).is_some_and(matches) { Some(last) } else { slots.iter().position(matches) }
+}

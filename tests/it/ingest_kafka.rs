@@ -1,0 +1,417 @@
+//! Kafka to raw tables with a real broker: each record once, in its table or in the dead letters, whatever dies meanwhile.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use adlake_lake::Lake;
+use adlake_speed_layer::error::SpeedError;
+use adlake_speed_layer::run::{IngestReport, KafkaRun, run_kafka};
+use adlake_speed_layer::settings::{FirstStart, SpeedSettings};
+use adlake_speed_layer::source::Source;
+use adlake_speed_layer::source::conformance::{Fixture, suite};
+use adlake_speed_layer::source::kafka::KafkaSource;
+use adlake_tests::adlake::Adlake;
+use adlake_tests::kafka::{Broker, unique};
+use adlake_tests::setup;
+use anyhow::{Context, Result, ensure};
+use rand::Rng;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::raw::Raw;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+const IMPRESSIONS: &str = "raw/impressions";
+const DEAD_LETTERS: &str = "raw/dead_letters";
+
+/// Impressions by number; every hundredth is malformed.
+fn impressions(from: usize, to: usize) -> impl Iterator<Item = String> {
+    (from..to).map(|n| {
+        if n % 100 == 50 {
+            return format!("{{\"user_id\": \"u{n}\", \"cut");
+        }
+        format!(
+            r#"{{"ad_creative_id":"c{}","user_id":"u{n}","timestamp":"2026-03-{:02}T10:00:00Z","website":"example.com"}}"#,
+            n % 10,
+            1 + n % 20
+        )
+    })
+}
+
+fn malformed(from: usize, to: usize) -> i64 {
+    (from..to).filter(|n| n % 100 == 50).count() as i64
+}
+
+/// Settings for impressions alone, from a topic of its own.
+fn settings(broker: &Broker, topic: &str) -> SpeedSettings {
+    let mut settings = SpeedSettings::default();
+    settings.kafka.brokers = broker.bootstrap().to_owned();
+    settings.kafka.group = unique("group");
+    settings.ingest.flush_interval = Duration::from_millis(100);
+    settings.sources.impressions.topic = Some(topic.to_owned());
+    settings.sources.interactions.topic = Some(String::new());
+    settings.sources.bid_requests.topic = Some(String::new());
+    settings
+}
+
+async fn until_end(lake: &Lake, settings: &SpeedSettings) -> Result<IngestReport, SpeedError> {
+    run_kafka(lake, settings, KafkaRun { until_end: true }, &(), CancellationToken::new()).await
+}
+
+/// An ingest that runs until it is told to stop.
+struct Running {
+    cancel: CancellationToken,
+    task: JoinHandle<Result<IngestReport, SpeedError>>,
+}
+
+impl Running {
+    fn start(lake: &Lake, settings: &SpeedSettings) -> Running {
+        let cancel = CancellationToken::new();
+        let (lake, settings, token) = (lake.clone(), settings.clone(), cancel.clone());
+        let task = tokio::spawn(async move { run_kafka(&lake, &settings, KafkaRun::default(), &(), token).await });
+        Running { cancel, task }
+    }
+
+    async fn stop(self) -> Result<IngestReport> {
+        self.cancel.cancel();
+        Ok(self.task.await??)
+    }
+}
+
+/// Waits until so many records of the impressions' topic are in, rows and dead letters together.
+async fn arrived(raw: &Raw, count: i64) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let found = raw.count(IMPRESSIONS).await? + raw.count(DEAD_LETTERS).await?;
+        if found >= count {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < DEADLINE, "{found} of {count} records are in after {DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Each record of the topic is in once, and in the right table.
+async fn ensure_exactly_once(raw: &Raw, records: usize) -> Result<()> {
+    let of = "select count(*), count(distinct source['partition'] * 1000000000 + source['offset']) from t";
+    let bad = malformed(0, records);
+    let good = records as i64 - bad;
+    assert_eq!(raw.query(IMPRESSIONS, of).await?, [format!("{good} {good}")]);
+    assert_eq!(raw.number(IMPRESSIONS, "select count(distinct user_id) from t").await?, good);
+    assert_eq!(raw.query(DEAD_LETTERS, of).await?, [format!("{bad} {bad}")]);
+    Ok(())
+}
+
+struct Topic {
+    settings: SpeedSettings,
+    expected: HashMap<String, Vec<Vec<u8>>>,
+}
+
+impl Fixture for Topic {
+    fn open(&self) -> Result<Box<dyn Source>, SpeedError> {
+        let mut settings = self.settings.clone();
+        settings.kafka.group = unique("conformance");
+        Ok(Box::new(KafkaSource::connect(&settings, true)?))
+    }
+
+    fn expected(&self) -> HashMap<String, Vec<Vec<u8>>> {
+        self.expected.clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_keeps_its_contract() -> Result<()> {
+    let broker = Broker::shared();
+    let topic = unique("conformance");
+    broker.create_topic(&topic, 3)?;
+    let mut expected = HashMap::new();
+    for partition in 0..3 {
+        // More than is read at a time.
+        let records: Vec<Vec<u8>> =
+            (0..6000).map(|n| format!("{partition} {n} {}", "x".repeat(1000)).into_bytes()).collect();
+        broker.produce(&topic, Some(partition), &records)?;
+        expected.insert(format!("adlake:kafka:tested:{topic}:{partition}"), records);
+    }
+    let mut settings = settings(broker, &topic);
+    settings.kafka.cluster = Some("tested".to_owned());
+    suite(&Topic { settings, expected }).await.map_err(anyhow::Error::msg)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_record_is_in_once_and_the_group_knows() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let topic = unique("once");
+    broker.create_topic(&topic, 4)?;
+    broker.produce(&topic, None, impressions(0, 5_000))?;
+    let settings = settings(broker, &topic);
+    let report = until_end(&raw.lake, &settings).await?;
+    assert_eq!(report.rejected.values().sum::<u64>() as i64, malformed(0, 5_000));
+    ensure_exactly_once(&raw, 5_000).await?;
+    assert_eq!(broker.committed_offsets(&settings.kafka.group, &topic)?, broker.end_offsets(&topic)?);
+
+    // Nothing new: nothing is written.
+    let version = raw.lake.newest_version(IMPRESSIONS).await?;
+    assert_eq!(until_end(&raw.lake, &settings).await?.commits, 0);
+    assert_eq!(raw.lake.newest_version(IMPRESSIONS).await?, version);
+
+    // Positions come from the lake alone: another group reads on, not again.
+    broker.produce(&topic, None, impressions(5_000, 6_000))?;
+    let mut other = settings.clone();
+    other.kafka.group = unique("other");
+    assert_eq!(until_end(&raw.lake, &other).await?.records_read, 1_000);
+    ensure_exactly_once(&raw, 6_000).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_bad_records_only_advances() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let topic = unique("bad");
+    broker.create_topic(&topic, 1)?;
+    broker.produce(&topic, None, ["{", "", "[1]", "\u{0}"])?;
+    let settings = settings(broker, &topic);
+    assert_eq!(until_end(&raw.lake, &settings).await?.commits, 1);
+    assert_eq!(raw.count(DEAD_LETTERS).await?, 4);
+    assert_eq!(raw.count(IMPRESSIONS).await?, 0);
+    assert_eq!(until_end(&raw.lake, &settings).await?.records_read, 0);
+    assert_eq!(raw.count(DEAD_LETTERS).await?, 4);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_topic_becomes_visible_in_time() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let topic = unique("quiet");
+    broker.create_topic(&topic, 2)?;
+    let running = Running::start(&raw.lake, &settings(broker, &topic));
+    broker.produce(&topic, None, impressions(0, 1))?;
+    arrived(&raw, 1).await?;
+    let sent = Instant::now();
+    broker.produce(&topic, None, impressions(1, 2))?;
+    arrived(&raw, 2).await?;
+    let took = sent.elapsed();
+    running.stop().await?;
+    ensure!(took < Duration::from_secs(3), "it took {took:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_at_the_end_is_remembered() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let topic = unique("latest");
+    broker.create_topic(&topic, 2)?;
+    broker.produce(&topic, None, impressions(0, 20))?;
+    let mut settings = settings(broker, &topic);
+    settings.kafka.first_start = FirstStart::Latest;
+    assert_eq!(until_end(&raw.lake, &settings).await?.records_read, 0);
+    // Though nothing was read, what comes now is not skipped by the next start.
+    broker.produce(&topic, None, impressions(20, 30))?;
+    assert_eq!(until_end(&raw.lake, &settings).await?.records_read, 10);
+    assert_eq!(raw.count(IMPRESSIONS).await?, 10);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumers_share_a_topic_and_take_over_from_one_another() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let topic = unique("shared");
+    broker.create_topic(&topic, 6)?;
+    let settings = settings(broker, &topic);
+    let step = 5_000;
+    let mut sent = 0;
+    let mut send = |broker: &Broker| -> Result<i64> {
+        broker.produce(&topic, None, impressions(sent, sent + step))?;
+        sent += step;
+        Ok(sent as i64)
+    };
+    let first = Running::start(&raw.lake, &settings);
+    arrived(&raw, send(broker)?).await?;
+    // Records keep coming while partitions change hands.
+    let second = Running::start(&raw.lake, &settings);
+    arrived(&raw, send(broker)?).await?;
+    let third = Running::start(&raw.lake, &settings);
+    send(broker)?;
+    first.stop().await?;
+    arrived(&raw, send(broker)?).await?;
+    third.stop().await?;
+    arrived(&raw, send(broker)?).await?;
+    let report = second.stop().await?;
+    ensure!(report.commits > 0, "the second consumer had no part in it");
+    ensure_exactly_once(&raw, sent).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_records_stop_ingest_and_say_so() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let topic = unique("lost");
+    broker.create_topic(&topic, 1)?;
+    broker.produce(&topic, None, impressions(0, 10))?;
+    let settings = settings(broker, &topic);
+    until_end(&raw.lake, &settings).await?;
+    // Deleted up to what is stored: nothing is lost.
+    broker.delete_records_before(&topic, 0, 10)?;
+    until_end(&raw.lake, &settings).await?;
+
+    broker.produce(&topic, None, impressions(10, 20))?;
+    broker.delete_records_before(&topic, 0, 15)?;
+    let error = until_end(&raw.lake, &settings).await.unwrap_err().to_string();
+    for part in [topic.as_str(), "partition 0", "offset 10", "15 to 20", "retention"] {
+        ensure!(error.contains(part), "{part:?} is not in: {error}");
+    }
+    assert_eq!(raw.count(IMPRESSIONS).await?, 10);
+
+    broker.delete_topic(&topic)?;
+    broker.create_topic(&topic, 1)?;
+    broker.produce(&topic, None, impressions(0, 3))?;
+    let error = until_end(&raw.lake, &settings).await.unwrap_err().to_string();
+    for part in [topic.as_str(), "offset 10", "0 to 3", "created again"] {
+        ensure!(error.contains(part), "{part:?} is not in: {error}");
+    }
+    assert_eq!(raw.count(IMPRESSIONS).await?, 10);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_refused_at_once() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let topic = unique("missing");
+    let error = until_end(&raw.lake, &settings(broker, &topic)).await.unwrap_err().to_string();
+    ensure!(error.contains("sources.impressions.topic") && error.contains(&topic), "{error}");
+    let mut nowhere = settings(broker, &topic);
+    nowhere.kafka.brokers = format!("127.0.0.1:{}", setup::free_port()?);
+    nowhere.kafka.start_timeout = Duration::from_secs(2);
+    let error = until_end(&raw.lake, &nowhere).await.unwrap_err().to_string();
+    ensure!(error.contains(&nowhere.kafka.brokers), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_killed_is_waited_for() -> Result<()> {
+    if std::env::var_os("ADLAKE_TEST_KAFKA").is_some() {
+        // A cluster that is not ours is not killed; `harness.rs` says so, too.
+        return Ok(());
+    }
+    let (broker, raw) = (Broker::start()?, Raw::new().await?);
+    let topic = unique("killed");
+    broker.create_topic(&topic, 2)?;
+    broker.produce(&topic, None, impressions(0, 1_000))?;
+    let running = Running::start(&raw.lake, &settings(&broker, &topic));
+    arrived(&raw, 1_000).await?;
+    broker.kill9()?;
+    broker.restart()?;
+    broker.produce(&topic, None, impressions(1_000, 2_000))?;
+    arrived(&raw, 2_000).await?;
+    running.stop().await?;
+    ensure_exactly_once(&raw, 2_000).await
+}
+
+fn configuration(broker: &Broker, topic: &str, group: &str, lake: &Path, more: &str) -> String {
+    format!(
+        r#"
+        [lake]
+        uri = "{lake}"
+        [kafka]
+        brokers = "{brokers}"
+        group = "{group}"
+        [kafka.properties]
+        "session.timeout.ms" = "6000"
+        [ingest]
+        flush_interval = "50ms"
+        {more}
+        [sources.impressions]
+        topic = "{topic}"
+        [sources.interactions]
+        topic = ""
+        [sources.bid_requests]
+        topic = ""
+        "#,
+        lake = lake.display(),
+        brokers = broker.bootstrap(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dozen_kills_cost_and_double_nothing() -> Result<()> {
+    const KILLS: usize = 12;
+    const STEP: usize = 4_000;
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let (topic, group) = (unique("kills"), unique("group"));
+    broker.create_topic(&topic, 4)?;
+    let adlake = Adlake::in_dir(raw.path());
+    // Batches so small that many commits are under way.
+    let adlake = adlake.config(&configuration(broker, &topic, &group, &raw.path().join("lake"), "flush_rows = 500"));
+    for kill in 0..KILLS {
+        broker.produce(&topic, None, impressions(kill * STEP, (kill + 1) * STEP))?;
+        let before = raw.lake.newest_version(IMPRESSIONS).await?;
+        let mut process = adlake.spawn(["ingest", "kafka"]);
+        let started = Instant::now();
+        while raw.lake.newest_version(IMPRESSIONS).await? <= before.or(Some(0)) {
+            ensure!(started.elapsed() < DEADLINE, "nothing was committed\n{}", process.logs());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Anywhere within the commits that follow.
+        let moment = rand::rng().random_range(0..150);
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        process.kill9()?;
+    }
+    let report = adlake.ok(["ingest", "kafka", "--until-end", "--format", "json"]);
+    ensure!(report.contains("commits"), "{report}");
+    ensure_exactly_once(&raw, KILLS * STEP).await?;
+    assert_eq!(broker.committed_offsets(&group, &topic)?, broker.end_offsets(&topic)?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_it_in_order_and_metrics_tell() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let (topic, group) = (unique("signal"), unique("group"));
+    broker.create_topic(&topic, 2)?;
+    broker.produce(&topic, None, impressions(0, 2_000))?;
+    let port = setup::free_port()?;
+    let more = format!("metrics_listen = \"127.0.0.1:{port}\"");
+    let adlake = Adlake::in_dir(raw.path());
+    let adlake = adlake.config(&configuration(broker, &topic, &group, &raw.path().join("lake"), &more));
+    let mut process = adlake.spawn(["ingest", "kafka"]);
+    arrived(&raw, 2_000).await?;
+
+    let started = Instant::now();
+    let metrics = loop {
+        let text = get(port, "/metrics")?;
+        if text.contains("adlake_ingest_lag_records{") || started.elapsed() > DEADLINE {
+            break text;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    for line in [
+        "adlake_ingest_rows_total{table=\"raw/impressions\"} 1980",
+        "adlake_ingest_rejected_total{table=\"raw/impressions\"",
+        "adlake_ingest_commit_seconds_count{table=\"raw/impressions\"}",
+        "adlake_ingest_lag_records{",
+        "adlake_ingest_freshness_seconds{table=\"raw/impressions\"}",
+        "adlake_ingest_resident_bytes",
+    ] {
+        ensure!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    ensure!(get(port, "/healthz")?.contains("200 OK"), "not healthy");
+
+    broker.produce(&topic, None, impressions(2_000, 3_000))?;
+    process.sigterm()?;
+    let status = process.wait_exit(Duration::from_secs(30))?;
+    ensure!(status.success(), "{status}\n{}", process.logs());
+    // Whatever was read is in, and the group knows exactly that.
+    let stored = raw.number(IMPRESSIONS, "select count(*) from t").await? + raw.count(DEAD_LETTERS).await?;
+    let committed: i64 = broker.committed_offsets(&group, &topic)?.values().sum();
+    assert_eq!(stored, committed);
+    adlake.ok(["ingest", "kafka", "--until-end"]);
+    ensure_exactly_once(&raw, 3_000).await
+}
+
+fn get(port: u16, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("metrics")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
