@@ -106,9 +106,8 @@ pub fn load(
         let text = std::fs::read_to_string(path)
             .with_context(|| usage(format!("cannot read the configuration {}", path.display())))?;
         table = file::parse::<Settings>(path, &text)?;
-        origins.extend(
-            file::lines(&text).into_iter().map(|(key, line)| (key, Origin::File { path: path.clone(), line })),
-        );
+        origins
+            .extend(file::lines(&text).into_iter().map(|(key, line)| (key, Origin::File { path: path.clone(), line })));
     }
     for (name, key) in environment::overlay::<Settings>(&mut table, variables)? {
         origins.retain(|other, _| !other.starts_with(&key));
@@ -116,7 +115,8 @@ pub fn load(
     }
     if let Some(uri) = lake {
         let key = ["lake", "uri"].map(String::from).to_vec();
-        environment::insert(&mut table, &key, Value::from(uri)).map_err(|()| usage("--lake: [lake] is not a section"))?;
+        environment::insert(&mut table, &key, Value::from(uri))
+            .map_err(|()| usage("--lake: [lake] is not a section"))?;
         origins.insert(key, Origin::Flag("--lake"));
     }
     let mut settings: Settings = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
@@ -135,9 +135,8 @@ impl Config {
 
 /// A key path as it is written in TOML.
 pub fn dotted(key: &[String]) -> String {
-    let bare = |level: &str| {
-        !level.is_empty() && level.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-    };
+    let bare =
+        |level: &str| !level.is_empty() && level.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let levels: Vec<String> =
         key.iter().map(|level| if bare(level) { level.clone() } else { format!("{level:?}") }).collect();
     levels.join(".")

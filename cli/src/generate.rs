@@ -13,22 +13,22 @@
 //! What always holds: the records are a function of the plan alone, never of the rate, the clock or the machine; the truth
 //! counts exactly what was sent.
 
-pub mod knobs;
 pub mod clock;
-pub mod random;
-pub mod places;
-pub mod world;
-pub mod event;
-pub mod stream;
-pub mod text;
-pub mod encode_text;
 pub mod encode_avro;
+pub mod encode_text;
+pub mod event;
+pub mod knobs;
 pub mod malformed;
+pub mod places;
+pub mod random;
+pub mod reference;
 pub mod sink;
 pub mod sink_files;
 pub mod sink_kafka;
+pub mod stream;
+pub mod text;
 pub mod truth;
-pub mod reference;
+pub mod world;
 
 use std::time::{Duration, Instant};
 
@@ -179,7 +179,9 @@ impl Generator {
         let (seed, currencies) = (self.plan.id_seed, &self.plan.currencies);
         match &event.body {
             Body::Impression(event) => encode_text::impression(&mut self.payload, &self.world, seed, currencies, event),
-            Body::Interaction(event) => encode_text::interaction(&mut self.payload, &self.world, seed, currencies, event),
+            Body::Interaction(event) => {
+                encode_text::interaction(&mut self.payload, &self.world, seed, currencies, event)
+            }
             Body::Bid(event) => self.bids.encode(&mut self.payload, &self.world, event),
         }
     }
@@ -274,7 +276,8 @@ mod tests {
 
     #[test]
     fn the_truth_is_what_reading_the_records_finds() {
-        let line = "--events 60000 --malformed 0 --conflicts 0 --duplicates 0.05 --ctr 0.1 --cvr 0.5 --conversion-delay 5m";
+        let line =
+            "--events 60000 --malformed 0 --conflicts 0 --duplicates 0.05 --ctr 0.1 --cvr 0.5 --conversion-delay 5m";
         let (kept, truth) = generated(line, false, 0.0);
         let mut spend = BTreeMap::<String, i64>::new();
         let (mut seen, mut duplicates) = (BTreeSet::new(), 0);
@@ -311,7 +314,10 @@ mod tests {
                 revenue += row[8].parse::<f64>().unwrap();
             }
         }
-        assert_eq!((truth["clicks"].as_u64().unwrap(), truth["conversions"].as_u64().unwrap()), (clicks.len() as u64, conversions.len() as u64));
+        assert_eq!(
+            (truth["clicks"].as_u64().unwrap(), truth["conversions"].as_u64().unwrap()),
+            (clicks.len() as u64, conversions.len() as u64)
+        );
         assert!((truth["revenue_micros"].as_f64().unwrap() / 1e6 - revenue).abs() < 1e-3);
         assert!(conversions.len() > 300, "{}", conversions.len());
     }
@@ -338,7 +344,9 @@ mod tests {
             if let (true, Avro::Array(elements)) = (fresh, inner("imp")) {
                 imps += elements.len();
             }
-            if inner("won") == Avro::Boolean(true) && seen.insert(format!("won {}", inner("auction_id").to_string_for_test())) {
+            if inner("won") == Avro::Boolean(true)
+                && seen.insert(format!("won {}", inner("auction_id").to_string_for_test()))
+            {
                 wins += 1;
             }
         }
@@ -371,7 +379,11 @@ mod tests {
         assert!((share("duplicates") - 0.03).abs() < 0.005, "{}", share("duplicates"));
         assert!((share("conflicts") - 0.01).abs() < 0.002, "{}", share("conflicts"));
         for (kind, count) in [("impressions", 6), ("bid_requests", 4)] {
-            assert_eq!(truth[kind]["malformed"].as_object().unwrap().len(), count + usize::from(kind == "impressions"), "{kind}");
+            assert_eq!(
+                truth[kind]["malformed"].as_object().unwrap().len(),
+                count + usize::from(kind == "impressions"),
+                "{kind}"
+            );
         }
     }
 
@@ -380,7 +392,11 @@ mod tests {
         let (kept, _) = generated("--events 50000 --malformed 0.5", false, 0.0);
         for (kind, _, payload) in &kept.0 {
             let is_text = place(*kind) != 2;
-            assert!(!is_text || (!payload.is_empty() && !payload.contains(&b'\n')), "{:?}", String::from_utf8_lossy(payload));
+            assert!(
+                !is_text || (!payload.is_empty() && !payload.contains(&b'\n')),
+                "{:?}",
+                String::from_utf8_lossy(payload)
+            );
         }
     }
 

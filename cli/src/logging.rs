@@ -34,7 +34,9 @@ pub fn start(format: LogFormat, verbosity: i8, progress: Progress) {
     let directives = match verbosity {
         ..0 => "error",
         0 => "warn,adlake=info,adlake_lake=info,adlake_speed_layer=info,adlake_batch_layer=info,adlake_serving=info",
-        1 => "info,adlake=debug,adlake_lake=debug,adlake_speed_layer=debug,adlake_batch_layer=debug,adlake_serving=debug",
+        1 => {
+            "info,adlake=debug,adlake_lake=debug,adlake_speed_layer=debug,adlake_batch_layer=debug,adlake_serving=debug"
+        }
         _ => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives));

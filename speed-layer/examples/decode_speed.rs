@@ -83,7 +83,9 @@ fn measure(
     let bytes = payloads.iter().map(Vec::len).sum::<usize>() / payloads.len();
     let (per_second, nanos) = (rows as f64 / best, best * 1e9 / rows as f64);
     let finish = finish * 1e9 / rows as f64;
-    println!("{name:30} {bytes:5} bytes  {per_second:10.0} rows/s  {nanos:6.0} ns a row, {finish:.0} of them in finish  rejected {rejected}");
+    println!(
+        "{name:30} {bytes:5} bytes  {per_second:10.0} rows/s  {nanos:6.0} ns a row, {finish:.0} of them in finish  rejected {rejected}"
+    );
     Ok(())
 }
 
@@ -123,7 +125,7 @@ fn impression(n: usize, more: &str) -> String {
         time(n),
         n % 100,
         1000 + n % 3000,
-        n % 3 == 0,
+        n.is_multiple_of(3),
     )
 }
 
@@ -160,26 +162,45 @@ fn bid(n: usize) -> Value {
         ("h".to_owned(), some(Value::Int(250))),
         ("pos".to_owned(), some(Value::Int(1))),
     ]);
-    let imp = record(&["id", "tagid", "instl", "secure", "bidfloor", "bidfloorcur", "banner", "video"], HashMap::from([
-        ("id", text("1")),
-        ("bidfloor", some(Value::Double(0.5))),
-        ("bidfloorcur", text("USD")),
-        ("banner", some(banner)),
-    ]));
-    let site =
-        record(&["id", "name", "domain", "page", "ref", "cat", "mobile", "publisher"], HashMap::from([
+    let imp = record(
+        &["id", "tagid", "instl", "secure", "bidfloor", "bidfloorcur", "banner", "video"],
+        HashMap::from([
+            ("id", text("1")),
+            ("bidfloor", some(Value::Double(0.5))),
+            ("bidfloorcur", text("USD")),
+            ("banner", some(banner)),
+        ]),
+    );
+    let site = record(
+        &["id", "name", "domain", "page", "ref", "cat", "mobile", "publisher"],
+        HashMap::from([
             ("domain", text(format!("news{}.example.com", n % 100))),
             ("page", text(format!("https://news{}.example.com/{n}", n % 100))),
-        ]));
-    let geo = record(&["lat", "lon", "country", "region", "city", "zip", "type"], HashMap::from([
-        ("lat", some(Value::Double(52.5))),
-        ("lon", some(Value::Double(13.4))),
-        ("country", text("DEU")),
-        ("region", text("BE")),
-    ]));
+        ]),
+    );
+    let geo = record(
+        &["lat", "lon", "country", "region", "city", "zip", "type"],
+        HashMap::from([
+            ("lat", some(Value::Double(52.5))),
+            ("lon", some(Value::Double(13.4))),
+            ("country", text("DEU")),
+            ("region", text("BE")),
+        ]),
+    );
     let device = record(
         &[
-            "ua", "ip", "ipv6", "devicetype", "make", "model", "os", "osv", "language", "connectiontype", "ifa", "lmt",
+            "ua",
+            "ip",
+            "ipv6",
+            "devicetype",
+            "make",
+            "model",
+            "os",
+            "osv",
+            "language",
+            "connectiontype",
+            "ifa",
+            "lmt",
             "geo",
         ],
         HashMap::from([
@@ -192,8 +213,27 @@ fn bid(n: usize) -> Value {
     let price = |micros: i64| some(Value::Decimal(micros.to_be_bytes().to_vec().into()));
     record(
         &[
-            "auction_id", "user_id", "timestamp", "imp", "at", "tmax", "cur", "site", "app", "device", "user", "wseat",
-            "bcat", "badv", "targeting", "imp_id", "campaign_id", "ad_creative_id", "bid_price", "clearing_price", "won",
+            "auction_id",
+            "user_id",
+            "timestamp",
+            "imp",
+            "at",
+            "tmax",
+            "cur",
+            "site",
+            "app",
+            "device",
+            "user",
+            "wseat",
+            "bcat",
+            "badv",
+            "targeting",
+            "imp_id",
+            "campaign_id",
+            "ad_creative_id",
+            "bid_price",
+            "clearing_price",
+            "won",
         ],
         HashMap::from([
             ("auction_id", Value::String(format!("auction-{n:010}"))),
@@ -208,7 +248,7 @@ fn bid(n: usize) -> Value {
             ("ad_creative_id", text(format!("cr-{}", n % 500))),
             ("bid_price", price(2_500_000)),
             ("clearing_price", price(1_900_000)),
-            ("won", some(Value::Boolean(n % 2 == 0))),
+            ("won", some(Value::Boolean(n.is_multiple_of(2)))),
         ]),
     )
 }

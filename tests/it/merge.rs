@@ -5,7 +5,6 @@
 //! the seeds after it. A failure prints its seed and the shrunk history.
 
 mod cases;
-mod debug;
 mod lake;
 mod reach;
 
@@ -20,8 +19,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 
 use lake::TestLake;
 
-const CASES: u64 = 25;
+const CASES: u64 = 12;
 const HAPPENINGS_MAX: usize = 10;
+/// What is checked after every step; the other views are made of the same parts, and are checked at the end.
+const EVERY_STEP: [&str; 5] = ["impressions", "bid_requests", "attributions", "campaign_hourly", "campaign_daily"];
 /// Seeds of histories that once showed a defect: always run.
 const REGRESSIONS: [u64; 0] = [];
 
@@ -61,7 +62,7 @@ fn steps(history: &History) -> String {
     format!("{:?}\n{}", history.meaning(), history.steps().iter().map(told).collect::<String>())
 }
 
-/// Runs a history on a lake, and checks every view after each step; at the end also on a lake that has only ever seen the
+/// Runs a history on a lake, and checks its views after each step; at the end also on a lake that has only ever seen the
 /// rows, before and after a batch run from scratch.
 async fn run(history: &History) -> Result<()> {
     let meaning = history.meaning();
@@ -92,15 +93,16 @@ async fn run(history: &History) -> Result<()> {
             }
         }
         let input = input(&all, &in_force, &meaning);
-        check(&lake, &input).await.map_err(|error| error.context(format!("after step {number}")))?;
+        check(&lake, &input, &EVERY_STEP).await.map_err(|error| error.context(format!("after step {number}")))?;
     }
     let input = input(&all, &in_force, &meaning);
+    check(&lake, &input, &VIEWS).await.map_err(|error| error.context("merged"))?;
     let mut scratch = TestLake::create(&meaning).await?;
     scratch.load(&in_force).await?;
     scratch.append(&all).await?;
-    check(&scratch, &input).await.map_err(|error| error.context("from scratch, unbatched"))?;
+    check(&scratch, &input, &VIEWS).await.map_err(|error| error.context("from scratch, unbatched"))?;
     scratch.batch(true).await?;
-    check(&scratch, &input).await.map_err(|error| error.context("from scratch, batched"))?;
+    check(&scratch, &input, &VIEWS).await.map_err(|error| error.context("from scratch, batched"))?;
     // Equal in all columns, sketches too.
     for view in VIEWS {
         let (recomputed, merged) = (scratch.answer(view).await?, lake.answer(view).await?);
@@ -123,10 +125,10 @@ fn input(rows: &Rows, reference: &ReferenceData, meaning: &Meaning) -> Input {
     }
 }
 
-/// Every view of the lake against the oracle.
-async fn check(lake: &TestLake, input: &Input) -> Result<()> {
+/// These views of the lake against the oracle.
+async fn check(lake: &TestLake, input: &Input, views: &[&str]) -> Result<()> {
     let expected = oracle::views(input);
-    for view in VIEWS {
+    for view in views {
         let difference = difference(view, &expected[view], &lake.answer(view).await?);
         ensure!(difference.is_none(), "{}", difference.unwrap_or_default());
     }

@@ -149,7 +149,7 @@ fn rows(text: &str) -> Result<Vec<Map<String, Value>>> {
 }
 
 /// `ADLAKE_BIN`, else the release build of `CARGO_TARGET_DIR`, else what lies beside the running test.
-fn program() -> Result<PathBuf> {
+pub fn program() -> Result<PathBuf> {
     if let Some(program) = env::var_os("ADLAKE_BIN") {
         let program = PathBuf::from(program);
         ensure!(program.is_file(), "ADLAKE_BIN is {}, which is not a file", program.display());

@@ -2,14 +2,22 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use adlake_lake::Lake;
+use adlake_domain::event::EventKind;
+use adlake_lake::{Lake, Reference};
+use adlake_speed_layer::decode::DecodePlan;
+use adlake_speed_layer::enrich::{Enrichment, EnrichmentSettings};
+use adlake_speed_layer::error::SpeedError;
+use adlake_speed_layer::record::StreamFormat;
+use adlake_speed_layer::settings::Format;
+use adlake_speed_layer::validate::ValidationSettings;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use crate::arguments::Global;
 use crate::commands::{ReportFormat, report, say};
-use crate::config::{DEFAULT_FILE, show, template};
+use crate::config::{DEFAULT_FILE, Settings, show, template};
 use crate::failure::{speed_error, usage};
 
 /// The configuration.
@@ -64,7 +72,11 @@ impl Init {
         }
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true);
-        if self.force { options.truncate(true) } else { options.create_new(true) };
+        if self.force {
+            options.truncate(true)
+        } else {
+            options.create_new(true)
+        };
         let path = self.file.display();
         let mut file = options.open(&self.file).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => usage(format!("{path} is there already; --force overwrites it")),
@@ -79,10 +91,31 @@ async fn check(global: &Global) -> Result<()> {
     let config = global.load()?;
     let settings = &config.settings;
     settings.speed().check().map_err(speed_error)?;
+    for kind in EventKind::ALL {
+        check_source(kind, settings).map_err(speed_error)?;
+    }
     Lake::open(&settings.lake).await?;
     let from = match &config.file {
         Some(path) => path.display().to_string(),
         None => format!("no {DEFAULT_FILE} here: the defaults"),
     };
     say(&format!("{from}: ok\n"))
+}
+
+/// Makes the plan that records of a kind would be decoded by: mappings, defaults and schemas are checked by being used.
+fn check_source(kind: EventKind, settings: &Settings) -> Result<(), SpeedError> {
+    let source = settings.sources.of(kind);
+    let format = match source.format(kind) {
+        Format::Json => StreamFormat::Json,
+        Format::Csv => StreamFormat::Csv { header: None, delimiter: None },
+        Format::Avro => StreamFormat::AvroMessage,
+    };
+    let enrichment = EnrichmentSettings {
+        account_currency: settings.account.currency.clone(),
+        time_zone: settings.meaning.report.time_zone,
+        identity: settings.meaning.identity.clone(),
+    };
+    let enrichment = Arc::new(Enrichment::new(&enrichment, &Reference::default()));
+    let validation = ValidationSettings { future_max: settings.ingest.future_max };
+    DecodePlan::new(kind, source, &format, validation, enrichment).map(|_| ())
 }

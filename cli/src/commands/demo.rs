@@ -181,7 +181,9 @@ impl Demo {
         drop(broker);
         say(&self.farewell(&board, &checked))?;
         match checked.iter().find(|line| line.answered != line.sent) {
-            Some(line) => Err(anyhow!("{}: the lake answers {}, but {} were sent", line.name, line.answered, line.sent)),
+            Some(line) => {
+                Err(anyhow!("{}: the lake answers {}, but {} were sent", line.name, line.answered, line.sent))
+            }
             None => Ok(()),
         }
     }

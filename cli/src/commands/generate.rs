@@ -100,7 +100,9 @@ impl Generate {
                 };
                 for (kind, (sent, topic)) in EventKind::ALL.iter().zip(plan.kinds.iter().zip(&target.topics)) {
                     if *sent && topic.is_empty() {
-                        return Err(usage(format!("sources.{kind}.topic is empty: name a topic, or leave {kind} out of --kinds")));
+                        return Err(usage(format!(
+                            "sources.{kind}.topic is empty: name a topic, or leave {kind} out of --kinds"
+                        )));
                     }
                 }
                 target.create_topics(plan.kinds).await?;

@@ -40,11 +40,7 @@ pub const KEYS: &[Key] = &[
     key("kafka.first_start", "Where a partition that the lake has never seen is begun: earliest or latest."),
     key("kafka.fetch_bytes_max", "Memory for records fetched ahead, over all partitions."),
     key("kafka.start_timeout", "How long a broker that does not answer is waited for at the start."),
-    unset(
-        "kafka.properties",
-        "Any other property of librdkafka.",
-        "\"security.protocol\" = \"SASL_SSL\"",
-    ),
+    unset("kafka.properties", "Any other property of librdkafka.", "\"security.protocol\" = \"SASL_SSL\""),
     key("ingest", "Flushing, limits and shutdown of ingest."),
     key("ingest.flush_rows", "A table is committed once it has so many new rows,"),
     key("ingest.flush_bytes", "or holds so many bytes of them in memory,"),
@@ -53,14 +49,20 @@ pub const KEYS: &[Key] = &[
     key("ingest.record_bytes_max", "A longer record is a dead letter that keeps its first bytes."),
     key("ingest.future_max", "An event further ahead of the clock than this is a dead letter."),
     key("ingest.shutdown_deadline", "After SIGTERM: how long draining and committing may take."),
-    key("ingest.revoke_deadline", "How long a partition that goes to another consumer is held to commit what was read of it."),
+    key(
+        "ingest.revoke_deadline",
+        "How long a partition that goes to another consumer is held to commit what was read of it.",
+    ),
     key("ingest.retry_pause_max", "The longest pause between attempts while the store is out."),
     key("ingest.compression_level", "Parquet's zstd level, 1 to 22."),
     key("ingest.metrics_listen", "Where /metrics and /healthz are served, host:port; empty: nowhere."),
     key("sources", "What the records of each kind look like."),
     key("sources.*", "Records of this kind."),
     key("sources.*.topic", "The Kafka topic; empty: none is read for this kind."),
-    key("sources.*.format", "How the topic's records are written: json, csv or avro; files tell it by their extension."),
+    key(
+        "sources.*.format",
+        "How the topic's records are written: json, csv or avro; files tell it by their extension.",
+    ),
     key("sources.*.time_zone", "The zone of times that name none (IANA name)."),
     unset(
         "sources.*.fields",
@@ -79,28 +81,45 @@ pub const KEYS: &[Key] = &[
         "The columns, in order, where the data does not name them; by default the schema's fields.",
         "[\"timestamp\", \"user_id\", \"campaign_id\", \"conversion_type\"]",
     ),
-    unset("sources.*.csv.header", "Whether files begin with a line of names; by default told from the first line.", "true"),
+    unset(
+        "sources.*.csv.header",
+        "Whether files begin with a line of names; by default told from the first line.",
+        "true",
+    ),
     key("sources.*.avro", "How its Avro is written."),
     key("sources.*.avro.framing", "What stands around a datum in Kafka: auto, none, confluent or single_object."),
-    unset("sources.*.avro.schema", "The writer's schema as JSON text; by default adlake's own.", "'{\"type\": \"record\"}'"),
+    unset(
+        "sources.*.avro.schema",
+        "The writer's schema as JSON text; by default adlake's own.",
+        "'{\"type\": \"record\"}'",
+    ),
     unset("sources.*.avro.schema_file", "A file with the writer's schema.", "\"bid_request.avsc\""),
     key("meaning", "What the events mean. A change takes effect with the next batch run."),
     key("meaning.attribution", "How interactions are joined to touchpoints."),
     key("meaning.attribution.click_to_impression_window", "How long after an impression a click still belongs to it."),
     key("meaning.attribution.click_through_window", "How long after a click a conversion still belongs to it."),
-    key("meaning.attribution.view_through_window", "How long after an impression a conversion without clicks belongs to it."),
+    key(
+        "meaning.attribution.view_through_window",
+        "How long after an impression a conversion without clicks belongs to it.",
+    ),
     key("meaning.attribution.half_life", "The half-life of the time decay model."),
     key("meaning.attribution.touchpoints_max", "How many of the latest touchpoints of a conversion count."),
     key("meaning.attribution.scope", "What a conversion and its touchpoints share: auto, advertiser or campaign."),
     key("meaning.identity", "Which ids count as absent."),
     key("meaning.identity.null_values", "Values that mean \"no value\", compared exactly."),
     key("meaning.conversions", "Which interactions are clicks, and which conversions count."),
-    key("meaning.conversions.click_types", "Names of conversion_type that are clicks; compared trimmed and lower-cased."),
+    key(
+        "meaning.conversions.click_types",
+        "Names of conversion_type that are clicks; compared trimmed and lower-cased.",
+    ),
     key("meaning.conversions.primary_types", "Names of conversion_type that count; empty: all that are not clicks."),
     key("meaning.report", "The calendar of the reports."),
     key("meaning.report.time_zone", "The zone whose hours and days the reports use (IANA name)."),
     key("display", "What is shown of what was computed; takes effect at once."),
-    key("display.default_model", "The attribution model behind columns without a suffix: last_touch, first_touch, linear, position_based or time_decay."),
+    key(
+        "display.default_model",
+        "The attribution model behind columns without a suffix: last_touch, first_touch, linear, position_based or time_decay.",
+    ),
     key("display.spend_source", "Where spend comes from: impressions or bids."),
     key("batch", "Batch runs."),
     key("batch.session", "How much a batch run may use."),
@@ -127,5 +146,6 @@ pub fn find(path: &[String]) -> Option<&'static Key> {
 /// Whether a key is of this path.
 pub fn matches(key: &Key, path: &[String]) -> bool {
     let mut levels = key.path.split('.');
-    path.iter().all(|level| levels.next().is_some_and(|known| known == "*" || known == level)) && levels.next().is_none()
+    path.iter().all(|level| levels.next().is_some_and(|known| known == "*" || known == level))
+        && levels.next().is_none()
 }

@@ -9,8 +9,7 @@ use crate::config::{Config, KeyPath, dotted};
 
 const MASK: &str = "***";
 /// Parts of names whose values are nobody's business.
-const SECRETS: [&str; 8] =
-    ["secret", "password", "token", "credential", "passphrase", "private", "jaas", "access_key"];
+const SECRETS: [&str; 8] = ["secret", "password", "token", "credential", "passphrase", "private", "jaas", "access_key"];
 
 /// A key in force.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -146,9 +146,9 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         let mut tried = 0;
         for (place, line) in lines.iter().enumerate() {
-            let is_example = line.starts_with("# ") && line.contains(" = ") && keys::KEYS.iter().any(|key| {
-                key.example.is_some_and(|example| line.ends_with(example))
-            });
+            let is_example = line.starts_with("# ")
+                && line.contains(" = ")
+                && keys::KEYS.iter().any(|key| key.example.is_some_and(|example| line.ends_with(example)));
             if is_example {
                 let mut changed = lines.clone();
                 changed[place] = &line[2..];

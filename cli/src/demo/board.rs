@@ -234,7 +234,11 @@ mod tests {
         assert_eq!(lines.len(), 4);
         assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{lines:#?}");
         assert!(lines[1].starts_with("c-1 Acme Spring Sale") && lines[1].contains("1,000.25"), "{}", lines[1]);
-        assert!(lines[3].starts_with("total") && lines[3].contains("12,010") && lines[3].contains("36.51"), "{}", lines[3]);
+        assert!(
+            lines[3].starts_with("total") && lines[3].contains("12,010") && lines[3].contains("36.51"),
+            "{}",
+            lines[3]
+        );
         assert!(board().table(3)[2].contains("1 more"), "{:#?}", board().table(3));
     }
 
@@ -248,6 +252,9 @@ mod tests {
     #[test]
     fn numbers_are_grouped() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!(["1.005", "-1234.5", "-0.001"].map(|text| money(text.parse().unwrap())), ["1.00", "-1,234.50", "0.00"]);
+        assert_eq!(
+            ["1.005", "-1234.5", "-0.001"].map(|text| money(text.parse().unwrap())),
+            ["1.00", "-1,234.50", "0.00"]
+        );
     }
 }

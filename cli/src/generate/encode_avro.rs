@@ -26,7 +26,12 @@ pub struct BidEncoder {
 #[derive(Debug)]
 enum Node {
     Constant(Vec<u8>),
-    Optional { present: Field, none: Vec<u8>, some: Vec<u8>, inner: Box<Node> },
+    Optional {
+        present: Field,
+        none: Vec<u8>,
+        some: Vec<u8>,
+        inner: Box<Node>,
+    },
     Record(Vec<Node>),
     /// An array of one element.
     One(Box<Node>),
@@ -450,7 +455,8 @@ mod tests {
 
     #[test]
     fn whole_numbers_are_zigzag() {
-        for (value, expected) in [(0, vec![0]), (-1, vec![1]), (1, vec![2]), (64, vec![0x80, 1]), (-65, vec![0x81, 1])] {
+        for (value, expected) in [(0, vec![0]), (-1, vec![1]), (1, vec![2]), (64, vec![0x80, 1]), (-65, vec![0x81, 1])]
+        {
             let mut out = Vec::new();
             long(&mut out, value);
             assert_eq!(out, expected, "{value}");
@@ -459,7 +465,9 @@ mod tests {
 
     #[test]
     fn decimals_are_as_short_as_can_be() {
-        for (value, expected) in [(0_i128, vec![0]), (127, vec![127]), (128, vec![0, 128]), (-1, vec![255]), (-129, vec![255, 127])] {
+        for (value, expected) in
+            [(0_i128, vec![0]), (127, vec![127]), (128, vec![0, 128]), (-1, vec![255]), (-129, vec![255, 127])]
+        {
             assert_eq!(shortest(&value.to_be_bytes()), expected, "{value}");
         }
     }

@@ -169,7 +169,10 @@ impl Knobs {
             return Err(usage(format!("--bid-requests is {}: it is a ratio from 0 to 100", self.bid_requests)));
         }
         if !(self.rate >= 0.0 && self.rate.is_finite()) {
-            return Err(usage(format!("--rate is {}: it is a number of records per second, 0 for no limit", self.rate)));
+            return Err(usage(format!(
+                "--rate is {}: it is a number of records per second, 0 for no limit",
+                self.rate
+            )));
         }
         if !(self.days > 0.0 && self.days <= 3_660.0) {
             return Err(usage(format!("--days is {}: it is more than 0 and at most 3660", self.days)));
@@ -246,14 +249,17 @@ pub fn place(kind: EventKind) -> usize {
 
 /// A duration as people write it: "90s", "2h 30m".
 pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime_serde::re::humantime::parse_duration(text).map_err(|error| format!("{error} (for example 90s, 30m or 2h)"))
+    humantime_serde::re::humantime::parse_duration(text)
+        .map_err(|error| format!("{error} (for example 90s, 30m or 2h)"))
 }
 
 fn parse_time(text: &str) -> Result<i64> {
     let time = DateTime::parse_from_rfc3339(text)
         .map(|time| time.with_timezone(&Utc))
         .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S").map(|time| time.and_utc()))
-        .or_else(|_| NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|date| date.and_time(Default::default()).and_utc()))
+        .or_else(|_| {
+            NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|date| date.and_time(Default::default()).and_utc())
+        })
         .map_err(|_| usage(format!("--start is {text:?}: give 2025-01-31, 2025-01-31T12:00:00Z or now")))?;
     Ok(time.timestamp_millis() * 1_000)
 }

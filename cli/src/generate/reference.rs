@@ -36,7 +36,8 @@ fn creatives(world: &World) -> String {
 }
 
 fn campaigns(world: &World) -> String {
-    let mut csv = String::from("campaign_id,advertiser_id,name,advertiser_name,budget_micros,target_cpa_micros,target_roas\n");
+    let mut csv =
+        String::from("campaign_id,advertiser_id,name,advertiser_name,budget_micros,target_cpa_micros,target_roas\n");
     for campaign in &world.campaigns {
         let target_cpa = (campaign.value_micros * 0.4) as i64;
         csv += &format!(

@@ -47,7 +47,8 @@ impl KafkaTarget {
 
     /// Creates the topics of the kinds that are sent, where they are missing.
     pub async fn create_topics(&self, kinds: [bool; 3]) -> Result<()> {
-        let admin: AdminClient<DefaultClientContext> = self.client().create().context("cannot set up the Kafka client")?;
+        let admin: AdminClient<DefaultClientContext> =
+            self.client().create().context("cannot set up the Kafka client")?;
         let topics: Vec<NewTopic<'_>> = (self.topics.iter().zip(kinds))
             .filter(|(topic, sent)| *sent && !topic.is_empty())
             .map(|(topic, _)| NewTopic::new(topic, self.partitions, TopicReplication::Fixed(-1)))
@@ -112,8 +113,9 @@ impl KafkaSink {
             Compression::Gzip => _ = config.set("compression.type", "gzip"),
             Compression::Zstd => _ = config.set("compression.type", "zstd"),
         }
-        let producer =
-            config.create_with_context(Deliveries { failure: Mutex::new(None) }).context("cannot set up the Kafka producer")?;
+        let producer = config
+            .create_with_context(Deliveries { failure: Mutex::new(None) })
+            .context("cannot set up the Kafka producer")?;
         Ok(KafkaSink { producer, target: target.clone(), sent: 0 })
     }
 

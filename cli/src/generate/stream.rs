@@ -164,26 +164,31 @@ impl Stream {
         let clearing_micros = (cpm / 100.0) as i64 * 100;
         let cost = clearing_micros / 1_000;
         self.spent_micros[campaign as usize] += cost;
-        let bid_micros = clearing_micros + (clearing_micros as f64 * 0.3 * self.random.random::<f64>()) as i64 / 100 * 100;
+        let bid_micros =
+            clearing_micros + (clearing_micros as f64 * 0.3 * self.random.random::<f64>()) as i64 / 100 * 100;
         let bid = OurBid { imp: 1, creative, bid_micros, clearing_micros: Some(clearing_micros) };
         let auctioned = self.plan.bid_requests >= 1.0 || chance(&mut self.random, self.plan.bid_requests);
         if auctioned {
             self.auction(world, current, number, time, Some(bid));
         }
         let shown = time + i64::from(self.random.random_range(30..400_u32)) * 1_000;
-        self.impression(world, current, Impression {
-            number,
-            user: current.user,
-            known_user: true,
-            creative,
-            website: current.website,
-            time: shown,
-            cost_micros: Some(cost),
-            viewable: None,
-            view_time_ms: 0,
-            with_id: true,
-            auction: auctioned,
-        });
+        self.impression(
+            world,
+            current,
+            Impression {
+                number,
+                user: current.user,
+                known_user: true,
+                creative,
+                website: current.website,
+                time: shown,
+                cost_micros: Some(cost),
+                viewable: None,
+                view_time_ms: 0,
+                with_id: true,
+                auction: auctioned,
+            },
+        );
     }
 
     fn impression(&mut self, world: &World, session: Session, mut impression: Impression) {

@@ -109,7 +109,9 @@ mod tests {
         }
         assert_eq!(written(|out| padded(out, 42, 5)), "00042");
         assert_eq!(written(|out| hex(out, 0xdead_beef)), "00000000deadbeef");
-        for (value, expected) in [(0, "0"), (1_500_000, "1.5"), (-19_990_000, "-19.99"), (1, "0.000001"), (5_000_000, "5")] {
+        for (value, expected) in
+            [(0, "0"), (1_500_000, "1.5"), (-19_990_000, "-19.99"), (1, "0.000001"), (5_000_000, "5")]
+        {
             assert_eq!(written(|out| micros(out, value)), expected);
         }
     }

@@ -246,7 +246,8 @@ impl Truth {
                     *of_type = of_type.wrapping_add_signed(sign);
                 }
                 if event.action.has_order() {
-                    campaign.revenue_micros += sign * world.account_micros(event.value_micros, event.currency, event.time);
+                    campaign.revenue_micros +=
+                        sign * world.account_micros(event.value_micros, event.currency, event.time);
                 }
             }
             Body::Bid(event) => {

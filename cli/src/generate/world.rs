@@ -115,11 +115,37 @@ pub struct World {
 }
 
 const ADVERTISERS: [&str; 20] = [
-    "Acme", "Globex", "Initech", "Umbrella", "Hooli", "Stark", "Wayne", "Wonka", "Cyberdyne", "Tyrell", "Soylent", "Oscorp",
-    "Aperture", "Massive", "Vandelay", "Bluth", "Dunder", "Prestige", "Gringotts", "Monarch",
+    "Acme",
+    "Globex",
+    "Initech",
+    "Umbrella",
+    "Hooli",
+    "Stark",
+    "Wayne",
+    "Wonka",
+    "Cyberdyne",
+    "Tyrell",
+    "Soylent",
+    "Oscorp",
+    "Aperture",
+    "Massive",
+    "Vandelay",
+    "Bluth",
+    "Dunder",
+    "Prestige",
+    "Gringotts",
+    "Monarch",
 ];
-const THEMES: [&str; 8] =
-    ["Spring Sale", "Brand Launch", "Always On", "Retargeting", "Back to School", "Holiday", "New Arrivals", "App Install"];
+const THEMES: [&str; 8] = [
+    "Spring Sale",
+    "Brand Launch",
+    "Always On",
+    "Retargeting",
+    "Back to School",
+    "Holiday",
+    "New Arrivals",
+    "App Install",
+];
 const SIZES: [(u16, u16); 6] = [(300, 250), (728, 90), (160, 600), (320, 50), (970, 250), (300, 600)];
 const CATEGORIES: [&str; 8] = ["news", "sports", "games", "music", "travel", "finance", "weather", "cooking"];
 
@@ -154,7 +180,8 @@ impl World {
                 cvr: (plan.cvr * around(&mut random, 0.9, 2.5)).min(1.0),
                 cpm_micros,
                 // Some budgets run out before the traffic does, most do not.
-                budget_micros: ((impressions * cpm_micros / 1_000.0 * headroom) as i64).max(1_000_000) / 10_000 * 10_000,
+                budget_micros: ((impressions * cpm_micros / 1_000.0 * headroom) as i64).max(1_000_000) / 10_000
+                    * 10_000,
                 value_micros: around(&mut random, 45_000_000.0, 3.0),
                 creatives: first..creatives.len() as u32,
             });

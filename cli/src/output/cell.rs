@@ -3,12 +3,13 @@
 use std::fmt::Write;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, BooleanArray, FixedSizeBinaryArray, LargeBinaryArray, StructArray,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, BooleanArray, FixedSizeBinaryArray, LargeBinaryArray,
+    StructArray,
 };
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -259,9 +260,10 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        BinaryArray, Decimal128Array, Float64Array, Int64Array, ListArray, NullArray, StringArray, TimestampMicrosecondArray,
+        BinaryArray, Decimal128Array, Float64Array, Int64Array, ListArray, NullArray, StringArray,
+        TimestampMicrosecondArray,
     };
-    use arrow::datatypes::{Fields, Field};
+    use arrow::datatypes::{Field, Fields};
 
     use super::*;
 
@@ -279,7 +281,8 @@ mod tests {
 
     #[test]
     fn decimals_are_exact() {
-        let decimals = |scale, values: Vec<i128>| Decimal128Array::from(values).with_precision_and_scale(38, scale).unwrap();
+        let decimals =
+            |scale, values: Vec<i128>| Decimal128Array::from(values).with_precision_and_scale(38, scale).unwrap();
         let exact = ["0.000000", "1.500000", "-0.000001", "99999999999999999999999999999999.999999"];
         check(decimals(6, vec![0, 1_500_000, -1, 10_i128.pow(38) - 1]), &exact, &exact);
         check(decimals(0, vec![-7]), &["-7"], &["-7"]);

@@ -12,6 +12,7 @@ use adlake_domain::attribution::micros;
 use adlake_domain::batch_schema::{attributions_schema, campaign_hourly_schema, campaign_reach_schema, event_schema};
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
+use adlake_domain::schema::raw_schema;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::Result;
@@ -273,9 +274,15 @@ impl<'a> Merge<'a> {
         }
         self.keep(&format!("places_{name}"), &places, None).await?;
         let dates = self.on_dates("r.event_date", &format!("SELECT DISTINCT event_date FROM places_{name}")).await?;
+        // The parts of `source` are columns of their own before they are joined on: DataFusion's pushdown of field accesses
+        // loses its way in join conditions that compute with them.
+        let columns: Vec<String> = raw_schema(kind).fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
+        let columns = columns.join(", ");
         let rows = format!(
-            "SELECT r.* FROM r_{name} r LEFT SEMI JOIN places_{name} p ON r.event_date = p.event_date \
-             AND r.source['topic'] = p.topic AND coalesce(r.source['partition'], -1) = p.part AND r.source['offset'] = p.place{dates}"
+            "SELECT {columns} FROM (SELECT {columns}, r.source['topic'] AS in_topic, coalesce(r.source['partition'], -1) AS in_part, \
+             r.source['offset'] AS in_place FROM r_{name} r{dates}) r LEFT SEMI JOIN \
+             (SELECT topic, part, place, event_date AS in_date FROM places_{name}) p \
+             ON r.event_date = p.in_date AND r.in_topic = p.topic AND r.in_part = p.part AND r.in_place = p.place"
         );
         self.plans.define(&format!("rows_{name}"), &rows).await?;
         let keyed = self.plans.keyed(kind, &format!("rows_{name}")).await?;

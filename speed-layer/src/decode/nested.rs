@@ -97,7 +97,7 @@ fn entries<'a>(members: &[(&'a str, Value<'a>)], arena: &'a Bump) -> &'a [(&'a s
         entries.push((*key, text));
     }
     // Stable: of equal keys the last one sent stays last, and is the one kept.
-    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    entries.sort_by_key(|(key, _)| *key);
     let mut kept: BumpVec<'a, (&'a str, Option<&'a str>)> = BumpVec::with_capacity_in(entries.len(), arena);
     for entry in entries {
         match kept.last_mut() {

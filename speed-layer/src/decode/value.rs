@@ -196,10 +196,7 @@ fn write_time(micros: i64, format: &str, out: &mut String) {
 }
 
 /// A list of the arena, from parts that may fail.
-pub(crate) fn collect<'a, T: Copy>(
-    items: impl Iterator<Item = Result<T, Reject>>,
-    arena: &'a Bump,
-) -> Result<&'a [T], Reject> {
+pub(crate) fn collect<T: Copy>(items: impl Iterator<Item = Result<T, Reject>>, arena: &Bump) -> Result<&[T], Reject> {
     let mut list = BumpVec::new_in(arena);
     for item in items {
         list.push(item?);

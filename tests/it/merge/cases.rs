@@ -11,7 +11,7 @@ use adlake_tests::oracle::raw::{
     Device, Geo, Imp, RawBidRequest, RawImpression, RawInteraction, Site, Source,
 };
 use adlake_tests::oracle::value::{Row, Value};
-use adlake_tests::oracle::{self, Input};
+use adlake_tests::oracle::{self, Input, VIEWS};
 
 use super::lake::TestLake;
 
@@ -185,7 +185,7 @@ impl Case {
         for expected in expected {
             expected.check(&oracle[expected.view], "the oracle");
         }
-        super::check(lake, &input).await.unwrap_or_else(|error| panic!("{whom}: {error:?}"));
+        super::check(lake, &input, &VIEWS).await.unwrap_or_else(|error| panic!("{whom}: {error:?}"));
         for expected in expected {
             expected.check(&lake.answer(expected.view).await.unwrap().rows, whom);
         }

@@ -37,10 +37,6 @@ impl TestLake {
         Ok(TestLake { folder, lake, engine, meaning: meaning.clone(), display, appended: 0 })
     }
 
-    pub fn lake(&self) -> &Lake {
-        &self.lake
-    }
-
     /// Everything that a process holds is forgotten.
     pub async fn restart(&mut self) -> Result<()> {
         self.lake = open(&self.folder).await?;

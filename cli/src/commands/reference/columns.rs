@@ -179,6 +179,7 @@ fn whole(text: &str) -> Result<i64> {
 fn day(text: &str) -> Result<i32> {
     let date = text.trim();
     let date = date.get(..10).filter(|_| matches!(date.as_bytes().get(10), Some(b'T' | b' '))).unwrap_or(date);
-    let date = NaiveDate::parse_from_str(date, "%Y-%m-%d").map_err(|_| anyhow::anyhow!("{text:?} is not a date such as 2025-01-31"))?;
+    let date = NaiveDate::parse_from_str(date, "%Y-%m-%d")
+        .map_err(|_| anyhow::anyhow!("{text:?} is not a date such as 2025-01-31"))?;
     Ok(date.num_days_from_ce() - EPOCH)
 }

@@ -35,7 +35,10 @@ pub fn read(path: &Path, columns: &Columns) -> Result<Vec<RecordBatch>> {
         Some("csv") => reading.csv(content)?,
         Some("ndjson" | "jsonl") => reading.ndjson(content)?,
         Some("json") => reading.json(content)?,
-        _ => bail!("{}: what it is cannot be told from its name: it ends in .csv, .json, .ndjson or .parquet", path.display()),
+        _ => bail!(
+            "{}: what it is cannot be told from its name: it ends in .csv, .json, .ndjson or .parquet",
+            path.display()
+        ),
     }
     reading.finish()
 }
@@ -255,10 +258,12 @@ mod tests {
 
     #[test]
     fn columns_have_other_names_too() {
-        let creatives = load(ReferenceKind::Creatives, "c.csv", b"\xef\xbb\xbfcreative_id,campaign_id\ncr1,c1\ncr2,\n").unwrap();
+        let creatives =
+            load(ReferenceKind::Creatives, "c.csv", b"\xef\xbb\xbfcreative_id,campaign_id\ncr1,c1\ncr2,\n").unwrap();
         assert_eq!(creatives.column(0).as_string::<i32>().value(1), "cr2");
         assert!(creatives.column(1).is_null(1));
-        let campaigns = load(ReferenceKind::Campaigns, "c.csv", b"id,Advertiser ID,budget_micros\nc1,a1,5000000\n").unwrap();
+        let campaigns =
+            load(ReferenceKind::Campaigns, "c.csv", b"id,Advertiser ID,budget_micros\nc1,a1,5000000\n").unwrap();
         assert_eq!(campaigns.column_by_name("budget_micros").unwrap().as_primitive::<Int64Type>().value(0), 5_000_000);
         assert_eq!(campaigns.column_by_name("advertiser_id").unwrap().as_string::<i32>().value(0), "a1");
     }

@@ -235,9 +235,9 @@ fn hyphenated(bytes: [u8; 16]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use apache_avro::Schema;
     use apache_avro::types::Value as AvroValue;
     use apache_avro::writer::datum::GenericDatumWriter;
-    use apache_avro::Schema;
 
     use super::*;
 

@@ -220,3 +220,36 @@ fn openrtb_requests() {
     let valid = |name: &str| decoded.rows.num_rows() - column(&decoded.rows, name).null_count();
     assert_eq!((valid("site"), valid("app"), valid("device"), valid("user")), (702, 458, 890, 462));
 }
+
+#[test]
+fn somebody_elses_names_and_types() {
+    let folder = shared("advertisex/vikramk55");
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let impressions: Vec<Box<serde_json::value::RawValue>> =
+        serde_json::from_slice(&read("ad_impressions.json")).unwrap();
+    let impressions: Vec<&[u8]> = impressions.iter().map(|object| object.get().as_bytes()).collect();
+    let decoded = decode(EventKind::Impression, &StreamFormat::Json, &impressions);
+    assert_eq!((decoded.rows.num_rows(), decoded.dead_letters.num_rows()), (1000, 0));
+    assert_eq!(cell(&decoded.rows, "website", 0).as_deref(), Some("http://example2.com/path/83"));
+    assert_eq!(column(&decoded.rows, "attributes").null_count(), 1000);
+
+    let interactions = read("clicks_conversions.csv");
+    let mut lines = interactions.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let header = String::from_utf8(lines.next().unwrap().to_vec()).unwrap();
+    let header = header.trim_end().split(',').map(str::to_owned).collect();
+    let format = StreamFormat::Csv { header: Some(header), delimiter: None };
+    let decoded = decode(EventKind::Interaction, &format, &lines.collect::<Vec<_>>());
+    assert_eq!((decoded.rows.num_rows(), decoded.dead_letters.num_rows()), (1000, 0));
+    let types = column(&decoded.rows, "conversion_type");
+    let count = |wanted: &str| types.as_string::<i32>().iter().filter(|found| *found == Some(wanted)).count();
+    assert_eq!((count("purchase"), count("visit"), count("signup")), (344, 329, 327));
+    assert_eq!(column(&decoded.rows, "campaign_id").null_count(), 0);
+
+    let mut decoder = decoder(EventKind::BidRequest, &StreamFormat::AvroMessage, |source| {
+        source.defaults.insert("timestamp".to_owned(), "file_time".to_owned());
+    });
+    let decoded = push(&mut decoder, &[&read("bid_requests.avro")]);
+    assert_eq!((decoded.rows.num_rows(), decoded.dead_letters.num_rows()), (1000, 0));
+    assert_eq!(column(&decoded.rows, "bid_price").null_count(), 0);
+    assert_eq!(cell(&decoded.rows, "event_time", 0).as_deref(), Some("2025-06-01T23:59:59Z"));
+}

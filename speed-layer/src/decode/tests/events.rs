@@ -410,3 +410,20 @@ fn exact_copies_and_nothing_else_have_equal_hashes() {
         assert!(hashes[at + 1..].iter().all(|other| other != hash), "{at}");
     }
 }
+
+#[test]
+fn long_keys_and_changing_ones_are_not_confused() {
+    let long = "k".repeat(300);
+    let required = r#""ad_creative_id":"c","user_id":"u","timestamp":1748736000,"website":"w""#;
+    let with_long = format!(r#"{{"{long}":1,{required}}}"#);
+    let with_empty = format!(r#"{{"":2,{required}}}"#);
+    let with_city = format!(r#"{{"city":"x",{required}}}"#);
+    let payloads = [&with_long, &with_empty, &with_city, &with_long, &with_city].map(|payload| payload.as_bytes());
+    let decoded = decode(EventKind::Impression, &StreamFormat::Json, &payloads);
+    assert_eq!(letters(&decoded), []);
+    let kept = format!(r#"{{"{long}":1}}"#);
+    for (row, attributes) in [Some(kept.as_str()), Some(r#"{"":2}"#), None, Some(&kept), None].into_iter().enumerate() {
+        assert_eq!(cell(&decoded.rows, "attributes", row).as_deref(), attributes);
+        assert_eq!(cell(&decoded.rows, "city", row).as_deref(), attributes.is_none().then_some("x"));
+    }
+}

@@ -1,0 +1,206 @@
+//! The whole way as users go it: generate, the real Kafka, ingest that is killed again and again, a batch run in the middle,
+//! queries that equal the generator's truth, and every table as other readers of Delta see it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use adlake_domain::catalogue;
+use adlake_tests::adlake::Adlake;
+use adlake_tests::kafka::{Broker, unique};
+use adlake_tests::{readers, wait};
+use anyhow::Result;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Map, Value};
+use tempfile::{TempDir, tempdir};
+
+const DEADLINE: Duration = Duration::from_secs(120);
+const KILLS: usize = 12;
+
+/// A folder with a configuration whose topics are its own.
+fn adlake(broker: &Broker) -> (TempDir, Adlake, [String; 3]) {
+    let folder = tempdir().unwrap();
+    let topics = ["impressions", "interactions", "bid_requests"].map(unique);
+    let sources: String = ["impressions", "interactions", "bid_requests"]
+        .iter()
+        .zip(&topics)
+        .map(|(kind, topic)| format!("[sources.{kind}]\ntopic = \"{topic}\"\n"))
+        .collect();
+    let config = format!(
+        "[lake]\nuri = \"lake\"\n[kafka]\nbrokers = \"{}\"\ngroup = \"{}\"\n[ingest]\nflush_interval = \"300ms\"\n{sources}",
+        broker.bootstrap(),
+        unique("group")
+    );
+    let adlake = Adlake::in_dir(folder.path()).config(&config);
+    (folder, adlake, topics)
+}
+
+fn number(value: &Value) -> i128 {
+    // Decimals of money are compared as micros.
+    let text = value.to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let micros: i128 = format!("{fraction:0<6}")[..6].parse().unwrap();
+    let whole: i128 = whole.parse().unwrap();
+    if text.starts_with('-') { whole * 1_000_000 - micros } else { whole * 1_000_000 + micros }
+}
+
+/// What `campaign_kpis` and `dead_letters` say equals what the generator says it sent.
+fn assert_truth(adlake: &Adlake, truth: &Value, moment: &str) {
+    let rows = adlake.query_json("SELECT * FROM campaign_kpis");
+    let found: BTreeMap<&str, &Map<String, Value>> =
+        rows.iter().map(|row| (row["campaign_id"].as_str().unwrap(), row)).collect();
+    let campaigns = truth["campaigns"].as_array().unwrap();
+    assert!(!campaigns.is_empty());
+    for campaign in campaigns {
+        let id = campaign["campaign_id"].as_str().unwrap();
+        let row = found.get(id).unwrap_or_else(|| panic!("{moment}: campaign {id} is not in campaign_kpis"));
+        for column in [
+            "impressions",
+            "measurable_impressions",
+            "viewable_impressions",
+            "clicks",
+            "conversions",
+            "bids",
+            "wins",
+            "unpriced_events",
+            "view_time_ms",
+            "reach",
+        ] {
+            assert_eq!(row[column].as_i64(), campaign[column].as_i64(), "{moment}: {column} of {id}");
+        }
+        for (column, micros) in [("spend", "spend_micros"), ("revenue", "revenue_micros")] {
+            assert_eq!(number(&row[column]), i128::from(campaign[micros].as_i64().unwrap()), "{moment}: {column} of {id}");
+        }
+    }
+    let mut rejected: BTreeMap<String, i64> = BTreeMap::new();
+    for kind in ["impressions", "interactions", "bid_requests"] {
+        for (reason, count) in truth[kind]["rejected"].as_object().unwrap() {
+            *rejected.entry(reason.clone()).or_default() += count.as_i64().unwrap();
+        }
+    }
+    let dead = adlake.query_json(
+        "SELECT reason, count(*) AS n, count(DISTINCT source['topic'] || source['partition'] || '-' || source['offset']) AS places \
+         FROM dead_letters GROUP BY reason",
+    );
+    let found: BTreeMap<String, i64> =
+        dead.iter().map(|row| (row["reason"].as_str().unwrap().to_owned(), row["n"].as_i64().unwrap())).collect();
+    assert_eq!(found, rejected, "{moment}: dead letters");
+    assert!(dead.iter().all(|row| row["n"] == row["places"]), "{moment}: a dead letter is there twice");
+}
+
+#[test]
+fn answers_equal_the_truth_though_ingest_is_killed_a_dozen_times() -> Result<()> {
+    let broker = Broker::shared();
+    let (folder, adlake, topics) = adlake(broker);
+    for topic in &topics {
+        broker.create_topic(topic, 4)?;
+    }
+    let generate = |more: &[&str]| {
+        let mut line: Vec<String> = ["generate", "--seed", "11", "--events", "60000", "--truth", "truth", "--quiet"]
+            .map(String::from)
+            .to_vec();
+        line.extend(["--to-kafka", broker.bootstrap()].map(String::from));
+        line.extend(more.iter().map(ToString::to_string));
+        line
+    };
+    adlake.ok(generate(&["--reference-only"]));
+    adlake.ok(["ref", "load", "creatives", "truth/creatives.csv", "--quiet"]);
+    adlake.ok(["ref", "load", "campaigns", "truth/campaigns.csv", "--quiet"]);
+
+    let seed = 4711;
+    println!("whole way: {KILLS} kills, seed {seed}");
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut generating = adlake.spawn(generate(&["--rate", "3000"]));
+    let started = Instant::now();
+    for kill in 0..KILLS {
+        let mut ingest = adlake.spawn(["ingest", "kafka", "--quiet"]);
+        let alive = Duration::from_millis(random.random_range(500..2500));
+        let killed_at = Instant::now() + alive;
+        wait::until(DEADLINE, "the moment to kill", || Instant::now() >= killed_at)?;
+        assert!(ingest.exited()?.is_none(), "ingest ended by itself: {}", ingest.logs());
+        ingest.kill9()?;
+        if kill == KILLS / 2 {
+            adlake.ok(["batch", "run", "--full", "--quiet"]);
+            assert!(!adlake.query_json("SELECT * FROM campaign_kpis").is_empty(), "nothing has come in the middle");
+        }
+    }
+    let status = generating.wait_exit(DEADLINE)?;
+    assert!(status.success(), "{}", generating.logs());
+    println!("whole way: generated and killed for {:?}", started.elapsed());
+    adlake.ok(["ingest", "kafka", "--until-end", "--quiet"]);
+
+    let truth: Value = serde_json::from_str(&fs::read_to_string(folder.path().join("truth/truth.json"))?)?;
+    let sent = truth["records"].as_i64().unwrap();
+    let landed = adlake.query_json("SELECT sum(raw_rows) AS n FROM freshness")[0]["n"].as_i64().unwrap()
+        + adlake.query_json("SELECT count(*) AS n FROM dead_letters")[0]["n"].as_i64().unwrap();
+    println!("whole way: {sent} records sent, {landed} landed, {KILLS} kills");
+    assert_eq!(landed, sent, "records lost or doubled");
+    assert_truth(&adlake, &truth, "before the last batch run");
+    adlake.ok(["batch", "run", "--full", "--quiet"]);
+    assert_truth(&adlake, &truth, "after the last batch run");
+    every_reader_agrees(&folder.path().join("lake"));
+    Ok(())
+}
+
+/// Every table is opened by Python deltalake, DuckDB and Polars: the same counts and sums.
+fn every_reader_agrees(lake: &Path) {
+    let mut filled = 0;
+    for table in catalogue::tables() {
+        let columns: &[&str] = match table.name {
+            "raw/impressions" => &["count(*)", "cost_micros", "view_time_ms", "enriched.cost_micros", "source.offset"],
+            "raw/interactions" => &["count(*)", "value", "enriched.value_micros"],
+            "raw/bid_requests" => &["count(*)", "bid_price", "enriched.bid_price_micros"],
+            "batch/impressions" => &["count(*)", "cost_micros"],
+            "batch/interactions" => &["count(*)", "value_micros"],
+            "batch/bid_requests" => &["count(*)", "clearing_price_micros"],
+            "batch/attributions" => &["count(*)", "seconds_between", "credit_linear_billionths"],
+            "batch/campaign_hourly" => &["count(*)", "impressions", "cost_micros", "revenue_micros"],
+            _ => &["count(*)"],
+        };
+        let found = readers::assert_agree(&lake.join(table.name), columns);
+        filled += usize::from(found["count(*)"] != "0");
+    }
+    assert!(filled >= 12, "only {filled} tables have rows");
+}
+
+/// Must show: by hand, with Kafka's own console producer.
+#[test]
+fn a_duplicate_a_late_click_and_a_malformed_record_show_up_within_seconds() -> Result<()> {
+    let broker = Broker::shared();
+    let (_folder, adlake, topics) = adlake(broker);
+    for topic in &topics {
+        broker.create_topic(topic, 1)?;
+    }
+    let mut ingest = adlake.spawn(["ingest", "kafka", "--quiet"]);
+    let impression = r#"{"impression_id":"i1","ad_creative_id":"k1","campaign_id":"c1","user_id":"u1","timestamp":"2026-05-01T10:00:00Z","website":"example.com","cost_micros":1500}"#;
+    broker.console_producer(&topics[0], &[impression, impression, r#"{"ad_creative_id":"#])?;
+    // Sent after the impression's day has long gone by: late is never dropped.
+    broker.console_producer(&topics[1], &["2026-05-01T10:00:30Z,u1,c1,click"])?;
+    let sent = Instant::now();
+    let kpis = || {
+        adlake.query_json("SELECT impressions, clicks, ctr, spend, reach, seconds_to_click FROM campaign_kpis WHERE campaign_id = 'c1'")
+    };
+    let complete = |rows: &[Map<String, Value>]| rows.first().is_some_and(|row| row["clicks"] == 1 && row["impressions"] == 1);
+    wait::until(Duration::from_secs(30), "the impression and its click", || complete(&kpis()))?;
+    println!("by hand: visible {:?} after it was sent", sent.elapsed());
+    assert!(sent.elapsed() < Duration::from_secs(3) || cfg!(debug_assertions), "visible only after {:?}", sent.elapsed());
+    let check = |moment: &str| {
+        let row = &kpis()[0];
+        assert_eq!((row["impressions"].as_i64(), row["reach"].as_i64()), (Some(1), Some(1)), "{moment}");
+        assert_eq!((row["ctr"].as_f64(), row["seconds_to_click"].as_i64()), (Some(1.0), Some(30)), "{moment}");
+        assert_eq!(number(&row["spend"]), 1500, "{moment}");
+        let dead = adlake.query_json("SELECT reason, arrow_cast(payload, 'Utf8') AS payload FROM dead_letters");
+        assert_eq!(dead.len(), 1, "{moment}");
+        assert_eq!(dead[0]["payload"], r#"{"ad_creative_id":"#, "{moment}");
+        assert_eq!(dead[0]["reason"], "invalid_json", "{moment}");
+    };
+    check("before any batch run");
+    adlake.ok(["batch", "run", "--full", "--quiet"]);
+    check("after a batch run");
+    ingest.sigterm()?;
+    let status = ingest.wait_exit(DEADLINE)?;
+    assert_eq!(status.code(), Some(0), "{}", ingest.logs());
+    Ok(())
+}
