@@ -16,7 +16,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use adlake_batch_layer::BatchSettings;
-use adlake_domain::settings::{Display, Meaning};
+use adlake_domain::attribution::Model;
+use adlake_domain::settings::{
+    Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource,
+};
 use adlake_lake::StorageSettings;
 use adlake_serving::QuerySettings;
 use adlake_speed_layer::settings::{AccountSettings, IngestSettings, KafkaSettings, Sources, SpeedSettings};
@@ -38,13 +41,48 @@ pub struct Settings {
     pub kafka: KafkaSettings,
     pub ingest: IngestSettings,
     pub sources: Sources,
-    pub meaning: Meaning,
-    pub display: Display,
+    pub attribution: Attribution,
+    pub identity: Identity,
+    pub conversions: Conversions,
+    pub report: Report,
+    pub spend: Spend,
+    pub display: Shown,
     pub batch: BatchSettings,
     pub query: QuerySettings,
 }
 
+/// The `[spend]` section.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Spend {
+    /// Where spend comes from: never both.
+    pub source: SpendSource,
+}
+
+/// The `[display]` section.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shown {
+    /// The attribution model behind columns without a suffix.
+    pub default_model: Model,
+}
+
 impl Settings {
+    /// What the events mean: stored with every batch run.
+    pub fn meaning(&self) -> Meaning {
+        Meaning {
+            attribution: self.attribution.clone(),
+            identity: self.identity.clone(),
+            conversions: self.conversions.clone(),
+            report: self.report.clone(),
+        }
+    }
+
+    /// What is shown of it: takes effect at once.
+    pub fn display(&self) -> Display {
+        Display { default_model: self.display.default_model, spend_source: self.spend.source }
+    }
+
     /// The sections of the speed layer.
     pub fn speed(&self) -> SpeedSettings {
         SpeedSettings {
@@ -52,7 +90,7 @@ impl Settings {
             kafka: self.kafka.clone(),
             ingest: self.ingest.clone(),
             sources: self.sources.clone(),
-            meaning: self.meaning.clone(),
+            meaning: self.meaning(),
         }
     }
 }
@@ -186,9 +224,9 @@ mod tests {
     #[test]
     fn the_environment_says_every_type() {
         let variables = [
-            ("ADLAKE_MEANING__REPORT__TIME_ZONE", "Europe/Berlin"),
-            ("ADLAKE_MEANING__IDENTITY__NULL_VALUES", "[\"\", \"x\"]"),
-            ("ADLAKE_MEANING__CONVERSIONS__CLICK_TYPES", "click, tap"),
+            ("ADLAKE_REPORT__TIME_ZONE", "Europe/Berlin"),
+            ("ADLAKE_IDENTITY__NULL_VALUES", "[\"\", \"x\"]"),
+            ("ADLAKE_CONVERSIONS__CLICK_TYPES", "click, tap"),
             ("ADLAKE_KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SSL"),
             ("ADLAKE_LAKE__OPTIONS__AWS_REGION", "eu-west-1"),
             ("ADLAKE_SOURCES__INTERACTIONS__CSV__HEADER", "true"),
@@ -196,9 +234,9 @@ mod tests {
             ("ADLAKE_ACCOUNT__CURRENCY", "EUR"),
         ];
         let settings = from("", &variables, None).unwrap().settings;
-        assert_eq!(settings.meaning.report.time_zone, chrono_tz::Europe::Berlin);
-        assert_eq!(settings.meaning.identity.null_values.len(), 2);
-        assert!(settings.meaning.conversions.click_types.contains("tap"));
+        assert_eq!(settings.report.time_zone, chrono_tz::Europe::Berlin);
+        assert_eq!(settings.identity.null_values.len(), 2);
+        assert!(settings.conversions.click_types.contains("tap"));
         assert_eq!(settings.kafka.properties["security.protocol"], "SSL");
         assert_eq!(settings.lake.options["AWS_REGION"], "eu-west-1");
         assert_eq!(settings.sources.interactions.csv.header, Some(true));

@@ -79,7 +79,7 @@ fn a_wrong_configuration_is_named_with_its_place() {
         ("[lak]\nuri = \"x\"\n", vec!["adlake.toml:1", "lak", "lake"]),
         ("\n[ingest]\nflush_rows = \"many\"\n", vec!["adlake.toml:3", "ingest.flush_rows"]),
         ("[ingest]\nflush_rows = 0\n", vec!["ingest.flush_rows", "nothing"]),
-        ("[meaning.report]\ntime_zone = \"Mars/Base\"\n", vec!["adlake.toml:2", "meaning.report.time_zone"]),
+        ("[report]\ntime_zone = \"Mars/Base\"\n", vec!["adlake.toml:2", "report.time_zone"]),
         ("[sources.impressions.fields]\nno_such_field = [\"x\"]\n", vec!["no_such_field"]),
         ("lake = 7\n", vec!["adlake.toml:1", "lake"]),
         ("[lake\n", vec!["adlake.toml:1"]),

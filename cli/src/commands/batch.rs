@@ -40,7 +40,7 @@ impl Batch {
         let lake = Lake::open(&settings.lake).await?;
         let cancel = shutdown::on_signal()?;
         let steps = Steps { spinner: progress.spinner("batch run"), table: Mutex::new(String::new()) };
-        let done = run(&lake, &settings.meaning, &settings.batch, command.full, &steps, &cancel).await;
+        let done = run(&lake, &settings.meaning(), &settings.batch, command.full, &steps, &cancel).await;
         steps.spinner.finish_and_clear();
         report(command.format, &done.map_err(batch_error)?, text)
     }

@@ -112,8 +112,8 @@ fn check_source(kind: EventKind, settings: &Settings) -> Result<(), SpeedError> 
     };
     let enrichment = EnrichmentSettings {
         account_currency: settings.account.currency.clone(),
-        time_zone: settings.meaning.report.time_zone,
-        identity: settings.meaning.identity.clone(),
+        time_zone: settings.report.time_zone,
+        identity: settings.identity.clone(),
     };
     let enrichment = Arc::new(Enrichment::new(&enrichment, &Reference::default()));
     let validation = ValidationSettings { future_max: settings.ingest.future_max };

@@ -125,7 +125,8 @@ impl Demo {
         for kind in EventKind::ALL {
             broker.create_topic(settings.sources.of(kind).topic(kind), PARTITIONS)?;
         }
-        let engine = QueryEngine::open(&lake, &settings.query, &settings.meaning, &settings.display);
+        let (meaning, display) = (settings.meaning(), settings.display());
+        let engine = QueryEngine::open(&lake, &settings.query, &meaning, &display);
         let engine = engine.await.map_err(query_error)?;
         let began_empty = is_empty(&engine).await?;
 
@@ -325,7 +326,7 @@ fn start_batch(
                 change(&mut facts.batch.lock().unwrap_or_else(PoisonError::into_inner));
             };
             tell(&|batch| batch.running = true);
-            let ran = adlake_batch_layer::run(&lake, &settings.meaning, &settings.batch, false, &Silent, &stop).await;
+            let ran = adlake_batch_layer::run(&lake, &settings.meaning(), &settings.batch, false, &Silent, &stop).await;
             tell(&|batch| {
                 batch.running = false;
                 match &ran {

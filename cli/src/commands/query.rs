@@ -68,5 +68,5 @@ impl Query {
 /// The engine over the configured lake.
 pub async fn engine(settings: &Settings) -> Result<QueryEngine> {
     let lake = Lake::open(&settings.lake).await?;
-    QueryEngine::open(&lake, &settings.query, &settings.meaning, &settings.display).await.map_err(query_error)
+    QueryEngine::open(&lake, &settings.query, &settings.meaning(), &settings.display()).await.map_err(query_error)
 }

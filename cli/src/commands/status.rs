@@ -65,7 +65,8 @@ impl Status {
         }
         let raw_is_there = tables.iter().any(|table| table.version.is_some() && table.table.starts_with("raw/"));
         let freshness = if raw_is_there {
-            let engine = QueryEngine::open(&lake, &settings.query, &settings.meaning, &settings.display);
+            let (meaning, display) = (settings.meaning(), settings.display());
+            let engine = QueryEngine::open(&lake, &settings.query, &meaning, &display);
             freshness(&engine.await.map_err(query_error)?).await?
         } else {
             Vec::new()
