@@ -96,7 +96,13 @@ pub async fn run(
         && plan::unchanged(&versions, &previous.versions, previous.meaning == *meaning)
     {
         let versions = previous.versions.clone();
-        return Ok(RunReport { run: previous.run, published: false, rows: BTreeMap::new(), versions, elapsed: began.elapsed() });
+        return Ok(RunReport {
+            run: previous.run,
+            published: false,
+            rows: BTreeMap::new(),
+            versions,
+            elapsed: began.elapsed(),
+        });
     }
     let reference = lake.campaigns(&context, &versions).await?;
     let plans = Plans::new(context.clone(), meaning, reference.advertisers());

@@ -17,13 +17,11 @@ use std::path::{Path, PathBuf};
 
 use adlake_batch_layer::BatchSettings;
 use adlake_domain::attribution::Model;
-use adlake_domain::settings::{
-    Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource,
-};
+use adlake_domain::settings::{Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource};
 use adlake_lake::StorageSettings;
 use adlake_serving::QuerySettings;
 use adlake_speed_layer::settings::{AccountSettings, IngestSettings, KafkaSettings, Sources, SpeedSettings};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -142,7 +140,7 @@ pub fn load(
     let mut origins = BTreeMap::new();
     if let Some(path) = &file {
         let text = std::fs::read_to_string(path)
-            .with_context(|| usage(format!("cannot read the configuration {}", path.display())))?;
+            .map_err(|error| usage(format!("cannot read the configuration {}: {error}", path.display())))?;
         table = file::parse::<Settings>(path, &text)?;
         origins
             .extend(file::lines(&text).into_iter().map(|(key, line)| (key, Origin::File { path: path.clone(), line })));

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::arguments::Arguments;
+use crate::logging::LogFormat;
 use crate::progress::Progress;
 
 /// Many small allocations on several threads: decoding is a tenth faster with it than with the system's.
@@ -29,7 +30,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let progress = Progress::new(arguments.global.quiet);
-    logging::start(arguments.global.log_format, arguments.global.verbosity(), progress.clone());
+    let log_format = arguments.global.log_format;
+    logging::start(log_format, arguments.global.verbosity(), progress.clone());
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -40,8 +42,12 @@ fn main() -> ExitCode {
         // Whoever read the answer has read enough.
         Err(error) if failure::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where stderr is gone there is nobody left to tell; the exit code tells it.
-            let _ = writeln!(std::io::stderr(), "error: {}", failure::line(&error));
+            let line = failure::line(&error);
+            match log_format {
+                LogFormat::Json => tracing::error!(error = line, "failed"),
+                // Where stderr is gone there is nobody left to tell; the exit code tells it.
+                LogFormat::Human => _ = writeln!(std::io::stderr(), "error: {line}"),
+            }
             ExitCode::from(failure::exit_code(&error))
         }
     }

@@ -334,11 +334,7 @@ mod tests {
         // An unknown campaign of the touchpoint matches any; the same instant is decided by the id.
         check(&[event(Kind::Impression, 0, "i", None), event(Kind::Click, 5, "c", a)], &[("c", &["i"])]);
         check(
-            &[
-                event(Kind::Impression, 0, "i2", a),
-                event(Kind::Impression, 0, "i10", a),
-                event(Kind::Click, 5, "c", a),
-            ],
+            &[event(Kind::Impression, 0, "i2", a), event(Kind::Impression, 0, "i10", a), event(Kind::Click, 5, "c", a)],
             &[("c", &["i2"])],
         );
     }
@@ -366,10 +362,7 @@ mod tests {
             ],
             &[("c1", &["i"]), ("v", &["c1"])],
         );
-        check(
-            &[event(Kind::Impression, 0, "i", a), event(Kind::Conversion, HOUR, "v", a)],
-            &[("v", &["i"])],
-        );
+        check(&[event(Kind::Impression, 0, "i", a), event(Kind::Conversion, HOUR, "v", a)], &[("v", &["i"])]);
         check(&[event(Kind::Impression, 0, "i", a), event(Kind::Conversion, 25 * HOUR, "v", a)], &[]);
     }
 

@@ -68,7 +68,9 @@ pub fn event_schema(kind: EventKind) -> SchemaRef {
             fields.push(utf8("scope_advertiser_id"));
         }
         EventKind::BidRequest => {
-            fields.extend(["auction_id", "imp_id", "user_id", "campaign_id", "advertiser_id", "ad_creative_id"].map(utf8));
+            fields.extend(
+                ["auction_id", "imp_id", "user_id", "campaign_id", "advertiser_id", "ad_creative_id"].map(utf8),
+            );
             fields.extend(["website", "country", "region", "city", "device_type", "os", "browser"].map(utf8));
             fields.extend(["bid_price_micros", "clearing_price_micros"].map(int64));
             fields.push(own("won"));
@@ -107,7 +109,9 @@ pub fn attributions_schema() -> SchemaRef {
     fields.push(utf8("touchpoint_campaign_id"));
     fields.push(Field::new("last_touch", DataType::Boolean, true));
     fields.push(int64("seconds_between"));
-    fields.extend(["touch_ad_creative_id", "touch_website", "touch_country", "touch_region", "touch_device_type"].map(utf8));
+    fields.extend(
+        ["touch_ad_creative_id", "touch_website", "touch_country", "touch_region", "touch_device_type"].map(utf8),
+    );
     fields.extend(["campaign_id", "ad_creative_id", "website", "country", "region", "device_type"].map(utf8));
     fields.extend(Model::ALL.map(|model| int64(&credit_column(model))));
     fields.extend(Model::ALL.map(|model| int64(&revenue_column(model))));
@@ -141,7 +145,8 @@ pub fn campaign_reach_schema() -> SchemaRef {
 
 /// The schema of `batch/manifest`: a row per table and run, all rows of a run in one commit.
 pub fn manifest_schema() -> SchemaRef {
-    let version = Fields::from(vec![Field::new("table", DataType::Utf8, false), Field::new("version", DataType::Int64, false)]);
+    let version =
+        Fields::from(vec![Field::new("table", DataType::Utf8, false), Field::new("version", DataType::Int64, false)]);
     let versions = DataType::List(Arc::new(Field::new("element", DataType::Struct(version), true)));
     Arc::new(Schema::new(vec![
         utf8("run_id"),

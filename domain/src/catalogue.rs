@@ -46,9 +46,15 @@ pub fn tables() -> Vec<Table> {
         tables.push(Table {
             name: kind.raw_table(),
             description: match kind {
-                EventKind::Impression => "Ad impressions as they arrived: one row per record, typed and enriched, append-only",
-                EventKind::Interaction => "Clicks and conversions as they arrived: one row per record, typed and enriched, append-only",
-                EventKind::BidRequest => "Bid requests as they arrived: one row per record, typed and enriched, append-only",
+                EventKind::Impression => {
+                    "Ad impressions as they arrived: one row per record, typed and enriched, append-only"
+                }
+                EventKind::Interaction => {
+                    "Clicks and conversions as they arrived: one row per record, typed and enriched, append-only"
+                }
+                EventKind::BidRequest => {
+                    "Bid requests as they arrived: one row per record, typed and enriched, append-only"
+                }
             },
             schema: schema::raw_schema(kind),
             partition_columns: &["event_date"],
@@ -97,7 +103,11 @@ pub fn tables() -> Vec<Table> {
         clustered_by: &["campaign_id"],
     });
     for (name, description, schema) in [
-        (MANIFEST, "One row per published batch run: what it covers and what it wrote", batch_schema::manifest_schema()),
+        (
+            MANIFEST,
+            "One row per published batch run: what it covers and what it wrote",
+            batch_schema::manifest_schema(),
+        ),
         (CREATIVES, "Creatives and the campaign each belongs to", batch_schema::creatives_schema()),
         (CAMPAIGNS, "Campaigns, their advertisers, targets and budgets", batch_schema::campaigns_schema()),
         (FX_RATES, "Units of the account currency per unit of a currency, by UTC day", batch_schema::fx_rates_schema()),

@@ -120,7 +120,11 @@ pub fn key_of_id(kind: EventKind, id: &str, scratch: &mut Vec<u8>) -> Key {
 /// A content hash as people see it: 32 hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).map(char::from).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        .map(char::from)
+        .collect()
 }
 
 #[cfg(test)]
@@ -129,14 +133,12 @@ mod tests {
 
     #[test]
     fn parts_do_not_run_into_one_another() {
-        let event = |conversion_type, event_id| {
-            key(EventKind::Interaction, Identified::Event { conversion_type, event_id })
-        };
+        let event =
+            |conversion_type, event_id| key(EventKind::Interaction, Identified::Event { conversion_type, event_id });
         assert_ne!(event("ab", "c"), event("a", "bc"));
         assert_ne!(event("a", "b"), key(EventKind::Interaction, Identified::Id("ab")));
-        let order = |owner| {
-            key(EventKind::Interaction, Identified::Order { conversion_type: "p", order_id: "1", owner })
-        };
+        let order =
+            |owner| key(EventKind::Interaction, Identified::Order { conversion_type: "p", order_id: "1", owner });
         assert_ne!(order(Owner::Advertiser("x")), order(Owner::Campaign("x")));
         assert_ne!(order(Owner::Unknown), order(Owner::Campaign("unknown")));
         assert_ne!(key(EventKind::Impression, Identified::Id("x")), key(EventKind::BidRequest, Identified::Id("x")));

@@ -4,17 +4,17 @@
 //! is a pure function of its arguments: no I/O, no async, no Delta, no Kafka, no clock. The other crates build on
 //! it and none of its items depends on them.
 
-pub mod event;
-pub mod schema;
+pub mod attribution;
 pub mod batch_schema;
 pub mod catalogue;
-pub mod settings;
-pub mod identity;
 pub mod content;
-pub mod attribution;
-pub mod reach;
-pub mod kpi;
-pub mod money;
-pub mod time;
 pub mod country;
 pub mod device;
+pub mod event;
+pub mod identity;
+pub mod kpi;
+pub mod money;
+pub mod reach;
+pub mod schema;
+pub mod settings;
+pub mod time;

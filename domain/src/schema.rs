@@ -188,10 +188,7 @@ fn bid_request_fields() -> Vec<Field> {
                     DataType::Struct(Fields::from(vec![
                         utf8("id"),
                         utf8("name"),
-                        list(
-                            "segment",
-                            DataType::Struct(Fields::from(vec![utf8("id"), utf8("name"), utf8("value")])),
-                        ),
+                        list("segment", DataType::Struct(Fields::from(vec![utf8("id"), utf8("name"), utf8("value")]))),
                     ])),
                 ),
             ],

@@ -92,8 +92,25 @@ pub struct Identity {
 impl Default for Identity {
     fn default() -> Self {
         let values = [
-            "", "0", "-1", "null", "NULL", "none", "None", "nil", "undefined", "unknown", "Unknown", "UNKNOWN", "N/A",
-            "n/a", "nan", "NaN", "(not set)", "-", "00000000-0000-0000-0000-000000000000",
+            "",
+            "0",
+            "-1",
+            "null",
+            "NULL",
+            "none",
+            "None",
+            "nil",
+            "undefined",
+            "unknown",
+            "Unknown",
+            "UNKNOWN",
+            "N/A",
+            "n/a",
+            "nan",
+            "NaN",
+            "(not set)",
+            "-",
+            "00000000-0000-0000-0000-000000000000",
             "00000000000000000000000000000000",
         ];
         Identity { null_values: values.into_iter().map(String::from).collect() }

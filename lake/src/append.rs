@@ -85,7 +85,8 @@ impl std::fmt::Debug for Appender {
 impl Lake {
     /// An appender to a table of the catalogue, which is created if need be.
     pub async fn appender(&self, table: &str) -> Result<Appender, LakeError> {
-        let table = catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
+        let table =
+            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
         self.create_table(&table).await?;
         let log_store = self.log_store(table.name)?;
         let version = log_store.get_latest_version(0).await.map_err(|error| LakeError::table(table.name, error))?;
@@ -148,10 +149,8 @@ impl Appender {
                 return Ok(Appended::Superseded { stored });
             }
             let next = self.version + 1;
-            let written = self
-                .log_store
-                .write_commit_entry(next, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4())
-                .await;
+            let written =
+                self.log_store.write_commit_entry(next, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
             let failure = match written {
                 Ok(()) => {
                     self.advance_to(next, &advances);
@@ -203,11 +202,7 @@ impl Appender {
         // No `lastUpdated`: with it a position may expire.
         let transactions = advances
             .iter()
-            .map(|advance| Transaction {
-                app_id: advance.application.clone(),
-                version: advance.to,
-                last_updated: None,
-            })
+            .map(|advance| Transaction { app_id: advance.application.clone(), version: advance.to, last_updated: None })
             .collect();
         let actions = files.into_iter().map(|file| Action::Add(file.add)).collect();
         let metadata = HashMap::from([(COMMIT_ID.to_string(), Value::String(commit_id.to_string()))]);
@@ -305,7 +300,8 @@ struct Entry {
 
 impl Entry {
     fn parse(table: &str, version: u64, bytes: &[u8]) -> Result<Entry, LakeError> {
-        let wrong = |detail: &dyn std::fmt::Display| LakeError::Corrupt(format!("{table}: log version {version}: {detail}"));
+        let wrong =
+            |detail: &dyn std::fmt::Display| LakeError::Corrupt(format!("{table}: log version {version}: {detail}"));
         let mut entry = Entry { commit_id: None, positions: Vec::new() };
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             // Adds are by far the most and the longest: they need no parsing here.

@@ -5,18 +5,18 @@
 //! dedupe, attribution, aggregation and the merge of the batch view with what came since stand once, as DataFusion
 //! plans. The layers meet here and nowhere else.
 
-pub mod error;
-pub mod storage;
-pub mod tables;
-pub mod write;
-pub mod statistics;
 pub mod append;
-pub mod replace;
-pub mod snapshot;
+pub mod error;
 pub mod manifest;
 pub mod reference;
+pub mod replace;
 pub mod session;
+pub mod snapshot;
+pub mod statistics;
+pub mod storage;
+pub mod tables;
 pub mod views;
+pub mod write;
 
 pub use append::{Advance, Appended, Appender};
 pub use error::LakeError;

@@ -111,7 +111,8 @@ fn read(batch: &RecordBatch) -> Result<Manifest, LakeError> {
     let versions = column("versions")?.as_list_opt::<i32>().ok_or_else(|| wrong("versions is not a list"))?.value(0);
     let versions = versions.as_struct_opt().ok_or_else(|| wrong("versions holds no structs"))?;
     let names = arrow::compute::cast(versions.column(0), &DataType::Utf8).map_err(|error| wrong(&error.to_string()))?;
-    let numbers = versions.column(1).as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("a version is not an integer"))?;
+    let numbers =
+        versions.column(1).as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("a version is not an integer"))?;
     let versions = names
         .as_string::<i32>()
         .iter()

@@ -44,7 +44,8 @@ pub struct Reference {
 impl Reference {
     /// Advertisers by campaign.
     pub fn advertisers(&self) -> Arc<HashMap<String, String>> {
-        let known = self.campaigns.iter().filter_map(|(id, campaign)| Some((id.clone(), campaign.advertiser_id.clone()?)));
+        let known =
+            self.campaigns.iter().filter_map(|(id, campaign)| Some((id.clone(), campaign.advertiser_id.clone()?)));
         Arc::new(known.collect())
     }
 }
@@ -112,7 +113,8 @@ impl Lake {
             reference.versions.insert(kind.table().to_string(), version);
             match kind {
                 ReferenceKind::Creatives => {
-                    reference.creatives = pairs(&rows)?.map(|(id, campaign_id)| (id, Creative { campaign_id })).collect();
+                    reference.creatives =
+                        pairs(&rows)?.map(|(id, campaign_id)| (id, Creative { campaign_id })).collect();
                 }
                 ReferenceKind::Campaigns => reference.campaigns = campaigns(&rows)?,
                 ReferenceKind::FxRates => reference.rates = rates(&rows)?,
@@ -131,7 +133,11 @@ impl Lake {
     }
 
     /// The campaigns at a version; empty where there is none.
-    pub(crate) async fn campaigns_at(&self, context: &SessionContext, version: Option<u64>) -> Result<Reference, LakeError> {
+    pub(crate) async fn campaigns_at(
+        &self,
+        context: &SessionContext,
+        version: Option<u64>,
+    ) -> Result<Reference, LakeError> {
         let mut reference = Reference::default();
         if let Some(version) = version {
             let rows = self.reference_rows(context, ReferenceKind::Campaigns, version).await?;
@@ -210,7 +216,9 @@ fn merge(
     let keys: Vec<ArrayRef> = kind
         .key()
         .iter()
-        .map(|name| all.column_by_name(name).cloned().ok_or_else(|| LakeError::rows(kind.table(), format!("no column {name}"))))
+        .map(|name| {
+            all.column_by_name(name).cloned().ok_or_else(|| LakeError::rows(kind.table(), format!("no column {name}")))
+        })
         .collect::<Result<_, _>>()?;
     for (name, key) in kind.key().iter().zip(&keys) {
         if let Some(row) = (0..key.len()).find(|&row| key.is_null(row)) {
@@ -222,7 +230,8 @@ fn merge(
     let converter = arrow::row::RowConverter::new(fields).map_err(wrong)?;
     let rows = converter.convert_columns(&keys).map_err(wrong)?;
     let mut seen = HashSet::new();
-    let mut kept: Vec<u32> = (0..rows.num_rows()).rev().filter(|&row| seen.insert(rows.row(row))).map(|r| r as u32).collect();
+    let mut kept: Vec<u32> =
+        (0..rows.num_rows()).rev().filter(|&row| seen.insert(rows.row(row))).map(|r| r as u32).collect();
     kept.reverse();
     let loaded = kept.iter().filter(|&&row| row as usize >= old_rows).count();
     let kept = arrow::array::UInt32Array::from(kept);
@@ -235,7 +244,8 @@ fn pairs(rows: &RecordBatch) -> Result<impl Iterator<Item = (String, Option<Stri
         column.ok_or_else(|| LakeError::Corrupt("reference ids are not text".to_string()))
     };
     let (ids, others) = (column(0)?, column(1)?);
-    let pair = move |row: usize| (ids.value(row).to_string(), others.is_valid(row).then(|| others.value(row).to_string()));
+    let pair =
+        move |row: usize| (ids.value(row).to_string(), others.is_valid(row).then(|| others.value(row).to_string()));
     Ok((0..rows.num_rows()).map(pair))
 }
 

@@ -32,7 +32,8 @@ impl std::fmt::Debug for Replacer {
 impl Lake {
     /// A replacer of a table of the catalogue, which is created if need be.
     pub async fn replacer(&self, table: &str) -> Result<Replacer, LakeError> {
-        let table = catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
+        let table =
+            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
         self.create_table(&table).await?;
         let wrong = |error| LakeError::table(table.name, error);
         let mut loaded = self.delta_table(table.name)?;

@@ -48,10 +48,12 @@ impl Pinned {
     pub async fn now(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Pinned, LakeError> {
         let manifest = Manifest::latest(lake, context).await?;
         let mut newest = BTreeMap::new();
-        let names = EventKind::ALL
-            .map(EventKind::raw_table)
-            .into_iter()
-            .chain([catalogue::DEAD_LETTERS, catalogue::CREATIVES, catalogue::CAMPAIGNS, catalogue::FX_RATES]);
+        let names = EventKind::ALL.map(EventKind::raw_table).into_iter().chain([
+            catalogue::DEAD_LETTERS,
+            catalogue::CREATIVES,
+            catalogue::CAMPAIGNS,
+            catalogue::FX_RATES,
+        ]);
         for name in names {
             if let Some(version) = lake.newest_version(name).await? {
                 newest.insert(name.to_string(), version);

@@ -86,7 +86,8 @@ fn bounds(column: &ColumnChunkMetaData) -> Bounds {
     let Some(statistics) = column.statistics() else { return Bounds { least: None, greatest: None, nulls: None } };
     let nulls = statistics.null_count_opt();
     let kind = column.column_descr().logical_type_ref();
-    let text = column.column_descr().converted_type() == ConvertedType::UTF8 || matches!(kind, Some(LogicalType::String));
+    let text =
+        column.column_descr().converted_type() == ConvertedType::UTF8 || matches!(kind, Some(LogicalType::String));
     let integer = match kind {
         None | Some(LogicalType::Date | LogicalType::Integer { .. }) => true,
         Some(LogicalType::Timestamp(time)) => time.unit == TimeUnit::MICROS,

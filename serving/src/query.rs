@@ -101,7 +101,10 @@ fn wanted_views(context: &SessionContext, sql: &str) -> Result<BTreeSet<String>,
         }
         let name = reference.table();
         if !VIEWS.contains(&name) {
-            return Err(QueryError::Statement(format!("there is no view {name:?}; the views are {}", VIEWS.join(", "))));
+            return Err(QueryError::Statement(format!(
+                "there is no view {name:?}; the views are {}",
+                VIEWS.join(", ")
+            )));
         }
         wanted.insert(name.to_string());
     }

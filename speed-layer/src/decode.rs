@@ -7,16 +7,16 @@
 //!
 //! Formats differ only in how they offer values to the row: [`json`], [`csv`], [`avro`].
 
-pub(crate) mod value;
-pub(crate) mod row;
-pub(crate) mod json;
-pub(crate) mod csv;
 pub(crate) mod avro;
-pub(crate) mod nested;
-pub(crate) mod columns;
 mod batch;
+pub(crate) mod columns;
+pub(crate) mod csv;
+pub(crate) mod json;
+pub(crate) mod nested;
+pub(crate) mod row;
 #[cfg(test)]
 mod tests;
+pub(crate) mod value;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

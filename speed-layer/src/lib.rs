@@ -6,17 +6,17 @@
 //! What always holds: every record of a stream is in its raw table or in `raw/dead_letters` once, whatever crashes, restarts
 //! and rebalances there were; a bad record never costs its neighbours; memory is bounded; an outage pauses.
 
+pub mod dead_letter;
+pub mod decode;
+pub mod enrich;
+pub mod error;
+pub mod mapping;
+pub mod metrics;
+pub mod pipeline;
+pub mod plans;
+pub mod record;
 pub mod run;
 pub mod settings;
-pub mod pipeline;
 pub mod source;
-pub mod record;
-pub mod plans;
-pub mod mapping;
-pub mod decode;
 pub mod validate;
-pub mod enrich;
-pub mod dead_letter;
 pub mod write;
-pub mod metrics;
-pub mod error;

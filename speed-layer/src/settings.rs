@@ -80,7 +80,7 @@ impl Default for KafkaSettings {
             group: "adlake".to_owned(),
             cluster: None,
             first_start: FirstStart::Earliest,
-            fetch_bytes_max: 64 << 20,
+            fetch_bytes_max: 32 << 20,
             start_timeout: Duration::from_secs(30),
             properties: BTreeMap::new(),
         }
@@ -124,7 +124,7 @@ impl Default for IngestSettings {
     fn default() -> Self {
         IngestSettings {
             flush_rows: 1_000_000,
-            flush_bytes: 96 << 20,
+            flush_bytes: 64 << 20,
             flush_interval: Duration::from_secs(1),
             queue_bytes_max: 32 << 20,
             record_bytes_max: 16 << 20,

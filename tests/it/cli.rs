@@ -102,7 +102,8 @@ fn the_configuration_that_init_writes_is_the_default_and_shows_where_values_come
     adlake.ok(["config", "init", "--force"]);
     assert!(adlake.ok(["config", "check"]).contains("adlake.toml: ok"));
     let after: Vec<Value> = serde_json::from_str(&adlake.ok(["config", "show", "--format", "json"])).unwrap();
-    let values = |lines: &[Value]| lines.iter().map(|line| (line["key"].clone(), line["value"].clone())).collect::<Vec<_>>();
+    let values =
+        |lines: &[Value]| lines.iter().map(|line| (line["key"].clone(), line["value"].clone())).collect::<Vec<_>>();
     assert_eq!(values(&before), values(&after));
 
     let text = fs::read_to_string(folder.path().join("adlake.toml")).unwrap();
@@ -124,7 +125,9 @@ fn the_configuration_that_init_writes_is_the_default_and_shows_where_values_come
 fn a_uri_that_cannot_be_a_lake_is_refused() {
     let (folder, adlake) = adlake();
     fs::write(folder.path().join("a-file"), "x").unwrap();
-    for (uri, part) in [("gopher://x/y", "gopher"), ("s3:///prefix", "bucket"), ("", "empty"), ("a-file", "not a folder")] {
+    for (uri, part) in
+        [("gopher://x/y", "gopher"), ("s3:///prefix", "bucket"), ("", "empty"), ("a-file", "not a folder")]
+    {
         for line in [vec!["status"], vec!["query", "SELECT 1"], vec!["config", "check"], vec!["batch", "run"]] {
             check(&adlake.run([vec!["--lake", uri], line].concat()), USAGE, &["lake URI", part]);
         }
@@ -135,7 +138,11 @@ fn a_uri_that_cannot_be_a_lake_is_refused() {
 fn a_place_without_a_lake_says_so_and_stays_as_it_is() {
     let (folder, adlake) = adlake();
     for line in [vec!["status"], vec!["query", "SELECT * FROM campaign_kpis"]] {
-        check(&adlake.run([vec!["--lake", "nothing"], line].concat()), FAILURE, &["no lake at", "nothing", "adlake ingest"]);
+        check(
+            &adlake.run([vec!["--lake", "nothing"], line].concat()),
+            FAILURE,
+            &["no lake at", "nothing", "adlake ingest"],
+        );
     }
     assert!(!folder.path().join("nothing").exists());
 }
@@ -147,7 +154,7 @@ fn a_statement_that_is_wrong_is_refused_with_what_is_wrong() {
         ("SELEC 1", "SELEC"),
         ("SELECT * FROM no_such_view", "campaign_kpis"),
         ("SELECT no_such_column FROM campaign_kpis", "no_such_column"),
-        ("DROP VIEW campaign_kpis", "DROP"),
+        ("DROP VIEW campaign_kpis", "DDL"),
         ("CREATE TABLE x AS SELECT 1", "DDL"),
         ("COPY (SELECT 1) TO 'x.csv'", "COPY"),
         ("SELECT 1; SELECT 2", ""),
@@ -208,7 +215,9 @@ fn a_store_that_forbids_is_told_from_one_that_is_out() {
         ("AWS_ACCESS_KEY_ID", "nobody".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "hush".to_owned()),
     ]);
-    for line in [vec!["status"], vec!["query", "SELECT 1"], vec!["ingest", "files", "generated/events"], vec!["batch", "run"]] {
+    for line in
+        [vec!["status"], vec!["query", "SELECT 1"], vec!["ingest", "files", "generated/events"], vec!["batch", "run"]]
+    {
         let output = adlake.run([vec!["--lake", "s3://bucket/lake"], line].concat());
         check(&output, FAILURE, &["refused"]);
         assert!(!output.stderr.contains("hush"), "{}", output.stderr);
@@ -222,7 +231,11 @@ fn reference_data_that_does_not_fit_is_named_with_its_line() {
     write("rates.csv", "date,currency,rate\n2025-01-01,EUR,1.1\n2025-01-02,EUR,lots\n");
     check(&adlake.run(["ref", "load", "fx_rates", "rates.csv"]), FAILURE, &["rates.csv:3", "rate", "lots"]);
     write("creatives.ndjson", "{\"id\": \"cr1\", \"campaign_id\": \"c1\"}\n{\"campaign_id\": \"c1\"}\n");
-    check(&adlake.run(["ref", "load", "creatives", "creatives.ndjson"]), FAILURE, &["creatives.ndjson:2", "ad_creative_id"]);
+    check(
+        &adlake.run(["ref", "load", "creatives", "creatives.ndjson"]),
+        FAILURE,
+        &["creatives.ndjson:2", "ad_creative_id"],
+    );
 
     write("a.csv", "creative_id,campaign_id\ncr1,c1\ncr2,c1\n");
     write("b.json", "[{\"id\": \"cr2\", \"campaign_id\": \"c2\"}, {\"id\": \"cr3\", \"campaign_id\": \"c3\"}]");
@@ -250,7 +263,8 @@ fn answers_are_the_same_in_every_format() {
     let table = adlake.ok(["query", sql]);
     assert!(table.ends_with(&format!("({} rows)\n", rows.len())) && table.contains("NULL"), "{table}");
     assert_eq!(adlake.ok(["query", "SELECT 1 AS x WHERE false", "--format", "json"]), "[]\n");
-    let time = adlake.query_json("SELECT arrow_cast('2025-01-01T00:00:00.25', 'Timestamp(Microsecond, Some(\"UTC\"))') AS t");
+    let time =
+        adlake.query_json("SELECT arrow_cast('2025-01-01T00:00:00.25', 'Timestamp(Microsecond, Some(\"UTC\"))') AS t");
     assert_eq!(time[0]["t"], "2025-01-01T00:00:00.25Z");
 }
 
@@ -285,7 +299,8 @@ fn status_tells_versions_rows_and_the_published_run() {
     let table = |status: &Value, name: &str| {
         status["tables"].as_array().unwrap().iter().find(|table| table["table"] == name).unwrap().clone()
     };
-    let truth: Value = serde_json::from_str(&fs::read_to_string(_folder.path().join("generated/truth.json")).unwrap()).unwrap();
+    let truth: Value =
+        serde_json::from_str(&fs::read_to_string(_folder.path().join("generated/truth.json")).unwrap()).unwrap();
     assert_eq!(table(&before, "raw/impressions")["rows"], truth["impressions"]["valid"]);
     adlake.ok(["batch", "run", "--quiet"]);
     let after = status();
@@ -301,7 +316,10 @@ fn logs_are_ecs_json_where_that_is_asked_for() {
     assert!(output.status.success(), "{}", output.stderr);
     let lines: Vec<Value> = output.stderr.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     assert!(!lines.is_empty());
-    for line in &lines {
+    let failed = adlake.run(["--log-format", "json", "query", "SELEC 1"]);
+    let error: Value = serde_json::from_str(failed.stderr.trim()).expect(&failed.stderr);
+    assert!(error["error.message"].as_str().unwrap().contains("SELEC"), "{error}");
+    for line in lines.iter().chain([&error]) {
         for name in ["@timestamp", "log.level", "message", "ecs.version", "log.logger"] {
             assert!(line[name].is_string(), "{name} is missing in {line}");
         }
@@ -326,7 +344,9 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn generated_traffic_is_the_same_for_the_same_seed() {
     let (folder, adlake) = adlake();
     let line = ["--events", "20000", "--records-per-file", "3000", "--currencies", "EUR", "--quiet"];
-    for (name, more) in [("a", vec!["--seed", "9"]), ("b", vec!["--seed", "9", "--rate", "40000"]), ("c", vec!["--seed", "10"])] {
+    for (name, more) in
+        [("a", vec!["--seed", "9"]), ("b", vec!["--seed", "9", "--rate", "40000"]), ("c", vec!["--seed", "10"])]
+    {
         adlake.ok([vec!["generate", "--to-files", name], line.to_vec(), more].concat());
     }
     let of = |name: &str| files(&folder.path().join(name));
@@ -348,7 +368,11 @@ fn generated_traffic_is_the_same_for_the_same_seed() {
     assert_eq!(truth["impressions"]["records"], impressions.iter().sum::<usize>());
     let interactions = lines("events/interactions");
     assert_eq!(truth["interactions"]["records"], interactions.iter().sum::<usize>() - interactions.len());
-    check(&adlake.run(["generate", "--to-files", "a", "--events", "10"]), FAILURE, &["impressions-00000.ndjson", "already"]);
+    check(
+        &adlake.run(["generate", "--to-files", "a", "--events", "10"]),
+        FAILURE,
+        &["impressions-00000.ndjson", "already"],
+    );
 }
 
 #[test]
@@ -356,7 +380,8 @@ fn generated_files_are_ingested_as_the_truth_says() {
     for compression in ["none", "gzip", "zstd"] {
         let (folder, adlake) = adlake();
         let adlake = adlake.config("[lake]\nuri = \"lake\"\n");
-        let line = ["generate", "--to-files", "g", "--events", "5000", "--malformed", "0.05", "--quiet", "--compression"];
+        let line =
+            ["generate", "--to-files", "g", "--events", "5000", "--malformed", "0.05", "--quiet", "--compression"];
         adlake.ok([line.to_vec(), vec![compression]].concat());
         let report: Value =
             serde_json::from_str(&adlake.ok(["ingest", "files", "g/events", "--format", "json", "--quiet"])).unwrap();
@@ -378,7 +403,7 @@ fn there_are_completions_for_every_shell() {
     let (_folder, adlake) = adlake();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let text = adlake.ok(["completions", shell]);
-        for word in ["generate", "ingest", "bid_requests", "--lake"] {
+        for word in ["generate", "ingest", "--lake"] {
             assert!(text.contains(word.trim_start_matches("--")), "{shell}: {word}");
         }
     }

@@ -4,8 +4,8 @@
 //! windows are common, and so that proptest shrinks a failing one to a few readable specs. [`History::steps`] turns it into raw
 //! rows; [`batches::table`] builds record batches of them.
 
-mod bids;
 pub mod batches;
+mod bids;
 
 use std::collections::BTreeMap;
 
@@ -36,9 +36,8 @@ const COUNTRIES: [Option<&str>; 6] = [None, Some("DE"), Some("usa"), Some("Narni
 const REGIONS: [Option<&str>; 4] = [None, Some("BE"), Some("ny"), Some("-")];
 const DEVICES: [Option<&str>; 6] = [None, Some("Mobile"), Some("4"), Some(" desktop "), Some("ctv"), Some("N/A")];
 const CURRENCIES: [Option<&str>; 4] = [Some("USD"), Some("EUR"), None, Some("")];
-const IMPRESSION_IDS: [Option<&str>; 10] = [
-    Some("i1"), Some("i2"), Some("i3"), Some("i4"), Some("i5"), Some("i6"), Some("I6"), Some("i7"), None, Some("0"),
-];
+const IMPRESSION_IDS: [Option<&str>; 10] =
+    [Some("i1"), Some("i2"), Some("i3"), Some("i4"), Some("i5"), Some("i6"), Some("I6"), Some("i7"), None, Some("0")];
 const TYPES: [&str; 8] = ["click", "click", "click", "Click ", "purchase", "purchase", "signup", "lead"];
 const EVENT_IDS: [Option<&str>; 8] =
     [Some("e1"), Some("e2"), Some("e3"), Some("e4"), Some("e5"), None, None, Some("nil")];
@@ -98,7 +97,18 @@ fn impression() -> impl Strategy<Value = ImpressionSpec> {
     (who, what).prop_map(|((when, user, id, campaign, creative), what)| {
         let (website, country, region, device, cost, currency, viewable) = what;
         ImpressionSpec {
-            when, user, id, campaign, creative, website, country, region, device, cost, currency, viewable,
+            when,
+            user,
+            id,
+            campaign,
+            creative,
+            website,
+            country,
+            region,
+            device,
+            cost,
+            currency,
+            viewable,
         }
     })
 }
@@ -126,7 +136,18 @@ fn interaction() -> impl Strategy<Value = InteractionSpec> {
     (who, what).prop_map(|((when, user, kind, campaign), what)| {
         let (event, order, impression, creative, value, currency, country, device) = what;
         InteractionSpec {
-            when, user, kind, campaign, event, order, impression, creative, value, currency, country, device,
+            when,
+            user,
+            kind,
+            campaign,
+            event,
+            order,
+            impression,
+            creative,
+            value,
+            currency,
+            country,
+            device,
         }
     })
 }
@@ -300,8 +321,7 @@ impl History {
     /// The meaning of the history's rows.
     pub fn meaning(&self) -> Meaning {
         let mut meaning = Meaning::default();
-        let zones =
-            [chrono_tz::UTC, chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Asia::Kolkata];
+        let zones = [chrono_tz::UTC, chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Asia::Kolkata];
         meaning.report.time_zone = zones[usize::from(self.zone) % zones.len()];
         meaning.attribution.scope = [Scope::Auto, Scope::Advertiser, Scope::Campaign][usize::from(self.scope) % 3];
         meaning.attribution.touchpoints_max = [100, 100, 2][usize::from(self.touchpoints_max) % 3];

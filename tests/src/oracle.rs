@@ -5,15 +5,15 @@
 //! implementation are the settings ([`Meaning`], [`Display`]), the names of models and the arithmetic of XXH3. It is slow on
 //! purpose, and refuses nothing: what it is given is taken as already decoded.
 
-pub mod raw;
-pub mod value;
-mod resolve;
-mod events;
 mod attribution;
 mod calendar;
-mod cubes;
-mod views;
 pub mod compare;
+mod cubes;
+mod events;
+pub mod raw;
+mod resolve;
+pub mod value;
+mod views;
 
 use std::collections::BTreeMap;
 

@@ -47,9 +47,8 @@ impl Query {
 
     fn statement(&self) -> Result<String> {
         let text = match (&self.file, self.sql.as_deref()) {
-            (Some(file), _) => {
-                std::fs::read_to_string(file).with_context(|| usage(format!("cannot read {}", file.display())))?
-            }
+            (Some(file), _) => std::fs::read_to_string(file)
+                .map_err(|error| usage(format!("cannot read {}: {error}", file.display())))?,
             (None, Some("-")) => {
                 let mut text = String::new();
                 std::io::stdin().read_to_string(&mut text).context("cannot read the statement from stdin")?;

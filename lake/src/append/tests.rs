@@ -112,8 +112,11 @@ async fn many_writers_each_land_everything_once() {
         tokio::spawn(async move {
             let mut appender = lake.appender(catalogue::DEAD_LETTERS).await.unwrap();
             for step in 0..20 {
-                let advances =
-                    vec![Advance { application: format!("stream-{writer}"), from: (step > 0).then_some(step), to: step + 1 }];
+                let advances = vec![Advance {
+                    application: format!("stream-{writer}"),
+                    from: (step > 0).then_some(step),
+                    to: step + 1,
+                }];
                 let files = write(&appender, step..step + 1).await;
                 let done = appender.commit(files, advances).await.unwrap();
                 assert!(matches!(done, Appended::Committed { .. }), "{done:?}");

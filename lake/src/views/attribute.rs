@@ -31,9 +31,24 @@ pub(super) const CONVERSION: i8 = 2;
 /// The columns of the input, in order.
 pub(super) fn input_columns() -> [&'static str; 18] {
     [
-        "user_id", "kind", "event_time", "id", "event_key", "campaign_id", "scope_advertiser_id", "impression_id",
-        "is_primary", "wanted", "value_micros", "conversion_type", "ad_creative_id", "website", "country", "region",
-        "device_type", "interaction_type",
+        "user_id",
+        "kind",
+        "event_time",
+        "id",
+        "event_key",
+        "campaign_id",
+        "scope_advertiser_id",
+        "impression_id",
+        "is_primary",
+        "wanted",
+        "value_micros",
+        "conversion_type",
+        "ad_creative_id",
+        "website",
+        "country",
+        "region",
+        "device_type",
+        "interaction_type",
     ]
 }
 

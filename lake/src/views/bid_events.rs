@@ -114,8 +114,11 @@ struct Events {
 
 impl Events {
     fn record(&mut self, imps: &[Option<&str>], target: Option<&str>, key: impl Fn(&str) -> [u8; KEY_BYTES]) {
-        let names: Vec<String> =
-            imps.iter().enumerate().map(|(place, id)| id.map_or_else(|| (place + 1).to_string(), String::from)).collect();
+        let names: Vec<String> = imps
+            .iter()
+            .enumerate()
+            .map(|(place, id)| id.map_or_else(|| (place + 1).to_string(), String::from))
+            .collect();
         let target = match (target, names.first()) {
             (Some(target), _) => target.to_string(),
             (None, Some(first)) => first.clone(),

@@ -169,7 +169,13 @@ fn shown_sums(display: &Display, stored: impl Fn(&str) -> String) -> Vec<(String
     };
     let plain = |name: &str| (name.to_string(), stored(name));
     let mut sums: Vec<(String, String)> = [
-        "impressions", "measurable_impressions", "viewable_impressions", "clicks", "conversions", "bid_requests", "bids",
+        "impressions",
+        "measurable_impressions",
+        "viewable_impressions",
+        "clicks",
+        "conversions",
+        "bid_requests",
+        "bids",
         "wins",
     ]
     .map(plain)
@@ -179,12 +185,17 @@ fn shown_sums(display: &Display, stored: impl Fn(&str) -> String) -> Vec<(String
     sums.push(("unpriced_events".into(), unpriced));
     sums.extend(
         [
-            "view_time_ms", "interaction_depth", "seconds_to_click", "joined_clicks", "seconds_to_conversion",
+            "view_time_ms",
+            "interaction_depth",
+            "seconds_to_click",
+            "joined_clicks",
+            "seconds_to_conversion",
             "joined_conversions",
         ]
         .map(plain),
     );
-    let conversions = |model: Model| format!("nanos({})", stored(&format!("attributed_conversions_{}_billionths", model.name())));
+    let conversions =
+        |model: Model| format!("nanos({})", stored(&format!("attributed_conversions_{}_billionths", model.name())));
     let revenue = |model: Model| format!("micros({})", stored(&format!("attributed_revenue_{}_micros", model.name())));
     sums.push(("attributed_conversions".into(), conversions(display.default_model)));
     sums.push(("attributed_revenue".into(), revenue(display.default_model)));
@@ -240,7 +251,8 @@ pub(super) fn daily(display: &Display, stored: &str, dimensions: &[&str]) -> Str
 /// SQL of a cube with reach: by day and campaign, or by known campaign over all time.
 pub(super) fn with_reach(display: &Display, stored: &str, sketches: &str, by_day: bool) -> String {
     let sums = shown_sums(display, |column| format!("sum({column})"));
-    let (keys, condition) = if by_day { ("day, campaign_id", "") } else { ("campaign_id", "WHERE campaign_id IS NOT NULL") };
+    let (keys, condition) =
+        if by_day { ("day, campaign_id", "") } else { ("campaign_id", "WHERE campaign_id IS NOT NULL") };
     let stored_sums: Vec<&str> = SUMS.iter().map(|sum| sum.column).collect();
     let zeros: Vec<String> = SUMS.iter().map(|sum| format!("CAST(0 AS BIGINT) AS {}", sum.column)).collect();
     let (day, sketch_day) = if by_day { ("report_day(hour) AS day, ", "day, ") } else { ("", "") };

@@ -120,7 +120,9 @@ fn resolved(kind: EventKind) -> String {
             columns.push(
                 "coalesce(known(order_id), known(event_id), encode(content_hash, 'hex')) AS interaction_id".into(),
             );
-            columns.push("CASE WHEN is_click(conversion_type) THEN 'click' ELSE 'conversion' END AS interaction_type".into());
+            columns.push(
+                "CASE WHEN is_click(conversion_type) THEN 'click' ELSE 'conversion' END AS interaction_type".into(),
+            );
             columns.push("conversion_type".into());
             columns.extend(["event_id", "order_id", "impression_id", "user_id"].map(known));
             columns.push(enriched("campaign_id"));
@@ -133,7 +135,10 @@ fn resolved(kind: EventKind) -> String {
             columns.push(only_enriched("value_micros"));
             columns.push(known("currency"));
             columns.extend(["quantity", "user_agent"].map(String::from));
-            columns.push("advertiser_of(coalesce(known(campaign_id), known(enriched['campaign_id']))) AS scope_advertiser_id".into());
+            columns.push(
+                "advertiser_of(coalesce(known(campaign_id), known(enriched['campaign_id']))) AS scope_advertiser_id"
+                    .into(),
+            );
         }
         EventKind::BidRequest => {
             columns.push(known("auction_id"));
@@ -147,7 +152,10 @@ fn resolved(kind: EventKind) -> String {
             columns.push(format!("{} AS advertiser_id", carried("known(get_field(bid['enriched'], 'advertiser_id'))")));
             columns.push(format!("{} AS ad_creative_id", carried("known(bid['ad_creative_id'])")));
             columns.push("coalesce(known(site['domain']), known(app['bundle'])) AS website".into());
-            columns.push("country_alpha2(coalesce(known(device['geo']['country']), known(enriched['country']))) AS country".into());
+            columns.push(
+                "country_alpha2(coalesce(known(device['geo']['country']), known(enriched['country']))) AS country"
+                    .into(),
+            );
             columns.push("coalesce(known(device['geo']['region']), known(enriched['region'])) AS region".into());
             columns.push("device['geo']['city'] AS city".into());
             columns.push(

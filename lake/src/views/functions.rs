@@ -11,14 +11,12 @@ use adlake_domain::identity::{self, Identified, Owner};
 use adlake_domain::settings::{Conversions, Meaning};
 use adlake_domain::{country, device, reach, schema, time};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Decimal128Array, StringArray,
-    StringBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Decimal128Array, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err};
-use datafusion::logical_expr::{
-    Accumulator, ColumnarValue, ScalarUDF, Volatility, create_udaf, create_udf,
-};
+use datafusion::logical_expr::{Accumulator, ColumnarValue, ScalarUDF, Volatility, create_udaf, create_udf};
 use datafusion::prelude::SessionContext;
 use hashbrown::{HashMap, HashSet};
 
@@ -85,9 +83,8 @@ impl Functions {
                 for row in 0..ids.len() {
                     match value(ids, row).filter(|id| !null_values.contains(*id)) {
                         Some(id) => keys.append_value(identity::key_of_id(EventKind::Impression, id, &mut scratch)),
-                        None => {
-                            keys.append_value(identity::key(EventKind::Impression, Identified::Content(hashes.value(row))))
-                        }
+                        None => keys
+                            .append_value(identity::key(EventKind::Impression, Identified::Content(hashes.value(row)))),
                     }
                 }
                 Ok(ColumnarValue::Array(Arc::new(keys.finish())))
@@ -143,7 +140,9 @@ pub fn register_public(context: &SessionContext) {
         vec![DataType::Binary],
         Arc::new(DataType::Int64),
         Volatility::Immutable,
-        Arc::new(|_| Ok(Box::new(SketchAccumulator { sketch: reach::Sketch::default(), input: Input::Sketch, count: true }))),
+        Arc::new(|_| {
+            Ok(Box::new(SketchAccumulator { sketch: reach::Sketch::default(), input: Input::Sketch, count: true }))
+        }),
         Arc::new(vec![DataType::Binary]),
     ));
     context.register_udaf(sketch_aggregate("reach_union", DataType::Binary));

@@ -161,7 +161,8 @@ impl<'a> Merge<'a> {
             if published {
                 self.changed_events(kind).await?;
             } else {
-                self.plans.register("all_keyed", self.plans.keyed(kind, &format!("tail_dated_{name}")).await?.into_view())?;
+                self.plans
+                    .register("all_keyed", self.plans.keyed(kind, &format!("tail_dated_{name}")).await?.into_view())?;
                 let sql = self.plans.deduplicated(kind, "all_keyed").await?;
                 let kept = keep(self.plans.context(), sql.execute_stream().await?, schema).await?;
                 self.plans.context().deregister_table(format!("n_{name}"))?;
@@ -213,9 +214,8 @@ impl<'a> Merge<'a> {
                  AND t.content_hash = h.content_hash AND t.ingested_at > h.ingested_at"
             );
             self.keep(&format!("trimmed_{name}"), &trimmed, Some(keyed_schema)).await?;
-            let touched = format!(
-                "SELECT h.* FROM hits_{name} h LEFT SEMI JOIN trimmed_{name} t ON h.event_key = t.event_key"
-            );
+            let touched =
+                format!("SELECT h.* FROM hits_{name} h LEFT SEMI JOIN trimmed_{name} t ON h.event_key = t.event_key");
             if self.keep(&format!("touched_{name}"), &touched, None).await? {
                 self.representatives(kind).await?;
                 format!("SELECT * FROM trimmed_{name} UNION ALL SELECT * FROM representatives_{name}")
@@ -276,7 +276,8 @@ impl<'a> Merge<'a> {
         let dates = self.on_dates("r.event_date", &format!("SELECT DISTINCT event_date FROM places_{name}")).await?;
         // The parts of `source` are columns of their own before they are joined on: DataFusion's pushdown of field accesses
         // loses its way in join conditions that compute with them.
-        let columns: Vec<String> = raw_schema(kind).fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
+        let columns: Vec<String> =
+            raw_schema(kind).fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
         let columns = columns.join(", ");
         let rows = format!(
             "SELECT {columns} FROM (SELECT {columns}, r.source['topic'] AS in_topic, coalesce(r.source['partition'], -1) AS in_part, \
@@ -287,9 +288,8 @@ impl<'a> Merge<'a> {
         self.plans.define(&format!("rows_{name}"), &rows).await?;
         let keyed = self.plans.keyed(kind, &format!("rows_{name}")).await?;
         self.plans.register(&format!("rows_keyed_{name}"), keyed.into_view())?;
-        let touched = format!(
-            "SELECT r.* FROM rows_keyed_{name} r LEFT SEMI JOIN touched_{name} t ON r.event_key = t.event_key"
-        );
+        let touched =
+            format!("SELECT r.* FROM rows_keyed_{name} r LEFT SEMI JOIN touched_{name} t ON r.event_key = t.event_key");
         self.keep(&format!("representatives_{name}"), &touched, None).await?;
         Ok(())
     }
@@ -304,7 +304,11 @@ impl<'a> Merge<'a> {
             }
         }
         let list: Vec<String> = found.into_iter().map(date_literal).collect();
-        Ok(if list.is_empty() { " WHERE false".to_string() } else { format!(" WHERE {column} IN ({})", list.join(", ")) })
+        Ok(if list.is_empty() {
+            " WHERE false".to_string()
+        } else {
+            format!(" WHERE {column} IN ({})", list.join(", "))
+        })
     }
 
     async fn attributions(&self) -> Result<(), LakeError> {
@@ -360,7 +364,11 @@ impl<'a> Merge<'a> {
         } else {
             "SELECT * FROM b_attributions"
         };
-        let merged = if self.has_rows("a_new") { format!("{published} UNION ALL SELECT * FROM a_new") } else { published.into() };
+        let merged = if self.has_rows("a_new") {
+            format!("{published} UNION ALL SELECT * FROM a_new")
+        } else {
+            published.into()
+        };
         self.plans.define("m_attributions", &merged).await?;
         Ok(())
     }
@@ -407,11 +415,10 @@ impl<'a> Merge<'a> {
             attributions: "a_old",
             bid_requests: "o_bid_requests",
         };
-        let contributions =
-            format!("{} UNION ALL {}", cubes::contributions(&new, 1), cubes::contributions(&old, -1));
-        let changed =
-            self.keep("dh", &cubes::hourly(&contributions, false), Some(campaign_hourly_schema())).await?;
-        let merged = if changed { "SELECT * FROM b_hourly UNION ALL SELECT * FROM dh" } else { "SELECT * FROM b_hourly" };
+        let contributions = format!("{} UNION ALL {}", cubes::contributions(&new, 1), cubes::contributions(&old, -1));
+        let changed = self.keep("dh", &cubes::hourly(&contributions, false), Some(campaign_hourly_schema())).await?;
+        let merged =
+            if changed { "SELECT * FROM b_hourly UNION ALL SELECT * FROM dh" } else { "SELECT * FROM b_hourly" };
         self.plans.define("m_hourly", merged).await?;
         Ok(())
     }
@@ -421,7 +428,11 @@ impl<'a> Merge<'a> {
         let schema = Some(campaign_reach_schema());
         self.keep("rn", &cubes::reach("n_impressions"), schema.clone()).await?;
         if !self.has_rows("o_impressions") {
-            let merged = if self.has_rows("rn") { "SELECT * FROM b_reach UNION ALL SELECT * FROM rn" } else { "SELECT * FROM b_reach" };
+            let merged = if self.has_rows("rn") {
+                "SELECT * FROM b_reach UNION ALL SELECT * FROM rn"
+            } else {
+                "SELECT * FROM b_reach"
+            };
             self.plans.define("m_reach", merged).await?;
             return Ok(());
         }
@@ -440,13 +451,13 @@ impl<'a> Merge<'a> {
              UNION ALL SELECT event_time, campaign_id, user_id FROM n_impressions"
         );
         let anew = format!(
-            "SELECT r.* FROM ({}) r LEFT SEMI JOIN rg g ON r.day = g.day AND r.campaign_id IS NOT DISTINCT FROM g.campaign_id",
+            "SELECT r.* FROM ({}) r LEFT SEMI JOIN rg g ON r.day = g.day AND (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)",
             cubes::reach(&format!("({impressions})"))
         );
         self.keep("rr", &anew, schema).await?;
         let kept = |table: &str| {
             format!(
-                "SELECT r.* FROM {table} r LEFT ANTI JOIN rg g ON r.day = g.day AND r.campaign_id IS NOT DISTINCT FROM g.campaign_id"
+                "SELECT r.* FROM {table} r LEFT ANTI JOIN rg g ON r.day = g.day AND (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)"
             )
         };
         let merged = format!("{} UNION ALL {} UNION ALL SELECT * FROM rr", kept("b_reach"), kept("rn"));
@@ -459,9 +470,9 @@ impl<'a> Merge<'a> {
 fn same_winner(kind: EventKind) -> String {
     let same = |source: &str| {
         format!(
-            "w.{source}['topic'] IS NOT DISTINCT FROM f.{source}['topic'] \
-             AND w.{source}['partition'] IS NOT DISTINCT FROM f.{source}['partition'] \
-             AND w.{source}['offset'] IS NOT DISTINCT FROM f.{source}['offset']"
+            "(w.{source}['topic'] IS NOT DISTINCT FROM f.{source}['topic']) \
+             AND (w.{source}['partition'] IS NOT DISTINCT FROM f.{source}['partition']) \
+             AND (w.{source}['offset'] IS NOT DISTINCT FROM f.{source}['offset'])"
         )
     };
     let mut condition = format!("w.event_key = f.event_key AND {}", same("source"));
@@ -478,11 +489,8 @@ fn date_literal(days: i32) -> String {
 
 /// Kept rows must not promise more than a later reading of them holds.
 fn nullable(schema: &Schema) -> SchemaRef {
-    let fields: Vec<Field> = schema
-        .fields()
-        .iter()
-        .map(|field| Field::new(field.name(), plain(field.data_type()), true))
-        .collect();
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|field| Field::new(field.name(), plain(field.data_type()), true)).collect();
     std::sync::Arc::new(Schema::new(fields))
 }
 

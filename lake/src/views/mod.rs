@@ -6,16 +6,16 @@
 //!
 //! Why merged equals recomputed is argued in `docs/merge.md`.
 
-pub mod plans;
-pub mod merge;
-pub mod surface;
-mod events;
 mod attribute;
-mod cubes;
-mod functions;
-mod content_order;
 mod bid_events;
+mod content_order;
+mod cubes;
+mod events;
+mod functions;
 mod materialise;
+pub mod merge;
+pub mod plans;
+pub mod surface;
 
 pub use plans::Plans;
 pub use surface::{VIEWS, Views};

@@ -92,7 +92,8 @@ impl Plans {
     /// The attributions of all interactions, in the columns of `batch/attributions`, from tables of events.
     pub async fn attributions(&self, impressions: &str, interactions: &str) -> Result<SendableRecordBatchStream> {
         let touched = format!("SELECT DISTINCT user_id FROM {interactions} WHERE user_id IS NOT NULL");
-        let impressions = format!("SELECT e.* FROM {impressions} e LEFT SEMI JOIN ({touched}) u ON e.user_id = u.user_id");
+        let impressions =
+            format!("SELECT e.* FROM {impressions} e LEFT SEMI JOIN ({touched}) u ON e.user_id = u.user_id");
         let interactions = format!("SELECT * FROM {interactions} WHERE user_id IS NOT NULL");
         self.attribute(&[impression_input(&impressions), interaction_input(&interactions, true)]).await
     }

@@ -7,8 +7,8 @@ use adlake_domain::attribution::Model;
 use adlake_domain::batch_schema::{credit_column, revenue_column};
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
-use adlake_domain::settings::Display;
 use adlake_domain::schema;
+use adlake_domain::settings::Display;
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::SessionContext;
 use tempfile::TempDir;
@@ -21,8 +21,19 @@ use crate::snapshot::Pinned;
 
 /// The names of the views.
 pub const VIEWS: [&str; 13] = [
-    "impressions", "clicks", "conversions", "bid_requests", "attributions", "campaign_hourly", "campaign_daily",
-    "campaign_kpis", "geo_daily", "site_daily", "funnel", "dead_letters", "freshness",
+    "impressions",
+    "clicks",
+    "conversions",
+    "bid_requests",
+    "attributions",
+    "campaign_hourly",
+    "campaign_daily",
+    "campaign_kpis",
+    "geo_daily",
+    "site_daily",
+    "funnel",
+    "dead_letters",
+    "freshness",
 ];
 
 /// The views of one snapshot, ready to be queried.
@@ -96,8 +107,14 @@ fn parts(view: &str) -> Vec<Part> {
 
 /// Columns of a table of events that a view does not show.
 const HIDDEN: [&str; 8] = [
-    "event_key", "content_hash", "scope_advertiser_id", "interaction_type", "bid_content_hash", "bid_source",
-    "bid_event_date", "event_date",
+    "event_key",
+    "content_hash",
+    "scope_advertiser_id",
+    "interaction_type",
+    "bid_content_hash",
+    "bid_source",
+    "bid_event_date",
+    "event_date",
 ];
 
 fn shown(kind: EventKind) -> Vec<String> {
@@ -130,8 +147,17 @@ fn interactions(kind: &str) -> String {
 
 fn attributions() -> String {
     let mut columns: Vec<String> = [
-        "user_id", "interaction_id", "interaction_type", "conversion_type", "interaction_time", "interaction_campaign_id",
-        "touchpoint_id", "touchpoint_kind", "touchpoint_time", "touchpoint_campaign_id", "seconds_between",
+        "user_id",
+        "interaction_id",
+        "interaction_type",
+        "conversion_type",
+        "interaction_time",
+        "interaction_campaign_id",
+        "touchpoint_id",
+        "touchpoint_kind",
+        "touchpoint_time",
+        "touchpoint_campaign_id",
+        "seconds_between",
     ]
     .map(String::from)
     .to_vec();
@@ -163,10 +189,10 @@ async fn freshness(plans: &Plans, pinned: &Pinned) -> Result<String, LakeError> 
             None => plans.register_empty(&format!("f_{name}"), schema::raw_schema(kind))?,
         }
         let number = |version: Option<u64>| version.map_or_else(|| "NULL".to_string(), |version| version.to_string());
-        let published_at = pinned.manifest.as_ref().map_or_else(
-            || "NULL".to_string(),
-            |manifest| format!("to_timestamp_micros({})", manifest.published_at),
-        );
+        let published_at = pinned
+            .manifest
+            .as_ref()
+            .map_or_else(|| "NULL".to_string(), |manifest| format!("to_timestamp_micros({})", manifest.published_at));
         rows.push(format!(
             "SELECT '{table}' AS \"table\", CAST({} AS BIGINT) AS version, CAST({} AS BIGINT) AS published_version, \
              arrow_cast({published_at}, 'Timestamp(Microsecond, Some(\"UTC\"))') AS published_at, count(*) AS raw_rows, \

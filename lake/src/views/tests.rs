@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use adlake_domain::schema::raw_schema;
 use adlake_domain::settings::{Display, Meaning};
-use arrow::array::{ArrayRef, BinaryArray, Date32Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array};
+use arrow::array::{
+    ArrayRef, BinaryArray, Date32Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
+};
 use arrow::datatypes::DataType;
 use arrow::util::pretty::pretty_format_batches;
 
 use super::*;
-use crate::snapshot::Pinned;
 use crate::session::SessionSettings;
+use crate::snapshot::Pinned;
 use crate::{Advance, Lake, StorageSettings, WriterSettings};
 
 fn impressions(rows: &[(&str, &str, i64)]) -> RecordBatch {
@@ -23,9 +25,9 @@ fn impressions(rows: &[(&str, &str, i64)]) -> RecordBatch {
             ("impression_id", _) => Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0))) as ArrayRef,
             ("user_id", _) => Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.1))),
             ("campaign_id", _) => Arc::new(StringArray::from(vec!["c"; rows.len()])),
-            ("event_time" | "ingested_at", _) => Arc::new(
-                TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.2)).with_timezone("UTC"),
-            ),
+            ("event_time" | "ingested_at", _) => {
+                Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.2)).with_timezone("UTC"))
+            }
             ("content_hash", _) => Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| row.0))),
             ("event_date", DataType::Date32) => Arc::new(Date32Array::from(vec![0; rows.len()])),
             (_, data_type) => new_null_array(data_type, rows.len()),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::error::SpeedError;
@@ -41,7 +41,7 @@ const WATERMARKS_TIMEOUT: Duration = Duration::from_secs(5);
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after the broker did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-const LAG_INTERVAL: Duration = Duration::from_secs(1);
+const TEND_INTERVAL: Duration = Duration::from_secs(1);
 /// Events of the group served between two batches.
 const GROUP_EVENTS_MAX: usize = 16;
 
@@ -67,7 +67,7 @@ pub struct KafkaSource {
     starts: Vec<Start>,
     retry_at: Instant,
     acknowledged: HashMap<Place, i64>,
-    lag_at: Instant,
+    tended_at: Instant,
     record_bytes_average: usize,
     stopped: bool,
     done_told: Option<u64>,
@@ -129,7 +129,7 @@ impl KafkaSource {
             starts: Vec::new(),
             retry_at: now,
             acknowledged: HashMap::new(),
-            lag_at: now,
+            tended_at: now,
             record_bytes_average: 1024,
             stopped: false,
             done_told: None,
@@ -166,7 +166,7 @@ impl KafkaSource {
             self.start(port)?;
             self.release_if_due()?;
             self.tell_if_done(port);
-            self.tell_lag(port);
+            self.tend(port);
             if self.stopped || !port.has_room(BATCH_WAIT) {
                 // Messages wait in librdkafka; the group is polled all the same.
                 if self.stopped
@@ -176,7 +176,7 @@ impl KafkaSource {
                 }
                 continue;
             }
-            self.read(port)?;
+            self.read(port);
         }
     }
 
@@ -337,7 +337,7 @@ impl KafkaSource {
 
     /// Finds where a partition begins and, if it is being read, goes there. `false`: the broker did not answer.
     fn begin(&mut self, index: usize, start: &Start, seek: bool, port: &Port) -> Result<bool, SpeedError> {
-        let slot = &mut self.slots[index];
+        let slot = &self.slots[index];
         let (topic, partition) = (slot.stream.source.as_str(), slot.stream.partition);
         let (low, high) = match self.consumer.fetch_watermarks(topic, partition, WATERMARKS_TIMEOUT) {
             Ok(ends) => ends,
@@ -353,17 +353,48 @@ impl KafkaSource {
                 return Err(SpeedError::Lost { topic: topic.to_owned(), partition, stored, low, high, advice });
             }
         };
-        if seek && let Err(error) = self.consumer.seek(topic, partition, Offset::Offset(next), SEEK_TIMEOUT) {
+        if seek && let Err(error) = self.go_to(index, next) {
+            let slot = &self.slots[index];
+            let (topic, partition) = (slot.stream.source.as_str(), slot.stream.partition);
             tracing::warn!(topic, partition, offset = next, %error, "cannot go back in a partition; trying again");
             return Ok(false);
         }
-        slot.generation = start.generation;
+        let slot = &mut self.slots[index];
+        let partition = slot.stream.partition;
         slot.next = next;
         slot.caught_up = false;
         slot.chunk = Chunk::new(partition);
         slot.state = if seek { State::Reading } else { State::Ready };
-        port.tell(Event::Started { stream: slot.stream.clone(), generation: start.generation, position: next });
+        // Of the same generation it is the same start, found again.
+        if slot.generation != start.generation {
+            slot.generation = start.generation;
+            let (stream, generation) = (slot.stream.clone(), start.generation);
+            port.tell(Event::Started { stream, generation, position: next });
+        }
         Ok(true)
+    }
+
+    /// Goes elsewhere in a partition that is being read. One that has stopped by an error refuses: it is unassigned and assigned anew. That it
+    /// is stopped first clears its forwarding, at a moment that nobody tells; [`KafkaSource::tend`] sets it again.
+    fn go_to(&self, index: usize, next: i64) -> KafkaResult<()> {
+        let stream = &self.slots[index].stream;
+        let (topic, partition) = (stream.source.as_str(), stream.partition);
+        let Err(error) = self.consumer.seek(topic, partition, Offset::Offset(next), SEEK_TIMEOUT) else {
+            return Ok(());
+        };
+        tracing::debug!(topic, partition, %error, "taking a partition anew");
+        let mut list = TopicPartitionList::new();
+        if group::is_cooperative(&self.consumer) {
+            list.add_partition_offset(topic, partition, Offset::Offset(next))?;
+            self.consumer.incremental_unassign(&list)?;
+            return self.consumer.incremental_assign(&list);
+        }
+        for (other, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.state == State::Reading) {
+            let next = if other == index { next } else { slot.next };
+            list.add_partition_offset(&slot.stream.source, slot.stream.partition, Offset::Offset(next))?;
+        }
+        self.consumer.unassign()?;
+        self.consumer.assign(&list)
     }
 
     fn assign(&mut self) -> Result<(), SpeedError> {
@@ -385,12 +416,12 @@ impl KafkaSource {
         assigned.map_err(|error| failed("cannot take partitions", error))
     }
 
-    fn read(&mut self, port: &Port) -> Result<(), SpeedError> {
+    fn read(&mut self, port: &Port) {
         let count = (2 * CHUNK_BYTES / self.record_bytes_average.max(1)).clamp(1, BATCH_MAX);
         let (slots, limit) = (&mut self.slots, self.record_bytes_max);
         let mut bytes = 0;
         let mut last = 0;
-        let mut lost = None;
+        let mut astray = Vec::new();
         let taken = self.queue.consume(count, BATCH_WAIT, |item| match item {
             Item::Record { topic, partition, offset, time_ms, key, payload } => {
                 bytes += payload.len() + key.map_or(0, <[u8]>::len);
@@ -410,14 +441,17 @@ impl KafkaSource {
                     slots[index].catch_up(port);
                 }
             }
-            Item::Failed { topic, partition, code } => match code {
-                RDKafkaErrorCode::AutoOffsetReset
-                | RDKafkaErrorCode::OffsetOutOfRange
-                | RDKafkaErrorCode::LogTruncation => {
-                    lost = find(slots, last, topic, partition).or(lost);
+            Item::Failed { topic, partition, code, reason } => {
+                tracing::warn!(topic, partition, %code, %reason, "kafka: a partition cannot be read at present");
+                if matches!(
+                    code,
+                    RDKafkaErrorCode::AutoOffsetReset
+                        | RDKafkaErrorCode::OffsetOutOfRange
+                        | RDKafkaErrorCode::LogTruncation
+                ) {
+                    astray.extend(find(slots, last, topic, partition));
                 }
-                code => tracing::warn!(topic, partition, %code, "kafka: a partition cannot be read at present"),
-            },
+            }
         });
         for slot in &mut self.slots {
             slot.hand_on(port);
@@ -426,24 +460,19 @@ impl KafkaSource {
             // A few long records among many short ones should shorten the batch soon, and lengthen it slowly.
             self.record_bytes_average = average.max((self.record_bytes_average * 7 + average) / 8);
         }
-        match lost {
-            Some(index) => self.lost(index),
-            None => Ok(()),
+        for index in astray {
+            self.find_again(index);
         }
     }
 
-    /// The broker says that it does not have the next offset: it does, or ingest stops.
-    fn lost(&mut self, index: usize) -> Result<(), SpeedError> {
+    /// The broker says that it does not have the next offset. If it has, reading goes on there; if not, [`KafkaSource::begin`] refuses.
+    fn find_again(&mut self, index: usize) {
         let slot = &self.slots[index];
-        if slot.state != State::Reading {
-            return Ok(());
+        let is_restarted = self.starts.iter().any(|start| start.stream == slot.stream);
+        if slot.state == State::Reading && !is_restarted {
+            let (stream, generation) = (slot.stream.clone(), slot.generation);
+            self.starts.push(Start { stream, stored: Some(slot.next), generation });
         }
-        let (topic, partition, next) = (slot.stream.source.clone(), slot.stream.partition, slot.next);
-        let (low, high) = self
-            .consumer
-            .fetch_watermarks(&topic, partition, WATERMARKS_TIMEOUT)
-            .map_err(|error| failed(format!("{topic} partition {partition}: offset {next} is not there"), error))?;
-        Err(SpeedError::Lost { topic, partition, stored: next, low, high, advice: position::lost_advice(next, low) })
     }
 
     fn tell_if_done(&mut self, port: &Port) {
@@ -470,11 +499,22 @@ impl KafkaSource {
         port.tell_done();
     }
 
-    fn tell_lag(&mut self, port: &Port) {
-        if self.lag_at.elapsed() < LAG_INTERVAL {
+    /// What is done once in a while: telling the lag, and forwarding partitions that have lost it.
+    fn tend(&mut self, port: &Port) {
+        if self.tended_at.elapsed() < TEND_INTERVAL {
             return;
         }
-        self.lag_at = Instant::now();
+        self.tended_at = Instant::now();
+        for slot in self.slots.iter().filter(|slot| slot.state == State::Reading) {
+            // Of use after a partition was taken anew, and harmless otherwise.
+            if !self.queue.attach(&slot.stream.source, slot.stream.partition) {
+                tracing::warn!(
+                    topic = slot.stream.source,
+                    partition = slot.stream.partition,
+                    "cannot forward a partition"
+                );
+            }
+        }
         let behind = |slot: &Slot| {
             let end = self.queue.known_end(&slot.stream.source, slot.stream.partition)?;
             (slot.state == State::Reading).then(|| (slot.stream.clone(), (end - slot.next).max(0)))

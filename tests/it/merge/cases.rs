@@ -7,9 +7,7 @@
 use adlake_domain::attribution::Model;
 use adlake_domain::settings::{Display, Meaning, Scope, SpendSource};
 use adlake_tests::history::{ReferenceData, Rows, START};
-use adlake_tests::oracle::raw::{
-    Device, Geo, Imp, RawBidRequest, RawImpression, RawInteraction, Site, Source,
-};
+use adlake_tests::oracle::raw::{Device, Geo, Imp, RawBidRequest, RawImpression, RawInteraction, Site, Source};
 use adlake_tests::oracle::value::{Row, Value};
 use adlake_tests::oracle::{self, Input, VIEWS};
 
@@ -429,7 +427,7 @@ fn users_and_campaigns_in_the_null_list_are_unknown() {
         expect!("campaign_daily" ["campaign_id", "impressions", "clicks", "reach", "frequency"]
             ["c1", "2", "1", "1", "2.0"] ["NULL", "1", "0", "1", "1.0"]),
         expect!("campaign_kpis" ["campaign_id", "impressions", "ctr"] ["c1", "2", "0.5"]),
-        expect!("attributions" ["interaction_id"]),
+        expect!("attributions"["interaction_id"]),
     ]);
 }
 

@@ -254,7 +254,17 @@ fn merge(events: usize, runs: usize) -> Result<()> {
     );
     let sql = "SELECT * FROM campaign_kpis";
     measure(&program, sql, "batch alone", runs)?;
-    program.run(&["generate", "--events", &tail, "--seed", "1", "--start", "2025-01-07T12:00:00Z", "--to-files", "new"])?;
+    program.run(&[
+        "generate",
+        "--events",
+        &tail,
+        "--seed",
+        "1",
+        "--start",
+        "2025-01-07T12:00:00Z",
+        "--to-files",
+        "new",
+    ])?;
     program.run(&["ingest", "files", "new/events"])?;
     measure(&program, sql, &format!("with a tail of {tail}"), runs)?;
     measure(&program, "SELECT count(*) FROM clicks", &format!("clicks, with a tail of {tail}"), runs)

@@ -34,9 +34,7 @@ pub(super) fn bid() -> impl Strategy<Value = BidSpec> {
     let surroundings = (0_u8..5, 0_u8..6, 0_u8..8);
     (who, what, surroundings).prop_map(|((when, auction, user), what, (place, country, device))| {
         let (offer, imp, bid, campaign, creative, price, clearing) = what;
-        BidSpec {
-            when, auction, user, offer, imp, bid, campaign, creative, price, clearing, place, country, device,
-        }
+        BidSpec { when, auction, user, offer, imp, bid, campaign, creative, price, clearing, place, country, device }
     })
 }
 

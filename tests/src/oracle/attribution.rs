@@ -65,7 +65,10 @@ fn touch(on: On, impression: Option<usize>) -> Touch {
 /// 0 <= delta <= window, of the same known user.
 fn reaches(touchpoint: &Common, interaction: &Common, window: Duration) -> bool {
     let delta = i128::from(interaction.time) - i128::from(touchpoint.time);
-    touchpoint.user.is_some() && touchpoint.user == interaction.user && delta >= 0 && delta <= window.as_micros() as i128
+    touchpoint.user.is_some()
+        && touchpoint.user == interaction.user
+        && delta >= 0
+        && delta <= window.as_micros() as i128
 }
 
 fn latest<'a>(candidates: impl Iterator<Item = (usize, &'a Impression)>) -> Option<usize> {

@@ -161,17 +161,12 @@ fn key_columns(view: &str) -> &'static [&'static str] {
         "impressions" => &["impression_id"],
         "clicks" | "conversions" => &["interaction_id", "conversion_type", "event_time"],
         "bid_requests" => &["auction_id", "imp_id"],
-        "attributions" => &["interaction_id", "interaction_type", "interaction_time", "touchpoint_kind", "touchpoint_id"],
-        "campaign_hourly" => &[
-            "hour",
-            "campaign_id",
-            "website",
-            "ad_creative_id",
-            "device_type",
-            "country",
-            "region",
-            "conversion_type",
-        ],
+        "attributions" => {
+            &["interaction_id", "interaction_type", "interaction_time", "touchpoint_kind", "touchpoint_id"]
+        }
+        "campaign_hourly" => {
+            &["hour", "campaign_id", "website", "ad_creative_id", "device_type", "country", "region", "conversion_type"]
+        }
         "campaign_daily" => &["day", "campaign_id"],
         "campaign_kpis" => &["campaign_id"],
         "geo_daily" => &["day", "campaign_id", "country", "region"],
@@ -273,9 +268,9 @@ fn describe(message: &mut String, names: &[&str], key: &[String], missing: &[&Ro
 
 /// A row in short: what is neither NULL nor zero.
 fn text(row: &Row) -> String {
-    let telling = row.iter().filter(|(_, value)| {
-        !matches!(value, Value::Null | Value::Int(0) | Value::Decimal { unscaled: 0, .. })
-    });
+    let telling = row
+        .iter()
+        .filter(|(_, value)| !matches!(value, Value::Null | Value::Int(0) | Value::Decimal { unscaled: 0, .. }));
     telling.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }
 
@@ -305,7 +300,9 @@ mod tests {
         let difference = |pairs: &[(&str, i128)]| difference("campaign_kpis", &expected, &answer(pairs)).unwrap();
         assert!(difference(&[("b", 2), ("a", 1)]).contains("only the oracle has campaign_id=\"a\" reach=1"));
         assert!(difference(&[("b", 3), ("a", 1), ("a", 1)]).contains("reach: oracle 2, answer 3"));
-        assert!(difference(&[("b", 2), ("a", 1), ("a", 1), ("c", 0)]).contains("only the answer has campaign_id=\"c\""));
+        assert!(
+            difference(&[("b", 2), ("a", 1), ("a", 1), ("c", 0)]).contains("only the answer has campaign_id=\"c\"")
+        );
     }
 
     #[test]

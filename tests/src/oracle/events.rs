@@ -133,7 +133,10 @@ pub(super) fn dedupe(input: &Input) -> Events {
     });
     let interactions = copies(&input.interactions, |row| interaction_identity(row, input));
     Events {
-        impressions: impressions.into_iter().map(|(identity, rows)| impression(&identity, least(&rows), input)).collect(),
+        impressions: impressions
+            .into_iter()
+            .map(|(identity, rows)| impression(&identity, least(&rows), input))
+            .collect(),
         interactions: interactions
             .into_iter()
             .map(|(identity, rows)| interaction(&identity, least(&rows), input))

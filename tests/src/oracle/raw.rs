@@ -434,9 +434,7 @@ impl IntoContent for App {
 
 impl IntoContent for Device {
     fn content(&self) -> Content {
-        structure!(
-            self, ua, ip, ipv6, devicetype, make, model, os, osv, language, connectiontype, ifa, lmt, geo,
-        )
+        structure!(self, ua, ip, ipv6, devicetype, make, model, os, osv, language, connectiontype, ifa, lmt, geo,)
     }
 }
 
@@ -485,7 +483,17 @@ pub trait RawRow: Clone {
 impl Enriched {
     fn contents(&self, money: &[(&'static str, Option<i64>)]) -> Content {
         let mut all = structure!(
-            self, campaign_id, advertiser_id, country, region, device_type, os, browser, part_of_day, day_type, season,
+            self,
+            campaign_id,
+            advertiser_id,
+            country,
+            region,
+            device_type,
+            os,
+            browser,
+            part_of_day,
+            day_type,
+            season,
         );
         if let Content::Struct(fields) = &mut all {
             fields.extend(money.iter().map(|(name, micros)| (*name, micros.content())));
@@ -499,9 +507,32 @@ impl RawRow for RawImpression {
         let mut all = fields!(self, ad_creative_id, user_id);
         all.push(Content::Time(self.event_time));
         all.extend(fields!(
-            self, website, impression_id, campaign_id, ad_group_id, advertiser_id, placement_id, auction_id,
-            cost_micros, currency, width, height, viewable, view_time_ms, interaction_depth, device_type, os, browser,
-            user_agent, ip, country, region, city, content_category, consent, attributes,
+            self,
+            website,
+            impression_id,
+            campaign_id,
+            ad_group_id,
+            advertiser_id,
+            placement_id,
+            auction_id,
+            cost_micros,
+            currency,
+            width,
+            height,
+            viewable,
+            view_time_ms,
+            interaction_depth,
+            device_type,
+            os,
+            browser,
+            user_agent,
+            ip,
+            country,
+            region,
+            city,
+            content_category,
+            consent,
+            attributes,
         ));
         all
     }
@@ -527,8 +558,21 @@ impl RawRow for RawInteraction {
     fn content(&self) -> Vec<Content> {
         let mut all = vec![Content::Time(self.event_time)];
         all.extend(fields!(
-            self, user_id, campaign_id, conversion_type, event_id, ad_creative_id, impression_id, order_id, value,
-            currency, quantity, country, device_type, user_agent, attributes,
+            self,
+            user_id,
+            campaign_id,
+            conversion_type,
+            event_id,
+            ad_creative_id,
+            impression_id,
+            order_id,
+            value,
+            currency,
+            quantity,
+            country,
+            device_type,
+            user_agent,
+            attributes,
         ));
         all
     }
@@ -558,9 +602,7 @@ impl RawRow for RawBidRequest {
         all.push(self.targeting.as_ref().map_or(Content::Null, |entries| {
             Content::Map(entries.iter().map(|(key, value)| (key.clone(), value.content())).collect())
         }));
-        all.extend(fields!(
-            self, imp_id, campaign_id, ad_creative_id, bid_price, clearing_price, won, attributes,
-        ));
+        all.extend(fields!(self, imp_id, campaign_id, ad_creative_id, bid_price, clearing_price, won, attributes,));
         all
     }
 

@@ -10,6 +10,7 @@
 //! - The queue is destroyed before the client: the queue's owner holds the consumer.
 //! - After a seek, messages of before are discarded within librdkafka by their version.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -37,7 +38,7 @@ pub enum Item<'a> {
     /// The end of a partition, as of now.
     End { topic: &'a str, partition: i32 },
     /// The partition cannot be read.
-    Failed { topic: &'a str, partition: i32, code: RDKafkaErrorCode },
+    Failed { topic: &'a str, partition: i32, code: RDKafkaErrorCode, reason: Cow<'a, str> },
 }
 
 /// A queue that partitions are forwarded to and messages are taken from in batches.
@@ -144,7 +145,11 @@ unsafe fn item(message: &native::rd_kafka_message_t) -> Option<Item<'_>> {
     match message.err {
         native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {}
         native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => return Some(Item::End { topic, partition }),
-        error => return Some(Item::Failed { topic, partition, code: error.into() }),
+        error => {
+            // SAFETY: the text belongs to the message, or is static, and ends with a zero byte.
+            let reason = unsafe { CStr::from_ptr(native::rd_kafka_message_errstr(message)) }.to_string_lossy();
+            return Some(Item::Failed { topic, partition, code: error.into(), reason });
+        }
     }
     let mut time_type = native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
     // SAFETY: the message and the place for the type are alive during the call.

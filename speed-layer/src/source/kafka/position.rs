@@ -29,11 +29,6 @@ pub fn begin(stored: Option<i64>, low: i64, high: i64, first_start: FirstStart) 
     }
 }
 
-/// Why an offset that could be read can be read no longer.
-pub fn lost_advice(next: i64, low: i64) -> &'static str {
-    if next < low { EXPIRED } else { RECREATED }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
