@@ -57,6 +57,7 @@ impl Global {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "parsed once")]
 pub enum Command {
     /// The whole system in one process on synthetic traffic, with live KPIs
     Demo(demo::Demo),

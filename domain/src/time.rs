@@ -145,8 +145,9 @@ fn parse_fraction(bytes: &[u8]) -> Result<(i64, &[u8]), TimeError> {
         return Err(TimeError::NotATime);
     }
     let mut micros = 0;
-    for place in 0..6 {
-        micros = micros * 10 + if place < digits { i64::from(bytes[place] - b'0') } else { 0 };
+    let padded = bytes[..digits].iter().copied().chain(std::iter::repeat(b'0'));
+    for digit in padded.take(6) {
+        micros = micros * 10 + i64::from(digit - b'0');
     }
     Ok((micros, &bytes[digits..]))
 }

@@ -176,9 +176,10 @@ impl Builder {
 }
 
 /// The streams, by source and partition, that dead letters came from, and how many there are per reason.
-pub fn count_dead_letters(
-    batches: &[RecordBatch],
-) -> Result<(BTreeSet<(String, i32)>, BTreeMap<String, u64>), SpeedError> {
+type DeadLetterCounts = (BTreeSet<(String, i32)>, BTreeMap<String, u64>);
+
+/// Counts dead letters.
+pub fn count_dead_letters(batches: &[RecordBatch]) -> Result<DeadLetterCounts, SpeedError> {
     let (mut places, mut reasons) = (BTreeSet::new(), BTreeMap::new());
     for batch in batches {
         let columns = Places::of(batch)?;

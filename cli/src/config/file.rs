@@ -70,18 +70,17 @@ fn key_at(text: &str, place: &Range<usize>) -> Option<KeyPath> {
     found
 }
 
+/// Is shown a key.
+type See<'a> = dyn FnMut(&[String], &Range<usize>, &Range<usize>, bool) + 'a;
+
 /// Shows every key: its path, the places of key and value, and whether the value is a table that has keys.
-fn visit(text: &str, see: &mut dyn FnMut(&[String], &Range<usize>, &Range<usize>, bool)) {
+fn visit(text: &str, see: &mut See<'_>) {
     if let Ok(document) = DeTable::parse(text) {
         visit_table(document.get_ref(), &mut Vec::new(), see);
     }
 }
 
-fn visit_table(
-    table: &DeTable<'_>,
-    path: &mut KeyPath,
-    see: &mut dyn FnMut(&[String], &Range<usize>, &Range<usize>, bool),
-) {
+fn visit_table(table: &DeTable<'_>, path: &mut KeyPath, see: &mut See<'_>) {
     for (key, value) in table {
         path.push(key.get_ref().to_string());
         let inner = match value.get_ref() {

@@ -241,7 +241,7 @@ impl Context<'_> {
             Field::Site => !self.website.app,
             Field::App => self.website.app,
             Field::Currency => self.website.currency != 0,
-            Field::BlockedCategories => self.bid.number % 8 == 0,
+            Field::BlockedCategories => self.bid.number.is_multiple_of(8),
             Field::BidImpId => self.bid.imps > 1 && self.bid.carried().is_some(),
             Field::CampaignId | Field::CreativeId | Field::BidPrice | Field::Won => self.bid.carried().is_some(),
             Field::ClearingPrice => self.bid.carried().is_some_and(|ours| ours.clearing_micros.is_some()),

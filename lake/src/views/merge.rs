@@ -330,11 +330,9 @@ impl<'a> Merge<'a> {
             self.within("b.event_time", 0, window).await?
         );
         self.keep("i_old", &old, Some(interactions.clone())).await?;
-        let new = format!(
-            "SELECT b.* FROM i_old b LEFT ANTI JOIN o_interactions o ON b.event_key = o.event_key \
-             UNION ALL SELECT * FROM n_interactions"
-        );
-        self.keep("i_new", &new, Some(interactions)).await?;
+        let new = "SELECT b.* FROM i_old b LEFT ANTI JOIN o_interactions o ON b.event_key = o.event_key \
+                   UNION ALL SELECT * FROM n_interactions";
+        self.keep("i_new", new, Some(interactions)).await?;
         let touched = "SELECT u.* FROM u LEFT SEMI JOIN i_new i ON u.user_id = i.user_id";
         self.keep("uw", touched, None).await?;
         let before = format!("b.event_time >= u.first - INTERVAL '{window} microseconds'");

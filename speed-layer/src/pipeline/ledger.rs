@@ -398,7 +398,7 @@ mod tests {
                 let superseded = (commits > 0 && dead_span.is_some_and(|span| !tables.commit_dead(&span, &dead)))
                     || (commits > 1 && !tables.commit_rows(&span, &rows));
                 if superseded {
-                    assert_eq!(self.ledger.reset(), [self.stream.clone()]);
+                    assert_eq!(self.ledger.reset(), std::slice::from_ref(&self.stream));
                     self.begin(tables);
                     return true;
                 }

@@ -19,6 +19,7 @@ const DAY: i64 = 24 * HOUR;
 
 /// A row of any kind.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "a few rows in tests")]
 enum Arriving {
     Impression(RawImpression),
     Interaction(RawInteraction),
