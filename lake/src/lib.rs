@@ -1,6 +1,6 @@
 //! How the events are stored, and what they mean.
 //!
-//! Storage: Delta tables under one URI ([`storage`], [`tables`]), appended to exactly once ([`write`], [`append`]), replaced
+//! Storage: Delta tables under one URI ([`storage`], [`tables`]), appended to exactly once ([`mod@write`], [`append`]), replaced
 //! as wholes ([`replace`]), read at versions that belong together ([`snapshot`], [`manifest`]). Meaning: [`views`], where
 //! dedupe, attribution, aggregation and the merge of the batch view with what came since stand once, as DataFusion
 //! plans. The layers meet here and nowhere else.
@@ -12,7 +12,7 @@ pub mod reference;
 pub mod replace;
 pub mod session;
 pub mod snapshot;
-pub mod statistics;
+mod statistics;
 pub mod storage;
 pub mod tables;
 pub mod views;

@@ -8,6 +8,7 @@ pub mod batches;
 mod bids;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use adlake_domain::settings::{Meaning, Scope};
 use proptest::prelude::*;
@@ -221,6 +222,46 @@ pub enum Happening {
     Restart,
     /// Other reference data is loaded.
     Reference(u8),
+    /// The configuration means something else.
+    Meaning(Configured),
+    /// Somebody rewrites the raw tables' small files into large ones.
+    Compaction,
+}
+
+/// A configuration by its places in the pools.
+#[derive(Debug, Clone, Copy)]
+pub struct Configured {
+    zone: u8,
+    scope: u8,
+    primary: u8,
+    touchpoints_max: u8,
+    windows: u8,
+}
+
+fn configured() -> impl Strategy<Value = Configured> {
+    let places = (0_u8..4, 0_u8..3, 0_u8..3, 0_u8..3, 0_u8..3);
+    places.prop_map(|(zone, scope, primary, touchpoints_max, windows)| {
+        Configured { zone, scope, primary, touchpoints_max, windows }
+    })
+}
+
+impl Configured {
+    fn meaning(self) -> Meaning {
+        let mut meaning = Meaning::default();
+        let zones =
+            [chrono_tz::UTC, chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Asia::Kolkata];
+        meaning.report.time_zone = zones[usize::from(self.zone) % zones.len()];
+        meaning.attribution.scope = [Scope::Auto, Scope::Advertiser, Scope::Campaign][usize::from(self.scope) % 3];
+        meaning.attribution.touchpoints_max = [100, 100, 2][usize::from(self.touchpoints_max) % 3];
+        if self.windows == 1 {
+            // Views reach further than clicks.
+            meaning.attribution.click_through_window = Duration::from_secs(6 * 3600);
+            meaning.attribution.view_through_window = Duration::from_secs(48 * 3600);
+        }
+        let primary: &[&str] = [&[][..], &["purchase"], &["purchase", "SIGNUP"]][usize::from(self.primary) % 3];
+        meaning.conversions.primary_types = primary.iter().map(|name| (*name).to_string()).collect();
+        meaning
+    }
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -231,25 +272,22 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => prop::collection::vec(arrival(), 1..10).prop_map(Happening::BatchDuring),
         1 => Just(Happening::Restart),
         1 => (0_u8..3).prop_map(Happening::Reference),
+        1 => configured().prop_map(Happening::Meaning),
+        1 => Just(Happening::Compaction),
     ]
 }
 
 /// A history as it is generated and shrunk.
 #[derive(Debug, Clone)]
 pub struct History {
-    zone: u8,
-    scope: u8,
-    primary: u8,
-    touchpoints_max: u8,
+    configured: Configured,
     happenings: Vec<Happening>,
 }
 
 /// Histories of up to `happenings_max` happenings.
 pub fn history(happenings_max: usize) -> impl Strategy<Value = History> {
     let happenings = prop::collection::vec(happening(), 1..=happenings_max);
-    (0_u8..4, 0_u8..3, 0_u8..3, 0_u8..3, happenings).prop_map(|(zone, scope, primary, touchpoints_max, happenings)| {
-        History { zone, scope, primary, touchpoints_max, happenings }
-    })
+    (configured(), happenings).prop_map(|(configured, happenings)| History { configured, happenings })
 }
 
 /// Rows of every kind.
@@ -315,19 +353,16 @@ pub enum Step {
     Restart,
     /// The reference data becomes this.
     Reference(ReferenceData),
+    /// The configured meaning becomes this.
+    Meaning(Meaning),
+    /// The raw tables' small files are rewritten into large ones.
+    Compaction,
 }
 
 impl History {
-    /// The meaning of the history's rows.
+    /// The meaning that is configured at first.
     pub fn meaning(&self) -> Meaning {
-        let mut meaning = Meaning::default();
-        let zones = [chrono_tz::UTC, chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Asia::Kolkata];
-        meaning.report.time_zone = zones[usize::from(self.zone) % zones.len()];
-        meaning.attribution.scope = [Scope::Auto, Scope::Advertiser, Scope::Campaign][usize::from(self.scope) % 3];
-        meaning.attribution.touchpoints_max = [100, 100, 2][usize::from(self.touchpoints_max) % 3];
-        let primary: &[&str] = [&[][..], &["purchase"], &["purchase", "SIGNUP"]][usize::from(self.primary) % 3];
-        meaning.conversions.primary_types = primary.iter().map(|name| (*name).to_string()).collect();
-        meaning
+        self.configured.meaning()
     }
 
     /// The steps with their rows. The reference data is [`ReferenceData::variant`] 0 at first.
@@ -342,6 +377,8 @@ impl History {
                 ingest.reference = ReferenceData::variant(*place);
                 Step::Reference(ingest.reference.clone())
             }
+            Happening::Meaning(configured) => Step::Meaning(configured.meaning()),
+            Happening::Compaction => Step::Compaction,
         };
         self.happenings.iter().map(step).collect()
     }

@@ -33,7 +33,7 @@ pub struct Generate {
     /// Write files: the events into DIR/events, truth and reference data into DIR
     #[arg(long, value_name = "DIR", help_heading = "Where to")]
     to_files: Option<PathBuf>,
-    /// Produce to Kafka: host:port, comma-separated; topics as configured in [sources], properties as in [kafka]
+    /// Produce to Kafka: host:port, comma-separated; topics as configured in sources, properties as in kafka.properties
     #[arg(long, value_name = "BOOTSTRAP", help_heading = "Where to")]
     to_kafka: Option<String>,
     /// Compression of files or of Kafka's batches

@@ -44,6 +44,21 @@ impl TestLake {
         Ok(())
     }
 
+    /// From now on this is configured.
+    pub async fn mean(&mut self, meaning: &Meaning) -> Result<()> {
+        self.meaning = meaning.clone();
+        self.restart().await
+    }
+
+    /// Rewrites the raw tables' small files into large ones, as any Delta writer may.
+    pub async fn compact(&self) -> Result<()> {
+        for kind in EventKind::ALL {
+            let table = deltalake::open_table(self.lake.table_url(kind.raw_table())?).await?;
+            table.optimize().await?;
+        }
+        Ok(())
+    }
+
     /// From now on answers are shown like this.
     pub async fn show(&mut self, display: &Display) -> Result<()> {
         self.display = display.clone();
