@@ -1,6 +1,6 @@
 //! The speed layer: streams and files into the raw tables, exactly once.
 //!
-//! Data walks one way: [`source`] -> [`decode`] -> [`validate`] -> [`enrich`] -> [`write`]; [`pipeline`] shows the whole walk and
+//! Data walks one way: [`source`] -> [`decode`] -> [`validate`] -> [`enrich`] -> [`mod@write`]; [`pipeline`] shows the whole walk and
 //! alone owns channels and order. [`run`] is what the program calls.
 //!
 //! What always holds: every record of a stream is in its raw table or in `raw/dead_letters` once, whatever crashes, restarts

@@ -240,16 +240,19 @@ pub struct Configured {
 
 fn configured() -> impl Strategy<Value = Configured> {
     let places = (0_u8..4, 0_u8..3, 0_u8..3, 0_u8..3, 0_u8..3);
-    places.prop_map(|(zone, scope, primary, touchpoints_max, windows)| {
-        Configured { zone, scope, primary, touchpoints_max, windows }
+    places.prop_map(|(zone, scope, primary, touchpoints_max, windows)| Configured {
+        zone,
+        scope,
+        primary,
+        touchpoints_max,
+        windows,
     })
 }
 
 impl Configured {
     fn meaning(self) -> Meaning {
         let mut meaning = Meaning::default();
-        let zones =
-            [chrono_tz::UTC, chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Asia::Kolkata];
+        let zones = [chrono_tz::UTC, chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Asia::Kolkata];
         meaning.report.time_zone = zones[usize::from(self.zone) % zones.len()];
         meaning.attribution.scope = [Scope::Auto, Scope::Advertiser, Scope::Campaign][usize::from(self.scope) % 3];
         meaning.attribution.touchpoints_max = [100, 100, 2][usize::from(self.touchpoints_max) % 3];

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::error::SpeedError;
@@ -23,13 +23,13 @@ use crate::source::{CHUNK_BYTES, Command, Event, Next, Port, Source, Start};
 mod batch_queue;
 mod connect;
 mod group;
+mod partitions;
 mod position;
 mod slot;
 
 use batch_queue::{BatchQueue, Item};
 use connect::{Topic, failed};
 use group::{Change, Group, Place};
-use position::Begin;
 use slot::{Slot, State, find};
 
 /// The most messages taken at a time.
@@ -244,178 +244,6 @@ impl KafkaSource {
         Ok(())
     }
 
-    fn assigned(&mut self, places: Vec<Place>, port: &Port) {
-        self.assigned_once = true;
-        self.assigning = true;
-        let mut streams = Vec::with_capacity(places.len());
-        for (name, partition) in places {
-            let Some(topic) = self.topics.iter().find(|topic| topic.name == name) else { continue };
-            let stream = Arc::new(Stream {
-                kind: topic.kind,
-                application: format!("adlake:kafka:{}:{name}:{partition}", self.cluster),
-                source: name.clone(),
-                partition,
-                format: topic.format.clone(),
-            });
-            self.slots.retain(|slot| slot.stream != stream);
-            // A partition that was added since the run began is not part of it.
-            let end = self.ends.as_ref().map(|ends| ends.get(&(name, partition)).copied().unwrap_or(0));
-            self.slots.push(Slot {
-                stream: stream.clone(),
-                state: State::Waiting,
-                chunk: Chunk::new(partition),
-                generation: 0,
-                next: 0,
-                end,
-                caught_up: false,
-            });
-            streams.push(stream);
-        }
-        tracing::info!(partitions = streams.len(), "partitions assigned");
-        port.tell(Event::Assigned(streams));
-    }
-
-    fn revoked(&mut self, places: Vec<Place>, port: &Port) {
-        let mut streams = Vec::new();
-        for slot in &mut self.slots {
-            if places.iter().any(|place| is(&slot.stream, place)) {
-                slot.state = State::Revoked;
-                slot.chunk = Chunk::default();
-                streams.push(slot.stream.clone());
-            }
-        }
-        self.starts.retain(|start| !streams.contains(&start.stream));
-        tracing::info!(partitions = streams.len(), "partitions revoked");
-        let deadline = Instant::now() + self.revoke_deadline;
-        let places = streams.iter().map(|stream| (stream.source.clone(), stream.partition)).collect();
-        self.revoking = Some(Revoking { places, deadline });
-        port.tell(Event::Revoked(streams));
-    }
-
-    fn release_if_due(&mut self) -> Result<(), SpeedError> {
-        let Some(revoking) = &self.revoking else { return Ok(()) };
-        let late = Instant::now() >= revoking.deadline;
-        if !revoking.places.is_empty() && !late && !self.consumer.assignment_lost() {
-            return Ok(());
-        }
-        if late {
-            tracing::warn!("partitions are given away before what was read of them is committed; it is read again");
-        }
-        self.revoking = None;
-        let mut list = TopicPartitionList::new();
-        for slot in self.slots.iter().filter(|slot| slot.state == State::Revoked) {
-            list.add_partition(&slot.stream.source, slot.stream.partition);
-            self.acknowledged.remove(&(slot.stream.source.clone(), slot.stream.partition));
-        }
-        self.slots.retain(|slot| slot.state != State::Revoked);
-        group::unassign(&self.consumer, &list).map_err(|error| failed("cannot give partitions back", error))
-    }
-
-    /// Makes the starts that can be made: seeks in partitions that are being read, and the group's assignment once every new
-    /// partition has its start.
-    fn start(&mut self, port: &Port) -> Result<(), SpeedError> {
-        if self.stopped || Instant::now() < self.retry_at {
-            return Ok(());
-        }
-        for start in std::mem::take(&mut self.starts) {
-            let Some(index) = self.slots.iter().position(|slot| slot.stream == start.stream) else { continue };
-            let done = match self.slots[index].state {
-                State::Revoked => true,
-                State::Waiting | State::Ready => self.begin(index, &start, false, port)?,
-                State::Reading => self.begin(index, &start, true, port)?,
-            };
-            if !done {
-                self.starts.push(start);
-                self.retry_at = Instant::now() + RETRY_PAUSE;
-            }
-        }
-        if self.assigning && !self.slots.iter().any(|slot| slot.state == State::Waiting) {
-            self.assign()?;
-        }
-        Ok(())
-    }
-
-    /// Finds where a partition begins and, if it is being read, goes there. `false`: the broker did not answer.
-    fn begin(&mut self, index: usize, start: &Start, seek: bool, port: &Port) -> Result<bool, SpeedError> {
-        let slot = &self.slots[index];
-        let (topic, partition) = (slot.stream.source.as_str(), slot.stream.partition);
-        let (low, high) = match self.consumer.fetch_watermarks(topic, partition, WATERMARKS_TIMEOUT) {
-            Ok(ends) => ends,
-            Err(error) => {
-                tracing::warn!(topic, partition, %error, "cannot ask the broker for a partition's ends; trying again");
-                return Ok(false);
-            }
-        };
-        let next = match position::begin(start.stored, low, high, self.first_start) {
-            Begin::At(next) => next,
-            Begin::Lost(advice) => {
-                let stored = start.stored.unwrap_or_default();
-                return Err(SpeedError::Lost { topic: topic.to_owned(), partition, stored, low, high, advice });
-            }
-        };
-        if seek && let Err(error) = self.go_to(index, next) {
-            let slot = &self.slots[index];
-            let (topic, partition) = (slot.stream.source.as_str(), slot.stream.partition);
-            tracing::warn!(topic, partition, offset = next, %error, "cannot go back in a partition; trying again");
-            return Ok(false);
-        }
-        let slot = &mut self.slots[index];
-        let partition = slot.stream.partition;
-        slot.next = next;
-        slot.caught_up = false;
-        slot.chunk = Chunk::new(partition);
-        slot.state = if seek { State::Reading } else { State::Ready };
-        // Of the same generation it is the same start, found again.
-        if slot.generation != start.generation {
-            slot.generation = start.generation;
-            let (stream, generation) = (slot.stream.clone(), start.generation);
-            port.tell(Event::Started { stream, generation, position: next });
-        }
-        Ok(true)
-    }
-
-    /// Goes elsewhere in a partition that is being read. One that has stopped by an error refuses: it is unassigned and assigned anew. That it
-    /// is stopped first clears its forwarding, at a moment that nobody tells; [`KafkaSource::tend`] sets it again.
-    fn go_to(&self, index: usize, next: i64) -> KafkaResult<()> {
-        let stream = &self.slots[index].stream;
-        let (topic, partition) = (stream.source.as_str(), stream.partition);
-        let Err(error) = self.consumer.seek(topic, partition, Offset::Offset(next), SEEK_TIMEOUT) else {
-            return Ok(());
-        };
-        tracing::debug!(topic, partition, %error, "taking a partition anew");
-        let mut list = TopicPartitionList::new();
-        if group::is_cooperative(&self.consumer) {
-            list.add_partition_offset(topic, partition, Offset::Offset(next))?;
-            self.consumer.incremental_unassign(&list)?;
-            return self.consumer.incremental_assign(&list);
-        }
-        for (other, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.state == State::Reading) {
-            let next = if other == index { next } else { slot.next };
-            list.add_partition_offset(&slot.stream.source, slot.stream.partition, Offset::Offset(next))?;
-        }
-        self.consumer.unassign()?;
-        self.consumer.assign(&list)
-    }
-
-    fn assign(&mut self) -> Result<(), SpeedError> {
-        self.assigning = false;
-        let cooperative = group::is_cooperative(&self.consumer);
-        let mut list = TopicPartitionList::new();
-        for slot in &mut self.slots {
-            // Assigned as a whole, partitions that are being read are named again, where they are.
-            let is_new = slot.state == State::Ready;
-            if is_new || (!cooperative && slot.state == State::Reading) {
-                if !self.queue.attach(&slot.stream.source, slot.stream.partition) {
-                    return Err(SpeedError::Ended("the forwarding of a partition"));
-                }
-                add(&mut list, &slot.stream.source, slot.stream.partition, slot.next);
-                slot.state = State::Reading;
-            }
-        }
-        let assigned = if cooperative { self.consumer.incremental_assign(&list) } else { self.consumer.assign(&list) };
-        assigned.map_err(|error| failed("cannot take partitions", error))
-    }
-
     fn read(&mut self, port: &Port) {
         let count = (2 * CHUNK_BYTES / self.record_bytes_average.max(1)).clamp(1, BATCH_MAX);
         let (slots, limit) = (&mut self.slots, self.record_bytes_max);
@@ -462,16 +290,6 @@ impl KafkaSource {
         }
         for index in astray {
             self.find_again(index);
-        }
-    }
-
-    /// The broker says that it does not have the next offset. If it has, reading goes on there; if not, [`KafkaSource::begin`] refuses.
-    fn find_again(&mut self, index: usize) {
-        let slot = &self.slots[index];
-        let is_restarted = self.starts.iter().any(|start| start.stream == slot.stream);
-        if slot.state == State::Reading && !is_restarted {
-            let (stream, generation) = (slot.stream.clone(), slot.generation);
-            self.starts.push(Start { stream, stored: Some(slot.next), generation });
         }
     }
 
