@@ -132,12 +132,17 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Configured names of all fields first, then the fields' own, then the common aliases: who comes first keeps it.
+    /// Configured names of all fields first (an empty list takes the field out), then the fields' own, then the common aliases: who comes first keeps it.
     fn add_names(&mut self, kind: EventKind, settings: &SourceSettings) -> Result<(), SpeedError> {
         let mut ranks = vec![0u16; self.fields.len()];
+        // A field whose list is empty is not looked for: what is called like it is an attribute.
+        let mut unmapped = Vec::new();
         for (name, accepted) in &settings.fields {
             let key = || format!("sources.{kind}.fields.{name}");
             let index = self.index(name).ok_or_else(|| unknown_field(key(), kind))?;
+            if accepted.is_empty() {
+                unmapped.push(index);
+            }
             for alias in accepted {
                 if let Some(other) = self.direct(alias).filter(|target| usize::from(target.field) != index) {
                     let other = &self.fields[usize::from(other.field)].name;
@@ -157,7 +162,7 @@ impl Mapping {
             .enumerate()
             .flat_map(|(index, field)| names::aliases(kind, field).iter().map(move |name| (index, *name, true)));
         // Names that are taken already stay with their field.
-        for (index, name, common) in own.chain(common) {
+        for (index, name, common) in own.chain(common).filter(|(index, ..)| !unmapped.contains(index)) {
             self.add_name(index, &mut ranks, name, common).map_err(|message| {
                 SpeedError::settings(format!("sources.{kind}.fields"), format!("{name}: {message}"))
             })?;
@@ -386,6 +391,14 @@ mod tests {
         let root = mapping.entry_at(mapping.lookup("user_details").unwrap());
         let path = root.paths.iter().find(|path| path.target.field == website).unwrap();
         assert_eq!(path.steps, [Step::Index(0), Step::Key("site".into())]);
+    }
+
+    #[test]
+    fn an_empty_list_takes_a_field_out() {
+        let mapping = mapping(EventKind::BidRequest, |settings| {
+            settings.fields.insert("auction_id".to_owned(), Vec::new());
+        });
+        assert!(mapping.unwrap().direct("auction_id").is_none());
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub const KEYS: &[Key] = &[
     key("sources.*.time_zone", "The zone of times that name none (IANA name)."),
     unset(
         "sources.*.fields",
-        "For a field of the schema: the names and paths it is looked for under, first found first.",
+        "For a field of the schema: the names and paths it is looked for under, first found first; []: not at all.",
         "user_id = [\"visitor\", \"user_details[0].user_id\"]",
     ),
     unset(
