@@ -74,9 +74,7 @@ impl LakeError {
     pub fn table(table: &str, source: DeltaTableError) -> LakeError {
         let subject = format!("table {table}");
         match store_error(&source) {
-            Some(object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
-                LakeError::Refused { subject, source: Box::new(source) }
-            }
+            Some(error) if is_refusal(error) => LakeError::Refused { subject, source: Box::new(source) },
             Some(error) if store_outage(error) => LakeError::Unavailable { subject, source: Box::new(source) },
             _ => LakeError::Table { table: table.to_string(), source: Box::new(source) },
         }
@@ -105,6 +103,26 @@ fn store_error(error: &DeltaTableError) -> Option<&object_store::Error> {
     }
 }
 
+/// Whether the store forbids: credentials or permissions have to be changed.
+fn is_refusal(error: &object_store::Error) -> bool {
+    match error {
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => true,
+        // Of a list request that is forbidden only the text says so.
+        object_store::Error::Generic { source, .. } => {
+            let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
+            while let Some(error) = cause {
+                let text = error.to_string();
+                if ["status code: 401", "status code: 403"].iter().any(|status| text.contains(status)) {
+                    return true;
+                }
+                cause = error.source();
+            }
+            false
+        }
+        _ => false,
+    }
+}
+
 /// Whether a Delta error comes from a store that may answer later.
 pub(crate) fn is_outage(error: &DeltaTableError) -> bool {
     store_error(error).is_some_and(store_outage)
@@ -113,7 +131,8 @@ pub(crate) fn is_outage(error: &DeltaTableError) -> bool {
 /// The one place that says which errors of the object store may pass by themselves.
 pub(crate) fn store_outage(error: &object_store::Error) -> bool {
     match error {
-        object_store::Error::Generic { .. } | object_store::Error::JoinError { .. } => true,
+        object_store::Error::Generic { .. } => !is_refusal(error),
+        object_store::Error::JoinError { .. } => true,
         object_store::Error::NotFound { .. }
         | object_store::Error::InvalidPath { .. }
         | object_store::Error::NotSupported { .. }

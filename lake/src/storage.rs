@@ -102,6 +102,8 @@ fn root_url(uri: &str) -> Result<Url, LakeError> {
     match url.scheme() {
         "file" => {
             let path = url.to_file_path().map_err(|()| wrong("is not a local path".to_string()))?;
+            // With a slash at its end a file is not found.
+            let path: std::path::PathBuf = path.components().collect();
             if path.exists() && !path.is_dir() {
                 return Err(wrong("is a file, not a folder".to_string()));
             }

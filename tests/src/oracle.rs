@@ -8,6 +8,7 @@
 mod attribution;
 mod calendar;
 pub mod compare;
+pub mod content;
 mod cubes;
 mod events;
 pub mod raw;

@@ -34,8 +34,9 @@ pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
 /// SQL for one row per event of `keyed` rows: columns of the batch table, resolved.
 pub(super) fn deduplicated(kind: EventKind, keyed: &str) -> String {
     let several = format!("SELECT event_key FROM {keyed} GROUP BY event_key HAVING count(*) > 1");
-    let single = format!("SELECT k.* FROM {keyed} k LEFT ANTI JOIN several s ON k.event_key = s.event_key");
-    let copies = format!("SELECT k.* FROM {keyed} k LEFT SEMI JOIN several s ON k.event_key = s.event_key");
+    // The narrow side first: joins build their table of the left side, in memory.
+    let single = format!("SELECT k.* FROM several s RIGHT ANTI JOIN {keyed} k ON s.event_key = k.event_key");
+    let copies = format!("SELECT k.* FROM several s RIGHT SEMI JOIN {keyed} k ON s.event_key = k.event_key");
     let order = order(kind);
     let winners = match kind {
         EventKind::Impression | EventKind::Interaction => {

@@ -14,7 +14,8 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Fields};
 use arrow::record_batch::RecordBatch;
 
-use crate::oracle::raw::{Content, RawRow};
+use crate::oracle::content::Content;
+use crate::oracle::raw::RawRow;
 
 const DAY: i64 = 86_400_000_000;
 

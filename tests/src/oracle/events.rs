@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Input;
-use super::raw::{Content, RawBidRequest, RawImpression, RawInteraction, RawRow, content_hash};
+use super::content::{Content, content_hash};
+use super::raw::{RawBidRequest, RawImpression, RawInteraction, RawRow};
 use super::resolve::{country, device, known, sent_or_enriched};
 
 /// The events of all kinds, each once.
