@@ -92,6 +92,12 @@ fn wanted_views(context: &SessionContext, sql: &str) -> Result<BTreeSet<String>,
     let state = context.state();
     let dialect = state.config().options().sql_parser.dialect;
     let statement = state.sql_to_statement(sql, &dialect).map_err(statement_error)?;
+    // What does not read needs no views: it is refused for what it is when it is planned.
+    let text = statement.to_string();
+    let verb = text.trim_start_matches('(').split_whitespace().next().unwrap_or_default().to_uppercase();
+    if matches!(verb.as_str(), "CREATE" | "DROP" | "ALTER" | "TRUNCATE") {
+        return Ok(BTreeSet::new());
+    }
     let references = state.resolve_table_references(&statement).map_err(statement_error)?;
     let mut wanted = BTreeSet::new();
     for reference in references {
