@@ -189,11 +189,8 @@ fn a_duplicate_a_late_click_and_a_malformed_record_show_up_within_seconds() -> R
         |rows: &[Map<String, Value>]| rows.first().is_some_and(|row| row["clicks"] == 1 && row["impressions"] == 1);
     wait::until(Duration::from_secs(30), "the impression and its click", || complete(&kpis()))?;
     println!("by hand: visible {:?} after it was sent", sent.elapsed());
-    assert!(
-        sent.elapsed() < Duration::from_secs(3) || cfg!(debug_assertions),
-        "visible only after {:?}",
-        sent.elapsed()
-    );
+    // Three seconds on an idle machine; other tests run beside this one.
+    assert!(sent.elapsed() < Duration::from_secs(10), "visible only after {:?}", sent.elapsed());
     let check = |moment: &str| {
         let row = &kpis()[0];
         assert_eq!((row["impressions"].as_i64(), row["reach"].as_i64()), (Some(1), Some(1)), "{moment}");
