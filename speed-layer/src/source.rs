@@ -20,7 +20,8 @@
 //! 5. **Revoked, then released.** After [`Event::Revoked`] no record of the stream follows. The source gives the stream
 //!    away when [`Command::Release`] says that its last rows are committed, or after a time limit. It is safe not to wait: whoever
 //!    commits second finds another position stored than it expects.
-//! 6. **Acknowledged afterwards.** [`Command::Acknowledge`] follows a commit to the lake; it is for observers, and may be lost.
+//! 6. **Acknowledged afterwards.** [`Command::Acknowledge`] follows a commit to the lake, and a start at a stored position; it is for
+//!    observers, and may be lost.
 //! 7. **Done.** A source with an end says [`Event::Done`] when every started stream has been handed on to its end; it goes on
 //!    listening, since streams may be started again.
 //! 8. **Bounded.** Records handed on and not yet dropped by the pipeline are counted in bytes; a source waits for room

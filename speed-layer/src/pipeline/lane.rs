@@ -355,7 +355,10 @@ impl Lane {
                     })
                     .collect();
                 if !starts.is_empty() {
+                    // Who was killed between a commit and its acknowledgement has left that to us.
+                    let known = starts.iter().filter_map(|start| Some((start.stream.clone(), start.stored?))).collect();
                     self.parts.commander.tell(Command::Start(starts));
+                    self.parts.commander.tell(Command::Acknowledge(known));
                 }
                 Ok(())
             }
