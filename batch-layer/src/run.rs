@@ -14,6 +14,7 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{SessionContext, col};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +75,19 @@ pub struct RunReport {
 /// Runs the batch computation over all that is in the raw tables, and publishes it.
 ///
 /// With `full` it runs even where neither the tables nor the meaning have changed since the last published run.
-pub async fn run(
+pub fn run<'a>(
+    lake: &'a Lake,
+    meaning: &'a Meaning,
+    settings: &'a BatchSettings,
+    full: bool,
+    progress: &'a dyn Progress,
+    cancel: &'a CancellationToken,
+) -> BoxFuture<'a, Result<RunReport, BatchError>> {
+    // Boxed, it is compiled here, and not once more in every program that awaits it.
+    Box::pin(run_now(lake, meaning, settings, full, progress, cancel))
+}
+
+async fn run_now(
     lake: &Lake,
     meaning: &Meaning,
     settings: &BatchSettings,

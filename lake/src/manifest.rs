@@ -15,6 +15,7 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use datafusion::prelude::{SessionContext, col};
+use futures::future::BoxFuture;
 
 use crate::append::{Advance, Appended};
 use crate::error::LakeError;
@@ -46,7 +47,15 @@ impl Manifest {
     }
 
     /// The newest published run; `None`: nothing was published.
-    pub async fn latest(lake: &Lake, context: &SessionContext) -> Result<Option<Manifest>, LakeError> {
+    pub fn latest<'a>(
+        lake: &'a Lake,
+        context: &'a SessionContext,
+    ) -> BoxFuture<'a, Result<Option<Manifest>, LakeError>> {
+        // Boxed, it is compiled here, and not once more in every program that awaits it.
+        Box::pin(Self::read_latest(lake, context))
+    }
+
+    async fn read_latest(lake: &Lake, context: &SessionContext) -> Result<Option<Manifest>, LakeError> {
         let Some(version) = lake.newest_version(MANIFEST).await? else { return Ok(None) };
         let frame = context.read_table(lake.provider(MANIFEST, version).await?)?;
         let batches = frame.sort(vec![col("run").sort(false, false)])?.limit(0, Some(1))?.collect().await?;

@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type};
 use datafusion::prelude::SessionContext;
+use futures::future::BoxFuture;
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
@@ -104,7 +105,12 @@ pub struct LoadReport {
 
 impl Lake {
     /// All reference data at its newest versions.
-    pub async fn reference(&self) -> Result<Reference, LakeError> {
+    pub fn reference(&self) -> BoxFuture<'_, Result<Reference, LakeError>> {
+        // Boxed, it is compiled here, and not once more in every program that awaits it.
+        Box::pin(self.read_reference())
+    }
+
+    async fn read_reference(&self) -> Result<Reference, LakeError> {
         let context = SessionContext::new();
         let mut reference = Reference::default();
         for kind in [ReferenceKind::Creatives, ReferenceKind::Campaigns, ReferenceKind::FxRates] {
@@ -149,7 +155,16 @@ impl Lake {
 
     /// Loads reference data. Columns are matched by name, and cast; columns that are not sent are NULL; of rows with the
     /// same key the last counts.
-    pub async fn load_reference(
+    pub fn load_reference(
+        &self,
+        kind: ReferenceKind,
+        batches: Vec<RecordBatch>,
+        mode: LoadMode,
+    ) -> BoxFuture<'_, Result<LoadReport, LakeError>> {
+        Box::pin(self.write_reference(kind, batches, mode))
+    }
+
+    async fn write_reference(
         &self,
         kind: ReferenceKind,
         batches: Vec<RecordBatch>,

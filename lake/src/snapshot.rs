@@ -17,6 +17,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use deltalake::logstore::LogStoreRef;
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
@@ -143,19 +144,28 @@ impl Pinned {
 
 impl Lake {
     /// The newest version of a table; `None`: it is not there.
-    pub async fn newest_version(&self, table: &str) -> Result<Option<u64>, LakeError> {
-        if !self.table_exists(table).await? {
-            return Ok(None);
-        }
-        let version = self.log_store(table)?.get_latest_version(0).await;
-        version.map(Some).map_err(|error| LakeError::table(table, error))
+    pub fn newest_version<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<u64>, LakeError>> {
+        // Boxed, it is compiled here, and not once more in every program that awaits it.
+        Box::pin(async move {
+            if !self.table_exists(table).await? {
+                return Ok(None);
+            }
+            let version = self.log_store(table)?.get_latest_version(0).await;
+            version.map(Some).map_err(|error| LakeError::table(table, error))
+        })
     }
 
     /// A table at a version, for DataFusion.
-    pub async fn provider(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>, LakeError> {
-        let mut loaded = self.delta_table(table)?;
-        loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
-        Ok(loaded.table_provider().with_session(self.scan_session()).await?)
+    pub fn provider<'a>(
+        &'a self,
+        table: &'a str,
+        version: u64,
+    ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>, LakeError>> {
+        Box::pin(async move {
+            let mut loaded = self.delta_table(table)?;
+            loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
+            Ok(loaded.table_provider().with_session(self.scan_session()).await?)
+        })
     }
 
     async fn active_files(&self, table: &str, version: u64) -> Result<Vec<String>, LakeError> {

@@ -1,12 +1,14 @@
 //! Writing Parquet files of a table, split by its partition column, with statistics: nothing is visible until a commit.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use adlake_domain::catalogue::Table;
 use arrow::array::{Array, Date32Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
+use bytes::Bytes;
 use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
@@ -72,15 +74,49 @@ pub struct TableWriter {
     properties: WriterProperties,
     file_bytes_max: usize,
     ordered: bool,
-    open: BTreeMap<Option<i32>, ArrowWriter<Vec<u8>>>,
+    open: BTreeMap<Option<i32>, ArrowWriter<Pieces>>,
     closed: Vec<Closed>,
     rows: usize,
+}
+
+/// A file in the making, piece by piece: one buffer would be copied whenever it has to grow, and take twice the room meanwhile.
+#[derive(Debug, Default)]
+struct Pieces {
+    full: Vec<Bytes>,
+    last: Vec<u8>,
+}
+
+/// The bytes of a piece.
+const PIECE_BYTES: usize = 1 << 20;
+
+impl Pieces {
+    fn finish(mut self) -> Vec<Bytes> {
+        self.full.push(self.last.into());
+        self.full
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.last.len() + bytes.len() > PIECE_BYTES && !self.last.is_empty() {
+            self.full.push(std::mem::take(&mut self.last).into());
+        }
+        if self.last.capacity() == 0 {
+            self.last.reserve(bytes.len().max(PIECE_BYTES));
+        }
+        self.last.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
 struct Closed {
     partition: Option<i32>,
-    bytes: Vec<u8>,
+    pieces: Vec<Bytes>,
     metadata: parquet::file::metadata::ParquetMetaData,
 }
 
@@ -140,7 +176,7 @@ impl TableWriter {
             let writer = match self.open.entry(partition) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => entry.insert(
-                    ArrowWriter::try_new(Vec::new(), self.file_schema.clone(), Some(self.properties.clone()))
+                    ArrowWriter::try_new(Pieces::default(), self.file_schema.clone(), Some(self.properties.clone()))
                         .map_err(wrong)?,
                 ),
             };
@@ -160,7 +196,7 @@ impl TableWriter {
     /// Memory held, approximately.
     pub fn buffered_bytes(&self) -> usize {
         let open: usize = self.open.values().map(|writer| writer.bytes_written() + writer.memory_size()).sum();
-        open + self.closed.iter().map(|closed| closed.bytes.len()).sum::<usize>()
+        open + self.closed.iter().flat_map(|closed| &closed.pieces).map(Bytes::len).sum::<usize>()
     }
 
     /// Uploads the files that are full already and forgets their bytes.
@@ -185,8 +221,8 @@ impl TableWriter {
         let Some(mut writer) = self.open.remove(&partition) else { return Ok(()) };
         let wrong = |error: parquet::errors::ParquetError| LakeError::rows(self.table, error);
         let metadata = writer.finish().map_err(wrong)?;
-        let bytes = std::mem::take(writer.inner_mut());
-        self.closed.push(Closed { partition, bytes, metadata });
+        let pieces = std::mem::take(writer.inner_mut()).finish();
+        self.closed.push(Closed { partition, pieces, metadata });
         Ok(())
     }
 
@@ -228,7 +264,7 @@ async fn upload(
     partition_column: Option<&str>,
     closed: Closed,
 ) -> Result<DataFile, LakeError> {
-    let Closed { partition, bytes, metadata } = closed;
+    let Closed { partition, pieces, metadata } = closed;
     let file = format!("part-00000-{}-c000.zstd.parquet", Uuid::new_v4());
     let value = partition.map(date_text);
     let path = match (partition_column, &value) {
@@ -236,11 +272,11 @@ async fn upload(
         (Some(column), None) => format!("{column}=__HIVE_DEFAULT_PARTITION__/{file}"),
         (None, _) => file,
     };
-    let size = bytes.len() as i64;
+    let size = pieces.iter().map(Bytes::len).sum::<usize>() as i64;
     let rows = metadata.file_metadata().num_rows().max(0) as usize;
     let stats = statistics::delta_statistics(&metadata);
     store
-        .put(&Path::from(path.as_str()), bytes.into())
+        .put(&Path::from(path.as_str()), pieces.into_iter().collect())
         .await
         .map_err(|error| LakeError::store(format!("{}/{path}", table), error))?;
     let add = Add {

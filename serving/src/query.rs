@@ -15,6 +15,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 /// The `[query]` section.
@@ -47,7 +48,16 @@ pub struct QueryEngine {
 
 impl QueryEngine {
     /// An engine over a lake. `meaning` is what counts until a batch run has been published.
-    pub async fn open(
+    pub fn open<'a>(
+        lake: &'a Lake,
+        settings: &'a QuerySettings,
+        meaning: &'a Meaning,
+        display: &'a Display,
+    ) -> BoxFuture<'a, Result<QueryEngine, QueryError>> {
+        Box::pin(Self::open_now(lake, settings, meaning, display))
+    }
+
+    async fn open_now(
         lake: &Lake,
         settings: &QuerySettings,
         meaning: &Meaning,
@@ -68,7 +78,12 @@ impl QueryEngine {
     }
 
     /// The rows that answer a statement, as of now.
-    pub async fn query(&self, sql: &str) -> Result<SendableRecordBatchStream, QueryError> {
+    pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<SendableRecordBatchStream, QueryError>> {
+        // Boxed, it is compiled here, and not once more in every program that awaits it.
+        Box::pin(self.answer(sql))
+    }
+
+    async fn answer(&self, sql: &str) -> Result<SendableRecordBatchStream, QueryError> {
         let context = self.session.context()?;
         let wanted = wanted_views(&context, sql)?;
         let pinned = Pinned::now(&self.lake, &context, &self.meaning).await?;

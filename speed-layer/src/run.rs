@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adlake_lake::Lake;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -51,39 +52,44 @@ pub struct IngestReport {
 }
 
 /// Ingests the configured topics until cancelled, or until their end.
-pub async fn run_kafka(
-    lake: &Lake,
-    settings: &SpeedSettings,
+pub fn run_kafka<'a>(
+    lake: &'a Lake,
+    settings: &'a SpeedSettings,
     options: KafkaRun,
-    progress: &dyn Progress,
+    progress: &'a dyn Progress,
     cancel: CancellationToken,
-) -> Result<IngestReport, SpeedError> {
-    settings.check()?;
-    let connect = {
-        let settings = settings.clone();
-        move || Ok((KafkaSource::connect(&settings, options.until_end)?, None))
-    };
-    run(lake, settings, connect, progress, cancel).await
+) -> BoxFuture<'a, Result<IngestReport, SpeedError>> {
+    // Boxed, it is compiled here, and not once more in every program that awaits it.
+    Box::pin(async move {
+        settings.check()?;
+        let connect = {
+            let settings = settings.clone();
+            move || Ok((KafkaSource::connect(&settings, options.until_end)?, None))
+        };
+        run(lake, settings, connect, progress, cancel).await
+    })
 }
 
 /// Ingests files to their ends, each record once, however often it is called.
-pub async fn run_files(
-    lake: &Lake,
-    settings: &SpeedSettings,
+pub fn run_files<'a>(
+    lake: &'a Lake,
+    settings: &'a SpeedSettings,
     options: FilesRun,
-    progress: &dyn Progress,
+    progress: &'a dyn Progress,
     cancel: CancellationToken,
-) -> Result<IngestReport, SpeedError> {
-    settings.check()?;
-    let open = {
-        let settings = settings.clone();
-        move || {
-            let source = FilesSource::open(&options, &settings)?;
-            let files = (source.files(), source.bytes());
-            Ok((source, Some(files)))
-        }
-    };
-    run(lake, settings, open, progress, cancel).await
+) -> BoxFuture<'a, Result<IngestReport, SpeedError>> {
+    Box::pin(async move {
+        settings.check()?;
+        let open = {
+            let settings = settings.clone();
+            move || {
+                let source = FilesSource::open(&options, &settings)?;
+                let files = (source.files(), source.bytes());
+                Ok((source, Some(files)))
+            }
+        };
+        run(lake, settings, open, progress, cancel).await
+    })
 }
 
 /// Opens a source where blocking does no harm, and runs the pipeline over it, with metrics and fresh reference data beside.

@@ -12,6 +12,8 @@ use bumpalo::collections::Vec as BumpVec;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+mod scan;
+
 use super::row::Row;
 use super::value::{Opened, Value};
 use crate::mapping::Mapping;
@@ -32,6 +34,16 @@ const KEYS_MAX: usize = 256;
 const KEY_BYTES_MAX: usize = 128;
 
 impl KeyMemo {
+    /// Whether `text` begins with the key that the record before had at this place, and the quote that ends it: the key's length, and
+    /// what the mapping knows it as. Remembered keys need no escapes.
+    #[inline]
+    fn recognise(&self, place: usize, text: &[u8]) -> Option<(usize, Option<u16>)> {
+        let (key, entry) = self.keys.get(place)?;
+        let length = key.len();
+        let same = text.get(length) == Some(&b'"') && same_bytes(&text[..length], key.as_bytes());
+        (same && length > 0).then_some((length, *entry))
+    }
+
     #[inline]
     fn lookup(&mut self, place: usize, key: &str, mapping: &Mapping) -> Option<u16> {
         if let Some((known, entry)) = self.keys.get(place)
@@ -40,8 +52,9 @@ impl KeyMemo {
             return *entry;
         }
         let entry = mapping.lookup(key);
-        // A place cannot be left out; nobody accepts the empty key that stands for one too long.
-        let learnt = if key.len() <= KEY_BYTES_MAX { (key, entry) } else { ("", None) };
+        let is_plain = |key: &str| key.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
+        // A place cannot be left out; nobody accepts the empty key that stands for one that is too long or needs escapes.
+        let learnt = if key.len() <= KEY_BYTES_MAX && is_plain(key) { (key, entry) } else { ("", None) };
         if let Some((known, known_entry)) = self.keys.get_mut(place) {
             known.clear();
             known.push_str(learnt.0);
@@ -54,6 +67,14 @@ impl KeyMemo {
     }
 }
 
+/// Whether two texts of the same length are equal. Keys are too short for a call of `memcmp` to be worth it.
+#[inline]
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    a.iter().zip(b).all(|(a, b)| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b))
+        && a_rest.iter().zip(b_rest).all(|(a, b)| a == b)
+}
+
 /// Offers every member of the record's object to `row`.
 pub(crate) fn read<'a>(
     payload: &'a [u8],
@@ -63,12 +84,21 @@ pub(crate) fn read<'a>(
 ) -> Result<(), Reject> {
     let text = std::str::from_utf8(payload)
         .map_err(|error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to())))?;
+    if let Some(outcome) = scan::read(text, memo, row) {
+        return outcome;
+    }
+    row.clear();
     if text.trim_ascii_start().as_bytes().first() != Some(&b'{') {
         return Err(match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => Reject::new(Reason::NotAnObject, format!("a record of {kind} is a JSON object")),
             Err(error) => invalid(&error),
         });
     }
+    parse(text, memo, row)
+}
+
+/// The same by the strict parser, for what is not plain.
+fn parse<'a>(text: &'a str, memo: &mut KeyMemo, row: &mut Row<'a, '_>) -> Result<(), Reject> {
     let mut refused = None;
     let mut parser = serde_json::Deserializer::from_str(text);
     let members = RecordVisitor { memo, row, refused: &mut refused };

@@ -51,6 +51,10 @@ struct Slot<'a> {
     inner: bool,
 }
 
+impl Slot<'_> {
+    const EMPTY: Self = Slot { value: Value::Null, key: "", rank: 0, inner: false };
+}
+
 /// A row in the making.
 pub(crate) struct Row<'a, 'd> {
     mapping: &'a Mapping,
@@ -65,8 +69,14 @@ impl<'a, 'd> Row<'a, 'd> {
     /// A row without values.
     pub fn new(mapping: &'a Mapping, arena: &'a Bump, attributes: &'d mut Attributes) -> Row<'a, 'd> {
         attributes.clear();
-        let empty = Slot { value: Value::Null, key: "", rank: 0, inner: false };
-        Row { mapping, arena, attributes, slots: [empty; FIELDS_MAX], taken: 0 }
+        Row { mapping, arena, attributes, slots: [Slot::EMPTY; FIELDS_MAX], taken: 0 }
+    }
+
+    /// Forgets all values.
+    pub fn clear(&mut self) {
+        self.taken = 0;
+        self.slots = [Slot::EMPTY; FIELDS_MAX];
+        self.attributes.clear();
     }
 
     /// The mapping by which keys find their fields.

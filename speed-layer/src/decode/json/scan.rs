@@ -1,0 +1,332 @@
+//! The members of a record found in one pass, where it is plain: what [`super::read`] does by serde_json's parser, several times faster.
+//!
+//! Whatever is not plain (a key with escapes, anything that may be wrong) is left to the parser, which also says what is wrong with it. So
+//! this may give up on good JSON, and must never take bad JSON for good, nor find other members than the parser.
+
+use serde_json::value::RawValue;
+
+use super::super::row::Row;
+use super::super::value::Value;
+use super::KeyMemo;
+use crate::validate::Reject;
+
+/// Offers every member of the record's object to `row`; `None`: left to the parser, with an unknown part of the members offered.
+pub(super) fn read<'a>(text: &'a str, memo: &mut KeyMemo, row: &mut Row<'a, '_>) -> Option<Result<(), Reject>> {
+    let mut scanner = Scanner { text, at: 0 };
+    let mut refused = None;
+    scanner.skip_spaces();
+    scanner.take(b'{')?;
+    scanner.skip_spaces();
+    if scanner.peek()? == b'}' {
+        scanner.at += 1;
+    } else {
+        for place in 0.. {
+            let (key, entry) = scanner.key(memo, place, row)?;
+            scanner.skip_spaces();
+            scanner.take(b':')?;
+            scanner.skip_spaces();
+            let value = scanner.value(row)?;
+            scanner.skip_spaces();
+            if let Err(reject) = row.offer(key, entry, value) {
+                refused.get_or_insert(reject);
+            }
+            if scanner.peek()? == b'}' {
+                scanner.at += 1;
+                break;
+            }
+            scanner.take(b',')?;
+            scanner.skip_spaces();
+        }
+    }
+    scanner.skip_spaces();
+    (scanner.at == text.len()).then(|| refused.map_or(Ok(()), Err))
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn rest(&self) -> &'a [u8] {
+        &self.text.as_bytes()[self.at..]
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    #[inline]
+    fn take(&mut self, wanted: u8) -> Option<()> {
+        (self.peek()? == wanted).then(|| self.at += 1)
+    }
+
+    #[inline]
+    fn skip_spaces(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// A key without escapes. That of the record before at the same place is recognised without looking for its end.
+    #[inline]
+    fn key(&mut self, memo: &mut KeyMemo, place: usize, row: &Row<'a, '_>) -> Option<(&'a str, Option<u16>)> {
+        self.take(b'"')?;
+        let start = self.at;
+        if let Some((length, entry)) = memo.recognise(place, self.rest()) {
+            self.at += length + 1;
+            return Some((&self.text[start..start + length], entry));
+        }
+        let end = self.special().filter(|end| self.is_quote(*end))?;
+        self.at = end + 1;
+        let key = &self.text[start..end];
+        Some((key, memo.lookup(place, key, row.mapping())))
+    }
+
+    #[inline]
+    fn value(&mut self, row: &Row<'a, '_>) -> Option<Value<'a>> {
+        match self.peek()? {
+            b'"' => self.string(row),
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.word("true", Value::Bool(true)),
+            b'f' => self.word("false", Value::Bool(false)),
+            b'n' => self.word("null", Value::Null),
+            b'{' | b'[' => {
+                let mut parser = serde_json::Deserializer::from_str(&self.text[self.at..]).into_iter::<&'a RawValue>();
+                let raw = parser.next()?.ok()?.get();
+                self.at += raw.len();
+                super::value(raw, row.arena()).ok()
+            }
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn string(&mut self, row: &Row<'a, '_>) -> Option<Value<'a>> {
+        let quote = self.at;
+        self.at += 1;
+        let end = self.special()?;
+        if self.is_quote(end) {
+            let text = &self.text[quote + 1..end];
+            self.at = end + 1;
+            return Some(Value::Text(text));
+        }
+        self.escaped_string(quote, end, row)
+    }
+
+    /// A string with escapes, the first of which is at `at`: where it ends is found here, what it says by the parser.
+    #[cold]
+    fn escaped_string(&mut self, quote: usize, mut at: usize, row: &Row<'a, '_>) -> Option<Value<'a>> {
+        let bytes = self.text.as_bytes();
+        loop {
+            match bytes.get(at)? {
+                b'\\' => at += 2,
+                b'"' => break,
+                _ => at += 1,
+            }
+        }
+        self.at = at + 1;
+        super::value(self.text.get(quote..=at)?, row.arena()).ok()
+    }
+
+    fn number(&mut self) -> Option<Value<'a>> {
+        let bytes = self.rest();
+        let digits = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let mut at = usize::from(bytes.first() == Some(&b'-'));
+        let whole = digits(at);
+        if whole == 0 || (whole > 1 && bytes[at] == b'0') {
+            return None;
+        }
+        at += whole;
+        if bytes.get(at) == Some(&b'.') {
+            let fraction = digits(at + 1);
+            if fraction == 0 {
+                return None;
+            }
+            at += 1 + fraction;
+        }
+        if let Some(b'e' | b'E') = bytes.get(at) {
+            at += 1 + usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+            let exponent = digits(at);
+            if exponent == 0 {
+                return None;
+            }
+            at += exponent;
+        }
+        let text = &self.text[self.at..self.at + at];
+        self.at += at;
+        Some(Value::Number(text))
+    }
+
+    #[inline]
+    fn word(&mut self, word: &str, value: Value<'a>) -> Option<Value<'a>> {
+        self.rest().starts_with(word.as_bytes()).then(|| {
+            self.at += word.len();
+            value
+        })
+    }
+
+    #[inline]
+    fn is_quote(&self, at: usize) -> bool {
+        self.text.as_bytes().get(at) == Some(&b'"')
+    }
+
+    /// The place of the next byte that is not plain text: a quote, a backslash, or a control character.
+    #[inline]
+    fn special(&self) -> Option<usize> {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        /// The high bit of the first byte that is zero is set, and of none before it.
+        const fn zeroes(word: u64) -> u64 {
+            word.wrapping_sub(ONES) & !word & HIGH
+        }
+        let (words, tail) = self.rest().as_chunks::<8>();
+        let mut at = self.at;
+        for word in words {
+            let word = u64::from_le_bytes(*word);
+            let quotes = zeroes(word ^ (ONES * b'"' as u64));
+            let backslashes = zeroes(word ^ (ONES * b'\\' as u64));
+            let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+            let found = quotes | backslashes | controls;
+            if found != 0 {
+                return Some(at + found.trailing_zeros() as usize / 8);
+            }
+            at += 8;
+        }
+        let inside = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
+        Some(at + inside)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_domain::event::EventKind;
+    use bumpalo::Bump;
+    use proptest::prelude::*;
+
+    use super::super::super::row::Attributes;
+    use super::*;
+    use crate::decode::json;
+    use crate::mapping::Mapping;
+    use crate::settings::SourceSettings;
+
+    /// What a row holds after reading, as text; `None`: left to the parser.
+    fn by_scanner(text: &str, memo: &mut KeyMemo) -> Option<Result<String, Reject>> {
+        let mapping = Mapping::new(EventKind::Impression, &SourceSettings::default()).unwrap();
+        let (arena, mut attributes) = (Bump::new(), Attributes::default());
+        let mut row = Row::new(&mapping, &arena, &mut attributes);
+        read(text, memo, &mut row).map(|outcome| outcome.map(|()| contents(&mut row)))
+    }
+
+    fn by_parser(text: &str) -> Result<String, Reject> {
+        let mapping = Mapping::new(EventKind::Impression, &SourceSettings::default()).unwrap();
+        let (arena, mut attributes) = (Bump::new(), Attributes::default());
+        let mut row = Row::new(&mapping, &arena, &mut attributes);
+        json::parse(text, &mut KeyMemo::default(), &mut row).map(|()| contents(&mut row))
+    }
+
+    fn contents(row: &mut Row<'_, '_>) -> String {
+        let values = (0..row.mapping().fields().len()).map(|index| format!("{:?};", row.value(index)));
+        let values: String = values.collect();
+        format!("{values}{:?}", row.attributes().finish())
+    }
+
+    /// Where the scanner does not give up, it says what the parser says.
+    fn check(text: &str, memo: &mut KeyMemo) -> bool {
+        let Some(found) = by_scanner(text, memo) else { return false };
+        let (found, expected) =
+            (found.map_err(|reject| reject.reason), by_parser(text).map_err(|reject| reject.reason));
+        assert_eq!(found, expected, "{text}");
+        true
+    }
+
+    const PLAIN: &str = r#" {"user_id":"u1", "ad_creative_id" :"k\u00e9\"1","timestamp": -1.25e+3 ,"website":"exämple.com" , "viewable":true,
+        "a":false,"b":null,"consent":{"x":[1,{"y":"]"}]},"c":[],"width":0,"height":20,"long_text":"0123456789abcdef\t0123456789abcdef"}
+        "#;
+
+    #[test]
+    fn plain_records_are_read_as_the_parser_reads_them() {
+        let mut memo = KeyMemo::default();
+        // The second time the keys are known.
+        for text in [PLAIN, PLAIN, "{}", " { } ", r#"{"user_id":7}"#, r#"{"":1,"user_id":"x"}"#, PLAIN] {
+            assert!(check(text, &mut memo), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_left_to_the_parser() {
+        let wrong = [
+            "",
+            "{",
+            "[]",
+            "1",
+            "{}x",
+            "{}{}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            r#"{,}"#,
+            r#"{"a":01}"#,
+            r#"{"a":-}"#,
+            r#"{"a":1.}"#,
+            r#"{"a":1e}"#,
+            r#"{"a":.5}"#,
+            r#"{"a":+1}"#,
+            r#"{"a":tru}"#,
+            r#"{"a":truex}"#,
+            r#"{"a":nul}"#,
+            r#"{"a":"x}"#,
+            "{\"a\":\"\n\"}",
+            "{\"a\u{1}\":1}",
+            r#"{"a":"\x"}"#,
+            r#"{"a":"\ud800"}"#,
+            r#"{"a":"\"}"#,
+            r#"{"a":[1,]}"#,
+            r#"{"a":{]}"#,
+            r#"{"a" 1}"#,
+            r#"{'a':1}"#,
+            "\u{feff}{}",
+            r#"{"a":NaN}"#,
+            r#"{"a":1 "b":2}"#,
+        ];
+        for text in wrong {
+            assert!(by_scanner(text, &mut KeyMemo::default()).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_needs_escapes_is_not_remembered_as_plain() {
+        let mut memo = KeyMemo::default();
+        let mapping = Mapping::new(EventKind::Impression, &SourceSettings::default()).unwrap();
+        memo.lookup(0, "a\"b", &mapping);
+        assert!(by_scanner(r#"{"a"b":1}"#, &mut memo).is_none());
+        memo.lookup(0, "a\u{1}", &mapping);
+        assert!(by_scanner("{\"a\u{1}\":1}", &mut memo).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_records_are_read_as_the_parser_reads_them(
+            changes in prop::collection::vec((0usize..400, prop::sample::select(&b"\"\\{}[]:,01-.eEtn \x1f\n\x80a"[..]), any::<bool>()), 0..4),
+        ) {
+            let mut bytes = PLAIN.as_bytes().to_vec();
+            for (at, byte, inserts) in changes {
+                let at = at % bytes.len();
+                if inserts { bytes.insert(at, byte) } else { bytes[at] = byte }
+            }
+            let text = String::from_utf8_lossy(&bytes);
+            let mut memo = KeyMemo::default();
+            check(&text, &mut memo);
+            check(PLAIN, &mut memo);
+            check(&text, &mut memo);
+        }
+
+        #[test]
+        fn the_next_special_byte_is_found(text in "[ -~é]{0,40}[\"\\\\\u{0}-\u{1f}]?[ -~]{0,9}") {
+            let scanner = Scanner { text: &text, at: 0 };
+            let expected = text.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+            prop_assert_eq!(scanner.special(), expected);
+        }
+    }
+}
