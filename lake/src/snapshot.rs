@@ -142,15 +142,6 @@ impl Pinned {
 }
 
 impl Lake {
-    /// The newest version of a table; `None`: it is not there.
-    pub async fn newest_version(&self, table: &str) -> Result<Option<u64>, LakeError> {
-        if !self.table_exists(table).await? {
-            return Ok(None);
-        }
-        let version = self.log_store(table)?.get_latest_version(0).await;
-        version.map(Some).map_err(|error| LakeError::table(table, error))
-    }
-
     /// A table at a version, for DataFusion.
     pub async fn provider(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>, LakeError> {
         let mut loaded = self.delta_table(table)?;
