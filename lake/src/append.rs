@@ -8,13 +8,15 @@
 //! - An answer that does not say whether the PUT succeeded (a time-out, a connection cut, a 412 for our own retried PUT)
 //!   is resolved by reading version `v + 1`: every commit carries an id of its own. It is never resubmitted at
 //!   another version before it is known not to be in at this one.
+//! - A writer that was held up for long (a process that was stopped, a machine that slept) does not commit into a gap that clean-up
+//!   has left: before a commit, and after one that took long, it looks whether the log is still where it was.
 //! - Positions only grow, and a commit that does not advance from exactly the stored position is refused
 //!   ([`Appended::Superseded`]): the caller reads the table's position and continues from there.
 //!
 //! Why this is exactly once is argued in `docs/exactly-once.md`.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adlake_domain::catalogue::{self, Table};
 use deltalake::DeltaTableError;
@@ -22,17 +24,20 @@ use deltalake::kernel::transaction::{CommitData, TransactionError};
 use deltalake::kernel::{Action, Transaction};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
 use deltalake::protocol::{DeltaOperation, SaveMode};
+use futures::{StreamExt, TryStreamExt};
 use rand::Rng;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::LakeError;
+use crate::log::{self, Upkeep};
 use crate::storage::Lake;
-use crate::tables::CHECKPOINT_INTERVAL;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
 /// How often a PUT whose fate is unknown is tried at its version before the outage is reported.
 const UNKNOWN_ATTEMPTS_MAX: u32 = 8;
+/// How many log entries are read at the same time, where there are many.
+const ENTRIES_AT_ONCE: u64 = 32;
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The key under which a commit's own id stands in its `commitInfo`.
@@ -71,9 +76,13 @@ pub struct Appender {
     log_store: LogStoreRef,
     /// The version that all of the following is known at.
     version: u64,
-    /// Positions looked up or seen in commits so far; `None`: looked up, and not stored.
+    /// When it was last seen to be the newest version, or a newer one was.
+    seen: Instant,
+    /// Positions in the last checkpoint or seen in commits since; `None`: looked up, and not stored.
     positions: HashMap<String, Option<i64>>,
-    checkpoint: Option<tokio::task::JoinHandle<()>>,
+    /// Positions that are not among these have to be looked up.
+    partial: bool,
+    upkeep: Option<Upkeep>,
 }
 
 impl std::fmt::Debug for Appender {
@@ -87,11 +96,29 @@ impl Lake {
     pub async fn appender(&self, table: &str) -> Result<Appender, LakeError> {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
-        self.create_table(&table).await?;
         let log_store = self.log_store(table.name)?;
-        let version = log_store.get_latest_version(0).await.map_err(|error| LakeError::table(table.name, error))?;
-        let positions = HashMap::new();
-        Ok(Appender { lake: self.clone(), table, log_store, version, positions, checkpoint: None })
+        let base = match log::base(&log_store, table.name).await? {
+            Some(base) => base,
+            None => {
+                self.create_table(&table).await?;
+                let base = log::base(&log_store, table.name).await?;
+                base.ok_or_else(|| LakeError::NotFound(format!("{} is gone again", table.name)))?
+            }
+        };
+        let upkeep = Some(Upkeep::new(self, table.name, base.checkpoint));
+        let mut appender = Appender {
+            lake: self.clone(),
+            table,
+            log_store,
+            version: 0,
+            seen: Instant::now(),
+            positions: HashMap::new(),
+            partial: false,
+            upkeep,
+        };
+        appender.begin_at(base);
+        appender.refresh().await?;
+        Ok(appender)
     }
 }
 
@@ -141,6 +168,9 @@ impl Appender {
         let bytes = self.commit_bytes(files, &advances, &commit_id)?;
         let mut unknown = 0;
         loop {
+            if self.may_be_left_behind() {
+                self.refresh().await?;
+            }
             let mut stored = Vec::with_capacity(advances.len());
             for advance in &advances {
                 stored.push((advance.application.clone(), self.position(&advance.application).await?));
@@ -152,8 +182,13 @@ impl Appender {
             let written =
                 self.log_store.write_commit_entry(next, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
             let failure = match written {
+                // It may have gone into a gap. Where it has not, it is in what is compared now, and answered as superseded.
+                Ok(()) if self.may_be_left_behind() && self.catch_up().await? => {
+                    self.refresh().await?;
+                    continue;
+                }
                 Ok(()) => {
-                    self.advance_to(next, &advances);
+                    self.advance_to(next, &advances).await;
                     return Ok(Appended::Committed { version: next });
                 }
                 Err(TransactionError::VersionAlreadyExists(_)) => None,
@@ -162,11 +197,11 @@ impl Appender {
             // Somebody's commit is at `next`, or the fate of ours is unknown: what stands there decides.
             match self.read_entry(next).await? {
                 Some(entry) if entry.commit_id.as_deref() == Some(commit_id.as_str()) => {
-                    self.advance_to(next, &advances);
+                    self.advance_to(next, &advances).await;
                     return Ok(Appended::Committed { version: next });
                 }
                 Some(entry) => {
-                    self.apply(next, entry).await?;
+                    self.apply(next, entry);
                     self.refresh().await?;
                     pause(0).await;
                 }
@@ -185,8 +220,8 @@ impl Appender {
 
     /// Waits for a checkpoint that is being written in the background.
     pub async fn close(mut self) {
-        if let Some(checkpoint) = self.checkpoint.take() {
-            let _ = checkpoint.await;
+        if let Some(upkeep) = self.upkeep.take() {
+            upkeep.close().await;
         }
     }
 
@@ -211,18 +246,31 @@ impl Appender {
             .map_err(|error| LakeError::rows(self.table.name, error))
     }
 
-    fn advance_to(&mut self, version: u64, advances: &[Advance]) {
+    async fn advance_to(&mut self, version: u64, advances: &[Advance]) {
         self.version = version;
+        self.seen = Instant::now();
         for advance in advances {
             self.positions.insert(advance.application.clone(), Some(advance.to));
         }
-        self.checkpoint_if_due();
+        if let Some(upkeep) = &mut self.upkeep {
+            upkeep.committed(version).await;
+        }
+    }
+
+    fn begin_at(&mut self, base: log::Base) {
+        self.version = base.version;
+        self.positions =
+            base.positions.into_iter().map(|(application, position)| (application, Some(position))).collect();
+        self.partial = base.partial;
     }
 
     /// The position of a stream at `self.version`.
     async fn position(&mut self, application: &str) -> Result<Option<i64>, LakeError> {
         if let Some(position) = self.positions.get(application) {
             return Ok(*position);
+        }
+        if !self.partial {
+            return Ok(None);
         }
         let table = self.table.name;
         let mut loaded = self.lake.delta_table(table)?;
@@ -238,18 +286,57 @@ impl Appender {
 
     /// Reads the commits that others have made since.
     async fn refresh(&mut self) -> Result<(), LakeError> {
-        while let Some(entry) = self.read_entry(self.version + 1).await? {
-            self.apply(self.version + 1, entry).await?;
+        let held_up = self.may_be_left_behind();
+        // Mostly there are none; where there are many they are read side by side.
+        let mut at_once = 1;
+        loop {
+            let from = self.version + 1;
+            let entries: Vec<_> = futures::stream::iter(from..from + at_once)
+                .map(|version| self.read_entry(version))
+                .buffered(ENTRIES_AT_ONCE as usize)
+                .try_collect()
+                .await?;
+            for entry in entries {
+                let Some(entry) = entry else {
+                    if held_up && self.catch_up().await? {
+                        break;
+                    }
+                    self.seen = Instant::now();
+                    return Ok(());
+                };
+                self.apply(self.version + 1, entry);
+            }
+            at_once = (at_once * 2).min(ENTRIES_AT_ONCE);
         }
-        Ok(())
     }
 
-    async fn apply(&mut self, version: u64, entry: Entry) -> Result<(), LakeError> {
+    /// Whether so much time has passed that clean-up may have removed what comes after this version. Half of it is left for clocks
+    /// that differ.
+    fn may_be_left_behind(&self) -> bool {
+        let retention = self.lake.log_settings().retention;
+        !retention.is_zero() && self.seen.elapsed() >= retention / 2
+    }
+
+    /// Goes on from the last checkpoint where that is of a later version; says whether it is.
+    async fn catch_up(&mut self) -> Result<bool, LakeError> {
+        let store = self.log_store.object_store(None);
+        let last = log::last_checkpoint(store.as_ref(), self.table.name).await?;
+        if last.is_none_or(|last| last.version <= self.version) {
+            return Ok(false);
+        }
+        let base = log::base(&self.log_store, self.table.name).await?;
+        let base = base.ok_or_else(|| LakeError::NotFound(format!("{} is gone", self.table.name)))?;
+        tracing::info!(table = self.table.name, from = self.version, to = base.version, "catching up with the log");
+        self.begin_at(base);
+        Ok(true)
+    }
+
+    fn apply(&mut self, version: u64, entry: Entry) {
         self.version = version;
+        self.seen = Instant::now();
         for (application, position) in entry.positions {
             self.positions.insert(application, Some(position));
         }
-        Ok(())
     }
 
     /// What stands at a version; `None`: nothing yet. Outages are waited out for a while.
@@ -270,26 +357,6 @@ impl Appender {
             }
         }
     }
-
-    /// Checkpoints are written beside the commits, never in their way.
-    fn checkpoint_if_due(&mut self) {
-        let idle = self.checkpoint.as_ref().is_none_or(tokio::task::JoinHandle::is_finished);
-        if !idle || !self.version.is_multiple_of(CHECKPOINT_INTERVAL) {
-            return;
-        }
-        let (lake, table, version) = (self.lake.clone(), self.table.name, self.version);
-        self.checkpoint = Some(tokio::spawn(async move {
-            if let Err(error) = write_checkpoint(&lake, table, version).await {
-                tracing::warn!(table, version, error = %error, "checkpoint was not written");
-            }
-        }));
-    }
-}
-
-async fn write_checkpoint(lake: &Lake, table: &str, version: u64) -> Result<(), LakeError> {
-    let mut loaded = lake.delta_table(table)?;
-    loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
-    deltalake::checkpoints::create_checkpoint(&loaded, None).await.map_err(|error| LakeError::table(table, error))
 }
 
 /// What matters of a commit that somebody made.
@@ -332,4 +399,4 @@ async fn pause(attempt: u32) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

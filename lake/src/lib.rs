@@ -1,12 +1,13 @@
 //! How the events are stored, and what they mean.
 //!
 //! Storage: Delta tables under one URI ([`storage`], [`tables`]), appended to exactly once ([`mod@write`], [`append`]), replaced
-//! as wholes ([`replace`]), read at versions that belong together ([`snapshot`], [`manifest`]). Meaning: [`views`], where
+//! as wholes ([`replace`]), their logs kept short ([`log`]), read at versions that belong together ([`snapshot`], [`manifest`]). Meaning: [`views`], where
 //! dedupe, attribution, aggregation and the merge of the batch view with what came since stand once, as DataFusion
 //! plans. The layers meet here and nowhere else.
 
 pub mod append;
 pub mod error;
+pub mod log;
 pub mod manifest;
 pub mod reference;
 pub mod replace;
@@ -20,6 +21,7 @@ pub mod write;
 
 pub use append::{Advance, Appended, Appender};
 pub use error::LakeError;
+pub use log::{LogSettings, LogState};
 pub use reference::{Campaign, Creative, LoadMode, LoadReport, Reference, ReferenceKind};
 pub use storage::{Lake, StorageSettings};
 pub use write::{DataFile, TableWriter, WriterSettings};

@@ -143,24 +143,13 @@ impl Pinned {
 }
 
 impl Lake {
-    /// The newest version of a table; `None`: it is not there.
-    pub fn newest_version<'a>(&'a self, table: &'a str) -> BoxFuture<'a, Result<Option<u64>, LakeError>> {
-        // Boxed, it is compiled here, and not once more in every program that awaits it.
-        Box::pin(async move {
-            if !self.table_exists(table).await? {
-                return Ok(None);
-            }
-            let version = self.log_store(table)?.get_latest_version(0).await;
-            version.map(Some).map_err(|error| LakeError::table(table, error))
-        })
-    }
-
     /// A table at a version, for DataFusion.
     pub fn provider<'a>(
         &'a self,
         table: &'a str,
         version: u64,
     ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>, LakeError>> {
+        // Boxed, it is compiled here, and not once more in every program that awaits it.
         Box::pin(async move {
             let mut loaded = self.delta_table(table)?;
             loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;

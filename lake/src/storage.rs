@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::LakeError;
+use crate::log::LogSettings;
 use crate::session::SessionSettings;
 
 /// The `[lake]` section.
@@ -20,11 +21,13 @@ pub struct StorageSettings {
     pub uri: String,
     /// Options of the object store, e.g. `AWS_ENDPOINT_URL`, `AWS_REGION`; the environment's `AWS_*` stand behind them.
     pub options: BTreeMap<String, String>,
+    /// How the tables' logs are kept short.
+    pub log: LogSettings,
 }
 
 impl Default for StorageSettings {
     fn default() -> Self {
-        StorageSettings { uri: "./lake".to_string(), options: BTreeMap::new() }
+        StorageSettings { uri: "./lake".to_string(), options: BTreeMap::new(), log: LogSettings::default() }
     }
 }
 
@@ -38,6 +41,7 @@ struct Inner {
     /// Ends in a slash.
     root: Url,
     options: HashMap<String, String>,
+    log: LogSettings,
     /// How tables are scanned: the types that the functions of the views take, filters pushed into Parquet.
     scan_session: Arc<SessionState>,
 }
@@ -54,12 +58,18 @@ impl Lake {
         let root = root_url(&settings.uri)?;
         let options = settings.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let scan_session = Arc::new(SessionSettings::default().context()?.state());
-        Ok(Lake { inner: Arc::new(Inner { root, options, scan_session }) })
+        let log = settings.log.clone();
+        Ok(Lake { inner: Arc::new(Inner { root, options, log, scan_session }) })
     }
 
     /// The lake's URI, ending in a slash.
     pub fn root(&self) -> &Url {
         &self.inner.root
+    }
+
+    /// How the tables' logs are kept short.
+    pub(crate) fn log_settings(&self) -> &LogSettings {
+        &self.inner.log
     }
 
     /// The URI of a table, ending in a slash.

@@ -13,9 +13,6 @@ use deltalake::protocol::SaveMode;
 use crate::error::LakeError;
 use crate::storage::Lake;
 
-/// Commits between two checkpoints of a table.
-pub(crate) const CHECKPOINT_INTERVAL: u64 = 100;
-
 impl Lake {
     /// Creates every table of the catalogue that is not there yet.
     pub async fn create_tables(&self) -> Result<(), LakeError> {
@@ -29,8 +26,7 @@ impl Lake {
 
     /// Whether a table is there.
     pub async fn table_exists(&self, table: &str) -> Result<bool, LakeError> {
-        let log_store = self.log_store(table)?;
-        log_store.is_delta_table_location().await.map_err(|error| LakeError::table(table, error))
+        Ok(self.newest_version(table).await?.is_some())
     }
 
     /// Creates one table unless it is there.
@@ -41,13 +37,14 @@ impl Lake {
         self.ensure_folder(table.name)?;
         let wrong = |error: &dyn std::fmt::Display| LakeError::rows(table.name, error);
         let schema: StructType = with_comments(table).as_ref().try_into_kernel().map_err(|error| wrong(&error))?;
+        let interval = self.log_settings().checkpoint_interval.max(1);
         let created = CreateBuilder::new()
             .with_log_store(self.log_store(table.name)?)
             .with_table_name(table.name.replace('/', "_"))
             .with_comment(table.description)
             .with_columns(schema.fields().cloned())
             .with_partition_columns(table.partition_columns.iter().copied())
-            .with_configuration([("delta.checkpointInterval", Some(CHECKPOINT_INTERVAL.to_string()))])
+            .with_configuration([("delta.checkpointInterval", Some(interval.to_string()))])
             .with_save_mode(SaveMode::ErrorIfExists)
             .await;
         match created {

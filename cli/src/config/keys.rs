@@ -31,6 +31,16 @@ pub const KEYS: &[Key] = &[
         "Options of the object store; AWS_* variables of the environment stand behind them.",
         "AWS_ENDPOINT_URL = \"http://localhost:9000\"",
     ),
+    key("lake.log", "How the logs of the tables are kept short."),
+    key("lake.log.checkpoint_interval", "A checkpoint is written after so many commits; 0: never."),
+    key(
+        "lake.log.checkpoint_percent_max",
+        "The most of a writer's time, in percent, that checkpoints take: the larger they are, the rarer they become.",
+    ),
+    key(
+        "lake.log.retention",
+        "Log entries are removed once they are so old, unless the batch view or the newest version needs them; 0s: never.",
+    ),
     key("account", "The account that money is counted in."),
     key("account.currency", "ISO 4217 code; amounts in other currencies go through ref/fx_rates."),
     key("kafka", "The broker that `adlake ingest kafka` reads from."),

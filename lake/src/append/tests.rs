@@ -1,6 +1,5 @@
 //! Exactly-once append against real tables in a folder.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adlake_domain::schema::dead_letters_schema;
@@ -13,11 +12,11 @@ use crate::StorageSettings;
 async fn lake() -> (tempfile::TempDir, Lake) {
     let folder = tempfile::tempdir().unwrap();
     let uri = folder.path().join("lake").to_string_lossy().into_owned();
-    let lake = Lake::open(&StorageSettings { uri, options: BTreeMap::new() }).await.unwrap();
+    let lake = Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await.unwrap();
     (folder, lake)
 }
 
-fn rows(offsets: std::ops::Range<i64>) -> RecordBatch {
+pub(crate) fn rows(offsets: std::ops::Range<i64>) -> RecordBatch {
     let schema = dead_letters_schema();
     let count = (offsets.end - offsets.start) as usize;
     let columns: Vec<ArrayRef> = schema
@@ -40,7 +39,7 @@ fn rows(offsets: std::ops::Range<i64>) -> RecordBatch {
     RecordBatch::try_new(schema, columns).unwrap()
 }
 
-async fn write(appender: &Appender, offsets: std::ops::Range<i64>) -> Vec<DataFile> {
+pub(crate) async fn write(appender: &Appender, offsets: std::ops::Range<i64>) -> Vec<DataFile> {
     let mut writer = appender.writer(&WriterSettings::default());
     writer.write(&rows(offsets)).unwrap();
     writer.finish().await.unwrap()
@@ -50,7 +49,7 @@ fn advance(from: Option<i64>, to: i64) -> Vec<Advance> {
     vec![Advance { application: "stream".to_string(), from, to }]
 }
 
-async fn count(lake: &Lake) -> usize {
+pub(crate) async fn count(lake: &Lake) -> usize {
     let mut table = lake.delta_table(catalogue::DEAD_LETTERS).unwrap();
     table.load().await.unwrap();
     let files = table.snapshot().unwrap().log_data();

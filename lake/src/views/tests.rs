@@ -1,6 +1,5 @@
 //! The plans on a few rows; the property test of the merge against an oracle is in the `tests` crate.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adlake_domain::schema::raw_schema;
@@ -40,7 +39,7 @@ fn impressions(rows: &[(&str, &str, i64)]) -> RecordBatch {
 async fn every_view_answers_before_any_batch_run() {
     let folder = tempfile::tempdir().unwrap();
     let uri = folder.path().to_string_lossy().into_owned();
-    let lake = Lake::open(&StorageSettings { uri, options: BTreeMap::new() }).await.unwrap();
+    let lake = Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await.unwrap();
     lake.create_tables().await.unwrap();
     let mut appender = lake.appender("raw/impressions").await.unwrap();
     let mut writer = appender.writer(&WriterSettings::default());

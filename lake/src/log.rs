@@ -1,0 +1,217 @@
+//! A table's log by itself: how far it goes, and which positions it holds, without reading what files the table has.
+//!
+//! A table that has been fed every second for a month has millions of versions and files. What an appender has to know of it are the
+//! newest version and the positions of the streams, and both are found in a time that does not grow with the table:
+//!
+//! - `_last_checkpoint` names a version near the newest, and versions are consecutive: the newest is found from there. The log is
+//!   never listed from its beginning, unless that file is lost.
+//! - Of the checkpoint only the column of the transactions is read, which is empty for all rows that are files.
+//!
+//! [`Upkeep`] keeps it so: it writes checkpoints, and removes what is older than the settings say and no reader needs.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use deltalake::logstore::LogStoreRef;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde::{Deserialize, Serialize};
+
+use crate::error::LakeError;
+use crate::storage::Lake;
+
+mod checkpoint;
+mod cleanup;
+mod upkeep;
+
+pub(crate) use checkpoint::{Base, base};
+pub(crate) use upkeep::Upkeep;
+
+/// The folder of the log under a table.
+const FOLDER: &str = "_delta_log";
+
+/// `[lake.log]`: how the tables' logs are kept short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// A checkpoint is written after so many commits; 0: never.
+    pub checkpoint_interval: u64,
+    /// The most of a writer's time, in percent, that checkpoints may take: the larger they are, the rarer they become.
+    pub checkpoint_percent_max: u32,
+    /// Entries are removed once they are so old, unless the published batch run or the newest version needs them; 0: never.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings {
+            checkpoint_interval: 100,
+            checkpoint_percent_max: 5,
+            retention: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// How long a table's log is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogState {
+    /// The newest version.
+    pub version: u64,
+    /// The version of the last checkpoint; `None`: there is none yet.
+    pub checkpoint: Option<u64>,
+    /// Entries and checkpoints that are kept.
+    pub files: u64,
+}
+
+impl Lake {
+    /// The newest version of a table; `None`: it is not there.
+    pub async fn newest_version(&self, table: &str) -> Result<Option<u64>, LakeError> {
+        newest_version(&self.log_store(table)?, table).await
+    }
+
+    /// How long a table's log is; `None`: it is not there.
+    pub async fn log_state(&self, table: &str) -> Result<Option<LogState>, LakeError> {
+        let log_store = self.log_store(table)?;
+        let Some(version) = newest_version(&log_store, table).await? else { return Ok(None) };
+        let store = log_store.object_store(None);
+        let checkpoint = last_checkpoint(store.as_ref(), table).await?.map(|hint| hint.version);
+        let listed = store.list(Some(&Path::from(FOLDER)));
+        let files = listed.try_fold(0, async |count, _| Ok(count + 1)).await.map_err(|error| failed(table, error))?;
+        Ok(Some(LogState { version, checkpoint, files }))
+    }
+}
+
+/// What `_last_checkpoint` says.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LastCheckpoint {
+    pub(crate) version: u64,
+    #[serde(default)]
+    parts: Option<u64>,
+    #[serde(default)]
+    v2_checkpoint: Option<serde::de::IgnoredAny>,
+}
+
+fn failed(table: &str, error: object_store::Error) -> LakeError {
+    LakeError::store(format!("the log of {table}"), error)
+}
+
+/// The path of a version's entry.
+pub(crate) fn entry_path(version: u64) -> Path {
+    Path::from(format!("{FOLDER}/{version:020}.json"))
+}
+
+/// The version that a file of the log belongs to, and what the rest of its name is.
+fn parse_name(path: &Path) -> Option<(u64, &str)> {
+    let name = path.filename()?;
+    let (version, rest) = name.split_once('.')?;
+    if version.len() != 20 {
+        return None;
+    }
+    Some((version.parse().ok()?, rest))
+}
+
+/// What `_last_checkpoint` says; `None`: it is not there, or says nothing that can be read.
+pub(crate) async fn last_checkpoint(store: &dyn ObjectStore, table: &str) -> Result<Option<LastCheckpoint>, LakeError> {
+    let got = match store.get(&Path::from(format!("{FOLDER}/_last_checkpoint"))).await {
+        Ok(got) => got,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(failed(table, error)),
+    };
+    let bytes = got.bytes().await.map_err(|error| failed(table, error))?;
+    match serde_json::from_slice(&bytes) {
+        Ok(hint) => Ok(Some(hint)),
+        Err(error) => {
+            tracing::warn!(table, %error, "_last_checkpoint cannot be read; the log is listed instead");
+            Ok(None)
+        }
+    }
+}
+
+/// The newest version; `None`: the table is not there.
+pub(crate) async fn newest_version(log_store: &LogStoreRef, table: &str) -> Result<Option<u64>, LakeError> {
+    let store = log_store.object_store(None);
+    let mut from = match last_checkpoint(store.as_ref(), table).await? {
+        Some(hint) => hint.version,
+        None if has_entry(store.as_ref(), table, 0).await? => 0,
+        None => match listed_checkpoint(store.as_ref(), table).await? {
+            Some(found) => found.version,
+            None => return Ok(None),
+        },
+    };
+    loop {
+        let newest = newest_from(log_store, table, from).await?;
+        if newest != from {
+            return Ok(Some(newest));
+        }
+        // Nothing after the checkpoint: either it is the newest, or what came after has been removed while we looked.
+        match last_checkpoint(store.as_ref(), table).await? {
+            Some(hint) if hint.version > from => from = hint.version,
+            _ => return Ok(Some(newest)),
+        }
+    }
+}
+
+/// The newest version, where `from` is one that is or was there, and nothing after it has been removed.
+async fn newest_from(log_store: &LogStoreRef, table: &str, from: u64) -> Result<u64, LakeError> {
+    let store = log_store.object_store(None);
+    if log_store.root_url().scheme() != "file" {
+        // A listing that begins at an offset is one request for a thousand entries.
+        let names = store.list_with_offset(Some(&Path::from(FOLDER)), &entry_path(from));
+        let versions = names.try_filter_map(async |meta| {
+            Ok(parse_name(&meta.location).filter(|(_, rest)| *rest == "json").map(|(version, _)| version))
+        });
+        let newest = versions.try_fold(from, async |newest, version| Ok(newest.max(version)));
+        return newest.await.map_err(|error| failed(table, error));
+    }
+    // A folder has to be listed whole, but looking for a file in it costs next to nothing.
+    let mut step = 1;
+    let mut there = from;
+    while has_entry(store.as_ref(), table, there + step).await? {
+        there += step;
+        step *= 2;
+    }
+    // `there` is there, `there + step` is not.
+    while step > 1 {
+        step /= 2;
+        if has_entry(store.as_ref(), table, there + step).await? {
+            there += step;
+        }
+    }
+    Ok(there)
+}
+
+/// Whether a version's entry is there.
+pub(crate) async fn has_entry(store: &dyn ObjectStore, table: &str, version: u64) -> Result<bool, LakeError> {
+    match store.head(&entry_path(version)).await {
+        Ok(_) => Ok(true),
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(failed(table, error)),
+    }
+}
+
+/// The newest whole checkpoint, found by listing the log: where `_last_checkpoint` is lost.
+async fn listed_checkpoint(store: &dyn ObjectStore, table: &str) -> Result<Option<LastCheckpoint>, LakeError> {
+    let mut listed = store.list(Some(&Path::from(FOLDER)));
+    let mut parts: HashMap<(u64, Option<u64>), u64> = HashMap::new();
+    while let Some(meta) = listed.try_next().await.map_err(|error| failed(table, error))? {
+        let Some((version, rest)) = parse_name(&meta.location) else { continue };
+        match rest.split('.').collect::<Vec<_>>()[..] {
+            ["checkpoint", "parquet"] => *parts.entry((version, None)).or_default() += 1,
+            ["checkpoint", _, of, "parquet"] => {
+                if let Ok(of) = of.parse() {
+                    *parts.entry((version, Some(of))).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    let whole = parts.into_iter().filter(|((_, of), count)| of.is_none_or(|of| of == *count));
+    let newest = whole.map(|(key, _)| key).max();
+    Ok(newest.map(|(version, parts)| LastCheckpoint { version, parts, v2_checkpoint: None }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! Removing files of a log that no reader needs any more.
+//!
+//! What stays: the newest checkpoint that is older than the log is kept, and everything after it. So whatever version was the newest
+//! within that time can still be read, and the entries since can be followed one by one. The same holds for the version that
+//! the published batch run covers or wrote, however old it is: the rows since are found by the entries after it.
+//!
+//! Files are removed in the order of their versions, so that what is left never has a hole.
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+
+use super::{FOLDER, failed, parse_name};
+use crate::error::LakeError;
+use crate::manifest::Manifest;
+use crate::storage::Lake;
+
+/// Files removed in one request, where the store takes several.
+const FILES_AT_ONCE: usize = 1000;
+/// The most files removed by one clean-up of a store that lists in order; the others wait for the next.
+const FILES_MAX: usize = 50_000;
+
+/// A file of the log that is old enough.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Old {
+    version: u64,
+    /// The rest of its name.
+    rest: Box<str>,
+}
+
+/// Removes what nobody needs; how many files that were.
+pub(super) async fn clean(lake: &Lake, table: &str) -> Result<u64, LakeError> {
+    if lake.log_settings().retention.is_zero() {
+        return Ok(0);
+    }
+    let Ok(retention) = chrono::TimeDelta::from_std(lake.log_settings().retention) else { return Ok(0) };
+    let Some(before) = Utc::now().checked_sub_signed(retention) else { return Ok(0) };
+    let context = datafusion::prelude::SessionContext::new();
+    let published = match table {
+        adlake_domain::catalogue::MANIFEST => None,
+        _ => Manifest::latest(lake, &context).await?.and_then(|manifest| manifest.version(table)),
+    };
+    let log_store = lake.log_store(table)?;
+    let store = log_store.object_store(None);
+    let ordered = log_store.root_url().scheme() == "s3";
+    let mut listed = store.list(Some(&Path::from(FOLDER)));
+    let mut old = Vec::new();
+    while let Some(meta) = listed.try_next().await.map_err(|error| failed(table, error))? {
+        match old_file(&meta, before) {
+            Some(file) => old.push(file),
+            // Later ones are younger.
+            None if ordered && parse_name(&meta.location).is_some_and(|(_, rest)| rest == "json") => break,
+            None => {}
+        }
+        if ordered && old.len() >= FILES_MAX {
+            break;
+        }
+    }
+    let unneeded = unneeded(old, published);
+    let count = unneeded.len() as u64;
+    for files in unneeded.chunks(FILES_AT_ONCE) {
+        let paths: Vec<_> =
+            files.iter().map(|file| Ok(Path::from(format!("{FOLDER}/{:020}.{}", file.version, file.rest)))).collect();
+        let mut removed = store.delete_stream(futures::stream::iter(paths).boxed());
+        while let Some(result) = removed.next().await {
+            match result {
+                // Somebody else may clean up at the same time.
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(failed(table, error)),
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn old_file(meta: &ObjectMeta, before: DateTime<Utc>) -> Option<Old> {
+    if meta.last_modified > before {
+        return None;
+    }
+    let (version, rest) = parse_name(&meta.location)?;
+    Some(Old { version, rest: rest.into() })
+}
+
+/// Of the old files those that are of versions before the newest old checkpoint, oldest first. `published`: the version that has
+/// to stay readable.
+fn unneeded(mut old: Vec<Old>, published: Option<u64>) -> Vec<Old> {
+    let bases = old.iter().filter(|file| &*file.rest == "checkpoint.parquet").map(|file| file.version);
+    let base = bases.filter(|version| published.is_none_or(|published| *version <= published)).max();
+    let Some(base) = base else { return Vec::new() };
+    old.retain(|file| file.version < base);
+    old.sort_unstable();
+    old
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(version: u64, rest: &str) -> Old {
+        Old { version, rest: rest.into() }
+    }
+
+    #[test]
+    fn everything_from_the_newest_old_checkpoint_on_stays() {
+        let log = || {
+            let mut files: Vec<Old> = (0..=25).map(|version| file(version, "json")).collect();
+            files.extend([10, 20].map(|version| file(version, "checkpoint.parquet")));
+            files
+        };
+        let check = |old: Vec<Old>, published: Option<u64>, expected: Option<u64>| {
+            let removed = unneeded(old, published);
+            assert_eq!(removed.last().map(|file| file.version), expected, "published {published:?}");
+            assert!(removed.is_sorted());
+        };
+        check(log(), None, Some(19));
+        check(log(), Some(20), Some(19));
+        check(log(), Some(19), Some(9));
+        check(log(), Some(9), None);
+        check(log().into_iter().filter(|file| &*file.rest == "json").collect(), None, None);
+        // A checkpoint that is not old enough is not in the list: its entries stay.
+        check((0..=15).map(|version| file(version, "json")).collect(), None, None);
+        assert_eq!(unneeded(log(), None).len(), 21, "twenty entries and the older checkpoint");
+    }
+}
