@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use adlake_domain::catalogue::{self, Table};
+use arrow::datatypes::Field;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitData, TransactionError};
 use deltalake::kernel::{Action, Transaction};
@@ -27,6 +28,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::LakeError;
+use crate::evolve::Opened;
+use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 use crate::tables::CHECKPOINT_INTERVAL;
 use crate::write::{DataFile, TableWriter, WriterSettings};
@@ -36,7 +39,7 @@ const UNKNOWN_ATTEMPTS_MAX: u32 = 8;
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The key under which a commit's own id stands in its `commitInfo`.
-const COMMIT_ID: &str = "adlakeCommit";
+pub(crate) const COMMIT_ID: &str = "adlakeCommit";
 
 /// How far one stream of records (a Kafka partition, a file) comes with a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +74,8 @@ pub struct Appender {
     log_store: LogStoreRef,
     /// The version that all of the following is known at.
     version: u64,
+    /// What the log says of the table: every change of it is looked at before anything is committed after it.
+    described: Described,
     /// Positions looked up or seen in commits so far; `None`: looked up, and not stored.
     positions: HashMap<String, Option<i64>>,
     checkpoint: Option<tokio::task::JoinHandle<()>>,
@@ -87,11 +92,20 @@ impl Lake {
     pub async fn appender(&self, table: &str) -> Result<Appender, LakeError> {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
-        self.create_table(&table).await?;
-        let log_store = self.log_store(table.name)?;
-        let version = log_store.get_latest_version(0).await.map_err(|error| LakeError::table(table.name, error))?;
+        self.appender_to(table).await
+    }
+
+    /// An appender to a table of the catalogue that has more columns than there; those that it lacks are added to it.
+    pub async fn appender_with(&self, table: &str, columns: &[Field]) -> Result<Appender, LakeError> {
+        let table =
+            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
+        self.appender_to(table.with_columns(columns)).await
+    }
+
+    async fn appender_to(&self, table: Table) -> Result<Appender, LakeError> {
+        let Opened { log_store, version, described } = self.open_table(&table).await?;
         let positions = HashMap::new();
-        Ok(Appender { lake: self.clone(), table, log_store, version, positions, checkpoint: None })
+        Ok(Appender { lake: self.clone(), table, log_store, version, described, positions, checkpoint: None })
     }
 }
 
@@ -245,11 +259,33 @@ impl Appender {
     }
 
     async fn apply(&mut self, version: u64, entry: Entry) -> Result<(), LakeError> {
+        if entry.is_change() {
+            self.described.take(entry.metadata, entry.protocol);
+            // Before the version is taken for known: whoever asks again is refused again.
+            self.check(version)?;
+        }
         self.version = version;
         for (application, position) in entry.positions {
             self.positions.insert(application, Some(position));
         }
         Ok(())
+    }
+
+    /// Whether the table, as others have left it, can still be written by us.
+    fn check(&self, version: u64) -> Result<(), LakeError> {
+        let detail = match self.described.fit(&self.table) {
+            Ok(Fit::Fits) => {
+                tracing::info!(
+                    table = self.table.name,
+                    version,
+                    "the table was changed, its new columns are left NULL"
+                );
+                return Ok(());
+            }
+            Ok(Fit::Lacks { columns, .. }) => format!("column {} was dropped or renamed", columns.join(", ")),
+            Err(detail) => detail,
+        };
+        Err(LakeError::schema(self.table.name, version, detail))
     }
 
     /// What stands at a version; `None`: nothing yet. Outages are waited out for a while.
@@ -286,30 +322,47 @@ impl Appender {
     }
 }
 
-async fn write_checkpoint(lake: &Lake, table: &str, version: u64) -> Result<(), LakeError> {
+pub(crate) async fn write_checkpoint(lake: &Lake, table: &str, version: u64) -> Result<(), LakeError> {
     let mut loaded = lake.delta_table(table)?;
     loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
     deltalake::checkpoints::create_checkpoint(&loaded, None).await.map_err(|error| LakeError::table(table, error))
 }
 
 /// What matters of a commit that somebody made.
-struct Entry {
-    commit_id: Option<String>,
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    pub(crate) commit_id: Option<String>,
     positions: Vec<(String, i64)>,
+    /// The table's description, where the commit changes it.
+    metadata: Option<Value>,
+    protocol: Option<Value>,
+    /// The files that it removes.
+    pub(crate) removed: Vec<String>,
 }
 
 impl Entry {
-    fn parse(table: &str, version: u64, bytes: &[u8]) -> Result<Entry, LakeError> {
+    /// Whether it changes what the table is.
+    pub(crate) fn is_change(&self) -> bool {
+        self.metadata.is_some() || self.protocol.is_some()
+    }
+
+    pub(crate) fn parse(table: &str, version: u64, bytes: &[u8]) -> Result<Entry, LakeError> {
         let wrong =
             |detail: &dyn std::fmt::Display| LakeError::Corrupt(format!("{table}: log version {version}: {detail}"));
-        let mut entry = Entry { commit_id: None, positions: Vec::new() };
+        let mut entry = Entry::default();
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             // Adds are by far the most and the longest: they need no parsing here.
             if line.starts_with(b"{\"add\"") {
                 continue;
             }
-            let action: Value = serde_json::from_slice(line).map_err(|error| wrong(&error))?;
-            if let Some(info) = action.get("commitInfo") {
+            let mut action: Value = serde_json::from_slice(line).map_err(|error| wrong(&error))?;
+            if let Some(metadata) = action.get_mut("metaData") {
+                entry.metadata = Some(metadata.take());
+            } else if let Some(protocol) = action.get_mut("protocol") {
+                entry.protocol = Some(protocol.take());
+            } else if let Some(path) = action.get("remove").and_then(|remove| remove.get("path")) {
+                entry.removed.extend(path.as_str().map(String::from));
+            } else if let Some(info) = action.get("commitInfo") {
                 entry.commit_id = info.get(COMMIT_ID).and_then(Value::as_str).map(String::from);
             } else if let Some(transaction) = action.get("txn") {
                 let application = transaction.get("appId").and_then(Value::as_str);
@@ -325,7 +378,7 @@ impl Entry {
 }
 
 /// Full jitter, doubling from 10 ms.
-async fn pause(attempt: u32) {
+pub(crate) async fn pause(attempt: u32) {
     let most = Duration::from_millis(10).saturating_mul(1 << attempt.min(12)).min(PAUSE_MAX);
     let share = rand::rng().random_range(0.0..1.0);
     tokio::time::sleep(most.mul_f64(share)).await;
