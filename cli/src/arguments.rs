@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{batch, completions, config as config_command, demo, generate, ingest, query, reference, status};
+use crate::commands::{
+    batch, completions, config as config_command, deadletters, demo, generate, ingest, query, reference, status,
+};
 use crate::config::{self, Config};
 use crate::logging::LogFormat;
 
@@ -76,6 +78,9 @@ pub enum Command {
     Ref(reference::Reference),
     /// The lake's tables: versions, rows, freshness, the published batch run
     Status(status::Status),
+    /// Rejected records: count them, look at one, replay them once the cause is mended
+    #[command(subcommand)]
+    Deadletters(deadletters::Deadletters),
     /// The configuration: write one, check it, show what is in force
     #[command(subcommand)]
     Config(config_command::Config),

@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod completions;
 pub mod config;
+pub mod deadletters;
 pub mod demo;
 pub mod generate;
 pub mod ingest;
@@ -30,6 +31,7 @@ pub async fn run(arguments: Arguments, progress: Progress) -> Result<()> {
         Command::Query(command) => command.run(&global).await,
         Command::Ref(command) => command.run(&global, &progress).await,
         Command::Status(command) => command.run(&global).await,
+        Command::Deadletters(command) => command.run(&global, &progress).await,
         Command::Config(command) => command.run(&global).await,
         Command::Completions(command) => command.run(),
     }

@@ -1,6 +1,8 @@
 //! The tables of the lake: where each is, what it holds, how it is partitioned, and what its columns mean.
 
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::batch_schema;
 use crate::event::EventKind;
@@ -20,6 +22,16 @@ pub struct Table {
     pub partition_columns: &'static [&'static str],
     /// The columns by which the rows of a file are ordered, most significant first.
     pub clustered_by: &'static [&'static str],
+}
+
+impl Table {
+    /// The same with more columns at its end.
+    #[must_use]
+    pub fn with_columns(mut self, columns: &[Field]) -> Table {
+        let fields = self.schema.fields().iter().map(|field| field.as_ref().clone()).chain(columns.iter().cloned());
+        self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self
+    }
 }
 
 /// The manifest's name.
@@ -158,6 +170,13 @@ pub fn column_description(column: &str) -> Option<&'static str> {
         "payload" => "the record's bytes exactly as received",
         "reason" => "machine-readable reason of the rejection",
         "detail" => "readable detail of the rejection",
+        "format" => {
+            "how the payload is written where the configuration does not say it: JSON; fragment: not a whole record"
+        }
+        "replay_id" => "the replay that has taken the letter; without an outcome it is still at it",
+        "replay_outcome" => "replayed: the record is a row now; else the reason why it was rejected again",
+        "replay_detail" => "readable detail of being rejected again",
+        "replayed_at" => "when the replay decided, UTC",
         "hour" => "the instant, in UTC, at which the hour of the report zone begins",
         "day" => "the instant, in UTC, at which the day of the report zone begins; the UTC day of a rate",
         "reach_sketch" => "bottom-k sketch of the users reached: ascending 64-bit hashes, little-endian",

@@ -264,6 +264,12 @@ pub fn source_fields() -> Fields {
     Fields::from(vec![utf8("topic"), int32("partition"), int64("offset")])
 }
 
+/// The `replay_outcome` of a dead letter whose record is a row now.
+pub const REPLAYED: &str = "replayed";
+
+/// The `format` of a dead letter that keeps a part of a record, or what is no record at all.
+pub const FRAGMENT: &str = "fragment";
+
 /// The schema of a raw table.
 pub fn raw_schema(kind: EventKind) -> SchemaRef {
     let mut fields = content_fields(kind);
@@ -276,7 +282,10 @@ pub fn raw_schema(kind: EventKind) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The schema of `raw/dead_letters`.
+/// The schema of `raw/dead_letters`: what was sent and why it was rejected, how it is to be read again, and what became of that.
+///
+/// The `replay_*` columns are NULL until a replay takes the letter. `replay_id` alone: a replay has claimed it. With
+/// `replay_outcome` the replay has decided: [`REPLAYED`], or the reason for which the record was rejected once more.
 pub fn dead_letters_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         utf8("kind"),
@@ -287,6 +296,11 @@ pub fn dead_letters_schema() -> SchemaRef {
         Field::new("source", DataType::Struct(source_fields()), true),
         Field::new("record_time", timestamp(), true),
         Field::new("ingested_at", timestamp(), true),
+        utf8("format"),
+        utf8("replay_id"),
+        utf8("replay_outcome"),
+        utf8("replay_detail"),
+        Field::new("replayed_at", timestamp(), true),
         Field::new("ingest_date", DataType::Date32, true),
     ]))
 }

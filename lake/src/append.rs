@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use adlake_domain::catalogue::{self, Table};
+use arrow::datatypes::Field;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitData, TransactionError};
 use deltalake::kernel::{Action, Transaction};
@@ -30,7 +31,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::LakeError;
+use crate::evolve::{self, Opened};
 use crate::log::{self, Upkeep};
+use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
@@ -41,7 +44,7 @@ const ENTRIES_AT_ONCE: u64 = 32;
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The key under which a commit's own id stands in its `commitInfo`.
-const COMMIT_ID: &str = "adlakeCommit";
+pub(crate) const COMMIT_ID: &str = "adlakeCommit";
 
 /// How far one stream of records (a Kafka partition, a file) comes with a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +81,10 @@ pub struct Appender {
     version: u64,
     /// When it was last seen to be the newest version, or a newer one was.
     seen: Instant,
+    /// What the log says of the table: every change of it is looked at before anything is committed after it.
+    described: Described,
+    /// The version up to which that is taken into account.
+    described_at: u64,
     /// Positions in the last checkpoint or seen in commits since; `None`: looked up, and not stored.
     positions: HashMap<String, Option<i64>>,
     /// Positions that are not among these have to be looked up.
@@ -96,15 +103,20 @@ impl Lake {
     pub async fn appender(&self, table: &str) -> Result<Appender, LakeError> {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
-        let log_store = self.log_store(table.name)?;
-        let base = match log::base(&log_store, table.name).await? {
-            Some(base) => base,
-            None => {
-                self.create_table(&table).await?;
-                let base = log::base(&log_store, table.name).await?;
-                base.ok_or_else(|| LakeError::NotFound(format!("{} is gone again", table.name)))?
-            }
-        };
+        self.appender_to(table).await
+    }
+
+    /// An appender to a table of the catalogue that has more columns than there; those that it lacks are added to it.
+    pub async fn appender_with(&self, table: &str, columns: &[Field]) -> Result<Appender, LakeError> {
+        let table =
+            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
+        self.appender_to(table.with_columns(columns)).await
+    }
+
+    async fn appender_to(&self, table: Table) -> Result<Appender, LakeError> {
+        let Opened { log_store, version: described_at, described } = self.open_table(&table).await?;
+        let base = log::base(&log_store, table.name).await?;
+        let base = base.ok_or_else(|| LakeError::NotFound(format!("{} is gone again", table.name)))?;
         let upkeep = Some(Upkeep::new(self, table.name, base.checkpoint));
         let mut appender = Appender {
             lake: self.clone(),
@@ -112,6 +124,8 @@ impl Lake {
             log_store,
             version: 0,
             seen: Instant::now(),
+            described,
+            described_at,
             positions: HashMap::new(),
             partial: false,
             upkeep,
@@ -201,7 +215,7 @@ impl Appender {
                     return Ok(Appended::Committed { version: next });
                 }
                 Some(entry) => {
-                    self.apply(next, entry);
+                    self.apply(next, entry)?;
                     self.refresh().await?;
                     pause(0).await;
                 }
@@ -304,7 +318,7 @@ impl Appender {
                     self.seen = Instant::now();
                     return Ok(());
                 };
-                self.apply(self.version + 1, entry);
+                self.apply(self.version + 1, entry)?;
             }
             at_once = (at_once * 2).min(ENTRIES_AT_ONCE);
         }
@@ -327,16 +341,44 @@ impl Appender {
         let base = log::base(&self.log_store, self.table.name).await?;
         let base = base.ok_or_else(|| LakeError::NotFound(format!("{} is gone", self.table.name)))?;
         tracing::info!(table = self.table.name, from = self.version, to = base.version, "catching up with the log");
+        // What changed in between is not read entry by entry.
+        self.described = evolve::described(&self.log_store, self.table.name, base.version).await?;
+        self.described_at = base.version;
+        self.check(base.version)?;
         self.begin_at(base);
         Ok(true)
     }
 
-    fn apply(&mut self, version: u64, entry: Entry) {
+    fn apply(&mut self, version: u64, entry: Entry) -> Result<(), LakeError> {
+        if entry.is_change() && version > self.described_at {
+            self.described.take(entry.metadata, entry.protocol);
+            // Before the version is taken for known: whoever asks again is refused again.
+            self.check(version)?;
+            self.described_at = version;
+        }
         self.version = version;
         self.seen = Instant::now();
         for (application, position) in entry.positions {
             self.positions.insert(application, Some(position));
         }
+        Ok(())
+    }
+
+    /// Whether the table, as others have left it, can still be written by us.
+    fn check(&self, version: u64) -> Result<(), LakeError> {
+        let detail = match self.described.fit(&self.table) {
+            Ok(Fit::Fits) => {
+                tracing::info!(
+                    table = self.table.name,
+                    version,
+                    "the table was changed, its new columns are left NULL"
+                );
+                return Ok(());
+            }
+            Ok(Fit::Lacks { columns, .. }) => format!("column {} was dropped or renamed", columns.join(", ")),
+            Err(detail) => detail,
+        };
+        Err(LakeError::schema(self.table.name, version, detail))
     }
 
     /// What stands at a version; `None`: nothing yet. Outages are waited out for a while.
@@ -360,23 +402,40 @@ impl Appender {
 }
 
 /// What matters of a commit that somebody made.
-struct Entry {
-    commit_id: Option<String>,
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    pub(crate) commit_id: Option<String>,
     positions: Vec<(String, i64)>,
+    /// The table's description, where the commit changes it.
+    metadata: Option<Value>,
+    protocol: Option<Value>,
+    /// The files that it removes.
+    pub(crate) removed: Vec<String>,
 }
 
 impl Entry {
-    fn parse(table: &str, version: u64, bytes: &[u8]) -> Result<Entry, LakeError> {
+    /// Whether it changes what the table is.
+    pub(crate) fn is_change(&self) -> bool {
+        self.metadata.is_some() || self.protocol.is_some()
+    }
+
+    pub(crate) fn parse(table: &str, version: u64, bytes: &[u8]) -> Result<Entry, LakeError> {
         let wrong =
             |detail: &dyn std::fmt::Display| LakeError::Corrupt(format!("{table}: log version {version}: {detail}"));
-        let mut entry = Entry { commit_id: None, positions: Vec::new() };
+        let mut entry = Entry::default();
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             // Adds are by far the most and the longest: they need no parsing here.
             if line.starts_with(b"{\"add\"") {
                 continue;
             }
-            let action: Value = serde_json::from_slice(line).map_err(|error| wrong(&error))?;
-            if let Some(info) = action.get("commitInfo") {
+            let mut action: Value = serde_json::from_slice(line).map_err(|error| wrong(&error))?;
+            if let Some(metadata) = action.get_mut("metaData") {
+                entry.metadata = Some(metadata.take());
+            } else if let Some(protocol) = action.get_mut("protocol") {
+                entry.protocol = Some(protocol.take());
+            } else if let Some(path) = action.get("remove").and_then(|remove| remove.get("path")) {
+                entry.removed.extend(path.as_str().map(String::from));
+            } else if let Some(info) = action.get("commitInfo") {
                 entry.commit_id = info.get(COMMIT_ID).and_then(Value::as_str).map(String::from);
             } else if let Some(transaction) = action.get("txn") {
                 let application = transaction.get("appId").and_then(Value::as_str);
@@ -392,7 +451,7 @@ impl Entry {
 }
 
 /// Full jitter, doubling from 10 ms.
-async fn pause(attempt: u32) {
+pub(crate) async fn pause(attempt: u32) {
     let most = Duration::from_millis(10).saturating_mul(1 << attempt.min(12)).min(PAUSE_MAX);
     let share = rand::rng().random_range(0.0..1.0);
     tokio::time::sleep(most.mul_f64(share)).await;

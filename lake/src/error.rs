@@ -43,6 +43,16 @@ pub enum LakeError {
         #[source]
         source: Box<DeltaTableError>,
     },
+    /// Somebody has changed a table so that adlake cannot write it any more: that table stops, the others do not.
+    #[error("table {table} was changed so that adlake cannot write it (version {version}): {detail}")]
+    Schema {
+        /// The table's name.
+        table: String,
+        /// The version at which this was seen.
+        version: u64,
+        /// What does not fit: the column and both types.
+        detail: String,
+    },
     /// A query is wrong, or failed.
     #[error(transparent)]
     Query(#[from] DataFusionError),
@@ -88,6 +98,10 @@ impl LakeError {
         } else {
             LakeError::Refused { subject, source: Box::new(source) }
         }
+    }
+
+    pub(crate) fn schema(table: &str, version: u64, detail: String) -> LakeError {
+        LakeError::Schema { table: table.to_string(), version, detail }
     }
 
     pub(crate) fn rows(table: &str, detail: impl ToString) -> LakeError {

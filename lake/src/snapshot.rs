@@ -15,7 +15,9 @@ use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use datafusion::logical_expr::Expr;
+use datafusion::prelude::{ParquetReadOptions, SessionContext, cast, ident, lit};
+use datafusion::scalar::ScalarValue;
 use deltalake::logstore::LogStoreRef;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
@@ -143,18 +145,31 @@ impl Pinned {
 }
 
 impl Lake {
-    /// A table at a version, for DataFusion.
+    /// A table at a version, for DataFusion. Columns of the catalogue that it did not have then are NULL.
     pub fn provider<'a>(
         &'a self,
         table: &'a str,
         version: u64,
     ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>, LakeError>> {
         // Boxed, it is compiled here, and not once more in every program that awaits it.
-        Box::pin(async move {
-            let mut loaded = self.delta_table(table)?;
-            loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
-            Ok(loaded.table_provider().with_session(self.scan_session()).await?)
-        })
+        Box::pin(self.provider_at(table, version))
+    }
+
+    async fn provider_at(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>, LakeError> {
+        let mut loaded = self.delta_table(table)?;
+        loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
+        let provider: Arc<dyn TableProvider> = loaded.table_provider().with_session(self.scan_session()).await?;
+        let Some(known) = catalogue::table(table) else { return Ok(provider) };
+        let found = provider.schema();
+        let lacking = known.schema.fields().iter().filter(|field| found.field_with_name(field.name()).is_err());
+        let nulls = lacking.map(|field| cast(lit(ScalarValue::Null), field.data_type().clone()).alias(field.name()));
+        let nulls: Vec<Expr> = nulls.collect();
+        if nulls.is_empty() {
+            return Ok(provider);
+        }
+        let columns = found.fields().iter().map(|field| ident(field.name())).chain(nulls);
+        let rows = SessionContext::new_with_state(self.scan_session().as_ref().clone()).read_table(provider)?;
+        Ok(rows.select(columns.collect::<Vec<_>>())?.into_view())
     }
 
     async fn active_files(&self, table: &str, version: u64) -> Result<Vec<String>, LakeError> {

@@ -69,7 +69,8 @@ impl Lake {
     }
 }
 
-fn with_comments(table: &Table) -> Arc<Schema> {
+/// The table's schema with the meaning of its columns.
+pub(crate) fn with_comments(table: &Table) -> Arc<Schema> {
     let fields: Vec<Field> = table
         .schema
         .fields()

@@ -9,7 +9,8 @@ use adlake_domain::time::event_date;
 use arrow::array::builder::{
     BinaryBuilder, Date32Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
-use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray, new_null_array};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 use crate::record::RecordRef;
@@ -27,6 +28,9 @@ pub(crate) struct DeadLetters {
     record_time: TimestampMicrosecondBuilder,
     ingested_at: TimestampMicrosecondBuilder,
     ingest_date: Date32Builder,
+    /// How whole records are written, where the configuration does not say it.
+    written: Option<String>,
+    format: StringBuilder,
     rows: usize,
     bytes: usize,
     reasons: BTreeMap<&'static str, u64>,
@@ -48,13 +52,32 @@ impl DeadLetters {
             record_time: TimestampMicrosecondBuilder::new(),
             ingested_at: TimestampMicrosecondBuilder::new(),
             ingest_date: Date32Builder::new(),
+            written: None,
+            format: StringBuilder::new(),
             rows: 0,
             bytes: 0,
             reasons: BTreeMap::new(),
         }
     }
 
+    /// Keeps with every letter how it is written (see [`crate::replay::written`]).
+    pub fn written_as(&mut self, written: Option<String>) {
+        self.written = written;
+    }
+
+    /// A record that was rejected.
     pub fn push(&mut self, record: RecordRef<'_>, reason: &'static str, detail: &str, ingested_at: i64) {
+        self.format.append_option(self.written.as_deref());
+        self.append(record, reason, detail, ingested_at);
+    }
+
+    /// What was rejected because it is not a whole record: it can never be read again.
+    pub fn push_fragment(&mut self, record: RecordRef<'_>, reason: &'static str, detail: &str, ingested_at: i64) {
+        self.format.append_value(schema::FRAGMENT);
+        self.append(record, reason, detail, ingested_at);
+    }
+
+    fn append(&mut self, record: RecordRef<'_>, reason: &'static str, detail: &str, ingested_at: i64) {
         self.payload.append_value(record.payload);
         self.key.append_option(record.key);
         self.reason.append_value(reason);
@@ -83,6 +106,7 @@ impl DeadLetters {
         self.bytes = 0;
         let repeated =
             |text: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows))) as ArrayRef;
+        let none = |data_type: &DataType| new_null_array(data_type, rows);
         let source = StructArray::try_new(
             schema::source_fields(),
             vec![repeated(topic), Arc::new(self.partition.finish()), Arc::new(self.offset.finish())],
@@ -99,6 +123,11 @@ impl DeadLetters {
                 Arc::new(source),
                 Arc::new(self.record_time.finish().with_timezone("UTC")),
                 Arc::new(self.ingested_at.finish().with_timezone("UTC")),
+                Arc::new(self.format.finish()),
+                none(&DataType::Utf8),
+                none(&DataType::Utf8),
+                none(&DataType::Utf8),
+                none(&schema::timestamp()),
                 Arc::new(self.ingest_date.finish()),
             ],
         )?;

@@ -201,7 +201,14 @@ impl Decoder {
 
     /// Makes a dead letter of bytes that were rejected before they came here.
     pub fn reject(&mut self, record: RecordRef<'_>, rejection: &Rejection, ingested_at: i64) {
-        self.dead_letters.push(record, rejection.reason, &rejection.detail, ingested_at);
+        self.dead_letters.push_fragment(record, rejection.reason, &rejection.detail, ingested_at);
+    }
+
+    /// Keeps with every dead letter how it is written, where the configuration does not say it.
+    #[must_use]
+    pub fn written_as(mut self, written: Option<String>) -> Decoder {
+        self.dead_letters.written_as(written);
+        self
     }
 
     fn decode(&mut self, record: RecordRef<'_>, ingested_at: i64) -> Result<(), Reject> {

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod plans;
 pub mod record;
+pub mod replay;
 pub mod run;
 pub mod settings;
 pub mod source;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use adlake_domain::event::EventKind;
+use serde::{Deserialize, Serialize};
 
 /// One record as the decoder sees it.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +25,8 @@ pub struct RecordRef<'a> {
 }
 
 /// How the bytes of a stream's records are written.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StreamFormat {
     /// One JSON object each.
     Json,

@@ -22,6 +22,7 @@ use crate::decode::Decoder;
 use crate::error::SpeedError;
 use crate::plans::Plans;
 use crate::record::{Chunk, Stream};
+use crate::replay::written;
 use crate::settings::IngestSettings;
 
 /// Rows are handed from the columns' builders to the encoder when there are so many ...
@@ -101,7 +102,7 @@ impl Builder {
             |other: &Stream, epoch: u64| epoch == now && other.source == stream.source && other.format == stream.format;
         if !self.decoder.as_ref().is_some_and(|(other, epoch, _)| suits(other, *epoch)) {
             self.encode()?;
-            let decoder = Decoder::new(self.plans.plan(stream)?, &stream.source)?;
+            let decoder = Decoder::new(self.plans.plan(stream)?, &stream.source)?.written_as(written(stream));
             self.decoder = Some((stream.clone(), now, decoder));
         }
         let Some((_, _, decoder)) = &mut self.decoder else { return Ok(()) };

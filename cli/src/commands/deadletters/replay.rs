@@ -1,0 +1,69 @@
+//! `adlake deadletters replay`: decode them again; the good ones become rows.
+
+use adlake_lake::Lake;
+use adlake_speed_layer::replay::{ReplayOptions, ReplayReport, replay};
+use anyhow::Result;
+use clap::Args;
+
+use super::wanted::Wanted;
+use crate::commands::{ReportFormat, report};
+use crate::config::Settings;
+use crate::failure::speed_error;
+use crate::progress::Progress;
+use crate::shutdown;
+
+/// Replay dead letters.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without options: all that are not rows yet. Whatever ends it, the next replay takes up what it has left."
+)]
+pub struct Replay {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// So many letters at most
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Say what would become of them, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How the report is written
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+}
+
+impl Replay {
+    /// Does it; a signal ends it after the batch that it is at.
+    pub async fn run(self, lake: &Lake, settings: &Settings, progress: &Progress) -> Result<()> {
+        let cancel = shutdown::on_signal()?;
+        let watch = progress.spinner("replaying");
+        let options = ReplayOptions { filter: self.wanted.filter(None), limit: self.limit, dry_run: self.dry_run };
+        let shown = |state: &ReplayReport| {
+            watch.set_message(format!("{} letters, {} are rows now", state.letters, state.replayed));
+        };
+        let done = replay(lake, &settings.speed(), options, &shown, cancel).await;
+        watch.finish_and_clear();
+        report(self.format, &done.map_err(speed_error)?, text)
+    }
+}
+
+fn text(report: &ReplayReport) -> String {
+    let again: u64 = report.rejected.values().sum();
+    let would = if report.dry_run { "would be" } else { "are" };
+    let mut text = format!(
+        "decoded {} dead letters again in {:.1} s: {} {would} rows now, {again} rejected again\n",
+        report.letters, report.seconds, report.replayed
+    );
+    if report.finished + report.released > 0 {
+        text.push_str(&format!(
+            "left by an interrupted replay: {} were rows already and are marked, {} were set free\n",
+            report.finished, report.released
+        ));
+    }
+    for (table, rows) in &report.rows {
+        text.push_str(&format!("  {table:<24} {rows:>12} rows\n"));
+    }
+    for (reason, count) in &report.rejected {
+        text.push_str(&format!("  {reason:<24} {count:>12} rejected again\n"));
+    }
+    text
+}

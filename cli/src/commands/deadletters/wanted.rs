@@ -1,0 +1,81 @@
+//! Which dead letters: the options that `list` and `replay` share.
+
+use std::time::Duration;
+
+use adlake_lake::letters::{LetterFilter, LetterState};
+use chrono::{DateTime, NaiveDate, Utc};
+use clap::Args;
+
+use crate::generate::knobs::Kind;
+
+/// Which dead letters; of an option given several times one has to be met.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Wanted {
+    /// The reason of the rejection, as in the column reason
+    #[arg(long = "reason", value_name = "REASON")]
+    reasons: Vec<String>,
+    /// The topic, or the path of the file
+    #[arg(long = "topic", value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// The kind of event
+    #[arg(long = "kind", value_enum)]
+    kinds: Vec<Kind>,
+    /// Rejected at or after: RFC 3339, a day, or how long ago ("2h", "3days")
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<DateTime<Utc>>,
+    /// Rejected before
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<DateTime<Utc>>,
+}
+
+impl Wanted {
+    /// As the lake takes it.
+    pub fn filter(&self, state: Option<LetterState>) -> LetterFilter {
+        LetterFilter {
+            kinds: self.kinds.iter().map(|kind| kind.event_kind()).collect(),
+            reasons: self.reasons.clone(),
+            topics: self.topics.clone(),
+            partition: None,
+            offset: None,
+            since: self.since.map(|time| time.timestamp_micros()),
+            until: self.until.map(|time| time.timestamp_micros()),
+            state,
+        }
+    }
+}
+
+/// A point in time as people give it.
+fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    at(text, Utc::now())
+}
+
+fn at(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.to_utc());
+    }
+    if let Ok(day) = text.parse::<NaiveDate>() {
+        return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc());
+    }
+    let ago: Duration = humantime::parse_duration(text)
+        .map_err(|_| "is no time: give 2026-03-01T10:00:00Z, 2026-03-01, or how long ago: 2h".to_owned())?;
+    let ago = chrono::Duration::from_std(ago).map_err(|error| error.to_string())?;
+    now.checked_sub_signed(ago).ok_or_else(|| "is too long ago".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let now: DateTime<Utc> = "2026-03-01T12:00:00Z".parse().unwrap();
+        let check = |text: &str, expected: &str| assert_eq!(at(text, now).unwrap().to_rfc3339(), expected, "{text}");
+        check("2026-02-01T10:00:00+02:00", "2026-02-01T08:00:00+00:00");
+        check("2026-02-01", "2026-02-01T00:00:00+00:00");
+        check("2h", "2026-03-01T10:00:00+00:00");
+        check("1day 30m", "2026-02-28T11:30:00+00:00");
+        for text in ["", "soon", "2026-02-30", "9999999999years"] {
+            assert!(at(text, now).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Dead letters, looked at: which of them, as a filter that queries and replays share.
+
+use adlake_domain::catalogue;
+use adlake_domain::event::EventKind;
+use adlake_domain::schema::{REPLAYED, dead_letters_schema};
+use datafusion::functions::core::expr_ext::FieldAccessor;
+use datafusion::logical_expr::{Expr, Literal};
+use datafusion::prelude::{DataFrame, SessionContext, col, lit};
+use datafusion::scalar::ScalarValue;
+
+use crate::error::LakeError;
+use crate::storage::Lake;
+
+pub mod desk;
+
+/// What has become of a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LetterState {
+    /// Not a row: never replayed, being replayed, or rejected again.
+    Open,
+    /// Its record is a row now.
+    Replayed,
+}
+
+/// Which letters. What is not said does not matter; of several values one has to be met.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LetterFilter {
+    /// Kinds of event.
+    pub kinds: Vec<EventKind>,
+    /// Reasons of the rejection.
+    pub reasons: Vec<String>,
+    /// Topics, or paths of files.
+    pub topics: Vec<String>,
+    /// The Kafka partition; 0 for files.
+    pub partition: Option<i32>,
+    /// The offset, or the record's number in its file.
+    pub offset: Option<i64>,
+    /// Rejected at or after, microseconds since the epoch.
+    pub since: Option<i64>,
+    /// Rejected before.
+    pub until: Option<i64>,
+    /// What has become of them.
+    pub state: Option<LetterState>,
+}
+
+impl LetterFilter {
+    /// The filter as a condition on the columns of `raw/dead_letters`.
+    pub fn condition(&self) -> Expr {
+        let source = |field: &str| col("source").field(field);
+        let one_of = |column: Expr, values: Vec<String>| column.in_list(values.into_iter().map(lit).collect(), false);
+        let time = |micros: i64| ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())).lit();
+        let mut all = lit(true);
+        if !self.kinds.is_empty() {
+            all = all.and(one_of(col("kind"), self.kinds.iter().map(|kind| kind.table().to_owned()).collect()));
+        }
+        if !self.reasons.is_empty() {
+            all = all.and(one_of(col("reason"), self.reasons.clone()));
+        }
+        if !self.topics.is_empty() {
+            all = all.and(one_of(source("topic"), self.topics.clone()));
+        }
+        if let Some(partition) = self.partition {
+            all = all.and(source("partition").eq(lit(partition)));
+        }
+        if let Some(offset) = self.offset {
+            all = all.and(source("offset").eq(lit(offset)));
+        }
+        if let Some(since) = self.since {
+            all = all.and(col("ingested_at").gt_eq(time(since)));
+        }
+        if let Some(until) = self.until {
+            all = all.and(col("ingested_at").lt(time(until)));
+        }
+        match self.state {
+            Some(LetterState::Open) => {
+                all.and(col("replay_outcome").is_null().or(col("replay_outcome").not_eq(lit(REPLAYED))))
+            }
+            Some(LetterState::Replayed) => all.and(col("replay_outcome").eq(lit(REPLAYED))),
+            None => all,
+        }
+    }
+}
+
+impl Lake {
+    /// The dead letters that a filter lets through, with every column of theirs; none where there is no table.
+    pub async fn dead_letters(&self, context: &SessionContext, filter: &LetterFilter) -> Result<DataFrame, LakeError> {
+        let letters = match self.newest_version(catalogue::DEAD_LETTERS).await? {
+            Some(version) => context.read_table(self.provider(catalogue::DEAD_LETTERS, version).await?)?,
+            None => context.read_batch(arrow::array::RecordBatch::new_empty(dead_letters_schema()))?,
+        };
+        Ok(letters.filter(filter.condition())?)
+    }
+}

@@ -1,0 +1,267 @@
+//! Replay: dead letters are decoded again, by today's configuration and reference data; what is good now becomes rows.
+//!
+//! Each letter becomes rows at most once, and is marked if and only if it did, whatever is killed, and however many replays run
+//! at the same time. The three commits by which this holds are described in [`adlake_lake::letters::desk`], and argued for in
+//! `docs/exactly-once.md`. A row keeps the `source` of its letter; `ingested_at` is the moment of the replay. A letter whose record
+//! is rejected again stays what it is, and says why.
+
+mod again;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use adlake_domain::event::EventKind;
+use adlake_lake::letters::desk::{CALLED_OFF, Desk, PickLimits, Picked, ROWS_ARE_IN, Verdict, transaction};
+use adlake_lake::letters::{LetterFilter, LetterState};
+use adlake_lake::{Advance, Appended, Appender, Lake, LakeError, TableWriter, WriterSettings};
+use arrow::array::RecordBatch;
+use datafusion::prelude::{SessionContext, col, lit};
+use futures::StreamExt;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use self::again::written;
+
+use self::again::{Again, decode_again};
+use crate::error::SpeedError;
+use crate::metrics::now_micros;
+use crate::plans::Plans;
+use crate::settings::SpeedSettings;
+
+/// What is to be replayed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplayOptions {
+    /// Which letters; those that are rows already never are.
+    pub filter: LetterFilter,
+    /// So many at most.
+    pub limit: Option<usize>,
+    /// Whether it is only tried what would become of them.
+    pub dry_run: bool,
+}
+
+/// What a replay has done, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ReplayReport {
+    /// Letters decoded again.
+    pub letters: u64,
+    /// Those that are rows now.
+    pub replayed: u64,
+    /// Rows committed, by table.
+    pub rows: BTreeMap<String, u64>,
+    /// Letters rejected again, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Letters whose rows an interrupted replay had committed, and that are marked now.
+    pub finished: u64,
+    /// Letters that an interrupted replay had claimed, and that were set free.
+    pub released: u64,
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Replays letters until none is left, or it is cancelled: between two batches, so that nothing is left half done.
+pub async fn replay(
+    lake: &Lake,
+    settings: &SpeedSettings,
+    options: ReplayOptions,
+    progress: &(dyn Fn(&ReplayReport) + Sync),
+    cancel: CancellationToken,
+) -> Result<ReplayReport, SpeedError> {
+    settings.check()?;
+    let started = Instant::now();
+    let mut report = ReplayReport { dry_run: options.dry_run, ..ReplayReport::default() };
+    let Some(desk) = lake.letter_desk().await? else { return Ok(report) };
+    let plans = Arc::new(Plans::open(lake, settings).await?);
+    let filter = LetterFilter { state: Some(LetterState::Open), ..options.filter };
+    if options.dry_run {
+        try_out(lake, &plans, settings, &filter, options.limit, &mut report, progress, &cancel).await?;
+    } else {
+        let run = Uuid::new_v4().to_string();
+        let mut replay = Replay { lake, settings, plans, desk, appenders: BTreeMap::new(), run, claims: 0 };
+        replay.take_up(&mut report).await?;
+        let mut left = options.limit.unwrap_or(usize::MAX);
+        while left > 0 && !cancel.is_cancelled() {
+            let Some(done) = replay.batch(&filter, left, &mut report).await? else { break };
+            left -= done;
+            progress(&report);
+        }
+        replay.close().await;
+    }
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// A run of replays.
+struct Replay<'a> {
+    lake: &'a Lake,
+    settings: &'a SpeedSettings,
+    plans: Arc<Plans>,
+    desk: Desk,
+    appenders: BTreeMap<&'static str, Appender>,
+    run: String,
+    claims: u64,
+}
+
+impl Replay<'_> {
+    /// Ends what interrupted replays have left: where their rows are in, the letters are marked; else the claim is called off.
+    async fn take_up(&mut self, report: &mut ReplayReport) -> Result<(), SpeedError> {
+        for claim in self.desk.claims().await? {
+            let replayed = self.decide(claim.kind, &claim.id, None).await?;
+            let letters = self.desk.settle(&claim.id, replayed, now_micros()).await? as u64;
+            tracing::info!(claim = claim.id, letters, replayed, "ended what an interrupted replay has left");
+            if replayed {
+                report.finished += letters;
+            } else {
+                report.released += letters;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes, claims, commits and marks some letters. Says how many; `None`: there are none left.
+    async fn batch(
+        &mut self,
+        filter: &LetterFilter,
+        left: usize,
+        report: &mut ReplayReport,
+    ) -> Result<Option<usize>, SpeedError> {
+        let ingest = &self.settings.ingest;
+        let limits = PickLimits { rows: ingest.flush_rows.min(left), bytes: ingest.flush_bytes };
+        let Some(picked) = self.desk.pick(filter, &self.run, limits).await? else { return Ok(None) };
+        let kind = picked.kind;
+        let writer_settings =
+            WriterSettings { compression_level: ingest.compression_level, ..WriterSettings::default() };
+        let writer = self.appender(kind).await?.writer(&writer_settings);
+        let (picked, again) = decode(&self.plans, self.settings, picked).await?;
+        let rows = again.rows.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
+        let files = if rows > 0 { Some(upload(writer, again.rows).await?) } else { None };
+
+        self.claims += 1;
+        let claim = format!("{}-{}", self.run, self.claims);
+        let letters = picked.len();
+        if !self.desk.claim(picked, &claim, &again.verdicts, now_micros()).await? {
+            // Somebody else was at these files. They are picked again, as they are now.
+            return Ok(Some(0));
+        }
+        let mut replayed = 0;
+        if let Some(files) = files {
+            let is_in = self.decide(kind, &claim, Some(files)).await?;
+            self.desk.settle(&claim, is_in, now_micros()).await?;
+            if !is_in {
+                // Another replay took this one for dead. Its letters are free again.
+                return Ok(Some(0));
+            }
+            replayed = again.verdicts.iter().filter(|verdict| **verdict == Verdict::Row).count() as u64;
+            *report.rows.entry(kind.raw_table().to_owned()).or_default() += rows;
+        }
+        count(report, letters as u64, replayed, &again.verdicts);
+        Ok(Some(letters))
+    }
+
+    /// Moves a claim's transaction: with files to [`ROWS_ARE_IN`], without to [`CALLED_OFF`]. Whoever was first has decided it: whether
+    /// the rows are in.
+    async fn decide(
+        &mut self,
+        kind: EventKind,
+        claim: &str,
+        files: Option<Vec<adlake_lake::DataFile>>,
+    ) -> Result<bool, SpeedError> {
+        let to = if files.is_some() { ROWS_ARE_IN } else { CALLED_OFF };
+        let advance = Advance { application: transaction(claim), from: None, to };
+        let appender = self.appender(kind).await?;
+        match appender.commit(files.unwrap_or_default(), vec![advance]).await? {
+            Appended::Committed { .. } => Ok(to == ROWS_ARE_IN),
+            Appended::Superseded { stored } => Ok(stored.iter().any(|(_, position)| *position == Some(ROWS_ARE_IN))),
+        }
+    }
+
+    async fn appender(&mut self, kind: EventKind) -> Result<&mut Appender, SpeedError> {
+        match self.appenders.entry(kind.raw_table()) {
+            std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                Ok(entry.insert(self.lake.appender(kind.raw_table()).await?))
+            }
+        }
+    }
+
+    async fn close(self) {
+        for (_, appender) in self.appenders {
+            appender.close().await;
+        }
+    }
+}
+
+fn count(report: &mut ReplayReport, letters: u64, replayed: u64, verdicts: &[Verdict]) {
+    report.letters += letters;
+    report.replayed += replayed;
+    for verdict in verdicts {
+        if let Verdict::Dead { reason, .. } = verdict {
+            *report.rejected.entry(reason.clone()).or_default() += 1;
+        }
+    }
+}
+
+/// Decodes on a thread for such work.
+async fn decode(plans: &Arc<Plans>, settings: &SpeedSettings, picked: Picked) -> Result<(Picked, Again), SpeedError> {
+    let (plans, sources) = (plans.clone(), settings.sources.clone());
+    let work = tokio::task::spawn_blocking(move || {
+        let again = decode_again(&plans, &sources, picked.kind, &picked.letters, now_micros());
+        (picked, again)
+    });
+    let (picked, again) = work.await.map_err(|_| SpeedError::Ended("decoding"))?;
+    Ok((picked, again?))
+}
+
+async fn upload(writer: TableWriter, rows: Vec<RecordBatch>) -> Result<Vec<adlake_lake::DataFile>, SpeedError> {
+    let runtime = tokio::runtime::Handle::current();
+    let work = tokio::task::spawn_blocking(move || {
+        let mut writer = writer;
+        rows.iter().try_for_each(|batch| writer.write(batch))?;
+        runtime.block_on(writer.finish())
+    });
+    Ok(work.await.map_err(|_| SpeedError::Ended("writing files"))??)
+}
+
+/// Decodes letters again, and changes nothing.
+#[allow(clippy::too_many_arguments, reason = "one caller; the parts of one run")]
+async fn try_out(
+    lake: &Lake,
+    plans: &Arc<Plans>,
+    settings: &SpeedSettings,
+    filter: &LetterFilter,
+    limit: Option<usize>,
+    report: &mut ReplayReport,
+    progress: &(dyn Fn(&ReplayReport) + Sync),
+    cancel: &CancellationToken,
+) -> Result<(), SpeedError> {
+    let context = SessionContext::new();
+    let query = |error| SpeedError::Lake(LakeError::Query(error));
+    for kind in EventKind::ALL {
+        let letters = lake.dead_letters(&context, filter).await?;
+        let left = limit.map(|limit| limit.saturating_sub(report.letters as usize));
+        let letters = letters.filter(col("kind").eq(lit(kind.table()))).map_err(query)?;
+        let letters = letters.limit(0, left).map_err(query)?;
+        let mut batches = letters.execute_stream().await.map_err(query)?;
+        while let Some(batch) = batches.next().await {
+            if cancel.is_cancelled() {
+                return Ok(());
+            }
+            let letters = vec![batch.map_err(query)?];
+            let (plans, sources) = (plans.clone(), settings.sources.clone());
+            let work =
+                tokio::task::spawn_blocking(move || decode_again(&plans, &sources, kind, &letters, now_micros()));
+            let again = work.await.map_err(|_| SpeedError::Ended("decoding"))??;
+            let rows: usize = again.rows.iter().map(RecordBatch::num_rows).sum();
+            let replayed = again.verdicts.iter().filter(|verdict| **verdict == Verdict::Row).count() as u64;
+            if rows > 0 {
+                *report.rows.entry(kind.raw_table().to_owned()).or_default() += rows as u64;
+            }
+            count(report, again.verdicts.len() as u64, replayed, &again.verdicts);
+            progress(report);
+        }
+    }
+    Ok(())
+}

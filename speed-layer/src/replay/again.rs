@@ -1,0 +1,230 @@
+//! A dead letter's payload through the decoder once more. No I/O.
+//!
+//! How a payload is written is known from the configuration (topics), or stands with the letter (files: a CSV's header and
+//! delimiter, the schema of an Avro container). What was no whole record is not decoded: a row cut off may look like a row. A
+//! message of several records (an Avro container, a JSON array) stays a dead letter: its good ones became rows when it came in.
+
+use adlake_domain::event::EventKind;
+use adlake_domain::schema::FRAGMENT;
+use adlake_lake::letters::desk::Verdict;
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+
+use crate::decode::Decoder;
+use crate::error::SpeedError;
+use crate::plans::Plans;
+use crate::record::{RecordRef, Stream, StreamFormat};
+use crate::settings::{Format, Sources};
+
+/// How an Avro container begins.
+const CONTAINER: &[u8] = b"Obj\x01";
+/// Reasons that sources gave to parts of records, before letters said so themselves.
+const CUT: [&str; 2] = ["too_long", "truncated"];
+
+/// How a stream's dead letters are written, where only the stream knows it: topics are as the configuration says.
+pub fn written(stream: &Stream) -> Option<String> {
+    if stream.application.starts_with("adlake:kafka:") {
+        return None;
+    }
+    // A format is plain data: this cannot fail.
+    serde_json::to_string(&stream.format).ok()
+}
+
+/// What has come of letters.
+#[derive(Debug, Default)]
+pub(super) struct Again {
+    /// One for each letter, in order.
+    pub verdicts: Vec<Verdict>,
+    /// `schema::raw_schema(kind)`, and the columns that the configuration adds.
+    pub rows: Vec<RecordBatch>,
+}
+
+/// Decodes letters of one kind.
+pub(super) fn decode_again(
+    plans: &Plans,
+    sources: &Sources,
+    kind: EventKind,
+    letters: &[RecordBatch],
+    ingested_at: i64,
+) -> Result<Again, SpeedError> {
+    let mut bench = Bench { plans, kind, again: Again::default(), open: None };
+    for batch in letters {
+        let letters = Letters::new(batch)?;
+        for row in 0..batch.num_rows() {
+            match format(&letters, row, sources, kind) {
+                Ok(format) => bench.push(letters.topic.value(row), format, letters.record(row), ingested_at)?,
+                Err(verdict) => bench.again.verdicts.push(verdict),
+            }
+        }
+    }
+    bench.finish()?;
+    Ok(bench.again)
+}
+
+/// How a letter is written; or why that, or the record, is not known.
+fn format(letters: &Letters, row: usize, sources: &Sources, kind: EventKind) -> Result<StreamFormat, Verdict> {
+    let dead = |reason: &str, detail: &str| Verdict::Dead { reason: reason.to_owned(), detail: detail.to_owned() };
+    let fragment = || dead("fragment", "the letter is no whole record: send it again");
+    if letters.format.is_valid(row) {
+        let text = letters.format.value(row);
+        if text == FRAGMENT {
+            return Err(fragment());
+        }
+        return serde_json::from_str(text).map_err(|error| dead("unknown_format", &error.to_string()));
+    }
+    if CUT.contains(&letters.reason.value(row)) {
+        return Err(fragment());
+    }
+    // No topic has a slash in its name.
+    if letters.topic.value(row).contains('/') {
+        return Err(dead(
+            "unknown_format",
+            "the letter is older than the column format: ingest its record in another file",
+        ));
+    }
+    Ok(match sources.of(kind).format(kind) {
+        Format::Json => StreamFormat::Json,
+        Format::Csv => StreamFormat::Csv { header: None, delimiter: None },
+        Format::Avro => StreamFormat::AvroMessage,
+    })
+}
+
+/// Whether a payload may be a message of several records.
+fn may_be_several(payload: &[u8]) -> bool {
+    payload.starts_with(CONTAINER) || payload.trim_ascii_start().first() == Some(&b'[')
+}
+
+/// Decoders in use, one at a time: for the letters of one topic and format.
+struct Bench<'a> {
+    plans: &'a Plans,
+    kind: EventKind,
+    again: Again,
+    open: Option<Open>,
+}
+
+struct Open {
+    topic: String,
+    format: StreamFormat,
+    decoder: Decoder,
+    /// Places among the verdicts of the letters that it has rejected, in order.
+    rejected: Vec<usize>,
+}
+
+/// A decoder is emptied when its rows take so many bytes.
+const BATCH_BYTES: usize = 16 << 20;
+
+impl Bench<'_> {
+    fn push(
+        &mut self,
+        topic: &str,
+        format: StreamFormat,
+        record: RecordRef<'_>,
+        ingested_at: i64,
+    ) -> Result<(), SpeedError> {
+        let suits = self.open.as_ref().is_some_and(|open| open.topic == topic && open.format == format);
+        // Looked at alone, so that all of its rows can be dropped.
+        let alone = may_be_several(record.payload);
+        if alone || !suits || self.open.as_ref().is_some_and(|open| open.decoder.bytes() >= BATCH_BYTES) {
+            self.finish()?;
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let stream = Stream {
+                    kind: self.kind,
+                    source: topic.to_owned(),
+                    partition: 0,
+                    application: String::new(),
+                    format: format.clone(),
+                };
+                let decoder = Decoder::new(self.plans.plan(&stream)?, topic)?;
+                self.open.insert(Open { topic: topic.to_owned(), format, decoder, rejected: Vec::new() })
+            }
+        };
+        let before = open.decoder.rejected();
+        open.decoder.push(record, ingested_at);
+        if open.decoder.rejected() > before {
+            open.rejected.push(self.again.verdicts.len());
+        }
+        self.again.verdicts.push(Verdict::Row);
+        if !alone {
+            return Ok(());
+        }
+        if open.decoder.rows() + open.decoder.rejected() > 1 {
+            self.open = None;
+            let detail = "some of its records are rows already: send the others as messages of their own".to_owned();
+            if let Some(verdict) = self.again.verdicts.last_mut() {
+                *verdict = Verdict::Dead { reason: "several_records".to_owned(), detail };
+            }
+        }
+        self.finish()
+    }
+
+    /// Takes what the open decoder has made.
+    fn finish(&mut self) -> Result<(), SpeedError> {
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let decoded = open.decoder.finish()?;
+        let texts = |name: &str| column(&decoded.dead_letters, name, &DataType::Utf8);
+        let (reason, detail) = (texts("reason")?, texts("detail")?);
+        let (reason, detail) = (reason.as_string::<i32>(), detail.as_string::<i32>());
+        for (row, place) in open.rejected.into_iter().enumerate() {
+            let (reason, detail) = (reason.value(row).to_owned(), detail.value(row).to_owned());
+            self.again.verdicts[place] = Verdict::Dead { reason, detail };
+        }
+        if decoded.rows.num_rows() > 0 {
+            self.again.rows.push(decoded.rows);
+        }
+        Ok(())
+    }
+}
+
+/// The columns of a batch of letters that tell the record.
+struct Letters {
+    payload: BinaryArray,
+    key: BinaryArray,
+    reason: StringArray,
+    format: StringArray,
+    topic: StringArray,
+    partition: ArrayRef,
+    offset: ArrayRef,
+    record_time: ArrayRef,
+}
+
+impl Letters {
+    fn new(batch: &RecordBatch) -> Result<Letters, ArrowError> {
+        let binary = |name: &str| Ok::<_, ArrowError>(column(batch, name, &DataType::Binary)?.as_binary().clone());
+        let text = |name: &str| Ok::<_, ArrowError>(column(batch, name, &DataType::Utf8)?.as_string().clone());
+        let source = batch.column_by_name("source").and_then(|source| source.as_struct_opt());
+        let source = RecordBatch::from(source.ok_or_else(|| ArrowError::SchemaError("source is no struct".into()))?);
+        Ok(Letters {
+            payload: binary("payload")?,
+            key: binary("key")?,
+            reason: text("reason")?,
+            format: text("format")?,
+            topic: column(&source, "topic", &DataType::Utf8)?.as_string().clone(),
+            partition: column(&source, "partition", &DataType::Int32)?,
+            offset: column(&source, "offset", &DataType::Int64)?,
+            record_time: column(batch, "record_time", &adlake_domain::schema::timestamp())?,
+        })
+    }
+
+    fn record(&self, row: usize) -> RecordRef<'_> {
+        let time = self.record_time.as_primitive::<TimestampMicrosecondType>();
+        RecordRef {
+            payload: if self.payload.is_valid(row) { self.payload.value(row) } else { b"" },
+            key: self.key.is_valid(row).then(|| self.key.value(row)),
+            partition: self.partition.as_primitive::<Int32Type>().value(row),
+            offset: self.offset.as_primitive::<Int64Type>().value(row),
+            time: time.is_valid(row).then(|| time.value(row)),
+        }
+    }
+}
+
+/// A column in the type that it should have.
+fn column(batch: &RecordBatch, name: &str, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+    let column = batch.column_by_name(name);
+    let column = column.ok_or_else(|| ArrowError::SchemaError(format!("dead letters lack the column {name}")))?;
+    cast(column, data_type)
+}
