@@ -2,8 +2,8 @@
 //!
 //! A record is first read as a whole into a [`row::Row`] (which value each field gets, and what no field takes), then
 //! its values are converted and judged, and only then is anything appended to columns. So rows and dead letters are
-//! together exactly the records pushed, and neighbours never touch; the one exception is an Avro container of several
-//! records in one message, which gives a row for each good record, and one dead letter if any is bad.
+//! together exactly the records pushed, and neighbours never touch. A message of several records gives a row for each good one:
+//! of a JSON list each bad element is a dead letter of its own, of an Avro container the message is one if any record is bad.
 //!
 //! Formats differ only in how they offer values to the row: [`json`], [`csv`], [`avro`].
 
@@ -57,6 +57,7 @@ pub struct DecodePlan {
     /// A bit for each field that something stands in for.
     fallbacks: u32,
     event_time: usize,
+    records_max: usize,
     validation: ValidationSettings,
     enrichment: Arc<Enrichment>,
 }
@@ -108,12 +109,21 @@ impl DecodePlan {
         let event_time = mapping
             .index("event_time")
             .ok_or_else(|| SpeedError::settings(format!("sources.{kind}"), "events have no time"))?;
-        Ok(DecodePlan { kind, format, mapping, required, fallbacks, event_time, validation, enrichment })
+        let records_max = source.records_max();
+        Ok(DecodePlan { kind, format, mapping, required, fallbacks, event_time, records_max, validation, enrichment })
     }
 
     /// The kind of event.
     pub fn kind(&self) -> EventKind {
         self.kind
+    }
+
+    /// Whether a message is a container, of which a part may be good.
+    fn is_container(&self, payload: &[u8]) -> bool {
+        match &self.format {
+            PlanFormat::Avro { framing, .. } => *framing == AvroFraming::Auto && avro::is_container(payload),
+            PlanFormat::Json | PlanFormat::Csv(_) => false,
+        }
     }
 }
 
@@ -192,10 +202,23 @@ impl Decoder {
         })
     }
 
-    /// Decodes a record: a row, or a dead letter.
+    /// Decodes a record: a row, or a dead letter. One message of several records: as many of either.
     pub fn push(&mut self, record: RecordRef<'_>, ingested_at: i64) {
-        if let Err(reject) = self.decode(record, ingested_at) {
+        if let Err(reject) = self.decode(record, ingested_at, &|_| false) {
             self.dead_letters.push(record, reject.reason.name(), &reject.detail, ingested_at);
+        }
+    }
+
+    /// The same for a record that was read before: what is a dead letter already stays one, and is passed over. `is_dead` knows
+    /// the payloads of the dead letters from the record's place.
+    pub fn push_again(&mut self, record: RecordRef<'_>, ingested_at: i64, is_dead: &dyn Fn(&[u8]) -> bool) {
+        if !is_dead(record.payload) {
+            if let Err(reject) = self.decode(record, ingested_at, is_dead) {
+                self.dead_letters.push(record, reject.reason.name(), &reject.detail, ingested_at);
+            }
+        } else if self.stage.plan.is_container(record.payload) {
+            // The message is in, as the one dead letter of its bad records; its good ones are not.
+            let _ = self.decode(record, ingested_at, is_dead);
         }
     }
 
@@ -211,8 +234,13 @@ impl Decoder {
         self
     }
 
-    fn decode(&mut self, record: RecordRef<'_>, ingested_at: i64) -> Result<(), Reject> {
-        let Decoder { stage, arena, memo, csv, schemas, .. } = self;
+    fn decode(
+        &mut self,
+        record: RecordRef<'_>,
+        ingested_at: i64,
+        is_dead: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(), Reject> {
+        let Decoder { stage, arena, memo, csv, schemas, dead_letters, .. } = self;
         let plan = Arc::clone(&stage.plan);
         let plan = &*plan;
         let payload = record.payload;
@@ -222,7 +250,24 @@ impl Decoder {
         arena.reset();
         match &plan.format {
             PlanFormat::Json => {
-                stage.row(plan, arena, record, ingested_at, |row| json::read(payload, plan.kind, memo, row))
+                let payload = json::without_mark(payload);
+                if !json::is_list(payload) {
+                    return stage
+                        .row(plan, arena, record, ingested_at, |row| json::read(payload, plan.kind, memo, row));
+                }
+                for element in json::elements(payload, plan.kind, plan.records_max)? {
+                    arena.reset();
+                    let record = RecordRef { payload: element, ..record };
+                    if is_dead(element) {
+                        continue;
+                    }
+                    let outcome =
+                        stage.row(plan, arena, record, ingested_at, |row| json::read(element, plan.kind, memo, row));
+                    if let Err(reject) = outcome {
+                        dead_letters.push(record, reject.reason.name(), &reject.detail, ingested_at);
+                    }
+                }
+                Ok(())
             }
             PlanFormat::Csv(columns) => {
                 stage.row(plan, arena, record, ingested_at, |row| csv::read(payload, columns, csv, row))
@@ -363,8 +408,9 @@ impl Stage {
                     (Err(reject), None) => return Err(reject.at(format!("record {}", good + bad + 1))),
                     (Ok(()), None) => return Err(Reject::new(Reason::InvalidAvro, "a datum has no end")),
                 }
-                if good + bad > container::RECORDS_MAX {
-                    return Err(Reject::new(Reason::InvalidAvro, "too many records in one message"));
+                if good + bad > plan.records_max {
+                    let detail = format!("a container of more than records_max ({}) records", plan.records_max);
+                    return Err(Reject::new(Reason::TooManyRecords, detail));
                 }
             }
             if at != block.bytes.len() {

@@ -30,6 +30,7 @@ pub struct Mapping {
     exact: HashMap<Box<str>, u16>,
     folded: HashMap<Box<str>, u16>,
     zone: Tz,
+    depth_max: usize,
 }
 
 /// One field of the content, in schema order.
@@ -118,8 +119,14 @@ impl Mapping {
             let name = settings.time_zone();
             SpeedError::settings(format!("sources.{kind}.time_zone"), format!("{name} is not an IANA time zone"))
         })?;
-        let mut mapping =
-            Mapping { fields: fields(kind), entries: Vec::new(), exact: HashMap::new(), folded: HashMap::new(), zone };
+        let mut mapping = Mapping {
+            fields: fields(kind),
+            entries: Vec::new(),
+            exact: HashMap::new(),
+            folded: HashMap::new(),
+            zone,
+            depth_max: settings.depth_max(),
+        };
         if mapping.fields.len() > FIELDS_MAX {
             return Err(SpeedError::settings(format!("sources.{kind}"), "has more fields than the decoder holds"));
         }
@@ -230,6 +237,11 @@ impl Mapping {
     /// The zone of times that name none.
     pub(crate) fn zone(&self) -> Tz {
         self.zone
+    }
+
+    /// How deep the values of a record may be nested.
+    pub(crate) fn depth_max(&self) -> usize {
+        self.depth_max
     }
 
     /// The place of a field in the content, by its name in the schema or in the contract.

@@ -208,6 +208,12 @@ pub struct SourceSettings {
     /// The zone of times that name none (IANA name). By default UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
+    /// Objects and lists in a record's values may be nested so deep; what is deeper is a dead letter. By default 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth_max: Option<usize>,
+    /// One Kafka message (a JSON list, an Avro container) may hold so many records; one with more is a dead letter. By default 100,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records_max: Option<usize>,
     /// For a field of the schema: the names and paths it is looked for under, first found first.
     pub fields: BTreeMap<String, Vec<String>>,
     /// For a field that the source never sends: a constant, or `record_time`, `file_time`, `ingest_time`.
@@ -259,6 +265,8 @@ impl Sources {
                 topic: Some(settings.topic(kind).to_owned()),
                 format: Some(settings.format(kind)),
                 time_zone: Some(settings.time_zone().to_owned()),
+                depth_max: Some(settings.depth_max()),
+                records_max: Some(settings.records_max()),
                 ..settings.clone()
             }
         };
@@ -288,6 +296,16 @@ impl SourceSettings {
     /// The zone in force.
     pub fn time_zone(&self) -> &str {
         self.time_zone.as_deref().unwrap_or("UTC")
+    }
+
+    /// The limit of nesting in force.
+    pub fn depth_max(&self) -> usize {
+        self.depth_max.unwrap_or(64)
+    }
+
+    /// The limit of records in a message in force.
+    pub fn records_max(&self) -> usize {
+        self.records_max.unwrap_or(100_000)
     }
 }
 
@@ -335,6 +353,13 @@ impl SpeedSettings {
                     format!("sources.{kind}.csv.delimiter"),
                     "must be one ASCII character, and neither a quote nor a line end",
                 ));
+            }
+            // Most readers of what is kept as JSON give up at 128.
+            if !(1..=120).contains(&source.depth_max()) {
+                return Err(SpeedError::settings(format!("sources.{kind}.depth_max"), "must be 1 to 120"));
+            }
+            if !(1..=1_000_000).contains(&source.records_max()) {
+                return Err(SpeedError::settings(format!("sources.{kind}.records_max"), "must be 1 to 1,000,000"));
             }
             if source.avro.schema.is_some() && source.avro.schema_file.is_some() {
                 return Err(SpeedError::settings(
@@ -398,6 +423,8 @@ mod tests {
         check(|s| s.ingest.compression_level = 23, "ingest.compression_level");
         check(|s| s.sources.impressions.csv.delimiter = '"', "sources.impressions.csv.delimiter");
         check(|s| s.sources.impressions.topic = Some("bid-requests".to_owned()), "sources.impressions.topic");
+        check(|s| s.sources.impressions.depth_max = Some(121), "sources.impressions.depth_max");
+        check(|s| s.sources.impressions.records_max = Some(0), "sources.impressions.records_max");
         check(
             |s| {
                 s.kafka.properties.insert("enable.auto.commit".to_owned(), "true".to_owned());

@@ -25,8 +25,10 @@ pub enum Reason {
     InvalidUtf8,
     /// Not JSON by RFC 8259, or nested too deep.
     InvalidJson,
-    /// JSON, or Avro, but not an object (a record): a list or a scalar.
+    /// JSON, or Avro, but not an object (a record): a scalar, or a list without any object.
     NotAnObject,
+    /// More records in one message than `records_max`.
+    TooManyRecords,
     /// CSV in which a quote is never closed.
     InvalidCsv,
     /// A CSV row with more cells than there are columns.
@@ -55,11 +57,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Reason::EmptyRecord,
         Reason::InvalidUtf8,
         Reason::InvalidJson,
         Reason::NotAnObject,
+        Reason::TooManyRecords,
         Reason::InvalidCsv,
         Reason::TooManyColumns,
         Reason::InvalidAvro,
@@ -81,6 +84,7 @@ impl Reason {
             Reason::InvalidUtf8 => "invalid_utf8",
             Reason::InvalidJson => "invalid_json",
             Reason::NotAnObject => "not_an_object",
+            Reason::TooManyRecords => "too_many_records",
             Reason::InvalidCsv => "invalid_csv",
             Reason::TooManyColumns => "too_many_columns",
             Reason::InvalidAvro => "invalid_avro",

@@ -107,11 +107,11 @@ impl Builder {
         }
         let Some((_, _, decoder)) = &mut self.decoder else { return Ok(()) };
         for (record, rejection) in chunk.records_from(from) {
-            if known_dead.is_some_and(|known| known.contains(record.offset, record.payload)) {
-                continue;
-            }
+            let is_dead = |payload: &[u8]| known_dead.is_some_and(|known| known.contains(record.offset, payload));
             match rejection {
+                None if known_dead.is_some() => decoder.push_again(record, ingested_at, &is_dead),
                 None => decoder.push(record, ingested_at),
+                Some(_) if is_dead(record.payload) => {}
                 Some(rejection) => decoder.reject(record, rejection, ingested_at),
             }
         }

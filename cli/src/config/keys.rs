@@ -74,6 +74,8 @@ pub const KEYS: &[Key] = &[
         "How the topic's records are written: json, csv or avro; files tell it by their extension.",
     ),
     key("sources.*.time_zone", "The zone of times that name none (IANA name)."),
+    key("sources.*.depth_max", "A record whose values are nested deeper is a dead letter; 1 to 120."),
+    key("sources.*.records_max", "A Kafka message (a JSON list, an Avro container) of more records is a dead letter."),
     unset(
         "sources.*.fields",
         "For a field of the schema: the names and paths it is looked for under, first found first; []: not at all.",

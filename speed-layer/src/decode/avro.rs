@@ -45,6 +45,11 @@ pub(crate) enum Framed<'a> {
 /// The first bytes of a container.
 const MAGIC: &[u8] = b"Obj\x01";
 
+/// Whether a payload begins like a container.
+pub(crate) fn is_container(payload: &[u8]) -> bool {
+    payload.starts_with(MAGIC)
+}
+
 /// Looks at the first bytes of a payload.
 pub(crate) fn frame<'a>(payload: &'a [u8], framing: AvroFraming, schema: &WriterSchema) -> Result<Framed<'a>, Reject> {
     match (framing, payload) {
@@ -64,7 +69,7 @@ pub(crate) fn frame<'a>(payload: &'a [u8], framing: AvroFraming, schema: &Writer
         (AvroFraming::SingleObject, _) => {
             Err(Reject::new(Reason::InvalidAvro, "does not begin with C3 01 and a fingerprint"))
         }
-        (AvroFraming::Auto, payload) if payload.starts_with(MAGIC) => Ok(Framed::Container),
+        (AvroFraming::Auto, payload) if is_container(payload) => Ok(Framed::Container),
         (AvroFraming::Auto, [0, _, _, _, _, _, ..]) => Ok(Framed::ConfluentOrDatum(payload)),
         (AvroFraming::Auto, datum) => Ok(Framed::Datum(datum)),
     }

@@ -1,4 +1,4 @@
-//! JSON: one object a record, by serde_json's strict parser, without copies.
+//! JSON: one object a record, or a list of them, by serde_json's strict parser, without copies.
 //!
 //! The parser finds the members and checks the grammar; values stay the text that they are (so that `7.0` in a text
 //! field is `7.0`, and amounts are exact) until a field wants one. Texts with escapes are the only copies, into the
@@ -19,8 +19,27 @@ use super::value::{Opened, Value};
 use crate::mapping::Mapping;
 use crate::validate::{Reason, Reject};
 
-/// Objects and lists may be nested so deep: readers of what is kept as JSON have limits of this kind too.
-pub(crate) const DEPTH_MAX: usize = 64;
+/// Objects and lists in a text that is taken for JSON may be nested so deep: readers of what is kept as JSON have limits of this
+/// kind too. For records it is `depth_max` of their source.
+const DEPTH_MAX: usize = 64;
+
+/// The mark that some programs put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A payload without a byte order mark before it.
+#[inline]
+pub(crate) fn without_mark(payload: &[u8]) -> &[u8] {
+    payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload)
+}
+
+/// Whether a payload, if it is JSON, is a list.
+#[inline]
+pub(crate) fn is_list(payload: &[u8]) -> bool {
+    match payload.first() {
+        Some(b'{') => false,
+        _ => payload.trim_ascii_start().first() == Some(&b'['),
+    }
+}
 
 /// The keys of the record before: most have the same, in the same order, and need no lookup.
 #[derive(Debug, Default)]
@@ -82,8 +101,7 @@ pub(crate) fn read<'a>(
     memo: &mut KeyMemo,
     row: &mut Row<'a, '_>,
 ) -> Result<(), Reject> {
-    let text = std::str::from_utf8(payload)
-        .map_err(|error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to())))?;
+    let text = utf8(payload)?;
     if let Some(outcome) = scan::read(text, memo, row) {
         return outcome;
     }
@@ -108,6 +126,32 @@ fn parse<'a>(text: &'a str, memo: &mut KeyMemo, row: &mut Row<'a, '_>) -> Result
     refused.map_or(Ok(()), Err)
 }
 
+/// The elements of a list of records, each as it was sent; refused as a whole where it is no JSON, has more than `elements_max`
+/// elements, or holds no object.
+pub(crate) fn elements(payload: &[u8], kind: EventKind, elements_max: usize) -> Result<Vec<&[u8]>, Reject> {
+    let text = utf8(payload)?;
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let mut too_many = false;
+    let visitor = ElementsVisitor { elements_max, too_many: &mut too_many };
+    let parsed = parser.deserialize_seq(visitor).and_then(|elements| parser.end().map(|()| elements));
+    let elements = match parsed {
+        Err(_) if too_many => {
+            let detail = format!("a list of more than records_max ({elements_max}) elements");
+            return Err(Reject::new(Reason::TooManyRecords, detail));
+        }
+        parsed => parsed.map_err(|error| invalid(&error))?,
+    };
+    if elements.iter().any(|element| element.first() == Some(&b'{')) {
+        return Ok(elements);
+    }
+    Err(Reject::new(Reason::NotAnObject, format!("a list without any object: a record of {kind} is a JSON object")))
+}
+
+fn utf8(payload: &[u8]) -> Result<&str, Reject> {
+    std::str::from_utf8(payload)
+        .map_err(|error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to())))
+}
+
 /// The members or elements of an object or list that has been parsed before.
 pub(crate) fn open<'a>(text: &'a str, arena: &'a Bump) -> Result<Opened<'a>, Reject> {
     let mut parser = serde_json::Deserializer::from_str(text);
@@ -119,8 +163,9 @@ pub(crate) fn is_valid(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok() && depth(text) <= DEPTH_MAX
 }
 
-/// A value from its text, which is valid JSON without spaces around it.
-fn value<'a>(raw: &'a str, arena: &'a Bump) -> Result<Value<'a>, serde_json::Error> {
+/// A value from its text, which is valid JSON without spaces around it; parts of values that were looked at as a whole need no
+/// limit of depth (`usize::MAX`).
+fn value<'a>(raw: &'a str, arena: &'a Bump, depth_max: usize) -> Result<Value<'a>, serde_json::Error> {
     Ok(match raw.as_bytes() {
         [b'"', inner @ .., b'"'] => {
             if memchr::memchr(b'\\', inner).is_none() {
@@ -134,8 +179,8 @@ fn value<'a>(raw: &'a str, arena: &'a Bump) -> Result<Value<'a>, serde_json::Err
         [b't', ..] => Value::Bool(true),
         [b'f', ..] => Value::Bool(false),
         [b'{' | b'[', ..] => {
-            if depth(raw) > DEPTH_MAX {
-                return Err(Error::custom(format_args!("nested deeper than {DEPTH_MAX}")));
+            if depth_max != usize::MAX && depth(raw) > depth_max {
+                return Err(Error::custom(format_args!("nested deeper than {depth_max}")));
             }
             Value::Json(raw)
         }
@@ -186,7 +231,7 @@ impl<'a> Visitor<'a> for RecordVisitor<'_, 'a, '_> {
         let mut place = 0;
         while let Some(key) = members.next_key_seed(KeySeed { arena })? {
             let raw: &'a RawValue = members.next_value()?;
-            let value = value(raw.get(), arena).map_err(A::Error::custom)?;
+            let value = value(raw.get(), arena, self.row.mapping().depth_max()).map_err(A::Error::custom)?;
             let entry = self.memo.lookup(place, key, self.row.mapping());
             place += 1;
             if let Err(reject) = self.row.offer(key, entry, value) {
@@ -226,6 +271,32 @@ impl<'a> Visitor<'a> for KeySeed<'a> {
     }
 }
 
+/// Collects the texts of a list's elements.
+struct ElementsVisitor<'v> {
+    elements_max: usize,
+    too_many: &'v mut bool,
+}
+
+impl<'a> Visitor<'a> for ElementsVisitor<'_> {
+    type Value = Vec<&'a [u8]>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<Vec<&'a [u8]>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(raw) = elements.next_element::<&'a RawValue>()? {
+            if list.len() == self.elements_max {
+                *self.too_many = true;
+                return Err(A::Error::custom("too many elements"));
+            }
+            list.push(raw.get().as_bytes());
+        }
+        Ok(list)
+    }
+}
+
 /// Collects the parts of an object or list.
 struct PartsVisitor<'a> {
     arena: &'a Bump,
@@ -242,7 +313,7 @@ impl<'a> Visitor<'a> for PartsVisitor<'a> {
         let mut list = BumpVec::new_in(self.arena);
         while let Some(key) = members.next_key_seed(KeySeed { arena: self.arena })? {
             let raw: &'a RawValue = members.next_value()?;
-            list.push((key, value(raw.get(), self.arena).map_err(A::Error::custom)?));
+            list.push((key, value(raw.get(), self.arena, usize::MAX).map_err(A::Error::custom)?));
         }
         Ok(Opened::Object(list.into_bump_slice()))
     }
@@ -250,7 +321,7 @@ impl<'a> Visitor<'a> for PartsVisitor<'a> {
     fn visit_seq<A: SeqAccess<'a>>(self, mut elements: A) -> Result<Opened<'a>, A::Error> {
         let mut list = BumpVec::new_in(self.arena);
         while let Some(raw) = elements.next_element::<&'a RawValue>()? {
-            list.push(value(raw.get(), self.arena).map_err(A::Error::custom)?);
+            list.push(value(raw.get(), self.arena, usize::MAX).map_err(A::Error::custom)?);
         }
         Ok(Opened::List(list.into_bump_slice()))
     }
@@ -278,7 +349,7 @@ mod tests {
         let check = |raw: &str, expected: &str| {
             let arena = Bump::new();
             let mut out = String::new();
-            value(raw, &arena).unwrap().write_json(&mut out);
+            value(raw, &arena, DEPTH_MAX).unwrap().write_json(&mut out);
             assert_eq!(out, expected);
         };
         check("7.10", "7.10");
@@ -286,7 +357,7 @@ mod tests {
         check(r#""a\u00e9\/""#, r#""aé/""#);
         check("null", "null");
         check("[1, 2]", "[1, 2]");
-        assert!(value(r#""\ud800""#, &arena).is_err());
+        assert!(value(r#""\ud800""#, &arena, DEPTH_MAX).is_err());
         match open(r#"{"a\n": 1, "b": [ ]}"#, &arena).unwrap() {
             Opened::Object([("a\n", Value::Number("1")), ("b", Value::Json("[ ]"))]) => {}
             _ => panic!("not the members"),

@@ -10,9 +10,6 @@ use crate::validate::{Reason, Reject};
 /// Of a container in one message: the most that its blocks may be unpacked to.
 pub(crate) const UNPACKED_BYTES_MAX: usize = 128 << 20;
 
-/// Of a container in one message: the most records (those without fields have no size).
-pub(crate) const RECORDS_MAX: usize = 1 << 20;
-
 /// A container whose header has been read.
 #[derive(Debug)]
 pub(crate) struct Container<'a> {

@@ -1,7 +1,7 @@
 //! Avro's binary encoding, by the writer's schema: texts and bytes are borrowed, everything is checked.
 //!
 //! Refused are lengths beyond the payload, integers that do not fit, branches and symbols that do not exist, texts
-//! that are not UTF-8, nesting deeper than [`DEPTH_MAX`], and more values in lists and maps than there are bytes (an array
+//! that are not UTF-8, nesting deeper than `depth_max` of the source, and more values in lists and maps than there are bytes (an array
 //! of nulls takes none), but for [`VALUES_FREE`]. Nothing is allocated for a length before the bytes for it are seen.
 
 use bumpalo::Bump;
@@ -13,8 +13,6 @@ use crate::decode::row::Row;
 use crate::decode::value::{Decimal, Value};
 use crate::validate::{Reason, Reject};
 
-/// Records, lists and maps may be nested so deep.
-const DEPTH_MAX: usize = 64;
 /// The lists and maps of a datum may have so many values more than the datum has bytes.
 const VALUES_FREE: usize = 1024;
 
@@ -25,7 +23,8 @@ pub(crate) fn read<'a>(
     schema: &'a MappedSchema,
     row: &mut Row<'a, '_>,
 ) -> (Option<usize>, Result<(), Reject>) {
-    let mut cursor = Cursor { bytes, at: 0, values: 0, schema: &schema.writer, arena: row.arena() };
+    let depth_max = row.mapping().depth_max();
+    let mut cursor = Cursor { bytes, at: 0, values: 0, depth_max, schema: &schema.writer, arena: row.arena() };
     let mut outcome = Ok(());
     for ((name, node), entry) in schema.writer.record().iter().zip(&schema.entries) {
         match cursor.value(*node, 1) {
@@ -64,14 +63,16 @@ struct Cursor<'a, 's> {
     bytes: &'a [u8],
     at: usize,
     values: usize,
+    depth_max: usize,
     schema: &'s WriterSchema,
     arena: &'a Bump,
 }
 
 impl<'a, 's: 'a> Cursor<'a, 's> {
     fn value(&mut self, node: NodeId, depth: usize) -> Result<Value<'a>, Reject> {
-        if depth > DEPTH_MAX {
-            return Err(invalid("nested too deep"));
+        // A record's own values are of depth 1, as those of JSON are before they are nested; unions count for nothing.
+        if depth > self.depth_max + 1 {
+            return Err(invalid("nested deeper than depth_max"));
         }
         let schema = self.schema;
         Ok(match schema.node(node) {
@@ -115,7 +116,7 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
             Node::Union(branches) => {
                 let index = self.long()?;
                 let branch = usize::try_from(index).ok().and_then(|index| branches.get(index));
-                self.value(*branch.ok_or_else(|| invalid("no such branch of a union"))?, depth + 1)?
+                self.value(*branch.ok_or_else(|| invalid("no such branch of a union"))?, depth)?
             }
             Node::Record(fields) => {
                 let mut members = BumpVec::with_capacity_in(fields.len(), self.arena);
@@ -246,7 +247,7 @@ mod tests {
         let text = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"v","type":{field}}}]}}"#);
         let schema = WriterSchema::parse(&text).unwrap();
         let arena = Bump::new();
-        let mut cursor = Cursor { bytes, at: 0, values: 0, schema: &schema, arena: &arena };
+        let mut cursor = Cursor { bytes, at: 0, values: 0, depth_max: 64, schema: &schema, arena: &arena };
         let value = cursor.value(schema.record()[0].1, 1).map_err(|reject| reject.reason)?;
         assert_eq!(cursor.at, bytes.len());
         let mut out = String::new();
@@ -301,7 +302,7 @@ mod tests {
     fn decode_prefix(field: &str, bytes: &[u8]) -> Result<usize, Reject> {
         let text = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"v","type":{field}}}]}}"#);
         let (schema, arena) = (WriterSchema::parse(&text).unwrap(), Bump::new());
-        let mut cursor = Cursor { bytes, at: 0, values: 0, schema: &schema, arena: &arena };
+        let mut cursor = Cursor { bytes, at: 0, values: 0, depth_max: 64, schema: &schema, arena: &arena };
         cursor.value(schema.record()[0].1, 1).map(|_| cursor.at)
     }
 

@@ -96,7 +96,7 @@ impl<'a> Scanner<'a> {
                 let mut parser = serde_json::Deserializer::from_str(&self.text[self.at..]).into_iter::<&'a RawValue>();
                 let raw = parser.next()?.ok()?.get();
                 self.at += raw.len();
-                super::value(raw, row.arena()).ok()
+                super::value(raw, row.arena(), row.mapping().depth_max()).ok()
             }
             _ => None,
         }
@@ -127,7 +127,7 @@ impl<'a> Scanner<'a> {
             }
         }
         self.at = at + 1;
-        super::value(self.text.get(quote..=at)?, row.arena()).ok()
+        super::value(self.text.get(quote..=at)?, row.arena(), usize::MAX).ok()
     }
 
     fn number(&mut self) -> Option<Value<'a>> {

@@ -296,8 +296,8 @@ fn avro_bid_requests_in_every_framing() {
     assert_eq!(reasons, ["trailing_data", "invalid_avro"]);
 }
 
-#[test]
-fn a_container_keeps_its_good_records() {
+/// Three bids, the second with a price below zero.
+fn bids_with_one_bad() -> Vec<u8> {
     let text = r#"{"type":"record","name":"B","fields":[
         {"name":"auction_id","type":"string"},{"name":"user_id","type":"int"},{"name":"bid_amount","type":"float"},
         {"name":"ts","type":{"type":"int","logicalType":"date"}},{"name":"ip_address","type":"string"}]}"#;
@@ -313,7 +313,12 @@ fn a_container_keeps_its_good_records() {
         ];
         writer.append_value(Avro::Record(fields)).unwrap();
     }
-    let container = writer.into_inner().unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn a_container_keeps_its_good_records() {
+    let container = bids_with_one_bad();
     let decoded = decode(EventKind::BidRequest, &StreamFormat::AvroMessage, &[&container]);
     check(
         &decoded.rows,
@@ -376,6 +381,85 @@ fn what_is_no_record() {
     assert_eq!(rejected(b"{}"), "missing_field");
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(65), "]".repeat(65));
     assert_eq!(rejected(deep.as_bytes()), "invalid_json");
+}
+
+#[test]
+fn a_list_in_one_message_is_as_many_events() {
+    let good =
+        |user: &str| format!(r#"{{"ad_creative_id":"c","user_id":"{user}", "timestamp":1748736000,"website":"w"}}"#);
+    let (a, b, bad) = (good("a"), good("b"), r#"{"user_id": "x"}"#);
+    let list = format!("\u{feff} [{a},\n{bad} , null,{b}, {bad}] ");
+    let cut = &list[..list.len() - 3];
+    let marked = format!("\u{feff}{a}");
+    let payloads = [list.as_str(), "[]", "[1, [{}]]", cut, &marked, "\u{feff}"].map(str::as_bytes);
+    let decoded = decode(EventKind::Impression, &StreamFormat::Json, &payloads);
+    let users: Vec<_> = (0..decoded.rows.num_rows())
+        .map(|row| (cell(&decoded.rows, "user_id", row).unwrap(), cell(&decoded.rows, "source.offset", row).unwrap()))
+        .collect();
+    let expected = [("a", "0"), ("b", "0"), ("a", "4")].map(|(user, offset)| (user.to_owned(), offset.to_owned()));
+    assert_eq!(users, expected);
+    let found = letters(&decoded);
+    let found: Vec<(&[u8], &str)> =
+        found.iter().map(|(payload, reason)| (payload.as_slice(), reason.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            (bad.as_bytes(), "missing_field"),
+            (b"null", "not_an_object"),
+            (bad.as_bytes(), "missing_field"),
+            (b"[]", "not_an_object"),
+            (b"[1, [{}]]", "not_an_object"),
+            (cut.as_bytes(), "invalid_json"),
+            ("\u{feff}".as_bytes(), "invalid_json"),
+        ]
+    );
+
+    let limited = |count: usize| {
+        let mut decoder =
+            decoder(EventKind::Impression, &StreamFormat::Json, |source| source.records_max = Some(count));
+        let decoded = push(&mut decoder, &[list.as_bytes()]);
+        (decoded.rows.num_rows(), letters(&decoded).len())
+    };
+    assert_eq!((limited(5), limited(4)), ((2, 3), (0, 1)));
+}
+
+#[test]
+fn what_is_a_dead_letter_already_stays_one_and_costs_no_row() {
+    let good = r#"{"ad_creative_id":"c","user_id":"u","timestamp":1748736000,"website":"w"}"#;
+    let list = format!(r#"[{good},{{}},{good}]"#);
+    let container = bids_with_one_bad();
+    let cases: [(EventKind, StreamFormat, &[u8]); 4] = [
+        (EventKind::Impression, StreamFormat::Json, list.as_bytes()),
+        (EventKind::Impression, StreamFormat::Json, b"{}"),
+        (EventKind::Impression, StreamFormat::Json, b"[{}"),
+        (EventKind::BidRequest, StreamFormat::AvroMessage, &container),
+    ];
+    for (kind, format, payload) in cases {
+        // As after a crash between the commit of the dead letters and that of the rows.
+        let first = decode(kind, &format, &[payload]);
+        let dead: Vec<Vec<u8>> = letters(&first).into_iter().map(|(payload, _)| payload).collect();
+        assert!(!dead.is_empty());
+        let mut decoder = decoder(kind, &format, |_| ());
+        let record = RecordRef { payload, key: None, partition: 3, offset: 0, time: Some(NOW - 1_000_000) };
+        decoder.push_again(record, NOW, &|payload| dead.iter().any(|dead| dead == payload));
+        let again = decoder.finish().unwrap();
+        assert_eq!(again.rows, first.rows);
+        assert_eq!(letters(&again), []);
+    }
+}
+
+#[test]
+fn nesting_is_limited_as_configured() {
+    let with = |depth: usize, limit: usize| {
+        let value = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let payload =
+            format!(r#"{{"ad_creative_id":"c","user_id":"u","timestamp":1748736000,"website":"w","x":{value}}}"#);
+        let mut decoder = decoder(EventKind::Impression, &StreamFormat::Json, |source| source.depth_max = Some(limit));
+        push(&mut decoder, &[payload.as_bytes()]).rows.num_rows()
+    };
+    assert_eq!((with(64, 64), with(65, 64), with(120, 120), with(3, 2)), (1, 0, 1, 0));
+    assert_eq!(with(10_000, 64), 0);
+    assert_eq!(with(1_000_000, 120), 0);
 }
 
 #[test]

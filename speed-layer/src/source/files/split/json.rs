@@ -6,12 +6,12 @@
 
 use std::io;
 
-use memchr::memchr3;
+use memchr::{memchr3, memrchr};
 
 use super::{Collector, Piece, Splitter, broken, skip_byte_order_mark, truncated};
 use crate::source::files::open::Content;
 
-/// Brackets deeper than this are one damaged element to the end.
+/// Brackets deeper than this are only counted, not matched by kind: the decoder refuses such an element anyway.
 const DEPTH_MAX: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +163,8 @@ pub struct Scanner {
     /// A value that is neither object, array nor string: it ends before a separator.
     is_bare: bool,
     lines: usize,
-    too_deep: bool,
+    /// Brackets open beyond [`DEPTH_MAX`].
+    beyond: usize,
 }
 
 impl Scanner {
@@ -177,7 +178,7 @@ impl Scanner {
             escaped: false,
             is_bare: false,
             lines: 0,
-            too_deep: false,
+            beyond: 0,
         }
     }
 
@@ -190,9 +191,6 @@ impl Scanner {
     pub fn scan(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut at = 0;
         while at < bytes.len() {
-            if self.too_deep {
-                return (bytes.len(), false);
-            }
             let byte = bytes[at];
             if self.in_string {
                 if self.escaped {
@@ -237,13 +235,12 @@ impl Scanner {
             match byte {
                 b'"' => self.in_string = true,
                 b'\n' => self.lines += 1,
-                b'{' | b'[' => {
-                    self.open.push(byte);
-                    self.too_deep = self.open.len() > DEPTH_MAX;
-                }
+                b'{' | b'[' if self.open.len() == DEPTH_MAX => self.beyond += 1,
+                b'{' | b'[' => self.open.push(byte),
+                b'}' | b']' if self.beyond > 0 => self.beyond -= 1,
                 b'}' | b']' => {
                     let opening = if byte == b'}' { b'{' } else { b'[' };
-                    if let Some(depth) = self.open.iter().rposition(|open| *open == opening) {
+                    if let Some(depth) = memrchr(opening, &self.open) {
                         self.open.truncate(depth);
                     }
                     if self.open.is_empty() {
@@ -321,11 +318,15 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_bounded() {
-        let text = format!("[{{}},{}", "[".repeat(DEPTH_MAX + 10));
-        let pieces = split(JsonValues::array(Content::of(text.as_bytes()), 10_000));
-        assert_eq!(pieces.len(), 2);
-        assert_eq!(pieces[1].1, Some("truncated"));
+    fn depth_costs_neither_memory_nor_neighbours() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        let text = format!("[{{}},{deep},{{}},{}", "[".repeat(10_000));
+        let pieces = split(JsonValues::array(Content::of(text.as_bytes()), 30_000));
+        let rest = ("[".repeat(10_000), Some("truncated"));
+        assert_eq!(pieces, [records(&["{}", &deep, "{}"]), vec![rest]].concat());
+        let mut scanner = Scanner::new(false);
+        scanner.scan(deep.as_bytes().split_at(10_000).0);
+        assert_eq!(scanner.open.len(), DEPTH_MAX);
     }
 
     #[test]
