@@ -27,6 +27,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::LakeError;
+use crate::failpoint;
 use crate::storage::Lake;
 use crate::tables::CHECKPOINT_INTERVAL;
 use crate::write::{DataFile, TableWriter, WriterSettings};
@@ -149,8 +150,10 @@ impl Appender {
                 return Ok(Appended::Superseded { stored });
             }
             let next = self.version + 1;
+            failpoint::hit(failpoint::BEFORE_PUT);
             let written =
                 self.log_store.write_commit_entry(next, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
+            failpoint::hit(failpoint::AFTER_PUT);
             let failure = match written {
                 Ok(()) => {
                     self.advance_to(next, &advances);
@@ -172,14 +175,25 @@ impl Appender {
                 }
                 None => {
                     unknown += 1;
-                    if let Some(error) = failure
-                        && unknown >= UNKNOWN_ATTEMPTS_MAX
-                    {
-                        return Err(LakeError::table(self.table.name, error));
+                    let error = match failure {
+                        Some(error) => LakeError::table(self.table.name, error),
+                        None => self.says_that_it_exists(next),
+                    };
+                    // What the store refuses it will refuse again.
+                    if unknown >= UNKNOWN_ATTEMPTS_MAX || !error.is_retryable() {
+                        return Err(error);
                     }
                     pause(unknown).await;
                 }
             }
+        }
+    }
+
+    /// A store that does not take an entry because it has one, and has none: not for long, one hopes.
+    fn says_that_it_exists(&self, version: u64) -> LakeError {
+        LakeError::Unavailable {
+            subject: format!("table {}", self.table.name),
+            source: format!("the store says that log version {version} exists, and that it does not").into(),
         }
     }
 
@@ -279,6 +293,7 @@ impl Appender {
         }
         let (lake, table, version) = (self.lake.clone(), self.table.name, self.version);
         self.checkpoint = Some(tokio::spawn(async move {
+            failpoint::hit(failpoint::CHECKPOINT);
             if let Err(error) = write_checkpoint(&lake, table, version).await {
                 tracing::warn!(table, version, error = %error, "checkpoint was not written");
             }

@@ -7,6 +7,7 @@
 
 pub mod append;
 pub mod error;
+pub mod failpoint;
 pub mod manifest;
 pub mod reference;
 pub mod replace;

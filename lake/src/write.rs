@@ -16,6 +16,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use uuid::Uuid;
 
 use crate::error::LakeError;
+use crate::failpoint;
 use crate::statistics;
 
 /// How files are written.
@@ -243,6 +244,7 @@ async fn upload(
         .put(&Path::from(path.as_str()), bytes.into())
         .await
         .map_err(|error| LakeError::store(format!("{}/{path}", table), error))?;
+    failpoint::hit(failpoint::FILE_UPLOADED);
     let add = Add {
         path,
         size,

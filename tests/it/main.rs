@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code: a failure is a failed test")]
 
 mod cli;
+mod faults;
 mod harness;
 mod ingest_files;
 mod ingest_kafka;
