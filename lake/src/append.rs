@@ -32,6 +32,7 @@ use uuid::Uuid;
 
 use crate::error::LakeError;
 use crate::evolve::{self, Opened};
+use crate::failpoint;
 use crate::log::{self, Upkeep};
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
@@ -193,8 +194,10 @@ impl Appender {
                 return Ok(Appended::Superseded { stored });
             }
             let next = self.version + 1;
+            failpoint::hit(failpoint::BEFORE_PUT);
             let written =
                 self.log_store.write_commit_entry(next, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
+            failpoint::hit(failpoint::AFTER_PUT);
             let failure = match written {
                 // It may have gone into a gap. Where it has not, it is in what is compared now, and answered as superseded.
                 Ok(()) if self.may_be_left_behind() && self.catch_up().await? => {
@@ -221,14 +224,25 @@ impl Appender {
                 }
                 None => {
                     unknown += 1;
-                    if let Some(error) = failure
-                        && unknown >= UNKNOWN_ATTEMPTS_MAX
-                    {
-                        return Err(LakeError::table(self.table.name, error));
+                    let error = match failure {
+                        Some(error) => LakeError::table(self.table.name, error),
+                        None => self.says_that_it_exists(next),
+                    };
+                    // What the store refuses it will refuse again.
+                    if unknown >= UNKNOWN_ATTEMPTS_MAX || !error.is_retryable() {
+                        return Err(error);
                     }
                     pause(unknown).await;
                 }
             }
+        }
+    }
+
+    /// A store that does not take an entry because it has one, and has none: not for long, one hopes.
+    fn says_that_it_exists(&self, version: u64) -> LakeError {
+        LakeError::Unavailable {
+            subject: format!("table {}", self.table.name),
+            source: format!("the store says that log version {version} exists, and that it does not").into(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What can go wrong with the lake, cut by what the caller does about it.
 
 use datafusion::error::DataFusionError;
+use delta_kernel::Error as KernelError;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::TransactionError;
 
@@ -109,12 +110,24 @@ impl LakeError {
     }
 }
 
+/// The error of the store that an error of a table comes from. What loads a table wraps it in several ways; the kernel does not
+/// even link it as a cause.
 fn store_error(error: &DeltaTableError) -> Option<&object_store::Error> {
-    match error {
-        DeltaTableError::ObjectStore { source } => Some(source),
-        DeltaTableError::Transaction { source: TransactionError::ObjectStore { source } } => Some(source),
-        _ => None,
+    if let DeltaTableError::Transaction { source: TransactionError::ObjectStore { source } } = error {
+        return Some(source);
     }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<object_store::Error>() {
+            return Some(error);
+        }
+        cause = match error.downcast_ref::<KernelError>() {
+            Some(KernelError::ObjectStore(error)) => return Some(error),
+            Some(KernelError::Backtraced { source, .. }) => Some(source.as_ref()),
+            _ => error.source(),
+        };
+    }
+    None
 }
 
 /// Whether the store forbids: credentials or permissions have to be changed.
@@ -158,5 +171,39 @@ pub(crate) fn store_outage(error: &object_store::Error) -> bool {
         | object_store::Error::Unauthenticated { .. }
         | object_store::Error::UnknownConfigurationKey { .. } => false,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::errors::ParquetError;
+
+    use super::*;
+
+    fn out() -> object_store::Error {
+        object_store::Error::Generic { store: "S3", source: "503".into() }
+    }
+
+    fn forbidden() -> object_store::Error {
+        object_store::Error::PermissionDenied { path: "log".to_string(), source: "403".into() }
+    }
+
+    #[test]
+    fn an_outage_is_known_however_it_is_wrapped() {
+        let wraps: [fn(object_store::Error) -> DeltaTableError; 5] = [
+            |source| DeltaTableError::ObjectStore { source },
+            |source| DeltaTableError::Transaction { source: TransactionError::ObjectStore { source } },
+            |source| KernelError::from(source).into(),
+            |source| DeltaTableError::Parquet { source: ParquetError::External(Box::new(source)) },
+            |source| KernelError::generic_err(source).into(),
+        ];
+        for wrap in wraps {
+            let error = LakeError::table("t", wrap(out()));
+            assert!(error.is_retryable() && matches!(error, LakeError::Unavailable { .. }), "{error:?}");
+            let error = LakeError::table("t", wrap(forbidden()));
+            assert!(!error.is_retryable() && matches!(error, LakeError::Refused { .. }), "{error:?}");
+        }
+        let other = LakeError::table("t", KernelError::generic("a broken checkpoint").into());
+        assert!(!other.is_retryable() && matches!(other, LakeError::Table { .. }), "{other:?}");
     }
 }

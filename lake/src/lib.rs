@@ -11,6 +11,7 @@ pub mod error;
 mod evolve;
 pub mod letters;
 pub mod log;
+pub mod failpoint;
 pub mod manifest;
 pub mod reference;
 pub mod replace;

@@ -18,6 +18,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use uuid::Uuid;
 
 use crate::error::LakeError;
+use crate::failpoint;
 use crate::statistics;
 
 /// How files are written.
@@ -279,6 +280,7 @@ async fn upload(
         .put(&Path::from(path.as_str()), pieces.into_iter().collect())
         .await
         .map_err(|error| LakeError::store(format!("{}/{path}", table), error))?;
+    failpoint::hit(failpoint::FILE_UPLOADED);
     let add = Add {
         path,
         size,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::catalogue::DEAD_LETTERS;
 use adlake_domain::event::EventKind;
-use adlake_lake::{Advance, Appended, Appender, DataFile, Lake, LakeError, TableWriter, WriterSettings};
+use adlake_lake::{Advance, Appended, Appender, DataFile, Lake, LakeError, TableWriter, WriterSettings, failpoint};
 use arrow::array::{AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::functions::core::expr_ext::FieldAccessor;
@@ -355,9 +355,11 @@ impl Committer {
             if advances.iter().zip(&stored).any(|(advance, stored)| advance.from != *stored) {
                 return Ok(Outcome::Superseded);
             }
+            failpoint::hit(failpoint::BEFORE_DEAD_LETTERS);
             if let Appended::Superseded { .. } = appender.commit(files, dead_advances).await? {
                 return Ok(Outcome::Superseded);
             }
+            failpoint::hit(failpoint::AFTER_DEAD_LETTERS);
         }
         let files = match sealed.writer {
             Some(writer) => finish(writer).await?,
@@ -368,6 +370,7 @@ impl Committer {
         let uploaded = started.elapsed();
         match self.rows.commit(files, advances).await? {
             Appended::Committed { version } => {
+                failpoint::hit(failpoint::BEFORE_ACKNOWLEDGE);
                 let (upload_ms, commit_ms) =
                     (uploaded.as_millis() as u64, (started.elapsed() - uploaded).as_millis() as u64);
                 tracing::debug!(table = self.rows.table(), version, bytes, upload_ms, commit_ms, "committed");

@@ -3,6 +3,7 @@
 
 mod cli;
 mod deadletters;
+mod faults;
 mod harness;
 mod ingest_files;
 mod ingest_kafka;

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::{cleanup, last_checkpoint};
 use crate::error::LakeError;
+use crate::failpoint;
 use crate::storage::Lake;
 
 /// Clean-up is looked to at most so often.
@@ -134,6 +135,7 @@ async fn checkpoint_unless_recent(lake: &Lake, table: &str, version: u64) -> Res
     if version < last + lake.log_settings().checkpoint_interval {
         return Ok(last);
     }
+    failpoint::hit(failpoint::CHECKPOINT);
     write_checkpoint(&log_store, table, version).await?;
     Ok(version)
 }

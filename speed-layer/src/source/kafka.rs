@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use adlake_lake::failpoint;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -208,6 +209,7 @@ impl KafkaSource {
                 {
                     tracing::debug!(%error, "the consumer group's offsets were not committed");
                 }
+                failpoint::hit(failpoint::AFTER_ACKNOWLEDGE);
             }
             Command::Stop => {
                 self.stopped = true;

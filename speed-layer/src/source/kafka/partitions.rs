@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use adlake_lake::failpoint;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -48,6 +49,7 @@ impl KafkaSource {
             streams.push(stream);
         }
         tracing::info!(partitions = streams.len(), "partitions assigned");
+        failpoint::hit(failpoint::ASSIGNED);
         port.tell(Event::Assigned(streams));
     }
 
@@ -62,6 +64,7 @@ impl KafkaSource {
         }
         self.starts.retain(|start| !streams.contains(&start.stream));
         tracing::info!(partitions = streams.len(), "partitions revoked");
+        failpoint::hit(failpoint::REVOKED);
         let deadline = Instant::now() + self.revoke_deadline;
         let places = streams.iter().map(|stream| (stream.source.clone(), stream.partition)).collect();
         self.revoking = Some(Revoking { places, deadline });

@@ -1,0 +1,181 @@
+//! Named places at which a test lets the process die, or stand still: how the crash tests reach the moments that chance seldom does.
+//!
+//! Nothing is armed but by the environment variable `ADLAKE_FAILPOINTS`, read once: rules `place=action@hit`, separated by commas.
+//! Actions are `kill` (SIGKILL to the process itself, no destructor runs), `kill:MS` (the same so many milliseconds later, while
+//! the process goes on), and `sleep:MS` (the thread stands still). Without `@hit` a rule acts at the first hit, once;
+//! `sleep` acts at that hit and every later one. Where nothing is armed a place costs one relaxed load.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// The variable that arms.
+pub const VARIABLE: &str = "ADLAKE_FAILPOINTS";
+
+/// A commit's entry is about to be put.
+pub const BEFORE_PUT: &str = "before-put";
+/// A commit's entry was put; the answer has not been looked at.
+pub const AFTER_PUT: &str = "after-put";
+/// A data file is in the store, and in no commit.
+pub const FILE_UPLOADED: &str = "file-uploaded";
+/// The work beside the commits begins: a checkpoint.
+pub const CHECKPOINT: &str = "checkpoint";
+/// Dead letters are uploaded, and not committed.
+pub const BEFORE_DEAD_LETTERS: &str = "before-dead-letters";
+/// Dead letters are committed, the rows beside them are not.
+pub const AFTER_DEAD_LETTERS: &str = "after-dead-letters";
+/// Rows are committed; neither the pipeline nor the consumer group has heard of it.
+pub const BEFORE_ACKNOWLEDGE: &str = "before-acknowledge";
+/// The consumer group has been told of a commit; its answer is not there.
+pub const AFTER_ACKNOWLEDGE: &str = "after-acknowledge";
+/// The consumer group gives partitions to this process.
+pub const ASSIGNED: &str = "assigned";
+/// The consumer group takes partitions away; what was read of them is not committed.
+pub const REVOKED: &str = "revoked";
+
+/// All of them.
+pub const PLACES: [&str; 10] = [
+    BEFORE_PUT,
+    AFTER_PUT,
+    FILE_UPLOADED,
+    CHECKPOINT,
+    BEFORE_DEAD_LETTERS,
+    AFTER_DEAD_LETTERS,
+    BEFORE_ACKNOWLEDGE,
+    AFTER_ACKNOWLEDGE,
+    ASSIGNED,
+    REVOKED,
+];
+
+/// Whether a place has to look at the rules: until they have been read, and for ever where there are any.
+static MAY_BE_ARMED: AtomicBool = AtomicBool::new(true);
+static RULES: OnceLock<Vec<Rule>> = OnceLock::new();
+
+#[derive(Debug)]
+struct Rule {
+    place: String,
+    action: Action,
+    /// Hits until it acts.
+    at: u32,
+    hits: AtomicU32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Kill,
+    KillAfter(Duration),
+    Sleep(Duration),
+}
+
+/// The process comes by a place.
+#[inline]
+pub fn hit(place: &'static str) {
+    if MAY_BE_ARMED.load(Ordering::Relaxed) {
+        look_up(place);
+    }
+}
+
+#[cold]
+fn look_up(place: &'static str) {
+    let rules = RULES.get_or_init(|| std::env::var(VARIABLE).map_or_else(|_| Vec::new(), |text| parse(&text)));
+    if rules.is_empty() {
+        MAY_BE_ARMED.store(false, Ordering::Relaxed);
+    }
+    for rule in rules.iter().filter(|rule| rule.place == place) {
+        let hits = rule.hits.fetch_add(1, Ordering::Relaxed) + 1;
+        match rule.action {
+            Action::Kill if hits == rule.at => kill(),
+            Action::KillAfter(delay) if hits == rule.at => {
+                thread::spawn(move || {
+                    thread::sleep(delay);
+                    kill();
+                });
+            }
+            Action::Sleep(delay) if hits >= rule.at => thread::sleep(delay),
+            Action::Kill | Action::KillAfter(_) | Action::Sleep(_) => {}
+        }
+    }
+}
+
+/// The rules that can be read; of the others it is said that they cannot.
+fn parse(text: &str) -> Vec<Rule> {
+    let rules = text.split(',').map(str::trim).filter(|rule| !rule.is_empty());
+    rules
+        .filter_map(|text| {
+            let rule = parse_rule(text);
+            if rule.is_none() {
+                tracing::error!(
+                    variable = VARIABLE,
+                    rule = text,
+                    "is not a rule: place=kill, kill:MS or sleep:MS, then @hit"
+                );
+            }
+            rule
+        })
+        .collect()
+}
+
+fn parse_rule(text: &str) -> Option<Rule> {
+    let (place, rest) = text.split_once('=')?;
+    let (action, at) = match rest.split_once('@') {
+        Some((action, at)) => (action, at.parse().ok().filter(|at| *at > 0)?),
+        None => (rest, 1),
+    };
+    let action = match action.split_once(':') {
+        None if action == "kill" => Action::Kill,
+        Some((name, ms)) => {
+            let delay = Duration::from_millis(ms.parse().ok()?);
+            match name {
+                "kill" => Action::KillAfter(delay),
+                "sleep" => Action::Sleep(delay),
+                _ => return None,
+            }
+        }
+        None => return None,
+    };
+    let place = PLACES.contains(&place).then(|| place.to_owned())?;
+    Some(Rule { place, action, at, hits: AtomicU32::new(0) })
+}
+
+/// Ends the process as `kill -9` does.
+fn kill() {
+    // SAFETY: kill(2) and getpid(2) take and give integers; nothing of this process is touched after it.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    // The signal may take effect a moment later: nothing more is to happen here.
+    std::process::abort();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_and_nonsense_is_left_out() {
+        let check = |text: &str, expected: &[(&str, Action, u32)]| {
+            let rules = parse(text);
+            let found: Vec<_> = rules.iter().map(|rule| (rule.place.as_str(), rule.action, rule.at)).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        let ms = Duration::from_millis;
+        check("", &[]);
+        check("before-put=kill", &[(BEFORE_PUT, Action::Kill, 1)]);
+        check(
+            "after-put=kill@3, checkpoint=kill:7 ,revoked=sleep:250@2",
+            &[
+                (AFTER_PUT, Action::Kill, 3),
+                (CHECKPOINT, Action::KillAfter(ms(7)), 1),
+                (REVOKED, Action::Sleep(ms(250)), 2),
+            ],
+        );
+        check("nowhere=kill,before-put=boom,before-put,before-put=kill@0,before-put=sleep:x", &[]);
+    }
+
+    #[test]
+    fn nothing_happens_where_nothing_is_armed() {
+        for place in PLACES {
+            hit(place);
+        }
+        assert!(!MAY_BE_ARMED.load(Ordering::Relaxed));
+    }
+}

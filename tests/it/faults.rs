@@ -1,0 +1,33 @@
+//! The proof under faults: whatever is killed, cut off, full, frozen or turned back, each record that was sent is in its raw table
+//! once, or in the dead letters once with the bytes that were sent, and positions only grow. Seeded; each test says its tally.
+//!
+//! `ADLAKE_TEST_SEED`, `ADLAKE_TEST_KILLS` and `ADLAKE_TEST_FAULT_SECONDS` make it another, longer or shorter run (`make soak`).
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+mod check;
+mod crash;
+mod disk;
+mod site;
+mod store;
+mod traffic;
+mod workers;
+mod writers;
+
+/// How long anything may take that is waited for.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A number of the environment, or what `make test` takes.
+fn knob(name: &str, default: u64) -> Result<u64> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name} is {text:?}, not a number")),
+        Err(_) => Ok(default),
+    }
+}
+
+/// What everything random here follows from.
+fn seed() -> Result<u64> {
+    knob("ADLAKE_TEST_SEED", 20_260_704)
+}

@@ -1,0 +1,143 @@
+//! One lake under fault: in a folder or on S3, fed from a topic of its own by the built program.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adlake_lake::{Lake, StorageSettings};
+use adlake_tests::adlake::Adlake;
+use adlake_tests::kafka::{Broker, unique};
+use adlake_tests::process::Process;
+use adlake_tests::s3::S3Server;
+use anyhow::{Result, ensure};
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::prefix::PrefixStore;
+use tempfile::TempDir;
+
+use super::DEADLINE;
+use crate::raw::Raw;
+
+pub const IMPRESSIONS: &str = "raw/impressions";
+pub const DEAD_LETTERS: &str = "raw/dead_letters";
+pub const PARTITIONS: i32 = 4;
+
+/// Where the lake is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Folder,
+    S3,
+}
+
+/// A lake, a topic, and the way to start workers on them.
+pub struct Site {
+    pub broker: &'static Broker,
+    pub topic: String,
+    pub group: String,
+    pub raw: Raw,
+    pub s3: Option<S3Server>,
+    uri: String,
+    environment: BTreeMap<String, String>,
+}
+
+impl Site {
+    pub async fn new(place: Place) -> Result<Site> {
+        let folder = tempfile::tempdir()?;
+        match place {
+            Place::Folder => {
+                let uri = folder.path().join("lake").display().to_string();
+                Site::at(folder, uri, None, BTreeMap::new()).await
+            }
+            Place::S3 => {
+                let server = S3Server::start()?;
+                let environment = server.storage_options().into_iter().collect();
+                let uri = server.uri("lake");
+                Site::at(folder, uri, Some(server), environment).await
+            }
+        }
+    }
+
+    /// At a place that was made before. Workers have `environment`; what is looked at here goes to `s3` itself.
+    pub async fn at(
+        folder: TempDir,
+        uri: String,
+        s3: Option<S3Server>,
+        environment: BTreeMap<String, String>,
+    ) -> Result<Site> {
+        let broker = Broker::shared();
+        let topic = unique("faults");
+        broker.create_topic(&topic, PARTITIONS)?;
+        let options = s3.iter().flat_map(S3Server::storage_options).collect();
+        let lake = Lake::open(&StorageSettings { uri: uri.clone(), options }).await?;
+        Ok(Site { broker, topic, group: unique("group"), raw: Raw { folder, lake }, s3, uri, environment })
+    }
+
+    /// The program as the worker of a name: with that static membership a worker that comes back takes its partitions at once, where
+    /// the group would otherwise wait for its session to expire. Commits are as small as the broker's answers.
+    pub fn worker(&self, name: &str) -> Result<Adlake> {
+        self.program(name, &format!("\"group.instance.id\" = \"{name}\""))
+    }
+
+    /// The same as a member that the group knows by nothing: it leaves when it is stopped.
+    pub fn dynamic_worker(&self, name: &str) -> Result<Adlake> {
+        self.program(name, "")
+    }
+
+    fn program(&self, name: &str, membership: &str) -> Result<Adlake> {
+        let directory = self.raw.path().join(name);
+        fs::create_dir_all(&directory)?;
+        let (uri, topic, group, brokers) = (&self.uri, &self.topic, &self.group, self.broker.bootstrap());
+        let adlake = Adlake::in_dir(&directory).config(&format!(
+            r#"
+            [lake]
+            uri = "{uri}"
+            [kafka]
+            brokers = "{brokers}"
+            group = "{group}"
+            [kafka.properties]
+            "session.timeout.ms" = "6000"
+            "heartbeat.interval.ms" = "500"
+            {membership}
+            [ingest]
+            flush_interval = "20ms"
+            retry_pause_max = "500ms"
+            [sources.impressions]
+            topic = "{topic}"
+            [sources.interactions]
+            topic = ""
+            [sources.bid_requests]
+            topic = ""
+            "#
+        ));
+        Ok(self.environment.iter().fold(adlake, |adlake, (key, value)| adlake.env(key, value)))
+    }
+
+    /// The store under the lake's root, to look at what is there.
+    pub fn store(&self) -> Result<Arc<dyn ObjectStore>> {
+        Ok(match &self.s3 {
+            Some(server) => Arc::new(PrefixStore::new(server.store()?, "lake")),
+            None => Arc::new(LocalFileSystem::new_with_prefix(Path::new(&self.uri))?),
+        })
+    }
+
+    /// Waits until `process`, or whoever else, has made so many more commits to the impressions.
+    pub async fn commits(&self, more: u64, process: &mut Process) -> Result<()> {
+        let before = self.raw.lake.newest_version(IMPRESSIONS).await?.unwrap_or(0);
+        let started = Instant::now();
+        while self.raw.lake.newest_version(IMPRESSIONS).await?.unwrap_or(0) < before + more {
+            ensure!(process.exited()?.is_none(), "ingest has ended\n{}", process.logs());
+            ensure!(started.elapsed() < DEADLINE, "nothing was committed in {DEADLINE:?}\n{}", process.logs());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    /// Reads what is left, in a group of its own, and says how long that took.
+    pub fn finish(&self) -> Result<()> {
+        let report = self.worker("last")?.ok(["ingest", "kafka", "--until-end", "--format", "json"]);
+        ensure!(report.contains("commits"), "{report}");
+        Ok(())
+    }
+}

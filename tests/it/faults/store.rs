@@ -1,0 +1,107 @@
+//! A store that fails, is slow, cuts connections, answers wrongly, and refuses.
+
+use std::time::{Duration, Instant};
+
+use adlake_tests::proxy::{Faults, Proxy};
+use adlake_tests::s3::S3Server;
+use anyhow::{Result, ensure};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::check::exactly_once;
+use super::site::Site;
+use super::traffic::{Sender, Traffic};
+use super::{DEADLINE, knob, seed};
+
+const RECORDS_PER_SECOND: u32 = 600;
+const INGEST: [&str; 2] = ["ingest", "kafka"];
+
+/// A lake whose workers reach the store through a proxy that does no harm yet.
+async fn site(seed: u64) -> Result<(Site, Proxy)> {
+    let server = S3Server::start()?;
+    let upstream = server.endpoint().trim_start_matches("http://").to_owned();
+    let proxy = Proxy::start(&upstream, seed, Faults::none())?;
+    let mut environment: std::collections::BTreeMap<_, _> = server.storage_options().into_iter().collect();
+    environment.insert("AWS_ENDPOINT_URL".to_owned(), proxy.endpoint());
+    let uri = server.uri("lake");
+    Ok((Site::at(tempfile::tempdir()?, uri, Some(server), environment).await?, proxy))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_one_request_in_ten_costs_nothing() -> Result<()> {
+    let seconds = knob("ADLAKE_TEST_FAULT_SECONDS", 12)?;
+    let seed = seed()? + 10;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let (site, proxy) = site(random.random()).await?;
+    proxy.set(Faults::one_in_ten());
+    let started = Instant::now();
+    let sender = Sender::start(site.broker, &site.topic, Traffic::new(random.random()), RECORDS_PER_SECOND);
+    let worker = site.worker("worker")?;
+    let (mut kills, mut process) = (0, worker.spawn(INGEST));
+    while started.elapsed() < Duration::from_secs(seconds) {
+        tokio::time::sleep(Duration::from_millis(random.random_range(500..3_000))).await;
+        // It neither gives up, nor does it help to kill it.
+        ensure!(process.exited()?.is_none(), "ingest has ended\n{}", process.logs());
+        if random.random_bool(0.5) {
+            process.kill9()?;
+            kills += 1;
+            process = worker.spawn(INGEST);
+        }
+    }
+    let sent = sender.stop()?;
+    process.sigterm()?;
+    let status = process.wait_exit(DEADLINE)?;
+    ensure!(status.success(), "{status}\n{}", process.logs());
+    let (requests, harmed) = proxy.counts();
+    site.finish()?;
+    let tally = exactly_once(&site, sent).await?;
+    println!(
+        "store through a proxy: seed {seed}, {requests} requests, {harmed} faults {:?}, {kills} kills, {tally}",
+        proxy.tally()
+    );
+    ensure!(harmed * 20 > requests, "only {harmed} of {requests} requests were harmed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_out_is_waited_for_and_one_that_refuses_is_not() -> Result<()> {
+    let seed = seed()? + 11;
+    let (site, proxy) = site(seed).await?;
+    let sender = Sender::start(site.broker, &site.topic, Traffic::new(seed), RECORDS_PER_SECOND);
+    let worker = site.worker("worker")?;
+    let mut process = worker.spawn(INGEST);
+    site.commits(2, &mut process).await?;
+
+    // Nothing is answered for a while: the same process goes on afterwards.
+    proxy.set(Faults { refused: 1.0, ..Faults::none() });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    proxy.set(Faults::none());
+    site.commits(2, &mut process).await?;
+
+    // Nothing may be changed: that does not pass by itself. It ends, and says what was refused.
+    proxy.set(Faults { read_only: true, ..Faults::none() });
+    let status = process.wait_exit(DEADLINE)?;
+    let text = process.stderr()?;
+    ensure!(!status.success() && text.contains("refused") && text.contains("403"), "{status}: {text}");
+    proxy.set(Faults::none());
+    let mut process = worker.spawn(INGEST);
+    site.commits(2, &mut process).await?;
+
+    // For every commit the store says that it exists, which it does not: no reason to spin for ever, nor to give up.
+    proxy.set(Faults { false_412: 1.0, ..Faults::none() });
+    let before = proxy.counts().0;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let asked = proxy.counts().0 - before;
+    proxy.set(Faults::none());
+    site.commits(2, &mut process).await?;
+
+    let sent = sender.stop()?;
+    process.sigterm()?;
+    let status = process.wait_exit(DEADLINE)?;
+    ensure!(status.success(), "{status}\n{}", process.logs());
+    site.finish()?;
+    let tally = exactly_once(&site, sent).await?;
+    println!("store out, read-only, lying ({asked} requests in 4 s): seed {seed}, {:?}, {tally}", proxy.tally());
+    ensure!(asked < 2_000, "{asked} requests in 4 s to a store that does not take a commit");
+    Ok(())
+}
