@@ -9,9 +9,9 @@
 pub mod append;
 pub mod error;
 mod evolve;
+pub mod failpoint;
 pub mod letters;
 pub mod log;
-pub mod failpoint;
 pub mod manifest;
 pub mod reference;
 pub mod replace;

@@ -25,11 +25,10 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::append::{COMMIT_ID, Entry, pause, write_checkpoint};
+use crate::append::{COMMIT_ID, Entry, pause};
 use crate::error::LakeError;
 use crate::evolve::Opened;
 use crate::storage::Lake;
-use crate::tables::CHECKPOINT_INTERVAL;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
 /// How often a PUT whose fate is unknown is tried before the outage is reported.
@@ -201,9 +200,7 @@ impl Rewriter {
     }
 
     async fn committed(&self, version: u64) -> Result<Exchanged, LakeError> {
-        if version.is_multiple_of(CHECKPOINT_INTERVAL)
-            && let Err(error) = write_checkpoint(&self.lake, self.table.name, version).await
-        {
+        if let Err(error) = self.lake.checkpoint_if_due(self.table.name, version).await {
             tracing::warn!(table = self.table.name, version, %error, "checkpoint was not written");
         }
         Ok(Exchanged::Committed { version })

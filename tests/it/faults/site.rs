@@ -70,7 +70,8 @@ impl Site {
         let topic = unique("faults");
         broker.create_topic(&topic, PARTITIONS)?;
         let options = s3.iter().flat_map(S3Server::storage_options).collect();
-        let lake = Lake::open(&StorageSettings { uri: uri.clone(), options }).await?;
+        let storage = StorageSettings { uri: uri.clone(), options, ..StorageSettings::default() };
+        let lake = Lake::open(&storage).await?;
         Ok(Site { broker, topic, group: unique("group"), raw: Raw { folder, lake }, s3, uri, environment })
     }
 
