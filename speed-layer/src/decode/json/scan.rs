@@ -112,6 +112,9 @@ impl<'a> Scanner<'a> {
             self.at = end + 1;
             return Some(Value::Text(text));
         }
+        if self.text.as_bytes()[end] != b'\\' {
+            return None;
+        }
         self.escaped_string(quote, end, row)
     }
 
