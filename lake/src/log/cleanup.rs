@@ -4,7 +4,8 @@
 //! within that time can still be read, and the entries since can be followed one by one. The same holds for the version that
 //! the published batch run covers or wrote, however old it is: the rows since are found by the entries after it.
 //!
-//! Files are removed in the order of their versions, so that what is left never has a hole.
+//! Files are removed a thousand at a time, those of the oldest versions first: all are from before a checkpoint that stays, so that it does not
+//! matter where a clean-up breaks off.
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
