@@ -44,11 +44,11 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     // What only the file knows: its delimiter and the names of its columns.
     fs::write(
         events.join("clicks.csv"),
-        "when;who;what;k\n2026-03-01 10:00:00;u1;click;k1\n2026-03-01 10:00:01;;click;k1\n",
+        "when;who;what;k\n2026-03-01 10:00:00;u1;click;k1\n2026-03-01 10:00:01;u2;click;k1\n",
     )?;
     fs::write(events.join("bids.avro"), bids(5)?)?;
     fs::write(events.join("impressions-cut.json"), format!("[{},{{\"user_id\": \"u", impression(9, true)))?;
-    let adlake = configured(raw.path(), "");
+    let adlake = configured(raw.path(), "[sources.interactions.csv]\nheader = true\ndelimiter = \";\"\n");
     adlake.ok(["ingest", "files", &events.display().to_string()]);
     assert_eq!((raw.count(IMPRESSIONS).await?, raw.count(DEAD_LETTERS).await?), (2, 11));
 
@@ -86,7 +86,7 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     assert_eq!(raw.number(DEAD_LETTERS, "select count(*) from t where replay_outcome = reason").await?, 10);
 
     let names = "[sources.interactions.fields]\ntimestamp = [\"when\"]\nuser_id = [\"who\"]\nconversion_type = [\"what\"]\ncampaign_id = [\"k\"]\n\
-        [sources.interactions.defaults]\nuser_id = \"nobody\"\n[sources.bid_requests.defaults]\ntimestamp = \"file_time\"\n";
+        [sources.bid_requests.defaults]\ntimestamp = \"file_time\"\n";
     let mended = configured(raw.path(), &format!("{MENDED}{names}"));
     let tried = report(&mended.ok(["deadletters", "replay", "--dry-run", "--format", "json"]))?;
     assert_eq!((&tried["letters"], &tried["replayed"]), (&json!(11), &json!(9)), "{tried}");
@@ -102,7 +102,7 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     let rows = "select user_id, source['offset'] from t where source['topic'] like '%impressions.ndjson' order by 2";
     assert_eq!(raw.query(IMPRESSIONS, rows).await?, ["u0 0", "u1 1", "u3 3"]);
     let rows = "select user_id, campaign_id, source['offset'] from t order by 3";
-    assert_eq!(raw.query("raw/interactions", rows).await?, ["u1 k1 0", "nobody k1 1"]);
+    assert_eq!(raw.query("raw/interactions", rows).await?, ["u1 k1 0", "u2 k1 1"]);
     assert_eq!(raw.count("raw/bid_requests").await?, 5);
     assert_eq!(raw.count(DEAD_LETTERS).await?, 11);
     let left = "select reason, replay_outcome from t where replay_outcome <> 'replayed' order by 1";
