@@ -140,7 +140,7 @@ async fn a_column_added_by_others_is_taken_without_a_restart() -> Result<()> {
     assert_eq!((seen[COUNT].as_str(), seen["score"].as_str()), ("300", "0"));
     assert_eq!(adlake.query_json("SELECT count(*) AS n FROM impressions")[0]["n"], 300);
     // A column of others stays when letters are marked.
-    from_outside(&raw, DEAD_LETTERS, "dt.update(new_values={'ticket': \"'ADS-1'\"})")?;
+    from_outside(&raw, DEAD_LETTERS, "dt.update(new_values={'ticket': 'ADS-1'})")?;
     adlake.ok(["deadletters", "replay"]);
     assert_eq!(raw.query(DEAD_LETTERS, "select ticket, replay_outcome from t").await?, ["ADS-1 invalid_json"]);
     Ok(())
@@ -203,7 +203,7 @@ async fn other_changes_that_do_not_fit_are_named() -> Result<()> {
     fs::write(raw.path().join("impressions-more.ndjson"), impression(1, ""))?;
     fs::write(raw.path().join("clicks-more.csv"), interaction(1))?;
     for (file, parts) in [
-        ("impressions-more.ndjson", ["raw/impressions", "known", "not null"]),
+        ("impressions-more.ndjson", ["raw/impressions", "known", "IS NOT NULL"]),
         ("clicks-more.csv", ["raw/interactions", "column must", "NULL"]),
     ] {
         let output = ingest(file);
@@ -234,7 +234,7 @@ async fn the_configuration_adds_columns() -> Result<()> {
     lines.push(impression(5, ""));
     lines.push(impression(6, r#","points":"many""#));
     write("impressions-after.ndjson", lines)?;
-    let configured = Adlake::in_dir(raw.path()).config(&format!(
+    let configured = adlake.config(&format!(
         "{plain}[sources.impressions.columns]\ntier = \"string\"\npoints = \"long\"\nrank = \"double\"\ntags = \"string\"\nseen = \"timestamp\"\n\
          [sources.impressions.fields]\nrank = [\"nothing\", \"site_info.rank\"]\ntags = [\"site_info.tags\"]\nseen = [\"timestamp\"]\n"
     ));
@@ -267,25 +267,23 @@ async fn the_configuration_adds_columns() -> Result<()> {
 
     // Without the configuration the columns stay, and are NULL.
     write("impressions-later.ndjson", vec![more(7)])?;
-    let adlake = Adlake::in_dir(raw.path()).config(plain);
+    let adlake = configured.config(plain);
     adlake.ok(["ingest", "files", &files("impressions-later.ndjson")]);
     assert_eq!(raw.query(IMPRESSIONS, "select count(*), count(tier) from t").await?, ["8 3"]);
     // With another type for one of them, the table is stopped; with the type mended, the letter is replayed.
-    let wrong =
-        Adlake::in_dir(raw.path()).config(&format!("{plain}[sources.impressions.columns]\npoints = \"string\"\n"));
+    let wrong = adlake.config(&format!("{plain}[sources.impressions.columns]\npoints = \"string\"\n"));
     let output = wrong.run(["deadletters", "replay"]);
     for part in ["raw/impressions", "column points", "long", "string"] {
         ensure!(!output.status.success() && output.stderr.contains(part), "{part} is not in: {}", output.stderr);
     }
-    let unknown =
-        Adlake::in_dir(raw.path()).config(&format!("{plain}[sources.impressions.columns]\nuser_id = \"text\"\n"));
+    let unknown = wrong.config(&format!("{plain}[sources.impressions.columns]\nuser_id = \"text\"\n"));
     let output = unknown.run(["config", "check"]);
     ensure!(
         output.status.code() == Some(2) && output.stderr.contains("sources.impressions.columns.user_id"),
         "{}",
         output.stderr
     );
-    let adlake = Adlake::in_dir(raw.path()).config(plain);
+    let adlake = unknown.config(plain);
     let replayed = report(&adlake.ok(["deadletters", "replay", "--format", "json"]))?;
     assert_eq!(replayed["replayed"], 1);
     Ok(())
