@@ -123,7 +123,7 @@ async fn run_now(
         let Some(version) = versions.get(kind.raw_table()) else {
             return Err(LakeError::NotFound(format!("{} is not there", kind.raw_table())).into());
         };
-        plans.register(&format!("raw_{}", kind.table()), lake.provider(kind.raw_table(), *version).await?)?;
+        plans.register(&format!("raw_{}", kind.table()), lake.known_columns(kind.raw_table(), *version).await?)?;
     }
     let mut rows = BTreeMap::new();
     for Step(table) in plan::full() {
@@ -134,7 +134,7 @@ async fn run_now(
         let stream = compute(&plans, table).await?;
         let (version, count) = write(lake, settings, table, stream, progress, cancel).await?;
         progress.end(table.name(), count);
-        plans.register(batch_name(table), lake.provider(table.name(), version).await?)?;
+        plans.register(batch_name(table), lake.known_columns(table.name(), version).await?)?;
         versions.insert(table.name().to_string(), version);
         rows.insert(table.name().to_string(), count);
         tracing::info!(table = table.name(), rows = count, version, "batch table written");

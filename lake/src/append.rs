@@ -423,8 +423,8 @@ pub(crate) struct Entry {
     /// The table's description, where the commit changes it.
     metadata: Option<Value>,
     protocol: Option<Value>,
-    /// The files that it removes.
-    pub(crate) removed: Vec<String>,
+    /// Whether it removes files.
+    pub(crate) removes: bool,
 }
 
 impl Entry {
@@ -447,8 +447,8 @@ impl Entry {
                 entry.metadata = Some(metadata.take());
             } else if let Some(protocol) = action.get_mut("protocol") {
                 entry.protocol = Some(protocol.take());
-            } else if let Some(path) = action.get("remove").and_then(|remove| remove.get("path")) {
-                entry.removed.extend(path.as_str().map(String::from));
+            } else if action.get("remove").is_some() {
+                entry.removes = true;
             } else if let Some(info) = action.get("commitInfo") {
                 entry.commit_id = info.get(COMMIT_ID).and_then(Value::as_str).map(String::from);
             } else if let Some(transaction) = action.get("txn") {

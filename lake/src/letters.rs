@@ -91,3 +91,6 @@ impl Lake {
         Ok(letters.filter(filter.condition())?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,13 @@
 //! Changing rows of a table: whole files are read, written anew, and exchanged for the new ones in one commit.
 //!
 //! The commit is the PUT-if-absent of the version after the one that the files are known at. If others have committed meanwhile, their
-//! entries are read: an append does no harm, and the exchange is tried at the version after it; who has removed one
-//! of the files, or changed the table, has made the exchange void ([`Exchanged::Stale`]), and the caller reads again. An answer
-//! that does not say what became of the PUT is resolved by reading, as in [`crate::append`].
+//! entries are read: an append does no harm, and the exchange is tried at the version after it; who has removed files
+//! (whichever: writers differ in how they spell a path), or changed the table, has made the exchange void
+//! ([`Exchanged::Stale`]), and the caller reads again. An answer that does not say what became of the PUT is resolved by reading, as in [`crate::append`].
 //!
 //! All columns are kept, those of others as well. Files with deletion vectors, and tables that must only be appended to, are refused.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use adlake_domain::catalogue::Table;
@@ -157,7 +157,6 @@ impl Rewriter {
         let bytes = CommitData::new(actions, operation, metadata, Vec::new())
             .get_bytes()
             .map_err(|error| LakeError::rows(name, error))?;
-        let paths: HashSet<&str> = old.iter().map(|file| file.path.as_str()).collect();
         let (mut next, mut unknown) = (self.version + 1, 0);
         loop {
             let entry = CommitOrBytes::LogBytes(bytes.clone());
@@ -172,10 +171,7 @@ impl Rewriter {
                     Some(entry) if entry.commit_id.as_deref() == Some(commit_id.as_str()) => {
                         return self.committed(next).await;
                     }
-                    Some(entry) if entry.is_change() => return Ok(Exchanged::Stale),
-                    Some(entry) if entry.removed.iter().any(|path| paths.contains(path.as_str())) => {
-                        return Ok(Exchanged::Stale);
-                    }
+                    Some(entry) if entry.is_change() || entry.removes => return Ok(Exchanged::Stale),
                     Some(_) => next += 1,
                     None => {
                         unknown += 1;

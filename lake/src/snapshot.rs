@@ -79,7 +79,7 @@ impl Pinned {
     /// A table as the published run left it (batch) or saw it (raw); `None`: not published.
     pub async fn published_table(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>, LakeError> {
         match self.published(table) {
-            Some(version) => Ok(Some(self.lake.provider(table, version).await?)),
+            Some(version) => Ok(Some(self.lake.known_columns(table, version).await?)),
             None => Ok(None),
         }
     }
@@ -145,7 +145,8 @@ impl Pinned {
 }
 
 impl Lake {
-    /// A table at a version, for DataFusion. Columns of the catalogue that it did not have then are NULL.
+    /// A table at a version, for DataFusion: the columns of the catalogue in its order, NULL where the table did not have one then,
+    /// and those that others have added.
     pub fn provider<'a>(
         &'a self,
         table: &'a str,
@@ -156,20 +157,34 @@ impl Lake {
     }
 
     async fn provider_at(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>, LakeError> {
+        self.arranged(table, version, true).await
+    }
+
+    /// The same without the columns that others have added.
+    pub async fn known_columns(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>, LakeError> {
+        self.arranged(table, version, false).await
+    }
+
+    async fn arranged(&self, table: &str, version: u64, all: bool) -> Result<Arc<dyn TableProvider>, LakeError> {
         let mut loaded = self.delta_table(table)?;
         loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
         let provider: Arc<dyn TableProvider> = loaded.table_provider().with_session(self.scan_session()).await?;
         let Some(known) = catalogue::table(table) else { return Ok(provider) };
         let found = provider.schema();
-        let lacking = known.schema.fields().iter().filter(|field| found.field_with_name(field.name()).is_err());
-        let nulls = lacking.map(|field| cast(lit(ScalarValue::Null), field.data_type().clone()).alias(field.name()));
-        let nulls: Vec<Expr> = nulls.collect();
-        if nulls.is_empty() {
+        let names = known.schema.fields().iter().map(|field| field.name());
+        let others = found.fields().iter().filter(|field| known.schema.field_with_name(field.name()).is_err());
+        let wanted: Vec<&String> = names.chain(others.filter(|_| all).map(|field| field.name())).collect();
+        if found.fields().iter().map(|field| field.name()).eq(wanted.iter().copied()) {
             return Ok(provider);
         }
-        let columns = found.fields().iter().map(|field| ident(field.name())).chain(nulls);
+        let columns =
+            wanted.into_iter().map(|name| match (found.field_with_name(name), known.schema.field_with_name(name)) {
+                (Err(_), Ok(field)) => cast(lit(ScalarValue::Null), field.data_type().clone()).alias(name),
+                _ => ident(name),
+            });
+        let columns: Vec<Expr> = columns.collect();
         let rows = SessionContext::new_with_state(self.scan_session().as_ref().clone()).read_table(provider)?;
-        Ok(rows.select(columns.collect::<Vec<_>>())?.into_view())
+        Ok(rows.select(columns)?.into_view())
     }
 
     async fn active_files(&self, table: &str, version: u64) -> Result<Vec<String>, LakeError> {

@@ -192,7 +192,7 @@ impl Decoder {
             stage: Stage {
                 attributes: Attributes::default(),
                 enricher: Enricher::new(plan.kind),
-                batch: BatchBuilder::new(plan.kind)?,
+                batch: BatchBuilder::new(plan.kind, plan.mapping.added())?,
                 plan: Arc::clone(&plan),
             },
             arena: Bump::new(),
@@ -347,7 +347,9 @@ impl Stage {
         };
         plan.validation.check_time(event_time, ingested_at)?;
         let enriched = enricher.enrich(&plan.enrichment, &cells, event_time)?;
-        let accepted = Accepted { cells: &cells, present, attributes: row.attributes().finish(), enriched, event_time };
+        let added = judge_added(plan, &row)?;
+        let attributes = row.attributes().finish();
+        let accepted = Accepted { cells: &cells, present, attributes, enriched, event_time, added };
         batch.push(&accepted, &record, ingested_at);
         Ok(())
     }
@@ -423,6 +425,21 @@ impl Stage {
             None => Ok(()),
         }
     }
+}
+
+/// The values of the added columns, in their types.
+fn judge_added<'a>(plan: &'a DecodePlan, row: &Row<'a, '_>) -> Result<&'a [Cell<'a>], Reject> {
+    let fields = plan.mapping.added();
+    if fields.is_empty() {
+        return Ok(&[]);
+    }
+    let cells = row.arena().alloc_slice_fill_copy(fields.len(), Cell::Null);
+    for (index, field) in fields.iter().enumerate() {
+        if let Some(value) = row.added(index).filter(|value| !validate::is_missing(field, *value)) {
+            cells[index] = validate::cell(field, value, plan.mapping.zone(), row.arena())?;
+        }
+    }
+    Ok(cells)
 }
 
 /// Puts the values that a row has taken into `cells`, in the types of their fields; a bit for each that is there.

@@ -92,6 +92,11 @@ impl SpeedError {
         SpeedError::Settings { key: key.into(), message: message.into() }
     }
 
+    /// Whether it concerns one table alone: the others can go on.
+    pub fn stops_table(&self) -> bool {
+        matches!(self, SpeedError::Lake(LakeError::Schema { .. }))
+    }
+
     /// Whether waiting may mend it.
     pub fn is_retryable(&self) -> bool {
         matches!(self, SpeedError::Lake(error) if error.is_retryable())

@@ -7,7 +7,10 @@
 //! folded. What a name belongs to is settled here, not by what a record holds: a configured name is taken from every
 //! field that would have it by default, and two fields cannot be configured to one name.
 
+mod added;
 mod names;
+
+pub use self::added::added_columns;
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema;
@@ -26,6 +29,8 @@ pub(crate) const FIELDS_MAX: usize = 32;
 #[derive(Debug)]
 pub struct Mapping {
     fields: Vec<Field>,
+    /// The columns that the configuration adds: they take nothing away from the fields and the attributes.
+    added: Vec<Field>,
     entries: Vec<Entry>,
     exact: HashMap<Box<str>, u16>,
     folded: HashMap<Box<str>, u16>,
@@ -63,6 +68,7 @@ pub(crate) enum Shape {
     Boolean,
     Time,
     Amount,
+    Double,
     /// A struct, list or map.
     Nested,
 }
@@ -85,6 +91,8 @@ pub(crate) struct Entry {
     pub direct: Option<Target>,
     /// The fields that are found inside its value.
     pub paths: Vec<Path>,
+    /// The added columns that its value, or something inside it, goes to as well.
+    pub added: Vec<Path>,
 }
 
 /// A field, and how early in its list of names this one comes: lower wins.
@@ -121,6 +129,7 @@ impl Mapping {
         })?;
         let mut mapping = Mapping {
             fields: fields(kind),
+            added: added::fields(kind, settings)?,
             entries: Vec::new(),
             exact: HashMap::new(),
             folded: HashMap::new(),
@@ -131,6 +140,7 @@ impl Mapping {
             return Err(SpeedError::settings(format!("sources.{kind}"), "has more fields than the decoder holds"));
         }
         mapping.add_names(kind, settings)?;
+        mapping.add_columns(kind, settings)?;
         for (name, text) in &settings.defaults {
             let key = || format!("sources.{kind}.defaults.{name}");
             let index = mapping.index(name).ok_or_else(|| unknown_field(key(), kind))?;
@@ -144,7 +154,7 @@ impl Mapping {
         let mut ranks = vec![0u16; self.fields.len()];
         // A field whose list is empty is not looked for: what is called like it is an attribute.
         let mut unmapped = Vec::new();
-        for (name, accepted) in &settings.fields {
+        for (name, accepted) in settings.fields.iter().filter(|(name, _)| !settings.columns.contains_key(*name)) {
             let key = || format!("sources.{kind}.fields.{name}");
             let index = self.index(name).ok_or_else(|| unknown_field(key(), kind))?;
             if accepted.is_empty() {
@@ -234,6 +244,11 @@ impl Mapping {
         &self.fields
     }
 
+    /// The columns that the configuration adds.
+    pub(crate) fn added(&self) -> &[Field] {
+        &self.added
+    }
+
     /// The zone of times that name none.
     pub(crate) fn zone(&self) -> Tz {
         self.zone
@@ -288,6 +303,7 @@ fn shape(data_type: &DataType) -> Shape {
         DataType::Boolean => Shape::Boolean,
         DataType::Timestamp(TimeUnit::Microsecond, _) => Shape::Time,
         DataType::Decimal128(..) => Shape::Amount,
+        DataType::Float64 => Shape::Double,
         _ => Shape::Nested,
     }
 }

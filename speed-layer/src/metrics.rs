@@ -99,6 +99,7 @@ struct Inner {
     commit_seconds: Family<TableLabel, Histogram>,
     superseded: Family<TableLabel, Counter>,
     outages: Family<TableLabel, Counter>,
+    stopped: Family<TableLabel, Gauge>,
     behind: Family<PartitionLabel, Gauge>,
     freshness: Family<TableLabel, Gauge<f64, AtomicU64>>,
     stages: Family<StageLabel, Counter<f64, AtomicU64>>,
@@ -123,6 +124,7 @@ impl Default for Inner {
             commit_seconds: Family::new_with_constructor(commit_seconds),
             superseded: Family::default(),
             outages: Family::default(),
+            stopped: Family::default(),
             behind: Family::default(),
             freshness: Family::default(),
             stages: Family::default(),
@@ -147,6 +149,8 @@ impl Default for Inner {
             inner.superseded.clone(),
         );
         registry.register("outages", "Batches given up because the store did not answer", inner.outages.clone());
+        let help = "1 where a table cannot be written any more, because somebody has changed it";
+        registry.register("table_stopped", help, inner.stopped.clone());
         registry.register("lag_records", "Records at the broker that are not read yet", inner.behind.clone());
         let help = "Age of the oldest record that is read and not committed";
         registry.register_with_unit("freshness", help, Unit::Seconds, inner.freshness.clone());
@@ -208,6 +212,11 @@ impl Metrics {
 
     pub(crate) fn outage(&self, kind: EventKind) {
         self.inner.outages.get_or_create(&table(kind)).inc();
+    }
+
+    /// A table cannot be written any more.
+    pub(crate) fn stopped(&self, kind: EventKind) {
+        self.inner.stopped.get_or_create(&table(kind)).set(1);
     }
 
     /// Time spent in a stage.

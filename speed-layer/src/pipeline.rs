@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::catalogue::DEAD_LETTERS;
 use adlake_domain::event::EventKind;
-use adlake_lake::Lake;
+use adlake_lake::{Appender, Lake};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -35,9 +35,11 @@ use crate::write::{Builder, Committer};
 mod flush;
 mod lane;
 mod ledger;
+mod stopped;
 
 use flush::FlushPolicy;
 use lane::{Lane, Order, Parts};
+use stopped::Stopped;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a source may take to leave once everything is committed, or once something has failed.
@@ -62,18 +64,30 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
     let mut opened = Vec::new();
     let dead_letters = Arc::new(Mutex::new(dependencies.lake.appender(DEAD_LETTERS).await?));
     for kind in EventKind::ALL {
-        let builder = Builder::open(dependencies.lake, kind, dependencies.plans.clone(), &settings.ingest).await?;
-        let committer = Committer::open(dependencies.lake, kind, dead_letters.clone(), &settings.ingest).await?;
-        opened.push((kind, builder, committer));
+        match open(kind, &dependencies, &dead_letters).await {
+            Err(error) if !error.stops_table() => return Err(error),
+            parts => opened.push((kind, parts)),
+        }
     }
 
     let mut handle = Handle::spawn(source, settings.ingest.queue_bytes_max)?;
     let stopping = CancellationToken::new();
     let generations = Arc::new(AtomicU64::new(1));
     let mut tasks = JoinSet::new();
-    let mut lanes = Lanes { orders: Vec::new() };
-    for (kind, builder, committer) in opened {
+    let mut lanes = Lanes { orders: Vec::new(), assigned: Vec::new(), stopped: Vec::new() };
+    let (notice, mut notices) = mpsc::unbounded_channel();
+    for (kind, parts) in opened {
         let (sender, orders) = mpsc::unbounded_channel();
+        lanes.orders.push((kind, sender));
+        let (commander, metrics, notice) = (handle.commander().clone(), dependencies.metrics.clone(), notice.clone());
+        let (builder, committer) = match parts {
+            Ok(parts) => parts,
+            Err(error) => {
+                let stopped = Stopped { kind, error, commander, metrics, notice };
+                tasks.spawn(stopped.run(orders, Vec::new(), Vec::new()));
+                continue;
+            }
+        };
         let parts = Parts {
             kind,
             builder,
@@ -81,16 +95,16 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
             policy: FlushPolicy::new(&settings.ingest),
             retry_pause_max: settings.ingest.retry_pause_max,
             pin_first_start: settings.kafka.first_start == FirstStart::Latest,
-            commander: handle.commander().clone(),
+            commander,
             generations: generations.clone(),
-            metrics: dependencies.metrics.clone(),
+            metrics,
             stopping: stopping.clone(),
+            notice,
         };
         tasks.spawn(Lane::new(parts, orders).run());
-        lanes.orders.push((kind, sender));
     }
 
-    let result = walk(&mut handle, &lanes, &mut tasks, &stopping, &dependencies).await;
+    let result = walk(&mut handle, &mut lanes, &mut tasks, &mut notices, &stopping, &dependencies).await;
     // The lanes end with their orders, and with them the last senders of commands.
     drop(lanes);
     let ended = match result {
@@ -114,11 +128,25 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
     }
 }
 
-/// Hands on events until everything is read and committed.
+/// Opens the tables of a kind: for building rows, and for committing them.
+async fn open(
+    kind: EventKind,
+    dependencies: &Dependencies<'_>,
+    dead_letters: &Arc<Mutex<Appender>>,
+) -> Result<(Builder, Committer), SpeedError> {
+    let (lake, plans, settings) = (dependencies.lake, &dependencies.plans, &dependencies.settings.ingest);
+    let columns = plans.added_columns(kind)?;
+    let builder = Builder::open(lake, kind, plans.clone(), settings).await?;
+    let committer = Committer::open(lake, kind, &columns, dead_letters.clone(), settings).await?;
+    Ok((builder, committer))
+}
+
+/// Hands on events until everything is read and committed, or no table is left that can be written.
 async fn walk(
     handle: &mut Handle,
-    lanes: &Lanes,
+    lanes: &mut Lanes,
     tasks: &mut JoinSet<Result<(), SpeedError>>,
+    notices: &mut mpsc::UnboundedReceiver<EventKind>,
     stopping: &CancellationToken,
     dependencies: &Dependencies<'_>,
 ) -> Result<(), SpeedError> {
@@ -141,6 +169,12 @@ async fn walk(
                 Some(Ok(Err(error))) => error,
                 _ => SpeedError::Ended("a table's lane"),
             }),
+            Some(kind) = notices.recv() => {
+                lanes.stopped.push(kind);
+                if lanes.all_stopped() {
+                    return Ok(());
+                }
+            }
             event = handle.next() => match event {
                 None => return Err(SpeedError::Ended("the source")),
                 Some(Event::Done { starts }) => {
@@ -148,7 +182,12 @@ async fn walk(
                     drains = lanes.drain();
                 }
                 Some(Event::Consumed(bytes)) => dependencies.metrics.consumed(bytes),
-                Some(event) => lanes.hand_on(event),
+                Some(event) => {
+                    lanes.hand_on(event);
+                    if lanes.all_stopped() {
+                        return Ok(());
+                    }
+                }
             },
             drained = drains.next(), if !drains.is_empty() => {
                 // A lane that ended without an answer has failed, and says why to `join_next`.
@@ -170,26 +209,42 @@ async fn walk(
 }
 
 async fn finish(tasks: &mut JoinSet<Result<(), SpeedError>>) -> Result<(), SpeedError> {
+    let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|_| SpeedError::Ended("a table's lane"))??;
+        // One that was stopped has ended long before the others, which are waited for.
+        result = result.and(ended.map_err(|_| SpeedError::Ended("a table's lane"))?);
     }
-    Ok(())
+    result
 }
 
 /// The ways to the lanes.
 struct Lanes {
     orders: Vec<(EventKind, mpsc::UnboundedSender<Order>)>,
+    /// The kinds that there has been something to read of.
+    assigned: Vec<EventKind>,
+    /// The kinds whose tables are stopped.
+    stopped: Vec<EventKind>,
 }
 
 impl Lanes {
-    fn hand_on(&self, event: Event) {
+    /// Whether there was something to read, and no table is left that takes any of it.
+    fn all_stopped(&self) -> bool {
+        !self.assigned.is_empty() && self.assigned.iter().all(|kind| self.stopped.contains(kind))
+    }
+
+    fn hand_on(&mut self, event: Event) {
         match event {
             Event::Records(records) => self.order(records.stream.kind, Event::Records(records)),
             Event::Started { stream, generation, position } => {
                 self.order(stream.kind, Event::Started { stream, generation, position });
             }
             Event::CaughtUp { stream, generation } => self.order(stream.kind, Event::CaughtUp { stream, generation }),
-            Event::Assigned(streams) => self.split(streams, |stream| stream.kind, Event::Assigned),
+            Event::Assigned(streams) => {
+                self.assigned.extend(streams.iter().map(|stream| stream.kind));
+                self.assigned.sort_by_key(|kind| kind.table());
+                self.assigned.dedup();
+                self.split(streams, |stream| stream.kind, Event::Assigned);
+            }
             Event::Revoked(streams) => self.split(streams, |stream| stream.kind, Event::Revoked),
             Event::Behind(streams) => self.split(streams, |(stream, _)| stream.kind, Event::Behind),
             Event::Consumed(_) | Event::Done { .. } => {}

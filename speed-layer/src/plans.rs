@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use adlake_domain::event::EventKind;
 use adlake_lake::{Lake, ReferenceKind};
+use arrow::datatypes::Field;
 use tokio_util::sync::CancellationToken;
 
 use crate::decode::DecodePlan;
 use crate::enrich::{Enrichment, EnrichmentSettings};
 use crate::error::SpeedError;
+use crate::mapping::added_columns;
 use crate::record::Stream;
 use crate::settings::SpeedSettings;
 use crate::validate::ValidationSettings;
@@ -46,6 +49,11 @@ impl Plans {
         let validation = ValidationSettings { future_max: self.settings.ingest.future_max };
         let source = self.settings.sources.of(stream.kind);
         Ok(Arc::new(DecodePlan::new(stream.kind, source, &stream.format, validation, enrichment)?))
+    }
+
+    /// The columns that the configuration adds to the raw table of a kind.
+    pub fn added_columns(&self, kind: EventKind) -> Result<Vec<Field>, SpeedError> {
+        added_columns(kind, self.settings.sources.of(kind))
     }
 
     /// Grows whenever plans made before are out of date.

@@ -182,7 +182,8 @@ impl Replay<'_> {
         match self.appenders.entry(kind.raw_table()) {
             std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                Ok(entry.insert(self.lake.appender(kind.raw_table()).await?))
+                let columns = self.plans.added_columns(kind)?;
+                Ok(entry.insert(self.lake.appender_with(kind.raw_table(), &columns).await?))
             }
         }
     }

@@ -218,6 +218,9 @@ pub struct SourceSettings {
     pub fields: BTreeMap<String, Vec<String>>,
     /// For a field that the source never sends: a constant, or `record_time`, `file_time`, `ingest_time`.
     pub defaults: BTreeMap<String, String>,
+    /// Columns that are added to the raw table: by name, the type. Filled from what is sent under the name, or under the names and
+    /// paths that `fields` has for it.
+    pub columns: BTreeMap<String, String>,
     /// How its CSV is written.
     pub csv: CsvSettings,
     /// How its Avro is written.
@@ -361,6 +364,7 @@ impl SpeedSettings {
             if !(1..=1_000_000).contains(&source.records_max()) {
                 return Err(SpeedError::settings(format!("sources.{kind}.records_max"), "must be 1 to 1,000,000"));
             }
+            crate::mapping::added_columns(kind, source)?;
             if source.avro.schema.is_some() && source.avro.schema_file.is_some() {
                 return Err(SpeedError::settings(
                     format!("sources.{kind}.avro.schema"),

@@ -26,6 +26,8 @@
 //!    listening, since streams may be started again.
 //! 8. **Bounded.** Records handed on and not yet dropped by the pipeline are counted in bytes; a source waits for room
 //!    ([`Port::has_room`]) before it reads more, and attends to its group meanwhile.
+//! 9. **Skipped.** After [`Command::Skip`] a stream counts as handed on: its table is stopped, nobody takes its records. It stays
+//!    this source's until it is revoked, and waits for no start.
 //!
 //! `conformance` checks this for any implementation.
 
@@ -117,6 +119,8 @@ pub enum Command {
     Start(Vec<Start>),
     /// What was read of these revoked streams is committed, or given up.
     Release(Vec<Arc<Stream>>),
+    /// Hand on nothing more of these streams, and wait for no start of theirs.
+    Skip(Vec<Arc<Stream>>),
     /// Committed up to (before) these positions.
     Acknowledge(Vec<(Arc<Stream>, i64)>),
     /// Hand on nothing more; answered by [`Event::Done`].

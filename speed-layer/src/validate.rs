@@ -182,6 +182,7 @@ pub(crate) fn cell<'a>(field: &Field, value: Value<'a>, zone: Tz, arena: &'a Bum
         Shape::Boolean => boolean(value),
         Shape::Time => event_time(value, zone),
         Shape::Amount => amount(value),
+        Shape::Double => double(value),
         Shape::Nested => Err(bad_type("a scalar", value)),
     };
     let cell = cell.map_err(|reject| reject.at(&field.name))?;

@@ -12,7 +12,7 @@ use adlake_domain::catalogue::DEAD_LETTERS;
 use adlake_domain::event::EventKind;
 use adlake_lake::{Advance, Appended, Appender, DataFile, Lake, LakeError, TableWriter, WriterSettings, failpoint};
 use arrow::array::{AsArray, Int32Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::functions::core::expr_ext::FieldAccessor;
 use datafusion::prelude::{SessionContext, cast, col, lit};
 use tokio::sync::Mutex;
@@ -71,7 +71,7 @@ impl Builder {
         plans: Arc<Plans>,
         settings: &IngestSettings,
     ) -> Result<Builder, SpeedError> {
-        let appender = lake.appender(kind.raw_table()).await?;
+        let appender = lake.appender_with(kind.raw_table(), &plans.added_columns(kind)?).await?;
         let writer_settings =
             WriterSettings { compression_level: settings.compression_level, ..WriterSettings::default() };
         Ok(Builder {
@@ -298,14 +298,15 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// For the raw table of a kind. `dead_letters` appends to `raw/dead_letters`.
+    /// For the raw table of a kind, with the columns that the configuration adds. `dead_letters` appends to `raw/dead_letters`.
     pub async fn open(
         lake: &Lake,
         kind: EventKind,
+        columns: &[Field],
         dead_letters: Arc<Mutex<Appender>>,
         settings: &IngestSettings,
     ) -> Result<Committer, SpeedError> {
-        let rows = lake.appender(kind.raw_table()).await?;
+        let rows = lake.appender_with(kind.raw_table(), columns).await?;
         let writer_settings =
             WriterSettings { compression_level: settings.compression_level, ..WriterSettings::default() };
         Ok(Committer { lake: lake.clone(), rows, dead_letters, writer_settings })
@@ -425,7 +426,7 @@ mod tests {
         let lake = Lake::open(&adlake_lake::StorageSettings { uri, ..Default::default() }).await.unwrap();
         let appender = Arc::new(Mutex::new(lake.appender(DEAD_LETTERS).await.unwrap()));
         let settings = IngestSettings::default();
-        let mut committer = Committer::open(&lake, EventKind::Impression, appender, &settings).await.unwrap();
+        let mut committer = Committer::open(&lake, EventKind::Impression, &[], appender, &settings).await.unwrap();
         let stream = |topic: &str, partition: i32| {
             Arc::new(Stream {
                 kind: EventKind::Impression,

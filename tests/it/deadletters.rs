@@ -1,7 +1,6 @@
 //! Dead letters: listed, shown, replayed once the cause is mended - each once, whatever is killed and whoever else replays.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use adlake_tests::adlake::Adlake;
@@ -17,6 +16,9 @@ const LAKE: &str = "[lake]\nuri = \"lake\"\n";
 /// Nobody sends the website: with this, nobody has to.
 const MENDED: &str = "[sources.impressions.defaults]\nwebsite = \"example.com\"\n";
 
+/// How the rows of clicks are written.
+const CSV: &str = "[sources.interactions.csv]\nheader = true\ndelimiter = \";\"\n";
+
 fn impression(n: usize, good: bool) -> String {
     let website = if good { "\"website\":\"a.com\"," } else { "" };
     format!(
@@ -30,8 +32,9 @@ fn report(text: &str) -> Result<Value> {
     serde_json::from_str(text).with_context(|| text.to_owned())
 }
 
-fn configured(folder: &Path, more: &str) -> Adlake {
-    Adlake::in_dir(folder).config(&format!("{LAKE}{more}"))
+/// From now on with this configuration: a folder has one program, whose runs are numbered.
+fn configured(adlake: Adlake, more: &str) -> Adlake {
+    adlake.config(&format!("{LAKE}{more}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,14 +44,14 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     fs::create_dir(&events)?;
     let lines = [impression(0, true), impression(1, false), "{\"cut\": ".to_owned(), impression(3, false)];
     fs::write(events.join("impressions.ndjson"), lines.join("\n"))?;
-    // What only the file knows: its delimiter and the names of its columns.
+    // What only the file knows: the names of its columns.
     fs::write(
         events.join("clicks.csv"),
-        "when;who;what;k\n2026-03-01 10:00:00;u1;click;k1\n2026-03-01 10:00:01;;click;k1\n",
+        "when;who;what;k\n2026-03-01 10:00:00;u1;click;k1\n2026-03-01 10:00:01;u2;click;k1\n",
     )?;
     fs::write(events.join("bids.avro"), bids(5)?)?;
     fs::write(events.join("impressions-cut.json"), format!("[{},{{\"user_id\": \"u", impression(9, true)))?;
-    let adlake = configured(raw.path(), "");
+    let adlake = configured(Adlake::in_dir(raw.path()), CSV);
     adlake.ok(["ingest", "files", &events.display().to_string()]);
     assert_eq!((raw.count(IMPRESSIONS).await?, raw.count(DEAD_LETTERS).await?), (2, 11));
 
@@ -86,8 +89,8 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     assert_eq!(raw.number(DEAD_LETTERS, "select count(*) from t where replay_outcome = reason").await?, 10);
 
     let names = "[sources.interactions.fields]\ntimestamp = [\"when\"]\nuser_id = [\"who\"]\nconversion_type = [\"what\"]\ncampaign_id = [\"k\"]\n\
-        [sources.interactions.defaults]\nuser_id = \"nobody\"\n[sources.bid_requests.defaults]\ntimestamp = \"file_time\"\n";
-    let mended = configured(raw.path(), &format!("{MENDED}{names}"));
+        [sources.bid_requests.defaults]\ntimestamp = \"file_time\"\n";
+    let mended = configured(adlake, &format!("{MENDED}{CSV}{names}"));
     let tried = report(&mended.ok(["deadletters", "replay", "--dry-run", "--format", "json"]))?;
     assert_eq!((&tried["letters"], &tried["replayed"]), (&json!(11), &json!(9)), "{tried}");
     assert_eq!(raw.count(IMPRESSIONS).await?, 2, "a trial changes nothing");
@@ -102,7 +105,7 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     let rows = "select user_id, source['offset'] from t where source['topic'] like '%impressions.ndjson' order by 2";
     assert_eq!(raw.query(IMPRESSIONS, rows).await?, ["u0 0", "u1 1", "u3 3"]);
     let rows = "select user_id, campaign_id, source['offset'] from t order by 3";
-    assert_eq!(raw.query("raw/interactions", rows).await?, ["u1 k1 0", "nobody k1 1"]);
+    assert_eq!(raw.query("raw/interactions", rows).await?, ["u1 k1 0", "u2 k1 1"]);
     assert_eq!(raw.count("raw/bid_requests").await?, 5);
     assert_eq!(raw.count(DEAD_LETTERS).await?, 11);
     let left = "select reason, replay_outcome from t where replay_outcome <> 'replayed' order by 1";
@@ -158,12 +161,13 @@ async fn replays_are_killed_and_race_and_double_nothing() -> Result<()> {
     let file = raw.path().join("impressions.ndjson");
     fs::write(&file, (0..RECORDS).map(|n| impression(n, n % 3 == 0) + "\n").collect::<String>())?;
     let small = "[ingest]\nflush_rows = 400\nqueue_bytes_max = 65536\n";
-    configured(raw.path(), small).ok(["ingest", "files", &file.display().to_string()]);
+    let adlake = configured(Adlake::in_dir(raw.path()), small);
+    adlake.ok(["ingest", "files", &file.display().to_string()]);
     let (good, bad) = ((RECORDS / 3) as i64, (RECORDS - RECORDS / 3) as i64);
     assert_eq!((raw.count(IMPRESSIONS).await?, raw.count(DEAD_LETTERS).await?), (good, bad));
 
     // Few letters at a time, so that many claims are cut off.
-    let mended = configured(raw.path(), &format!("[ingest]\nflush_rows = 50\n{MENDED}"));
+    let mended = configured(adlake, &format!("[ingest]\nflush_rows = 50\n{MENDED}"));
     let (mut kills, mut ended, mut claimed) = (0, 0, 0);
     let started = Instant::now();
     while kills < KILLS {

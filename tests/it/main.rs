@@ -9,4 +9,5 @@ mod ingest_files;
 mod ingest_kafka;
 mod merge;
 mod raw;
+mod schema_change;
 mod whole_way;

@@ -86,6 +86,11 @@ pub const KEYS: &[Key] = &[
         "For a field that the source never sends: a constant, record_time, file_time or ingest_time.",
         "timestamp = \"record_time\"",
     ),
+    unset(
+        "sources.*.columns",
+        "Columns to add to the raw table: string, integer, long, double, boolean, timestamp or decimal.",
+        "tier = \"string\"",
+    ),
     key("sources.*.csv", "How its CSV is written."),
     key("sources.*.csv.delimiter", "One ASCII character."),
     unset(

@@ -8,10 +8,12 @@ use adlake_domain::schema;
 use adlake_domain::time::event_date;
 use arrow::array::builder::{Date32Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::columns::{Cell, Column, finish_text};
 use crate::enrich::Enriched;
+use crate::mapping::Field as AddedField;
 use crate::record::RecordRef;
 
 /// A judged and enriched event.
@@ -24,12 +26,15 @@ pub(crate) struct Accepted<'r> {
     pub attributes: Option<&'r str>,
     pub enriched: Enriched<'r>,
     pub event_time: i64,
+    /// The columns that the configuration adds, in order.
+    pub added: &'r [Cell<'r>],
 }
 
 /// A batch of raw rows in the making.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     kind: EventKind,
+    schema: SchemaRef,
     content: Vec<Column>,
     attributes: Column,
     enriched: EnrichedBuilder,
@@ -37,6 +42,7 @@ pub(crate) struct BatchBuilder {
     offset: Int64Builder,
     ingested_at: TimestampMicrosecondBuilder,
     event_date: Date32Builder,
+    added: Vec<Column>,
     rows: usize,
     bytes: usize,
 }
@@ -45,10 +51,15 @@ pub(crate) struct BatchBuilder {
 const ROW_BYTES: usize = 256;
 
 impl BatchBuilder {
-    pub fn new(kind: EventKind) -> Result<BatchBuilder, ArrowError> {
+    /// For a kind's content, and columns that the configuration adds.
+    pub fn new(kind: EventKind, added: &[AddedField]) -> Result<BatchBuilder, ArrowError> {
         let fields = schema::content_fields(kind);
+        let raw = schema::raw_schema(kind);
+        let columns = added.iter().map(|field| Arc::new(Field::new(&field.name, field.data_type.clone(), true)));
         Ok(BatchBuilder {
             kind,
+            schema: Arc::new(Schema::new(raw.fields().iter().cloned().chain(columns).collect::<Vec<_>>())),
+            added: added.iter().map(|field| Column::new(&field.data_type)).collect::<Result<_, _>>()?,
             content: fields.iter().map(|field| Column::new(field.data_type())).collect::<Result<_, _>>()?,
             attributes: Column::Text(StringBuilder::new()),
             enriched: EnrichedBuilder::new(kind),
@@ -79,6 +90,11 @@ impl BatchBuilder {
         self.offset.append_value(record.offset);
         self.ingested_at.append_value(ingested_at);
         self.event_date.append_value(event_date(event.event_time));
+        for (column, cell) in self.added.iter_mut().zip(event.added) {
+            if !matches!(cell, Cell::Null) {
+                column.set(row, cell);
+            }
+        }
         self.rows += 1;
         self.bytes += record.payload.len() + ROW_BYTES;
     }
@@ -91,11 +107,11 @@ impl BatchBuilder {
         self.bytes
     }
 
-    /// The batch, `schema::raw_schema(kind)`, of records of `topic`; what follows begins anew.
+    /// The batch, `schema::raw_schema(kind)` and the added columns, of records of `topic`; what follows begins anew.
     pub fn finish(&mut self, topic: &str) -> Result<RecordBatch, ArrowError> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
-        let schema = schema::raw_schema(self.kind);
+        let schema = self.schema.clone();
         debug_assert_eq!(schema.field(self.content.len()).name(), ATTRIBUTES);
         let mut columns = Vec::with_capacity(schema.fields().len());
         for column in self.content.iter_mut().chain([&mut self.attributes]) {
@@ -113,6 +129,9 @@ impl BatchBuilder {
         )?));
         columns.push(Arc::new(self.ingested_at.finish().with_timezone("UTC")));
         columns.push(Arc::new(self.event_date.finish()));
+        for column in &mut self.added {
+            columns.push(column.finish(rows)?);
+        }
         RecordBatch::try_new(schema, columns)
     }
 }

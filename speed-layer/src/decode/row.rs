@@ -63,13 +63,19 @@ pub(crate) struct Row<'a, 'd> {
     slots: [Slot<'a>; FIELDS_MAX],
     /// A bit for each field that has a candidate.
     taken: u32,
+    /// The values for the added columns, and the ranks of the names that they came under.
+    added: &'a mut [Option<(Value<'a>, u16)>],
 }
 
 impl<'a, 'd> Row<'a, 'd> {
     /// A row without values.
     pub fn new(mapping: &'a Mapping, arena: &'a Bump, attributes: &'d mut Attributes) -> Row<'a, 'd> {
         attributes.clear();
-        Row { mapping, arena, attributes, slots: [Slot::EMPTY; FIELDS_MAX], taken: 0 }
+        let added: &'a mut [_] = match mapping.added().len() {
+            0 => Default::default(),
+            count => arena.alloc_slice_fill_copy(count, None),
+        };
+        Row { mapping, arena, attributes, slots: [Slot::EMPTY; FIELDS_MAX], taken: 0, added }
     }
 
     /// Forgets all values.
@@ -77,6 +83,7 @@ impl<'a, 'd> Row<'a, 'd> {
         self.taken = 0;
         self.slots = [Slot::EMPTY; FIELDS_MAX];
         self.attributes.clear();
+        self.added.fill(None);
     }
 
     /// The mapping by which keys find their fields.
@@ -100,6 +107,9 @@ impl<'a, 'd> Row<'a, 'd> {
             return Ok(());
         };
         let entry = self.mapping.entry_at(entry);
+        if !entry.added.is_empty() {
+            self.offer_added(value, &entry.added)?;
+        }
         match entry.direct {
             Some(target) if self.suits(target, value, !entry.paths.is_empty()) => {
                 self.place(target, Slot { value, key, rank: target.rank, inner: false });
@@ -107,6 +117,26 @@ impl<'a, 'd> Row<'a, 'd> {
             _ => self.attributes.keep(key, &value),
         }
         if entry.paths.is_empty() { Ok(()) } else { self.offer_parts(key, value, &entry.paths) }
+    }
+
+    /// Notes a value, or what is inside it, for added columns; it goes on to where it belongs.
+    fn offer_added(&mut self, value: Value<'a>, ways: &'a [Path]) -> Result<(), Reject> {
+        for way in ways {
+            let found = if way.steps.is_empty() { value } else { walk(value, &way.steps, self.arena)? };
+            let rank = way.target.rank;
+            if let Some(noted) = self.added.get_mut(usize::from(way.target.field))
+                && !found.is_null()
+                && noted.is_none_or(|(_, other)| rank <= other)
+            {
+                *noted = Some((found, rank));
+            }
+        }
+        Ok(())
+    }
+
+    /// The value for an added column.
+    pub fn added(&self, index: usize) -> Option<Value<'a>> {
+        self.added.get(index).copied().flatten().map(|(value, _)| value)
     }
 
     /// Whether a value can be meant for a field that its key is a name of: an object or list under a common alias, or

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::flush::{Due, FlushPolicy, Held};
 use super::ledger::{Ledger, Span};
+use super::stopped::Stopped;
 use crate::error::SpeedError;
 use crate::metrics::{Metrics, now_micros};
 use crate::record::Stream;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The run is being stopped: outages are not waited for any longer.
     pub stopping: CancellationToken,
+    /// Where it says that its table is stopped.
+    pub notice: mpsc::UnboundedSender<EventKind>,
 }
 
 /// One table's part of the pipeline.
@@ -94,6 +97,7 @@ struct LaneParts {
     generations: Arc<AtomicU64>,
     metrics: Metrics,
     stopping: CancellationToken,
+    notice: mpsc::UnboundedSender<EventKind>,
 }
 
 /// How something that was under way ended.
@@ -130,6 +134,7 @@ impl Lane {
                 generations: parts.generations,
                 metrics: parts.metrics,
                 stopping: parts.stopping,
+                notice: parts.notice,
             },
             orders,
             ledger: Ledger::default(),
@@ -150,26 +155,48 @@ impl Lane {
     pub async fn run(mut self) -> Result<(), SpeedError> {
         let mut orders = Vec::with_capacity(EVENTS_MAX);
         loop {
-            let due = self.advance().await?;
-            let takes_more = !(due == Due::Full && self.under_way.is_some());
-            let timer = match due {
-                Due::At(at) if self.under_way.is_none() => Some(at),
-                _ => None,
-            };
-            tokio::select! {
-                biased;
-                landed = landed(&mut self.under_way), if self.under_way.is_some() => self.land(landed?)?,
-                taken = self.orders.recv_many(&mut orders, EVENTS_MAX), if takes_more => {
-                    if taken == 0 {
-                        break;
-                    }
-                    self.obey(&mut orders).await?;
-                }
-                () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now).into()), if timer.is_some() => {}
+            match self.step(&mut orders).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if error.stops_table() => return self.stop(error).await,
+                Err(error) => return Err(error),
             }
         }
         self.close().await;
         Ok(())
+    }
+
+    /// The next thing there is to do; `false` when there are no more orders.
+    async fn step(&mut self, orders: &mut Vec<Order>) -> Result<bool, SpeedError> {
+        let due = self.advance().await?;
+        let takes_more = !(due == Due::Full && self.under_way.is_some());
+        let timer = match due {
+            Due::At(at) if self.under_way.is_none() => Some(at),
+            _ => None,
+        };
+        tokio::select! {
+            biased;
+            landed = landed(&mut self.under_way), if self.under_way.is_some() => self.land(landed?)?,
+            taken = self.orders.recv_many(orders, EVENTS_MAX), if takes_more => {
+                if taken == 0 {
+                    return Ok(false);
+                }
+                self.obey(orders).await?;
+            }
+            () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now).into()), if timer.is_some() => {}
+        }
+        Ok(true)
+    }
+
+    /// Its table cannot be written any more: what is in memory is dropped, and the others go on without it.
+    async fn stop(mut self, error: SpeedError) -> Result<(), SpeedError> {
+        let streams = self.ledger.reset();
+        let LaneParts { kind, commander, metrics, notice, .. } = self.parts;
+        metrics.oldest(kind, None);
+        if !self.unreleased.is_empty() {
+            commander.tell(Command::Release(self.unreleased));
+        }
+        Stopped { kind, error, commander, metrics, notice }.run(self.orders, streams, self.drains).await
     }
 
     /// Begins what can be begun. Says when the next commit is due.
@@ -508,7 +535,7 @@ impl Pauses {
 }
 
 /// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

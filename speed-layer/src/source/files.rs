@@ -81,6 +81,11 @@ impl FilesSource {
                 self.queue.clear();
                 port.tell_done();
             }
+            // One that is being read is read to its end; what it hands on is dropped.
+            Command::Skip(streams) => {
+                self.unstarted.retain(|stream| !streams.contains(stream));
+                self.queue.retain(|start| !streams.contains(&start.stream));
+            }
             // Nobody else reads these files, and nobody looks at how far they are.
             Command::Release(_) | Command::Acknowledge(_) => {}
         }

@@ -196,6 +196,7 @@ impl KafkaSource {
                     revoking.places.retain(|place| !streams.iter().any(|stream| is(stream, place)));
                 }
             }
+            Command::Skip(streams) => self.skip(&streams),
             Command::Acknowledge(positions) => {
                 let mut list = TopicPartitionList::new();
                 for (stream, position) in positions {
@@ -298,7 +299,7 @@ impl KafkaSource {
     fn tell_if_done(&mut self, port: &Port) {
         let is_read = |slot: &Slot| {
             let at_end = slot.caught_up || slot.end.is_some_and(|end| slot.next >= end);
-            slot.state == State::Revoked || (slot.state == State::Reading && at_end)
+            matches!(slot.state, State::Revoked | State::Skipped) || (slot.state == State::Reading && at_end)
         };
         if self.ends.is_none()
             || self.stopped

@@ -71,6 +71,26 @@ impl KafkaSource {
         port.tell(Event::Revoked(streams));
     }
 
+    /// Fetches nothing more of partitions whose table is stopped. The group's assignment does not wait for them.
+    pub(super) fn skip(&mut self, streams: &[Arc<Stream>]) {
+        self.starts.retain(|start| !streams.contains(&start.stream));
+        self.slots
+            .retain(|slot| !streams.contains(&slot.stream) || !matches!(slot.state, State::Waiting | State::Ready));
+        let mut list = TopicPartitionList::new();
+        for slot in &mut self.slots {
+            if slot.state == State::Reading && streams.contains(&slot.stream) {
+                slot.state = State::Skipped;
+                slot.chunk = Chunk::default();
+                list.add_partition(&slot.stream.source, slot.stream.partition);
+            }
+        }
+        if list.count() > 0
+            && let Err(error) = self.consumer.pause(&list)
+        {
+            tracing::warn!(%error, "partitions of a stopped table are not paused; what comes of them is dropped");
+        }
+    }
+
     pub(super) fn release_if_due(&mut self) -> Result<(), SpeedError> {
         let Some(revoking) = &self.revoking else { return Ok(()) };
         let late = Instant::now() >= revoking.deadline;
@@ -99,7 +119,7 @@ impl KafkaSource {
         for start in std::mem::take(&mut self.starts) {
             let Some(index) = self.slots.iter().position(|slot| slot.stream == start.stream) else { continue };
             let done = match self.slots[index].state {
-                State::Revoked => true,
+                State::Revoked | State::Skipped => true,
                 State::Waiting | State::Ready => self.begin(index, &start, false, port)?,
                 State::Reading => self.begin(index, &start, true, port)?,
             };

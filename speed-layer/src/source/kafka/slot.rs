@@ -24,6 +24,8 @@ pub enum State {
     /// It has, but the group's other new partitions are still waiting.
     Ready,
     Reading,
+    /// Ours, and of no use: its table is stopped.
+    Skipped,
     Revoked,
 }
 
