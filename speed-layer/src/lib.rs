@@ -15,8 +15,11 @@ pub mod metrics;
 pub mod pipeline;
 pub mod plans;
 pub mod record;
+pub mod registry;
 pub mod run;
 pub mod settings;
 pub mod source;
+#[doc(hidden)]
+pub mod trial;
 pub mod validate;
 pub mod write;

@@ -3,8 +3,10 @@
 
 mod cli;
 mod harness;
+mod hostile;
 mod ingest_files;
 mod ingest_kafka;
 mod merge;
 mod raw;
+mod schemas;
 mod whole_way;

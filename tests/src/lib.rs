@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod oracle;
 pub mod process;
 pub mod readers;
+pub mod registry;
 pub mod s3;
 pub mod setup;
 pub mod wait;
