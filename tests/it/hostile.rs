@@ -317,13 +317,13 @@ async fn what_would_fill_the_memory_costs_neither_memory_nor_neighbours() -> Res
     let good = "select count(*) from t where user_id = 'good'";
     assert_eq!(raw.number("raw/impressions", good).await?, 2 + 2 + 1 + 2 + 2);
     assert_eq!(raw.number("raw/interactions", good).await?, 2);
-    let sql = "select reverse(split_part(reverse(source['topic']), '/', 1)), source['offset'], reason, octet_length(payload) from t \
-               order by 1, 2";
+    let sql = "select reverse(split_part(reverse(source['topic']), '/', 1)), source['offset'], reason, \
+               length(encode(arrow_cast(payload, 'Binary'), 'hex')) / 2 from t order by 1, 2";
     let letters = raw.query(DEAD_LETTERS, sql).await?;
     let kept = 64 << 10;
     let expected = [
-        "bids-promise.avro 0 invalid_avro 17".to_owned(),
-        "bids-promise.avro 1 invalid_avro 1".to_owned(),
+        "bids-promise.avro 0 invalid_avro 10".to_owned(),
+        "bids-promise.avro 1 truncated 5".to_owned(),
         format!("clicks-cell.csv.zst 1 too_long {kept}"),
         format!("impressions-bomb.ndjson.gz 1 too_long {kept}"),
         "impressions-deep.json 1 invalid_json 20007".to_owned(),
@@ -344,14 +344,15 @@ async fn what_would_fill_the_memory_costs_neither_memory_nor_neighbours() -> Res
     Ok(())
 }
 
-/// A container of one block with a size that reaches far beyond the file, and one of more records than it has bytes.
+/// A container of one block with more records than bytes, and one with a size, and a text with a length, that reach far beyond the file.
 fn promises() -> Result<Vec<u8>> {
-    let schema = apache_avro::Schema::parse_str(r#"{"type":"record","name":"Nothing","fields":[]}"#)?;
-    let mut container = apache_avro::Writer::new(&schema, Vec::new())?.into_inner()?;
+    let schema = r#"{"type":"record","name":"Promise","fields":[{"name":"text","type":"string"}]}"#;
+    let mut container = apache_avro::Writer::new(&apache_avro::Schema::parse_str(schema)?, Vec::new())?.into_inner()?;
     let sync = container[container.len() - 16..].to_vec();
-    // Counts and sizes are zigzag: 2^60 records in no byte, then one record of 2^27 bytes.
+    // Numbers are zigzag: 2^60 records in no byte, then one record of 2^27 bytes, with a text of 2^24.
     container.extend([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 0x00]);
     container.extend(&sync);
-    container.extend([0x02, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00]);
+    container.extend([0x02, 0x80, 0x80, 0x80, 0x80, 0x01]);
+    container.extend([0x80, 0x80, 0x80, 0x10, b'x']);
     Ok(container)
 }

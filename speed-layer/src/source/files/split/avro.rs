@@ -135,7 +135,8 @@ impl Container {
             return Ok(Some(bad(format!("a block of {count} records cannot be decompressed: {error}"))));
         }
         if usize::try_from(count).is_ok_and(|count| count > self.block.len() + NOTHINGS_MAX) {
-            piece.extend_from_slice(&first(&self.block));
+            head.extend_from_slice(&self.block);
+            piece.extend_from_slice(&first(&head));
             let length = std::mem::take(&mut self.block).len();
             return Ok(Some(bad(format!("a block of {length} bytes that promises {count} records"))));
         }
@@ -160,7 +161,7 @@ impl Container {
         }
         if self.codec == Codec::Null || whole && self.codec.decompress(&mut self.block).is_ok() {
             // What is there can be told apart as far as it goes.
-            self.left = count;
+            self.left = count.min((self.block.len() + NOTHINGS_MAX) as i64);
             self.cut = true;
             return Ok(None);
         }
