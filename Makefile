@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(or $(ADLAKE_CACHE),$(HOME)/.cache/adlake)/target
 CARGO := $(if $(shell command -v mold 2>/dev/null),mold -run cargo,cargo)
 ADLAKE := $(CARGO_TARGET_DIR)/release/adlake
 
-.PHONY: help tools build demo test check bench
+.PHONY: help tools build demo test fuzz check bench
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ demo: build ## the whole system in one process on synthetic traffic; Ctrl-C stop
 test: build ## everything, with the real Kafka, a real S3 API server and real readers of Delta
 	tests/setup/setup.sh
 	$(CARGO) test --release --locked --workspace --lib --bins --tests
+
+fuzz: tools ## fuzzes each decoder with coverage for a guide; SECONDS=60 each
+	for target in json json_bids csv avro; do fuzz/fuzz.sh $$target $(or $(SECONDS),60); done
 
 check: tools ## formatting, lints, docs, dependency rules
 	cargo fmt --all --check

@@ -25,7 +25,7 @@ use adlake_domain::event::EventKind;
 use arrow::array::RecordBatch;
 use bumpalo::Bump;
 
-use self::avro::{Framed, MappedSchema, SchemaCache, container, datum};
+use self::avro::{AvroPlan, Framed, MappedSchema, SchemaCache, container, datum};
 use self::batch::{Accepted, BatchBuilder};
 use self::columns::Cell;
 use self::csv::{CsvColumns, CsvReader};
@@ -38,7 +38,8 @@ use crate::enrich::{Enricher, Enrichment};
 use crate::error::SpeedError;
 use crate::mapping::{FIELDS_MAX, Fallback, Mapping, Shape};
 use crate::record::{RecordRef, Rejection, StreamFormat};
-use crate::settings::{AvroFraming, SourceSettings};
+use crate::registry::Registry;
+use crate::settings::SourceSettings;
 use crate::validate::{self, Reason, Reject, ValidationSettings};
 
 /// The schema that adlake writes bid requests with, and reads them with where no other is configured: JSON text.
@@ -66,7 +67,7 @@ pub struct DecodePlan {
 enum PlanFormat {
     Json,
     Csv(CsvColumns),
-    Avro { schema: Arc<MappedSchema>, framing: AvroFraming },
+    Avro(AvroPlan),
 }
 
 impl DecodePlan {
@@ -88,17 +89,8 @@ impl DecodePlan {
                 let delimiter = delimiter.unwrap_or(source.csv.delimiter as u8);
                 PlanFormat::Csv(CsvColumns::new(&mapping, &names, delimiter))
             }
-            StreamFormat::AvroDatum { schema } => {
-                let schema = writer_schema(schema, &mapping).map_err(|error| {
-                    SpeedError::settings(format!("sources.{kind}.avro"), format!("the stream's own schema: {error}"))
-                })?;
-                PlanFormat::Avro { schema, framing: AvroFraming::None }
-            }
-            StreamFormat::AvroMessage => {
-                let (key, text) = configured_schema(kind, source)?;
-                let schema =
-                    writer_schema(&text, &mapping).map_err(|error| SpeedError::settings(key, error.to_string()))?;
-                PlanFormat::Avro { schema, framing: source.avro.framing }
+            StreamFormat::AvroDatum { .. } | StreamFormat::AvroMessage => {
+                PlanFormat::Avro(AvroPlan::new(kind, source, format, &mapping)?)
             }
         };
         let bits = |wanted: &dyn Fn(usize) -> bool| {
@@ -113,6 +105,14 @@ impl DecodePlan {
         Ok(DecodePlan { kind, format, mapping, required, fallbacks, event_time, records_max, validation, enrichment })
     }
 
+    /// The same with the registry that knows the schemas' ids.
+    pub fn with_registry(self, registry: Option<Arc<Registry>>) -> DecodePlan {
+        match self.format {
+            PlanFormat::Avro(avro) => DecodePlan { format: PlanFormat::Avro(avro.with_registry(registry)), ..self },
+            _ => self,
+        }
+    }
+
     /// The kind of event.
     pub fn kind(&self) -> EventKind {
         self.kind
@@ -121,27 +121,9 @@ impl DecodePlan {
     /// Whether a message is a container, of which a part may be good.
     fn is_container(&self, payload: &[u8]) -> bool {
         match &self.format {
-            PlanFormat::Avro { framing, .. } => *framing == AvroFraming::Auto && avro::is_container(payload),
+            PlanFormat::Avro(avro) => avro.is_container(payload),
             PlanFormat::Json | PlanFormat::Csv(_) => false,
         }
-    }
-}
-
-fn writer_schema(text: &str, mapping: &Mapping) -> Result<Arc<MappedSchema>, avro::schema::SchemaError> {
-    Ok(Arc::new(MappedSchema::new(avro::schema::WriterSchema::parse(text)?, mapping)))
-}
-
-/// The writer's schema of a source, and the key of the configuration that it is from.
-fn configured_schema(kind: EventKind, source: &SourceSettings) -> Result<(String, String), SpeedError> {
-    let key = |name: &str| format!("sources.{kind}.avro.{name}");
-    match (&source.avro.schema, &source.avro.schema_file) {
-        (Some(text), _) => Ok((key("schema"), text.clone())),
-        (None, Some(path)) => match std::fs::read_to_string(path) {
-            Ok(text) => Ok((key("schema_file"), text)),
-            Err(error) => Err(SpeedError::settings(key("schema_file"), format!("{}: {error}", path.display()))),
-        },
-        (None, None) if kind == EventKind::BidRequest => Ok((key("schema"), bid_request_avro_schema().to_owned())),
-        (None, None) => Err(SpeedError::settings(key("schema"), format!("{kind} in Avro need the writer's schema"))),
     }
 }
 
@@ -168,6 +150,7 @@ pub struct Decoder {
     memo: KeyMemo,
     csv: CsvReader,
     schemas: SchemaCache,
+    unpacked: Vec<u8>,
 }
 
 /// The part of a decoder that judges rows and appends them.
@@ -182,7 +165,7 @@ struct Stage {
 impl Decoder {
     /// A decoder of the records of `topic` (or of the file with that path).
     pub fn new(plan: Arc<DecodePlan>, topic: &str) -> Result<Decoder, SpeedError> {
-        if matches!(plan.format, PlanFormat::Avro { .. }) {
+        if matches!(plan.format, PlanFormat::Avro(_)) {
             // For the whole program; the first call counts.
             apache_avro::util::max_allocation_bytes(container::UNPACKED_BYTES_MAX);
         }
@@ -199,6 +182,7 @@ impl Decoder {
             memo: KeyMemo::default(),
             csv: csv_reader(&plan),
             schemas: SchemaCache::default(),
+            unpacked: Vec::new(),
         })
     }
 
@@ -240,7 +224,7 @@ impl Decoder {
         ingested_at: i64,
         is_dead: &dyn Fn(&[u8]) -> bool,
     ) -> Result<(), Reject> {
-        let Decoder { stage, arena, memo, csv, schemas, dead_letters, .. } = self;
+        let Decoder { stage, arena, memo, csv, schemas, dead_letters, unpacked, .. } = self;
         let plan = Arc::clone(&stage.plan);
         let plan = &*plan;
         let payload = record.payload;
@@ -272,19 +256,36 @@ impl Decoder {
             PlanFormat::Csv(columns) => {
                 stage.row(plan, arena, record, ingested_at, |row| csv::read(payload, columns, csv, row))
             }
-            PlanFormat::Avro { schema, framing } => match avro::frame(payload, *framing, &schema.writer)? {
-                Framed::Datum(bytes) => stage.datum(plan, arena, record, ingested_at, bytes, schema),
-                Framed::ConfluentOrDatum(bytes) => {
-                    let framed = stage.datum(plan, arena, record, ingested_at, &bytes[5..], schema);
-                    match framed {
-                        Err(reject) if matches!(reject.reason, Reason::InvalidAvro | Reason::TrailingData) => {
+            PlanFormat::Avro(avro) => match avro.frame(payload)? {
+                Framed::Datum(schema, bytes) => stage.datum(plan, arena, record, ingested_at, bytes, schema),
+                Framed::Registered(id, bytes) => {
+                    let schema = schemas.registered(id, avro, &plan.mapping)?;
+                    stage.datum(plan, arena, record, ingested_at, bytes, &schema)
+                }
+                Framed::Packed(schema, bytes) => {
+                    avro::unpack(bytes, unpacked)?;
+                    let outcome = stage.datum(plan, arena, record, ingested_at, unpacked, schema);
+                    if unpacked.capacity() > ARENA_BYTES_MAX {
+                        *unpacked = Vec::new();
+                    }
+                    outcome
+                }
+                Framed::Either { schema, framed, bare } => {
+                    match stage.datum(plan, arena, record, ingested_at, framed, schema) {
+                        Err(reject) if reject.is_not_a_datum() => {
                             arena.reset();
-                            stage.datum(plan, arena, record, ingested_at, bytes, schema)
+                            stage.datum(plan, arena, record, ingested_at, bare, schema)
                         }
                         framed => framed,
                     }
                 }
-                Framed::Container => stage.container(plan, arena, record, ingested_at, schemas),
+                Framed::Unless { schema, bare, otherwise } => {
+                    match stage.datum(plan, arena, record, ingested_at, bare, schema) {
+                        Err(reject) if reject.is_not_a_datum() => Err(otherwise),
+                        outcome => outcome,
+                    }
+                }
+                Framed::Container => stage.container(plan, arena, record, ingested_at, avro, schemas),
             },
         }
     }
@@ -319,7 +320,7 @@ impl Decoder {
 fn csv_reader(plan: &DecodePlan) -> CsvReader {
     match &plan.format {
         PlanFormat::Csv(columns) => CsvReader::new(columns.delimiter()),
-        PlanFormat::Json | PlanFormat::Avro { .. } => CsvReader::new(b','),
+        PlanFormat::Json | PlanFormat::Avro(_) => CsvReader::new(b','),
     }
 }
 
@@ -380,10 +381,11 @@ impl Stage {
         arena: &mut Bump,
         record: RecordRef<'_>,
         ingested_at: i64,
+        avro: &AvroPlan,
         schemas: &mut SchemaCache,
     ) -> Result<(), Reject> {
         let mut container = container::Container::open(record.payload)?;
-        let schema = schemas.schema(container.schema, &plan.mapping)?;
+        let schema = schemas.schema(container.schema, avro, &plan.mapping)?;
         let (mut good, mut bad, mut first) = (0usize, 0usize, None);
         while let Some(block) = container.next_block().map_err(|reject| reject.at(format!("after {good} records")))? {
             let mut at = 0;

@@ -15,9 +15,12 @@ pub mod metrics;
 pub mod pipeline;
 pub mod plans;
 pub mod record;
+pub mod registry;
 pub mod replay;
 pub mod run;
 pub mod settings;
 pub mod source;
+#[doc(hidden)]
+pub mod trial;
 pub mod validate;
 pub mod write;

@@ -10,6 +10,7 @@
 //!
 //! All channels are made here, and the order of things is kept here: a lane per table, chunks to their lane in the order in which they
 //! were read; at the end the source is stopped, the lanes are drained, and only then the source may leave its group.
+//! Where schemas come from a registry a lane asks for those that a chunk needs before it is decoded; see [`parking`].
 //! Memory is bounded by the bytes that the source may have under way and by two batches per table.
 
 use std::sync::Arc;
@@ -35,6 +36,8 @@ use crate::write::{Builder, Committer};
 mod flush;
 mod lane;
 mod ledger;
+mod parking;
+mod pauses;
 mod stopped;
 
 use flush::FlushPolicy;
@@ -92,6 +95,7 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
             kind,
             builder,
             committer,
+            registry: dependencies.plans.registry(kind),
             policy: FlushPolicy::new(&settings.ingest),
             retry_pause_max: settings.ingest.retry_pause_max,
             pin_first_start: settings.kafka.first_start == FirstStart::Latest,

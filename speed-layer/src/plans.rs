@@ -17,6 +17,7 @@ use crate::enrich::{Enrichment, EnrichmentSettings};
 use crate::error::SpeedError;
 use crate::mapping::added_columns;
 use crate::record::Stream;
+use crate::registry::Registry;
 use crate::settings::SpeedSettings;
 use crate::validate::ValidationSettings;
 
@@ -28,6 +29,7 @@ pub struct Plans {
     /// The versions of the reference data.
     versions: Mutex<BTreeMap<String, u64>>,
     epoch: AtomicU64,
+    registries: Vec<(EventKind, Arc<Registry>)>,
 }
 
 impl Plans {
@@ -35,11 +37,17 @@ impl Plans {
     pub async fn open(lake: &Lake, settings: &SpeedSettings) -> Result<Plans, SpeedError> {
         let reference = lake.reference().await?;
         let enrichment = Enrichment::new(&enrichment_settings(settings), &reference);
+        let mut registries = Vec::new();
+        for kind in EventKind::ALL {
+            let registry = Registry::open(kind, &settings.sources.of(kind).avro)?;
+            registries.extend(registry.map(|registry| (kind, Arc::new(registry))));
+        }
         Ok(Plans {
             settings: settings.clone(),
             enrichment: RwLock::new(Arc::new(enrichment)),
             versions: Mutex::new(reference.versions),
             epoch: AtomicU64::new(0),
+            registries,
         })
     }
 
@@ -48,7 +56,13 @@ impl Plans {
         let enrichment = self.enrichment.read().unwrap_or_else(PoisonError::into_inner).clone();
         let validation = ValidationSettings { future_max: self.settings.ingest.future_max };
         let source = self.settings.sources.of(stream.kind);
-        Ok(Arc::new(DecodePlan::new(stream.kind, source, &stream.format, validation, enrichment)?))
+        let plan = DecodePlan::new(stream.kind, source, &stream.format, validation, enrichment)?;
+        Ok(Arc::new(plan.with_registry(self.registry(stream.kind))))
+    }
+
+    /// The schema registry of a kind, if there is one.
+    pub fn registry(&self, kind: EventKind) -> Option<Arc<Registry>> {
+        self.registries.iter().find(|(other, _)| *other == kind).map(|(_, registry)| registry.clone())
     }
 
     /// The columns that the configuration adds to the raw table of a kind.

@@ -11,6 +11,7 @@ use adlake_domain::settings::Meaning;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpeedError;
+use crate::registry::Registry;
 
 /// All that the speed layer is configured by.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -154,13 +155,16 @@ pub enum Format {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AvroFraming {
-    /// Told by the first bytes: 0 and a schema id (Confluent), C3 01 and a fingerprint (single object), else none.
+    /// Told by the first bytes: 0 and a schema id (Confluent), 03 and a schema version id (Glue), C3 01 and a fingerprint (single
+    /// object), `Obj` 01 (a container), else none.
     #[default]
     Auto,
     /// Nothing.
     None,
     /// A zero byte and a four-byte schema id.
     Confluent,
+    /// 03, 00 or (packed by zlib) 05, and a sixteen-byte schema version id of the AWS Glue registry.
+    Glue,
     /// Avro's single-object encoding.
     SingleObject,
 }
@@ -189,10 +193,37 @@ impl Default for CsvSettings {
 pub struct AvroSettings {
     /// What stands around a datum in a Kafka record.
     pub framing: AvroFraming,
-    /// The writer's schema as JSON text. By default adlake's own.
+    /// The writer's schema of what no framing tells it for, as JSON text. By default, for bid requests, adlake's own.
     pub schema: Option<String>,
-    /// A file with the writer's schema.
+    /// A file with that schema.
     pub schema_file: Option<PathBuf>,
+    /// Files with writers' schemas that single-object messages name by their fingerprints.
+    pub single_object_schema_files: Vec<PathBuf>,
+    /// For a schema version id of the AWS Glue registry: a file with its schema.
+    pub glue_schema_files: BTreeMap<String, PathBuf>,
+    /// A file with the schema to read with: its field names, aliases and defaults, by Avro's rules of resolution. By default what was
+    /// written is taken as it is.
+    pub reader_schema_file: Option<PathBuf>,
+    /// The schema registry that knows the ids of Confluent's framing: the base address of its REST API.
+    pub registry: Option<String>,
+    /// Its user, for basic authentication.
+    pub registry_user: Option<String>,
+    /// The user's password.
+    pub registry_password: Option<String>,
+    /// A file with certificates (PEM) that its own is checked against, beside the system's.
+    pub registry_ca_file: Option<PathBuf>,
+    /// A file with a certificate of ours and its key (PEM), where the registry asks for one.
+    pub registry_client_certificate_file: Option<PathBuf>,
+    /// How long an answer of it is waited for. By default 10 seconds.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub registry_timeout: Option<Duration>,
+}
+
+impl AvroSettings {
+    /// The time limit in force.
+    pub fn registry_timeout(&self) -> Duration {
+        self.registry_timeout.unwrap_or(Duration::from_secs(10))
+    }
 }
 
 /// `[sources.<kind>]`
@@ -270,6 +301,10 @@ impl Sources {
                 time_zone: Some(settings.time_zone().to_owned()),
                 depth_max: Some(settings.depth_max()),
                 records_max: Some(settings.records_max()),
+                avro: AvroSettings {
+                    registry_timeout: Some(settings.avro.registry_timeout()),
+                    ..settings.avro.clone()
+                },
                 ..settings.clone()
             }
         };
@@ -371,6 +406,12 @@ impl SpeedSettings {
                     "give either schema or schema_file",
                 ));
             }
+            if source.avro.registry_timeout().is_zero() {
+                let key = format!("sources.{kind}.avro.registry_timeout");
+                return Err(SpeedError::settings(key, "must be more than nothing"));
+            }
+            // An address or a certificate that cannot be used is refused here, too.
+            Registry::open(kind, &source.avro)?;
         }
         self.kafka.check_properties()
     }

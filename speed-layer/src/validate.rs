@@ -35,8 +35,10 @@ pub enum Reason {
     TooManyColumns,
     /// Bytes that are not a datum of the writer's schema, or not a sound container.
     InvalidAvro,
-    /// Avro with the fingerprint of a schema that is not configured.
+    /// Avro whose schema is not known: neither to the registry nor configured.
     UnknownSchema,
+    /// A schema of the registry that is not Avro's, or cannot be read with the configured reader's schema.
+    UnusableSchema,
     /// Something follows the record in its message.
     TrailingData,
     /// A required field is missing, null, or (a time, the type of an interaction) empty.
@@ -57,7 +59,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Reason::EmptyRecord,
         Reason::InvalidUtf8,
         Reason::InvalidJson,
@@ -67,6 +69,7 @@ impl Reason {
         Reason::TooManyColumns,
         Reason::InvalidAvro,
         Reason::UnknownSchema,
+        Reason::UnusableSchema,
         Reason::TrailingData,
         Reason::MissingField,
         Reason::BadType,
@@ -89,6 +92,7 @@ impl Reason {
             Reason::TooManyColumns => "too_many_columns",
             Reason::InvalidAvro => "invalid_avro",
             Reason::UnknownSchema => "unknown_schema",
+            Reason::UnusableSchema => "unusable_schema",
             Reason::TrailingData => "trailing_data",
             Reason::MissingField => "missing_field",
             Reason::BadType => "bad_type",
@@ -117,6 +121,11 @@ pub(crate) struct Reject {
 impl Reject {
     pub fn new(reason: Reason, detail: impl Into<String>) -> Reject {
         Reject { reason, detail: detail.into() }
+    }
+
+    /// Whether it is the bytes that are not a datum, whatever they say.
+    pub fn is_not_a_datum(&self) -> bool {
+        matches!(self.reason, Reason::InvalidAvro | Reason::TrailingData)
     }
 
     /// The same, with the place in front.

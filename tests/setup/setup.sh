@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Gets what the tests run beside adlake: Apache Kafka (Maven), an S3 API server (Go) and three Delta readers (Python).
+# Gets what the tests run beside adlake: Apache Kafka and a schema registry (Maven), an S3 API server (Go) and three Delta
+# readers (Python).
 #
-#   setup.sh [kafka] [versitygw] [venv]     (default: all of them)
+#   setup.sh [kafka] [registry] [versitygw] [venv]     (default: all of them)
 #
 # Everything lands under ${ADLAKE_CACHE:-$HOME/.cache/adlake}, nothing elsewhere but the caches of mvn, go and pip.
 # Each part keeps a copy of its inputs as its stamp: it is made again when they change, and skipped in milliseconds
@@ -11,6 +12,8 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 cache="${ADLAKE_CACHE:-$HOME/.cache/adlake}"
 versitygw_module="github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+# The last that runs on Java 17.
+registry_artifact="io.apicurio:apicurio-registry-app:3.0.9:tar.gz:all"
 missing=0
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -43,6 +46,24 @@ setup_kafka() {
     cp "$here/kafka/pom.xml" "$home/stamp"
   else
     lacking "the jars of Apache Kafka: mvn failed, see above (it needs Maven Central or a mirror of it)"
+  fi
+}
+
+setup_registry() {
+  local home="$cache/registry"
+  [[ "$(cat "$home/stamp" 2>/dev/null)" == "$registry_artifact" ]] && return 0
+  if ! command -v mvn >/dev/null || ! command -v java >/dev/null; then
+    lacking "Maven fetches the schema registry, Java 17 or newer runs it: apt-get install maven openjdk-17-jre-headless"
+    return 0
+  fi
+  say "fetching the schema registry into $home"
+  rm -rf "$home" && mkdir -p "$home/app"
+  if (cd "$home" && mvn -B -q -Dstyle.color=never dependency:copy -Dartifact="$registry_artifact" -DoutputDirectory="$home") \
+    && tar -xzf "$home"/*.tar.gz -C "$home/app"; then
+    rm -f "$home"/*.tar.gz
+    printf '%s\n' "$registry_artifact" >"$home/stamp"
+  else
+    lacking "the schema registry: mvn failed, see above (it needs Maven Central or a mirror of it)"
   fi
 }
 
@@ -80,11 +101,11 @@ setup_venv() {
 }
 
 parts=("$@")
-((${#parts[@]})) || parts=(kafka versitygw venv)
+((${#parts[@]})) || parts=(kafka registry versitygw venv)
 for part in "${parts[@]}"; do
   case "$part" in
-    kafka | versitygw | venv) ;;
-    *) say "no such part: $part (parts: kafka, versitygw, venv)"; exit 2 ;;
+    kafka | registry | versitygw | venv) ;;
+    *) say "no such part: $part (parts: kafka, registry, versitygw, venv)"; exit 2 ;;
   esac
 done
 

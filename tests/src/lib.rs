@@ -11,6 +11,7 @@ pub mod oracle;
 pub mod process;
 pub mod proxy;
 pub mod readers;
+pub mod registry;
 pub mod s3;
 pub mod setup;
 pub mod shim;

@@ -19,6 +19,11 @@ pub fn kafka_class_path() -> Result<String> {
     Ok(format!("{}/*", libs.display()))
 }
 
+/// The folder of the schema registry's program.
+pub fn registry_app() -> Result<PathBuf> {
+    installed("registry/app")
+}
+
 /// The S3 API server.
 pub fn versitygw() -> Result<PathBuf> {
     installed("versitygw/versitygw")

@@ -1,20 +1,32 @@
-//! Avro: bare datums, single-object messages, Confluent's framing, and containers of one or more records in a message.
+//! Avro: bare datums, datums that a registry or a fingerprint names the schema of, and containers of one or more records in a
+//! message.
 //!
 //! Datums are decoded by a small decoder of ours ([`datum`]) that borrows texts and bytes from the payload, bounds
 //! depth and size, and refuses whatever does not fit; schemas, fingerprints and the codecs of containers are
-//! apache-avro's.
+//! apache-avro's. Which schema a datum was written with is told by what stands before it ([`Framed`]); schemas of a registry are looked
+//! up before anything is decoded (`pipeline::parking`), so that nothing here waits.
 
 pub(crate) mod container;
 pub(crate) mod datum;
+pub(crate) mod resolve;
 pub(crate) mod schema;
 
+use std::borrow::Cow;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
+use adlake_domain::event::EventKind;
+use flate2::bufread::ZlibDecoder;
 use hashbrown::HashMap;
 
-use self::schema::WriterSchema;
+use self::schema::{Parsed, SchemaError, WriterSchema};
+use crate::error::SpeedError;
 use crate::mapping::Mapping;
-use crate::settings::AvroFraming;
+use crate::record::StreamFormat;
+use crate::registry::{Known, Registry};
+use crate::settings::{AvroFraming, SourceSettings};
 use crate::validate::{Reason, Reject};
 
 /// A schema, and what its fields are to a mapping.
@@ -23,85 +35,306 @@ pub(crate) struct MappedSchema {
     pub writer: WriterSchema,
     /// For each field of the record: its entry in the mapping.
     pub entries: Vec<Option<u16>>,
+    /// The same for those that the reader's schema has a default for.
+    pub default_entries: Vec<Option<u16>>,
 }
 
 impl MappedSchema {
     pub fn new(writer: WriterSchema, mapping: &Mapping) -> MappedSchema {
-        let entries = writer.record().iter().map(|(name, _)| mapping.lookup(name)).collect();
-        MappedSchema { writer, entries }
+        let record = writer.record();
+        let entries = record.fields.iter().map(|(name, _)| mapping.lookup(name)).collect();
+        let default_entries = record.defaults.iter().map(|(name, _)| mapping.lookup(name)).collect();
+        MappedSchema { writer, entries, default_entries }
+    }
+}
+
+/// The schemas of a source, as it is configured.
+#[derive(Debug)]
+pub(crate) struct AvroPlan {
+    framing: AvroFraming,
+    /// Of datums that nothing tells the schema of.
+    bare: Option<Arc<MappedSchema>>,
+    by_fingerprint: HashMap<[u8; 8], Arc<MappedSchema>>,
+    by_version: HashMap<[u8; 16], Arc<MappedSchema>>,
+    reader: Option<Parsed>,
+    registry: Option<Arc<Registry>>,
+}
+
+impl AvroPlan {
+    /// For a stream of datums or messages; errors name the key of the configuration.
+    pub fn new(
+        kind: EventKind,
+        source: &SourceSettings,
+        format: &StreamFormat,
+        mapping: &Mapping,
+    ) -> Result<AvroPlan, SpeedError> {
+        let settings = &source.avro;
+        let key = |name: &str| format!("sources.{kind}.avro.{name}");
+        let refused = |name: &str, error: SchemaError| SpeedError::settings(key(name), error.to_string());
+        let reader = match &settings.reader_schema_file {
+            Some(path) => {
+                let text = read_schema(path, || key("reader_schema_file"))?;
+                Some(Parsed::new(&text, &[]).map_err(|error| refused("reader_schema_file", error))?)
+            }
+            None => None,
+        };
+        let mapped = |text: &str| {
+            let writer = WriterSchema::compile(&Parsed::new(text, &[])?, reader.as_ref())?;
+            Ok(Arc::new(MappedSchema::new(writer, mapping)))
+        };
+        let mut plan = AvroPlan {
+            framing: settings.framing,
+            bare: None,
+            by_fingerprint: HashMap::new(),
+            by_version: HashMap::new(),
+            reader: None,
+            registry: None,
+        };
+        if let StreamFormat::AvroDatum { schema } = format {
+            let schema = mapped(schema).map_err(|error: SchemaError| {
+                SpeedError::settings(format!("sources.{kind}.avro"), format!("the stream's own schema: {error}"))
+            })?;
+            return Ok(AvroPlan { framing: AvroFraming::None, bare: Some(schema), ..plan });
+        }
+        let bare = match (&settings.schema, &settings.schema_file) {
+            (Some(text), _) => Some(("schema", Cow::Borrowed(text.as_str()))),
+            (None, Some(path)) => Some(("schema_file", Cow::Owned(read_schema(path, || key("schema_file"))?))),
+            (None, None) if kind == EventKind::BidRequest => {
+                Some(("schema", Cow::Borrowed(super::bid_request_avro_schema())))
+            }
+            (None, None) => None,
+        };
+        if let Some((name, text)) = bare {
+            let schema = mapped(&text).map_err(|error| refused(name, error))?;
+            plan.by_fingerprint.insert(schema.writer.fingerprint(), schema.clone());
+            plan.bare = Some(schema);
+        }
+        for path in &settings.single_object_schema_files {
+            let text = read_schema(path, || key("single_object_schema_files"))?;
+            let schema = mapped(&text).map_err(|error| refused("single_object_schema_files", error))?;
+            plan.by_fingerprint.insert(schema.writer.fingerprint(), schema);
+        }
+        for (version, path) in &settings.glue_schema_files {
+            let name = format!("glue_schema_files.{version}");
+            let id = version_id(version).ok_or_else(|| SpeedError::settings(key(&name), "is not a UUID"))?;
+            let text = read_schema(path, || key(&name))?;
+            plan.by_version.insert(id, mapped(&text).map_err(|error| refused(&name, error))?);
+        }
+        let told = !plan.by_fingerprint.is_empty() || !plan.by_version.is_empty() || settings.registry.is_some();
+        if !told {
+            return Err(SpeedError::settings(key("schema"), format!("{kind} in Avro need the writer's schema")));
+        }
+        Ok(AvroPlan { reader, ..plan })
+    }
+
+    /// The same with the registry that knows the schemas' ids.
+    pub fn with_registry(self, registry: Option<Arc<Registry>>) -> AvroPlan {
+        AvroPlan { registry, ..self }
+    }
+
+    /// Whether a message is a container.
+    pub fn is_container(&self, payload: &[u8]) -> bool {
+        self.framing == AvroFraming::Auto && payload.starts_with(MAGIC)
+    }
+
+    /// Looks at the first bytes of a payload.
+    pub fn frame<'a>(&self, payload: &'a [u8]) -> Result<Framed<'_, 'a>, Reject> {
+        match (self.framing, payload) {
+            (AvroFraming::None, datum) => self.datum(datum),
+            (AvroFraming::Confluent | AvroFraming::Auto, [0, a, b, c, d, datum @ ..]) if self.registry.is_some() => {
+                Ok(Framed::Registered(u32::from_be_bytes([*a, *b, *c, *d]), datum))
+            }
+            (AvroFraming::Confluent, [0, _, _, _, _, datum @ ..]) => self.datum(datum),
+            (AvroFraming::Confluent, _) => invalid("does not begin with a zero byte and a schema id"),
+            (AvroFraming::SingleObject | AvroFraming::Auto, [0xC3, 0x01, rest @ ..]) if rest.len() >= 8 => {
+                let (fingerprint, datum) = rest.split_at(8);
+                let known = <[u8; 8]>::try_from(fingerprint).ok().and_then(|key| self.by_fingerprint.get(&key));
+                known.map(|schema| Framed::Datum(schema, datum)).ok_or_else(|| {
+                    let detail = format!("no schema with the fingerprint {} is configured", digits(fingerprint));
+                    Reject::new(Reason::UnknownSchema, detail)
+                })
+            }
+            (AvroFraming::SingleObject, _) => invalid("does not begin with C3 01 and a fingerprint"),
+            (AvroFraming::Glue | AvroFraming::Auto, [3, compression @ (0 | 5), rest @ ..]) if rest.len() >= 16 => {
+                self.glue(payload, *compression == 5, rest)
+            }
+            (AvroFraming::Glue, _) => invalid("does not begin with 03, 00 or 05 and a schema version id"),
+            (AvroFraming::Auto, payload) if self.is_container(payload) => Ok(Framed::Container),
+            (AvroFraming::Auto, [0, _, _, _, _, datum @ ..]) if !datum.is_empty() => {
+                let schema = self.bare_schema()?;
+                Ok(Framed::Either { schema, framed: datum, bare: payload })
+            }
+            (AvroFraming::Auto, datum) => self.datum(datum),
+        }
+    }
+
+    fn glue<'a>(&self, payload: &'a [u8], is_packed: bool, rest: &'a [u8]) -> Result<Framed<'_, 'a>, Reject> {
+        let (version, body) = rest.split_at(16);
+        let known = <[u8; 16]>::try_from(version).ok().and_then(|key| self.by_version.get(&key));
+        match (known, &self.bare, self.framing) {
+            (Some(schema), ..) if is_packed => Ok(Framed::Packed(schema, body)),
+            (Some(schema), ..) => Ok(Framed::Datum(schema, body)),
+            // A datum may begin like this, too.
+            (None, Some(schema), AvroFraming::Auto) => {
+                Ok(Framed::Unless { schema, bare: payload, otherwise: unknown_version(version) })
+            }
+            (None, ..) => Err(unknown_version(version)),
+        }
+    }
+
+    fn datum<'a>(&self, datum: &'a [u8]) -> Result<Framed<'_, 'a>, Reject> {
+        Ok(Framed::Datum(self.bare_schema()?, datum))
+    }
+
+    fn bare_schema(&self) -> Result<&Arc<MappedSchema>, Reject> {
+        let lacking =
+            || Reject::new(Reason::UnknownSchema, "nothing tells its schema, and avro.schema is not configured");
+        self.bare.as_ref().ok_or_else(lacking)
+    }
+
+    fn map(&self, written: &Parsed, mapping: &Mapping) -> Result<Arc<MappedSchema>, Reject> {
+        let writer = WriterSchema::compile(written, self.reader.as_ref()).map_err(unusable)?;
+        Ok(Arc::new(MappedSchema::new(writer, mapping)))
     }
 }
 
 /// What a payload is.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Framed<'a> {
-    /// A datum of the configured schema.
-    Datum(&'a [u8]),
-    /// Either: the framing tells, or the datum begins with a zero byte.
-    ConfluentOrDatum(&'a [u8]),
+#[derive(Debug)]
+pub(crate) enum Framed<'p, 'a> {
+    /// A datum of a schema.
+    Datum(&'p Arc<MappedSchema>, &'a [u8]),
+    /// The same, packed by zlib.
+    Packed(&'p Arc<MappedSchema>, &'a [u8]),
+    /// A datum of the registry's schema with that id.
+    Registered(u32, &'a [u8]),
+    /// A datum behind a framing, or one that begins with a zero byte.
+    Either {
+        schema: &'p Arc<MappedSchema>,
+        framed: &'a [u8],
+        bare: &'a [u8],
+    },
+    /// A datum, or else something of an unknown schema.
+    Unless {
+        schema: &'p Arc<MappedSchema>,
+        bare: &'a [u8],
+        otherwise: Reject,
+    },
     Container,
 }
 
 /// The first bytes of a container.
 const MAGIC: &[u8] = b"Obj\x01";
 
-/// Whether a payload begins like a container.
-pub(crate) fn is_container(payload: &[u8]) -> bool {
-    payload.starts_with(MAGIC)
-}
-
-/// Looks at the first bytes of a payload.
-pub(crate) fn frame<'a>(payload: &'a [u8], framing: AvroFraming, schema: &WriterSchema) -> Result<Framed<'a>, Reject> {
+/// The id of the registry's schema that a message of a topic is written with, if its framing has one.
+pub(crate) fn schema_id(payload: &[u8], framing: AvroFraming) -> Option<u32> {
     match (framing, payload) {
-        (AvroFraming::None, datum) => Ok(Framed::Datum(datum)),
-        (AvroFraming::Confluent, [0, _, _, _, _, datum @ ..]) => Ok(Framed::Datum(datum)),
-        (AvroFraming::Confluent, _) => {
-            Err(Reject::new(Reason::InvalidAvro, "does not begin with a zero byte and a schema id"))
-        }
-        (_, [0xC3, 0x01, rest @ ..]) if rest.len() >= 8 => {
-            let (fingerprint, datum) = rest.split_at(8);
-            if fingerprint == schema.fingerprint() {
-                return Ok(Framed::Datum(datum));
-            }
-            let digits: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
-            Err(Reject::new(Reason::UnknownSchema, format!("no schema with the fingerprint {digits} is configured")))
-        }
-        (AvroFraming::SingleObject, _) => {
-            Err(Reject::new(Reason::InvalidAvro, "does not begin with C3 01 and a fingerprint"))
-        }
-        (AvroFraming::Auto, payload) if is_container(payload) => Ok(Framed::Container),
-        (AvroFraming::Auto, [0, _, _, _, _, _, ..]) => Ok(Framed::ConfluentOrDatum(payload)),
-        (AvroFraming::Auto, datum) => Ok(Framed::Datum(datum)),
+        (AvroFraming::Confluent | AvroFraming::Auto, [0, a, b, c, d, ..]) => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+        _ => None,
     }
 }
 
-/// The schemas of containers seen before: most containers of a source have the same.
-#[derive(Debug, Default)]
-pub(crate) struct SchemaCache {
-    known: HashMap<Box<[u8]>, Arc<MappedSchema>>,
+/// Unpacks zlib, up to a limit.
+pub(crate) fn unpack(packed: &[u8], into: &mut Vec<u8>) -> Result<(), Reject> {
+    into.clear();
+    let mut decoder = ZlibDecoder::new(packed).take(container::UNPACKED_BYTES_MAX as u64 + 1);
+    let refused = |detail: String| Reject::new(Reason::InvalidAvro, detail);
+    decoder.read_to_end(into).map_err(|error| refused(format!("cannot be unpacked: {error}")))?;
+    if into.len() > container::UNPACKED_BYTES_MAX {
+        return Err(refused(format!("unpacks to more than {} bytes", container::UNPACKED_BYTES_MAX)));
+    }
+    Ok(())
 }
 
-/// Distinct schemas remembered; beyond it all are forgotten at once.
-const SCHEMAS_MAX: usize = 64;
+fn invalid<T>(detail: &str) -> Result<T, Reject> {
+    Err(Reject::new(Reason::InvalidAvro, detail))
+}
+
+fn unknown_version(version: &[u8]) -> Reject {
+    let detail = format!("no schema is configured for the Glue schema version {}", digits(version));
+    Reject::new(Reason::UnknownSchema, detail)
+}
+
+fn unusable(error: SchemaError) -> Reject {
+    match error {
+        SchemaError::NotARecord => Reject::new(Reason::NotAnObject, error.to_string()),
+        SchemaError::Invalid(_) | SchemaError::Unreadable(_) => Reject::new(Reason::UnusableSchema, error.to_string()),
+    }
+}
+
+fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A UUID, with hyphens or without.
+fn version_id(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    let valid = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    valid.then(|| u128::from_str_radix(&digits, 16).ok()).flatten().map(u128::to_be_bytes)
+}
+
+fn read_schema(path: &Path, key: impl Fn() -> String) -> Result<String, SpeedError> {
+    fs::read_to_string(path).map_err(|error| SpeedError::settings(key(), format!("{}: {error}", path.display())))
+}
+
+/// The schemas that records have brought: of a registry by id, of containers by text. Most records of a source have the same.
+#[derive(Debug, Default)]
+pub(crate) struct SchemaCache {
+    of_containers: HashMap<Box<[u8]>, Arc<MappedSchema>>,
+    registered: HashMap<u32, Result<Arc<MappedSchema>, Reject>>,
+    last: Option<(u32, Arc<MappedSchema>)>,
+}
+
+/// Distinct schemas remembered of either; beyond it all are forgotten at once.
+const SCHEMAS_MAX: usize = 256;
 
 impl SchemaCache {
     /// The schema of this JSON text.
-    pub fn schema(&mut self, text: &[u8], mapping: &Mapping) -> Result<Arc<MappedSchema>, Reject> {
-        if let Some(schema) = self.known.get(text) {
+    pub fn schema(&mut self, text: &[u8], plan: &AvroPlan, mapping: &Mapping) -> Result<Arc<MappedSchema>, Reject> {
+        if let Some(schema) = self.of_containers.get(text) {
             return Ok(schema.clone());
         }
-        let invalid = |detail: String| Reject::new(Reason::InvalidAvro, detail);
-        let json = std::str::from_utf8(text).map_err(|_| invalid("the schema is not UTF-8".to_owned()))?;
-        let writer = WriterSchema::parse(json).map_err(|error| match error {
-            schema::SchemaError::NotARecord => Reject::new(Reason::NotAnObject, error.to_string()),
-            _ => invalid(error.to_string()),
-        })?;
-        let schema = Arc::new(MappedSchema::new(writer, mapping));
-        if self.known.len() >= SCHEMAS_MAX {
-            self.known.clear();
+        let refused = |detail: String| Reject::new(Reason::InvalidAvro, detail);
+        let json = std::str::from_utf8(text).map_err(|_| refused("the schema is not UTF-8".to_owned()))?;
+        let parsed = Parsed::new(json, &[]).map_err(|error| refused(error.to_string()))?;
+        let schema = plan.map(&parsed, mapping)?;
+        if self.of_containers.len() >= SCHEMAS_MAX {
+            self.of_containers.clear();
         }
-        self.known.insert(text.into(), schema.clone());
+        self.of_containers.insert(text.into(), schema.clone());
         Ok(schema)
+    }
+
+    /// The schema with this id, as the registry has told it.
+    #[inline]
+    pub fn registered(&mut self, id: u32, plan: &AvroPlan, mapping: &Mapping) -> Result<Arc<MappedSchema>, Reject> {
+        if let Some((last, schema)) = &self.last
+            && *last == id
+        {
+            return Ok(schema.clone());
+        }
+        let schema = self.look_up(id, plan, mapping)?;
+        self.last = Some((id, schema.clone()));
+        Ok(schema)
+    }
+
+    fn look_up(&mut self, id: u32, plan: &AvroPlan, mapping: &Mapping) -> Result<Arc<MappedSchema>, Reject> {
+        if let Some(schema) = self.registered.get(&id) {
+            return schema.clone();
+        }
+        let schema = match plan.registry.as_ref().and_then(|registry| registry.get(id)) {
+            Some(Known::Schema(parsed)) => plan.map(&parsed, mapping),
+            Some(Known::Unusable(detail)) => Err(Reject::new(Reason::UnusableSchema, format!("schema {id}: {detail}"))),
+            // It may be there by the next time: this is not remembered here.
+            Some(Known::Unknown) | None => {
+                return Err(Reject::new(Reason::UnknownSchema, format!("the registry knows no schema {id}")));
+            }
+        };
+        let schema = schema.map_err(|reject| reject.at(format!("schema {id}")));
+        if self.registered.len() >= SCHEMAS_MAX {
+            self.registered.clear();
+        }
+        self.registered.insert(id, schema.clone());
+        schema
     }
 }
 
@@ -109,26 +342,94 @@ impl SchemaCache {
 mod tests {
     use super::*;
 
+    /// How a payload is framed, in words; what was configured decides.
+    fn framed(
+        payload: &[u8],
+        framing: AvroFraming,
+        change: impl FnOnce(&mut SourceSettings),
+    ) -> Result<String, Reason> {
+        let mut source = SourceSettings::default();
+        source.avro.framing = framing;
+        change(&mut source);
+        let kind = EventKind::BidRequest;
+        let mapping = Mapping::new(kind, &source).unwrap();
+        let plan = AvroPlan::new(kind, &source, &StreamFormat::AvroMessage, &mapping).unwrap();
+        match plan.frame(payload) {
+            Ok(Framed::Datum(_, datum)) => Ok(format!("datum {datum:?}")),
+            Ok(Framed::Packed(_, datum)) => Ok(format!("packed {datum:?}")),
+            Ok(Framed::Registered(id, datum)) => Ok(format!("registered {id} {datum:?}")),
+            Ok(Framed::Either { framed, bare, .. }) => Ok(format!("{framed:?} or {}", bare.len())),
+            Ok(Framed::Unless { otherwise, .. }) => Ok(format!("datum or {}", otherwise.reason)),
+            Ok(Framed::Container) => Ok("container".to_owned()),
+            Err(reject) => Err(reject.reason),
+        }
+    }
+
     #[test]
     fn framing_is_told_by_the_first_bytes() {
         let schema = WriterSchema::parse(crate::decode::bid_request_avro_schema()).unwrap();
-        let check = |payload: &[u8], framing: AvroFraming, expected: Result<Framed<'_>, Reason>| {
-            let found = frame(payload, framing, &schema).map_err(|reject| reject.reason);
-            assert_eq!(found, expected, "{payload:?}");
+        let check = |payload: &[u8], framing: AvroFraming, expected: Result<&str, Reason>| {
+            assert_eq!(framed(payload, framing, |_| ()), expected.map(str::to_owned), "{payload:?}");
         };
         let mut single = vec![0xC3, 0x01];
         single.extend(schema.fingerprint());
         single.push(7);
-        check(&single, AvroFraming::Auto, Ok(Framed::Datum(&[7])));
-        check(&single, AvroFraming::SingleObject, Ok(Framed::Datum(&[7])));
-        check(&single, AvroFraming::None, Ok(Framed::Datum(&single)));
+        check(&single, AvroFraming::Auto, Ok("datum [7]"));
+        check(&single, AvroFraming::SingleObject, Ok("datum [7]"));
+        check(&single, AvroFraming::None, Ok(&format!("datum {single:?}")));
         single[4] ^= 1;
         check(&single, AvroFraming::Auto, Err(Reason::UnknownSchema));
-        check(&[0, 0, 0, 0, 1, 9], AvroFraming::Confluent, Ok(Framed::Datum(&[9])));
-        check(&[0, 0, 0, 0, 1, 9], AvroFraming::Auto, Ok(Framed::ConfluentOrDatum(&[0, 0, 0, 0, 1, 9])));
+        check(&[0, 0, 0, 0, 1, 9], AvroFraming::Confluent, Ok("datum [9]"));
+        check(&[0, 0, 0, 0, 1, 9], AvroFraming::Auto, Ok("[9] or 6"));
         check(&[1, 2], AvroFraming::Confluent, Err(Reason::InvalidAvro));
         check(&[1, 2], AvroFraming::SingleObject, Err(Reason::InvalidAvro));
-        check(b"Obj\x01...", AvroFraming::Auto, Ok(Framed::Container));
-        check(&[4, 2], AvroFraming::Auto, Ok(Framed::Datum(&[4, 2])));
+        check(&[1, 2], AvroFraming::Glue, Err(Reason::InvalidAvro));
+        check(b"Obj\x01...", AvroFraming::Auto, Ok("container"));
+        check(&[4, 2], AvroFraming::Auto, Ok("datum [4, 2]"));
+        let glue = [&[3, 0][..], &[7; 16], &[9]].concat();
+        check(&glue, AvroFraming::Glue, Err(Reason::UnknownSchema));
+        check(&glue, AvroFraming::Auto, Ok("datum or unknown_schema"));
+    }
+
+    #[test]
+    fn configured_versions_of_glue_and_unpacking() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bid.avsc");
+        fs::write(&path, crate::decode::bid_request_avro_schema()).unwrap();
+        let version = "07070707-0707-0707-0707-070707070707";
+        let check = |compression: u8, expected: &str| {
+            let payload = [&[3, compression][..], &[7; 16], &[9]].concat();
+            let found = framed(&payload, AvroFraming::Auto, |source| {
+                source.avro.glue_schema_files.insert(version.to_owned(), path.clone());
+            });
+            assert_eq!(found, Ok(expected.to_owned()));
+        };
+        check(0, "datum [9]");
+        check(5, "packed [9]");
+        assert_eq!(version_id("not-a-version"), None);
+
+        let zlib = |bytes: &[u8]| {
+            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut encoder, bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let mut unpacked = b"what was there before".to_vec();
+        unpack(&zlib(b"abc"), &mut unpacked).unwrap();
+        assert_eq!(unpacked, b"abc");
+        assert_eq!(unpack(b"abc", &mut unpacked).unwrap_err().reason, Reason::InvalidAvro);
+        let bomb = zlib(&vec![0; container::UNPACKED_BYTES_MAX + 1]);
+        assert!(bomb.len() < 2 << 20);
+        assert_eq!(unpack(&bomb, &mut unpacked).unwrap_err().reason, Reason::InvalidAvro);
+    }
+
+    #[test]
+    fn schema_ids() {
+        let check =
+            |payload: &[u8], framing, expected| assert_eq!(schema_id(payload, framing), expected, "{payload:?}");
+        check(&[0, 0, 0, 1, 2], AvroFraming::Auto, Some(258));
+        check(&[0, 0, 0, 1, 2, 9], AvroFraming::Confluent, Some(258));
+        check(&[0, 0, 0, 1, 2, 9], AvroFraming::None, None);
+        check(&[0, 0, 0, 1], AvroFraming::Auto, None);
+        check(&[1, 0, 0, 0, 1], AvroFraming::Auto, None);
     }
 }

@@ -2,6 +2,8 @@
 
 mod corpora;
 mod events;
+mod evolution;
+mod mutations;
 mod neighbours;
 
 use std::path::{Path, PathBuf};

@@ -4,30 +4,33 @@
 //! one batch is built ahead. Whatever does not go as expected (somebody else committed, the store does not answer) ends in the same
 //! place: everything in memory is dropped, and every stream is looked up and started again from what the lake has
 //! stored. While the store does not answer, nothing is held in memory, and looking up is what is tried again.
+//!
+//! Records whose schemas are not known yet are parked, in order, with all that comes behind them, while the registry is asked; what was
+//! taken before is committed meanwhile. Parked records are not taken: nothing but memory knows of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
-use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::flush::{Due, FlushPolicy, Held};
 use super::ledger::{Ledger, Span};
+use super::parking::{Asker, Parking};
+use super::pauses::Pauses;
 use super::stopped::Stopped;
 use crate::error::SpeedError;
 use crate::metrics::{Metrics, now_micros};
 use crate::record::Stream;
+use crate::registry::{Outage, Registry};
 use crate::source::{Command, Commander, Event, Records};
 use crate::write::{Builder, Committer, Outcome, Stored, count_dead_letters};
 
 /// The most events taken at a time.
 const EVENTS_MAX: usize = 8;
-/// The first pause after the store did not answer.
-const PAUSE_MIN: Duration = Duration::from_millis(200);
 
 /// What the pipeline tells a lane.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub struct Parts {
     pub builder: Builder,
     /// The commits.
     pub committer: Committer,
+    /// Where schemas are looked up, if anywhere.
+    pub registry: Option<Arc<Registry>>,
     /// When to commit.
     pub policy: FlushPolicy,
     /// The longest pause between attempts while the store does not answer.
@@ -75,6 +80,10 @@ pub struct Lane {
     /// Absent while something is under way.
     committer: Option<Committer>,
     under_way: Option<JoinHandle<(Committer, Landed)>>,
+    /// Chunks that need schemas which are not known yet, and those behind them.
+    parking: Parking,
+    /// What was given up when the run was stopped.
+    given_up: Option<String>,
     /// Streams whose stored positions have to be looked up.
     unstarted: Vec<Arc<Stream>>,
     /// Whether looking up begins with a pause.
@@ -124,6 +133,12 @@ impl Lane {
     /// A lane that takes orders.
     pub fn new(parts: Parts, orders: mpsc::UnboundedReceiver<Order>) -> Lane {
         let Parts { kind, builder, committer, policy, .. } = parts;
+        let asker = Asker {
+            kind,
+            metrics: parts.metrics.clone(),
+            retry_pause_max: parts.retry_pause_max,
+            stopping: parts.stopping.clone(),
+        };
         Lane {
             parts: LaneParts {
                 kind,
@@ -141,6 +156,8 @@ impl Lane {
             builder: Some(builder),
             committer: Some(committer),
             under_way: None,
+            parking: Parking::new(parts.registry, asker),
+            given_up: None,
             unstarted: Vec::new(),
             pause_first: false,
             unreleased: Vec::new(),
@@ -162,8 +179,9 @@ impl Lane {
                 Err(error) => return Err(error),
             }
         }
+        let given_up = self.given_up.take();
         self.close().await;
-        Ok(())
+        given_up.map_or(Ok(()), |what| Err(SpeedError::Unfinished(what)))
     }
 
     /// The next thing there is to do; `false` when there are no more orders.
@@ -177,6 +195,10 @@ impl Lane {
         tokio::select! {
             biased;
             landed = landed(&mut self.under_way), if self.under_way.is_some() => self.land(landed?)?,
+            answer = self.parking.answer(), if self.parking.is_asking() => {
+                let (answer, parked) = answer?;
+                self.answered(answer, parked).await?;
+            }
             taken = self.orders.recv_many(orders, EVENTS_MAX), if takes_more => {
                 if taken == 0 {
                     return Ok(false);
@@ -212,7 +234,7 @@ impl Lane {
             }
         }
         self.release();
-        if self.under_way.is_none() && !self.ledger.is_open() && self.unstarted.is_empty() {
+        if self.under_way.is_none() && !self.ledger.is_open() && self.unstarted.is_empty() && self.parking.is_empty() {
             for drain in self.drains.drain(..) {
                 // Who asked may have gone, as at a deadline.
                 let _ = drain.send(());
@@ -265,6 +287,7 @@ impl Lane {
                 for stream in streams {
                     self.ledger.revoke(&stream);
                     self.unstarted.retain(|unstarted| *unstarted != stream);
+                    self.parking.revoke(&stream);
                     self.parts.metrics.not_ours(&stream);
                     self.unreleased.push(stream);
                 }
@@ -278,8 +301,24 @@ impl Lane {
         }
     }
 
-    /// Decodes, validates, enriches and encodes, on a thread for such work.
+    /// Takes what can be decoded at once; the rest waits for its schemas.
     async fn take(&mut self, chunks: Vec<Records>) -> Result<(), SpeedError> {
+        let chunks = self.parking.admit(chunks);
+        self.show_oldest();
+        self.decode(chunks).await
+    }
+
+    /// The registry has answered, or is not waited for any longer.
+    async fn answered(&mut self, answer: Result<(), Outage>, parked: Vec<Records>) -> Result<(), SpeedError> {
+        if let Err(outage) = answer {
+            self.given_up = Some(format!("{}: {outage}", self.parts.kind.raw_table()));
+            return Ok(());
+        }
+        self.take(parked).await
+    }
+
+    /// Decodes, validates, enriches and encodes, on a thread for such work.
+    async fn decode(&mut self, chunks: Vec<Records>) -> Result<(), SpeedError> {
         let mut taken = Vec::with_capacity(chunks.len());
         for records in chunks {
             let next = records.chunk.next().unwrap_or(i64::MIN);
@@ -438,6 +477,8 @@ impl Lane {
         if let Some(builder) = &mut self.builder {
             builder.discard();
         }
+        // Of older starts now: they would be dropped one by one.
+        self.parking.clear();
         self.since = None;
         self.oldest = None;
         self.show_oldest();
@@ -459,7 +500,7 @@ impl Lane {
     }
 
     fn show_oldest(&self) {
-        let oldest = [self.oldest, self.oldest_under_way].into_iter().flatten().min();
+        let oldest = [self.oldest, self.oldest_under_way, self.parking.oldest()].into_iter().flatten().min();
         self.parts.metrics.oldest(self.parts.kind, oldest);
     }
 
@@ -494,12 +535,7 @@ async fn stored(
     stopping: &CancellationToken,
 ) -> Result<Vec<Stored>, SpeedError> {
     loop {
-        if let Some(pause) = pauses.due.take() {
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = stopping.cancelled() => {}
-            }
-        }
+        pauses.pass(stopping).await;
         match committer.stored(streams).await {
             Ok(stored) => return Ok(stored),
             Err(error) if error.is_retryable() && !stopping.is_cancelled() => {
@@ -509,28 +545,6 @@ async fn stored(
             }
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// Pauses that double, each taken by a random share, so that not everybody comes back at once.
-struct Pauses {
-    due: Option<Duration>,
-    next: Duration,
-    max: Duration,
-}
-
-impl Pauses {
-    fn new(max: Duration, pause_first: bool) -> Pauses {
-        let mut pauses = Pauses { due: None, next: PAUSE_MIN.min(max), max };
-        if pause_first {
-            pauses.failed();
-        }
-        pauses
-    }
-
-    fn failed(&mut self) {
-        self.due = Some(self.next.mul_f64(rand::rng().random_range(0.5..1.0)));
-        self.next = (self.next * 2).min(self.max);
     }
 }
 

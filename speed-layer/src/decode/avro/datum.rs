@@ -2,7 +2,7 @@
 //!
 //! Refused are lengths beyond the payload, integers that do not fit, branches and symbols that do not exist, texts
 //! that are not UTF-8, nesting deeper than `depth_max` of the source, and more values in lists and maps than there are bytes (an array
-//! of nulls takes none), but for [`VALUES_FREE`]. Nothing is allocated for a length before the bytes for it are seen.
+//! of nulls takes none, a record of nothing neither), but for [`VALUES_FREE`]. Nothing is allocated for a length before the bytes for it are seen.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
@@ -13,7 +13,7 @@ use crate::decode::row::Row;
 use crate::decode::value::{Decimal, Value};
 use crate::validate::{Reason, Reject};
 
-/// The lists and maps of a datum may have so many values more than the datum has bytes.
+/// The lists, maps and inner records of a datum may have so many values more than the datum has bytes.
 const VALUES_FREE: usize = 1024;
 
 /// Offers every field of a datum to `row`: the number of bytes that the datum took (`None` where it cannot be read), and
@@ -24,16 +24,23 @@ pub(crate) fn read<'a>(
     row: &mut Row<'a, '_>,
 ) -> (Option<usize>, Result<(), Reject>) {
     let depth_max = row.mapping().depth_max();
-    let mut cursor = Cursor { bytes, at: 0, values: 0, depth_max, schema: &schema.writer, arena: row.arena() };
+    let mut cursor =
+        Cursor { bytes, at: 0, values: 0, depth_max, refused: None, schema: &schema.writer, arena: row.arena() };
     let mut outcome = Ok(());
-    for ((name, node), entry) in schema.writer.record().iter().zip(&schema.entries) {
+    let record = schema.writer.record();
+    for ((name, node), entry) in record.fields.iter().zip(&schema.entries) {
         match cursor.value(*node, 1) {
             Ok(value) => {
-                let offered = row.offer(name, *entry, value);
+                let refused = cursor.refused.take().map_or(Ok(()), |reject| Err(reject.at(name)));
+                let offered = refused.and_then(|()| row.offer(name, *entry, value));
                 outcome = outcome.and(offered);
             }
             Err(reject) => return (None, Err(reject.at(name))),
         }
+    }
+    for ((name, constant), entry) in record.defaults.iter().zip(&schema.default_entries) {
+        let offered = row.offer(name, *entry, constant.value());
+        outcome = outcome.and(offered);
     }
     (Some(cursor.at), outcome)
 }
@@ -64,6 +71,8 @@ struct Cursor<'a, 's> {
     at: usize,
     values: usize,
     depth_max: usize,
+    /// The first value that the reader's schema does not take.
+    refused: Option<Reject>,
     schema: &'s WriterSchema,
     arena: &'a Bump,
 }
@@ -92,7 +101,10 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
             Node::Enum(symbols) => {
                 let index = self.int()?;
                 let symbol = usize::try_from(index).ok().and_then(|index| symbols.get(index));
-                Value::Text(symbol.ok_or_else(|| invalid("no such symbol"))?)
+                match symbol.ok_or_else(|| invalid("no such symbol"))? {
+                    Some(symbol) => Value::Text(symbol),
+                    None => self.refuse("a symbol that the reader's schema does not know and has no default for"),
+                }
             }
             Node::Array(item) => {
                 let mut items = BumpVec::new_in(self.arena);
@@ -118,13 +130,20 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
                 let branch = usize::try_from(index).ok().and_then(|index| branches.get(index));
                 self.value(*branch.ok_or_else(|| invalid("no such branch of a union"))?, depth)?
             }
-            Node::Record(fields) => {
-                let mut members = BumpVec::with_capacity_in(fields.len(), self.arena);
-                for (name, field) in fields {
+            Node::Record(record) => {
+                // Records of records of nothing take no bytes, and could be as many as there are atoms.
+                self.count(record.fields.len())?;
+                let mut members = BumpVec::with_capacity_in(record.fields.len() + record.defaults.len(), self.arena);
+                for (name, field) in &record.fields {
                     let value = self.value(*field, depth + 1).map_err(|reject| reject.at(name))?;
                     members.push((name.as_str(), value));
                 }
+                members.extend(record.defaults.iter().map(|(name, constant)| (name.as_str(), constant.value())));
                 Value::Object(members.into_bump_slice())
+            }
+            Node::Refused { written, detail } => {
+                self.value(*written, depth)?;
+                self.refuse(detail)
             }
             Node::Decimal { size, scale } => {
                 let bytes = match size {
@@ -206,11 +225,23 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
             self.long()?;
         }
         let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
-        self.values = self.values.saturating_add(count);
+        self.count(count)?;
+        Ok(Some(count))
+    }
+
+    fn count(&mut self, values: usize) -> Result<(), Reject> {
+        self.values = self.values.saturating_add(values);
         if self.values > self.bytes.len() + VALUES_FREE {
             return Err(invalid("too many values"));
         }
-        Ok(Some(count))
+        Ok(())
+    }
+
+    /// Goes on behind a value that the reader's schema does not take.
+    #[cold]
+    fn refuse(&mut self, detail: &str) -> Value<'a> {
+        self.refused.get_or_insert_with(|| Reject::new(Reason::UnusableSchema, detail));
+        Value::Null
     }
 }
 
@@ -247,8 +278,9 @@ mod tests {
         let text = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"v","type":{field}}}]}}"#);
         let schema = WriterSchema::parse(&text).unwrap();
         let arena = Bump::new();
-        let mut cursor = Cursor { bytes, at: 0, values: 0, depth_max: 64, schema: &schema, arena: &arena };
-        let value = cursor.value(schema.record()[0].1, 1).map_err(|reject| reject.reason)?;
+        let mut cursor =
+            Cursor { bytes, at: 0, values: 0, depth_max: 64, refused: None, schema: &schema, arena: &arena };
+        let value = cursor.value(schema.record().fields[0].1, 1).map_err(|reject| reject.reason)?;
         assert_eq!(cursor.at, bytes.len());
         let mut out = String::new();
         value.write_json(&mut out);
@@ -302,8 +334,9 @@ mod tests {
     fn decode_prefix(field: &str, bytes: &[u8]) -> Result<usize, Reject> {
         let text = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"v","type":{field}}}]}}"#);
         let (schema, arena) = (WriterSchema::parse(&text).unwrap(), Bump::new());
-        let mut cursor = Cursor { bytes, at: 0, values: 0, depth_max: 64, schema: &schema, arena: &arena };
-        cursor.value(schema.record()[0].1, 1).map(|_| cursor.at)
+        let mut cursor =
+            Cursor { bytes, at: 0, values: 0, depth_max: 64, refused: None, schema: &schema, arena: &arena };
+        cursor.value(schema.record().fields[0].1, 1).map(|_| cursor.at)
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! A writer's schema, compiled to what the decoder walks: nodes by index, so that recursive types are no problem.
+//!
+//! Where a reader's schema is given the two are resolved here, once, by Avro's rules ([`resolve`]): fields get the reader's names,
+//! fields that the writer does not know their defaults, and what the reader does not take is refused when it comes. Fields that the
+//! reader does not know stay as they are: nothing sent is lost.
 
 use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
-use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
+use apache_avro::schema::{EnumSchema, InnerDecimalSchema, Name, RecordSchema, UuidSchema};
 use hashbrown::HashMap;
+
+use super::resolve::{self, Constant};
 
 /// The place of a node.
 pub(crate) type NodeId = u32;
@@ -22,11 +28,12 @@ pub(crate) enum Node {
     Bytes,
     Text,
     Fixed(usize),
-    Enum(Vec<String>),
+    /// `None`: a symbol that the reader's schema does not know.
+    Enum(Vec<Option<String>>),
     Array(NodeId),
     Map(NodeId),
     Union(Vec<NodeId>),
-    Record(Vec<(String, NodeId)>),
+    Record(Record),
     /// Of bytes, or of so many.
     Decimal {
         size: Option<usize>,
@@ -44,8 +51,22 @@ pub(crate) enum Node {
         down: i64,
         local: bool,
     },
+    /// Something that the reader's schema does not take: it is read as the writer wrote it, and refused.
+    Refused {
+        written: NodeId,
+        detail: String,
+    },
     /// A name not yet resolved, while compiling.
     Pending,
+}
+
+/// The fields of a record.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    /// As they were written, under the reader's names.
+    pub fields: Vec<(String, NodeId)>,
+    /// Those of the reader that were not written.
+    pub defaults: Vec<(String, Constant)>,
 }
 
 /// Why a schema cannot be used.
@@ -55,6 +76,47 @@ pub(crate) enum SchemaError {
     Invalid(String),
     #[error("the schema's type is not a record")]
     NotARecord,
+    #[error("cannot be read with the configured reader's schema: {0}")]
+    Unreadable(String),
+}
+
+/// A schema with the definitions that it refers to.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    schema: Schema,
+    named: Vec<Schema>,
+}
+
+impl Parsed {
+    /// From JSON texts: the schema's own, and those of the schemas that it refers to, in any order.
+    pub fn new(text: &str, references: &[String]) -> Result<Parsed, SchemaError> {
+        let invalid = |error: apache_avro::Error| SchemaError::Invalid(error.to_string());
+        let (schema, named) = match references {
+            [] => (Schema::parse_str(text).map_err(invalid)?, Vec::new()),
+            references => Schema::parse_str_with_list(text, references).map_err(invalid)?,
+        };
+        Ok(Parsed { schema, named })
+    }
+
+    /// Every named type.
+    fn definitions(&self) -> HashMap<&Name, &Schema> {
+        let mut found = HashMap::new();
+        self.named.iter().chain([&self.schema]).for_each(|schema| define(schema, &mut found));
+        found
+    }
+}
+
+fn define<'s>(schema: &'s Schema, found: &mut HashMap<&'s Name, &'s Schema>) {
+    if let (false, Some(name)) = (matches!(schema, Schema::Ref { .. }), schema.name()) {
+        found.insert(name, schema);
+    }
+    match schema {
+        Schema::Array(array) => define(&array.items, found),
+        Schema::Map(map) => define(&map.types, found),
+        Schema::Union(union) => union.variants().iter().for_each(|variant| define(variant, found)),
+        Schema::Record(record) => record.fields.iter().for_each(|field| define(&field.schema, found)),
+        _ => {}
+    }
 }
 
 /// A writer's schema: a record.
@@ -67,15 +129,27 @@ pub(crate) struct WriterSchema {
 
 impl WriterSchema {
     /// Compiles a schema from its JSON text.
+    #[cfg(test)]
     pub fn parse(text: &str) -> Result<WriterSchema, SchemaError> {
-        let schema = Schema::parse_str(text).map_err(|error| SchemaError::Invalid(error.to_string()))?;
-        let mut compiler = Compiler { nodes: Vec::new(), names: HashMap::new() };
-        let root = compiler.add(&schema)?;
-        if !matches!(compiler.nodes[root as usize], Node::Record(_)) {
-            return Err(SchemaError::NotARecord);
+        WriterSchema::compile(&Parsed::new(text, &[])?, None)
+    }
+
+    /// Compiles a schema, resolved against the reader's if there is one.
+    pub fn compile(writer: &Parsed, reader: Option<&Parsed>) -> Result<WriterSchema, SchemaError> {
+        let mut compiler = Compiler {
+            nodes: Vec::new(),
+            written: writer.definitions(),
+            read: reader.map(Parsed::definitions).unwrap_or_default(),
+            compiled: HashMap::new(),
+        };
+        let root = compiler.add(&writer.schema, reader.map(|reader| &reader.schema))?;
+        match &compiler.nodes[root as usize] {
+            Node::Record(_) => {}
+            Node::Refused { detail, .. } => return Err(SchemaError::Unreadable(detail.clone())),
+            _ => return Err(SchemaError::NotARecord),
         }
         let mut fingerprint = [0; 8];
-        let bytes = schema.fingerprint::<Rabin>().bytes;
+        let bytes = writer.schema.fingerprint::<Rabin>().bytes;
         let bytes = bytes.get(..8).ok_or_else(|| SchemaError::Invalid("no fingerprint".to_owned()))?;
         fingerprint.copy_from_slice(bytes);
         Ok(WriterSchema { nodes: compiler.nodes, root, fingerprint })
@@ -90,103 +164,186 @@ impl WriterSchema {
         &self.nodes[id as usize]
     }
 
-    /// The fields of the record.
-    pub fn record(&self) -> &[(String, NodeId)] {
+    /// The record.
+    pub fn record(&self) -> &Record {
         match self.node(self.root) {
-            Node::Record(fields) => fields,
-            _ => &[],
+            Node::Record(record) => record,
+            _ => &NO_FIELDS,
         }
     }
 }
 
-struct Compiler {
+static NO_FIELDS: Record = Record { fields: Vec::new(), defaults: Vec::new() };
+
+/// A type, by its name or as it stands.
+type Definitions<'s> = HashMap<&'s Name, &'s Schema>;
+
+struct Compiler<'s> {
     nodes: Vec<Node>,
-    names: HashMap<Name, NodeId>,
+    written: Definitions<'s>,
+    read: Definitions<'s>,
+    /// Named types, by the writer's name and the reader's.
+    compiled: HashMap<(&'s Name, Option<&'s Name>), NodeId>,
 }
 
-impl Compiler {
+fn defined<'s>(schema: &'s Schema, definitions: &Definitions<'s>) -> Result<&'s Schema, SchemaError> {
+    match schema {
+        Schema::Ref { name } => {
+            let found = definitions.get(name).copied();
+            found.ok_or_else(|| SchemaError::Invalid(format!("{name} is not defined")))
+        }
+        schema => Ok(schema),
+    }
+}
+
+impl<'s> Compiler<'s> {
     fn push(&mut self, node: Node) -> NodeId {
         self.nodes.push(node);
         (self.nodes.len() - 1) as NodeId
     }
 
-    /// A place for a named type, before its parts (which may name it) are compiled.
-    fn reserve(&mut self, name: &Name) -> NodeId {
-        let id = self.push(Node::Pending);
-        self.names.insert(name.clone(), id);
-        id
+    fn refuse(&mut self, writer: &'s Schema, detail: String) -> Result<NodeId, SchemaError> {
+        let written = self.add(writer, None)?;
+        Ok(self.push(Node::Refused { written, detail }))
     }
 
-    fn add(&mut self, schema: &Schema) -> Result<NodeId, SchemaError> {
-        let stamp = |up, down, local| Node::Timestamp { up, down, local };
-        let node = match schema {
-            Schema::Null => Node::Null,
-            Schema::Boolean => Node::Boolean,
-            Schema::Int | Schema::TimeMillis => Node::Int,
-            Schema::Long | Schema::TimeMicros => Node::Long,
-            Schema::Float => Node::Float,
-            Schema::Double => Node::Double,
-            Schema::Bytes => Node::Bytes,
-            Schema::String => Node::Text,
-            Schema::Array(array) => Node::Array(self.add(&array.items)?),
-            Schema::Map(map) => Node::Map(self.add(&map.types)?),
-            Schema::Union(union) => {
-                Node::Union(union.variants().iter().map(|variant| self.add(variant)).collect::<Result<_, _>>()?)
-            }
-            Schema::Record(record) => {
-                let id = self.reserve(&record.name);
-                let mut fields = Vec::with_capacity(record.fields.len());
-                for field in &record.fields {
-                    fields.push((field.name.clone(), self.add(&field.schema)?));
+    /// What the writer's schema writes, as the reader's takes it.
+    fn add(&mut self, writer: &'s Schema, reader: Option<&'s Schema>) -> Result<NodeId, SchemaError> {
+        let writer = defined(writer, &self.written)?;
+        let mut reader = reader.map(|reader| defined(reader, &self.read)).transpose()?;
+        if let Schema::Union(union) = writer {
+            let branches = union.variants().iter().map(|variant| self.add(variant, reader));
+            let branches = branches.collect::<Result<_, _>>()?;
+            return Ok(self.push(Node::Union(branches)));
+        }
+        if let Some(schema) = reader {
+            let taken = match schema {
+                // The first branch that takes it: of the same type before one that widens it.
+                Schema::Union(union) => {
+                    let branches: Vec<&Schema> =
+                        union.variants().iter().map(|branch| defined(branch, &self.read)).collect::<Result<_, _>>()?;
+                    let same = |branch: &&&Schema| resolve::base(branch) == resolve::base(writer);
+                    let taking = |branch: &&&Schema| resolve::takes(branch, writer, true);
+                    let exact = branches.iter().find(|branch| same(branch) && taking(branch));
+                    exact.or_else(|| branches.iter().find(taking)).copied()
                 }
-                self.nodes[id as usize] = Node::Record(fields);
-                return Ok(id);
+                schema => Some(schema).filter(|schema| resolve::takes(schema, writer, false)),
+            };
+            if taken.is_none() {
+                let (written, read) = (resolve::describe(writer), resolve::describe(schema));
+                return self.refuse(writer, format!("{written} cannot be read as {read}"));
             }
-            Schema::Enum(enumeration) => {
-                let id = self.reserve(&enumeration.name);
-                self.nodes[id as usize] = Node::Enum(enumeration.symbols.clone());
-                return Ok(id);
-            }
-            Schema::Fixed(fixed) | Schema::Duration(fixed) => {
-                let id = self.reserve(&fixed.name);
-                self.nodes[id as usize] = Node::Fixed(fixed.size);
-                return Ok(id);
-            }
-            Schema::Decimal(decimal) => {
-                let scale = decimal.scale as u32;
-                match &decimal.inner {
-                    InnerDecimalSchema::Bytes => Node::Decimal { size: None, scale },
-                    InnerDecimalSchema::Fixed(fixed) => {
-                        let id = self.reserve(&fixed.name);
-                        self.nodes[id as usize] = Node::Decimal { size: Some(fixed.size), scale };
-                        return Ok(id);
-                    }
-                }
-            }
-            Schema::BigDecimal => Node::BigDecimal,
-            Schema::Uuid(UuidSchema::String) => Node::Text,
-            Schema::Uuid(UuidSchema::Bytes) => Node::Uuid { prefixed: true },
-            Schema::Uuid(UuidSchema::Fixed(fixed)) => {
-                let id = self.reserve(&fixed.name);
-                self.nodes[id as usize] = Node::Uuid { prefixed: false };
-                return Ok(id);
-            }
-            Schema::Date => Node::Date,
-            Schema::TimestampMillis => stamp(1000, 1, false),
-            Schema::TimestampMicros => stamp(1, 1, false),
-            Schema::TimestampNanos => stamp(1, 1000, false),
-            Schema::LocalTimestampMillis => stamp(1000, 1, true),
-            Schema::LocalTimestampMicros => stamp(1, 1, true),
-            Schema::LocalTimestampNanos => stamp(1, 1000, true),
-            Schema::Ref { name } => {
-                return self
-                    .names
-                    .get(name)
-                    .copied()
-                    .ok_or_else(|| SchemaError::Invalid(format!("{name} is not defined")));
-            }
+            reader = taken;
+        }
+        let key = writer.name().map(|name| (name, reader.and_then(Schema::name)));
+        if let Some(id) = key.and_then(|key| self.compiled.get(&key)) {
+            return Ok(*id);
+        }
+        // A place for the type, before its parts (which may name it) are compiled.
+        let id = self.push(Node::Pending);
+        if let Some(key) = key {
+            self.compiled.insert(key, id);
+        }
+        // What only the reader calls a time or a decimal is one.
+        let meant = match reader {
+            Some(reader) if resolve::is_plain(writer) && resolve::base(reader) == resolve::base(writer) => reader,
+            _ => writer,
         };
-        Ok(self.push(node))
+        let node = match (meant, reader) {
+            (Schema::Array(array), reader) => {
+                let items = reader
+                    .and_then(|reader| if let Schema::Array(array) = reader { Some(&*array.items) } else { None });
+                Node::Array(self.add(&array.items, items)?)
+            }
+            (Schema::Map(map), reader) => {
+                let values =
+                    reader.and_then(|reader| if let Schema::Map(map) = reader { Some(&*map.types) } else { None });
+                Node::Map(self.add(&map.types, values)?)
+            }
+            (Schema::Record(record), Some(Schema::Record(reader))) => Node::Record(self.resolved(record, reader)?),
+            (Schema::Record(record), _) => {
+                let fields = record.fields.iter().map(|field| Ok((field.name.clone(), self.add(&field.schema, None)?)));
+                Node::Record(Record { fields: fields.collect::<Result<_, SchemaError>>()?, defaults: Vec::new() })
+            }
+            (Schema::Enum(writer), Some(Schema::Enum(reader))) => Node::Enum(symbols(writer, reader)),
+            (Schema::Enum(writer), _) => Node::Enum(writer.symbols.iter().cloned().map(Some).collect()),
+            (scalar, _) => leaf(scalar),
+        };
+        self.nodes[id as usize] = node;
+        Ok(id)
+    }
+
+    /// A record under the names of the reader's, with defaults for what was not written.
+    fn resolved(&mut self, writer: &'s RecordSchema, reader: &'s RecordSchema) -> Result<Record, SchemaError> {
+        let mut record = Record::default();
+        let mut written = vec![false; reader.fields.len()];
+        for field in &writer.fields {
+            let by_name = reader.fields.iter().position(|known| known.name == field.name);
+            let wanted = by_name.or_else(|| reader.fields.iter().position(|known| known.aliases.contains(&field.name)));
+            match wanted.filter(|index| !written[*index]) {
+                Some(index) => {
+                    written[index] = true;
+                    let known = &reader.fields[index];
+                    record.fields.push((known.name.clone(), self.add(&field.schema, Some(&known.schema))?));
+                }
+                None => record.fields.push((field.name.clone(), self.add(&field.schema, None)?)),
+            }
+        }
+        for field in reader.fields.iter().zip(written).filter(|(_, written)| !written).map(|(field, _)| field) {
+            let unreadable = |what: &str| SchemaError::Unreadable(format!("{}.{}: {what}", reader.name, field.name));
+            let default = field.default.as_ref().ok_or_else(|| unreadable("is not written and has no default"))?;
+            let schema = defined(&field.schema, &self.read)?;
+            let constant =
+                Constant::new(default, schema).ok_or_else(|| unreadable("its default is not of its type"))?;
+            record.defaults.push((field.name.clone(), constant));
+        }
+        Ok(record)
+    }
+}
+
+/// The writer's symbols as the reader knows them.
+fn symbols(writer: &EnumSchema, reader: &EnumSchema) -> Vec<Option<String>> {
+    let known = |symbol: &String| reader.symbols.contains(symbol).then(|| symbol.clone());
+    writer.symbols.iter().map(|symbol| known(symbol).or_else(|| reader.default.clone())).collect()
+}
+
+/// A type that has no parts.
+fn leaf(schema: &Schema) -> Node {
+    let stamp = |up, down, local| Node::Timestamp { up, down, local };
+    match schema {
+        Schema::Boolean => Node::Boolean,
+        Schema::Int | Schema::TimeMillis => Node::Int,
+        Schema::Long | Schema::TimeMicros => Node::Long,
+        Schema::Float => Node::Float,
+        Schema::Double => Node::Double,
+        Schema::Bytes => Node::Bytes,
+        Schema::String | Schema::Uuid(UuidSchema::String) => Node::Text,
+        Schema::Fixed(fixed) | Schema::Duration(fixed) => Node::Fixed(fixed.size),
+        Schema::Decimal(decimal) => {
+            let size = match &decimal.inner {
+                InnerDecimalSchema::Bytes => None,
+                InnerDecimalSchema::Fixed(fixed) => Some(fixed.size),
+            };
+            Node::Decimal { size, scale: u32::try_from(decimal.scale).unwrap_or(u32::MAX) }
+        }
+        Schema::BigDecimal => Node::BigDecimal,
+        Schema::Uuid(UuidSchema::Bytes) => Node::Uuid { prefixed: true },
+        Schema::Uuid(UuidSchema::Fixed(_)) => Node::Uuid { prefixed: false },
+        Schema::Date => Node::Date,
+        Schema::TimestampMillis => stamp(1000, 1, false),
+        Schema::TimestampMicros => stamp(1, 1, false),
+        Schema::TimestampNanos => stamp(1, 1000, false),
+        Schema::LocalTimestampMillis => stamp(1000, 1, true),
+        Schema::LocalTimestampMicros => stamp(1, 1, true),
+        Schema::LocalTimestampNanos => stamp(1, 1000, true),
+        // Those with parts are compiled before this is asked.
+        Schema::Null
+        | Schema::Array(_)
+        | Schema::Map(_)
+        | Schema::Union(_)
+        | Schema::Record(_)
+        | Schema::Enum(_)
+        | Schema::Ref { .. } => Node::Null,
     }
 }
 
@@ -200,6 +357,23 @@ mod tests {
         assert!(matches!(WriterSchema::parse("{"), Err(SchemaError::Invalid(_))));
         let recursive = r#"{"type":"record","name":"L","fields":[{"name":"next","type":["null","L"]}]}"#;
         let schema = WriterSchema::parse(recursive).unwrap();
-        assert_eq!(schema.record()[0].0, "next");
+        assert_eq!(schema.record().fields[0].0, "next");
+    }
+
+    #[test]
+    fn references_are_resolved() {
+        let geo = r#"{"type":"record","name":"a.Geo","fields":[{"name":"country","type":"a.Code"}]}"#;
+        let code = r#"{"type":"enum","name":"a.Code","symbols":["DE","FR"]}"#;
+        let text =
+            r#"{"type":"record","name":"a.R","fields":[{"name":"geo","type":"Geo"},{"name":"c","type":"a.Code"}]}"#;
+        let compile = |references: &[&str]| {
+            let references: Vec<String> = references.iter().map(|text| (*text).to_owned()).collect();
+            WriterSchema::compile(&Parsed::new(text, &references)?, None)
+        };
+        let schema = compile(&[geo, code]).unwrap();
+        let Node::Record(inner) = schema.node(schema.record().fields[0].1) else { panic!("not a record") };
+        assert!(matches!(schema.node(inner.fields[0].1), Node::Enum(symbols) if symbols.len() == 2));
+        assert!(compile(&[geo]).is_err());
+        assert!(compile(&[]).is_err());
     }
 }

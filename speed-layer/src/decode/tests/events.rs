@@ -449,6 +449,35 @@ fn what_is_a_dead_letter_already_stays_one_and_costs_no_row() {
 }
 
 #[test]
+fn odd_texts_and_numbers_are_exactly_what_was_sent() {
+    let with = |members: &str| {
+        impression(&format!(r#"{{"ad_creative_id":"c","user_id":"u","timestamp":1748736000,"website":"w",{members}}}"#))
+    };
+    let kept = |text: &str| Ok(Some(text.to_owned()));
+    let letter = |reason: &str| Err(reason.to_owned());
+    let long = "123456789012345678901234567890.10";
+    assert_eq!(with(&format!(r#""x":{long}"#)), kept(&format!(r#"{{"x":{long}}}"#)));
+    assert_eq!(with(r#""x":1E400"#), kept(r#"{"x":1E400}"#));
+    assert_eq!(with(r#""city":1E400"#), Ok(None));
+    assert_eq!(with(r#""cost_micros":9223372036854775808"#), letter("out_of_range"));
+    assert_eq!(with(r#""cost_micros":1E400"#), letter("out_of_range"));
+    assert_eq!(with(r#""cost_micros":5e3"#), Ok(None));
+    assert_eq!(with(r#""city":"a\u0000b""#), Ok(None));
+    assert_eq!(with("\"city\":\"a\0b\""), letter("invalid_json"));
+    assert_eq!(with(r#""city":"\ud800""#), letter("invalid_json"));
+    assert_eq!(with(r#""x":{"y":"\ud800"}"#), kept(r#"{"x":{"y":"\ud800"}}"#));
+    assert_eq!(with(r#""city":"\ud83d\ude00""#), Ok(None));
+    assert_eq!(with(r#""city":"a","city":null,"city":"b""#), kept(r#"{"city":"a"}"#));
+    assert_eq!(with(r#""x":1,"x":2"#), kept(r#"{"x":1,"x":2}"#));
+    let decoded = decode(
+        EventKind::Impression,
+        &StreamFormat::Json,
+        &[br#"{"ad_creative_id":123456789012345678901234567890,"user_id":"\u0000","timestamp":1748736000,"website":"w"}"#],
+    );
+    check(&decoded.rows, 0, &[("ad_creative_id", Some("123456789012345678901234567890")), ("user_id", Some("\0"))]);
+}
+
+#[test]
 fn nesting_is_limited_as_configured() {
     let with = |depth: usize, limit: usize| {
         let value = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));

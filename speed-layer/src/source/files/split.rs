@@ -144,6 +144,9 @@ fn skip_byte_order_mark(content: &mut Content) -> io::Result<()> {
 }
 
 #[cfg(test)]
+mod any_bytes;
+
+#[cfg(test)]
 pub mod testing {
     use super::*;
 

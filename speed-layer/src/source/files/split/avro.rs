@@ -21,8 +21,12 @@ pub const MAGIC: &[u8; 4] = b"Obj\x01";
 /// The longest header, and the longest block as stored.
 const HEADER_BYTES_MAX: usize = 16 << 20;
 const BLOCK_BYTES_MAX: i64 = 256 << 20;
+/// The longest block unpacked: a bomb is a damaged block.
+const UNPACKED_BYTES_MAX: usize = 128 << 20;
 const SYNC_BYTES: usize = 16;
 const DEPTH_MAX: usize = 256;
+/// A block may have so many records, and a datum so many inner records, more than it has bytes: those without fields have none.
+const NOTHINGS_MAX: usize = 1024;
 
 /// Cuts an object container into its datums.
 pub struct Container {
@@ -49,6 +53,8 @@ impl std::fmt::Debug for Container {
 impl Container {
     /// Reads the header. What is wrong with it is `InvalidData`.
     pub fn open(content: Content, limit: usize) -> io::Result<Container> {
+        // For the whole program; the first call counts.
+        apache_avro::util::max_allocation_bytes(UNPACKED_BYTES_MAX);
         let mut content = Rewound::new(content);
         let mut header = Vec::new();
         content.append(&mut header, MAGIC.len())?;
@@ -128,6 +134,12 @@ impl Container {
             self.block.clear();
             return Ok(Some(bad(format!("a block of {count} records cannot be decompressed: {error}"))));
         }
+        if usize::try_from(count).is_ok_and(|count| count > self.block.len() + NOTHINGS_MAX) {
+            head.extend_from_slice(&self.block);
+            piece.extend_from_slice(&first(&head));
+            let length = std::mem::take(&mut self.block).len();
+            return Ok(Some(bad(format!("a block of {length} bytes that promises {count} records"))));
+        }
         self.left = count;
         Ok(None)
     }
@@ -149,7 +161,7 @@ impl Container {
         }
         if self.codec == Codec::Null || whole && self.codec.decompress(&mut self.block).is_ok() {
             // What is there can be told apart as far as it goes.
-            self.left = count;
+            self.left = count.min((self.block.len() + NOTHINGS_MAX) as i64);
             self.cut = true;
             return Ok(None);
         }
@@ -391,10 +403,19 @@ impl Skipper {
 
     /// The position behind the datum that begins at `start`.
     pub fn skip(&self, bytes: &[u8], start: usize) -> Result<usize, &'static str> {
-        self.skip_shape(self.root, bytes, start, DEPTH_MAX)
+        let mut steps = bytes.len() - start + NOTHINGS_MAX;
+        self.skip_shape(self.root, bytes, start, DEPTH_MAX, &mut steps)
     }
 
-    fn skip_shape(&self, shape: usize, bytes: &[u8], at: usize, depth: usize) -> Result<usize, &'static str> {
+    /// `steps`: how many fields of records may still be looked at, since those of nothing but records take no bytes.
+    fn skip_shape(
+        &self,
+        shape: usize,
+        bytes: &[u8],
+        at: usize,
+        depth: usize,
+        steps: &mut usize,
+    ) -> Result<usize, &'static str> {
         const CUT: &str = "a value reaches beyond its block";
         let deeper = depth.checked_sub(1).ok_or("values are nested too deeply")?;
         let forward = |at: usize, count: usize| at.checked_add(count).filter(|end| *end <= bytes.len()).ok_or(CUT);
@@ -407,11 +428,14 @@ impl Skipper {
             Shape::Varint => varint(bytes, at).map(|(_, end)| end).ok_or(CUT),
             Shape::Fixed(count) => forward(at, *count),
             Shape::Sized => sized(at),
-            Shape::Record(fields) => fields.iter().try_fold(at, |at, field| self.skip_shape(*field, bytes, at, deeper)),
+            Shape::Record(fields) => {
+                *steps = steps.checked_sub(fields.len()).ok_or("records of nothing are too many")?;
+                fields.iter().try_fold(at, |at, field| self.skip_shape(*field, bytes, at, deeper, steps))
+            }
             Shape::Union(variants) => {
                 let (variant, at) = varint(bytes, at).ok_or(CUT)?;
                 let variant = usize::try_from(variant).ok().and_then(|variant| variants.get(variant));
-                self.skip_shape(*variant.ok_or("a union has no such branch")?, bytes, at, deeper)
+                self.skip_shape(*variant.ok_or("a union has no such branch")?, bytes, at, deeper, steps)
             }
             Shape::List(item) | Shape::Map(item) => {
                 let is_map = matches!(self.shapes[shape], Shape::Map(_));
@@ -431,7 +455,7 @@ impl Skipper {
                         if is_map {
                             at = sized(at)?;
                         }
-                        at = self.skip_shape(*item, bytes, at, deeper)?;
+                        at = self.skip_shape(*item, bytes, at, deeper, steps)?;
                         if at == before {
                             // Items without bytes: there is nothing to skip, however many there are.
                             break;

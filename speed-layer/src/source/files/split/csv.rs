@@ -55,30 +55,24 @@ impl Rows {
             let buffer = self.content.fill()?;
             if buffer.is_empty() {
                 return Ok(match cell {
-                    Cell::Quoted => self.unclosed(piece),
+                    Cell::Quoted if !collector.is_too_long() => self.unclosed(piece),
                     _ if collector.length == 0 => Row::Nothing,
                     _ => Row::Cut(collector.finish()),
                 });
             }
+            // At the limit a row is judged by the same bytes, however the content is read. It is one line that is too long, and
+            // ends where lines end; or a quote was opened before.
+            if collector.length == limit && !each_line {
+                if cell == Cell::Quoted && memchr(b'\n', piece).is_some() {
+                    return Ok(self.unclosed(piece));
+                }
+                each_line = true;
+            }
+            let room = if each_line { buffer.len() } else { limit - collector.length };
+            let buffer = &buffer[..buffer.len().min(room)];
             let (after, end) = scan(buffer, cell, delimiter, each_line);
             cell = after;
             let taken = end.unwrap_or(buffer.len());
-            if cell == Cell::Quoted && !each_line && collector.length + taken > limit {
-                if memchr(b'\n', piece).is_some() {
-                    return Ok(self.unclosed(piece));
-                }
-                // One line that is too long: it ends where lines end. What was just scanned is scanned again.
-                each_line = true;
-                cell = Cell::Quoted;
-                let end = memchr(b'\n', buffer);
-                let taken = end.unwrap_or(buffer.len());
-                collector.add(piece, &buffer[..taken]);
-                self.content.consume(taken + usize::from(end.is_some()));
-                if end.is_some() {
-                    return Ok(Row::Cut(collector.finish()));
-                }
-                continue;
-            }
             collector.add(piece, &buffer[..taken]);
             self.content.consume(taken + usize::from(end.is_some()));
             if end.is_some() {

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Fuzzes one decoder: fuzz.sh json|json_bids|csv|avro [SECONDS] [libFuzzer's options]
+#
+# On stable Rust, with coverage of adlake's own crates and without sanitizers. With nightly Rust and cargo-fuzz,
+# `cargo +nightly fuzz run avro` in this folder does the same with AddressSanitizer, and builds DataFusion for it first.
+set -euo pipefail
+target="${1:?json, json_bids, csv or avro}"
+seconds="${2:-60}"
+shift $(($# > 2 ? 2 : $#))
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+cache="${ADLAKE_CACHE:-$HOME/.cache/adlake}"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target-fuzz}"
+# The versions of the project itself.
+cp "$here/../Cargo.lock" "$here/Cargo.lock"
+RUSTC_WRAPPER="$here/rustc.sh" cargo build --release --manifest-path "$here/Cargo.toml" --bin "$target"
+
+corpus="$cache/fuzz/$target"
+mkdir -p "$corpus"
+data="${ADLAKE_TEST_DATA:-$here/../../shared/data}"
+case "$target" in
+  json) cp -n "$data"/JSONTestSuite/test_parsing/*.json "$corpus" 2>/dev/null || true ;;
+  csv) cp -n "$data"/csv-spectrum/csvs/*.csv "$corpus" 2>/dev/null || true ;;
+  avro) find "$data/arrow-testing/data/avro" -name '*.avro' -size -4k -exec cp -n {} "$corpus" \; 2>/dev/null || true ;;
+esac
+cd "$corpus/.."
+exec "$CARGO_TARGET_DIR/release/$target" "$corpus" -max_total_time="$seconds" -max_len=8192 -rss_limit_mb=1024 \
+  -timeout=10 -print_final_stats=1 "$@"

@@ -1,0 +1,19 @@
+//! Any bytes among good records: `adlake_speed_layer::trial` says what must hold.
+#![no_main]
+
+use std::cell::RefCell;
+
+use adlake_speed_layer::trial::{Trial, Trier};
+use libfuzzer_sys::fuzz_target;
+
+thread_local! {
+    static TRIER: RefCell<Trier> = RefCell::new(Trier::new(Trial::Json).expect("a decoder"));
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    TRIER.with_borrow_mut(|trier| {
+        if let Err(what) = trier.try_bytes(bytes) {
+            panic!("{what}");
+        }
+    });
+});

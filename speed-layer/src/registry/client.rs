@@ -1,0 +1,236 @@
+//! Confluent's REST API of a schema registry, as far as readers need it. Which answers are answers, and which are outages, is
+//! decided here ([`judge`]).
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use adlake_domain::event::EventKind;
+use reqwest::{Certificate, Identity, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use crate::error::SpeedError;
+use crate::settings::AvroSettings;
+
+/// A longer answer is not waited for.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// The most schemas that one may refer to, directly and indirectly.
+const REFERENCES_MAX: usize = 256;
+/// The error codes that say that there is no such schema, subject or version.
+const NO_SUCH: [u32; 3] = [40401, 40402, 40403];
+
+/// The registry did not say what was asked of it: to be tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("{registry}: {what}")]
+pub struct Outage {
+    registry: String,
+    what: String,
+}
+
+/// A schema, as the registry has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Its text, and those of all schemas that it refers to.
+    Schema {
+        text: String,
+        references: Vec<String>,
+    },
+    /// Not Avro, or refers to what is not there.
+    Unusable(String),
+    Nothing,
+}
+
+/// Speaks to one registry.
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    user: Option<(String, Option<String>)>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.base.as_str())
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    schema: String,
+    #[serde(rename = "schemaType")]
+    schema_type: Option<String>,
+    #[serde(default)]
+    references: Option<Vec<Reference>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Reference {
+    subject: String,
+    version: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    error_code: u32,
+}
+
+impl Client {
+    /// Takes the address, the user and the certificates from the settings; errors name their key.
+    pub fn new(kind: EventKind, url: &str, settings: &AvroSettings) -> Result<Client, SpeedError> {
+        let key = |name: &str| format!("sources.{kind}.avro.{name}");
+        let refused = |name: &str, what: &dyn fmt::Display| SpeedError::settings(key(name), what.to_string());
+        let mut base = Url::parse(url).map_err(|error| refused("registry", &error))?;
+        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+            return Err(refused("registry", &"must begin with http:// or https://"));
+        }
+        let mut user = settings.registry_user.clone().map(|user| (user, settings.registry_password.clone()));
+        if !base.username().is_empty() {
+            // Kept apart, so that messages may show the address.
+            let password = base.password().map(str::to_owned);
+            user.get_or_insert((base.username().to_owned(), password));
+            let cleared = base.set_username("").and_then(|()| base.set_password(None));
+            cleared.map_err(|()| refused("registry", &"is not an address"))?;
+        }
+        let timeout = settings.registry_timeout();
+        let mut http = reqwest::Client::builder()
+            .user_agent(concat!("adlake/", env!("CARGO_PKG_VERSION")))
+            .timeout(timeout)
+            .connect_timeout(timeout.min(Duration::from_secs(5)));
+        if let Some(path) = &settings.registry_ca_file {
+            let pem = read(path, || key("registry_ca_file"))?;
+            let certificates =
+                Certificate::from_pem_bundle(&pem).map_err(|error| refused("registry_ca_file", &error))?;
+            if certificates.is_empty() {
+                return Err(refused("registry_ca_file", &format!("{} holds no certificate", path.display())));
+            }
+            http = certificates.into_iter().fold(http, |http, certificate| http.add_root_certificate(certificate));
+        }
+        if let Some(path) = &settings.registry_client_certificate_file {
+            let name = "registry_client_certificate_file";
+            let pem = read(path, || key(name))?;
+            http = http.identity(Identity::from_pem(&pem).map_err(|error| refused(name, &error))?);
+        }
+        let http = http.build().map_err(|error| refused("registry", &chain(&error)))?;
+        Ok(Client { http, base, user })
+    }
+
+    /// The schema with an id, with everything that it refers to.
+    pub async fn schema(&self, id: u32) -> Result<Found, Outage> {
+        let Some(answer) = self.get(&["schemas", "ids", &id.to_string()], None).await? else {
+            return Ok(Found::Nothing);
+        };
+        if let Some(other) = answer.schema_type.filter(|name| !name.eq_ignore_ascii_case("AVRO")) {
+            return Ok(Found::Unusable(format!("is written in {other}, not in Avro")));
+        }
+        let mut open = answer.references.unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        let mut references = Vec::new();
+        while let Some(Reference { subject, version }) = open.pop() {
+            if !seen.insert((subject.clone(), version)) {
+                continue;
+            }
+            if seen.len() > REFERENCES_MAX {
+                return Ok(Found::Unusable(format!("refers to more than {REFERENCES_MAX} schemas")));
+            }
+            let path = ["subjects", &subject, "versions", &version.to_string()];
+            // What is written with a deleted schema is still to be read.
+            let Some(answer) = self.get(&path, Some("deleted=true")).await? else {
+                return Ok(Found::Unusable(format!("refers to version {version} of {subject}, which is not there")));
+            };
+            open.extend(answer.references.unwrap_or_default());
+            references.push(answer.schema);
+        }
+        Ok(Found::Schema { text: answer.schema, references })
+    }
+
+    /// `None`: there is no such thing.
+    async fn get(&self, path: &[&str], query: Option<&str>) -> Result<Option<Answer>, Outage> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url.set_query(query);
+        let mut request =
+            self.http.get(url.clone()).header("accept", "application/vnd.schemaregistry.v1+json, application/json");
+        if let Some((user, password)) = &self.user {
+            request = request.basic_auth(user, password.as_ref());
+        }
+        let outage = |what: String| Outage { registry: url.to_string(), what };
+        let mut response = request.send().await.map_err(|error| outage(chain(&error.without_url())))?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(part) = response.chunk().await.map_err(|error| outage(chain(&error.without_url())))? {
+            body.extend_from_slice(&part);
+            if body.len() > ANSWER_BYTES_MAX {
+                return Err(outage(format!("answers with more than {ANSWER_BYTES_MAX} bytes")));
+            }
+        }
+        judge(status, &body).map_err(outage)
+    }
+}
+
+/// What an answer means: found, not there, or (an error) no answer at all. A 404 counts only where the registry says what it is
+/// that it does not know: a wrong address or a proxy in between must not cost records.
+fn judge(status: StatusCode, body: &[u8]) -> Result<Option<Answer>, String> {
+    match status {
+        StatusCode::OK => match serde_json::from_slice(body) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => Err(format!("answers with something else than a schema: {error}")),
+        },
+        StatusCode::NOT_FOUND => match serde_json::from_slice::<Refusal>(body) {
+            Ok(refusal) if NO_SUCH.contains(&refusal.error_code) => Ok(None),
+            _ => Err("answers 404 as if it were no schema registry: is its path complete?".to_owned()),
+        },
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Err(format!("answers {status}: are registry_user and registry_password right?"))
+        }
+        status => Err(format!("answers {status}")),
+    }
+}
+
+fn read(path: &Path, key: impl Fn() -> String) -> Result<Vec<u8>, SpeedError> {
+    fs::read(path).map_err(|error| SpeedError::settings(key(), format!("{}: {error}", path.display())))
+}
+
+/// An error with its causes: the client's own says little.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_from_outages() {
+        let check = |status: u16, body: &str, expected: Result<bool, ()>| {
+            let found = judge(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            assert_eq!(found.map(|answer| answer.is_some()).map_err(|_| ()), expected, "{status} {body}");
+        };
+        check(200, r#"{"schema": "\"int\""}"#, Ok(true));
+        check(200, r#"{"schema": "\"int\"", "references": null, "id": 3}"#, Ok(true));
+        check(200, "<html>log in</html>", Err(()));
+        check(404, r#"{"error_code": 40403, "message": "Schema not found"}"#, Ok(false));
+        check(404, r#"{"error_code": 404, "message": "HTTP 404 Not Found"}"#, Err(()));
+        check(404, "not found", Err(()));
+        for status in [401, 403, 408, 429, 500, 502, 503, 504] {
+            check(status, r#"{"error_code": 40403}"#, Err(()));
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Input that nobody meant well, end to end: public test suites of broken records through the real Kafka and from files, and what
+//! would fill the memory of whoever believed it.
+//!
+//! Each time: rows and dead letters together are the events that were sent, dead letters are byte for byte what was sent, and every good
+//! record among the bad ones is in. The tallies are printed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use adlake_speed_layer::run::{FilesRun, IngestReport, KafkaRun, run_files, run_kafka};
+use adlake_speed_layer::settings::{Format, SourceSettings, SpeedSettings};
+use adlake_tests::adlake::Adlake;
+use adlake_tests::kafka::{Broker, unique};
+use adlake_tests::wait;
+use anyhow::{Context, Result, ensure};
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use crate::raw::Raw;
+
+const DEAD_LETTERS: &str = "raw/dead_letters";
+const GOOD: &[u8] = br#"{"ad_creative_id":"c","user_id":"good","timestamp":"2026-03-01T10:00:00Z","website":"w"}"#;
+const GOOD_CLICK: &[u8] = b"2026-03-01 10:00:00,good,k,click";
+
+/// The public test suites: `ADLAKE_TEST_DATA`, or beside the checkout.
+fn data(part: &str) -> Result<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let path = std::env::var_os("ADLAKE_TEST_DATA").map_or(beside, PathBuf::from).join(part);
+    ensure!(path.exists(), "{} is missing: set ADLAKE_TEST_DATA to the public test data", path.display());
+    Ok(path)
+}
+
+/// The files of a folder with an ending, with their content, by name.
+fn files(part: &str, ending: &str) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(data(part)?)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_file() && name.ends_with(ending) {
+            found.push((name, fs::read(&path)?));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The events of a JSON message, as they are sent: the elements of a list with an object in it, else the message.
+fn events(payload: &[u8]) -> Vec<&[u8]> {
+    let text = payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload);
+    match serde_json::from_slice::<Vec<&RawValue>>(text) {
+        Ok(elements) if elements.iter().any(|element| element.get().starts_with('{')) => {
+            elements.into_iter().map(|element| element.get().as_bytes()).collect()
+        }
+        _ => vec![payload],
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Settings that read one topic, as a kind that only lacks what `change` gives it.
+fn settings(broker: &Broker, kind: &str, topic: &str, change: impl FnOnce(&mut SourceSettings)) -> SpeedSettings {
+    let mut settings = SpeedSettings::default();
+    settings.kafka.brokers = broker.bootstrap().to_owned();
+    settings.kafka.group = unique("group");
+    let sources = &mut settings.sources;
+    for (name, source) in [
+        ("impressions", &mut sources.impressions),
+        ("interactions", &mut sources.interactions),
+        ("bid_requests", &mut sources.bid_requests),
+    ] {
+        source.topic = Some(if name == kind { topic.to_owned() } else { String::new() });
+    }
+    let source = match kind {
+        "impressions" => &mut sources.impressions,
+        "interactions" => &mut sources.interactions,
+        _ => &mut sources.bid_requests,
+    };
+    change(source);
+    settings
+}
+
+/// Produces the records to a new topic of one partition and ingests it to its end.
+async fn through_kafka(
+    raw: &Raw,
+    kind: &str,
+    records: &[Vec<u8>],
+    change: impl FnOnce(&mut SourceSettings),
+) -> Result<IngestReport> {
+    let broker = Broker::shared();
+    let topic = unique(kind);
+    broker.create_topic(&topic, 1)?;
+    broker.produce(&topic, Some(0), records)?;
+    let settings = settings(broker, kind, &topic, change);
+    Ok(run_kafka(&raw.lake, &settings, KafkaRun { until_end: true }, &(), CancellationToken::new()).await?)
+}
+
+/// The dead letters' offsets and payloads, as hex digits.
+async fn letters(raw: &Raw) -> Result<Vec<(usize, String)>> {
+    let sql = "select source['offset'], encode(arrow_cast(payload, 'Binary'), 'hex') from t";
+    let lines = raw.query(DEAD_LETTERS, sql).await?;
+    lines
+        .iter()
+        .map(|line| {
+            let (offset, payload) = line.split_once(' ').unwrap_or((line, ""));
+            Ok((offset.parse()?, payload.to_owned()))
+        })
+        .collect()
+}
+
+/// Records among good ones, a good one before and behind each.
+fn among(good: &[u8], records: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut all = vec![good.to_vec()];
+    for record in records {
+        all.extend([record, good.to_vec()]);
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_test_suite_through_kafka() -> Result<()> {
+    let raw = Raw::new().await?;
+    let suite = files("JSONTestSuite/test_parsing", ".json")?;
+    assert_eq!(suite.len(), 318);
+    let records = among(GOOD, suite.iter().map(|(_, content)| content.clone()));
+    let report = through_kafka(&raw, "impressions", &records, |_| ()).await?;
+    let sent: usize = records.iter().map(|record| events(record).len()).sum();
+    let rows = raw.count("raw/impressions").await? as usize;
+    let letters = letters(&raw).await?;
+    assert_eq!(rows + letters.len(), sent);
+    assert_eq!(raw.number("raw/impressions", "select count(*) from t where user_id = 'good'").await?, 319);
+    for (offset, payload) in &letters {
+        assert!(events(&records[*offset]).iter().any(|event| hex(event) == *payload), "{}", suite[offset / 2].0);
+    }
+    println!(
+        "JSONTestSuite: 318 texts among 319 good records: {sent} events = {rows} rows + {} dead letters {:?}",
+        letters.len(),
+        report.rejected
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn csv_suites_through_kafka() -> Result<()> {
+    let raw = Raw::new().await?;
+    let crashers = files("arrow-testing/data/csv/fuzzing", "")?;
+    let mut suite: Vec<Vec<u8>> = crashers.into_iter().map(|(_, content)| content).collect();
+    for (_, content) in files("csv-spectrum/csvs", ".csv")? {
+        suite.extend(content.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec));
+        suite.push(content);
+    }
+    let count = suite.len();
+    let records = among(GOOD_CLICK, suite);
+    let report = through_kafka(&raw, "interactions", &records, |_| ()).await?;
+    let rows = raw.count("raw/interactions").await? as usize;
+    let letters = letters(&raw).await?;
+    assert_eq!(rows + letters.len(), records.len());
+    assert_eq!(
+        raw.number("raw/interactions", "select count(*) from t where user_id = 'good'").await? as usize,
+        count + 1
+    );
+    for (offset, payload) in &letters {
+        assert_eq!(*payload, hex(&records[*offset]));
+    }
+    println!(
+        "CSV suites: {count} rows and files among {} good records: {rows} rows + {} dead letters {:?}",
+        count + 1,
+        letters.len(),
+        report.rejected
+    );
+    Ok(())
+}
+
+/// Defaults for what only adlake's events have.
+fn anything(source: &mut SourceSettings) {
+    for (field, default) in [("auction_id", "a"), ("user_id", "u"), ("timestamp", "ingest_time")] {
+        source.defaults.insert(field.to_owned(), default.to_owned());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn avro_suites_through_kafka_and_from_files() -> Result<()> {
+    let raw = Raw::new().await?;
+    let mut suite = files("arrow-testing/data/avro", ".avro")?;
+    let logical = suite.len();
+    suite.extend(files("avro/share/test/data", ".avro")?);
+    // Cut, and with a byte turned over, as well.
+    let whole = suite.len();
+    for (name, content) in suite.clone() {
+        suite.push((format!("{name}, cut"), content[..content.len() * 2 / 3].to_vec()));
+        let mut turned = content;
+        let middle = turned.len() / 2;
+        turned[middle] ^= 0x55;
+        suite.push((format!("{name}, turned"), turned));
+    }
+    let records: Vec<Vec<u8>> = suite.iter().map(|(_, content)| content.clone()).collect();
+    let change = |source: &mut SourceSettings| {
+        anything(source);
+        source.records_max = Some(1_000_000);
+    };
+    through_kafka(&raw, "bid_requests", &records, change).await?;
+    let by_offset = "select source['offset'], count(*) from t group by 1";
+    let mut rows = BTreeMap::new();
+    for line in raw.query("raw/bid_requests", by_offset).await? {
+        let (offset, count) = line.split_once(' ').context("two cells")?;
+        rows.insert(offset.parse::<usize>()?, count.parse::<usize>()?);
+    }
+    let letters = letters(&raw).await?;
+    for (offset, payload) in &letters {
+        assert_eq!(*payload, hex(&records[*offset]), "{}", suite[*offset].0);
+    }
+    for (offset, (name, content)) in suite.iter().enumerate() {
+        let dead = letters.iter().filter(|(other, _)| *other == offset).count();
+        ensure!(dead <= 1 && (dead == 1 || rows.contains_key(&offset)), "{name}: {dead} dead letters");
+        if offset < logical {
+            let records = apache_avro::Reader::new(&content[..])?.count();
+            assert_eq!((dead, rows.get(&offset).copied().unwrap_or(0)), (0, records), "{name}");
+        }
+    }
+    let total: usize = rows.values().sum();
+    println!(
+        "Avro suites: {} containers, {whole} of them whole: {total} rows + {} dead letters",
+        suite.len(),
+        letters.len()
+    );
+
+    // The same whole files as files: a record each.
+    let raw = Raw::new().await?;
+    let mut settings = SpeedSettings::default();
+    anything(&mut settings.sources.bid_requests);
+    let paths = vec![data("arrow-testing/data/avro")?.display().to_string()];
+    let wanted = FilesRun { paths, kind: Some(adlake_domain::event::EventKind::BidRequest), ..FilesRun::default() };
+    let report = run_files(&raw.lake, &settings, wanted, &(), CancellationToken::new()).await?;
+    let expected: usize = (0..logical).map(|offset| rows.get(&offset).copied().unwrap_or(0)).sum();
+    assert_eq!((report.rows["raw/bid_requests"] as usize, report.rejected.len()), (expected, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openrtb_bid_requests_as_json_through_kafka() -> Result<()> {
+    let raw = Raw::new().await?;
+    let text = fs::read_to_string(data("openrtb/prebid_adapters_exemplary_bid_requests.jsonl")?)?;
+    let mut requests = Vec::new();
+    for line in text.lines() {
+        let line: BTreeMap<&str, &RawValue> = serde_json::from_str(line)?;
+        requests.push(line["bid_request"].get().as_bytes().to_vec());
+    }
+    let as_json = |source: &mut SourceSettings| {
+        source.format = Some(Format::Json);
+        source.defaults.insert("user_id".to_owned(), "unknown".to_owned());
+        source.defaults.insert("timestamp".to_owned(), "record_time".to_owned());
+    };
+    let report = through_kafka(&raw, "bid_requests", &requests, as_json).await?;
+    assert_eq!((report.rows["raw/bid_requests"], report.rejected.len()), (1418, 0));
+    let sql = "select sum(cardinality(imp)), count(site), count(app), count(device), count(\"user\") from t";
+    assert_eq!(raw.query("raw/bid_requests", sql).await?, ["1644 702 458 890 462"]);
+    println!("OpenRTB: 1418 bid requests with 1644 imps: 1418 rows + 0 dead letters");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_fill_the_memory_costs_neither_memory_nor_neighbours() -> Result<()> {
+    const HUGE: u64 = 1 << 30;
+    let raw = Raw::new().await?;
+    let events = raw.path().join("events");
+    fs::create_dir(&events)?;
+    // A line of a gigabyte between good ones; the file is sparse.
+    let line = [GOOD, b"\n"].concat();
+    let mut sparse = File::create(events.join("impressions-line.ndjson"))?;
+    sparse.write_all(&[&line, &b"{\"user_id\": \""[..]].concat())?;
+    sparse.seek(SeekFrom::Current(HUGE as i64))?;
+    sparse.write_all(&[&b"\"}\n"[..], &line].concat())?;
+    // Bombs: gigabytes of zeros in one line, in one quoted cell, in one string of an array; members and frames may stand in a row.
+    let zeros = vec![0; 64 << 20];
+    let gzip = |bytes: &[u8]| -> Result<Vec<u8>> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes)?;
+        Ok(encoder.finish()?)
+    };
+    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1);
+    let (gzip_zeros, zstd_zeros) = (gzip(&zeros)?, zstd(&zeros)?);
+    let bomb = [gzip(&line)?, gzip_zeros.repeat(32), gzip(&[b"\n", &line[..]].concat())?].concat();
+    fs::write(events.join("impressions-bomb.ndjson.gz"), &bomb)?;
+    let list = [zstd(b"[\"")?, zstd_zeros.repeat(32), zstd(&[b"\", ", GOOD, b"]"].concat())?].concat();
+    fs::write(events.join("impressions-list.json.zst"), &list)?;
+    let click = [GOOD_CLICK, b"\n"].concat();
+    let cells =
+        [zstd(&[&click, &b"\"a"[..]].concat())?, zstd_zeros.repeat(16), zstd(&[b"\n", &click[..]].concat())?].concat();
+    fs::write(events.join("clicks-cell.csv.zst"), &cells)?;
+    // Ten thousand brackets, closed and not.
+    let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    let good = String::from_utf8_lossy(GOOD);
+    fs::write(events.join("impressions-deep.json"), format!("[{good},{{\"x\":{deep}}},{deep},{good}]"))?;
+    fs::write(
+        events.join("impressions-deep.ndjson"),
+        format!("{good}\n{{\"x\":{deep}}}\n{}\n{good}\n", "[".repeat(10_000)),
+    )?;
+    // A container whose blocks promise what they do not hold.
+    fs::write(events.join("bids-promise.avro"), promises()?)?;
+    let stored: u64 = bomb.len() as u64 + list.len() as u64 + cells.len() as u64;
+
+    let adlake = Adlake::in_dir(raw.path()).config("[lake]\nuri = \"lake\"\n");
+    let mut process = adlake.spawn(["ingest", "files", &events.display().to_string(), "--format", "json"]);
+    let status = PathBuf::from(format!("/proc/{}/status", process.id()));
+    let mut peak = 0;
+    let exit = wait::value(Duration::from_secs(180), "the end of ingest", || {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(peak);
+        process.exited()
+    })?;
+    ensure!(exit.success(), "{exit}\n{}", process.logs());
+    let good = "select count(*) from t where user_id = 'good'";
+    assert_eq!(raw.number("raw/impressions", good).await?, 2 + 2 + 1 + 2 + 2);
+    assert_eq!(raw.number("raw/interactions", good).await?, 2);
+    let sql = "select reverse(split_part(reverse(source['topic']), '/', 1)), source['offset'], reason, \
+               length(encode(arrow_cast(payload, 'Binary'), 'hex')) / 2 from t order by 1, 2";
+    let letters = raw.query(DEAD_LETTERS, sql).await?;
+    let kept = 64 << 10;
+    let expected = [
+        "bids-promise.avro 0 invalid_avro 10".to_owned(),
+        "bids-promise.avro 1 truncated 5".to_owned(),
+        format!("clicks-cell.csv.zst 1 too_long {kept}"),
+        format!("impressions-bomb.ndjson.gz 1 too_long {kept}"),
+        "impressions-deep.json 1 invalid_json 20007".to_owned(),
+        "impressions-deep.json 2 not_an_object 20001".to_owned(),
+        "impressions-deep.ndjson 1 invalid_json 20007".to_owned(),
+        "impressions-deep.ndjson 2 invalid_json 10000".to_owned(),
+        format!("impressions-line.ndjson 1 too_long {kept}"),
+        format!("impressions-list.json.zst 0 too_long {kept}"),
+    ];
+    assert_eq!(letters, expected);
+    println!(
+        "a line of {HUGE} bytes, bombs of 5 GiB in {stored} bytes, 10,000 brackets: 11 good records in, {} dead letters, \
+         {} MiB resident at most",
+        letters.len(),
+        peak >> 10
+    );
+    ensure!(peak > 0 && peak < 400 << 10, "{peak} KiB were resident");
+    Ok(())
+}
+
+/// A container of one block with more records than bytes, and one with a size, and a text with a length, that reach far beyond the file.
+fn promises() -> Result<Vec<u8>> {
+    let schema = r#"{"type":"record","name":"Promise","fields":[{"name":"text","type":"string"}]}"#;
+    let mut container = apache_avro::Writer::new(&apache_avro::Schema::parse_str(schema)?, Vec::new())?.into_inner()?;
+    let sync = container[container.len() - 16..].to_vec();
+    // Numbers are zigzag: 2^60 records in no byte, then one record of 2^27 bytes, with a text of 2^24.
+    container.extend([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 0x00]);
+    container.extend(&sync);
+    container.extend([0x02, 0x80, 0x80, 0x80, 0x80, 0x01]);
+    container.extend([0x80, 0x80, 0x80, 0x10, b'x']);
+    Ok(container)
+}
