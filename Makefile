@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(or $(ADLAKE_CACHE),$(HOME)/.cache/adlake)/target
 CARGO := $(if $(shell command -v mold 2>/dev/null),mold -run cargo,cargo)
 ADLAKE := $(CARGO_TARGET_DIR)/release/adlake
 
-.PHONY: help tools build demo test fuzz check bench
+.PHONY: help tools build demo test soak fuzz check bench
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,16 @@ test: build ## everything, with the real Kafka, a real S3 API server and real re
 
 fuzz: tools ## fuzzes each decoder with coverage for a guide; SECONDS=60 each
 	for target in json json_bids csv avro; do fuzz/fuzz.sh $$target $(or $(SECONDS),60); done
+
+# Longer, and another every time; a run is repeated with the seed that it printed.
+soak: export ADLAKE_TEST_SEED ?= $(shell date +%s)
+soak: export ADLAKE_TEST_KILLS ?= 500
+soak: export ADLAKE_TEST_FAULT_SECONDS ?= 600
+soak: export ADLAKE_TEST_FREEZES ?= 20
+soak: export ADLAKE_TEST_CHANGES ?= 100
+soak: build ## the proof under faults at length: 500 kills, the failing store for 10 minutes; ADLAKE_TEST_SEED repeats one
+	tests/setup/setup.sh
+	$(CARGO) test --release --locked -p adlake-tests --test it -- faults:: --nocapture
 
 check: tools ## formatting, lints, docs, dependency rules
 	cargo fmt --all --check

@@ -1,7 +1,8 @@
 //! The proof under faults: whatever is killed, cut off, full, frozen or turned back, each record that was sent is in its raw table
 //! once, or in the dead letters once with the bytes that were sent, and positions only grow. Seeded; each test says its tally.
 //!
-//! `ADLAKE_TEST_SEED`, `ADLAKE_TEST_KILLS` and `ADLAKE_TEST_FAULT_SECONDS` make it another, longer or shorter run (`make soak`).
+//! `ADLAKE_TEST_SEED`, `ADLAKE_TEST_KILLS`, `ADLAKE_TEST_FAULT_SECONDS`, `ADLAKE_TEST_FREEZES` and `ADLAKE_TEST_CHANGES` make it another,
+//! longer or shorter run (`make soak`); with `ADLAKE_TEST_VERBOSE` each kill is told.
 
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ mod writers;
 
 /// How long anything may take that is waited for.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// What a worker is told to do.
+const INGEST: [&str; 2] = ["ingest", "kafka"];
+/// How fast records are sent meanwhile.
+const RECORDS_PER_SECOND: u32 = 400;
 
 /// A number of the environment, or what `make test` takes.
 fn knob(name: &str, default: u64) -> Result<u64> {

@@ -17,7 +17,6 @@ use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};
 use adlake_tests::setup;
 use anyhow::{Context, Result, ensure};
-use rand::Rng;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -243,6 +242,34 @@ async fn consumers_share_a_topic_and_take_over_from_one_another() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rebalance_costs_no_record_of_a_partition_read_to_its_end() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let topic = unique("trickle");
+    broker.create_topic(&topic, 4)?;
+    let settings = settings(broker, &topic);
+    let mut sent = 0;
+    // So little at a time that all partitions are read to their ends whenever the group changes.
+    let mut trickle = async || -> Result<()> {
+        for _ in 0..10 {
+            broker.produce(&topic, None, impressions(sent, sent + 8))?;
+            sent += 8;
+            arrived(&raw, sent as i64).await?;
+        }
+        Ok(())
+    };
+    let stays = Running::start(&raw.lake, &settings);
+    trickle().await?;
+    for _ in 0..2 {
+        let comes_and_goes = Running::start(&raw.lake, &settings);
+        trickle().await?;
+        comes_and_goes.stop().await?;
+        trickle().await?;
+    }
+    stays.stop().await?;
+    ensure_exactly_once(&raw, sent).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_records_stop_ingest_and_say_so() -> Result<()> {
     let (broker, raw) = (Broker::shared(), Raw::new().await?);
     let topic = unique("lost");
@@ -330,37 +357,6 @@ fn configuration(broker: &Broker, topic: &str, group: &str, lake: &Path, more: &
         lake = lake.display(),
         brokers = broker.bootstrap(),
     )
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dozen_kills_cost_and_double_nothing() -> Result<()> {
-    const KILLS: usize = 12;
-    const STEP: usize = 4_000;
-    let (broker, raw) = (Broker::shared(), Raw::new().await?);
-    let (topic, group) = (unique("kills"), unique("group"));
-    broker.create_topic(&topic, 4)?;
-    let adlake = Adlake::in_dir(raw.path());
-    // Batches so small that many commits are under way.
-    let adlake = adlake.config(&configuration(broker, &topic, &group, &raw.path().join("lake"), "flush_rows = 500"));
-    for kill in 0..KILLS {
-        broker.produce(&topic, None, impressions(kill * STEP, (kill + 1) * STEP))?;
-        let before = raw.lake.newest_version(IMPRESSIONS).await?;
-        let mut process = adlake.spawn(["ingest", "kafka"]);
-        let started = Instant::now();
-        while raw.lake.newest_version(IMPRESSIONS).await? <= before.or(Some(0)) {
-            ensure!(started.elapsed() < DEADLINE, "nothing was committed\n{}", process.logs());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        // Anywhere within the commits that follow.
-        let moment = rand::rng().random_range(0..150);
-        tokio::time::sleep(Duration::from_millis(moment)).await;
-        process.kill9()?;
-    }
-    let report = adlake.ok(["ingest", "kafka", "--until-end", "--format", "json"]);
-    ensure!(report.contains("commits"), "{report}");
-    ensure_exactly_once(&raw, KILLS * STEP).await?;
-    assert_eq!(broker.committed_offsets(&group, &topic)?, broker.end_offsets(&topic)?);
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,8 +68,8 @@ impl Faults {
             cut_response: 0.02,
             delay: 0.1,
             delay_max: Duration::from_millis(50),
-            done_and_412: 0.05,
-            false_412: 0.02,
+            done_and_412: 0.2,
+            false_412: 0.1,
             read_only: false,
         }
     }

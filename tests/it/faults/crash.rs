@@ -13,10 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use super::check::exactly_once;
 use super::site::{Place, Site};
 use super::traffic::{Sender, Traffic};
-use super::{DEADLINE, knob, seed};
-
-const RECORDS_PER_SECOND: u32 = 600;
-const INGEST: [&str; 2] = ["ingest", "kafka"];
+use super::{DEADLINE, INGEST, RECORDS_PER_SECOND, knob, seed};
 
 /// How a life ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,10 +13,7 @@ use anyhow::{Result, ensure};
 use super::check::exactly_once;
 use super::site::Site;
 use super::traffic::{Sender, Traffic};
-use super::{DEADLINE, seed};
-
-const RECORDS_PER_SECOND: u32 = 600;
-const INGEST: [&str; 2] = ["ingest", "kafka"];
+use super::{DEADLINE, INGEST, RECORDS_PER_SECOND, seed};
 
 /// A lake on a disk of which the shim decides what it holds.
 async fn site() -> Result<(Site, Shim)> {

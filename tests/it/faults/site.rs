@@ -78,18 +78,18 @@ impl Site {
     /// The program as the worker of a name: with that static membership a worker that comes back takes its partitions at once, where
     /// the group would otherwise wait for its session to expire. Commits are as small as the broker's answers.
     pub fn worker(&self, name: &str) -> Result<Adlake> {
-        self.program(name, &format!("\"group.instance.id\" = \"{name}\""))
+        self.program(name, &self.group, &format!("\"group.instance.id\" = \"{name}\""))
     }
 
     /// The same as a member that the group knows by nothing: it leaves when it is stopped.
     pub fn dynamic_worker(&self, name: &str) -> Result<Adlake> {
-        self.program(name, "")
+        self.program(name, &self.group, "")
     }
 
-    fn program(&self, name: &str, membership: &str) -> Result<Adlake> {
+    fn program(&self, name: &str, group: &str, membership: &str) -> Result<Adlake> {
         let directory = self.raw.path().join(name);
         fs::create_dir_all(&directory)?;
-        let (uri, topic, group, brokers) = (&self.uri, &self.topic, &self.group, self.broker.bootstrap());
+        let (uri, topic, brokers) = (&self.uri, &self.topic, self.broker.bootstrap());
         let adlake = Adlake::in_dir(&directory).config(&format!(
             r#"
             [lake]
@@ -135,9 +135,10 @@ impl Site {
         Ok(())
     }
 
-    /// Reads what is left, in a group of its own, and says how long that took.
+    /// Reads what is left, in another group: where reading goes on is in the lake alone, and nobody who was killed is waited for.
     pub fn finish(&self) -> Result<()> {
-        let report = self.worker("last")?.ok(["ingest", "kafka", "--until-end", "--format", "json"]);
+        let last = self.program("last", &unique("group"), "")?;
+        let report = last.ok(["ingest", "kafka", "--until-end", "--format", "json"]);
         ensure!(report.contains("commits"), "{report}");
         Ok(())
     }

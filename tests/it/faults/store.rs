@@ -11,10 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::check::exactly_once;
 use super::site::Site;
 use super::traffic::{Sender, Traffic};
-use super::{DEADLINE, knob, seed};
-
-const RECORDS_PER_SECOND: u32 = 600;
-const INGEST: [&str; 2] = ["ingest", "kafka"];
+use super::{DEADLINE, INGEST, RECORDS_PER_SECOND, knob, seed};
 
 /// A lake whose workers reach the store through a proxy that does no harm yet.
 async fn site(seed: u64) -> Result<(Site, Proxy)> {

@@ -107,7 +107,24 @@ impl KafkaSource {
             self.acknowledged.remove(&(slot.stream.source.clone(), slot.stream.partition));
         }
         self.slots.retain(|slot| slot.state != State::Revoked);
-        group::unassign(&self.consumer, &list).map_err(|error| failed("cannot give partitions back", error))
+        group::unassign(&self.consumer, &list).map_err(|error| failed("cannot give partitions back", error))?;
+        self.stay(|slot| slot.state == State::Reading)
+    }
+
+    /// Goes on with partitions that stay ours through a cooperative rebalance exactly where they are. librdkafka pauses them meanwhile, and
+    /// resumes at the position that it believes was consumed. Where the end of a partition was among the last batch, that is one record
+    /// too far (`rd_kafka_q_serve_rkmessages` counts the end for a record): nobody would ever have read that record.
+    fn stay(&self, stays: impl Fn(&Slot) -> bool) -> Result<(), SpeedError> {
+        if !group::is_cooperative(&self.consumer) {
+            return Ok(());
+        }
+        for (index, slot) in self.slots.iter().enumerate().filter(|(_, slot)| stays(slot)) {
+            self.go_to(index, slot.next).map_err(|error| {
+                let (topic, partition) = (&slot.stream.source, slot.stream.partition);
+                failed(format!("cannot go on at offset {} of {topic} partition {partition}", slot.next), error)
+            })?;
+        }
+        Ok(())
     }
 
     /// Makes the starts that can be made: seeks in partitions that are being read, and the group's assignment once every new
@@ -200,6 +217,7 @@ impl KafkaSource {
         self.assigning = false;
         let cooperative = group::is_cooperative(&self.consumer);
         let mut list = TopicPartitionList::new();
+        let mut new = Vec::new();
         for slot in &mut self.slots {
             // Assigned as a whole, partitions that are being read are named again, where they are.
             let is_new = slot.state == State::Ready;
@@ -209,10 +227,12 @@ impl KafkaSource {
                 }
                 add(&mut list, &slot.stream.source, slot.stream.partition, slot.next);
                 slot.state = State::Reading;
+                new.push(slot.stream.clone());
             }
         }
         let assigned = if cooperative { self.consumer.incremental_assign(&list) } else { self.consumer.assign(&list) };
-        assigned.map_err(|error| failed("cannot take partitions", error))
+        assigned.map_err(|error| failed("cannot take partitions", error))?;
+        self.stay(|slot| slot.state == State::Reading && !new.contains(&slot.stream))
     }
 
     /// The broker says that it does not have the next offset. If it has, reading goes on there; if not, [`KafkaSource::begin`] refuses.
