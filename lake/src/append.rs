@@ -73,6 +73,8 @@ pub struct Appender {
     version: u64,
     /// Positions looked up or seen in commits so far; `None`: looked up, and not stored.
     positions: HashMap<String, Option<i64>>,
+    /// How often another's commit stood where one of ours was to be.
+    conflicts: u64,
     checkpoint: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -91,7 +93,7 @@ impl Lake {
         let log_store = self.log_store(table.name)?;
         let version = log_store.get_latest_version(0).await.map_err(|error| LakeError::table(table.name, error))?;
         let positions = HashMap::new();
-        Ok(Appender { lake: self.clone(), table, log_store, version, positions, checkpoint: None })
+        Ok(Appender { lake: self.clone(), table, log_store, version, positions, conflicts: 0, checkpoint: None })
     }
 }
 
@@ -104,6 +106,11 @@ impl Appender {
     /// The table's version as known here.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// How often another's commit stood where one of ours was to be, since this was last asked.
+    pub fn take_conflicts(&mut self) -> u64 {
+        std::mem::take(&mut self.conflicts)
     }
 
     /// The stored position of a stream, on the newest version of the table.
@@ -166,6 +173,7 @@ impl Appender {
                     return Ok(Appended::Committed { version: next });
                 }
                 Some(entry) => {
+                    self.conflicts += 1;
                     self.apply(next, entry).await?;
                     self.refresh().await?;
                     pause(0).await;
@@ -237,7 +245,9 @@ impl Appender {
     }
 
     /// Reads the commits that others have made since.
-    async fn refresh(&mut self) -> Result<(), LakeError> {
+    ///
+    /// Who calls this just before [`Appender::commit`] seldom finds another's commit in its way.
+    pub async fn refresh(&mut self) -> Result<(), LakeError> {
         while let Some(entry) = self.read_entry(self.version + 1).await? {
             self.apply(self.version + 1, entry).await?;
         }
