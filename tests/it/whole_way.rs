@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use adlake_domain::catalogue;
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};
+use adlake_tests::s3::S3Server;
 use adlake_tests::{readers, wait};
 use anyhow::Result;
 use rand::{Rng, SeedableRng};
@@ -144,6 +145,28 @@ fn answers_equal_the_truth_though_ingest_is_killed_a_dozen_times() -> Result<()>
     adlake.ok(["batch", "run", "--full", "--quiet"]);
     assert_truth(&adlake, &truth, "after the last batch run");
     every_reader_agrees(&folder.path().join("lake"));
+    Ok(())
+}
+
+/// A lake behind an S3 API: from files, asked before and after a batch run.
+#[test]
+fn answers_equal_the_truth_on_s3() -> Result<()> {
+    let server = S3Server::start()?;
+    let folder = tempdir()?;
+    let adlake = Adlake::in_dir(folder.path())
+        .config(&format!("[lake]\nuri = \"{}\"\n", server.uri("lake")))
+        .envs(server.environment());
+    adlake.ok(["generate", "--seed", "12", "--events", "20000", "--to-files", "sent", "--quiet"]);
+    for kind in ["creatives", "campaigns"] {
+        adlake.ok(["ref", "load", kind, &format!("sent/{kind}.csv"), "--quiet"]);
+    }
+    let truth: Value = serde_json::from_str(&fs::read_to_string(folder.path().join("sent/truth.json"))?)?;
+    for moment in ["before a batch run", "read again"] {
+        adlake.ok(["ingest", "files", "sent/events", "--quiet"]);
+        assert_truth(&adlake, &truth, moment);
+    }
+    adlake.ok(["batch", "run", "--full", "--quiet"]);
+    assert_truth(&adlake, &truth, "after a batch run");
     Ok(())
 }
 
