@@ -63,7 +63,7 @@ pub fn silence(end: Option<i64>, next: i64, remedies: u32) -> Silence {
     match end {
         None => Silence::Unknown,
         Some(end) if end <= next => Silence::Idle,
-        Some(_) if remedies % 2 == 0 => Silence::Stalled(Remedy::TakeAnew),
+        Some(_) if remedies.is_multiple_of(2) => Silence::Stalled(Remedy::TakeAnew),
         Some(_) => Silence::Stalled(Remedy::Rejoin),
     }
 }
