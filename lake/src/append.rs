@@ -91,6 +91,8 @@ pub struct Appender {
     /// Positions that are not among these have to be looked up.
     partial: bool,
     upkeep: Option<Upkeep>,
+    /// How often another's commit stood where one of ours was to be.
+    conflicts: u64,
 }
 
 impl std::fmt::Debug for Appender {
@@ -129,6 +131,7 @@ impl Lake {
             described_at,
             positions: HashMap::new(),
             partial: false,
+            conflicts: 0,
             upkeep,
         };
         appender.begin_at(base);
@@ -146,6 +149,11 @@ impl Appender {
     /// The table's version as known here.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// How often another's commit stood where one of ours was to be, since this was last asked.
+    pub fn take_conflicts(&mut self) -> u64 {
+        std::mem::take(&mut self.conflicts)
     }
 
     /// The stored position of a stream, on the newest version of the table.
@@ -218,6 +226,7 @@ impl Appender {
                     return Ok(Appended::Committed { version: next });
                 }
                 Some(entry) => {
+                    self.conflicts += 1;
                     self.apply(next, entry)?;
                     self.refresh().await?;
                     pause(0).await;
@@ -313,7 +322,9 @@ impl Appender {
     }
 
     /// Reads the commits that others have made since.
-    async fn refresh(&mut self) -> Result<(), LakeError> {
+    ///
+    /// Who calls this just before [`Appender::commit`] seldom finds another's commit in its way.
+    pub async fn refresh(&mut self) -> Result<(), LakeError> {
         let held_up = self.may_be_left_behind();
         // Mostly there are none; where there are many they are read side by side.
         let mut at_once = 1;

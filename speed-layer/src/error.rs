@@ -37,6 +37,15 @@ pub enum SpeedError {
         advice: &'static str,
     },
 
+    /// A topic is not there any more, or is another one: somebody has to decide.
+    #[error("{topic}: {advice}")]
+    Topic {
+        /// The topic.
+        topic: String,
+        /// What happened and what can be done.
+        advice: &'static str,
+    },
+
     /// Kafka refused in a way that waiting will not mend.
     #[error("kafka: {what}")]
     Kafka {

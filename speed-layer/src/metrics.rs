@@ -97,10 +97,12 @@ struct Inner {
     file_bytes: Family<TableLabel, Counter>,
     commits: Family<TableLabel, Counter>,
     commit_seconds: Family<TableLabel, Histogram>,
+    commit_conflicts: Family<TableLabel, Counter>,
     superseded: Family<TableLabel, Counter>,
     outages: Family<TableLabel, Counter>,
     stopped: Family<TableLabel, Gauge>,
     behind: Family<PartitionLabel, Gauge>,
+    stalls: Family<PartitionLabel, Counter>,
     freshness: Family<TableLabel, Gauge<f64, AtomicU64>>,
     stages: Family<StageLabel, Counter<f64, AtomicU64>>,
     resident: Gauge,
@@ -122,10 +124,12 @@ impl Default for Inner {
             file_bytes: Family::default(),
             commits: Family::default(),
             commit_seconds: Family::new_with_constructor(commit_seconds),
+            commit_conflicts: Family::default(),
             superseded: Family::default(),
             outages: Family::default(),
             stopped: Family::default(),
             behind: Family::default(),
+            stalls: Family::default(),
             freshness: Family::default(),
             stages: Family::default(),
             resident: Gauge::default(),
@@ -143,6 +147,8 @@ impl Default for Inner {
         registry.register("commits", "Commits to the lake", inner.commits.clone());
         let help = "From the beginning of the upload to the end of the commit";
         registry.register_with_unit("commit", help, Unit::Seconds, inner.commit_seconds.clone());
+        let help = "Times that another's commit stood where one of ours was to be, and ours came after it";
+        registry.register("commit_conflicts", help, inner.commit_conflicts.clone());
         registry.register(
             "superseded",
             "Batches given up because somebody else had committed",
@@ -152,6 +158,8 @@ impl Default for Inner {
         let help = "1 where a table cannot be written any more, because somebody has changed it";
         registry.register("table_stopped", help, inner.stopped.clone());
         registry.register("lag_records", "Records at the broker that are not read yet", inner.behind.clone());
+        let help = "Times that a partition was taken anew because nothing came of it";
+        registry.register("stalls", help, inner.stalls.clone());
         let help = "Age of the oldest record that is read and not committed";
         registry.register_with_unit("freshness", help, Unit::Seconds, inner.freshness.clone());
         registry.register_with_unit("stage", "Time spent per stage", Unit::Seconds, inner.stages.clone());
@@ -206,6 +214,11 @@ impl Metrics {
         inner.commit_seconds.get_or_create(&table(kind)).observe(took.as_secs_f64());
     }
 
+    /// Commits to a table met others'.
+    pub(crate) fn conflicts(&self, table: &'static str, count: u64) {
+        self.inner.commit_conflicts.get_or_create(&TableLabel { table }).inc_by(count);
+    }
+
     pub(crate) fn superseded(&self, kind: EventKind) {
         self.inner.superseded.get_or_create(&table(kind)).inc();
     }
@@ -229,6 +242,12 @@ impl Metrics {
         let label = PartitionLabel { topic: stream.source.clone(), partition: stream.partition };
         self.inner.behind.get_or_create(&label).set(records);
         self.lags().insert(stream.application.clone(), records);
+    }
+
+    /// A partition that had more to give was silent.
+    pub(crate) fn stalled(&self, stream: &Stream) {
+        let label = PartitionLabel { topic: stream.source.clone(), partition: stream.partition };
+        self.inner.stalls.get_or_create(&label).inc();
     }
 
     /// A partition is no longer ours.

@@ -36,6 +36,7 @@ use crate::write::{Builder, Committer};
 mod flush;
 mod lane;
 mod ledger;
+pub(crate) mod marks;
 mod parking;
 mod pauses;
 mod stopped;
@@ -98,7 +99,8 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
             registry: dependencies.plans.registry(kind),
             policy: FlushPolicy::new(&settings.ingest),
             retry_pause_max: settings.ingest.retry_pause_max,
-            pin_first_start: settings.kafka.first_start == FirstStart::Latest,
+            pin_first_start: settings.kafka.first_start != FirstStart::Earliest
+                || !settings.kafka.first_offsets.is_empty(),
             commander,
             generations: generations.clone(),
             metrics,
@@ -159,6 +161,7 @@ async fn walk(
     // How many starts the source had obeyed when it last said that nothing is left.
     let mut done_after = None;
     let mut deadline: Option<Instant> = None;
+    let mut ended = false;
     let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
     loop {
         tokio::select! {
@@ -179,8 +182,14 @@ async fn walk(
                     return Ok(());
                 }
             }
-            event = handle.next() => match event {
-                None => return Err(SpeedError::Ended("the source")),
+            event = handle.next(), if !ended => match event {
+                None => {
+                    // It has failed, and says why when it is closed. What was read is committed first: it may exist nowhere else any more.
+                    ended = true;
+                    drains = lanes.drain();
+                    stopping.cancel();
+                    deadline.get_or_insert_with(|| Instant::now() + dependencies.settings.ingest.shutdown_deadline);
+                }
                 Some(Event::Done { starts }) => {
                     done_after = Some(starts);
                     drains = lanes.drain();
@@ -198,6 +207,9 @@ async fn walk(
                 if drained == Some(Ok(())) && drains.is_empty() {
                     // A lane that has gone back meanwhile will read on; the source will say when that is done.
                     let all_read = done_after == Some(commander.starts());
+                    if ended {
+                        return Err(SpeedError::Ended("the source"));
+                    }
                     if all_read || deadline.is_some() {
                         return Ok(());
                     }
@@ -242,6 +254,11 @@ impl Lanes {
             Event::Started { stream, generation, position } => {
                 self.order(stream.kind, Event::Started { stream, generation, position });
             }
+            Event::Passed { stream, generation, position } => {
+                self.order(stream.kind, Event::Passed { stream, generation, position });
+            }
+            Event::Topic { stream, marks } => self.order(stream.kind, Event::Topic { stream, marks }),
+            Event::Stalled(stream) => self.order(stream.kind, Event::Stalled(stream)),
             Event::CaughtUp { stream, generation } => self.order(stream.kind, Event::CaughtUp { stream, generation }),
             Event::Assigned(streams) => {
                 self.assigned.extend(streams.iter().map(|stream| stream.kind));

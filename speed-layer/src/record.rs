@@ -46,6 +46,8 @@ pub enum StreamFormat {
     AvroMessage,
 }
 
+const KAFKA_APPLICATION: &str = "adlake:kafka:";
+
 /// An ordered stream of records with one Delta application transaction per table it is written to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stream {
@@ -59,6 +61,19 @@ pub struct Stream {
     pub application: String,
     /// How its records are written.
     pub format: StreamFormat,
+}
+
+impl Stream {
+    /// The application of a topic's partition; `cluster` is the cluster's name in the lake.
+    pub fn partition_application(cluster: &str, topic: &str, partition: i32) -> String {
+        format!("{KAFKA_APPLICATION}{cluster}:{topic}:{partition}")
+    }
+
+    /// What the applications of all partitions of the same topic begin with; none for files.
+    pub fn topic_application(&self) -> Option<&str> {
+        let (topic, _partition) = self.application.rsplit_once(':')?;
+        topic.starts_with(KAFKA_APPLICATION).then_some(topic)
+    }
 }
 
 /// Why the bytes in a record's place were rejected before decoding.

@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::SpeedError;
 use crate::registry::Registry;
 
+mod kafka;
+
+pub use kafka::{FirstStart, KafkaSettings};
+
 /// All that the speed layer is configured by.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,51 +44,6 @@ pub struct AccountSettings {
 impl Default for AccountSettings {
     fn default() -> Self {
         AccountSettings { currency: "USD".to_owned() }
-    }
-}
-
-/// Where a partition that the lake has never seen is begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FirstStart {
-    /// At the broker's first offset.
-    Earliest,
-    /// At the broker's end: only what comes from now on.
-    Latest,
-}
-
-/// `[kafka]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KafkaSettings {
-    /// Brokers to ask first, `host:port`, comma-separated.
-    pub brokers: String,
-    /// The consumer group. It shares out the partitions; positions come from the lake alone.
-    pub group: String,
-    /// The name of the cluster in the lake's transactions. By default the id that the cluster gives itself.
-    pub cluster: Option<String>,
-    /// Where a partition that the lake has never seen is begun.
-    pub first_start: FirstStart,
-    /// Memory for records fetched ahead, over all partitions.
-    pub fetch_bytes_max: usize,
-    /// How long a broker that does not answer is waited for at the start.
-    #[serde(with = "humantime_serde")]
-    pub start_timeout: Duration,
-    /// Any other property of librdkafka, as `[kafka.properties]` (`security.protocol`, `sasl.username`, ...).
-    pub properties: BTreeMap<String, String>,
-}
-
-impl Default for KafkaSettings {
-    fn default() -> Self {
-        KafkaSettings {
-            brokers: "localhost:9092".to_owned(),
-            group: "adlake".to_owned(),
-            cluster: None,
-            first_start: FirstStart::Earliest,
-            fetch_bytes_max: 32 << 20,
-            start_timeout: Duration::from_secs(30),
-            properties: BTreeMap::new(),
-        }
     }
 }
 
@@ -372,9 +331,6 @@ impl SpeedSettings {
         if !(1..=22).contains(&ingest.compression_level) {
             return Err(SpeedError::settings("ingest.compression_level", "zstd has the levels 1 to 22"));
         }
-        if self.kafka.group.is_empty() {
-            return Err(SpeedError::settings("kafka.group", "must not be empty"));
-        }
         for kind in EventKind::ALL {
             let source = self.sources.of(kind);
             let topic = source.topic(kind);
@@ -413,31 +369,8 @@ impl SpeedSettings {
             // An address or a certificate that cannot be used is refused here, too.
             Registry::open(kind, &source.avro)?;
         }
-        self.kafka.check_properties()
-    }
-}
-
-/// Properties of librdkafka that exactly-once ingest depends on: they are set by adlake alone.
-const OWN_PROPERTIES: [&str; 6] = [
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.partition.eof",
-    "group.id",
-];
-
-impl KafkaSettings {
-    fn check_properties(&self) -> Result<(), SpeedError> {
-        for key in self.properties.keys() {
-            if OWN_PROPERTIES.contains(&key.as_str()) {
-                return Err(SpeedError::settings(
-                    format!("kafka.properties.{key}"),
-                    "is set by adlake, whose exactly-once ingest depends on it",
-                ));
-            }
-        }
-        Ok(())
+        let topics: Vec<&str> = EventKind::ALL.iter().map(|kind| self.sources.of(*kind).topic(*kind)).collect();
+        self.kafka.check(&topics)
     }
 }
 

@@ -10,8 +10,8 @@
 //!    [`Command::Start`] with the position stored in the lake (or none, for a stream that the lake has never seen).
 //!    [`Event::Started`] confirms it and says where reading begins.
 //! 2. **In order, without holes.** After a start at position `p` come all records of the stream with positions from `p` on, once
-//!    each, in growing order. A number that is not used by a record (a compacted one, a transaction marker) may be passed over. The
-//!    same position always stands for the same bytes.
+//!    each, in growing order. A number that is not used by a record (a compacted one, a transaction marker) may be passed over;
+//!    [`Event::Passed`] says so where no record follows. The same position always stands for the same bytes.
 //! 3. **Generations.** Each start carries a generation that was never used before; everything that follows from it carries it too. A
 //!    stream may be started again at any time, which is how the pipeline goes back: what still arrives of an older
 //!    generation is dropped there.
@@ -69,6 +69,25 @@ pub enum Event {
     },
     /// Records, in order.
     Records(Records),
+    /// All records before this position have been handed on: what lies between the last of them and here is none (the mark of a
+    /// transaction, a record that was rolled back or compacted away).
+    Passed {
+        /// The stream.
+        stream: Arc<Stream>,
+        /// Of the start.
+        generation: u64,
+        /// Where reading has come to.
+        position: i64,
+    },
+    /// What the source has found of the topic that a stream is of, for the lake to keep beside the stream's position.
+    Topic {
+        /// The stream.
+        stream: Arc<Stream>,
+        /// What was found.
+        marks: TopicMarks,
+    },
+    /// Nothing came of a stream that had more to give, and something is done about it.
+    Stalled(Arc<Stream>),
     /// Everything that the stream holds at this moment has been handed on.
     CaughtUp {
         /// The stream.
@@ -101,6 +120,15 @@ pub struct Records {
     _room: Room,
 }
 
+/// What is remembered of a topic as a whole, from when the lake first saw it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TopicMarks {
+    /// A number made of the id that the cluster gave the topic: another one is another topic, if of the same name.
+    pub id: Option<i64>,
+    /// How many partitions it had. Those with higher numbers were added since.
+    pub partitions: Option<i64>,
+}
+
 /// Where to begin, or to begin again, with a stream.
 #[derive(Debug, Clone)]
 pub struct Start {
@@ -108,6 +136,8 @@ pub struct Start {
     pub stream: Arc<Stream>,
     /// The position stored in the lake; none: the stream has never been seen.
     pub stored: Option<i64>,
+    /// What the lake has stored of its topic.
+    pub marks: TopicMarks,
     /// Never used before.
     pub generation: u64,
 }

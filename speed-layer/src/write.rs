@@ -4,7 +4,7 @@
 //! what was sealed, dead letters first. If it fails in between, the dead letters' position is ahead of the rows'; then the letters in
 //! between are looked up ([`KnownDead`]), and not written again.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,10 +20,12 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::decode::Decoder;
 use crate::error::SpeedError;
+use crate::pipeline::marks;
 use crate::plans::Plans;
 use crate::record::{Chunk, Stream};
 use crate::replay::written;
 use crate::settings::IngestSettings;
+use crate::source::TopicMarks;
 
 /// Rows are handed from the columns' builders to the encoder when there are so many ...
 const BATCH_ROWS: usize = 32 << 10;
@@ -227,6 +229,8 @@ pub struct Stored {
     pub dead_letters: Option<i64>,
     /// Where that is ahead of the rows' after a crash: the dead letters in between.
     pub known_dead: Option<Arc<KnownDead>>,
+    /// Of its topic.
+    pub marks: TopicMarks,
 }
 
 /// Dead letters that are in: their positions, and a hash of their bytes. The hash tells them from those of another cluster's topic of the
@@ -283,6 +287,8 @@ pub enum Outcome {
         bytes: u64,
         /// How many files there are.
         files: usize,
+        /// How often another's commit was where one of ours was to be, by table.
+        conflicts: [(&'static str, u64); 2],
     },
     /// Its rows are not in: somebody else has moved one of the streams.
     Superseded,
@@ -315,19 +321,26 @@ impl Committer {
     /// What the table and the dead letters have stored of streams.
     pub async fn stored(&mut self, streams: &[Arc<Stream>]) -> Result<Vec<Stored>, LakeError> {
         let applications: Vec<String> = streams.iter().map(|stream| stream.application.clone()).collect();
-        let rows = self.rows.stored_all(&applications).await?;
+        let topics: BTreeSet<[String; 2]> = streams.iter().filter_map(|stream| marks::applications(stream)).collect();
+        let with_marks: Vec<String> = applications.iter().chain(topics.iter().flatten()).cloned().collect();
+        let rows = self.rows.stored_all(&with_marks).await?;
+        let positions: HashMap<&String, Option<i64>> = with_marks.iter().zip(rows.iter().copied()).collect();
         let (dead, version) = {
             let mut dead_letters = self.dead_letters.lock().await;
             (dead_letters.stored_all(&applications).await?, dead_letters.version())
         };
         let mut stored = Vec::with_capacity(streams.len());
-        for ((stream, rows), dead_letters) in streams.iter().zip(rows).zip(dead) {
+        for ((stream, rows), dead_letters) in streams.iter().zip(rows.iter().copied()).zip(dead) {
             // NULL, never seen, is less than any position.
             let known_dead = match dead_letters > rows {
                 true => Some(Arc::new(known_dead(&self.lake, version, stream, rows).await?)),
                 false => None,
             };
-            stored.push(Stored { rows, dead_letters, known_dead });
+            let marks = marks::applications(stream).map_or_else(TopicMarks::default, |[id, partitions]| {
+                let of = |application| positions.get(&application).copied().flatten();
+                TopicMarks { id: of(id), partitions: of(partitions) }
+            });
+            stored.push(Stored { rows, dead_letters, known_dead, marks });
         }
         Ok(stored)
     }
@@ -340,7 +353,7 @@ impl Committer {
         dead_advances: Vec<Advance>,
     ) -> Result<Outcome, SpeedError> {
         let started = Instant::now();
-        let (mut bytes, mut count) = (0, 0);
+        let (mut bytes, mut count, mut dead_conflicts) = (0, 0, 0);
         if !sealed.dead_letters.is_empty() {
             let mut appender = self.dead_letters.lock().await;
             let mut writer = appender.writer(&self.writer_settings);
@@ -356,10 +369,12 @@ impl Committer {
             if advances.iter().zip(&stored).any(|(advance, stored)| advance.from != *stored) {
                 return Ok(Outcome::Superseded);
             }
+            appender.refresh().await?;
             failpoint::hit(failpoint::BEFORE_DEAD_LETTERS);
             if let Appended::Superseded { .. } = appender.commit(files, dead_advances).await? {
                 return Ok(Outcome::Superseded);
             }
+            dead_conflicts = appender.take_conflicts();
             failpoint::hit(failpoint::AFTER_DEAD_LETTERS);
         }
         let files = match sealed.writer {
@@ -369,13 +384,16 @@ impl Committer {
         bytes += files.iter().map(DataFile::bytes).sum::<u64>();
         count += files.len();
         let uploaded = started.elapsed();
+        // Others have committed since; that is read now, and not after a PUT in vain.
+        self.rows.refresh().await?;
         match self.rows.commit(files, advances).await? {
             Appended::Committed { version } => {
                 failpoint::hit(failpoint::BEFORE_ACKNOWLEDGE);
                 let (upload_ms, commit_ms) =
                     (uploaded.as_millis() as u64, (started.elapsed() - uploaded).as_millis() as u64);
                 tracing::debug!(table = self.rows.table(), version, bytes, upload_ms, commit_ms, "committed");
-                Ok(Outcome::Committed { bytes, files: count })
+                let conflicts = [(self.rows.table(), self.rows.take_conflicts()), (DEAD_LETTERS, dead_conflicts)];
+                Ok(Outcome::Committed { bytes, files: count, conflicts })
             }
             Appended::Superseded { .. } => Ok(Outcome::Superseded),
         }
@@ -449,7 +467,7 @@ mod tests {
         let known = stored[0].known_dead.clone().unwrap();
         assert_eq!(*known, [6, 8].into_iter().map(|offset| (offset, format!("payload {offset}"))).collect());
         assert!(known.contains(6, b"payload 6") && !known.contains(6, b"another cluster's"));
-        assert_eq!(stored[1], Stored { rows: Some(20), dead_letters: Some(20), known_dead: None });
+        assert_eq!(stored[1], Stored { rows: Some(20), dead_letters: Some(20), ..Stored::default() });
         assert_eq!(stored[2], Stored::default());
     }
 }

@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::raw::Raw;
 
-const DEADLINE: Duration = Duration::from_secs(120);
-const IMPRESSIONS: &str = "raw/impressions";
-const DEAD_LETTERS: &str = "raw/dead_letters";
+pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const IMPRESSIONS: &str = "raw/impressions";
+pub const DEAD_LETTERS: &str = "raw/dead_letters";
 
 /// Impressions by number; every hundredth is malformed.
-fn impressions(from: usize, to: usize) -> impl Iterator<Item = String> {
+pub fn impressions(from: usize, to: usize) -> impl Iterator<Item = String> {
     (from..to).map(|n| {
         if n % 100 == 50 {
             return format!("{{\"user_id\": \"u{n}\", \"cut");
@@ -40,12 +40,12 @@ fn impressions(from: usize, to: usize) -> impl Iterator<Item = String> {
     })
 }
 
-fn malformed(from: usize, to: usize) -> i64 {
+pub fn malformed(from: usize, to: usize) -> i64 {
     (from..to).filter(|n| n % 100 == 50).count() as i64
 }
 
 /// Settings for impressions alone, from a topic of its own.
-fn settings(broker: &Broker, topic: &str) -> SpeedSettings {
+pub fn settings(broker: &Broker, topic: &str) -> SpeedSettings {
     let mut settings = SpeedSettings::default();
     settings.kafka.brokers = broker.bootstrap().to_owned();
     settings.kafka.group = unique("group");
@@ -56,32 +56,32 @@ fn settings(broker: &Broker, topic: &str) -> SpeedSettings {
     settings
 }
 
-async fn until_end(lake: &Lake, settings: &SpeedSettings) -> Result<IngestReport, SpeedError> {
+pub async fn until_end(lake: &Lake, settings: &SpeedSettings) -> Result<IngestReport, SpeedError> {
     run_kafka(lake, settings, KafkaRun { until_end: true }, &(), CancellationToken::new()).await
 }
 
 /// An ingest that runs until it is told to stop.
-struct Running {
+pub struct Running {
     cancel: CancellationToken,
     task: JoinHandle<Result<IngestReport, SpeedError>>,
 }
 
 impl Running {
-    fn start(lake: &Lake, settings: &SpeedSettings) -> Running {
+    pub fn start(lake: &Lake, settings: &SpeedSettings) -> Running {
         let cancel = CancellationToken::new();
         let (lake, settings, token) = (lake.clone(), settings.clone(), cancel.clone());
         let task = tokio::spawn(async move { run_kafka(&lake, &settings, KafkaRun::default(), &(), token).await });
         Running { cancel, task }
     }
 
-    async fn stop(self) -> Result<IngestReport> {
+    pub async fn stop(self) -> Result<IngestReport> {
         self.cancel.cancel();
         Ok(self.task.await??)
     }
 }
 
 /// Waits until so many records of the impressions' topic are in, rows and dead letters together.
-async fn arrived(raw: &Raw, count: i64) -> Result<()> {
+pub async fn arrived(raw: &Raw, count: i64) -> Result<()> {
     let started = Instant::now();
     loop {
         let found = raw.count(IMPRESSIONS).await? + raw.count(DEAD_LETTERS).await?;
@@ -94,7 +94,7 @@ async fn arrived(raw: &Raw, count: i64) -> Result<()> {
 }
 
 /// Each record of the topic is in once, and in the right table.
-async fn ensure_exactly_once(raw: &Raw, records: usize) -> Result<()> {
+pub async fn ensure_exactly_once(raw: &Raw, records: usize) -> Result<()> {
     let of = "select count(*), count(distinct source['partition'] * 1000000000 + source['offset']) from t";
     let bad = malformed(0, records);
     let good = records as i64 - bad;
@@ -214,10 +214,27 @@ async fn a_first_start_at_the_end_is_remembered() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn consumers_share_a_topic_and_take_over_from_one_another() -> Result<()> {
+    consumers_share_a_topic(&[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_where_all_partitions_are_handed_out_anew() -> Result<()> {
+    consumers_share_a_topic(&[("partition.assignment.strategy", "range")]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_where_the_broker_hands_out_partitions() -> Result<()> {
+    consumers_share_a_topic(&[("group.protocol", "consumer")]).await
+}
+
+async fn consumers_share_a_topic(properties: &[(&str, &str)]) -> Result<()> {
     let (broker, raw) = (Broker::shared(), Raw::new().await?);
     let topic = unique("shared");
     broker.create_topic(&topic, 6)?;
-    let settings = settings(broker, &topic);
+    let mut settings = settings(broker, &topic);
+    for (key, value) in properties {
+        settings.kafka.properties.insert((*key).to_owned(), (*value).to_owned());
+    }
     let step = 5_000;
     let mut sent = 0;
     let mut send = |broker: &Broker| -> Result<i64> {
@@ -334,7 +351,7 @@ async fn a_broker_that_is_killed_is_waited_for() -> Result<()> {
     ensure_exactly_once(&raw, 2_000).await
 }
 
-fn configuration(broker: &Broker, topic: &str, group: &str, lake: &Path, more: &str) -> String {
+pub fn configuration(broker: &Broker, topic: &str, group: &str, lake: &Path, more: &str) -> String {
     format!(
         r#"
         [lake]
@@ -404,7 +421,7 @@ async fn a_signal_ends_it_in_order_and_metrics_tell() -> Result<()> {
     ensure_exactly_once(&raw, 3_000).await
 }
 
-fn get(port: u16, path: &str) -> Result<String> {
+pub fn get(port: u16, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).context("metrics")?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();

@@ -1,9 +1,12 @@
 //! A real Apache Kafka: a KRaft broker of one node in a directory of its own, killed with the test process at the latest.
 //!
 //! `ADLAKE_TEST_KAFKA=host:port` takes a running cluster instead. Callers name their topics uniquely ([`unique`]), and leave
-//! killing and restarting to brokers of their own ([`Broker::start`]), never the shared one.
+//! killing and restarting to brokers of their own ([`Broker::start`]), never the shared one. [`Broker::start_secured`] gives one that
+//! also listens where it wants to know who asks ([`secured`]).
 
 mod client;
+pub mod secured;
+pub mod transactions;
 
 use std::env;
 use std::fs;
@@ -68,6 +71,20 @@ impl Broker {
         })
     }
 
+    /// Starts a broker that, beside its plain listener, has those of [`secured::Secured`]. Always one of our own.
+    pub fn start_secured() -> Result<(Self, secured::Secured)> {
+        let mut last = anyhow!("not tried");
+        for _ in 0..START_ATTEMPTS {
+            let secured = secured::Secured::new()?;
+            match Self::try_start_own(Some(&secured)) {
+                Ok(broker) => return Ok((broker, secured)),
+                Err(error) if format!("{error:#}").contains("Address already in use") => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
     /// Where clients connect: `host:port`.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
@@ -78,6 +95,16 @@ impl Broker {
         let mut own = self.own()?;
         let mut process = own.process.take().context("the broker is not running")?;
         process.kill9()
+    }
+
+    /// Freezes the broker (SIGSTOP): its connections stay, and nothing is answered until [`Broker::thaw`].
+    pub fn freeze(&self) -> Result<()> {
+        self.own()?.process.as_mut().context("the broker is not running")?.signal(libc::SIGSTOP)
+    }
+
+    /// Lets a frozen broker go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.own()?.process.as_mut().context("the broker is not running")?.signal(libc::SIGCONT)
     }
 
     /// Stops the broker in order (SIGTERM).
@@ -125,7 +152,7 @@ impl Broker {
         let mut last = anyhow!("not tried");
         // A port that was free may be taken by the time the broker binds it.
         for _ in 0..START_ATTEMPTS {
-            match Self::try_start_own() {
+            match Self::try_start_own(None) {
                 Ok(broker) => return Ok(broker),
                 Err(error) if format!("{error:#}").contains("Address already in use") => last = error,
                 Err(error) => return Err(error),
@@ -134,7 +161,7 @@ impl Broker {
         Err(last)
     }
 
-    fn try_start_own() -> Result<Self> {
+    fn try_start_own(secured: Option<&secured::Secured>) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("adlake-kafka-").tempdir()?;
         let port = setup::free_port()?;
         let controller_port = loop {
@@ -143,8 +170,9 @@ impl Broker {
                 break other;
             }
         };
-        fs::write(directory.path().join("server.properties"), properties(directory.path(), port, controller_port))?;
-        format_storage(directory.path())?;
+        let properties = properties(directory.path(), port, controller_port, secured);
+        fs::write(directory.path().join("server.properties"), properties)?;
+        format_storage(directory.path(), secured)?;
         let process = run(directory.path())?;
         let own = Mutex::new(Own { process: Some(process), directory });
         let broker = Self { bootstrap: format!("127.0.0.1:{port}"), own: Some(own) };
@@ -212,11 +240,12 @@ fn java(options: &[&str], class: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn format_storage(directory: &Path) -> Result<()> {
+fn format_storage(directory: &Path, secured: Option<&secured::Secured>) -> Result<()> {
     // A Kafka uuid is 16 bytes in base64url: 22 characters, of which the last holds two bits.
     let uuid: String = rand::rng().sample_iter(Alphanumeric).take(21).map(char::from).chain(['A']).collect();
     let mut command = java(&["-Xmx128m"], "kafka.tools.StorageTool")?;
     command.args(["format", "-t", &uuid, "-c"]).arg(directory.join("server.properties"));
+    command.args(secured.into_iter().flat_map(secured::Secured::format_arguments));
     let mut format = Process::start("format", command, directory)?;
     let status = format.wait_exit(TOOL_DEADLINE)?;
     ensure!(status.success(), "cannot format the broker's storage: {status}\n{}", format.logs());
@@ -229,16 +258,21 @@ fn run(directory: &Path) -> Result<Process> {
     Process::start("kafka", command, directory)
 }
 
-fn properties(directory: &Path, port: u16, controller_port: u16) -> String {
+fn properties(directory: &Path, port: u16, controller_port: u16, secured: Option<&secured::Secured>) -> String {
+    let (listeners, protocols, more) = match secured {
+        Some(secured) => (secured.listeners(), secured::PROTOCOLS, secured.properties()),
+        None => (String::new(), "", String::new()),
+    };
     let log_directory = directory.join("data");
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
+inter.broker.listener.name=PLAINTEXT
 log.dirs={}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -251,7 +285,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
-",
+{more}",
         log_directory.display()
     )
 }

@@ -47,9 +47,29 @@ pub const KEYS: &[Key] = &[
     key("kafka.brokers", "Brokers to ask first, host:port, comma-separated."),
     key("kafka.group", "The consumer group: it shares out the partitions; positions come from the lake alone."),
     unset("kafka.cluster", "Name of the cluster in the lake's transactions; by default its own id.", "\"production\""),
-    key("kafka.first_start", "Where a partition that the lake has never seen is begun: earliest or latest."),
+    key(
+        "kafka.first_start",
+        "Where a partition that the lake has never seen is begun: earliest, latest, or a time (2026-11-21T10:00:00Z).",
+    ),
     key("kafka.fetch_bytes_max", "Memory for records fetched ahead, over all partitions."),
     key("kafka.start_timeout", "How long a broker that does not answer is waited for at the start."),
+    key(
+        "kafka.metadata_interval",
+        "How often the topics are looked at: for partitions that were added, for topics deleted or made anew.",
+    ),
+    key(
+        "kafka.stall_timeout",
+        "How long nothing may come of a partition that has more to give, before it is taken anew.",
+    ),
+    key(
+        "kafka.oauth_token_command",
+        "For sasl.mechanisms OAUTHBEARER: a program and its arguments that print a token, or JSON with token and expires_in.",
+    ),
+    unset(
+        "kafka.first_offsets",
+        "By topic and partition, instead of first_start: the offset that a partition never seen by the lake is begun at.",
+        "\"ad-impressions\" = { 0 = 1200, 1 = 800 }",
+    ),
     unset("kafka.properties", "Any other property of librdkafka.", "\"security.protocol\" = \"SASL_SSL\""),
     key("ingest", "Flushing, limits and shutdown of ingest."),
     key("ingest.flush_rows", "A table is committed once it has so many new rows,"),

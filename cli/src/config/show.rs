@@ -63,9 +63,12 @@ fn visit(config: &Config, table: &Map<String, Value>, path: &mut KeyPath, lines:
 
 fn masked(name: &str, value: &Value) -> Value {
     let name = name.to_ascii_lowercase();
+    let is_secret = SECRETS.iter().any(|secret| name.contains(secret)) || name.ends_with(".key.pem");
     match value {
+        // A command's arguments may be secrets as well.
+        Value::Array(values) if is_secret && !values.is_empty() => MASK.into(),
         Value::String(text) if !text.is_empty() => {
-            if SECRETS.iter().any(|secret| name.contains(secret)) || name.ends_with(".key.pem") {
+            if is_secret {
                 return MASK.into();
             }
             // scheme://user:password@host
@@ -89,6 +92,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
         let file = "[lake.options]\nAWS_SECRET_ACCESS_KEY = \"hush\"\nAWS_REGION = \"x\"\n\
+                    [kafka]\noauth_token_command = [\"token\", \"hush\"]\n\
                     [kafka.properties]\n\"sasl.password\" = \"hush\"\n";
         std::fs::write(&path, file).unwrap();
         let variables = [("ADLAKE_KAFKA__BROKERS".to_string(), "k:9092".to_string())];
@@ -101,7 +105,8 @@ mod tests {
         check("lake.uri", "s3://***@b/p", "--lake");
         check("lake.options.AWS_SECRET_ACCESS_KEY", MASK, "c.toml:2");
         check("lake.options.AWS_REGION", "x", "c.toml:3");
-        check("kafka.properties.\"sasl.password\"", MASK, "c.toml:5");
+        check("kafka.properties.\"sasl.password\"", MASK, "c.toml:7");
+        check("kafka.oauth_token_command", MASK, "c.toml:5");
         check("kafka.brokers", "k:9092", "ADLAKE_KAFKA__BROKERS");
         check("kafka.group", "adlake", "default");
         let text = text(&lines);

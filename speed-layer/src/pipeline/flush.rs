@@ -21,6 +21,8 @@ pub struct Held {
     pub bytes: usize,
     /// When the first of it came; `None`: nothing is held.
     pub since: Option<Instant>,
+    /// How much earlier than usual it is to be committed: two who have met at the store would meet each time otherwise.
+    pub early: Duration,
 }
 
 /// The decision.
@@ -42,13 +44,18 @@ impl FlushPolicy {
         FlushPolicy { rows: settings.flush_rows, bytes: settings.flush_bytes, interval: settings.flush_interval }
     }
 
+    /// How much earlier the next commit is after one that met another's. `share` is random, between 0 and 1.
+    pub fn early(&self, share: f64) -> Duration {
+        self.interval.mul_f64(share / 2.0)
+    }
+
     /// Whether what is held is to be committed.
     pub fn due(&self, held: &Held, now: Instant) -> Due {
         let Some(since) = held.since else { return Due::Never };
         if held.rows >= self.rows || held.bytes >= self.bytes {
             return Due::Full;
         }
-        match since.checked_add(self.interval) {
+        match since.checked_add(self.interval.saturating_sub(held.early)) {
             Some(at) if at > now => Due::At(at),
             _ => Due::Now,
         }
@@ -65,7 +72,7 @@ mod tests {
         let policy = FlushPolicy { rows: 100, bytes: 1000, interval };
         let start = Instant::now();
         let check = |rows: usize, bytes: usize, age_s: u64, expected: Due| {
-            let held = Held { rows, bytes, since: Some(start) };
+            let held = Held { rows, bytes, since: Some(start), early: Duration::ZERO };
             assert_eq!(policy.due(&held, start + Duration::from_secs(age_s)), expected, "{rows} {bytes} {age_s}");
         };
         check(1, 1, 0, Due::At(start + interval));
@@ -74,6 +81,8 @@ mod tests {
         check(99, 999, 11, Due::Now);
         check(100, 1, 0, Due::Full);
         check(1, 1000, 20, Due::Full);
+        let early = Held { rows: 1, since: Some(start), early: policy.early(0.5), ..Held::default() };
+        assert_eq!(policy.due(&early, start), Due::At(start + interval * 3 / 4));
         assert_eq!(policy.due(&Held::default(), start + interval), Due::Never);
     }
 }

@@ -3,7 +3,7 @@
 //! While a batch is being committed the next one is built; it is committed when the first is in, and until then at most
 //! one batch is built ahead. Whatever does not go as expected (somebody else committed, the store does not answer) ends in the same
 //! place: everything in memory is dropped, and every stream is looked up and started again from what the lake has
-//! stored. While the store does not answer, nothing is held in memory, and looking up is what is tried again.
+//! stored. While the store does not answer, nothing is held in memory, and looking up is what is tried again ([`look_up`]).
 //!
 //! Records whose schemas are not known yet are parked, in order, with all that comes behind them, while the registry is asked; what was
 //! taken before is committed meanwhile. Parked records are not taken: nothing but memory knows of them.
@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
+use adlake_lake::Advance;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::flush::{Due, FlushPolicy, Held};
 use super::ledger::{Ledger, Span};
+use super::marks::Marks;
 use super::parking::{Asker, Parking};
 use super::pauses::Pauses;
 use super::stopped::Stopped;
@@ -28,6 +30,11 @@ use crate::record::Stream;
 use crate::registry::{Outage, Registry};
 use crate::source::{Command, Commander, Event, Records};
 use crate::write::{Builder, Committer, Outcome, Stored, count_dead_letters};
+
+mod look_up;
+
+pub(super) use look_up::chain;
+use look_up::stored;
 
 /// The most events taken at a time.
 const EVENTS_MAX: usize = 8;
@@ -75,6 +82,7 @@ pub struct Lane {
     parts: LaneParts,
     orders: mpsc::UnboundedReceiver<Order>,
     ledger: Ledger,
+    marks: Marks,
     /// Absent while a worker thread has it.
     builder: Option<Builder>,
     /// Absent while something is under way.
@@ -92,6 +100,8 @@ pub struct Lane {
     unreleased: Vec<Arc<Stream>>,
     drains: Vec<oneshot::Sender<()>>,
     since: Option<Instant>,
+    /// How much earlier than usual the next commit is.
+    early: Duration,
     oldest: Option<i64>,
     /// The same of the batch that is being committed.
     oldest_under_way: Option<i64>,
@@ -153,6 +163,7 @@ impl Lane {
             },
             orders,
             ledger: Ledger::default(),
+            marks: Marks::default(),
             builder: Some(builder),
             committer: Some(committer),
             under_way: None,
@@ -163,6 +174,7 @@ impl Lane {
             unreleased: Vec::new(),
             drains: Vec::new(),
             since: None,
+            early: Duration::ZERO,
             oldest: None,
             oldest_under_way: None,
         }
@@ -245,7 +257,7 @@ impl Lane {
 
     fn due(&self) -> Due {
         let (rows, bytes) = self.builder.as_ref().map_or((0, 0), |builder| (builder.rows(), builder.bytes()));
-        self.parts.policy.due(&Held { rows, bytes, since: self.since }, Instant::now())
+        self.parts.policy.due(&Held { rows, bytes, since: self.since, early: self.early }, Instant::now())
     }
 
     async fn obey(&mut self, orders: &mut Vec<Order>) -> Result<(), SpeedError> {
@@ -283,6 +295,14 @@ impl Lane {
                     self.since.get_or_insert_with(Instant::now);
                 }
             }
+            Order::Event(Event::Passed { stream, generation, position }) => {
+                self.ledger.pass(&stream, generation, position);
+                if self.ledger.is_open() {
+                    self.since.get_or_insert_with(Instant::now);
+                }
+            }
+            Order::Event(Event::Topic { stream, marks }) => self.marks.found(&stream, marks),
+            Order::Event(Event::Stalled(stream)) => self.parts.metrics.stalled(&stream),
             Order::Event(Event::Revoked(streams)) => {
                 for stream in streams {
                     self.ledger.revoke(&stream);
@@ -356,6 +376,7 @@ impl Lane {
     /// Seals what has been taken, and begins to commit it.
     async fn commit(&mut self) -> Result<(), SpeedError> {
         self.since = None;
+        self.early = Duration::ZERO;
         if !self.ledger.is_open() {
             return Ok(());
         }
@@ -378,7 +399,8 @@ impl Lane {
         let has_dead = |span: &&Span| places.contains(&(span.stream.source.clone(), span.stream.partition));
         let dead_spans: Vec<Span> = spans.iter().filter(has_dead).map(|span| self.ledger.seal_dead(span)).collect();
         let rows = sealed.writer.as_ref().map_or(0, |writer| writer.rows() as u64);
-        let advances = spans.iter().map(Span::advance).collect();
+        let mut advances: Vec<Advance> = spans.iter().map(Span::advance).collect();
+        advances.extend(self.marks.seal(&spans));
         let dead_advances = dead_spans.iter().map(Span::advance).collect();
         let batch = Batch { spans, rows, rejected, started: Instant::now() };
         self.oldest_under_way = self.oldest.take();
@@ -417,6 +439,7 @@ impl Lane {
                     .filter(|(stream, _)| !self.unstarted.contains(stream))
                     .filter_map(|(stream, stored)| {
                         let generation = self.parts.generations.fetch_add(1, Ordering::Relaxed);
+                        self.marks.stored(stream, stored.marks);
                         self.ledger.start(stream, stored, generation)
                     })
                     .collect();
@@ -440,7 +463,13 @@ impl Lane {
         self.show_oldest();
         let (kind, table) = (self.parts.kind, self.parts.kind.raw_table());
         match result {
-            Ok(Outcome::Committed { bytes, files }) => {
+            Ok(Outcome::Committed { bytes, files, conflicts }) => {
+                for (table, count) in conflicts {
+                    self.parts.metrics.conflicts(table, count);
+                    if count > 0 {
+                        self.early = self.parts.policy.early(rand::rng().random_range(0.0..1.0));
+                    }
+                }
                 let took = batch.started.elapsed();
                 self.parts.metrics.committed(kind, batch.rows, &batch.rejected, bytes, took);
                 tracing::debug!(table, rows = batch.rows, files, took_ms = took.as_millis() as u64, "batch committed");
@@ -525,37 +554,4 @@ fn show_spent(metrics: &Metrics, builder: &mut Builder, started: Instant) {
     let encoding = builder.take_encoding_time();
     metrics.spent("encode", encoding);
     metrics.spent("decode", started.elapsed().saturating_sub(encoding));
-}
-
-async fn stored(
-    committer: &mut Committer,
-    streams: &[Arc<Stream>],
-    kind: EventKind,
-    mut pauses: Pauses,
-    stopping: &CancellationToken,
-) -> Result<Vec<Stored>, SpeedError> {
-    loop {
-        pauses.pass(stopping).await;
-        match committer.stored(streams).await {
-            Ok(stored) => return Ok(stored),
-            Err(error) if error.is_retryable() && !stopping.is_cancelled() => {
-                let error = chain(&error);
-                tracing::warn!(table = kind.raw_table(), error, "the lake cannot be read; waiting for it");
-                pauses.failed();
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// An error with its causes, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -124,9 +124,9 @@ impl Ledger {
     /// The stored positions have been looked up: how the stream is to be started. `None`: it is no longer ours.
     pub fn start(&mut self, stream: &Arc<Stream>, stored: Stored, generation: u64) -> Option<Start> {
         let track = self.tracks.get_mut(stream).filter(|track| track.state != State::Revoked)?;
-        let Stored { rows, dead_letters, known_dead } = stored;
+        let Stored { rows, dead_letters, known_dead, marks } = stored;
         *track = Track { generation, stored: rows, dead_stored: dead_letters, known_dead, ..Track::new() };
-        Some(Start { stream: stream.clone(), stored: rows, generation })
+        Some(Start { stream: stream.clone(), stored: rows, marks, generation })
     }
 
     /// The source has begun where it was told to. With `pin` a first start is written down with the next commit, so that the next
@@ -153,6 +153,14 @@ impl Ledger {
             track.known_dead = None;
         }
         Some(Taken { from, known_dead })
+    }
+
+    /// No records are left before `position`, and none may have been there: it is progress all the same.
+    pub fn pass(&mut self, stream: &Stream, generation: u64, position: i64) {
+        let track = self.tracks.get_mut(stream);
+        if let Some(track) = track.filter(|track| track.generation == generation && track.state == State::Reading) {
+            track.next = track.next.max(position);
+        }
     }
 
     /// Whether there is anything to commit.
@@ -254,6 +262,27 @@ mod tests {
     }
 
     #[test]
+    fn numbers_without_records_are_progress() {
+        let (mut ledger, stream) = (Ledger::default(), stream(0));
+        assert!(ledger.assign(&stream));
+        ledger.start(&stream, stored(Some(3)), 1).unwrap();
+        ledger.pass(&stream, 1, 9);
+        assert!(!ledger.is_open(), "it has not been started");
+        ledger.started(&stream, 1, 3, false);
+        ledger.pass(&stream, 0, 9);
+        assert!(!ledger.is_open(), "of another generation");
+        ledger.pass(&stream, 1, 5);
+        assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(3), to: 5 }]);
+        assert_eq!(from(ledger.take(&stream, 1, 8)), Some(5));
+        ledger.pass(&stream, 1, 7);
+        ledger.pass(&stream, 1, 9);
+        assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(5), to: 9 }]);
+        ledger.revoke(&stream);
+        ledger.pass(&stream, 1, 20);
+        assert!(!ledger.is_open(), "it is no longer ours");
+    }
+
+    #[test]
     fn a_first_start_at_the_end_is_written_down() {
         let check = |pin: bool, stored: Stored, expected: &[(Option<i64>, i64)]| {
             let (mut ledger, stream) = (Ledger::default(), stream(0));
@@ -348,7 +377,12 @@ mod tests {
         fn look_up(&self) -> Stored {
             let ahead = self.dead.iter().filter(|position| self.stored.is_none_or(|stored| **position >= stored));
             let known_dead: KnownDead = ahead.map(|position| (*position, payload(*position))).collect();
-            Stored { rows: self.stored, dead_letters: self.dead_stored, known_dead: Some(Arc::new(known_dead)) }
+            Stored {
+                rows: self.stored,
+                dead_letters: self.dead_stored,
+                known_dead: Some(Arc::new(known_dead)),
+                ..Stored::default()
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Command, Event, Handle, Records, Source, Start};
+use super::{Command, Event, Handle, Records, Source, Start, TopicMarks};
 use crate::error::SpeedError;
 use crate::record::Stream;
 
@@ -79,7 +79,10 @@ impl Opened {
     }
 
     fn start(&self, generation: u64, stored: impl Fn(&Stream) -> Option<i64>) {
-        let start = |stream: &Arc<Stream>| Start { stream: stream.clone(), stored: stored(stream), generation };
+        let start = |stream: &Arc<Stream>| {
+            let (stored, marks) = (stored(stream), TopicMarks::default());
+            Start { stream: stream.clone(), stored, marks, generation }
+        };
         self.handle.commander().tell(Command::Start(self.streams.iter().map(start).collect()));
     }
 

@@ -4,8 +4,8 @@
 //! in librdkafka's queue, which is bounded, and the group goes on being polled: a slow lake never costs us our place in it.
 //!
 //! What always holds: nothing is resumed from the group's own offsets, which are committed afterwards for lag exporters. An offset that
-//! the broker does not have stops ingest ([`position`]). Refused: topics that do not exist, librdkafka properties that the contract
-//! of [`super`] depends on.
+//! the broker does not have stops ingest ([`position`]), and so does a topic that was deleted or made anew ([`tend`]). Refused: topics
+//! that do not exist, librdkafka properties that the contract of [`super`] depends on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::error::SpeedError;
 use crate::record::{Chunk, Stream};
-use crate::settings::{FirstStart, SpeedSettings};
-use crate::source::{CHUNK_BYTES, Command, Event, Next, Port, Source, Start};
+use crate::settings::{KafkaSettings, SpeedSettings};
+use crate::source::{CHUNK_BYTES, Command, Next, Port, Source, Start};
 
 mod batch_queue;
 mod connect;
@@ -27,11 +27,17 @@ mod group;
 mod partitions;
 mod position;
 mod slot;
+mod tend;
+mod token;
+mod topics;
+mod watch;
 
 use batch_queue::{BatchQueue, Item};
 use connect::{Topic, failed};
 use group::{Change, Group, Place};
 use slot::{Slot, State, find};
+use topics::Inquiry;
+use watch::Listened;
 
 /// The most messages taken at a time.
 const BATCH_MAX: usize = 4096;
@@ -42,7 +48,8 @@ const WATERMARKS_TIMEOUT: Duration = Duration::from_secs(5);
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after the broker did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-const TEND_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after partitions were taken an assignment is waited for.
+const MOVING_MAX: Duration = Duration::from_secs(15);
 /// Events of the group served between two batches.
 const GROUP_EVENTS_MAX: usize = 16;
 
@@ -50,17 +57,18 @@ const GROUP_EVENTS_MAX: usize = 16;
 pub struct KafkaSource {
     // Before the consumer: queues go before their client.
     queue: BatchQueue<Group>,
+    inquiry: Inquiry<Group>,
     consumer: Arc<BaseConsumer<Group>>,
+    settings: KafkaSettings,
     cluster: String,
     topics: Vec<Topic>,
-    first_start: FirstStart,
     record_bytes_max: usize,
     revoke_deadline: Duration,
     /// Where reading ends, per partition, in a run that has an end.
     ends: Option<HashMap<Place, i64>>,
 
     slots: Vec<Slot>,
-    assigned_once: bool,
+    membership: Membership,
     /// Assignments for which the group waits until each has its start.
     assigning: bool,
     revoking: Option<Revoking>,
@@ -69,10 +77,32 @@ pub struct KafkaSource {
     retry_at: Instant,
     acknowledged: HashMap<Place, i64>,
     tended_at: Instant,
+    inquired_at: Instant,
+    listened: Listened,
     record_bytes_average: usize,
     stopped: bool,
     done_told: Option<u64>,
     starts_obeyed: u64,
+}
+
+/// What the group has said of what is ours. While partitions are on their way, having none does not mean that all is read.
+enum Membership {
+    /// Nothing yet.
+    Joining,
+    /// It is ours.
+    Settled,
+    /// Some of it was taken, at this moment. Another assignment follows, if an empty one, which not every protocol tells.
+    Moving(Instant),
+}
+
+impl Membership {
+    fn is_settled(&self) -> bool {
+        match self {
+            Membership::Joining => false,
+            Membership::Settled => true,
+            Membership::Moving(since) => since.elapsed() >= MOVING_MAX,
+        }
+    }
 }
 
 struct Revoking {
@@ -91,20 +121,21 @@ impl KafkaSource {
     /// Connects to the cluster and looks at the topics. Blocks. With `until_end`, reading ends where the partitions end now.
     pub fn connect(settings: &SpeedSettings, until_end: bool) -> Result<KafkaSource, SpeedError> {
         let kafka = &settings.kafka;
-        let topics = connect::topics(settings)?;
+        let mut topics = connect::topics(settings)?;
         let consumer = connect::consumer(settings)?;
-        let queue = BatchQueue::new(consumer.clone())
-            .ok_or_else(|| failed("cannot make a queue", KafkaError::ClientCreation("out of memory".to_owned())))?;
+        let no_queue = || failed("cannot make a queue", KafkaError::ClientCreation("out of memory".to_owned()));
+        let queue = BatchQueue::new(consumer.clone()).ok_or_else(no_queue)?;
+        let mut inquiry = Inquiry::new(consumer.clone()).ok_or_else(no_queue)?;
+        connect::first_contact(&consumer, kafka, &topics[0].name)?;
+        connect::look_at(&mut topics, &consumer, &mut inquiry, kafka)?;
         let mut ends = HashMap::new();
-        for topic in &topics {
-            for partition in connect::partitions(&consumer, topic, &kafka.brokers, kafka.start_timeout)? {
-                if until_end {
-                    let (_, high) =
-                        consumer.fetch_watermarks(&topic.name, partition, kafka.start_timeout).map_err(|error| {
-                            failed(format!("cannot find the end of {} partition {partition}", topic.name), error)
-                        })?;
-                    ends.insert((topic.name.clone(), partition), high);
-                }
+        for topic in topics.iter().filter(|_| until_end) {
+            for partition in 0..i32::try_from(topic.partitions).unwrap_or(i32::MAX) {
+                let (_, high) =
+                    consumer.fetch_watermarks(&topic.name, partition, kafka.start_timeout).map_err(|error| {
+                        failed(format!("cannot find the end of {} partition {partition}", topic.name), error)
+                    })?;
+                ends.insert((topic.name.clone(), partition), high);
             }
         }
         let cluster = match &kafka.cluster {
@@ -116,21 +147,24 @@ impl KafkaSource {
         let now = Instant::now();
         Ok(KafkaSource {
             queue,
+            inquiry,
             consumer,
+            settings: kafka.clone(),
             cluster,
             topics,
-            first_start: kafka.first_start,
             record_bytes_max: settings.ingest.record_bytes_max,
             revoke_deadline: settings.ingest.revoke_deadline,
             ends: until_end.then_some(ends),
             slots: Vec::new(),
-            assigned_once: false,
+            membership: Membership::Joining,
             assigning: false,
             revoking: None,
             starts: Vec::new(),
             retry_at: now,
             acknowledged: HashMap::new(),
             tended_at: now,
+            inquired_at: now,
+            listened: Listened::default(),
             record_bytes_average: 1024,
             stopped: false,
             done_told: None,
@@ -145,8 +179,7 @@ impl Source for KafkaSource {
     }
 
     fn run(mut self: Box<Self>, port: &mut Port) -> Result<(), SpeedError> {
-        let names: Vec<&str> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
-        self.consumer.subscribe(&names).map_err(|error| failed("cannot subscribe", error))?;
+        self.subscribe()?;
         let result = self.work(port);
         self.leave();
         result
@@ -154,31 +187,41 @@ impl Source for KafkaSource {
 }
 
 impl KafkaSource {
+    fn subscribe(&self) -> Result<(), SpeedError> {
+        let names: Vec<&str> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
+        self.consumer.subscribe(&names).map_err(|error| failed("cannot subscribe", error))
+    }
+
     fn work(&mut self, port: &mut Port) -> Result<(), SpeedError> {
+        while self.turn(port)? {}
+        Ok(())
+    }
+
+    /// A round of everything that there is to do. `false`: the pipeline is gone.
+    fn turn(&mut self, port: &mut Port) -> Result<bool, SpeedError> {
         loop {
-            loop {
-                match port.next_command(Duration::ZERO) {
-                    Next::Command(command) => self.obey(command, port),
-                    Next::Nothing => break,
-                    Next::Closed => return Ok(()),
-                }
+            match port.next_command(Duration::ZERO) {
+                Next::Command(command) => self.obey(command, port),
+                Next::Nothing => break,
+                Next::Closed => return Ok(false),
             }
-            self.serve_group(port)?;
-            self.start(port)?;
-            self.release_if_due()?;
-            self.tell_if_done(port);
-            self.tend(port);
-            if self.stopped || !port.has_room(BATCH_WAIT) {
-                // Messages wait in librdkafka; the group is polled all the same.
-                if self.stopped
-                    && let Next::Command(command) = port.next_command(BATCH_WAIT)
-                {
-                    self.obey(command, port);
-                }
-                continue;
+        }
+        self.serve_group(port)?;
+        self.start(port)?;
+        self.release_if_due()?;
+        self.tell_if_done(port);
+        self.tend(port)?;
+        if self.stopped || !port.has_room(BATCH_WAIT) {
+            // Messages wait in librdkafka; the group is polled all the same.
+            if self.stopped
+                && let Next::Command(command) = port.next_command(BATCH_WAIT)
+            {
+                self.obey(command, port);
             }
+        } else {
             self.read(port);
         }
+        Ok(true)
     }
 
     fn obey(&mut self, command: Command, port: &Port) {
@@ -253,23 +296,30 @@ impl KafkaSource {
         let mut bytes = 0;
         let mut last = 0;
         let mut astray = Vec::new();
+        let (listened, started) = (self.listened, Instant::now());
         let taken = self.queue.consume(count, BATCH_WAIT, |item| match item {
             Item::Record { topic, partition, offset, time_ms, key, payload } => {
                 bytes += payload.len() + key.map_or(0, <[u8]>::len);
                 let Some(index) = find(slots, last, topic, partition) else { return };
                 last = index;
                 let slot = &mut slots[index];
-                if slot.state != State::Reading || offset < slot.next || slot.end.is_some_and(|end| offset >= end) {
+                if slot.state != State::Reading || offset < slot.next {
+                    return;
+                }
+                slot.hear(listened);
+                if slot.end.is_some_and(|end| offset >= end) {
+                    slot.pass(offset, port);
                     return;
                 }
                 slot.take(offset, time_ms.map(|time| time.saturating_mul(1_000)), key, payload, limit, port);
             }
-            Item::End { topic, partition } => {
-                if let Some(index) = find(slots, last, topic, partition)
-                    && slots[index].state == State::Reading
-                {
-                    slots[index].hand_on(port);
-                    slots[index].catch_up(port);
+            Item::End { topic, partition, offset } => {
+                let Some(index) = find(slots, last, topic, partition) else { return };
+                let slot = &mut slots[index];
+                if slot.state == State::Reading {
+                    slot.hear(listened);
+                    slot.pass(offset, port);
+                    slot.catch_up(port);
                 }
             }
             Item::Failed { topic, partition, code, reason } => {
@@ -284,6 +334,7 @@ impl KafkaSource {
                 }
             }
         });
+        self.listened.add(started.elapsed());
         for slot in &mut self.slots {
             slot.hand_on(port);
         }
@@ -298,12 +349,12 @@ impl KafkaSource {
 
     fn tell_if_done(&mut self, port: &Port) {
         let is_read = |slot: &Slot| {
-            let at_end = slot.caught_up || slot.end.is_some_and(|end| slot.next >= end);
-            matches!(slot.state, State::Revoked | State::Skipped) || (slot.state == State::Reading && at_end)
+            matches!(slot.state, State::Revoked | State::Skipped)
+                || (slot.state == State::Reading && (slot.caught_up || slot.is_at_end()))
         };
         if self.ends.is_none()
             || self.stopped
-            || !self.assigned_once
+            || !self.membership.is_settled()
             || self.assigning
             || !self.starts.is_empty()
             || self.done_told == Some(self.starts_obeyed)
@@ -318,29 +369,6 @@ impl KafkaSource {
         }
         self.done_told = Some(self.starts_obeyed);
         port.tell_done();
-    }
-
-    /// What is done once in a while: telling the lag, and forwarding partitions that have lost it.
-    fn tend(&mut self, port: &Port) {
-        if self.tended_at.elapsed() < TEND_INTERVAL {
-            return;
-        }
-        self.tended_at = Instant::now();
-        for slot in self.slots.iter().filter(|slot| slot.state == State::Reading) {
-            // Of use after a partition was taken anew, and harmless otherwise.
-            if !self.queue.attach(&slot.stream.source, slot.stream.partition) {
-                tracing::warn!(
-                    topic = slot.stream.source,
-                    partition = slot.stream.partition,
-                    "cannot forward a partition"
-                );
-            }
-        }
-        let behind = |slot: &Slot| {
-            let end = self.queue.known_end(&slot.stream.source, slot.stream.partition)?;
-            (slot.state == State::Reading).then(|| (slot.stream.clone(), (end - slot.next).max(0)))
-        };
-        port.tell(Event::Behind(self.slots.iter().filter_map(behind).collect()));
     }
 
     /// Leaves the group, telling it how far we came. What is still revoked or unassigned here is so on the spot.
@@ -384,3 +412,6 @@ fn is(stream: &Stream, place: &Place) -> bool {
 fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: i64) -> bool {
     list.add_partition_offset(topic, partition, Offset::Offset(offset)).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -37,6 +37,18 @@ impl Broker {
             });
         let results = block_on(self.admin()?.create_topics([&topic], &admin_options()))?;
         all_done(results).with_context(|| format!("cannot create the topic {name}"))?;
+        self.wait_for_leaders(name, partitions)
+    }
+
+    /// Gives a topic more partitions, so many in all; returns once each of them has a leader.
+    pub fn add_partitions(&self, name: &str, partitions: i32) -> Result<()> {
+        let more = NewPartitions::new(name, usize::try_from(partitions)?);
+        let results = block_on(self.admin()?.create_partitions([&more], &admin_options()))?;
+        all_done(results).with_context(|| format!("cannot add partitions to the topic {name}"))?;
+        self.wait_for_leaders(name, partitions)
+    }
+
+    fn wait_for_leaders(&self, name: &str, partitions: i32) -> Result<()> {
         let consumer = self.consumer("adlake-tests-metadata")?;
         let what = format!("leaders of the topic {name}");
         wait::until(REQUEST_TIMEOUT, &what, || {
@@ -189,7 +201,7 @@ impl Broker {
         self.client_config().create().with_context(|| format!("cannot make an admin client of {}", self.bootstrap))
     }
 
-    fn client_config(&self) -> ClientConfig {
+    pub(super) fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap).set("reconnect.backoff.max.ms", "500");
         config.set_log_level(RDKafkaLogLevel::Emerg);

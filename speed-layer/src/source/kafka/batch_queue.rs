@@ -1,6 +1,6 @@
 //! librdkafka's batch interface, which `rdkafka` does not wrap: messages of many partitions, many at a time.
 //!
-//! All unsafe code of the speed layer is in this file. What is relied on:
+//! All unsafe code of the speed layer is in this file and in [`super::topics`]. What is relied on:
 //!
 //! - A queue of its own (`rd_kafka_queue_new`) that partitions are forwarded to. Events of the group stay on the consumer's queue and
 //!   are polled there: `rd_kafka_consume_batch_queue` on the consumer's queue would swallow rebalances.
@@ -8,7 +8,7 @@
 //!   again: a partition is silent for ever unless [`BatchQueue::attach`] is called at *every* assignment, before it.
 //! - A message owns its memory until it is destroyed, and is destroyed exactly once, by the call that got it.
 //! - The queue is destroyed before the client: the queue's owner holds the consumer.
-//! - After a seek, messages of before are discarded within librdkafka by their version.
+//! - After a seek or a new assignment, what was queued before, records and ends, is discarded within librdkafka by its version.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
@@ -35,8 +35,8 @@ pub enum Item<'a> {
         /// A record without a value (a tombstone) has no bytes.
         payload: &'a [u8],
     },
-    /// The end of a partition, as of now.
-    End { topic: &'a str, partition: i32 },
+    /// The end of a partition, as of now: everything before this offset that is to be read has come.
+    End { topic: &'a str, partition: i32, offset: i64 },
     /// The partition cannot be read.
     Failed { topic: &'a str, partition: i32, code: RDKafkaErrorCode, reason: Cow<'a, str> },
 }
@@ -144,7 +144,10 @@ unsafe fn item(message: &native::rd_kafka_message_t) -> Option<Item<'_>> {
     let partition = message.partition;
     match message.err {
         native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {}
-        native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => return Some(Item::End { topic, partition }),
+        native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+            // The offset that would be fetched next: past the marks of transactions and past what was rolled back.
+            return Some(Item::End { topic, partition, offset: message.offset });
+        }
         error => {
             // SAFETY: the text belongs to the message, or is static, and ends with a zero byte.
             let reason = unsafe { CStr::from_ptr(native::rd_kafka_message_errstr(message)) }.to_string_lossy();

@@ -1,7 +1,10 @@
-//! The client: its settings, and a first look at the topics.
+//! The client: its settings, a first contact with the broker, and a first look at the topics.
+//!
+//! Whoever is refused at the start is told so at once; while ingest runs it is an outage like any other, since credentials and
+//! certificates are renewed under running programs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
 use rdkafka::ClientConfig;
@@ -9,16 +12,35 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::group::Group;
+use super::group::{Complaints, Group};
+use super::topics::Inquiry;
 use crate::error::SpeedError;
 use crate::record::StreamFormat;
-use crate::settings::{Format, SpeedSettings};
+use crate::settings::{Format, KafkaSettings, SpeedSettings};
+
+/// How long one attempt of the first contact may take; in between, the client's complaints are heard.
+const ATTEMPT: Duration = Duration::from_millis(500);
+/// How long the broker may take to tell the topics' ids, and how long that is waited for at the start.
+const IDS_TIMEOUT: Duration = Duration::from_secs(5);
+const IDS_PATIENCE: Duration = Duration::from_secs(1);
+/// Events of the client heard after each attempt.
+const EVENTS_MAX: usize = 64;
+/// A secure connection may fail once for other reasons than its settings, such as a broker that goes down in the middle of it.
+const INSECURE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A topic that is read.
 pub struct Topic {
     pub kind: EventKind,
     pub name: String,
     pub format: StreamFormat,
+    /// A number made of its id; none where the broker has not told it.
+    pub id: Option<i64>,
+    /// The same as the lake has stored it.
+    pub stored_id: Option<i64>,
+    /// How many partitions it had at the start.
+    pub partitions: i64,
+    /// In how many of the broker's last answers it was missing.
+    pub missing: u32,
 }
 
 /// The configured topics; an error where there is none.
@@ -30,7 +52,8 @@ pub fn topics(settings: &SpeedSettings) -> Result<Vec<Topic>, SpeedError> {
             Format::Csv => StreamFormat::Csv { header: None, delimiter: None },
             Format::Avro => StreamFormat::AvroMessage,
         };
-        Topic { kind, name: source.topic(kind).to_owned(), format }
+        let name = source.topic(kind).to_owned();
+        Topic { kind, name, format, id: None, stored_id: None, partitions: 0, missing: 0 }
     };
     let topics: Vec<Topic> = EventKind::ALL.into_iter().map(topic).filter(|topic| !topic.name.is_empty()).collect();
     if topics.is_empty() { Err(SpeedError::settings("sources", "no topic is named")) } else { Ok(topics) }
@@ -38,8 +61,16 @@ pub fn topics(settings: &SpeedSettings) -> Result<Vec<Topic>, SpeedError> {
 
 /// A consumer that has not subscribed yet. Nothing is asked of the broker.
 pub fn consumer(settings: &SpeedSettings) -> Result<Arc<BaseConsumer<Group>>, SpeedError> {
-    let created = client_config(settings).create_with_context(Group::default());
-    created.map(Arc::new).map_err(|error| failed("cannot set up the client", error))
+    let group = Group::new(settings.kafka.oauth_token_command.clone());
+    match client_config(settings).create_with_context(group) {
+        Ok(consumer) => Ok(Arc::new(consumer)),
+        // The value is not told: it may be a password under a misspelt name.
+        Err(KafkaError::ClientConfig(_, problem, key, _)) => {
+            Err(SpeedError::settings(format!("kafka.properties.{key:?}"), problem))
+        }
+        Err(KafkaError::ClientCreation(problem)) => Err(SpeedError::settings("kafka.properties", problem)),
+        Err(error) => Err(failed("cannot set up the client", error)),
+    }
 }
 
 fn client_config(settings: &SpeedSettings) -> ClientConfig {
@@ -48,9 +79,13 @@ fn client_config(settings: &SpeedSettings) -> ClientConfig {
     config.set_log_level(RDKafkaLogLevel::Warning);
     config
         .set("client.id", "adlake")
-        .set("partition.assignment.strategy", "cooperative-sticky")
         .set("queued.max.messages.kbytes", (kafka.fetch_bytes_max >> 10).max(1).to_string())
+        .set("topic.metadata.refresh.interval.ms", kafka.metadata_interval.as_millis().to_string())
         .set("fetch.error.backoff.ms", "200");
+    // Of the newer protocol of groups the broker assigns partitions, and always one by one.
+    if kafka.properties.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
+        config.set("partition.assignment.strategy", "cooperative-sticky");
+    }
     for (key, value) in &kafka.properties {
         config.set(key, value);
     }
@@ -64,15 +99,75 @@ fn client_config(settings: &SpeedSettings) -> ClientConfig {
     config
 }
 
-/// The partitions of a topic, as the broker tells them.
-pub fn partitions(
+/// Asks the broker for anything, until it answers, refuses us, or its time is up.
+pub fn first_contact(consumer: &BaseConsumer<Group>, settings: &KafkaSettings, topic: &str) -> Result<(), SpeedError> {
+    let started = Instant::now();
+    let mut insecure: Option<Instant> = None;
+    loop {
+        let left = settings.start_timeout.saturating_sub(started.elapsed());
+        let answer = consumer.fetch_metadata(Some(topic), ATTEMPT.min(left.max(Duration::from_millis(1))));
+        // What the client has to say, and its wish for a token, are heard here alone.
+        for _ in 0..EVENTS_MAX {
+            drop(consumer.poll(Duration::ZERO));
+        }
+        let complaints = consumer.context().complaints();
+        if complaints.insecure > 0 {
+            insecure.get_or_insert_with(Instant::now);
+        }
+        match answer {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                if let Some(refusal) = refusal(settings, &complaints, insecure) {
+                    return Err(refusal);
+                }
+                if started.elapsed() >= settings.start_timeout {
+                    let reason = complaints.last.map(|last| format!(" ({last})")).unwrap_or_default();
+                    return Err(failed(format!("no answer from {}{reason}", settings.brokers), error));
+                }
+            }
+        }
+    }
+}
+
+fn refusal(settings: &KafkaSettings, complaints: &Complaints, insecure: Option<Instant>) -> Option<SpeedError> {
+    let reason = complaints.last.as_deref().unwrap_or("no reason given");
+    let what = if complaints.refused > 0 {
+        "does not accept these credentials"
+    } else if insecure.is_some_and(|since| since.elapsed() >= INSECURE_PATIENCE) {
+        "cannot be connected to securely"
+    } else {
+        return None;
+    };
+    Some(SpeedError::settings("kafka.properties", format!("{} {what}: {reason}", settings.brokers)))
+}
+
+/// Looks at the topics for the first time: each has to be there.
+pub fn look_at(
+    topics: &mut [Topic],
     consumer: &BaseConsumer<Group>,
-    topic: &Topic,
-    brokers: &str,
-    timeout: Duration,
-) -> Result<Vec<i32>, SpeedError> {
+    inquiry: &mut Inquiry<Group>,
+    settings: &KafkaSettings,
+) -> Result<(), SpeedError> {
+    for topic in topics.iter_mut() {
+        topic.partitions = partitions(consumer, topic, settings)?;
+        check_first_offsets(topic, settings)?;
+    }
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+    inquiry.ask(&names, IDS_TIMEOUT);
+    // Brokers that do not tell, or not in time, are asked again while reading goes on.
+    if let Some(Ok(described)) = inquiry.answer(IDS_PATIENCE) {
+        for topic in topics {
+            topic.id = described.iter().find(|found| found.name == topic.name).and_then(|found| found.id);
+        }
+    }
+    Ok(())
+}
+
+/// How many partitions a topic has.
+fn partitions(consumer: &BaseConsumer<Group>, topic: &Topic, settings: &KafkaSettings) -> Result<i64, SpeedError> {
+    let brokers = &settings.brokers;
     let metadata = consumer
-        .fetch_metadata(Some(&topic.name), timeout)
+        .fetch_metadata(Some(&topic.name), settings.start_timeout)
         .map_err(|error| failed(format!("no answer from {brokers}"), error))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.name) else {
         return Err(failed(
@@ -81,13 +176,25 @@ pub fn partitions(
         ));
     };
     match found.error().map(RDKafkaErrorCode::from) {
-        None => Ok(found.partitions().iter().map(|partition| partition.id()).collect()),
+        None => Ok(i64::try_from(found.partitions().len()).unwrap_or(i64::MAX)),
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Err(SpeedError::settings(
             format!("sources.{}.topic", topic.kind),
             format!("{brokers} has no topic {}: create it, or set this to \"\" to ingest without it", topic.name),
         )),
         Some(code) => Err(failed(format!("topic {} cannot be read", topic.name), KafkaError::MetadataFetch(code))),
     }
+}
+
+fn check_first_offsets(topic: &Topic, settings: &KafkaSettings) -> Result<(), SpeedError> {
+    for partition in settings.first_offsets.get(&topic.name).into_iter().flat_map(|of| of.keys()) {
+        if partition.parse::<i64>().is_ok_and(|number| number >= topic.partitions) {
+            return Err(SpeedError::settings(
+                KafkaSettings::first_offset_key(&topic.name, partition),
+                format!("the topic has {} partitions, numbered from 0", topic.partitions),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// An error of the client.

@@ -1,18 +1,26 @@
-//! What the consumer group tells: partitions that come and go, and librdkafka's own log.
+//! What the client tells: partitions that come and go, brokers that refuse us, librdkafka's own log, and the want of a token.
 //!
-//! The callback only notes what happened; [`super::KafkaSource`] acts on it, since the answer to an assignment (where to begin) has to
+//! The callback of the group only notes what happened; [`super::KafkaSource`] acts on it, since the answer to an assignment (where to begin) has to
 //! be asked of the lake first. Only while closing is a revocation granted on the spot.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
+
+use super::token;
+use crate::metrics::now_micros;
+
+/// How long the program that prints a token may take. The group is not polled meanwhile.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A topic and a partition.
 pub type Place = (String, i32);
@@ -31,9 +39,32 @@ pub enum Change {
 pub struct Group {
     changes: Mutex<VecDeque<Change>>,
     closing: AtomicBool,
+    token_command: Vec<String>,
+    complaints: Mutex<Complaints>,
+}
+
+/// What brokers, or the way to them, have said against us since the beginning.
+#[derive(Debug, Clone, Default)]
+pub struct Complaints {
+    /// How often our credentials were refused.
+    pub refused: u32,
+    /// How often there was no secure connection.
+    pub insecure: u32,
+    /// The last reason given, whatever it is about.
+    pub last: Option<String>,
 }
 
 impl Group {
+    /// For a client that gets its tokens from a program, if it needs any.
+    pub fn new(token_command: Vec<String>) -> Group {
+        Group { token_command, ..Group::default() }
+    }
+
+    /// What was said against us so far.
+    pub fn complaints(&self) -> Complaints {
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The oldest change that has not been taken.
     pub fn next_change(&self) -> Option<Change> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
@@ -83,6 +114,13 @@ impl ConsumerContext for Group {
 }
 
 impl ClientContext for Group {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        // The client asks again before the token's end, and soon after a failure, which comes back through `error`.
+        Ok(token::from_command(&self.token_command, TOKEN_TIMEOUT, now_micros() / 1_000)?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
@@ -96,5 +134,18 @@ impl ClientContext for Group {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, "kafka: {reason}");
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                complaints.refused += 1
+            }
+            Some(RDKafkaErrorCode::SSL) => complaints.insecure += 1,
+            // A broker that does not like our certificate says so after the handshake, and cuts the connection.
+            Some(_) if reason.contains("SSL routines") => complaints.insecure += 1,
+            // It only sums up what was said before.
+            Some(RDKafkaErrorCode::AllBrokersDown) => return,
+            _ => {}
+        }
+        complaints.last = Some(reason.to_owned());
     }
 }

@@ -13,23 +13,24 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connect::failed;
 use super::group::{self, Place};
-use super::position::{self, Begin};
+use super::position::{self, Begin, First};
 use super::slot::{Slot, State};
-use super::{KafkaSource, RETRY_PAUSE, Revoking, SEEK_TIMEOUT, WATERMARKS_TIMEOUT, add, is};
+use super::{KafkaSource, Membership, RETRY_PAUSE, Revoking, SEEK_TIMEOUT, WATERMARKS_TIMEOUT, add, is};
 use crate::error::SpeedError;
 use crate::record::{Chunk, Stream};
-use crate::source::{Event, Port, Start};
+use crate::settings::{FirstStart, KafkaSettings};
+use crate::source::{Event, Port, Start, TopicMarks};
 
 impl KafkaSource {
     pub(super) fn assigned(&mut self, places: Vec<Place>, port: &Port) {
-        self.assigned_once = true;
+        self.membership = Membership::Settled;
         self.assigning = true;
         let mut streams = Vec::with_capacity(places.len());
         for (name, partition) in places {
             let Some(topic) = self.topics.iter().find(|topic| topic.name == name) else { continue };
             let stream = Arc::new(Stream {
                 kind: topic.kind,
-                application: format!("adlake:kafka:{}:{name}:{partition}", self.cluster),
+                application: Stream::partition_application(&self.cluster, &name, partition),
                 source: name.clone(),
                 partition,
                 format: topic.format.clone(),
@@ -37,15 +38,7 @@ impl KafkaSource {
             self.slots.retain(|slot| slot.stream != stream);
             // A partition that was added since the run began is not part of it.
             let end = self.ends.as_ref().map(|ends| ends.get(&(name, partition)).copied().unwrap_or(0));
-            self.slots.push(Slot {
-                stream: stream.clone(),
-                state: State::Waiting,
-                chunk: Chunk::new(partition),
-                generation: 0,
-                next: 0,
-                end,
-                caught_up: false,
-            });
+            self.slots.push(Slot::new(stream.clone(), end, self.listened));
             streams.push(stream);
         }
         tracing::info!(partitions = streams.len(), "partitions assigned");
@@ -54,6 +47,7 @@ impl KafkaSource {
     }
 
     pub(super) fn revoked(&mut self, places: Vec<Place>, port: &Port) {
+        self.membership = Membership::Moving(Instant::now());
         let mut streams = Vec::new();
         for slot in &mut self.slots {
             if places.iter().any(|place| is(&slot.stream, place)) {
@@ -162,11 +156,28 @@ impl KafkaSource {
                 return Ok(false);
             }
         };
-        let next = match position::begin(start.stored, low, high, self.first_start) {
+        let Some(info) = self.topics.iter_mut().find(|info| info.name == topic) else { return Ok(true) };
+        info.stored_id = info.stored_id.or(start.marks.id);
+        let stored = start.stored.unwrap_or_default();
+        if let (Some(known), Some(found)) = (start.marks.id, info.id)
+            && known != found
+        {
+            let (topic, advice) = (topic.to_owned(), position::RECREATED);
+            return Err(SpeedError::Lost { topic, partition, stored, low, high, advice });
+        }
+        let marks = TopicMarks { id: info.id, partitions: Some(info.partitions) };
+        let partitions = info.partitions;
+        let Some(first) = self.first(start, partitions) else { return Ok(false) };
+        let next = match position::begin(start.stored, low, high, first) {
             Begin::At(next) => next,
             Begin::Lost(advice) => {
-                let stored = start.stored.unwrap_or_default();
                 return Err(SpeedError::Lost { topic: topic.to_owned(), partition, stored, low, high, advice });
+            }
+            Begin::Outside => {
+                return Err(SpeedError::settings(
+                    KafkaSettings::first_offset_key(topic, partition),
+                    format!("the broker has offsets {low} to {high} of this partition"),
+                ));
             }
         };
         if seek && let Err(error) = self.go_to(index, next) {
@@ -179,15 +190,78 @@ impl KafkaSource {
         let partition = slot.stream.partition;
         slot.next = next;
         slot.caught_up = false;
+        slot.heard = self.listened;
         slot.chunk = Chunk::new(partition);
         slot.state = if seek { State::Reading } else { State::Ready };
         // Of the same generation it is the same start, found again.
         if slot.generation != start.generation {
             slot.generation = start.generation;
             let (stream, generation) = (slot.stream.clone(), start.generation);
+            port.tell(Event::Topic { stream: stream.clone(), marks });
             port.tell(Event::Started { stream, generation, position: next });
         }
         Ok(true)
+    }
+
+    /// Where a partition begins that the lake has never seen. `None`: the broker did not answer.
+    fn first(&self, start: &Start, partitions: i64) -> Option<First> {
+        let (topic, partition) = (start.stream.source.as_str(), start.stream.partition);
+        if start.stored.is_some() {
+            // It does not matter then, and nothing needs to be asked.
+            return Some(First::Earliest);
+        }
+        if position::is_added(partition, start.marks.partitions.unwrap_or(partitions)) {
+            return Some(First::Earliest);
+        }
+        if let Some(offset) = self.settings.first_offset(topic, partition) {
+            return Some(First::Offset(offset));
+        }
+        let time = match self.settings.first_start {
+            FirstStart::Earliest => return Some(First::Earliest),
+            FirstStart::Latest => return Some(First::Latest),
+            FirstStart::At(time) => time,
+        };
+        let mut asked = TopicPartitionList::new();
+        add(&mut asked, topic, partition, time.timestamp_millis().max(0));
+        let answer = self.consumer.offsets_for_times(asked, WATERMARKS_TIMEOUT).and_then(|answer| {
+            let found = answer.find_partition(topic, partition).map(|found| (found.error(), found.offset()));
+            let (error, offset) = found.unwrap_or((Ok(()), Offset::Invalid));
+            error.map(|()| offset)
+        });
+        match answer {
+            Ok(Offset::Offset(offset)) => Some(First::Since(Some(offset))),
+            Ok(Offset::End) => Some(First::Since(None)),
+            Ok(other) => {
+                tracing::warn!(
+                    topic,
+                    partition,
+                    ?other,
+                    "the broker does not find a time in a partition; trying again"
+                );
+                None
+            }
+            Err(error) => {
+                tracing::warn!(topic, partition, %error, "cannot ask the broker for a partition's times; trying again");
+                None
+            }
+        }
+    }
+
+    /// Takes a partition anew that is being read: whatever librdkafka has under way for it is dropped.
+    pub(super) fn take_anew(&self, index: usize, next: i64) -> KafkaResult<()> {
+        let stream = &self.slots[index].stream;
+        let mut list = TopicPartitionList::new();
+        if group::is_cooperative(&self.consumer) {
+            list.add_partition_offset(&stream.source, stream.partition, Offset::Offset(next))?;
+            self.consumer.incremental_unassign(&list)?;
+            return self.consumer.incremental_assign(&list);
+        }
+        for (other, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.state == State::Reading) {
+            let next = if other == index { next } else { slot.next };
+            list.add_partition_offset(&slot.stream.source, slot.stream.partition, Offset::Offset(next))?;
+        }
+        self.consumer.unassign()?;
+        self.consumer.assign(&list)
     }
 
     /// Goes elsewhere in a partition that is being read. One that has stopped by an error refuses: it is unassigned and assigned anew. That it
@@ -199,18 +273,7 @@ impl KafkaSource {
             return Ok(());
         };
         tracing::debug!(topic, partition, %error, "taking a partition anew");
-        let mut list = TopicPartitionList::new();
-        if group::is_cooperative(&self.consumer) {
-            list.add_partition_offset(topic, partition, Offset::Offset(next))?;
-            self.consumer.incremental_unassign(&list)?;
-            return self.consumer.incremental_assign(&list);
-        }
-        for (other, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.state == State::Reading) {
-            let next = if other == index { next } else { slot.next };
-            list.add_partition_offset(&slot.stream.source, slot.stream.partition, Offset::Offset(next))?;
-        }
-        self.consumer.unassign()?;
-        self.consumer.assign(&list)
+        self.take_anew(index, next)
     }
 
     pub(super) fn assign(&mut self) -> Result<(), SpeedError> {
@@ -241,7 +304,8 @@ impl KafkaSource {
         let is_restarted = self.starts.iter().any(|start| start.stream == slot.stream);
         if slot.state == State::Reading && !is_restarted {
             let (stream, generation) = (slot.stream.clone(), slot.generation);
-            self.starts.push(Start { stream, stored: Some(slot.next), generation });
+            let (stored, marks) = (Some(slot.next), TopicMarks::default());
+            self.starts.push(Start { stream, stored, marks, generation });
         }
     }
 }

@@ -1,6 +1,17 @@
 //! Where reading a partition begins: decided from what the lake has stored and what the broker holds, and from nothing else.
 
-use crate::settings::FirstStart;
+/// Where a partition begins that the lake has never seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// At the broker's first offset.
+    Earliest,
+    /// At the broker's end.
+    Latest,
+    /// At the first record of a time or later, as the broker has found it; none: there is none yet.
+    Since(Option<i64>),
+    /// At this offset, as configured.
+    Offset(i64),
+}
 
 /// The decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,24 +20,38 @@ pub enum Begin {
     At(i64),
     /// The records that come next do not exist; what happened and what can be done.
     Lost(&'static str),
+    /// The broker does not have the configured offset.
+    Outside,
 }
 
-const EXPIRED: &str = "The records between were deleted before they were ingested (retention). To go on without them, \
-                       ingest into a new lake or under another kafka.cluster name; to keep this from happening, raise the topic's retention";
-const RECREATED: &str = "The topic was deleted and created again, or its log was truncated. If it is a new topic, \
-                         give it another name or set another kafka.cluster name";
+/// What can be done about records that are gone.
+pub const EXPIRED: &str = "The records between were deleted before they were ingested (retention). To go on without them, \
+                           ingest into a new lake or under another kafka.cluster name; to keep this from happening, raise the topic's retention";
+/// What can be done about a topic that is not what it was.
+pub const RECREATED: &str = "The topic was deleted and created again, or its log was truncated. If it is a new topic, \
+                             give it another name or set another kafka.cluster name";
 
 /// `low` is the broker's first offset and `high` its end; `stored` the next offset to read, as stored in the lake.
-pub fn begin(stored: Option<i64>, low: i64, high: i64, first_start: FirstStart) -> Begin {
+pub fn begin(stored: Option<i64>, low: i64, high: i64, first: First) -> Begin {
     match stored {
         Some(stored) if stored < low => Begin::Lost(EXPIRED),
         Some(stored) if stored > high => Begin::Lost(RECREATED),
         Some(stored) => Begin::At(stored),
-        None => match first_start {
-            FirstStart::Earliest => Begin::At(low),
-            FirstStart::Latest => Begin::At(high),
+        None => match first {
+            First::Earliest => Begin::At(low),
+            First::Latest => Begin::At(high),
+            // The three numbers were asked for one after another.
+            First::Since(found) => Begin::At(found.unwrap_or(high).clamp(low, high)),
+            First::Offset(offset) if (low..=high).contains(&offset) => Begin::At(offset),
+            First::Offset(_) => Begin::Outside,
         },
     }
+}
+
+/// Whether a partition was added after the lake first saw its topic, which had so many partitions then: it must not lose its first
+/// records to a `first_start` that was meant for the topic as it was.
+pub fn is_added(partition: i32, partitions_then: i64) -> bool {
+    i64::from(partition) >= partitions_then
 }
 
 #[cfg(test)]
@@ -38,7 +63,7 @@ mod tests {
     #[test]
     fn begins_where_the_lake_says_or_refuses() {
         let check = |stored, low, high, expected| {
-            assert_eq!(begin(stored, low, high, FirstStart::Earliest), expected, "{stored:?} in {low}..{high}");
+            assert_eq!(begin(stored, low, high, First::Earliest), expected, "{stored:?} in {low}..{high}");
         };
         check(None, 0, 0, Begin::At(0));
         check(None, 7, 9, Begin::At(7));
@@ -48,17 +73,45 @@ mod tests {
         check(Some(6), 7, 9, Begin::Lost(EXPIRED));
         check(Some(10), 7, 9, Begin::Lost(RECREATED));
         check(Some(10), 0, 0, Begin::Lost(RECREATED));
-        assert_eq!(begin(None, 7, 9, FirstStart::Latest), Begin::At(9));
-        assert_eq!(begin(Some(7), 7, 9, FirstStart::Latest), Begin::At(7));
+    }
+
+    #[test]
+    fn a_first_start_is_where_it_is_configured() {
+        let check = |first, expected| {
+            assert_eq!(begin(None, 7, 9, first), expected, "{first:?}");
+            assert_eq!(begin(Some(7), 7, 9, first), Begin::At(7), "{first:?}");
+        };
+        check(First::Latest, Begin::At(9));
+        check(First::Since(Some(8)), Begin::At(8));
+        check(First::Since(Some(3)), Begin::At(7));
+        check(First::Since(None), Begin::At(9));
+        check(First::Offset(7), Begin::At(7));
+        check(First::Offset(9), Begin::At(9));
+        check(First::Offset(6), Begin::Outside);
+        check(First::Offset(10), Begin::Outside);
+    }
+
+    #[test]
+    fn partitions_are_numbered_as_they_are_added() {
+        assert!(!is_added(0, 1) && !is_added(2, 3));
+        assert!(is_added(1, 1) && is_added(7, 3));
+    }
+
+    fn first() -> impl Strategy<Value = First> {
+        prop_oneof![
+            Just(First::Earliest),
+            Just(First::Latest),
+            proptest::option::of(0..200i64).prop_map(First::Since),
+            (0..200i64).prop_map(First::Offset),
+        ]
     }
 
     proptest! {
         #[test]
         fn never_begins_elsewhere_than_stored_nor_outside_the_log(
-            stored in proptest::option::of(0..100i64), low in 0..100i64, length in 0..100i64, latest: bool,
+            stored in proptest::option::of(0..100i64), low in 0..100i64, length in 0..100i64, first in first(),
         ) {
-            let first_start = if latest { FirstStart::Latest } else { FirstStart::Earliest };
-            match begin(stored, low, low + length, first_start) {
+            match begin(stored, low, low + length, first) {
                 Begin::At(position) => {
                     prop_assert!((low..=low + length).contains(&position));
                     prop_assert!(stored.is_none_or(|stored| stored == position));
@@ -67,6 +120,7 @@ mod tests {
                     let stored = stored.unwrap();
                     prop_assert!(stored < low || stored > low + length);
                 }
+                Begin::Outside => prop_assert!(stored.is_none() && matches!(first, First::Offset(_))),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::watch::Listened;
 use crate::record::{Chunk, Rejection, Stream};
 use crate::source::{CHUNK_BYTES, Event, KEPT_BYTES, Port};
 
@@ -15,6 +16,10 @@ pub struct Slot {
     /// Where reading ends, in a run that has an end.
     pub end: Option<i64>,
     pub caught_up: bool,
+    /// How long we had listened when something last came of it.
+    pub heard: Listened,
+    /// What was done about its silence since.
+    pub remedies: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +35,35 @@ pub enum State {
 }
 
 impl Slot {
+    /// A partition that waits for its start.
+    pub fn new(stream: Arc<Stream>, end: Option<i64>, heard: Listened) -> Slot {
+        let chunk = Chunk::new(stream.partition);
+        let (generation, next) = (0, 0);
+        Slot { stream, state: State::Waiting, chunk, generation, next, end, caught_up: false, heard, remedies: 0 }
+    }
+
+    /// Something came of it.
+    pub fn hear(&mut self, now: Listened) {
+        self.heard = now;
+        self.remedies = 0;
+    }
+
+    /// Whether everything is read that a run with an end is to read.
+    pub fn is_at_end(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+
+    /// Nothing before an offset is left to come: what lies between the last record and there is none. Records that are past
+    /// the end of the run are not passed, since they were not taken.
+    pub fn pass(&mut self, offset: i64, port: &Port) {
+        let position = self.end.map_or(offset, |end| offset.min(end));
+        self.hand_on(port);
+        if position > self.next {
+            self.next = position;
+            port.tell(Event::Passed { stream: self.stream.clone(), generation: self.generation, position });
+        }
+    }
+
     /// Adds a record to the chunk, which is handed on when it is large enough.
     pub fn take(
         &mut self,

@@ -1,0 +1,45 @@
+//! Asking the lake where streams are, however long that takes.
+
+use std::sync::Arc;
+
+use adlake_domain::event::EventKind;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::SpeedError;
+use crate::pipeline::pauses::Pauses;
+use crate::record::Stream;
+use crate::write::{Committer, Stored};
+
+/// What the lake has stored of streams; while the store does not answer, it is asked again, unless ingest is being stopped.
+pub async fn stored(
+    committer: &mut Committer,
+    streams: &[Arc<Stream>],
+    kind: EventKind,
+    mut pauses: Pauses,
+    stopping: &CancellationToken,
+) -> Result<Vec<Stored>, SpeedError> {
+    loop {
+        pauses.pass(stopping).await;
+        match committer.stored(streams).await {
+            Ok(stored) => return Ok(stored),
+            Err(error) if error.is_retryable() && !stopping.is_cancelled() => {
+                let error = chain(&error);
+                tracing::warn!(table = kind.raw_table(), error, "the lake cannot be read; waiting for it");
+                pauses.failed();
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

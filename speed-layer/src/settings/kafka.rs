@@ -1,0 +1,213 @@
+//! `[kafka]`: the broker, where reading begins, and whatever librdkafka wants to know.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::error::SpeedError;
+
+/// Where a partition that the lake has never seen is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstStart {
+    /// At the broker's first offset.
+    Earliest,
+    /// At the broker's end: only what comes from now on.
+    Latest,
+    /// At the first record of this time or later, by the time that the record carries.
+    At(DateTime<Utc>),
+}
+
+impl FromStr for FirstStart {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<FirstStart, String> {
+        match text {
+            "earliest" => Ok(FirstStart::Earliest),
+            "latest" => Ok(FirstStart::Latest),
+            time => match DateTime::parse_from_rfc3339(time) {
+                Ok(time) => Ok(FirstStart::At(time.with_timezone(&Utc))),
+                Err(_) => Err(format!("{text:?} is neither earliest, nor latest, nor a time as 2026-11-21T10:00:00Z")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for FirstStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FirstStart::Earliest => f.write_str("earliest"),
+            FirstStart::Latest => f.write_str("latest"),
+            FirstStart::At(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        }
+    }
+}
+
+impl Serialize for FirstStart {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FirstStart {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FirstStart, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// `[kafka]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaSettings {
+    /// Brokers to ask first, `host:port`, comma-separated.
+    pub brokers: String,
+    /// The consumer group. It shares out the partitions; positions come from the lake alone.
+    pub group: String,
+    /// The name of the cluster in the lake's transactions. By default the id that the cluster gives itself.
+    pub cluster: Option<String>,
+    /// Where a partition that the lake has never seen is begun.
+    pub first_start: FirstStart,
+    /// Memory for records fetched ahead, over all partitions.
+    pub fetch_bytes_max: usize,
+    /// How long a broker that does not answer is waited for at the start.
+    #[serde(with = "humantime_serde")]
+    pub start_timeout: Duration,
+    /// How often the topics are looked at: for partitions that were added, and for topics that were deleted or made anew.
+    #[serde(with = "humantime_serde")]
+    pub metadata_interval: Duration,
+    /// How long nothing may come of a partition that has more to give, before it is taken anew.
+    #[serde(with = "humantime_serde")]
+    pub stall_timeout: Duration,
+    /// For `sasl.mechanisms = "OAUTHBEARER"`: a program and its arguments that print a token.
+    pub oauth_token_command: Vec<String>,
+    /// By topic and partition: the offset at which a partition that the lake has never seen is begun, instead of `first_start`.
+    pub first_offsets: BTreeMap<String, BTreeMap<String, i64>>,
+    /// Any other property of librdkafka, as `[kafka.properties]` (`security.protocol`, `sasl.username`, ...).
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        KafkaSettings {
+            brokers: "localhost:9092".to_owned(),
+            group: "adlake".to_owned(),
+            cluster: None,
+            first_start: FirstStart::Earliest,
+            fetch_bytes_max: 32 << 20,
+            start_timeout: Duration::from_secs(30),
+            metadata_interval: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(60),
+            oauth_token_command: Vec::new(),
+            first_offsets: BTreeMap::new(),
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+/// Properties of librdkafka that exactly-once ingest depends on: they are set by adlake alone.
+const OWN_PROPERTIES: [&str; 6] = [
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "group.id",
+];
+
+impl KafkaSettings {
+    /// The offset that a partition is to be begun at, if one is given.
+    pub fn first_offset(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.first_offsets.get(topic)?.get(&partition.to_string()).copied()
+    }
+
+    /// The key under which [`KafkaSettings::first_offset`] stands.
+    pub fn first_offset_key(topic: &str, partition: impl fmt::Display) -> String {
+        format!("kafka.first_offsets.{topic:?}.{partition}")
+    }
+
+    /// Refuses values that cannot work. `topics` are those that are read.
+    pub(super) fn check(&self, topics: &[&str]) -> Result<(), SpeedError> {
+        if self.group.is_empty() {
+            return Err(SpeedError::settings("kafka.group", "must not be empty"));
+        }
+        for (key, wait) in
+            [("kafka.metadata_interval", self.metadata_interval), ("kafka.stall_timeout", self.stall_timeout)]
+        {
+            if !(1..=3_600_000).contains(&wait.as_millis()) {
+                return Err(SpeedError::settings(key, "must be between a millisecond and an hour"));
+            }
+        }
+        for (topic, partitions) in &self.first_offsets {
+            if !topics.contains(&topic.as_str()) {
+                let key = format!("kafka.first_offsets.{topic:?}");
+                return Err(SpeedError::settings(key, "is not a topic of any of the sources"));
+            }
+            for (partition, offset) in partitions {
+                // Its text, too, has to be what is looked for.
+                let is_number = partition.parse::<i32>().is_ok_and(|n| n >= 0 && n.to_string() == *partition);
+                if !is_number || *offset < 0 {
+                    let message = "must be the number of a partition, and an offset: 0 = 1200";
+                    return Err(SpeedError::settings(KafkaSettings::first_offset_key(topic, partition), message));
+                }
+            }
+        }
+        for key in self.properties.keys() {
+            if OWN_PROPERTIES.contains(&key.as_str()) {
+                return Err(SpeedError::settings(
+                    format!("kafka.properties.{key}"),
+                    "is set by adlake, whose exactly-once ingest depends on it",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_starts_are_words_or_times() {
+        for (text, expected) in [
+            ("earliest", Some("earliest")),
+            ("latest", Some("latest")),
+            ("2026-11-21T10:00:00Z", Some("2026-11-21T10:00:00Z")),
+            ("2026-11-21T12:00:00.250+02:00", Some("2026-11-21T10:00:00.250Z")),
+            ("Latest", None),
+            ("", None),
+            ("2026-11-21", None),
+            ("yesterday", None),
+        ] {
+            let parsed = text.parse::<FirstStart>();
+            assert_eq!(parsed.as_ref().ok().map(ToString::to_string).as_deref(), expected, "{text}: {parsed:?}");
+        }
+        assert_eq!(serde_json::to_string(&FirstStart::Earliest).unwrap(), "\"earliest\"");
+        assert_eq!(serde_json::from_str::<FirstStart>("\"latest\"").unwrap(), FirstStart::Latest);
+        let error = serde_json::from_str::<FirstStart>("\"soon\"").unwrap_err().to_string();
+        assert!(error.contains("\"soon\" is neither"), "{error}");
+    }
+
+    #[test]
+    fn first_offsets_are_of_partitions_that_are_read() {
+        let check = |topic: &str, partition: &str, offset: i64| {
+            let mut settings = KafkaSettings::default();
+            settings.first_offsets.entry(topic.to_owned()).or_default().insert(partition.to_owned(), offset);
+            settings.check(&["a.b", ""]).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("a.b", "0", 12), Ok(()));
+        for (topic, partition, offset, key) in [
+            ("b", "0", 1, "kafka.first_offsets.\"b\":"),
+            ("a.b", "00", 1, "kafka.first_offsets.\"a.b\".00:"),
+            ("a.b", "-1", 1, "kafka.first_offsets.\"a.b\".-1:"),
+            ("a.b", "x", 1, "kafka.first_offsets.\"a.b\".x:"),
+            ("a.b", "1", -2, "kafka.first_offsets.\"a.b\".1:"),
+        ] {
+            let error = check(topic, partition, offset).unwrap_err();
+            assert!(error.starts_with(key), "{error}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What is done once in a while beside reading: the lag is told, topics are looked at, silent partitions are brought back.
+//!
+//! What to think of the broker's answers is decided in [`super::watch`].
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::connect::failed;
+use super::position::RECREATED;
+use super::slot::State;
+use super::watch::{self, Remedy, Silence, TopicState};
+use super::{KafkaSource, Membership, WATERMARKS_TIMEOUT};
+use crate::error::SpeedError;
+use crate::source::{Event, Port};
+
+const TEND_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a topic is looked at that the broker did not know the last time.
+const MISSING_INTERVAL: Duration = Duration::from_secs(1);
+
+const DELETED: &str = "the topic was deleted. What had been read of it is in the lake. To ingest without it, set its topic to \"\"; \
+                       if it is created again, give it another name or set another kafka.cluster name";
+
+impl KafkaSource {
+    pub(super) fn tend(&mut self, port: &Port) -> Result<(), SpeedError> {
+        self.look_at_topics()?;
+        if self.tended_at.elapsed() < TEND_INTERVAL {
+            return Ok(());
+        }
+        self.tended_at = Instant::now();
+        for slot in self.slots.iter().filter(|slot| slot.state == State::Reading) {
+            // Of use after a partition was taken anew, and harmless otherwise.
+            if !self.queue.attach(&slot.stream.source, slot.stream.partition) {
+                tracing::warn!(
+                    topic = slot.stream.source,
+                    partition = slot.stream.partition,
+                    "cannot forward a partition"
+                );
+            }
+        }
+        let behind = |slot: &super::Slot| {
+            let end = self.queue.known_end(&slot.stream.source, slot.stream.partition)?;
+            (slot.state == State::Reading).then(|| (slot.stream.clone(), (end - slot.next).max(0)))
+        };
+        port.tell(Event::Behind(self.slots.iter().filter_map(behind).collect()));
+        self.wake_silent(port)
+    }
+
+    /// Asks about the topics when it is time, and takes up the answer when it comes. Never waits.
+    fn look_at_topics(&mut self) -> Result<(), SpeedError> {
+        let is_missing = self.topics.iter().any(|topic| topic.missing > 0);
+        let interval = if is_missing { MISSING_INTERVAL } else { self.settings.metadata_interval };
+        if self.inquired_at.elapsed() >= interval && !self.stopped {
+            self.inquired_at = Instant::now();
+            let names: Vec<&str> = self.topics.iter().map(|topic| topic.name.as_str()).collect();
+            self.inquiry.ask(&names, WATERMARKS_TIMEOUT);
+        }
+        let answers = match self.inquiry.answer(Duration::ZERO) {
+            Some(Ok(answers)) => answers,
+            Some(Err(error)) => {
+                // In an outage there are other complaints; some brokers never tell.
+                tracing::debug!(%error, "the broker does not say what its topics are; asking again later");
+                return Ok(());
+            }
+            None => return Ok(()),
+        };
+        for answer in answers {
+            let Some(topic) = self.topics.iter_mut().find(|topic| topic.name == answer.name) else { continue };
+            let advice = match watch::topic(topic.stored_id.or(topic.id), topic.missing, &answer) {
+                TopicState::Same => {
+                    topic.missing = 0;
+                    topic.id = answer.id;
+                    continue;
+                }
+                TopicState::Missing(times) => {
+                    topic.missing = times;
+                    continue;
+                }
+                TopicState::Gone => DELETED,
+                TopicState::Recreated => RECREATED,
+            };
+            return Err(SpeedError::Topic { topic: topic.name.clone(), advice });
+        }
+        Ok(())
+    }
+
+    /// Looks after partitions of which nothing has come for long.
+    fn wake_silent(&mut self, port: &Port) -> Result<(), SpeedError> {
+        let is_silent = |slot: &super::Slot| {
+            slot.state == State::Reading
+                && !slot.is_at_end()
+                && self.listened.since(slot.heard) >= self.settings.stall_timeout
+        };
+        let mut asked = TopicPartitionList::new();
+        for slot in self.slots.iter().filter(|slot| is_silent(slot)) {
+            // In a question about times, this one means the end.
+            if let Err(error) = asked.add_partition_offset(&slot.stream.source, slot.stream.partition, Offset::End) {
+                return Err(failed("cannot ask for the ends of partitions", error));
+            }
+        }
+        if asked.count() == 0 {
+            return Ok(());
+        }
+        let ends = match self.consumer.offsets_for_times(asked, WATERMARKS_TIMEOUT) {
+            Ok(ends) => ends,
+            Err(error) => {
+                tracing::warn!(%error, "nothing comes of partitions, and the broker does not say what it has");
+                TopicPartitionList::new()
+            }
+        };
+        let silent: Vec<usize> = (0..self.slots.len()).filter(|index| is_silent(&self.slots[*index])).collect();
+        let mut rejoin = false;
+        for index in silent {
+            let (listened, slot) = (self.listened, &mut self.slots[index]);
+            let (topic, partition, next) = (slot.stream.source.clone(), slot.stream.partition, slot.next);
+            let end = ends.find_partition(&topic, partition).and_then(|found| match (found.error(), found.offset()) {
+                (Ok(()), Offset::Offset(end)) => Some(end),
+                _ => None,
+            });
+            // The next look at it is as far away, whatever comes of this one.
+            slot.heard = listened;
+            match watch::silence(end, next, slot.remedies) {
+                Silence::Unknown => {}
+                Silence::Idle => slot.remedies = 0,
+                Silence::Stalled(remedy) => {
+                    slot.remedies += 1;
+                    let end = end.unwrap_or_default();
+                    tracing::warn!(topic, partition, offset = next, end, ?remedy, "a partition has stalled");
+                    port.tell(Event::Stalled(slot.stream.clone()));
+                    match remedy {
+                        Remedy::Rejoin => rejoin = true,
+                        Remedy::TakeAnew => {
+                            if let Err(error) = self.take_anew(index, next) {
+                                tracing::warn!(topic, partition, %error, "cannot take a partition anew");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        if rejoin {
+            // What is ours is taken from us in order, and given again by the next assignment.
+            self.membership = Membership::Moving(Instant::now());
+            self.consumer.unsubscribe();
+            self.subscribe()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! A broker that wants to know who asks: passwords, certificates and tokens; and what is told, and not told, when it refuses.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use adlake_speed_layer::settings::SpeedSettings;
+use adlake_tests::adlake::Adlake;
+use adlake_tests::kafka::secured::{PASSWORD, Secured, USER};
+use adlake_tests::kafka::{Broker, unique};
+use anyhow::{Result, ensure};
+
+use crate::ingest_kafka::{IMPRESSIONS, configuration, impressions, settings, until_end};
+use crate::raw::Raw;
+
+type Properties = BTreeMap<String, String>;
+
+fn with(mut properties: Properties, more: &[(&str, &str)]) -> Properties {
+    properties.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    properties
+}
+
+fn mutual(secured: &Secured) -> Properties {
+    let (certificate, key) = (secured.file("client.pem"), secured.file("client.key"));
+    let files = [
+        ("ssl.certificate.location", certificate.display().to_string()),
+        ("ssl.key.location", key.display().to_string()),
+    ];
+    with(secured.trusting("authority.pem", "SSL"), &files.each_ref().map(|(key, value)| (*key, value.as_str())))
+}
+
+/// A program that prints an unsecured token of a user, good for a minute.
+fn token_command(user: &str) -> Vec<String> {
+    let script = format!(
+        r#"now=$(date +%s)
+        encode() {{ printf '%s' "$1" | base64 | tr -d '=\n' | tr '/+' '_-'; }}
+        printf '%s.%s.' "$(encode '{{"alg":"none"}}')" "$(encode "{{\"sub\":\"{user}\",\"iat\":$now,\"exp\":$((now + 60))}}")""#
+    );
+    vec!["sh".to_owned(), "-c".to_owned(), script]
+}
+
+/// One test, since such a broker takes a while to start.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_in_leads_in_and_every_other_is_refused() -> Result<()> {
+    let (broker, secured) = Broker::start_secured()?;
+    let topic = unique("secured");
+    broker.create_topic(&topic, 2)?;
+    broker.produce(&topic, None, impressions(0, 50))?;
+    let base = settings(&broker, &topic);
+    let to = |brokers: String, properties: Properties| {
+        let mut settings: SpeedSettings = base.clone();
+        settings.kafka.brokers = brokers;
+        settings.kafka.properties = properties;
+        settings
+    };
+    let tokens = with(secured.trusting("authority.pem", "SASL_SSL"), &[("sasl.mechanisms", "OAUTHBEARER")]);
+
+    let mut ways = vec![("mutual TLS", to(secured.mutual(), mutual(&secured)))];
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        ways.push((mechanism, to(secured.sasl(), secured.login(mechanism, PASSWORD))));
+    }
+    let mut token = to(secured.sasl(), tokens.clone());
+    token.kafka.oauth_token_command = token_command(USER);
+    ways.push(("OAUTHBEARER", token));
+    for (way, settings) in &ways {
+        let raw = Raw::new().await?;
+        let report = until_end(&raw.lake, settings).await.map_err(|error| anyhow::anyhow!("{way}: {error:?}"))?;
+        assert_eq!(report.records_read, 50, "{way}");
+        assert_eq!(raw.count(IMPRESSIONS).await?, 50, "{way}");
+    }
+
+    let mut no_token = to(secured.sasl(), tokens.clone());
+    no_token.kafka.start_timeout = Duration::from_secs(3);
+    let mut failing_token = no_token.clone();
+    failing_token.kafka.oauth_token_command =
+        ["sh", "-c", "echo no such account >&2; exit 7"].map(str::to_owned).into();
+    let mut plain = to(secured.sasl(), Properties::new());
+    plain.kafka.start_timeout = Duration::from_secs(2);
+    let refusals = [
+        (
+            "PLAIN, wrong password",
+            to(secured.sasl(), secured.login("PLAIN", "wrong")),
+            "does not accept these credentials",
+        ),
+        (
+            "SCRAM, wrong password",
+            to(secured.sasl(), secured.login("SCRAM-SHA-512", "wrong")),
+            "does not accept these credentials",
+        ),
+        (
+            "an authority that did not sign",
+            to(
+                secured.sasl(),
+                with(
+                    secured.login("PLAIN", PASSWORD),
+                    &[("ssl.ca.location", &secured.file("stranger.pem").display().to_string())],
+                ),
+            ),
+            "cannot be connected to securely",
+        ),
+        (
+            "no certificate",
+            to(secured.mutual(), secured.trusting("authority.pem", "SSL")),
+            "cannot be connected to securely",
+        ),
+        ("no token command", no_token, "set kafka.oauth_token_command"),
+        ("a failing token command", failing_token, "no such account"),
+        ("no TLS", plain, "no answer from"),
+    ];
+    for (way, settings, expected) in refusals {
+        let raw = Raw::new().await?;
+        let started = Instant::now();
+        let error = format!("{:?}", anyhow::Error::new(until_end(&raw.lake, &settings).await.unwrap_err()));
+        ensure!(error.contains(expected), "{way}: {expected:?} is not in: {error}");
+        ensure!(error.contains(&settings.kafka.brokers) || error.contains("token"), "{way}: {error}");
+        ensure!(!error.contains("wrong\"") && !error.contains(PASSWORD), "{way}: {error}");
+        ensure!(started.elapsed() < Duration::from_secs(20), "{way} took {:?}", started.elapsed());
+    }
+    program_tells_no_secrets(&broker, &secured, &topic).await
+}
+
+async fn program_tells_no_secrets(broker: &Broker, secured: &Secured, topic: &str) -> Result<()> {
+    static SECRET: LazyLock<String> = LazyLock::new(|| unique("hush"));
+    let raw = Raw::new().await?;
+    let config = |password: &str, name: &str| {
+        let login = secured.login("SCRAM-SHA-256", password);
+        let mut lines: Vec<String> = login
+            .into_iter()
+            .filter(|(key, _)| key != "sasl.password")
+            .map(|(key, value)| format!("\"{key}\" = \"{value}\""))
+            .collect();
+        lines.push(format!("\"{name}\" = \"{password}\""));
+        configuration(broker, topic, &unique("group"), &raw.path().join("lake"), "")
+            .replace(broker.bootstrap(), &secured.sasl())
+            .replace("[kafka.properties]", &format!("[kafka.properties]\n{}", lines.join("\n")))
+    };
+    let run = |text: &str, args: &[&str]| {
+        let adlake = Adlake::in_dir(raw.path()).config(text).env("RUST_LOG", "debug");
+        let output = adlake.run(args);
+        (output.status.code(), format!("{}{}", output.stdout, output.stderr))
+    };
+    let ingest = ["-vv", "ingest", "kafka", "--until-end"];
+    for (password, name, expected, part) in [
+        (PASSWORD, "sasl.password", 0, "50 rows"),
+        (SECRET.as_str(), "sasl.password", 2, "does not accept these credentials"),
+        (SECRET.as_str(), "sasl.pasword", 2, "sasl.pasword"),
+    ] {
+        let text = config(password, name);
+        let (code, said) = run(&text, &ingest);
+        ensure!(code == Some(expected) && said.contains(part), "{name}: {code:?}: {said}");
+        ensure!(!said.contains(password), "{name}: the password is told: {said}");
+    }
+    let (code, said) = run(&config(SECRET.as_str(), "sasl.password"), &["config", "show"]);
+    ensure!(code == Some(0) && said.contains("sasl.password") && said.contains("***"), "{said}");
+    ensure!(!said.contains(SECRET.as_str()), "the password is told: {said}");
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! Several workers on the same topics, members that keep their place, and brokers that fall silent.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use adlake_tests::adlake::Adlake;
+use adlake_tests::kafka::{Broker, unique};
+use adlake_tests::process::Process;
+use adlake_tests::setup;
+use anyhow::{Context, Result, ensure};
+
+use crate::ingest_kafka::{
+    DEADLINE, IMPRESSIONS, Running, arrived, ensure_exactly_once, get, impressions, settings, until_end,
+};
+use crate::raw::Raw;
+
+/// The sum of a metric over all its labels.
+fn sum(metrics: &str, name: &str) -> f64 {
+    metrics
+        .lines()
+        .filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+struct Worker {
+    process: Process,
+    port: u16,
+}
+
+impl Worker {
+    fn start(folder: &Path, text: &str) -> Result<Worker> {
+        let port = setup::free_port()?;
+        let text = text.replace("[ingest]", &format!("[ingest]\nmetrics_listen = \"127.0.0.1:{port}\""));
+        std::fs::create_dir_all(folder)?;
+        Ok(Worker { process: Adlake::in_dir(folder).config(&text).spawn(["ingest", "kafka"]), port })
+    }
+
+    fn metrics(&self) -> Result<String> {
+        get(self.port, "/metrics")
+    }
+}
+
+/// Two workers on the partitions of two topics, both of them committing to both tables: how often one finds the other's commit
+/// where its own was to be. `ADLAKE_CONFLICTS_SECONDS` and `ADLAKE_CONFLICTS_RATE` make it longer and faster.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_seldom_get_in_one_anothers_way() -> Result<()> {
+    let number = |name: &str, default: u64| std::env::var(name).map_or(Ok(default), |text| text.parse());
+    let (seconds, rate) = (number("ADLAKE_CONFLICTS_SECONDS", 12)?, number("ADLAKE_CONFLICTS_RATE", 4_000)?);
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let (impressions, interactions, group) = (unique("impressions"), unique("interactions"), unique("group"));
+    for topic in [&impressions, &interactions] {
+        broker.create_topic(topic, 4)?;
+    }
+    let text = format!(
+        r#"
+        [lake]
+        uri = "{lake}"
+        [kafka]
+        brokers = "{brokers}"
+        group = "{group}"
+        [ingest]
+        flush_interval = "1s"
+        [sources.impressions]
+        topic = "{impressions}"
+        [sources.interactions]
+        topic = "{interactions}"
+        [sources.bid_requests]
+        topic = ""
+        "#,
+        lake = raw.path().join("lake").display(),
+        brokers = broker.bootstrap(),
+    );
+    let mut workers =
+        [Worker::start(&raw.path().join("first"), &text)?, Worker::start(&raw.path().join("second"), &text)?];
+    // Each has its share before the measurement begins.
+    let started = Instant::now();
+    loop {
+        let assigned = workers
+            .iter()
+            .map(|worker| worker.metrics().map_or(0, |text| text.matches("adlake_ingest_lag_records{").count()));
+        let assigned: Vec<usize> = assigned.collect();
+        if assigned == [4, 4] {
+            break;
+        }
+        ensure!(started.elapsed() < DEADLINE, "{assigned:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let generator = Adlake::in_dir(raw.path()).config(&text);
+    let (rate_text, seconds_text) = (rate.to_string(), format!("{seconds}s"));
+    let arguments = [
+        "generate",
+        "--to-kafka",
+        broker.bootstrap(),
+        "--rate",
+        &rate_text,
+        "--duration",
+        &seconds_text,
+        "--kinds",
+        "impressions,interactions",
+    ];
+    generator.ok(arguments);
+    let mut total = [0.0; 3];
+    for worker in &mut workers {
+        let metrics = worker.metrics().with_context(|| worker.process.logs())?;
+        for (sum_of, name) in total.iter_mut().zip(["commits", "commit_conflicts", "superseded"]) {
+            *sum_of += sum(&metrics, &format!("adlake_ingest_{name}_total"));
+        }
+        worker.process.sigterm()?;
+        let status = worker.process.wait_exit(DEADLINE)?;
+        ensure!(status.success(), "{status}\n{}", worker.process.logs());
+    }
+    let [commits, conflicts, superseded] = total;
+    let share = conflicts / commits;
+    println!(
+        "two workers, {rate} events/s, {seconds} s: {commits} commits, {conflicts} conflicts ({:.1} %)",
+        share * 100.0
+    );
+    ensure!(commits > 2.0 * seconds as f64, "{commits} commits are too few to tell");
+    ensure!(superseded <= 4.0, "{superseded} batches were given up");
+    // One more than the share, so that a single one in a short run does not fail it.
+    ensure!(conflicts <= 1.0 + commits * 0.05, "{conflicts} of {commits} commits");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_known_comes_back_to_its_partitions() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let topic = unique("static");
+    broker.create_topic(&topic, 2)?;
+    broker.produce(&topic, None, impressions(0, 500))?;
+    let mut settings = settings(broker, &topic);
+    // Long enough to be waited for, if it were not known.
+    for (key, value) in [("group.instance.id", "worker-1"), ("session.timeout.ms", "45000")] {
+        settings.kafka.properties.insert(key.to_owned(), value.to_owned());
+    }
+    let running = Running::start(&raw.lake, &settings);
+    arrived(&raw, 500).await?;
+    running.stop().await?;
+    broker.produce(&topic, None, impressions(500, 1_000))?;
+    let started = Instant::now();
+    until_end(&raw.lake, &settings).await?;
+    ensure!(started.elapsed() < Duration::from_secs(20), "it took {:?}", started.elapsed());
+    ensure_exactly_once(&raw, 1_000).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_falls_silent_is_waited_for() -> Result<()> {
+    if std::env::var_os("ADLAKE_TEST_KAFKA").is_some() {
+        // A cluster that is not ours is not stopped; `harness.rs` says so, too.
+        return Ok(());
+    }
+    let (broker, raw) = (Broker::start()?, Raw::new().await?);
+    let topic = unique("silent");
+    broker.create_topic(&topic, 3)?;
+    broker.produce(&topic, None, impressions(0, 1_000))?;
+    let mut settings = settings(&broker, &topic);
+    settings.kafka.stall_timeout = Duration::from_millis(500);
+    let running = Running::start(&raw.lake, &settings);
+    arrived(&raw, 1_000).await?;
+    // Connections stay, and nothing is answered, for many times the time-out.
+    broker.freeze()?;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    broker.thaw()?;
+    broker.produce(&topic, None, impressions(1_000, 2_000))?;
+    arrived(&raw, 2_000).await?;
+    broker.kill9()?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    broker.restart()?;
+    broker.produce(&topic, None, impressions(2_000, 3_000))?;
+    arrived(&raw, 3_000).await?;
+    running.stop().await?;
+    ensure!(raw.count(IMPRESSIONS).await? > 0, "nothing came");
+    ensure_exactly_once(&raw, 3_000).await
+}

@@ -1,0 +1,155 @@
+//! Listeners that want to know who asks: SASL over TLS (PLAIN, SCRAM-SHA-256 and -512, OAUTHBEARER), and mutual TLS.
+//!
+//! Certificates are made anew for each broker, by openssl: an authority, the broker's for 127.0.0.1, a client's. Tokens are unsecured JWTs, which
+//! Kafka's built-in validator takes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::setup;
+
+/// The user that every mechanism knows.
+pub const USER: &str = "adlake";
+/// Its password. It must never be seen anywhere.
+pub const PASSWORD: &str = "correct-horse-battery";
+
+pub(super) const PROTOCOLS: &str = ",SECURED:SASL_SSL,MUTUAL:SSL";
+
+/// The secured listeners of a broker, and what a client needs for them.
+#[derive(Debug)]
+pub struct Secured {
+    sasl_port: u16,
+    mutual_port: u16,
+    certificates: TempDir,
+}
+
+impl Secured {
+    pub(super) fn new() -> Result<Secured> {
+        let certificates = tempfile::Builder::new().prefix("adlake-certificates-").tempdir()?;
+        certificate(certificates.path(), "authority", None)?;
+        certificate(certificates.path(), "stranger", None)?;
+        certificate(certificates.path(), "broker", Some("subjectAltName=IP:127.0.0.1"))?;
+        certificate(certificates.path(), "client", Some("extendedKeyUsage=clientAuth"))?;
+        let sasl_port = setup::free_port()?;
+        let mutual_port = loop {
+            let other = setup::free_port()?;
+            if other != sasl_port {
+                break other;
+            }
+        };
+        Ok(Secured { sasl_port, mutual_port, certificates })
+    }
+
+    /// Where clients connect that log in.
+    pub fn sasl(&self) -> String {
+        format!("127.0.0.1:{}", self.sasl_port)
+    }
+
+    /// Where clients connect that show a certificate.
+    pub fn mutual(&self) -> String {
+        format!("127.0.0.1:{}", self.mutual_port)
+    }
+
+    /// A file of `authority`, `broker`, `client` or `stranger` (an authority that nobody trusts): `.pem` or `.key`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.certificates.path().join(name)
+    }
+
+    /// librdkafka's properties for logging in with a password.
+    pub fn login(&self, mechanism: &str, password: &str) -> BTreeMap<String, String> {
+        let mut properties = self.trusting("authority.pem", "SASL_SSL");
+        properties.extend(
+            [("sasl.mechanisms", mechanism), ("sasl.username", USER), ("sasl.password", password)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        properties
+    }
+
+    /// librdkafka's properties for a protocol and an authority.
+    pub fn trusting(&self, authority: &str, protocol: &str) -> BTreeMap<String, String> {
+        let authority = self.file(authority).display().to_string();
+        [("security.protocol", protocol), ("ssl.ca.location", &authority)]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    }
+
+    pub(super) fn listeners(&self) -> String {
+        format!(",SECURED://{},MUTUAL://{}", self.sasl(), self.mutual())
+    }
+
+    pub(super) fn format_arguments(&self) -> Vec<String> {
+        ["SCRAM-SHA-256", "SCRAM-SHA-512"]
+            .into_iter()
+            .flat_map(|mechanism| {
+                ["--add-scram".to_owned(), format!("{mechanism}=[name={USER},iterations=4096,password={PASSWORD}]")]
+            })
+            .collect()
+    }
+
+    pub(super) fn properties(&self) -> String {
+        let login = "org.apache.kafka.common.security";
+        format!(
+            "ssl.keystore.type=PEM
+ssl.keystore.location={broker}
+ssl.truststore.type=PEM
+ssl.truststore.location={authority}
+listener.name.mutual.ssl.client.auth=required
+listener.name.secured.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+listener.name.secured.plain.sasl.jaas.config={login}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";
+listener.name.secured.scram-sha-256.sasl.jaas.config={login}.scram.ScramLoginModule required;
+listener.name.secured.scram-sha-512.sasl.jaas.config={login}.scram.ScramLoginModule required;
+listener.name.secured.oauthbearer.sasl.jaas.config={login}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
+",
+            broker = self.file("broker.both").display(),
+            authority = self.file("authority.pem").display(),
+        )
+    }
+}
+
+/// Makes `name.key` and `name.pem`, and `name.both` with the two of them: signed by the authority, with this extension, or by itself.
+fn certificate(directory: &Path, name: &str, extension: Option<&str>) -> Result<()> {
+    let (key, request, pem) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
+    let subject = format!("/CN={name}");
+    let new = ["req", "-newkey", "rsa:2048", "-nodes", "-subj", &subject, "-keyout", &key];
+    match extension {
+        None => openssl(directory, &[&new[..], &["-x509", "-days", "2", "-out", &pem]].concat())?,
+        Some(extension) => {
+            openssl(directory, &[&new[..], &["-out", &request]].concat())?;
+            fs::write(directory.join("extensions"), extension)?;
+            openssl(
+                directory,
+                &[
+                    "x509",
+                    "-req",
+                    "-days",
+                    "2",
+                    "-in",
+                    &request,
+                    "-CA",
+                    "authority.pem",
+                    "-CAkey",
+                    "authority.key",
+                    "-CAcreateserial",
+                    "-extfile",
+                    "extensions",
+                    "-out",
+                    &pem,
+                ],
+            )?;
+        }
+    }
+    let both = [fs::read(directory.join(&key))?, fs::read(directory.join(&pem))?].concat();
+    Ok(fs::write(directory.join(format!("{name}.both")), both)?)
+}
+
+fn openssl(directory: &Path, arguments: &[&str]) -> Result<()> {
+    let made = Command::new("openssl").args(arguments).current_dir(directory).stdin(Stdio::null()).output();
+    let made = made.context("cannot run openssl, which makes the tests' certificates")?;
+    ensure!(made.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
+}
