@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
 use adlake_lake::Advance;
+use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
