@@ -412,6 +412,3 @@ fn is(stream: &Stream, place: &Place) -> bool {
 fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: i64) -> bool {
     list.add_partition_offset(topic, partition, Offset::Offset(offset)).is_ok()
 }
-
-#[cfg(test)]
-mod tests;
