@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn every_type_can_be_had() {
         let types = ["string", "integer", "long", "double", "boolean", "timestamp", "decimal"];
-        let columns: Vec<(&str, &str)> = types.iter().map(|name| (*name, *name)).collect();
+        let names: Vec<String> = types.iter().map(|name| format!("a_{name}")).collect();
+        let columns: Vec<(&str, &str)> = names.iter().map(String::as_str).zip(types).collect();
         let added = added_columns(EventKind::Interaction, &settings(&columns)).unwrap();
         assert_eq!(added.len(), types.len());
         assert!(added.iter().all(Column::is_nullable));
