@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use crate::error::LakeError;
 use crate::failpoint;
+use crate::patience::patiently;
 use crate::storage::Lake;
 use crate::tables::CHECKPOINT_INTERVAL;
 use crate::write::{DataFile, TableWriter, WriterSettings};
@@ -86,6 +87,10 @@ impl std::fmt::Debug for Appender {
 impl Lake {
     /// An appender to a table of the catalogue, which is created if need be.
     pub async fn appender(&self, table: &str) -> Result<Appender, LakeError> {
+        patiently(|| self.open_appender(table)).await
+    }
+
+    async fn open_appender(&self, table: &str) -> Result<Appender, LakeError> {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
         self.create_table(&table).await?;
@@ -340,7 +345,7 @@ impl Entry {
 }
 
 /// Full jitter, doubling from 10 ms.
-async fn pause(attempt: u32) {
+pub(crate) async fn pause(attempt: u32) {
     let most = Duration::from_millis(10).saturating_mul(1 << attempt.min(12)).min(PAUSE_MAX);
     let share = rand::rng().random_range(0.0..1.0);
     tokio::time::sleep(most.mul_f64(share)).await;

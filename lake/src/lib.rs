@@ -9,6 +9,7 @@ pub mod append;
 pub mod error;
 pub mod failpoint;
 pub mod manifest;
+pub mod patience;
 pub mod reference;
 pub mod replace;
 pub mod session;

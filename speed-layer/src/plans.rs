@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use adlake_lake::patience::patiently;
 use adlake_lake::{Lake, ReferenceKind};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +31,7 @@ pub struct Plans {
 impl Plans {
     /// With the reference data that the lake has now.
     pub async fn open(lake: &Lake, settings: &SpeedSettings) -> Result<Plans, SpeedError> {
-        let reference = lake.reference().await?;
+        let reference = patiently(|| lake.reference()).await?;
         let enrichment = Enrichment::new(&enrichment_settings(settings), &reference);
         Ok(Plans {
             settings: settings.clone(),
