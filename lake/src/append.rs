@@ -34,6 +34,7 @@ use crate::error::LakeError;
 use crate::evolve::{self, Opened};
 use crate::failpoint;
 use crate::log::{self, Upkeep};
+use crate::patience::patiently;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 use crate::write::{DataFile, TableWriter, WriterSettings};
@@ -104,16 +105,15 @@ impl std::fmt::Debug for Appender {
 impl Lake {
     /// An appender to a table of the catalogue, which is created if need be.
     pub async fn appender(&self, table: &str) -> Result<Appender, LakeError> {
-        let table =
-            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
-        self.appender_to(table).await
+        self.appender_with(table, &[]).await
     }
 
     /// An appender to a table of the catalogue that has more columns than there; those that it lacks are added to it.
     pub async fn appender_with(&self, table: &str, columns: &[Field]) -> Result<Appender, LakeError> {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
-        self.appender_to(table.with_columns(columns)).await
+        let table = table.with_columns(columns);
+        patiently(|| self.appender_to(table.clone())).await
     }
 
     async fn appender_to(&self, table: Table) -> Result<Appender, LakeError> {

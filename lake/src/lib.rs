@@ -13,6 +13,7 @@ pub mod failpoint;
 pub mod letters;
 pub mod log;
 pub mod manifest;
+pub mod patience;
 pub mod reference;
 pub mod replace;
 mod rewrite;

@@ -50,6 +50,7 @@ async fn a_store_that_fails_one_request_in_ten_costs_nothing() -> Result<()> {
     let status = process.wait_exit(DEADLINE)?;
     ensure!(status.success(), "{status}\n{}", process.logs());
     let (requests, harmed) = proxy.counts();
+    proxy.set(Faults::none());
     site.finish()?;
     let tally = exactly_once(&site, sent).await?;
     println!(
