@@ -67,7 +67,7 @@ pub struct DecodePlan {
 enum PlanFormat {
     Json,
     Csv(CsvColumns),
-    Avro(AvroPlan),
+    Avro(Box<AvroPlan>),
 }
 
 impl DecodePlan {
@@ -90,7 +90,7 @@ impl DecodePlan {
                 PlanFormat::Csv(CsvColumns::new(&mapping, &names, delimiter))
             }
             StreamFormat::AvroDatum { .. } | StreamFormat::AvroMessage => {
-                PlanFormat::Avro(AvroPlan::new(kind, source, format, &mapping)?)
+                PlanFormat::Avro(Box::new(AvroPlan::new(kind, source, format, &mapping)?))
             }
         };
         let bits = |wanted: &dyn Fn(usize) -> bool| {
@@ -108,7 +108,9 @@ impl DecodePlan {
     /// The same with the registry that knows the schemas' ids.
     pub fn with_registry(self, registry: Option<Arc<Registry>>) -> DecodePlan {
         match self.format {
-            PlanFormat::Avro(avro) => DecodePlan { format: PlanFormat::Avro(avro.with_registry(registry)), ..self },
+            PlanFormat::Avro(avro) => {
+                DecodePlan { format: PlanFormat::Avro(Box::new(avro.with_registry(registry))), ..self }
+            }
             _ => self,
         }
     }
