@@ -116,7 +116,8 @@ async fn two_workers_seldom_get_in_one_anothers_way() -> Result<()> {
         "two workers, {rate} events/s, {seconds} s: {commits} commits, {conflicts} conflicts ({:.1} %)",
         share * 100.0
     );
-    ensure!(commits > 2.0 * seconds as f64, "{commits} commits are too few to tell");
+    // Four a second on an idle machine; other tests run beside this one.
+    ensure!(commits >= seconds as f64, "{commits} commits are too few to tell");
     ensure!(superseded <= 4.0, "{superseded} batches were given up");
     // One more than the share, so that a single one in a short run does not fail it.
     ensure!(conflicts <= 1.0 + commits * 0.05, "{conflicts} of {commits} commits");
