@@ -29,7 +29,7 @@ demo: build ## the whole system in one process on synthetic traffic; Ctrl-C stop
 
 test: build ## everything, with the real Kafka, a real S3 API server and real readers of Delta
 	tests/setup/setup.sh
-	$(CARGO) test --release --locked --workspace --lib --bins --tests
+	$(CARGO) test --release --locked --workspace --lib --bins --tests -- --show-output
 
 fuzz: tools ## fuzzes each decoder with coverage for a guide; SECONDS=60 each
 	for target in json json_bids csv avro; do fuzz/fuzz.sh $$target $(or $(SECONDS),60); done
