@@ -16,7 +16,7 @@
 //! Why this is exactly once is argued in `docs/exactly-once.md`.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use adlake_domain::catalogue::{self, Table};
 use arrow::datatypes::Field;
@@ -82,7 +82,7 @@ pub struct Appender {
     /// The version that all of the following is known at.
     version: u64,
     /// When it was last seen to be the newest version, or a newer one was.
-    seen: Instant,
+    seen: Moment,
     /// What the log says of the table: every change of it is looked at before anything is committed after it.
     described: Described,
     /// The version up to which that is taken into account.
@@ -94,6 +94,24 @@ pub struct Appender {
     upkeep: Option<Upkeep>,
     /// How often another's commit stood where one of ours was to be.
     conflicts: u64,
+}
+
+/// A moment, by two clocks: one of them does not count while the machine sleeps, the other may be turned back.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    steady: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    fn now() -> Moment {
+        Moment { steady: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// How long ago it was, rather too long than too short.
+    fn elapsed(&self) -> Duration {
+        self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default())
+    }
 }
 
 impl std::fmt::Debug for Appender {
@@ -126,7 +144,7 @@ impl Lake {
             table,
             log_store,
             version: 0,
-            seen: Instant::now(),
+            seen: Moment::now(),
             described,
             described_at,
             positions: HashMap::new(),
@@ -285,7 +303,7 @@ impl Appender {
 
     async fn advance_to(&mut self, version: u64, advances: &[Advance]) {
         self.version = version;
-        self.seen = Instant::now();
+        self.seen = Moment::now();
         for advance in advances {
             self.positions.insert(advance.application.clone(), Some(advance.to));
         }
@@ -340,7 +358,7 @@ impl Appender {
                     if held_up && self.catch_up().await? {
                         break;
                     }
-                    self.seen = Instant::now();
+                    self.seen = Moment::now();
                     return Ok(());
                 };
                 self.apply(self.version + 1, entry)?;
@@ -382,7 +400,7 @@ impl Appender {
             self.described_at = version;
         }
         self.version = version;
-        self.seen = Instant::now();
+        self.seen = Moment::now();
         for (application, position) in entry.positions {
             self.positions.insert(application, Some(position));
         }

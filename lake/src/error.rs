@@ -174,6 +174,11 @@ pub(crate) fn store_outage(error: &object_store::Error) -> bool {
     }
 }
 
+/// An error with its causes, on one line: many libraries' own errors say little.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use parquet::errors::ParquetError;

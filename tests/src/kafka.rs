@@ -1,6 +1,6 @@
 //! A real Apache Kafka: a KRaft broker of one node in a directory of its own, killed with the test process at the latest.
 //!
-//! `ADLAKE_TEST_KAFKA=host:port` takes a running cluster instead. Callers name their topics uniquely ([`unique`]), and leave
+//! `ADLAKE_TEST_KAFKA=host:port` takes a running cluster instead of the shared one. Callers name their topics uniquely ([`unique`]), and leave
 //! killing and restarting to brokers of their own ([`Broker::start`]), never the shared one. [`Broker::start_secured`] gives one that
 //! also listens where it wants to know who asks ([`secured`]).
 
@@ -52,23 +52,26 @@ pub fn unique(prefix: &str) -> String {
 }
 
 impl Broker {
-    /// Starts a broker, or takes the cluster of `ADLAKE_TEST_KAFKA`.
+    /// Starts a broker of our own, which may be killed and restarted.
     pub fn start() -> Result<Self> {
-        match env::var("ADLAKE_TEST_KAFKA") {
-            Ok(bootstrap) => {
-                let broker = Self { bootstrap, own: None };
-                broker.wait_ready(None)?;
-                Ok(broker)
-            }
-            Err(_) => Self::start_own(),
-        }
+        Self::start_own()
+    }
+
+    /// The cluster of `ADLAKE_TEST_KAFKA`, or else a broker of our own.
+    fn given_or_own() -> Result<Self> {
+        let Ok(bootstrap) = env::var("ADLAKE_TEST_KAFKA") else { return Self::start_own() };
+        let broker = Self { bootstrap, own: None };
+        broker.wait_ready(None)?;
+        Ok(broker)
     }
 
     /// The broker that the tests of this process share. It is stopped, and its directory removed, when the process exits.
     pub fn shared() -> &'static Self {
-        shared().get_or_init(|| Self::start().map_err(|error| format!("{error:#}"))).as_ref().unwrap_or_else(|error| {
-            panic!("the shared Kafka broker did not start: {error}");
-        })
+        shared().get_or_init(|| Self::given_or_own().map_err(|error| format!("{error:#}"))).as_ref().unwrap_or_else(
+            |error| {
+                panic!("the shared Kafka broker did not start: {error}");
+            },
+        )
     }
 
     /// Starts a broker that, beside its plain listener, has those of [`secured::Secured`]. Always one of our own.

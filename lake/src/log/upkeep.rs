@@ -11,7 +11,7 @@ use deltalake::logstore::LogStoreRef;
 use tokio::task::JoinHandle;
 
 use super::{cleanup, last_checkpoint};
-use crate::error::LakeError;
+use crate::error::{LakeError, chain};
 use crate::failpoint;
 use crate::storage::Lake;
 
@@ -149,9 +149,4 @@ async fn write_checkpoint(log_store: &LogStoreRef, table: &str, version: u64) ->
     });
     let written = written.await.map_err(|error| LakeError::Corrupt(format!("{table}: checkpoint: {error}")))?;
     written.map_err(|error| LakeError::table(table, error.into()))
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
 use adlake_lake::Advance;
+use adlake_lake::error::chain;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -34,7 +35,6 @@ use crate::write::{Builder, Committer, Outcome, Stored, count_dead_letters};
 
 mod look_up;
 
-pub(super) use look_up::chain;
 use look_up::stored;
 
 /// The most events taken at a time.

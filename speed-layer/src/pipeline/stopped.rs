@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
+use adlake_lake::error::chain;
 use tokio::sync::{mpsc, oneshot};
 
-use super::lane::{Order, chain};
+use super::lane::Order;
 use crate::error::SpeedError;
 use crate::metrics::Metrics;
 use crate::record::Stream;

@@ -2,13 +2,13 @@
 //! decided here ([`judge`]).
 
 use std::collections::BTreeSet;
-use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use adlake_domain::event::EventKind;
+use adlake_lake::error::chain;
 use reqwest::{Certificate, Identity, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -199,18 +199,6 @@ fn judge(status: StatusCode, body: &[u8]) -> Result<Option<Answer>, String> {
 
 fn read(path: &Path, key: impl Fn() -> String) -> Result<Vec<u8>, SpeedError> {
     fs::read(path).map_err(|error| SpeedError::settings(key(), format!("{}: {error}", path.display())))
-}
-
-/// An error with its causes: the client's own says little.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
+use adlake_lake::error::chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SpeedError;
@@ -30,16 +31,4 @@ pub async fn stored(
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
