@@ -176,7 +176,8 @@ impl Lane {
     async fn advance(&mut self) -> Result<Due, SpeedError> {
         let mut due = self.due();
         if self.committer.is_some() {
-            let hurried = !self.drains.is_empty() || !self.unreleased.is_empty();
+            let waited_for = |stream: &Arc<Stream>| self.ledger.is_open_for(stream);
+            let hurried = !self.drains.is_empty() || self.unreleased.iter().any(waited_for);
             if !self.unstarted.is_empty() {
                 self.look_up();
             } else if matches!(due, Due::Now | Due::Full) || (hurried && self.ledger.is_open()) {
