@@ -50,6 +50,11 @@ check: tools ## formatting, lints, docs, dependency rules
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --document-private-items --quiet
 	tests/setup/dependency-rules.sh
 
+# `make bench BENCH="csv --events 1000000 --runs 1"` measures some of it, or less of it.
 bench: build ## the figures of docs/performance.md
-	tests/setup/setup.sh
+	tests/setup/setup.sh kafka spark
 	$(CARGO) run --release --locked -p adlake-tests --bin bench -- $(BENCH)
+	if [ -z "$(BENCH)" ]; then \
+	  ADLAKE_CONFLICTS_SECONDS=60 ADLAKE_CONFLICTS_RATE=20000 \
+	    $(CARGO) test --release --locked -p adlake-tests --test it -- two_workers_seldom --nocapture; \
+	fi

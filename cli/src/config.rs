@@ -20,7 +20,9 @@ use adlake_domain::attribution::Model;
 use adlake_domain::settings::{Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource};
 use adlake_lake::StorageSettings;
 use adlake_serving::QuerySettings;
-use adlake_speed_layer::settings::{AccountSettings, IngestSettings, KafkaSettings, Sources, SpeedSettings};
+use adlake_speed_layer::settings::{
+    AccountSettings, FilesSettings, IngestSettings, KafkaSettings, Sources, SpeedSettings,
+};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -37,6 +39,7 @@ pub struct Settings {
     pub lake: StorageSettings,
     pub account: AccountSettings,
     pub kafka: KafkaSettings,
+    pub files: FilesSettings,
     pub ingest: IngestSettings,
     pub sources: Sources,
     pub attribution: Attribution,
@@ -86,6 +89,7 @@ impl Settings {
         SpeedSettings {
             account: self.account.clone(),
             kafka: self.kafka.clone(),
+            files: self.files.clone(),
             ingest: self.ingest.clone(),
             sources: self.sources.clone(),
             meaning: self.meaning(),

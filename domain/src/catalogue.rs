@@ -38,6 +38,8 @@ impl Table {
 pub const MANIFEST: &str = "batch/manifest";
 /// The dead letters' name.
 pub const DEAD_LETTERS: &str = "raw/dead_letters";
+/// The name of the list of ingested files.
+pub const FILES: &str = "raw/files";
 /// The attributions' name.
 pub const ATTRIBUTIONS: &str = "batch/attributions";
 /// The hourly cube's name.
@@ -78,6 +80,13 @@ pub fn tables() -> Vec<Table> {
         description: "Records that were rejected, whole, with the reason and where they came from",
         schema: schema::dead_letters_schema(),
         partition_columns: &["ingest_date"],
+        clustered_by: &[],
+    });
+    tables.push(Table {
+        name: FILES,
+        description: "Files that were ingested to their ends, as they were then; of several rows of a file the last counts",
+        schema: schema::files_schema(),
+        partition_columns: &[],
         clustered_by: &[],
     });
     for kind in EventKind::ALL {
@@ -137,6 +146,13 @@ pub fn table(name: &str) -> Option<Table> {
 /// What a column means; the same name means the same in every table.
 pub fn column_description(column: &str) -> Option<&'static str> {
     let text = match column {
+        "path" => "the file's canonical path, or its URI",
+        "file_bytes" => "its length as stored",
+        "file_tag" => "its ETag, or when it was last changed: differs when it was written in between",
+        "read_bytes" => "how many bytes at its beginning read_hash is of",
+        "read_hash" => "XXH3-128 of the bytes that were read, in hex digits",
+        "records" => "its records, good and bad",
+        "status" => "ingested; or changed: it does not begin with what was ingested any more",
         "event_time" => "when the event happened, UTC",
         "event_date" => "UTC date of the event",
         "ingest_date" => "UTC date on which the record was taken in",

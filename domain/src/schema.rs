@@ -305,6 +305,21 @@ pub fn dead_letters_schema() -> SchemaRef {
     ]))
 }
 
+/// `raw/files`.
+pub fn files_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        utf8("path"),
+        utf8("kind"),
+        utf8("status"),
+        Field::new("file_bytes", DataType::Int64, true),
+        utf8("file_tag"),
+        Field::new("read_bytes", DataType::Int64, true),
+        utf8("read_hash"),
+        Field::new("records", DataType::Int64, true),
+        Field::new("ingested_at", timestamp(), true),
+    ]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -200,7 +200,10 @@ impl Appender {
     /// On a retryable error nothing is known to be in, and the same call may be made again with the same arguments: if
     /// the commit had gone in after all, it answers [`Appended::Superseded`] with the positions it stored.
     pub async fn commit(&mut self, files: Vec<DataFile>, advances: Vec<Advance>) -> Result<Appended, LakeError> {
-        for advance in &advances {
+        for (index, advance) in advances.iter().enumerate() {
+            if advances[..index].iter().any(|other| other.application == advance.application) {
+                return Err(LakeError::rows(self.table.name, format!("{} would be moved twice", advance.application)));
+            }
             if advance.from.is_some_and(|from| advance.to < from) {
                 return Err(LakeError::rows(self.table.name, format!("{} would go backwards", advance.application)));
             }

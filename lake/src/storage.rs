@@ -67,6 +67,11 @@ impl Lake {
         &self.inner.root
     }
 
+    /// How its object store is reached: the settings' options.
+    pub fn storage_options(&self) -> &HashMap<String, String> {
+        &self.inner.options
+    }
+
     /// How the tables' logs are kept short.
     pub(crate) fn log_settings(&self) -> &LogSettings {
         &self.inner.log

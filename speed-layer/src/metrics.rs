@@ -74,10 +74,17 @@ struct PartitionLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StageLabel {
     stage: &'static str,
 }
 
+/// How many changed files are named in the report.
+const CHANGED_MAX: usize = 1000;
 /// Nothing is waiting.
 const NONE_WAITING: i64 = i64::MAX;
 
@@ -106,6 +113,9 @@ struct Inner {
     freshness: Family<TableLabel, Gauge<f64, AtomicU64>>,
     stages: Family<StageLabel, Counter<f64, AtomicU64>>,
     resident: Gauge,
+    files: Family<OutcomeLabel, Counter>,
+    listings: Counter,
+    changed: Mutex<Vec<String>>,
     /// Per kind: the time of the oldest record that is read and not committed, in microseconds since the epoch.
     oldest: [AtomicI64; 3],
     file_bytes_read: AtomicU64,
@@ -133,6 +143,9 @@ impl Default for Inner {
             freshness: Family::default(),
             stages: Family::default(),
             resident: Gauge::default(),
+            files: Family::default(),
+            listings: Counter::default(),
+            changed: Mutex::default(),
             oldest: [const { AtomicI64::new(NONE_WAITING) }; 3],
             file_bytes_read: AtomicU64::new(0),
             reasons: Mutex::default(),
@@ -164,6 +177,9 @@ impl Default for Inner {
         registry.register_with_unit("freshness", help, Unit::Seconds, inner.freshness.clone());
         registry.register_with_unit("stage", "Time spent per stage", Unit::Seconds, inner.stages.clone());
         registry.register_with_unit("resident", "Resident memory of the process", Unit::Bytes, inner.resident.clone());
+        let help = "Files ingested to their ends, and files that were changed after they were";
+        registry.register("files", help, inner.files.clone());
+        registry.register("listings", "Requests to list a prefix of S3", inner.listings.clone());
         inner
     }
 }
@@ -190,6 +206,25 @@ impl Metrics {
     /// Bytes of files were read.
     pub(crate) fn consumed(&self, bytes: u64) {
         self.inner.file_bytes_read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// All of a file is in the lake.
+    pub(crate) fn file_done(&self) {
+        self.inner.files.get_or_create(&OutcomeLabel { outcome: "ingested" }).inc();
+    }
+
+    /// A file is no longer what was ingested.
+    pub(crate) fn file_changed(&self, name: &str) {
+        self.inner.files.get_or_create(&OutcomeLabel { outcome: "changed" }).inc();
+        let mut changed = self.inner.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.len() < CHANGED_MAX {
+            changed.push(name.to_owned());
+        }
+    }
+
+    /// A prefix of S3 was listed: one request.
+    pub(crate) fn listed(&self) {
+        self.inner.listings.inc();
     }
 
     /// A batch was committed.
@@ -291,6 +326,7 @@ impl Metrics {
         IngestReport {
             records_read: EventKind::ALL.into_iter().map(|kind| of(&inner.records, kind)).sum(),
             files: None,
+            changed_files: inner.changed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             rows: rows.filter(|(_, rows)| *rows > 0).collect(),
             rejected: inner.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             commits: EventKind::ALL.into_iter().map(|kind| of(&inner.commits, kind)).sum(),

@@ -302,3 +302,6 @@ impl Lanes {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,9 @@ const PARALLEL: usize = 8;
 /// How long it is believed that an id is unknown.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 
+/// The highest id that a registry can give: its API has them as signed numbers, and refuses others as if it were broken.
+const ID_MAX: u32 = i32::MAX as u32;
+
 /// What is known of an id.
 #[derive(Debug, Clone)]
 pub(crate) enum Known {
@@ -68,6 +71,7 @@ impl Registry {
             let Some(id) = id.filter(|id| last != Some(*id)) else { continue };
             last = Some(id);
             match known.get(&id) {
+                _ if id > ID_MAX => {}
                 Some((Known::Unknown, since)) if since.elapsed() > UNKNOWN_FOR => _ = wanted.insert(id),
                 Some(_) => {}
                 None => _ = wanted.insert(id),
@@ -105,10 +109,13 @@ impl Registry {
 
     /// What is known of an id; `None`: it was never asked for.
     pub(crate) fn get(&self, id: u32) -> Option<Known> {
+        if id > ID_MAX {
+            return Some(Known::Unknown);
+        }
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.get(&id).map(|(known, _)| known.clone())
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -18,7 +18,7 @@ use crate::pipeline::{self, Dependencies};
 use crate::plans::Plans;
 use crate::settings::SpeedSettings;
 use crate::source::Source;
-use crate::source::files::{FilesSource, FilesWanted};
+use crate::source::files::{FilesSource, FilesWanted, Surroundings};
 use crate::source::kafka::KafkaSource;
 
 /// How often newer reference data is looked for.
@@ -39,8 +39,10 @@ pub type FilesRun = FilesWanted;
 pub struct IngestReport {
     /// Records read, those read again after going back included.
     pub records_read: u64,
-    /// Files looked at.
+    /// Files found at the beginning.
     pub files: Option<usize>,
+    /// Files that do not begin any more with what was ingested of them, and were not read.
+    pub changed_files: Vec<String>,
     /// Rows committed, by table.
     pub rows: BTreeMap<String, u64>,
     /// Dead letters committed, by reason.
@@ -64,13 +66,13 @@ pub fn run_kafka<'a>(
         settings.check()?;
         let connect = {
             let settings = settings.clone();
-            move || Ok((KafkaSource::connect(&settings, options.until_end)?, None))
+            move |_| Ok((KafkaSource::connect(&settings, options.until_end)?, None))
         };
         run(lake, settings, connect, progress, cancel).await
     })
 }
 
-/// Ingests files to their ends, each record once, however often it is called.
+/// Ingests files to their ends, each record once, however often it is called. Where they are watched, until cancelled.
 pub fn run_files<'a>(
     lake: &'a Lake,
     settings: &'a SpeedSettings,
@@ -82,9 +84,16 @@ pub fn run_files<'a>(
         settings.check()?;
         let open = {
             let settings = settings.clone();
-            move || {
-                let source = FilesSource::open(&options, &settings)?;
-                let files = (source.files(), source.bytes());
+            let lake = lake.clone();
+            move |metrics| {
+                let surroundings = Surroundings {
+                    store_options: lake.storage_options().clone(),
+                    lake: Some(lake),
+                    runtime: Some(tokio::runtime::Handle::current()),
+                    metrics,
+                };
+                let source = FilesSource::open(&options, &settings, &surroundings)?;
+                let files = (source.files(), (!options.watch).then_some(source.bytes()));
                 Ok((source, Some(files)))
             }
         };
@@ -96,13 +105,17 @@ pub fn run_files<'a>(
 async fn run<S: Source>(
     lake: &Lake,
     settings: &SpeedSettings,
-    open: impl FnOnce() -> Result<(S, Option<(usize, u64)>), SpeedError> + Send + 'static,
+    open: impl FnOnce(Metrics) -> Result<(S, Option<(usize, Option<u64>)>), SpeedError> + Send + 'static,
     progress: &dyn Progress,
     cancel: CancellationToken,
 ) -> Result<IngestReport, SpeedError> {
     let started = Instant::now();
-    let (source, files) = tokio::task::spawn_blocking(open).await.map_err(|_| SpeedError::Ended("the source"))??;
     let metrics = Metrics::default();
+    let opened = {
+        let metrics = metrics.clone();
+        tokio::task::spawn_blocking(move || open(metrics)).await
+    };
+    let (source, files) = opened.map_err(|_| SpeedError::Ended("the source"))??;
     let beside = CancellationToken::new();
     let _end_beside = beside.clone().drop_guard();
     if !settings.ingest.metrics_listen.is_empty() {
@@ -117,7 +130,7 @@ async fn run<S: Source>(
         plans,
         metrics: metrics.clone(),
         progress,
-        bytes_total: files.map(|(_, bytes)| bytes),
+        bytes_total: files.and_then(|(_, bytes)| bytes),
         cancel,
     };
     pipeline::run(Box::new(source), dependencies).await?;
@@ -133,7 +146,7 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use adlake_domain::catalogue::DEAD_LETTERS;
+    use adlake_domain::catalogue::{DEAD_LETTERS, FILES};
     use adlake_domain::event::EventKind;
     use adlake_lake::StorageSettings;
     use arrow::util::pretty::pretty_format_batches;
@@ -245,10 +258,27 @@ mod tests {
         assert_eq!(fixture.ingest().await.rows, rows(10, 0, 0));
         write(&fixture.input("more-impressions.ndjson"), lines(14));
         assert_eq!(fixture.ingest().await.rows, rows(4, 0, 0));
-        // One that was replaced by a shorter one is refused.
+        // One that was replaced by a shorter one, or by another, is reported again and again, and never read.
+        let other = |count: usize| (100..100 + count).map(|n| impression(n) + "\n").collect::<String>();
+        for content in [lines(3), other(14), other(20)] {
+            write(&fixture.input("more-impressions.ndjson"), content);
+            for _ in 0..2 {
+                let report = fixture.ingest().await;
+                assert_eq!((report.commits, report.changed_files.len()), (0, 1), "{report:?}");
+                assert!(report.changed_files[0].ends_with("more-impressions.ndjson"));
+            }
+        }
+        // What it was comes back, and grows.
+        write(&fixture.input("more-impressions.ndjson"), lines(16));
+        let report = fixture.ingest().await;
+        assert_eq!((report.rows, report.changed_files), (rows(2, 0, 0), Vec::new()));
+        // Without the list, positions alone are left to go by.
+        fs::remove_dir_all(fixture.folder.path().join("lake").join(FILES)).unwrap();
+        assert_eq!(fixture.ingest().await.commits, 0);
+        fs::remove_dir_all(fixture.folder.path().join("lake").join(FILES)).unwrap();
         write(&fixture.input("more-impressions.ndjson"), lines(3));
-        let refused = fixture.try_ingest(&(), CancellationToken::new()).await.unwrap_err().to_string();
-        assert!(refused.contains("has 3 records, but 14"), "{refused}");
+        let report = fixture.ingest().await;
+        assert_eq!((report.commits, report.changed_files.len()), (0, 1), "{report:?}");
     }
 
     fn bids(count: usize) -> Vec<u8> {
@@ -312,6 +342,35 @@ mod tests {
         let sql = "select count(*), count(distinct source['offset']), max(source['offset']) from t";
         assert_eq!(fixture.query(EventKind::Impression.raw_table(), sql).await, ["299700 299700 299999"]);
         assert_eq!(fixture.query(DEAD_LETTERS, sql).await, ["300 300 299007"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_takes_the_place_of_one_that_is_half_in_is_set_aside() {
+        let mut fixture = Fixture::new().await;
+        fixture.settings.ingest.flush_rows = 10_000;
+        fixture.settings.ingest.queue_bytes_max = 1 << 20;
+        const RECORDS: usize = 300_000;
+        let path = fixture.input("impressions.ndjson");
+        let lines = |from: usize| (from..from + RECORDS).map(|n| impression(n) + "\n").collect::<String>();
+        write(&path, lines(0));
+        let cancel = CancellationToken::new();
+        let progress = CancelsEarly { cancel: cancel.clone(), seen: AtomicBool::new(false) };
+        let half = fixture.try_ingest(&progress, cancel).await.unwrap().rows.values().sum::<u64>();
+        assert!(half > 0 && half < RECORDS as u64, "{half} rows");
+        // Other records under the same numbers: the second half of them must not be taken for that of the first file.
+        write(&path, lines(RECORDS));
+        for _ in 0..2 {
+            let report = fixture.ingest().await;
+            assert_eq!((report.commits, report.changed_files.len()), (0, 1), "{report:?}");
+        }
+        // It comes back, and is gone on with.
+        write(&path, lines(0));
+        assert_eq!(fixture.ingest().await.rows.values().sum::<u64>(), RECORDS as u64 - half);
+        // Of one that was begun and of which nothing is in, whatever is there now is read.
+        fs::remove_dir_all(fixture.folder.path().join("lake").join(EventKind::Impression.raw_table())).unwrap();
+        write(&path, lines(RECORDS));
+        fs::remove_dir_all(fixture.folder.path().join("lake").join(FILES)).unwrap();
+        assert_eq!(fixture.ingest().await.rows.values().sum::<u64>(), RECORDS as u64);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The speed layer's part of the configuration: the sections `[account]`, `[kafka]`, `[ingest]` `[sources.*]`.
+//! The speed layer's part of the configuration: the sections `[account]`, `[kafka]`, `[files]`, `[ingest]` `[sources.*]`.
 //!
 //! Plain values, as written. Unknown keys are refused; what depends on several keys is checked by [`SpeedSettings::check`].
 
@@ -25,6 +25,8 @@ pub struct SpeedSettings {
     pub account: AccountSettings,
     /// The broker.
     pub kafka: KafkaSettings,
+    /// Watching folders and prefixes.
+    pub files: FilesSettings,
     /// Flushing, limits, shutdown.
     pub ingest: IngestSettings,
     /// What the records of each kind look like.
@@ -44,6 +46,31 @@ pub struct AccountSettings {
 impl Default for AccountSettings {
     fn default() -> Self {
         AccountSettings { currency: "USD".to_owned() }
+    }
+}
+
+/// `[files]`: how folders and prefixes are watched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FilesSettings {
+    /// A local file is read once its length and its time of change have stayed the same for so long.
+    #[serde(with = "humantime_serde")]
+    pub settle: Duration,
+    /// How often new files are looked for.
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+    /// How often everything is looked through, for what the polls do not see.
+    #[serde(with = "humantime_serde")]
+    pub sweep_interval: Duration,
+}
+
+impl Default for FilesSettings {
+    fn default() -> Self {
+        FilesSettings {
+            settle: Duration::from_secs(2),
+            poll_interval: Duration::from_secs(1),
+            sweep_interval: Duration::from_secs(5 * 60),
+        }
     }
 }
 
@@ -310,7 +337,7 @@ impl SpeedSettings {
     /// Refuses values that cannot work, naming the key.
     pub fn check(&self) -> Result<(), SpeedError> {
         let ingest = &self.ingest;
-        let positive: [(&str, u128); 8] = [
+        let positive: [(&str, u128); 10] = [
             ("ingest.flush_rows", ingest.flush_rows as u128),
             ("ingest.flush_bytes", ingest.flush_bytes as u128),
             ("ingest.flush_interval", ingest.flush_interval.as_millis()),
@@ -318,6 +345,8 @@ impl SpeedSettings {
             ("ingest.record_bytes_max", ingest.record_bytes_max as u128),
             ("ingest.shutdown_deadline", ingest.shutdown_deadline.as_millis()),
             ("ingest.retry_pause_max", ingest.retry_pause_max.as_millis()),
+            ("files.poll_interval", self.files.poll_interval.as_millis()),
+            ("files.sweep_interval", self.files.sweep_interval.as_millis()),
             ("kafka.fetch_bytes_max", self.kafka.fetch_bytes_max as u128),
         ];
         for (key, value) in positive {

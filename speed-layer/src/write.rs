@@ -25,7 +25,7 @@ use crate::plans::Plans;
 use crate::record::{Chunk, Stream};
 use crate::replay::written;
 use crate::settings::IngestSettings;
-use crate::source::TopicMarks;
+use crate::source::{KEPT_BYTES, TopicMarks};
 
 /// Rows are handed from the columns' builders to the encoder when there are so many ...
 const BATCH_ROWS: usize = 32 << 10;
@@ -234,21 +234,31 @@ pub struct Stored {
 }
 
 /// Dead letters that are in: their positions, and a hash of their bytes. The hash tells them from those of another cluster's topic of the
-/// same name, which share table, topic and numbers.
+/// same name, which share table, topic and numbers. Of long ones there is a hash of their first bytes as well: with another
+/// `ingest.record_bytes_max` the same record is kept whole, or as its first [`KEPT_BYTES`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownDead(HashSet<(i64, u128)>);
 
 impl KnownDead {
     /// Whether the record at a position is among them.
     pub fn contains(&self, position: i64, payload: &[u8]) -> bool {
-        self.0.contains(&(position, xxh3_128(payload)))
+        hashes(payload).any(|hash| self.0.contains(&(position, hash)))
     }
 }
 
 impl<P: AsRef<[u8]>> FromIterator<(i64, P)> for KnownDead {
     fn from_iter<I: IntoIterator<Item = (i64, P)>>(letters: I) -> KnownDead {
-        KnownDead(letters.into_iter().map(|(position, payload)| (position, xxh3_128(payload.as_ref()))).collect())
+        let mut known = HashSet::new();
+        for (position, payload) in letters {
+            known.extend(hashes(payload.as_ref()).map(|hash| (position, hash)));
+        }
+        KnownDead(known)
     }
+}
+
+/// Of all bytes, and of those that are kept of a record that is too long.
+fn hashes(payload: &[u8]) -> impl Iterator<Item = u128> + '_ {
+    std::iter::once(payload).chain(payload.get(..KEPT_BYTES).filter(|kept| kept.len() < payload.len())).map(xxh3_128)
 }
 
 /// The dead letters of a stream from a position on, as a version of their table has them.
@@ -435,6 +445,17 @@ mod tests {
         let place = |topic: &str, partition: i32| (topic.to_owned(), partition);
         assert_eq!(places, [place("a", 0), place("b", 0), place("b", 1)].into());
         assert_eq!(reasons, [("early".to_owned(), 4), ("late".to_owned(), 3)].into());
+    }
+
+    #[test]
+    fn a_long_record_is_known_whole_and_by_what_is_kept_of_it() {
+        let long = vec![b'x'; KEPT_BYTES + 1];
+        let kept = &long[..KEPT_BYTES];
+        for letter in [&long[..], kept] {
+            let known: KnownDead = [(7, letter)].into_iter().collect();
+            assert!(known.contains(7, &long) && known.contains(7, kept), "{} bytes", letter.len());
+            assert!(!known.contains(8, &long) && !known.contains(7, &kept[1..]));
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

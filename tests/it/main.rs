@@ -4,6 +4,7 @@
 mod cli;
 mod deadletters;
 mod faults;
+mod files_watch;
 mod harness;
 mod hostile;
 mod ingest_files;
@@ -12,6 +13,7 @@ mod kafka_security;
 mod kafka_start;
 mod kafka_transactions;
 mod kafka_workers;
+mod log_upkeep;
 mod merge;
 mod raw;
 mod schema_change;

@@ -2,7 +2,7 @@
 # Gets what the tests run beside adlake: Apache Kafka and a schema registry (Maven), an S3 API server (Go) and three Delta
 # readers (Python).
 #
-#   setup.sh [kafka] [registry] [versitygw] [venv]     (default: all of them)
+#   setup.sh [kafka] [registry] [versitygw] [venv] [spark]     (default: all of them but spark, which only `make bench` runs beside)
 #
 # Everything lands under ${ADLAKE_CACHE:-$HOME/.cache/adlake}, nothing elsewhere but the caches of mvn, go and pip.
 # Each part keeps a copy of its inputs as its stamp: it is made again when they change, and skipped in milliseconds
@@ -100,12 +100,35 @@ setup_venv() {
   fi
 }
 
+setup_spark() {
+  local home="$cache/spark" jar name
+  cat "$here/spark/requirements.txt" "$here/spark/pom.xml" | cmp -s - "$home/stamp" && return 0
+  if ! command -v mvn >/dev/null || ! command -v java >/dev/null; then
+    lacking "Maven fetches Delta for Spark, Java 17 or newer runs it: apt-get install maven openjdk-17-jre-headless"
+    return 0
+  fi
+  say "installing Spark with Delta into $home"
+  rm -rf "$home" && mkdir -p "$home/work"
+  cp "$here/spark/pom.xml" "$home/work/pom.xml"
+  if python3 -m venv "$home/venv" && "$home/venv/bin/pip" install --quiet --requirement "$here/spark/requirements.txt" \
+    && (cd "$home/work" && mvn -B -q -Dstyle.color=never dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$home/jars"); then
+    # What Spark has itself, in its own version.
+    for jar in "$home"/jars/*.jar; do
+      name="$(basename "$jar" | sed -E 's/-[0-9][0-9.-]*\.jar$//')"
+      if compgen -G "$home/venv/lib/python3*/site-packages/pyspark/jars/$name-[0-9]*.jar" >/dev/null; then rm "$jar"; fi
+    done
+    cat "$here/spark/requirements.txt" "$here/spark/pom.xml" >"$home/stamp"
+  else
+    lacking "Spark with Delta: pip or mvn failed, see above (they need PyPI and Maven Central, or mirrors of them)"
+  fi
+}
+
 parts=("$@")
 ((${#parts[@]})) || parts=(kafka registry versitygw venv)
 for part in "${parts[@]}"; do
   case "$part" in
-    kafka | registry | versitygw | venv) ;;
-    *) say "no such part: $part (parts: kafka, registry, versitygw, venv)"; exit 2 ;;
+    kafka | registry | versitygw | venv | spark) ;;
+    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, spark)"; exit 2 ;;
   esac
 done
 

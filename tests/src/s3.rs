@@ -62,6 +62,11 @@ impl S3Server {
         format!("s3://{BUCKET}/{path}")
     }
 
+    /// Where the server keeps the bucket's objects, as files: for many of them at once.
+    pub fn bucket_folder(&self) -> PathBuf {
+        self.root().join(BUCKET)
+    }
+
     /// Makes another bucket.
     pub fn create_bucket(&self, name: &str) -> Result<()> {
         // The server takes the directories under its root as its buckets.

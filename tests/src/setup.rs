@@ -34,6 +34,12 @@ pub fn python() -> Result<PathBuf> {
     installed("venv/bin/python")
 }
 
+/// The folder of Spark with Delta, for benchmarks: a Python environment `venv` and `jars`.
+pub fn spark() -> Result<PathBuf> {
+    installed("spark/jars")?;
+    installed("spark")
+}
+
 fn installed(part: &str) -> Result<PathBuf> {
     let cache = match env::var_os("ADLAKE_CACHE") {
         Some(cache) => PathBuf::from(cache),

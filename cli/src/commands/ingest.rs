@@ -20,7 +20,7 @@ use crate::shutdown;
 pub enum Ingest {
     /// Read the configured topics until a signal comes: what was read is committed, then it ends
     Kafka(Kafka),
-    /// Read files to their ends; each record once, however often the same file is given
+    /// Read files to their ends, or watch for new ones; each record once, however often the same file is given
     Files(Files),
 }
 
@@ -41,9 +41,12 @@ pub struct Kafka {
 /// Read files.
 #[derive(Debug, Args)]
 pub struct Files {
-    /// Files, folders with everything in them, patterns ("data/**/*.csv"); plain, .gz or .zst
+    /// Files, folders with everything in them, patterns ("data/**/*.csv"), s3://bucket/prefix; plain, .gz or .zst
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,
+    /// Go on looking for new files until a signal comes
+    #[arg(long)]
+    watch: bool,
     /// The kind of event in all of them [default: told from name, folder and format]
     #[arg(long, value_enum)]
     kind: Option<Kind>,
@@ -89,12 +92,21 @@ impl Ingest {
                 let watch = Watch(progress.spinner("looking for files"));
                 let run = FilesRun {
                     paths: files.paths,
+                    watch: files.watch,
                     kind: files.kind.map(Kind::event_kind),
                     format: files.file_format.map(Written::format),
                 };
                 let done = run_files(&lake, &settings.speed(), run, &watch, cancel).await;
                 watch.0.finish_and_clear();
-                report(files.format, &done.map_err(speed_error)?, text)
+                let done = done.map_err(speed_error)?;
+                report(files.format, &done, text)?;
+                match done.changed_files.len() {
+                    0 => Ok(()),
+                    count => anyhow::bail!(
+                        "{count} files do not begin any more with what was ingested of them, and were not read; \
+                         give the new content another name to ingest it"
+                    ),
+                }
             }
         }
     }
@@ -138,6 +150,9 @@ fn text(report: &IngestReport) -> String {
     );
     for (table, rows) in &report.rows {
         text.push_str(&format!("  {table:<24} {rows:>12} rows\n"));
+    }
+    for name in &report.changed_files {
+        text.push_str(&format!("  changed, not read: {name}\n"));
     }
     for (reason, count) in &report.rejected {
         text.push_str(&format!("  {reason:<24} {count:>12} dead letters\n"));

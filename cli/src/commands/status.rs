@@ -1,4 +1,4 @@
-//! `adlake status`: the tables of the lake, their versions and rows, freshness, the published batch run.
+//! `adlake status`: the tables of the lake, their versions, logs and rows, freshness, the published batch run.
 
 use adlake_domain::catalogue;
 use adlake_lake::manifest::Manifest;
@@ -42,6 +42,10 @@ struct Table {
     rows: Option<usize>,
     /// The version that the published batch run covers or wrote.
     published_version: Option<u64>,
+    /// The version of the last checkpoint.
+    checkpoint: Option<u64>,
+    /// Files of the log.
+    log_files: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,7 +89,8 @@ impl Status {
 async fn tables(lake: &Lake, context: &SessionContext, manifest: Option<&Manifest>) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
     for table in catalogue::tables() {
-        let version = lake.newest_version(table.name).await?;
+        let log = lake.log_state(table.name).await?;
+        let version = log.as_ref().map(|log| log.version);
         let rows = match version {
             Some(version) => {
                 let provider = lake.provider(table.name, version).await?;
@@ -95,7 +100,9 @@ async fn tables(lake: &Lake, context: &SessionContext, manifest: Option<&Manifes
             None => None,
         };
         let published_version = manifest.and_then(|manifest| manifest.version(table.name));
-        tables.push(Table { table: table.name, version, rows, published_version });
+        let checkpoint = log.as_ref().and_then(|log| log.checkpoint);
+        let log_files = log.map(|log| log.files);
+        tables.push(Table { table: table.name, version, rows, published_version, checkpoint, log_files });
     }
     Ok(tables)
 }
@@ -125,12 +132,18 @@ fn text(state: &State) -> String {
         Some(run) => text.push_str(&format!("batch run {} published at {}\n", run.run, run.published_at)),
         None => text.push_str("no batch run published yet\n"),
     }
-    text.push_str(&format!("\n{:<24}  {:>8}  {:>9}  {:>14}\n", "table", "version", "published", "rows"));
+    let [table, version, published] = ["table", "version", "published"];
+    let [checkpoint, log, rows] = ["checkpoint", "log files", "rows"];
+    text.push_str(&format!("\n{table:<24}  {version:>8}  {published:>9}  {checkpoint:>10}  {log:>9}  {rows:>14}\n"));
     let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
     for table in &state.tables {
         let rows = number(table.rows.map(|rows| rows as u64));
         let (version, published) = (number(table.version), number(table.published_version));
-        text.push_str(&format!("{:<24}  {version:>8}  {published:>9}  {rows:>14}\n", table.table));
+        let (checkpoint, log) = (number(table.checkpoint), number(table.log_files));
+        text.push_str(&format!(
+            "{:<24}  {version:>8}  {published:>9}  {checkpoint:>10}  {log:>9}  {rows:>14}\n",
+            table.table
+        ));
     }
     if !state.freshness.is_empty() {
         text.push_str("\nfreshness\n");

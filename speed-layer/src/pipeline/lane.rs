@@ -8,6 +8,7 @@
 //! Records whose schemas are not known yet are parked, in order, with all that comes behind them, while the registry is asked; what was
 //! taken before is committed meanwhile. Parked records are not taken: nothing but memory knows of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,13 +24,13 @@ use tokio_util::sync::CancellationToken;
 use super::flush::{Due, FlushPolicy, Held};
 use super::ledger::{Ledger, Span};
 use super::marks::Marks;
-use super::parking::{Asker, Parking};
+use super::parking::{Answered, Asker, Parking, Pass};
 use super::pauses::Pauses;
 use super::stopped::Stopped;
 use crate::error::SpeedError;
 use crate::metrics::{Metrics, now_micros};
 use crate::record::Stream;
-use crate::registry::{Outage, Registry};
+use crate::registry::Registry;
 use crate::source::{Command, Commander, Event, Records};
 use crate::write::{Builder, Committer, Outcome, Stored, count_dead_letters};
 
@@ -209,8 +210,7 @@ impl Lane {
             biased;
             landed = landed(&mut self.under_way), if self.under_way.is_some() => self.land(landed?)?,
             answer = self.parking.answer(), if self.parking.is_asking() => {
-                let (answer, parked) = answer?;
-                self.answered(answer, parked).await?;
+                self.answered(answer?).await?;
             }
             taken = self.orders.recv_many(orders, EVENTS_MAX), if takes_more => {
                 if taken == 0 {
@@ -226,19 +226,28 @@ impl Lane {
     /// Its table cannot be written any more: what is in memory is dropped, and the others go on without it.
     async fn stop(mut self, error: SpeedError) -> Result<(), SpeedError> {
         let streams = self.ledger.reset();
-        let LaneParts { kind, commander, metrics, notice, .. } = self.parts;
-        metrics.oldest(kind, None);
-        if !self.unreleased.is_empty() {
-            commander.tell(Command::Release(self.unreleased));
+        let Lane { parts, orders, parking, builder, committer, unreleased, drains, .. } = self;
+        // Parked records give their room back, which the other tables need.
+        drop((parking, builder));
+        if let Some(committer) = committer {
+            committer.close().await;
         }
-        Stopped { kind, error, commander, metrics, notice }.run(self.orders, streams, self.drains).await
+        let LaneParts { kind, commander, metrics, notice, .. } = parts;
+        metrics.oldest(kind, None);
+        if !unreleased.is_empty() {
+            commander.tell(Command::Release(unreleased));
+        }
+        Stopped { kind, error, commander, metrics, notice }.run(orders, streams, drains).await
     }
 
     /// Begins what can be begun. Says when the next commit is due.
     async fn advance(&mut self) -> Result<Due, SpeedError> {
         let mut due = self.due();
+        // Before the next commit begins: with a store so slow that there is always one under way nothing would ever be given away.
+        self.release();
         if self.committer.is_some() {
-            let hurried = !self.drains.is_empty() || !self.unreleased.is_empty();
+            let waited_for = |stream: &Arc<Stream>| self.ledger.is_open_for(stream);
+            let hurried = !self.drains.is_empty() || self.unreleased.iter().any(waited_for) || self.ledger.is_pinned();
             if !self.unstarted.is_empty() {
                 self.look_up();
             } else if matches!(due, Due::Now | Due::Full) || (hurried && self.ledger.is_open()) {
@@ -268,12 +277,12 @@ impl Lane {
                 Order::Event(Event::Records(chunk)) => records.push(chunk),
                 other => {
                     // What was handed on before is taken before.
-                    self.take(std::mem::take(&mut records)).await?;
+                    self.take(std::mem::take(&mut records), &BTreeSet::new()).await?;
                     self.follow(other);
                 }
             }
         }
-        self.take(records).await
+        self.take(records, &BTreeSet::new()).await
     }
 
     fn follow(&mut self, order: Order) {
@@ -297,10 +306,7 @@ impl Lane {
                 }
             }
             Order::Event(Event::Passed { stream, generation, position }) => {
-                self.ledger.pass(&stream, generation, position);
-                if self.ledger.is_open() {
-                    self.since.get_or_insert_with(Instant::now);
-                }
+                self.pass(Pass { stream, generation, position });
             }
             Order::Event(Event::Topic { stream, marks }) => self.marks.found(&stream, marks),
             Order::Event(Event::Stalled(stream)) => self.parts.metrics.stalled(&stream),
@@ -322,20 +328,42 @@ impl Lane {
         }
     }
 
-    /// Takes what can be decoded at once; the rest waits for its schemas.
-    async fn take(&mut self, chunks: Vec<Records>) -> Result<(), SpeedError> {
-        let chunks = self.parking.admit(chunks);
+    /// Takes what can be decoded at once; the rest waits for its schemas. Once something was given up, nothing behind it is taken.
+    async fn take(&mut self, chunks: Vec<Records>, answered: &BTreeSet<u32>) -> Result<(), SpeedError> {
+        if self.given_up.is_some() {
+            return Ok(());
+        }
+        let chunks = self.parking.admit(chunks, answered);
         self.show_oldest();
         self.decode(chunks).await
     }
 
+    /// Goes past positions without records, unless records before them are still to be taken.
+    fn pass(&mut self, pass: Pass) {
+        let pass = if self.given_up.is_some() { None } else { self.parking.hold(pass) };
+        if let Some(Pass { stream, generation, position }) = pass {
+            self.ledger.pass(&stream, generation, position);
+            if self.ledger.is_open() {
+                self.since.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
     /// The registry has answered, or is not waited for any longer.
-    async fn answered(&mut self, answer: Result<(), Outage>, parked: Vec<Records>) -> Result<(), SpeedError> {
+    async fn answered(&mut self, answered: Answered) -> Result<(), SpeedError> {
+        let Answered { answer, ids, records, passes } = answered;
         if let Err(outage) = answer {
-            self.given_up = Some(format!("{}: {outage}", self.parts.kind.raw_table()));
+            // It may have been waited for by streams that are no longer ours.
+            if !records.is_empty() {
+                self.given_up = Some(format!("{}: {outage}", self.parts.kind.raw_table()));
+            }
             return Ok(());
         }
-        self.take(parked).await
+        self.take(records, &ids).await?;
+        for pass in passes {
+            self.pass(pass);
+        }
+        Ok(())
     }
 
     /// Decodes, validates, enriches and encodes, on a thread for such work.

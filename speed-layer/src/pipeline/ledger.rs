@@ -99,12 +99,14 @@ impl Span {
 
 impl Ledger {
     /// A stream is ours; nothing is taken of it before it has been looked up and started. `false`, and nothing changed, where records
-    /// of it from before are still to be committed: those have to be sealed or [`Ledger::reset`] first.
+    /// of it from before are still to be committed: those have to be sealed or [`Ledger::reset`] first. A stream that is to be decoded
+    /// otherwise than before takes the place of the one that it was.
     #[must_use]
     pub fn assign(&mut self, stream: &Arc<Stream>) -> bool {
         if self.is_open_for(stream) {
             return false;
         }
+        self.tracks.retain(|other, _| other.application != stream.application);
         self.tracks.insert(stream.clone(), Track::new());
         true
     }
@@ -168,9 +170,15 @@ impl Ledger {
         self.tracks.values().any(Track::is_open)
     }
 
-    /// Whether there is anything to commit of this stream.
+    /// Whether a first start is still to be written down: until then nobody else knows where it was.
+    pub fn is_pinned(&self) -> bool {
+        self.tracks.values().any(|track| track.pinned)
+    }
+
+    /// Whether there is anything to commit of this stream, by its application.
     pub fn is_open_for(&self, stream: &Stream) -> bool {
-        self.tracks.get(stream).is_some_and(Track::is_open)
+        let is_it = |other: &Stream| other.application == stream.application;
+        self.tracks.iter().any(|(other, track)| is_it(other) && track.is_open())
     }
 
     /// Everything taken so far goes into one commit: what it advances, in the order of the applications' names. From now on the

@@ -11,9 +11,9 @@ use super::*;
 
 /// What the registry answers next, and what it was asked.
 #[derive(Default)]
-struct Script {
+pub(crate) struct Script {
     answers: Mutex<HashMap<String, VecDeque<(u16, String)>>>,
-    asked: Mutex<Vec<String>>,
+    pub(crate) asked: Mutex<Vec<String>>,
     password: Option<&'static str>,
 }
 
@@ -33,13 +33,13 @@ async fn answer(State(script): State<Arc<Script>>, uri: Uri, headers: HeaderMap)
 }
 
 impl Script {
-    fn with(self, path: &str, answers: &[(u16, &str)]) -> Script {
+    pub(crate) fn with(self, path: &str, answers: &[(u16, &str)]) -> Script {
         let answers = answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
         self.answers.lock().unwrap().insert(path.to_owned(), answers);
         self
     }
 
-    async fn serve(self) -> (Arc<Script>, String) {
+    pub(crate) async fn serve(self) -> (Arc<Script>, String) {
         let script = Arc::new(self);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -104,6 +104,12 @@ async fn each_id_is_asked_for_once_with_what_it_refers_to() {
     let mut wanted = BTreeSet::new();
     registry.wanted(&chunk, &mut wanted);
     assert_eq!(wanted, ids(&[7, 9]));
+    // No registry has such an id, and Confluent's answers 404 as if it had not understood.
+    let mut chunk = Chunk::new(0);
+    assert!(chunk.push(0, None, None, &[0, 0x80, 0, 0, 0, 1]));
+    registry.wanted(&chunk, &mut wanted);
+    assert_eq!(wanted, ids(&[7, 9]));
+    assert!(matches!(registry.get(1 << 31), Some(Known::Unknown)));
 }
 
 #[tokio::test]

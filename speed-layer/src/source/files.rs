@@ -1,42 +1,116 @@
-//! Local files as a source: each file is a stream, each record in it has a position, counted from 0.
+//! Files as a source: each file is a stream, each record in it has a position, counted from 0.
 //!
-//! A file's application is named by its canonical path, so that a file that was read before is not read twice, and one that has grown
-//! is read on. Position `n` is stored when `n` records are in. To go on at a position the file is cut again from its
-//! beginning, which costs little beside decoding. Refused: a file with fewer records than are stored for it (it was
-//! replaced by another one under its name).
+//! A file's application is named by its canonical path or its URI, so that a file that was read before is not read twice, and one that has
+//! grown is read on. Position `n` is stored when `n` records are in. To go on at a position the file is cut again from its
+//! beginning, which costs little beside decoding. Set aside and reported: a file that does not begin any more with what was ingested of
+//! it, or has fewer records than that ([`done`]).
 //!
-//! Files are read one after another, in the order of their paths, decompressed as they are read.
+//! Files are read one after another, in the order of their names, decompressed as they are read. They are assigned some at a time, and given
+//! back when they are done, so that what is held in memory does not grow with their number.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use adlake_lake::Lake;
+use adlake_lake::error::chain;
+use tokio::runtime::Handle;
 
 use crate::error::SpeedError;
+use crate::metrics::Metrics;
 use crate::record::{Chunk, Stream};
 use crate::settings::SpeedSettings;
 use crate::source::{CHUNK_BYTES, Command, Event, Next, Port, Source, Start};
 
 mod discover;
+mod done;
+mod folder;
 mod open;
+mod place;
+mod s3;
 mod split;
 
 pub use discover::{FileFormat, FilesWanted};
-use discover::{Input, failed};
+use discover::{Input, Mappings, failed};
+use done::{Done, Verdict};
+use open::Digest;
+use place::{Found, Places};
 use split::Piece;
 
 /// The most records of a chunk.
 const CHUNK_RECORDS: usize = 8192;
+/// How many files are assigned at a time.
+const ASSIGNED_AT_ONCE: usize = 64;
+/// How many files that are done are kept, in case they are started again; more are given back.
+const KEPT_MAX: usize = 512;
 const WAIT: Duration = Duration::from_millis(100);
+/// The pause before a file that could not be read is tried again, at first and at most.
+const REFUSED_MIN: Duration = Duration::from_secs(1);
+const REFUSED_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// What a source of files works with beside its settings.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Where the list of done files is; none: it is not kept.
+    pub lake: Option<Lake>,
+    /// What runs requests to the lake and to S3.
+    pub runtime: Option<Handle>,
+    /// How S3 is reached: the lake's storage options.
+    pub store_options: HashMap<String, String>,
+    /// Where it counts.
+    pub metrics: Metrics,
+}
 
 /// Files, in order.
 #[derive(Debug)]
 pub struct FilesSource {
-    inputs: Vec<Input>,
-    record_bytes_max: usize,
+    wanted: FilesWanted,
+    settings: SpeedSettings,
+    mappings: Mappings,
+    metrics: Metrics,
+    places: Places,
+    done: Done,
+    /// Found, and not assigned yet.
+    waiting: VecDeque<Found>,
+    /// Their names.
+    waiting_names: HashSet<String>,
+    /// Assigned, by application.
+    inputs: HashMap<String, Reading>,
     queue: VecDeque<Start>,
     /// Streams that were never started.
     unstarted: Vec<Arc<Stream>>,
+    /// Applications of files that are done, the first done first.
+    kept: VecDeque<String>,
+    /// Names of files that were reported as changed.
+    reported: HashSet<String>,
+    /// Names of files that do not begin as they did when they were begun: they are changed, if anything of them is in.
+    replaced: HashSet<String>,
+    /// Files that could not be read, by name.
+    refused: HashMap<String, Refused>,
+    polled: Instant,
     stopped: bool,
+    files: usize,
+    bytes: u64,
+}
+
+/// A file that is assigned.
+#[derive(Debug)]
+struct Reading {
+    input: Input,
+    /// Up to here it is in the lake.
+    stored: i64,
+    /// What was read, and how many records that is: known at its end.
+    end: Option<(Digest, i64)>,
+    done: bool,
+}
+
+/// A file that could not be read, and is not tried again for a while.
+#[derive(Debug)]
+struct Refused {
+    tag: String,
+    pause: Duration,
+    until: Instant,
 }
 
 /// Why reading a file was left off.
@@ -49,22 +123,155 @@ enum Left {
 }
 
 impl FilesSource {
-    /// Finds the files and looks at how they are written. Blocks.
-    pub fn open(wanted: &FilesWanted, settings: &SpeedSettings) -> Result<FilesSource, SpeedError> {
-        let inputs = discover::discover(wanted, settings)?;
-        let unstarted = inputs.iter().map(|input| input.stream.clone()).collect();
-        let record_bytes_max = settings.ingest.record_bytes_max;
-        Ok(FilesSource { inputs, record_bytes_max, queue: VecDeque::new(), unstarted, stopped: false })
+    /// Finds the files. Blocks.
+    pub fn open(
+        wanted: &FilesWanted,
+        settings: &SpeedSettings,
+        surroundings: &Surroundings,
+    ) -> Result<FilesSource, SpeedError> {
+        let done = Done::open(surroundings.lake.as_ref(), surroundings.runtime.as_ref())?;
+        let (places, found) = Places::open(wanted, settings, surroundings)?;
+        let mut source = FilesSource {
+            wanted: wanted.clone(),
+            settings: settings.clone(),
+            mappings: Mappings::new(settings)?,
+            metrics: surroundings.metrics.clone(),
+            places,
+            done,
+            waiting: VecDeque::new(),
+            waiting_names: HashSet::new(),
+            inputs: HashMap::new(),
+            queue: VecDeque::new(),
+            unstarted: Vec::new(),
+            kept: VecDeque::new(),
+            reported: HashSet::new(),
+            replaced: HashSet::new(),
+            refused: HashMap::new(),
+            polled: Instant::now(),
+            stopped: false,
+            files: found.len(),
+            bytes: found.iter().map(|file| file.bytes).sum(),
+        };
+        for file in found {
+            source.admit(file)?;
+        }
+        Ok(source)
     }
 
-    /// How many files there are.
+    /// How many files there were at the beginning.
     pub fn files(&self) -> usize {
-        self.inputs.len()
+        self.files
     }
 
     /// Their bytes as stored.
     pub fn bytes(&self) -> u64 {
-        self.inputs.iter().map(|input| input.bytes).sum()
+        self.bytes
+    }
+
+    /// Takes a file into the list of those that are to be read, if it is to be read.
+    fn admit(&mut self, found: Found) -> Result<(), SpeedError> {
+        let application = discover::application(&found.name);
+        let under_way = self.inputs.get(&application).is_some_and(|reading| !reading.done);
+        let is_refused = |refused: &Refused| refused.tag == found.tag && Instant::now() < refused.until;
+        if under_way
+            || self.waiting_names.contains(&found.name)
+            || self.refused.get(&found.name).is_some_and(is_refused)
+        {
+            self.places.forget(&found);
+            return Ok(());
+        }
+        match self.done.judge(&found, self.wanted.kind) {
+            Verdict::Done if self.wanted.watch => {}
+            Verdict::Done => self.metrics.consumed(found.bytes),
+            Verdict::New => self.wait(found),
+            Verdict::Changed => self.report_changed(&found),
+            Verdict::Begun(before) => match still_begins_with(&found, before) {
+                Ok(same) => {
+                    if !same {
+                        self.replaced.insert(found.name.clone());
+                    }
+                    self.wait(found);
+                }
+                Err(error) => self.cannot_read(&found, error)?,
+            },
+            Verdict::Written(before) => match still_begins_with(&found, before) {
+                Ok(true) if found.bytes > before.bytes => self.wait(found),
+                Ok(true) => self.done.same(&found),
+                Ok(false) => {
+                    self.done.changed(&found);
+                    self.report_changed(&found);
+                }
+                Err(error) => self.cannot_read(&found, error)?,
+            },
+        }
+        Ok(())
+    }
+
+    fn cannot_read(&mut self, found: &Found, error: io::Error) -> Result<(), SpeedError> {
+        self.leave_for_now(found, failed(found.path(), "cannot be read", Some(error)))
+    }
+
+    /// A file cannot be read: an error, unless files are watched. Then it is tried again, after a pause that doubles from time to time.
+    fn leave_for_now(&mut self, found: &Found, error: SpeedError) -> Result<(), SpeedError> {
+        if !self.wanted.watch {
+            return Err(error);
+        }
+        let before = self.refused.get(&found.name).filter(|refused| refused.tag == found.tag);
+        let pause = before.map_or(REFUSED_MIN, |refused| (refused.pause * 2).min(REFUSED_MAX));
+        tracing::warn!(path = found.name, error = chain(&error), ?pause, "the file is left for now");
+        let refused = Refused { tag: found.tag.clone(), pause, until: Instant::now() + pause };
+        self.refused.insert(found.name.clone(), refused);
+        self.places.forget(found);
+        Ok(())
+    }
+
+    fn wait(&mut self, found: Found) {
+        self.waiting_names.insert(found.name.clone());
+        self.waiting.push_back(found);
+    }
+
+    fn report_changed(&mut self, found: &Found) {
+        if self.reported.insert(found.name.clone()) {
+            tracing::error!(
+                path = found.name,
+                "the file does not begin any more with what was ingested of it, and is not read; \
+                 give the new content another name to ingest it"
+            );
+            self.metrics.file_changed(&found.name);
+        }
+    }
+
+    /// Assigns the next files.
+    fn assign(&mut self, port: &Port) -> Result<(), SpeedError> {
+        let mut files: Vec<Found> = self.waiting.drain(..self.waiting.len().min(ASSIGNED_AT_ONCE)).collect();
+        self.places.fetch_small(&mut files);
+        for found in files {
+            self.waiting_names.remove(&found.name);
+            let input = match discover::input(found.clone(), &self.wanted, &self.settings, &self.mappings) {
+                Ok(input) => input,
+                Err(error) => {
+                    self.leave_for_now(&found, error)?;
+                    continue;
+                }
+            };
+            if !self.replaced.contains(&found.name) {
+                self.done.begun(&found, input.stream.kind, input.head);
+            }
+            let (application, stream) = (input.stream.application.clone(), input.stream.clone());
+            self.kept.retain(|kept| *kept != application);
+            let before = self.inputs.insert(application, Reading { input, stored: 0, end: None, done: false });
+            if let Some(before) = before.filter(|before| before.input.stream != stream) {
+                // Now that it has grown it has other columns, say, but its positions are the same ones.
+                port.tell(Event::Revoked(vec![before.input.stream]));
+            }
+            self.unstarted.push(stream);
+        }
+        // Before anything of them is in.
+        self.done.write();
+        if !self.unstarted.is_empty() {
+            port.tell(Event::Assigned(self.unstarted.clone()));
+        }
+        Ok(())
     }
 
     fn obey(&mut self, command: Command, port: &Port) {
@@ -86,8 +293,38 @@ impl FilesSource {
                 self.unstarted.retain(|stream| !streams.contains(stream));
                 self.queue.retain(|start| !streams.contains(&start.stream));
             }
-            // Nobody else reads these files, and nobody looks at how far they are.
-            Command::Release(_) | Command::Acknowledge(_) => {}
+            Command::Acknowledge(positions) => {
+                for (stream, position) in positions {
+                    if let Some(reading) = self.inputs.get_mut(&stream.application) {
+                        reading.stored = reading.stored.max(position);
+                        self.finish(&stream.application);
+                    }
+                }
+            }
+            // Nobody else reads these files.
+            Command::Release(_) => {}
+        }
+    }
+
+    /// Notes a file as done once it is read to its end and all of it is committed.
+    fn finish(&mut self, application: &str) {
+        let Some(reading) = self.inputs.get_mut(application).filter(|reading| !reading.done) else { return };
+        let Some((digest, records)) = reading.end.filter(|(_, records)| reading.stored >= *records) else { return };
+        reading.done = true;
+        reading.input.found.whole = None;
+        let (found, kind) = (&reading.input.found, reading.input.stream.kind);
+        self.done.ingested(found, kind, digest, records);
+        self.metrics.file_done();
+        self.kept.push_back(application.to_owned());
+    }
+
+    /// Gives back files that are done, many at a time.
+    fn give_back(&mut self, port: &Port) {
+        if self.kept.len() >= 2 * KEPT_MAX {
+            let given_back: Vec<String> = self.kept.drain(..KEPT_MAX).collect();
+            let streams =
+                given_back.iter().filter_map(|name| self.inputs.remove(name)).map(|reading| reading.input.stream);
+            port.tell(Event::Revoked(streams.collect()));
         }
     }
 
@@ -109,14 +346,59 @@ impl FilesSource {
         }
     }
 
+    /// Reads a file. One that cannot be read while others are watched is given back, and found again later.
     fn read(&mut self, start: Start, port: &mut Port) -> Result<Left, SpeedError> {
-        let Some(input) = self.inputs.iter().find(|input| input.stream == start.stream).cloned() else {
+        let stream = start.stream.clone();
+        match self.read_to_its_end(start, port) {
+            Err(error @ SpeedError::File { source: Some(_), .. }) if self.wanted.watch => {
+                if let Some(reading) = self.inputs.remove(&stream.application) {
+                    self.leave_for_now(&reading.input.found, error)?;
+                }
+                port.tell(Event::Revoked(vec![stream]));
+                Ok(Left::AtItsEnd)
+            }
+            result => result,
+        }
+    }
+
+    /// Another file has the name of one that was ingested, if in part: it is reported, and left alone.
+    /// `read` is what was read of it, where nothing is known of the other.
+    fn set_aside(&mut self, stream: Arc<Stream>, read: Option<(Digest, i64)>, port: &Port) {
+        if let Some(reading) = self.inputs.remove(&stream.application) {
+            let found = reading.input.found;
+            match read {
+                Some((read, records)) => self.done.replaced(&found, stream.kind, read, records),
+                None => self.done.changed(&found),
+            }
+            self.report_changed(&found);
+        }
+        port.tell(Event::Revoked(vec![stream]));
+    }
+
+    fn read_to_its_end(&mut self, start: Start, port: &mut Port) -> Result<Left, SpeedError> {
+        let Some(reading) = self.inputs.get_mut(&start.stream.application) else {
             return Ok(Left::AtItsEnd);
         };
         let from = start.stored.unwrap_or(0);
+        reading.stored = from;
+        let is_at_its_end = reading.done && reading.end.is_some_and(|(_, records)| records <= from);
+        let input = reading.input.clone();
+        if self.replaced.remove(&input.found.name) {
+            if from > 0 {
+                self.set_aside(start.stream, None, port);
+                return Ok(Left::AtItsEnd);
+            }
+            self.done.begun(&input.found, input.stream.kind, input.head);
+        }
         port.tell(Event::Started { stream: start.stream.clone(), generation: start.generation, position: from });
-        let unreadable = |error| failed(&input.path, "cannot be read", Some(error));
-        let mut splitter = input.split(self.record_bytes_max).map_err(unreadable)?;
+        if is_at_its_end {
+            port.tell(Event::CaughtUp { stream: start.stream, generation: start.generation });
+            return Ok(Left::AtItsEnd);
+        }
+        let path = input.found.path();
+        let time = input.found.modified;
+        let unreadable = |error| failed(path, "cannot be read", Some(error));
+        let mut splitter = input.split(self.settings.ingest.record_bytes_max).map_err(unreadable)?;
         let mut piece = Vec::new();
         let mut chunk = Chunk::new(0);
         let mut position = 0;
@@ -126,8 +408,8 @@ impl FilesSource {
             let ended = cut == Piece::End;
             if position >= from {
                 let fits = match cut {
-                    Piece::Record => chunk.push(position, input.time, None, &piece),
-                    Piece::Rejected(rejection) => chunk.push_rejected(position, input.time, &piece, rejection),
+                    Piece::Record => chunk.push(position, time, None, &piece),
+                    Piece::Rejected(rejection) => chunk.push_rejected(position, time, &piece, rejection),
                     Piece::End => true,
                 };
                 debug_assert!(fits, "a chunk is handed on long before it is full");
@@ -148,16 +430,46 @@ impl FilesSource {
                 break;
             }
         }
+        if position < from && self.done.is_kept() {
+            let read = splitter.content().digest();
+            self.set_aside(start.stream, Some((read, position)), port);
+            return Ok(Left::AtItsEnd);
+        }
         if position < from {
             let message = format!(
                 "has {position} records, but {from} were ingested from it before: another file has taken its place. \
                  Give it another name to ingest it"
             );
-            return Err(failed(&input.path, message, None));
+            return Err(failed(path, message, None));
         }
-        port.tell(Event::CaughtUp { stream: start.stream, generation: start.generation });
+        let digest = splitter.content().digest();
+        port.tell(Event::CaughtUp { stream: start.stream.clone(), generation: start.generation });
+        if let Some(reading) = self.inputs.get_mut(&start.stream.application) {
+            reading.end = Some((digest, position));
+        }
+        self.finish(&start.stream.application);
         Ok(Left::AtItsEnd)
     }
+
+    /// Looks for new files if it is time to.
+    fn poll(&mut self) -> Result<(), SpeedError> {
+        if self.polled.elapsed() < place::poll_interval(&self.settings.files) {
+            return Ok(());
+        }
+        self.polled = Instant::now();
+        for found in self.places.poll() {
+            self.admit(found)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file begins with what was read of it.
+fn still_begins_with(found: &Found, before: Digest) -> io::Result<bool> {
+    if found.bytes < before.bytes {
+        return Ok(false);
+    }
+    Ok(Digest::of(found.stored()?, before.bytes)? == before)
 }
 
 impl Source for FilesSource {
@@ -166,26 +478,35 @@ impl Source for FilesSource {
     }
 
     fn run(mut self: Box<Self>, port: &mut Port) -> Result<(), SpeedError> {
-        port.tell(Event::Assigned(self.unstarted.clone()));
-        let mut told = self.unstarted.is_empty();
-        if told {
-            port.tell_done();
-        }
+        let mut told = false;
         loop {
-            let wait = if self.queue.is_empty() { WAIT } else { Duration::ZERO };
-            match port.next_command(wait) {
+            let is_idle =
+                self.queue.is_empty() && (self.stopped || self.waiting.is_empty() || !self.unstarted.is_empty());
+            match port.next_command(if is_idle { WAIT } else { Duration::ZERO }) {
                 Next::Command(command) => {
                     told = matches!(command, Command::Stop) || (told && !matches!(command, Command::Start(_)));
                     self.obey(command, port);
                 }
-                Next::Closed => return Ok(()),
+                Next::Closed => {
+                    self.done.write();
+                    return Ok(());
+                }
                 Next::Nothing => {
+                    self.give_back(port);
+                    self.done.write_if_due();
                     if let Some(start) = self.queue.pop_front() {
                         if self.read(start, port)? == Left::Closed {
+                            self.done.write();
                             return Ok(());
                         }
                         told &= self.stopped;
-                    } else if !told && self.unstarted.is_empty() {
+                    } else if self.stopped || !self.unstarted.is_empty() {
+                        // Nothing to do until a command comes.
+                    } else if !self.waiting.is_empty() {
+                        self.assign(port)?;
+                    } else if self.wanted.watch {
+                        self.poll()?;
+                    } else if !told {
                         port.tell_done();
                         told = true;
                     }
@@ -200,7 +521,6 @@ mod tests {
     use std::collections::HashMap;
     use std::fs;
     use std::io::Write;
-    use std::path::Path;
 
     use super::*;
     use crate::source::conformance::{Fixture, suite};
@@ -237,7 +557,7 @@ mod tests {
         fn source(&self) -> FilesSource {
             let paths = vec![self.folder.path().to_string_lossy().into_owned()];
             let wanted = FilesWanted { paths, ..FilesWanted::default() };
-            FilesSource::open(&wanted, &SpeedSettings::default()).unwrap()
+            FilesSource::open(&wanted, &SpeedSettings::default(), &Surroundings::default()).unwrap()
         }
     }
 
@@ -247,12 +567,9 @@ mod tests {
         }
 
         fn expected(&self) -> HashMap<String, Vec<Vec<u8>>> {
-            let inputs = self.source().inputs;
-            let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-            inputs
-                .iter()
-                .map(|input| (input.stream.application.clone(), self.records[name(&input.path).as_str()].clone()))
-                .collect()
+            let waiting = self.source().waiting;
+            let records = |found: &Found| self.records[found.file_name()].clone();
+            waiting.iter().map(|found| (discover::application(&found.name), records(found))).collect()
         }
     }
 
@@ -274,7 +591,7 @@ mod tests {
         let found = |paths: &[&str]| {
             let paths = paths.iter().map(|path| format!("{root}/{path}")).collect();
             let wanted = FilesWanted { paths, ..FilesWanted::default() };
-            FilesSource::open(&wanted, &SpeedSettings::default()).map(|source| source.files())
+            FilesSource::open(&wanted, &SpeedSettings::default(), &Surroundings::default()).map(|source| source.files())
         };
         assert_eq!(found(&["."]).unwrap(), 4);
         assert_eq!(found(&[".", "inner", "./inner/bids.json", "*.json"]).unwrap(), 4);
@@ -289,8 +606,8 @@ mod tests {
     fn a_path_names_its_file_for_ever() {
         let folder = Folder::new();
         let applications = || {
-            let inputs = folder.source().inputs;
-            inputs.into_iter().map(|input| input.stream.application.clone()).collect::<Vec<_>>()
+            let waiting = folder.source().waiting;
+            waiting.iter().map(|found| discover::application(&found.name)).collect::<Vec<_>>()
         };
         assert_eq!(applications(), applications());
         assert!(applications().iter().all(|application| application.starts_with("adlake:file:")));

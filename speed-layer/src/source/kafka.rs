@@ -74,6 +74,8 @@ pub struct KafkaSource {
     revoking: Option<Revoking>,
     /// Starts that could not be made yet.
     starts: Vec<Start>,
+    /// Where partitions were begun that the lake had not seen.
+    begun: HashMap<Place, i64>,
     retry_at: Instant,
     acknowledged: HashMap<Place, i64>,
     tended_at: Instant,
@@ -160,6 +162,7 @@ impl KafkaSource {
             assigning: false,
             revoking: None,
             starts: Vec::new(),
+            begun: HashMap::new(),
             retry_at: now,
             acknowledged: HashMap::new(),
             tended_at: now,

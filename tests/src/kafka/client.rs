@@ -11,7 +11,7 @@ use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -116,6 +116,16 @@ impl Broker {
 
     /// Everything that a topic holds now.
     pub fn records(&self, topic: &str) -> Result<Payloads> {
+        self.read(topic, |message| message.payload().unwrap_or_default().to_vec())
+    }
+
+    /// When each record of a topic was produced, in milliseconds since 1970.
+    pub fn produced_at(&self, topic: &str) -> Result<BTreeMap<i32, Vec<i64>>> {
+        self.read(topic, |message| message.timestamp().to_millis().unwrap_or_default())
+    }
+
+    /// Something of every record that a topic holds now, by partition, in order.
+    fn read<T>(&self, topic: &str, of: impl Fn(&BorrowedMessage<'_>) -> T) -> Result<BTreeMap<i32, Vec<T>>> {
         let ends = self.end_offsets(topic)?;
         let consumer = self.consumer(&super::unique("adlake-tests-read"))?;
         let mut assignment = TopicPartitionList::new();
@@ -123,7 +133,7 @@ impl Broker {
             assignment.add_partition_offset(topic, *partition, Offset::Beginning)?;
         }
         consumer.assign(&assignment)?;
-        let mut payloads: Payloads = ends.keys().map(|partition| (*partition, Vec::new())).collect();
+        let mut read: BTreeMap<i32, Vec<T>> = ends.keys().map(|partition| (*partition, Vec::new())).collect();
         let mut unread = BTreeMap::new();
         for (partition, end) in &ends {
             let (start, _) = consumer.fetch_watermarks(topic, *partition, REQUEST_TIMEOUT)?;
@@ -135,15 +145,14 @@ impl Broker {
             while !unread.is_empty() {
                 let Some(message) = consumer.poll(POLL_TIMEOUT) else { return Ok(None) };
                 let message = message.with_context(|| format!("cannot read {topic}"))?;
-                let payload = message.payload().unwrap_or_default().to_vec();
-                payloads.entry(message.partition()).or_default().push(payload);
+                read.entry(message.partition()).or_default().push(of(&message));
                 if unread.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
                     unread.remove(&message.partition());
                 }
             }
             Ok(Some(()))
         })?;
-        Ok(payloads)
+        Ok(read)
     }
 
     /// The next offset of each partition: what a reader that has read everything stands at.

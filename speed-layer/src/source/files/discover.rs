@@ -1,9 +1,9 @@
-//! Which files are read, as what: from paths, folders and patterns to one list, each file once, in a fixed order.
+//! Which files are read, as what.
 //!
 //! The kind of event is given, or told from the file's name and folder, or from its format. The format is given, or told from the
 //! extension, or from the content.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use adlake_domain::event::EventKind;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::open::Content;
+use super::open::{Content, Digest};
+use super::place::{Found, is_left_alone};
 use super::split::{Piece, Splitter};
 use super::split::{avro, csv, json, lines};
 use crate::error::SpeedError;
@@ -41,8 +42,10 @@ pub enum FileFormat {
 /// What to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilesWanted {
-    /// Files, folders (with everything in them), and patterns (`*`, `?`, `[..]`, `**`).
+    /// Files, folders (with everything in them), patterns (`*`, `?`, `[..]`, `**`), and `s3://bucket/prefix`.
     pub paths: Vec<String>,
+    /// Goes on looking for new ones until stopped.
+    pub watch: bool,
     /// The kind of event in all of them.
     pub kind: Option<EventKind>,
     /// The format of all of them.
@@ -52,14 +55,12 @@ pub struct FilesWanted {
 /// A file to be read.
 #[derive(Debug, Clone)]
 pub struct Input {
-    pub path: PathBuf,
+    pub found: Found,
     pub stream: Arc<Stream>,
+    /// Its beginning, as far as it was looked at.
+    pub head: Digest,
     /// How it is cut into records.
     pub cut: Cut,
-    /// Its length as stored.
-    pub bytes: u64,
-    /// When it was last changed, in microseconds since the epoch.
-    pub time: Option<i64>,
 }
 
 /// How a file is cut into records.
@@ -75,7 +76,7 @@ pub enum Cut {
 impl Input {
     /// Opens the file and cuts it from its beginning.
     pub fn split(&self, limit: usize) -> io::Result<Box<dyn Splitter>> {
-        splitter(Content::open(&self.path)?, self.cut, limit)
+        splitter(self.found.content()?, self.cut, limit)
     }
 }
 
@@ -89,21 +90,18 @@ fn splitter(content: Content, cut: Cut, limit: usize) -> io::Result<Box<dyn Spli
     })
 }
 
-/// Finds the files. An error where a path does not exist, a pattern finds nothing, or a file cannot be read.
-pub fn discover(wanted: &FilesWanted, settings: &SpeedSettings) -> Result<Vec<Input>, SpeedError> {
-    let mut found = BTreeSet::new();
-    for path in &wanted.paths {
-        find(path, wanted.format.is_some(), &mut found)?;
-    }
-    let mappings = Mappings::new(settings)?;
-    found.iter().map(|path| input(path, wanted, settings, &mappings)).collect()
+/// Without `file://`.
+pub fn literal(path: &str) -> &Path {
+    Path::new(path.strip_prefix("file://").unwrap_or(path))
 }
 
-/// Adds the canonical paths of files.
-fn find(path: &str, any_name: bool, found: &mut BTreeSet<PathBuf>) -> Result<(), SpeedError> {
-    let literal = Path::new(path.strip_prefix("file://").unwrap_or(path));
+/// Adds the canonical paths of files. An error where a path does not exist, a pattern finds nothing, or a folder cannot be read; with
+/// `lenient` what cannot be looked at in folders and patterns is passed over.
+pub fn find(path: &str, any_name: bool, lenient: bool, found: &mut BTreeSet<PathBuf>) -> Result<(), SpeedError> {
+    let literal = literal(path);
+    let mut search = Search { any_name, lenient, found, folders: HashSet::new() };
     if literal.exists() {
-        return add(literal, true, any_name, found);
+        return search.add(literal, true);
     }
     if !path.contains(['*', '?', '[']) {
         return Err(failed(literal, "there is no such file", None));
@@ -111,37 +109,70 @@ fn find(path: &str, any_name: bool, found: &mut BTreeSet<PathBuf>) -> Result<(),
     let matches = glob::glob(path).map_err(|error| failed(literal, format!("is not a pattern: {error}"), None))?;
     let mut any = false;
     for entry in matches {
-        let entry = entry.map_err(|error| {
-            let path = error.path().to_owned();
-            failed(&path, "cannot be read", Some(error.into()))
-        })?;
+        let added = match entry {
+            Ok(entry) => search.add(&entry, true),
+            Err(error) => {
+                let path = error.path().to_owned();
+                Err(failed(&path, "cannot be read", Some(error.into())))
+            }
+        };
+        search.pass_over(added)?;
         any = true;
-        add(&entry, true, any_name, found)?;
     }
     if any { Ok(()) } else { Err(failed(literal, "no file matches", None)) }
 }
 
-/// `named`: the file is meant whatever its name; `any_name`: so is every file of the folder.
-fn add(path: &Path, named: bool, any_name: bool, found: &mut BTreeSet<PathBuf>) -> Result<(), SpeedError> {
-    let unreadable = |error| failed(path, "cannot be read", Some(error));
-    if !fs::metadata(path).map_err(unreadable)?.is_dir() {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if named || any_name || extension(&name).is_some() {
-            found.insert(path.canonicalize().map_err(unreadable)?);
+struct Search<'a> {
+    /// Every file of a folder is meant, whatever its name.
+    any_name: bool,
+    lenient: bool,
+    found: &'a mut BTreeSet<PathBuf>,
+    /// Where it has been: links may lead back.
+    folders: HashSet<PathBuf>,
+}
+
+impl Search<'_> {
+    /// `named`: the file is meant whatever its name.
+    fn add(&mut self, path: &Path, named: bool) -> Result<(), SpeedError> {
+        let unreadable = |error| failed(path, "cannot be read", Some(error));
+        if !fs::metadata(path).map_err(unreadable)?.is_dir() {
+            self.found.insert(path.canonicalize().map_err(unreadable)?);
+            return Ok(());
         }
-        return Ok(());
+        if !named && !self.folders.insert(path.canonicalize().map_err(unreadable)?) {
+            return Ok(());
+        }
+        for entry in fs::read_dir(path).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if is_left_alone(&name) {
+                continue;
+            }
+            // What is certainly a file is told by its name; a link may lead to a folder.
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            let is_meant = self.any_name || extension(&name).is_some();
+            if is_meant || (!is_file && entry.path().is_dir()) {
+                let added = self.add(&entry.path(), false);
+                self.pass_over(added)?;
+            }
+        }
+        Ok(())
     }
-    for entry in fs::read_dir(path).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if !entry.file_name().to_string_lossy().starts_with(['.', '_']) {
-            add(&entry.path(), false, any_name, found)?;
+
+    fn pass_over(&self, added: Result<(), SpeedError>) -> Result<(), SpeedError> {
+        match added {
+            Err(error) if self.lenient => {
+                tracing::warn!(error = adlake_lake::error::chain(&error), "passed over for now");
+                Ok(())
+            }
+            added => added,
         }
     }
-    Ok(())
 }
 
 /// The format that a file's name tells, compression aside, and the delimiter if it tells that.
-fn extension(name: &str) -> Option<(FileFormat, Option<u8>)> {
+pub fn extension(name: &str) -> Option<(FileFormat, Option<u8>)> {
     let name = name.to_ascii_lowercase();
     let name = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
     match name.rsplit_once('.')?.1 {
@@ -176,21 +207,23 @@ fn kind_by_format(format: FileFormat) -> EventKind {
     }
 }
 
-fn input(
-    path: &Path,
+/// Looks at how a file is written, and what it holds.
+pub fn input(
+    found: Found,
     wanted: &FilesWanted,
     settings: &SpeedSettings,
     mappings: &Mappings,
 ) -> Result<Input, SpeedError> {
+    let path = found.path();
     let unreadable = |error| failed(path, "cannot be read", Some(error));
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    let mut content = Content::open(path).map_err(unreadable)?;
+    let mut content = found.content().map_err(unreadable)?;
     let mut head = vec![0; HEAD_BYTES];
     let length = content.read_up_to(&mut head).map_err(unreadable)?;
     head.truncate(length);
-    let named = extension(&path.file_name().unwrap_or_default().to_string_lossy());
+    let digest = content.digest();
+    let named = extension(found.file_name());
     let format = wanted.format.or(named.map(|(format, _)| format)).unwrap_or_else(|| sniff(&head));
-    let kind = wanted.kind.or_else(|| kind_told(&path.to_string_lossy())).unwrap_or_else(|| kind_by_format(format));
+    let kind = wanted.kind.or_else(|| kind_told(&found.name)).unwrap_or_else(|| kind_by_format(format));
     let source = settings.sources.of(kind);
     let delimiter = named.and_then(|(_, delimiter)| delimiter);
     let (cut, stream_format) = match format {
@@ -200,7 +233,7 @@ fn input(
         FileFormat::Avro if head.is_empty() => (Cut::Lines, StreamFormat::Json),
         FileFormat::Avro => {
             let limit = settings.ingest.record_bytes_max;
-            let opened = Content::open(path).and_then(|content| avro::Container::open(content, limit));
+            let opened = found.content().and_then(|content| avro::Container::open(content, limit));
             let container = opened.map_err(|error| match error.kind() {
                 ErrorKind::InvalidData => failed(path, error.to_string(), None),
                 _ => unreadable(error),
@@ -208,14 +241,15 @@ fn input(
             (Cut::Avro, StreamFormat::AvroDatum { schema: container.schema().to_owned() })
         }
     };
-    let name = path.to_string_lossy().into_owned();
-    let application = format!("adlake:file:{:032x}", xxh3_128(name.as_bytes()));
-    let stream = Arc::new(Stream { kind, source: name, partition: 0, application, format: stream_format });
-    let time = metadata.modified().ok().and_then(|time| {
-        let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
-        i64::try_from(since.as_micros()).ok()
-    });
-    Ok(Input { path: path.to_owned(), stream, cut, bytes: metadata.len(), time })
+    let application = application(&found.name);
+    let stream =
+        Arc::new(Stream { kind, source: found.name.clone(), partition: 0, application, format: stream_format });
+    Ok(Input { found, stream, head: digest, cut })
+}
+
+/// The name of a file's transactions.
+pub fn application(name: &str) -> String {
+    format!("adlake:file:{:032x}", xxh3_128(name.as_bytes()))
 }
 
 fn sniff(head: &[u8]) -> FileFormat {
@@ -268,10 +302,12 @@ fn csv_cut(
     Ok((Cut::Csv { delimiter, header }, StreamFormat::Csv { header: names, delimiter: delimiter_given }))
 }
 
-struct Mappings([Mapping; 3]);
+/// What the configuration says of each kind's fields.
+#[derive(Debug)]
+pub struct Mappings([Mapping; 3]);
 
 impl Mappings {
-    fn new(settings: &SpeedSettings) -> Result<Mappings, SpeedError> {
+    pub fn new(settings: &SpeedSettings) -> Result<Mappings, SpeedError> {
         let of = |kind| Mapping::new(kind, settings.sources.of(kind));
         Ok(Mappings([of(EventKind::Impression)?, of(EventKind::Interaction)?, of(EventKind::BidRequest)?]))
     }

@@ -3,13 +3,13 @@
 //! Compression is told from the first bytes, not from the name. Where compressed data breaks off or is damaged the content ends,
 //! and says so ([`Content::broken`]): what came before it is good.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::bufread::MultiGzDecoder;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::s3::Broken;
 
 const BUFFER_BYTES: usize = 256 << 10;
 /// The largest window that a zstd frame may ask for, as a power of two: 128 MiB, zstd's own limit.
@@ -19,24 +19,69 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 pub struct Content {
     reader: Box<dyn BufRead + Send>,
     compressed: bool,
-    consumed: Arc<AtomicU64>,
+    consumed: Arc<Mutex<Consumed>>,
     broken: Option<String>,
+}
+
+/// What was read of a file, as stored.
+#[derive(Default)]
+struct Consumed {
+    bytes: u64,
+    hash: Xxh3Default,
+}
+
+/// The bytes at the beginning of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest {
+    /// How many.
+    pub bytes: u64,
+    /// XXH3-128 of them.
+    pub hash: u128,
+}
+
+impl Digest {
+    /// Of the first so many bytes; of all, where there are fewer.
+    pub fn of(mut reader: impl Read, bytes: u64) -> io::Result<Digest> {
+        let mut consumed = Consumed::default();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while consumed.bytes < bytes {
+            let most = usize::try_from(bytes - consumed.bytes).unwrap_or(usize::MAX).min(buffer.len());
+            match reader.read(&mut buffer[..most]) {
+                Ok(0) => break,
+                Ok(read) => consumed.take(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(consumed.digest())
+    }
+}
+
+impl Consumed {
+    fn take(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.hash.update(bytes);
+    }
+
+    fn digest(&self) -> Digest {
+        Digest { bytes: self.bytes, hash: self.hash.digest128() }
+    }
 }
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Content")
-            .field("consumed", &self.consumed)
+            .field("consumed", &self.consumed())
             .field("broken", &self.broken)
             .finish_non_exhaustive()
     }
 }
 
 impl Content {
-    /// Opens a file.
-    pub fn open(path: &Path) -> io::Result<Content> {
-        let consumed = Arc::new(AtomicU64::new(0));
-        let counted = Counted { file: File::open(path)?, consumed: consumed.clone() };
+    /// What can be read, from its beginning.
+    pub fn over(reader: impl Read + Send + 'static) -> io::Result<Content> {
+        let consumed = Arc::<Mutex<Consumed>>::default();
+        let counted = Counted { reader, consumed: consumed.clone() };
         Content::new(BufReader::with_capacity(BUFFER_BYTES, counted), consumed)
     }
 
@@ -53,7 +98,7 @@ impl Content {
         Content { reader: Box::new(reader), compressed: false, consumed: Arc::default(), broken: None }
     }
 
-    fn new(mut file: impl BufRead + Send + 'static, consumed: Arc<AtomicU64>) -> io::Result<Content> {
+    fn new(mut file: impl BufRead + Send + 'static, consumed: Arc<Mutex<Consumed>>) -> io::Result<Content> {
         let start = file.fill_buf()?;
         let (is_gzip, is_zstd) = (start.starts_with(&[0x1f, 0x8b]), start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
         let reader: Box<dyn BufRead + Send> = if is_gzip {
@@ -77,8 +122,7 @@ impl Content {
             match self.reader.fill_buf() {
                 Ok(_) => break None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A system's error has a code, a decoder's has none.
-                Err(error) if self.compressed && error.raw_os_error().is_none() => break Some(error.to_string()),
+                Err(error) if self.compressed && is_of_decoder(&error) => break Some(error.to_string()),
                 Err(error) => return Err(error),
             }
         };
@@ -102,7 +146,12 @@ impl Content {
 
     /// How many bytes of the file itself have been read.
     pub fn consumed(&self) -> u64 {
-        self.consumed.load(Ordering::Relaxed)
+        self.consumed.lock().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// The bytes of the file itself that have been read.
+    pub fn digest(&self) -> Digest {
+        self.consumed.lock().unwrap_or_else(PoisonError::into_inner).digest()
     }
 
     /// Reads exactly as many bytes as there is room for, or as there are; how many that was.
@@ -122,15 +171,20 @@ impl Content {
     }
 }
 
-struct Counted {
-    file: File,
-    consumed: Arc<AtomicU64>,
+/// A system's error has a code, and a store's says what it is; a decoder's does neither.
+fn is_of_decoder(error: &io::Error) -> bool {
+    error.raw_os_error().is_none() && !error.get_ref().is_some_and(|error| error.is::<Broken>())
 }
 
-impl Read for Counted {
+struct Counted<R> {
+    reader: R,
+    consumed: Arc<Mutex<Consumed>>,
+}
+
+impl<R: Read> Read for Counted<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(into)?;
-        self.consumed.fetch_add(read as u64, Ordering::Relaxed);
+        let read = self.reader.read(into)?;
+        self.consumed.lock().unwrap_or_else(PoisonError::into_inner).take(&into[..read]);
         Ok(read)
     }
 }

@@ -3,6 +3,7 @@
 //! An assignment is answered to the group once the pipeline has said of every new partition where the lake has it; a revocation once what was
 //! read is committed, or its time is up. Where a partition begins is decided by [`position`] and nowhere else.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -97,7 +98,9 @@ impl KafkaSource {
         self.revoking = None;
         let mut list = TopicPartitionList::new();
         for slot in self.slots.iter().filter(|slot| slot.state == State::Revoked) {
-            list.add_partition(&slot.stream.source, slot.stream.partition);
+            if slot.is_assigned {
+                list.add_partition(&slot.stream.source, slot.stream.partition);
+            }
             self.acknowledged.remove(&(slot.stream.source.clone(), slot.stream.partition));
         }
         self.slots.retain(|slot| slot.state != State::Revoked);
@@ -127,7 +130,8 @@ impl KafkaSource {
         if self.stopped || Instant::now() < self.retry_at {
             return Ok(());
         }
-        for start in std::mem::take(&mut self.starts) {
+        let mut waiting: VecDeque<Start> = std::mem::take(&mut self.starts).into();
+        while let Some(start) = waiting.pop_front() {
             let Some(index) = self.slots.iter().position(|slot| slot.stream == start.stream) else { continue };
             let done = match self.slots[index].state {
                 State::Revoked | State::Skipped => true,
@@ -135,11 +139,17 @@ impl KafkaSource {
                 State::Reading => self.begin(index, &start, true, port)?,
             };
             if !done {
-                self.starts.push(start);
+                // Each may take its time to fail, and the group has to be polled in between. The others come first the next time.
+                waiting.push_back(start);
                 self.retry_at = Instant::now() + RETRY_PAUSE;
+                break;
             }
         }
-        if self.assigning && !self.slots.iter().any(|slot| slot.state == State::Waiting) {
+        self.starts = waiting.into();
+        // One whose broker does not answer (it may have no leader) does not keep the others waiting: it follows when it can.
+        let is_tried = |slot: &Slot| self.starts.iter().any(|start| start.stream == slot.stream);
+        let all_tried = self.slots.iter().filter(|slot| slot.state == State::Waiting).all(is_tried);
+        if all_tried && (self.assigning || self.slots.iter().any(|slot| slot.state == State::Ready)) {
             self.assign()?;
         }
         Ok(())
@@ -158,7 +168,10 @@ impl KafkaSource {
         };
         let Some(info) = self.topics.iter_mut().find(|info| info.name == topic) else { return Ok(true) };
         info.stored_id = info.stored_id.or(start.marks.id);
-        let stored = start.stored.unwrap_or_default();
+        // Where it was begun in this run, if that is not written down yet: elsewhere there would be other records.
+        let place = (topic.to_owned(), partition);
+        let begun = start.stored.or_else(|| self.begun.get(&place).copied());
+        let stored = begun.unwrap_or_default();
         if let (Some(known), Some(found)) = (start.marks.id, info.id)
             && known != found
         {
@@ -167,8 +180,9 @@ impl KafkaSource {
         }
         let marks = TopicMarks { id: info.id, partitions: Some(info.partitions) };
         let partitions = info.partitions;
-        let Some(first) = self.first(start, partitions) else { return Ok(false) };
-        let next = match position::begin(start.stored, low, high, first) {
+        let first = if begun.is_some() { Some(First::Earliest) } else { self.first(start, partitions) };
+        let Some(first) = first else { return Ok(false) };
+        let next = match position::begin(begun, low, high, first) {
             Begin::At(next) => next,
             Begin::Lost(advice) => {
                 return Err(SpeedError::Lost { topic: topic.to_owned(), partition, stored, low, high, advice });
@@ -185,6 +199,9 @@ impl KafkaSource {
             let (topic, partition) = (slot.stream.source.as_str(), slot.stream.partition);
             tracing::warn!(topic, partition, offset = next, %error, "cannot go back in a partition; trying again");
             return Ok(false);
+        }
+        if start.stored.is_none() {
+            self.begun.insert(place, next);
         }
         let slot = &mut self.slots[index];
         let partition = slot.stream.partition;
@@ -206,10 +223,6 @@ impl KafkaSource {
     /// Where a partition begins that the lake has never seen. `None`: the broker did not answer.
     fn first(&self, start: &Start, partitions: i64) -> Option<First> {
         let (topic, partition) = (start.stream.source.as_str(), start.stream.partition);
-        if start.stored.is_some() {
-            // It does not matter then, and nothing needs to be asked.
-            return Some(First::Earliest);
-        }
         if position::is_added(partition, start.marks.partitions.unwrap_or(partitions)) {
             return Some(First::Earliest);
         }
@@ -272,12 +285,17 @@ impl KafkaSource {
         let Err(error) = self.consumer.seek(topic, partition, Offset::Offset(next), SEEK_TIMEOUT) else {
             return Ok(());
         };
+        if self.assigning || self.revoking.is_some() {
+            // The group would take that for the answer that it waits for.
+            return Err(error);
+        }
         tracing::debug!(topic, partition, %error, "taking a partition anew");
         self.take_anew(index, next)
     }
 
+    /// Begins to fetch partitions that have their starts; where the group waits for that, it is its answer.
     pub(super) fn assign(&mut self) -> Result<(), SpeedError> {
-        self.assigning = false;
+        let answers = std::mem::replace(&mut self.assigning, false);
         let cooperative = group::is_cooperative(&self.consumer);
         let mut list = TopicPartitionList::new();
         let mut new = Vec::new();
@@ -290,11 +308,15 @@ impl KafkaSource {
                 }
                 add(&mut list, &slot.stream.source, slot.stream.partition, slot.next);
                 slot.state = State::Reading;
+                slot.is_assigned = true;
                 new.push(slot.stream.clone());
             }
         }
         let assigned = if cooperative { self.consumer.incremental_assign(&list) } else { self.consumer.assign(&list) };
         assigned.map_err(|error| failed("cannot take partitions", error))?;
+        if !answers {
+            return Ok(());
+        }
         self.stay(|slot| slot.state == State::Reading && !new.contains(&slot.stream))
     }
 

@@ -10,6 +10,8 @@ use crate::source::{CHUNK_BYTES, Event, KEPT_BYTES, Port};
 pub struct Slot {
     pub stream: Arc<Stream>,
     pub state: State,
+    /// Whether the client fetches it, or did before it was revoked.
+    pub is_assigned: bool,
     pub chunk: Chunk,
     pub generation: u64,
     pub next: i64,
@@ -39,7 +41,8 @@ impl Slot {
     pub fn new(stream: Arc<Stream>, end: Option<i64>, heard: Listened) -> Slot {
         let chunk = Chunk::new(stream.partition);
         let (generation, next) = (0, 0);
-        Slot { stream, state: State::Waiting, chunk, generation, next, end, caught_up: false, heard, remedies: 0 }
+        let (state, is_assigned, caught_up, remedies) = (State::Waiting, false, false, 0);
+        Slot { stream, state, is_assigned, chunk, generation, next, end, caught_up, heard, remedies }
     }
 
     /// Something came of it.

@@ -87,6 +87,13 @@ impl KafkaSource {
 
     /// Looks after partitions of which nothing has come for long.
     fn wake_silent(&mut self, port: &Port) -> Result<(), SpeedError> {
+        if self.assigning || self.revoking.is_some() {
+            // The group waits for our answer and everything is paused meanwhile, so that silence means nothing; and a partition that was
+            // taken anew now would be taken for the answer.
+            let listened = self.listened;
+            self.slots.iter_mut().for_each(|slot| slot.heard = listened);
+            return Ok(());
+        }
         let is_silent = |slot: &super::Slot| {
             slot.state == State::Reading
                 && !slot.is_at_end()

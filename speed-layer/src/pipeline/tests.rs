@@ -1,0 +1,212 @@
+//! The pipeline over a source that does as it is told, and a registry that is told what to answer.
+
+use std::collections::HashMap;
+
+use adlake_lake::StorageSettings;
+use serde_json::json;
+
+use super::*;
+use crate::record::{Chunk, Stream, StreamFormat};
+use crate::registry::tests::Script;
+use crate::source::{Next, Port};
+
+const TOPIC: &str = "t";
+const PAUSE: Duration = Duration::from_millis(500);
+const SCHEMA: &str = r#"{"type": "record", "name": "I", "fields": [
+    {"name": "ad_creative_id", "type": "string"}, {"name": "user_id", "type": "string"},
+    {"name": "timestamp", "type": "string"}, {"name": "website", "type": "string"}]}"#;
+
+/// What a scripted source does once a stream has been started.
+#[derive(Debug, Clone)]
+enum Act {
+    /// Hands on a record at each of these positions, with a schema's id.
+    Records(std::ops::Range<i64>, u32),
+    Passed(i64),
+    /// Gives what came before the time to be taken.
+    Pause,
+    /// Cancels the run, and hands on what follows before it looks at any command.
+    Cancel,
+    Done,
+}
+
+struct Scripted {
+    acts: Vec<(i32, Act)>,
+    cancel: CancellationToken,
+}
+
+fn stream(partition: i32) -> Arc<Stream> {
+    Arc::new(Stream {
+        kind: EventKind::Impression,
+        source: TOPIC.to_owned(),
+        partition,
+        application: application(partition),
+        format: StreamFormat::AvroMessage,
+    })
+}
+
+fn application(partition: i32) -> String {
+    Stream::partition_application("c", TOPIC, partition)
+}
+
+/// An impression in Confluent's framing.
+fn payload(partition: i32, position: i64, id: u32) -> Vec<u8> {
+    let mut bytes = [&[0][..], &id.to_be_bytes()].concat();
+    for text in ["cr-1", &format!("u-{partition}-{position}"), "2026-03-01T10:00:00Z", "example.com"] {
+        bytes.push((text.len() * 2) as u8);
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    bytes
+}
+
+impl Source for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn run(self: Box<Self>, port: &mut Port) -> Result<(), SpeedError> {
+        let mut partitions: Vec<i32> = self.acts.iter().map(|(partition, _)| *partition).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        port.tell(Event::Assigned(partitions.iter().map(|partition| stream(*partition)).collect()));
+        let mut generations = HashMap::new();
+        while generations.len() < partitions.len() {
+            match port.next_command(Duration::from_millis(20)) {
+                Next::Command(Command::Start(starts)) => {
+                    for start in starts {
+                        let (partition, position) = (start.stream.partition, start.stored.unwrap_or(0));
+                        generations.insert(partition, start.generation);
+                        let (stream, generation) = (start.stream, start.generation);
+                        port.tell(Event::Started { stream, generation, position });
+                    }
+                }
+                Next::Closed => return Ok(()),
+                _ => {}
+            }
+        }
+        for (partition, act) in self.acts {
+            let (stream, generation) = (stream(partition), generations[&partition]);
+            match act {
+                Act::Records(positions, id) => {
+                    let mut chunk = Chunk::new(partition);
+                    for position in positions {
+                        assert!(chunk.push(position, None, None, &payload(partition, position, id)));
+                    }
+                    port.hand_on(&stream, generation, chunk);
+                }
+                Act::Passed(position) => port.tell(Event::Passed { stream, generation, position }),
+                Act::Pause => std::thread::sleep(PAUSE),
+                Act::Cancel => {
+                    self.cancel.cancel();
+                    std::thread::sleep(PAUSE);
+                }
+                Act::Done => port.tell_done(),
+            }
+        }
+        loop {
+            match port.next_command(Duration::from_millis(20)) {
+                Next::Command(Command::Stop) => port.tell_done(),
+                Next::Closed => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+}
+
+struct Ran {
+    result: Result<(), SpeedError>,
+    rows: u64,
+    stored: Vec<Option<i64>>,
+}
+
+/// Runs what is scripted against a registry's address, on the lake in a folder.
+async fn run_scripted(folder: &tempfile::TempDir, registry: &str, acts: Vec<(i32, Act)>) -> Ran {
+    let uri = folder.path().to_string_lossy().into_owned();
+    let lake = Lake::open(&StorageSettings { uri, ..Default::default() }).await.unwrap();
+    let settings: SpeedSettings = serde_json::from_value(json!({
+        "sources": {"impressions": {"topic": TOPIC, "format": "avro", "avro": {"registry": registry}}},
+        "ingest": {"flush_interval": "50ms", "retry_pause_max": "200ms"},
+    }))
+    .unwrap();
+    let metrics = Metrics::default();
+    let cancel = CancellationToken::new();
+    let partitions = acts.iter().map(|(partition, _)| *partition).max().unwrap() + 1;
+    let source = Scripted { acts, cancel: cancel.clone() };
+    let dependencies = Dependencies {
+        lake: &lake,
+        settings: &settings,
+        plans: Arc::new(Plans::open(&lake, &settings).await.unwrap()),
+        metrics: metrics.clone(),
+        progress: &(),
+        bytes_total: None,
+        cancel,
+    };
+    let run = run(Box::new(source), dependencies);
+    let result = tokio::time::timeout(Duration::from_secs(30), run).await.expect("it does not end");
+    let mut appender = lake.appender(EventKind::Impression.raw_table()).await.unwrap();
+    let applications: Vec<String> = (0..partitions).map(application).collect();
+    let stored = appender.stored_all(&applications).await.unwrap();
+    Ran { result, rows: metrics.report().rows.values().sum(), stored }
+}
+
+fn schema_answer() -> String {
+    json!({"schema": SCHEMA}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_passed_waits_for_the_records_before_it() {
+    let (_, registry) =
+        Script::default().with("/schemas/ids/1", &[(503, ""), (503, ""), (200, &schema_answer())]).serve().await;
+    let folder = tempfile::tempdir().unwrap();
+    // The mark of a transaction behind records whose schema is not known yet; then more of both.
+    let acts = vec![
+        (0, Act::Records(0..5, 1)),
+        (0, Act::Passed(6)),
+        (0, Act::Records(6..8, 1)),
+        (0, Act::Passed(9)),
+        (0, Act::Done),
+    ];
+    let ran = run_scripted(&folder, &registry, acts).await;
+    ran.result.unwrap();
+    assert_eq!((ran.rows, ran.stored), (7, vec![Some(9)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_taken_behind_records_that_were_given_up() {
+    let (script, registry) = Script::default()
+        .with("/schemas/ids/1", &[(200, &schema_answer())])
+        .with("/schemas/ids/2", &[(503, "")])
+        .serve()
+        .await;
+    let folder = tempfile::tempdir().unwrap();
+    // The run is stopped while records of one stream wait for the registry. What comes behind them has a schema that is known.
+    let acts = vec![
+        (0, Act::Records(0..3, 1)),
+        (0, Act::Pause),
+        (0, Act::Records(3..6, 2)),
+        (1, Act::Records(0..4, 1)),
+        (0, Act::Pause),
+        (0, Act::Cancel),
+        (0, Act::Records(6..9, 1)),
+        (0, Act::Passed(12)),
+        (1, Act::Records(4..5, 1)),
+    ];
+    let ran = run_scripted(&folder, &registry, acts).await;
+    let error = ran.result.unwrap_err();
+    assert!(matches!(error, SpeedError::Unfinished(_)), "{error}");
+    assert!(script.asked.lock().unwrap().iter().any(|path| path.ends_with("/2")));
+    // On a slow machine the first records may have been given up as well.
+    let first = ran.stored[0].unwrap_or(0);
+    assert!(first == 0 || first == 3, "{first}");
+    assert_eq!((ran.rows, ran.stored[1]), (first as u64, None));
+    // The next run has all of it, once the registry answers.
+    let (_, registry) = Script::default()
+        .with("/schemas/ids/1", &[(200, &schema_answer())])
+        .with("/schemas/ids/2", &[(200, &schema_answer())])
+        .serve()
+        .await;
+    let acts =
+        vec![(0, Act::Records(first..6, 2)), (1, Act::Records(0..4, 1)), (0, Act::Records(6..9, 1)), (0, Act::Done)];
+    let ran = run_scripted(&folder, &registry, acts).await;
+    ran.result.unwrap();
+    assert_eq!((ran.rows, ran.stored), (13 - first as u64, vec![Some(9), Some(4)]));
+}

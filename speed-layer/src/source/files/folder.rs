@@ -1,0 +1,275 @@
+//! Folders of this machine, watched without looking at every file every time.
+//!
+//! A folder whose time of change is as it was has no file more than before, and is not listed. Files that were changed a short time ago are
+//! looked at every time, since they may still grow; all others when everything is looked through, once in a while. A file is told
+//! once it has been left alone for `files.settle`.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::discover::{self, failed};
+use super::place::{Found, is_left_alone};
+use crate::error::SpeedError;
+use crate::settings::FilesSettings;
+
+/// Clocks of file systems are coarse: a folder that changed so short a time before it was listed is listed again.
+const COARSE: Duration = Duration::from_secs(3);
+/// A file that was changed so short a time ago is looked at every time ...
+const RECENT: Duration = Duration::from_secs(10 * 60);
+/// ... unless there are more of them.
+const RECENT_MAX: usize = 10_000;
+
+/// Files, folders and patterns.
+#[derive(Debug)]
+pub struct Folders {
+    paths: Vec<String>,
+    any_name: bool,
+    settings: FilesSettings,
+    /// Every folder under those that were named, and when it had changed last when it was listed.
+    folders: HashMap<PathBuf, Option<SystemTime>>,
+    /// Files that were seen, by the hash of their paths.
+    seen: HashSet<u128>,
+    /// Files that may still be being written.
+    unsettled: HashMap<PathBuf, Look>,
+    /// Files that were told and may grow.
+    recent: HashMap<PathBuf, Look>,
+    swept: Instant,
+}
+
+/// A file as it was when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Look {
+    bytes: u64,
+    tag: String,
+    since: Instant,
+}
+
+impl Look {
+    fn at(found: &Found) -> Look {
+        Look { bytes: found.bytes, tag: found.tag.clone(), since: Instant::now() }
+    }
+
+    fn shows(&self, found: &Found) -> bool {
+        self.bytes == found.bytes && self.tag == found.tag
+    }
+}
+
+impl Folders {
+    pub fn new(paths: Vec<String>, any_name: bool, settings: FilesSettings) -> Folders {
+        Folders {
+            paths,
+            any_name,
+            settings,
+            folders: HashMap::new(),
+            seen: HashSet::new(),
+            unsettled: HashMap::new(),
+            recent: HashMap::new(),
+            swept: Instant::now(),
+        }
+    }
+
+    /// Everything there is now. An error where something that was named is not there, or cannot be looked at.
+    pub fn once(&mut self) -> Result<Vec<Found>, SpeedError> {
+        let mut found = BTreeSet::new();
+        for path in &self.paths {
+            discover::find(path, self.any_name, false, &mut found)?;
+        }
+        let files = found.into_iter().map(|path| {
+            let file = Found::local(path.clone());
+            file.map_err(|error| failed(&path, "cannot be read", Some(error)))
+        });
+        files.collect()
+    }
+
+    /// Begins to watch: what is there and settled. An error where a path that was named is not there; a pattern may match later.
+    pub fn begin(&mut self) -> Result<Vec<Found>, SpeedError> {
+        for path in self.paths.iter().filter(|path| !is_pattern(path)) {
+            let path = discover::literal(path);
+            fs::metadata(path).map_err(|error| failed(path, "cannot be watched", Some(error)))?;
+        }
+        Ok(self.sweep())
+    }
+
+    /// Looks at everything there is. What cannot be looked at is passed over until the next time.
+    fn sweep(&mut self) -> Vec<Found> {
+        self.swept = Instant::now();
+        let mut found = BTreeSet::new();
+        for path in &self.paths {
+            // Nothing may match a pattern at the moment, and a file that was named may have been moved away.
+            if let Err(error) = discover::find(path, self.any_name, true, &mut found) {
+                tracing::debug!(%error, "nothing to be seen there at present");
+            }
+        }
+        let mut told = Vec::new();
+        for path in found {
+            if let Ok(file) = Found::local(path.clone()) {
+                self.look(path, file, &mut told);
+            }
+        }
+        let mut noted = HashSet::new();
+        for path in self.paths.clone() {
+            let path = discover::literal(&path);
+            if path.is_dir()
+                && let Ok(path) = path.canonicalize()
+            {
+                self.note_folders(&path, &mut noted);
+            }
+        }
+        self.folders.retain(|folder, _| noted.contains(folder));
+        told
+    }
+
+    /// A file that was told is to be told again.
+    pub fn forget(&mut self, path: &Path) {
+        if self.recent.remove(path).is_some() {
+            self.unsettled.insert(path.to_owned(), Look { bytes: 0, tag: String::new(), since: Instant::now() });
+        }
+    }
+
+    /// What may be new.
+    pub fn poll(&mut self) -> Vec<Found> {
+        if self.paths.is_empty() {
+            return Vec::new();
+        }
+        if self.swept.elapsed() >= self.settings.sweep_interval {
+            return self.sweep();
+        }
+        let mut told = Vec::new();
+        for pattern in self.paths.clone().iter().filter(|path| is_pattern(path)) {
+            let mut found = BTreeSet::new();
+            if discover::find(pattern, self.any_name, true, &mut found).is_ok() {
+                self.look_at_new(found, &mut told);
+            }
+        }
+        let changed: Vec<PathBuf> = self
+            .folders
+            .iter()
+            .filter(|(path, listed)| listed.is_none() || changed_at(path) != **listed)
+            .map(|(path, _)| path.clone())
+            .collect();
+        for folder in changed {
+            self.list(&folder, &mut told);
+        }
+        for path in self.unsettled.keys().chain(self.recent.keys()).cloned().collect::<BTreeSet<_>>() {
+            match Found::local(path.clone()) {
+                Ok(file) => self.look(path, file, &mut told),
+                // Removed, or not to be seen any more.
+                Err(_) => {
+                    self.unsettled.remove(&path);
+                    self.recent.remove(&path);
+                }
+            }
+        }
+        told
+    }
+
+    /// Looks at a file: tells it when it is not as it was told before, and is settled.
+    fn look(&mut self, path: PathBuf, file: Found, told: &mut Vec<Found>) {
+        self.seen.insert(xxh3_128(file.name.as_bytes()));
+        if self.recent.get(&path).is_some_and(|before| before.shows(&file)) {
+            if !is_recent(&file, RECENT) {
+                self.recent.remove(&path);
+            }
+            return;
+        }
+        let settled = match self.unsettled.get(&path) {
+            Some(before) if before.shows(&file) => before.since.elapsed() >= self.settings.settle,
+            Some(_) => false,
+            // Seen for the first time, but not changed for long: for so long that a file server's clock cannot be that wrong.
+            None => !is_recent(&file, RECENT),
+        };
+        if settled {
+            self.unsettled.remove(&path);
+            if is_recent(&file, RECENT) && self.recent.len() < RECENT_MAX {
+                self.recent.insert(path, Look::at(&file));
+            }
+            told.push(file);
+        } else if self.unsettled.get(&path).is_none_or(|before| !before.shows(&file)) {
+            self.unsettled.insert(path, Look::at(&file));
+        }
+    }
+
+    fn look_at_new(&mut self, paths: impl IntoIterator<Item = PathBuf>, told: &mut Vec<Found>) {
+        for path in paths {
+            let is_new = !self.seen.contains(&xxh3_128(path.to_string_lossy().as_bytes()));
+            if is_new && let Ok(file) = Found::local(path.clone()) {
+                self.look(path, file, told);
+            }
+        }
+    }
+
+    /// Lists a folder that has changed, and new ones in it.
+    fn list(&mut self, folder: &Path, told: &mut Vec<Found>) {
+        let changed = changed_at(folder);
+        let Ok(entries) = fs::read_dir(folder) else {
+            // Removed with all that was in it.
+            self.folders.remove(folder);
+            return;
+        };
+        let mut files = Vec::new();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if is_left_alone(&name) {
+                continue;
+            }
+            let (path, is_folder) = followed(&entry);
+            if is_folder && !self.folders.contains_key(&path) {
+                self.list(&path, told);
+            } else if !is_folder && (self.any_name || discover::extension(&name).is_some()) {
+                files.push(path);
+            }
+        }
+        let settled = changed.filter(|at| at.elapsed().is_ok_and(|age| age >= COARSE));
+        self.folders.insert(folder.to_owned(), settled);
+        self.look_at_new(files, told);
+    }
+
+    /// Notes the folders under one whose files are known.
+    fn note_folders(&mut self, folder: &Path, noted: &mut HashSet<PathBuf>) {
+        // A link may lead back to where it is.
+        if !noted.insert(folder.to_owned()) {
+            return;
+        }
+        let changed = changed_at(folder).filter(|at| at.elapsed().is_ok_and(|age| age >= COARSE));
+        self.folders.insert(folder.to_owned(), changed);
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        for entry in entries.flatten() {
+            let (path, is_folder) = followed(&entry);
+            if is_folder && !is_left_alone(&entry.file_name().to_string_lossy()) {
+                self.note_folders(&path, noted);
+            }
+        }
+    }
+}
+
+/// The canonical path of what is in a folder whose path is canonical, and whether it is a folder. Links are followed.
+fn followed(entry: &fs::DirEntry) -> (PathBuf, bool) {
+    match entry.file_type() {
+        Ok(kind) if !kind.is_symlink() => (entry.path(), kind.is_dir()),
+        _ => {
+            let path = entry.path().canonicalize().unwrap_or_else(|_| entry.path());
+            let is_folder = path.is_dir();
+            (path, is_folder)
+        }
+    }
+}
+
+fn is_pattern(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
+fn changed_at(folder: &Path) -> Option<SystemTime> {
+    fs::metadata(folder).ok()?.modified().ok()
+}
+
+/// Whether a file was changed within this time, as far as its clock tells.
+fn is_recent(file: &Found, within: Duration) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let modified = file.modified.map_or(0, |micros| u128::try_from(micros).unwrap_or(0));
+    now.as_micros().saturating_sub(modified) < within.as_micros()
+}

@@ -1,0 +1,162 @@
+//! Where files are found: folders, patterns and files of this machine, and prefixes of S3.
+//!
+//! A place is looked through whole once. Somebody who watches it asks again and again what may be new ([`Places::poll`]), which costs little
+//! however much is there; what is told may well be known already, and whoever asks compares.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use super::folder::Folders;
+use super::open::Content;
+use super::s3::{ObjectReader, Prefix, S3};
+use super::{FilesWanted, Surroundings, discover};
+use crate::error::SpeedError;
+use crate::settings::{FilesSettings, SpeedSettings};
+
+/// A file as it was when it was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its canonical path, or its URI: what its stream is named by.
+    pub name: String,
+    /// How it is opened.
+    pub at: At,
+    /// Its length as stored.
+    pub bytes: u64,
+    /// When it was last changed, in microseconds since the epoch.
+    pub modified: Option<i64>,
+    /// Differs whenever the file was written in between: an ETag, or when it was last changed.
+    pub tag: String,
+    /// All of it, where it is small and was fetched already.
+    pub whole: Option<Bytes>,
+}
+
+/// How a file is opened.
+#[derive(Debug, Clone)]
+pub enum At {
+    /// A file of this machine.
+    Local(PathBuf),
+    /// An object.
+    Object(Arc<S3>, String),
+}
+
+impl Found {
+    /// A file of this machine, by its canonical path.
+    pub fn local(path: PathBuf) -> io::Result<Found> {
+        let metadata = std::fs::metadata(&path)?;
+        let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let modified = since.and_then(|since| i64::try_from(since.as_micros()).ok());
+        // Nanoseconds: more than a microsecond tells.
+        let tag = since.map_or_else(String::new, |since| since.as_nanos().to_string());
+        let name = path.to_string_lossy().into_owned();
+        Ok(Found { name, at: At::Local(path), bytes: metadata.len(), modified, tag, whole: None })
+    }
+
+    /// Its content, decompressed.
+    pub fn content(&self) -> io::Result<Content> {
+        Content::over(self.stored()?)
+    }
+
+    /// Its bytes as stored, up to the length that it had when it was found: what is written behind that may be half a record yet.
+    pub fn stored(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match (&self.whole, &self.at) {
+            (Some(bytes), _) => Box::new(io::Cursor::new(bytes.clone())),
+            (None, At::Local(path)) => Box::new(std::fs::File::open(path)?.take(self.bytes)),
+            (None, At::Object(s3, key)) => Box::new(ObjectReader::new(s3.clone(), key, &self.tag, self.bytes)),
+        })
+    }
+
+    /// The last part of its name.
+    pub fn file_name(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// As errors name it.
+    pub fn path(&self) -> &Path {
+        Path::new(&self.name)
+    }
+}
+
+/// Whether a file or folder of this name is left alone when it was not named itself: hidden, or still being written.
+pub fn is_left_alone(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with(['.', '_']) || [".tmp", ".partial", ".inprogress"].iter().any(|end| name.ends_with(end))
+}
+
+/// Everything that is to be read.
+#[derive(Debug)]
+pub struct Places {
+    folders: Folders,
+    prefixes: Vec<Prefix>,
+    any_name: bool,
+}
+
+impl Places {
+    /// Looks through all of them. Blocks.
+    pub fn open(
+        wanted: &FilesWanted,
+        settings: &SpeedSettings,
+        surroundings: &Surroundings,
+    ) -> Result<(Places, Vec<Found>), SpeedError> {
+        let any_name = wanted.format.is_some();
+        let is_object = |path: &&String| path.starts_with("s3://") || path.starts_with("s3a://");
+        let (objects, local): (Vec<&String>, Vec<&String>) = wanted.paths.iter().partition(is_object);
+        let mut found = Vec::new();
+        let mut folders = Folders::new(local.into_iter().cloned().collect(), any_name, settings.files.clone());
+        found.extend(if wanted.watch { folders.begin()? } else { folders.once()? });
+        let mut prefixes: Vec<Prefix> = Vec::new();
+        for uri in objects {
+            prefixes.push(Prefix::open(uri, &settings.files, surroundings)?);
+        }
+        let mut places = Places { folders, prefixes, any_name };
+        for prefix in &mut places.prefixes {
+            let mut listed = prefix.all()?;
+            listed.retain(|file| is_wanted(file, any_name, prefix.is_named(file)));
+            found.append(&mut listed);
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found.dedup_by(|a, b| a.name == b.name);
+        Ok((places, found))
+    }
+
+    /// What may be new since. What cannot be looked at now is looked at the next time.
+    pub fn poll(&mut self) -> Vec<Found> {
+        let mut found = self.folders.poll();
+        for prefix in &mut self.prefixes {
+            let mut listed = Vec::new();
+            // What was listed before it failed is not listed again soon.
+            if let Err(error) = prefix.poll(&mut listed) {
+                tracing::warn!(%error, "cannot look for new objects; trying again");
+            }
+            listed.retain(|file| is_wanted(file, self.any_name, prefix.is_named(file)));
+            found.append(&mut listed);
+        }
+        found
+    }
+
+    /// A file was told, and not taken: it is to be told again.
+    pub fn forget(&mut self, file: &Found) {
+        if let At::Local(path) = &file.at {
+            self.folders.forget(path);
+        }
+    }
+
+    /// Fetches what is small, several at a time.
+    pub fn fetch_small(&self, files: &mut [Found]) {
+        if let Some(prefix) = self.prefixes.first() {
+            prefix.s3().fetch_small(files);
+        }
+    }
+}
+
+fn is_wanted(file: &Found, any_name: bool, named: bool) -> bool {
+    named || any_name || discover::extension(file.file_name()).is_some()
+}
+
+/// How often places are looked at.
+pub fn poll_interval(settings: &FilesSettings) -> Duration {
+    settings.poll_interval.max(Duration::from_millis(10))
+}

@@ -1,0 +1,408 @@
+//! Prefixes of S3, watched without listing all of them every time.
+//!
+//! S3 lists keys in order, from any key on. New objects mostly sort after all others (`.../2026/11/21/...`), or after the others of
+//! their folder: each poll asks for what comes after the last key, and after the last key of the folders that got new objects last. Any
+//! other new key is found by going through the whole prefix, some pages at each poll, once around in `files.sweep_interval`. A
+//! prefix of up to a thousand objects is one page, and seen whole every time.
+//!
+//! Objects are written whole, so what is listed can be read. A reader goes on where its connection broke, and fails if the object has
+//! been replaced meanwhile.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Credentials;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::error::DisplayErrorContext;
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::{Buf, Bytes};
+use futures::StreamExt;
+use tokio::runtime::Handle;
+
+use super::place::{At, Found, is_left_alone};
+use super::{Surroundings, place};
+use crate::error::SpeedError;
+use crate::metrics::{Metrics, now_micros};
+use crate::settings::FilesSettings;
+
+/// How many of the folders that got new objects last are asked for more.
+const FOLDERS_ASKED: usize = 4;
+/// New objects: written within an hour.
+const RECENT_MICROS: i64 = 3_600_000_000;
+/// Objects up to this size are fetched ahead, ...
+const SMALL_BYTES: u64 = 256 << 10;
+/// ... so many at a time.
+const FETCHED_AT_ONCE: usize = 16;
+/// How often reading an object is taken up again without having come further.
+const ATTEMPTS_MAX: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A bucket, and how it is reached.
+#[derive(Debug)]
+pub struct S3 {
+    client: Client,
+    bucket: String,
+    runtime: Handle,
+    metrics: Metrics,
+}
+
+/// Objects under a prefix.
+#[derive(Debug)]
+pub struct Prefix {
+    s3: Arc<S3>,
+    /// An object, or what all keys of a folder begin with.
+    prefix: String,
+    /// The prefix is the key of an object.
+    is_object: bool,
+    /// The last key of all.
+    last: String,
+    /// The folders that got new objects last, and the last key of each.
+    folders: VecDeque<(String, String)>,
+    /// Up to where the whole has been gone through.
+    swept_to: String,
+    /// Pages of the whole, as far as they are known.
+    pages: usize,
+    pages_swept: usize,
+    /// Which share of the whole is gone through at each poll.
+    share: f64,
+}
+
+struct Page {
+    found: Vec<Found>,
+    /// The last key listed, wanted or not; `None`: nothing follows.
+    next: Option<String>,
+    last: Option<String>,
+}
+
+impl S3 {
+    fn connect(bucket: &str, surroundings: &Surroundings) -> Result<S3, SpeedError> {
+        let Some(runtime) = surroundings.runtime.clone() else { return Err(SpeedError::Ended("the runtime")) };
+        let options = &surroundings.store_options;
+        // The same names as the lake's storage options have, with or without their prefix.
+        let option = |name: &str| {
+            let is_it = |key: &str| {
+                let key = key.to_ascii_lowercase();
+                key.strip_prefix("aws_").unwrap_or(&key) == name
+            };
+            options.iter().find(|(key, _)| is_it(key)).map(|(_, value)| value.clone())
+        };
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(10))
+                .read_timeout(Duration::from_secs(30))
+                .build(),
+        );
+        if let Some(region) = option("region").or_else(|| option("default_region")) {
+            loader = loader.region(Region::new(region));
+        }
+        if let Some(endpoint) = option("endpoint_url").or_else(|| option("endpoint")) {
+            loader = loader.endpoint_url(endpoint);
+        }
+        if let (Some(key), Some(secret)) = (option("access_key_id"), option("secret_access_key")) {
+            let token = option("session_token").or_else(|| option("token"));
+            loader = loader.credentials_provider(Credentials::new(key, secret, token, None, "lake.options"));
+        }
+        let loaded = runtime.block_on(loader.load());
+        let virtual_hosted =
+            option("virtual_hosted_style_request").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        // An endpoint of one's own seldom has a name for each bucket.
+        let path_style = loaded.endpoint_url().is_some() && !virtual_hosted;
+        let mut config = aws_sdk_s3::config::Builder::from(&loaded).force_path_style(path_style);
+        if loaded.region().is_none() {
+            // As the lake's own store has it.
+            config = config.region(Region::new("us-east-1"));
+        }
+        let client = Client::from_conf(config.build());
+        Ok(S3 { client, bucket: bucket.to_owned(), runtime, metrics: surroundings.metrics.clone() })
+    }
+
+    fn uri(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.bucket)
+    }
+
+    fn failed(&self, key: &str, what: &str, error: impl Display) -> SpeedError {
+        let message = format!("{what}: {error}");
+        SpeedError::File { path: self.uri(key).into(), message, source: None }
+    }
+
+    /// One page of keys after a key.
+    fn page(self: &Arc<Self>, prefix: &str, after: &str) -> Result<Page, SpeedError> {
+        self.metrics.listed();
+        let mut request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+        if !after.is_empty() {
+            request = request.start_after(after);
+        }
+        let listed = self.runtime.block_on(request.send());
+        let listed = listed.map_err(|error| self.failed(prefix, "cannot be listed", DisplayErrorContext(error)))?;
+        let last = listed.contents().last().and_then(|object| object.key()).map(str::to_owned);
+        let next = listed.is_truncated().unwrap_or(false).then(|| last.clone()).flatten();
+        let found = listed.contents().iter().filter_map(|object| {
+            let key = object.key()?;
+            let bytes = u64::try_from(object.size()?).ok()?;
+            let below = key.strip_prefix(prefix).unwrap_or(key);
+            // A key that ends with a slash stands for a folder; an empty object holds no record.
+            if bytes == 0 || below.split('/').any(is_left_alone) {
+                return None;
+            }
+            let modified = object.last_modified().and_then(|time| i64::try_from(time.as_nanos() / 1000).ok());
+            let tag = object.e_tag().unwrap_or_default().to_owned();
+            let at = At::Object(self.clone(), key.to_owned());
+            Some(Found { name: self.uri(key), at, bytes, modified, tag, whole: None })
+        });
+        Ok(Page { found: found.collect(), next, last })
+    }
+
+    /// An object from a byte on.
+    fn get(&self, key: &str, tag: &str, from: u64) -> io::Result<ByteStream> {
+        let mut request = self.client.get_object().bucket(&self.bucket).key(key);
+        if !tag.is_empty() {
+            request = request.if_match(tag);
+        }
+        if from > 0 {
+            request = request.range(format!("bytes={from}-"));
+        }
+        match self.runtime.block_on(request.send()) {
+            Ok(object) => Ok(object.body),
+            Err(error) => {
+                let status = error.raw_response().map(|response| response.status().as_u16());
+                let kind = match status {
+                    Some(404) => io::ErrorKind::NotFound,
+                    Some(401 | 403) => io::ErrorKind::PermissionDenied,
+                    // Another object has taken its place.
+                    Some(412) => io::ErrorKind::StaleNetworkFileHandle,
+                    _ => io::ErrorKind::Other,
+                };
+                Err(io::Error::new(kind, Broken(DisplayErrorContext(error).to_string())))
+            }
+        }
+    }
+
+    /// Fetches small objects; one that cannot be fetched is opened later, which says why.
+    pub fn fetch_small(&self, files: &mut [Found]) {
+        let small = files.iter_mut().filter(|file| file.bytes <= SMALL_BYTES);
+        let fetches = small.filter_map(|file| {
+            let At::Object(s3, key) = &file.at else { return None };
+            let (s3, key, tag) = (s3.clone(), key.clone(), file.tag.clone());
+            Some(async move {
+                let got = s3.client.get_object().bucket(&s3.bucket).key(key).if_match(tag).send().await;
+                if let Ok(object) = got
+                    && let Ok(body) = object.body.collect().await
+                {
+                    file.whole = Some(body.into_bytes());
+                }
+            })
+        });
+        let fetches: Vec<_> = fetches.collect();
+        self.runtime.block_on(futures::stream::iter(fetches).buffer_unordered(FETCHED_AT_ONCE).collect::<Vec<()>>());
+    }
+}
+
+impl Prefix {
+    /// `s3://bucket`, `s3://bucket/prefix`, `s3://bucket/key`.
+    pub fn open(uri: &str, settings: &FilesSettings, surroundings: &Surroundings) -> Result<Prefix, SpeedError> {
+        let wrong = |message: &str| SpeedError::File { path: uri.into(), message: message.to_owned(), source: None };
+        let (_, place) = uri.split_once("://").ok_or_else(|| wrong("is not an URI"))?;
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        if bucket.is_empty() {
+            return Err(wrong("names no bucket: s3://bucket/prefix"));
+        }
+        if prefix.contains(['*', '?']) {
+            return Err(wrong("patterns are for paths; of a bucket give a prefix"));
+        }
+        let s3 = Arc::new(S3::connect(bucket, surroundings)?);
+        let polls = settings.sweep_interval.as_secs_f64() / place::poll_interval(settings).as_secs_f64();
+        Ok(Prefix {
+            s3,
+            prefix: prefix.to_owned(),
+            is_object: false,
+            last: String::new(),
+            folders: VecDeque::new(),
+            swept_to: String::new(),
+            pages: 0,
+            pages_swept: 0,
+            share: 1.0 / polls.max(1.0),
+        })
+    }
+
+    /// The bucket.
+    pub fn s3(&self) -> &Arc<S3> {
+        &self.s3
+    }
+
+    /// Whether this object is the one that was named, whatever its name is.
+    pub fn is_named(&self, file: &Found) -> bool {
+        self.is_object && file.name == self.s3.uri(&self.prefix)
+    }
+
+    /// Everything there is.
+    pub fn all(&mut self) -> Result<Vec<Found>, SpeedError> {
+        if !self.prefix.is_empty() && !self.prefix.ends_with('/') {
+            let page = self.s3.page(&self.prefix, "")?;
+            self.is_object = page.found.iter().any(|file| file.name == self.s3.uri(&self.prefix));
+            if !self.is_object {
+                self.prefix.push('/');
+            }
+        }
+        let mut found = Vec::new();
+        let mut after = String::new();
+        loop {
+            let mut page = self.s3.page(&self.prefix, &after)?;
+            self.pages += 1;
+            self.note(&page.found, page.last);
+            found.append(&mut page.found);
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        if self.is_object {
+            found.retain(|file| file.name == self.s3.uri(&self.prefix));
+        }
+        Ok(found)
+    }
+
+    /// Adds what may be new.
+    pub fn poll(&mut self, found: &mut Vec<Found>) -> Result<(), SpeedError> {
+        if self.is_object {
+            self.pages = 0;
+            found.append(&mut self.all()?);
+            return Ok(());
+        }
+        // One page is the whole, and is gone through below.
+        if self.pages > 1 {
+            let prefix = self.prefix.clone();
+            self.after(&prefix, self.last.clone(), found)?;
+            for (folder, last) in self.folders.clone() {
+                // The folder of the last key of all has been asked just now.
+                if !self.last.starts_with(&folder) {
+                    self.after(&folder, last, found)?;
+                }
+            }
+        }
+        for _ in 0..((self.pages as f64 * self.share).ceil() as usize).max(1) {
+            let page = self.s3.page(&self.prefix, &self.swept_to)?;
+            self.pages_swept += 1;
+            self.note(&page.found, page.last);
+            found.extend(page.found);
+            match page.next {
+                Some(next) => self.swept_to = next,
+                None => {
+                    self.swept_to.clear();
+                    self.pages = std::mem::take(&mut self.pages_swept);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn after(&mut self, prefix: &str, after: String, found: &mut Vec<Found>) -> Result<(), SpeedError> {
+        let mut after = after;
+        loop {
+            let page = self.s3.page(prefix, &after)?;
+            self.note(&page.found, page.last);
+            found.extend(page.found);
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Remembers where keys come last.
+    fn note(&mut self, found: &[Found], last: Option<String>) {
+        if let Some(last) = last
+            && last > self.last
+        {
+            self.last = last;
+        }
+        for file in found {
+            let At::Object(_, key) = &file.at else { continue };
+            if file.modified.is_none_or(|modified| now_micros() - modified > RECENT_MICROS) {
+                continue;
+            }
+            let folder = &key[..key.rfind('/').map_or(0, |at| at + 1)];
+            match self.folders.iter_mut().find(|(known, _)| known == folder) {
+                Some((_, last)) if *last < *key => last.clone_from(key),
+                Some(_) => {}
+                None => {
+                    self.folders.push_front((folder.to_owned(), key.clone()));
+                    self.folders.truncate(FOLDERS_ASKED);
+                }
+            }
+        }
+    }
+}
+
+/// The store, not the data, is why reading ended.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Broken(String);
+
+/// Reads an object as a file is read.
+#[derive(Debug)]
+pub struct ObjectReader {
+    s3: Arc<S3>,
+    key: String,
+    tag: String,
+    size: u64,
+    at: u64,
+    body: Option<ByteStream>,
+    chunk: Bytes,
+    attempts: u32,
+}
+
+impl ObjectReader {
+    /// From the beginning; `tag` and `size` as they were listed.
+    pub fn new(s3: Arc<S3>, key: &str, tag: &str, size: u64) -> ObjectReader {
+        let (key, tag) = (key.to_owned(), tag.to_owned());
+        ObjectReader { s3, key, tag, size, at: 0, body: None, chunk: Bytes::new(), attempts: 0 }
+    }
+
+    fn next_chunk(&mut self) -> io::Result<Bytes> {
+        let mut body = match self.body.take() {
+            Some(body) => body,
+            None => self.s3.get(&self.key, &self.tag, self.at)?,
+        };
+        match self.s3.runtime.block_on(body.next()) {
+            Some(Ok(chunk)) => {
+                self.body = Some(body);
+                Ok(chunk)
+            }
+            Some(Err(error)) => Err(io::Error::other(Broken(error.to_string()))),
+            None => Err(io::Error::other(Broken("the object ends before its end".to_owned()))),
+        }
+    }
+}
+
+impl Read for ObjectReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        use io::ErrorKind::{NotFound, PermissionDenied, StaleNetworkFileHandle};
+        while self.chunk.is_empty() && self.at < self.size {
+            match self.next_chunk() {
+                Ok(chunk) => {
+                    self.at += chunk.len() as u64;
+                    self.chunk = chunk;
+                    self.attempts = 0;
+                }
+                Err(error) if matches!(error.kind(), NotFound | PermissionDenied | StaleNetworkFileHandle) => {
+                    return Err(error);
+                }
+                Err(error) if self.attempts >= ATTEMPTS_MAX => return Err(error),
+                Err(error) => {
+                    tracing::debug!(uri = self.s3.uri(&self.key), at = self.at, %error, "reading is taken up again");
+                    self.attempts += 1;
+                    std::thread::sleep(PAUSE * (1 << self.attempts.min(6)));
+                }
+            }
+        }
+        let length = self.chunk.len().min(into.len());
+        self.chunk.copy_to_slice(&mut into[..length]);
+        Ok(length)
+    }
+}

@@ -1,0 +1,64 @@
+//! The benchmarks behind `docs/performance.md`: `make bench`, or `bench [WHAT ...] [--events N] [--runs N]`.
+//!
+//! Figures are ratios of two things measured in the same run on the same machine: CPU seconds of the ingest process beside those of the
+//! [`ceiling`], of the same with more to do, or of Spark on the same topic.
+
+mod ceiling;
+mod compare;
+mod freshness;
+mod ingest;
+mod merge;
+mod program;
+mod spark;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::ceiling::Format;
+
+/// What can be measured: its name, how many events it takes by default, and what does it.
+const BENCHMARKS: [(&str, usize, fn(usize, usize) -> Result<()>); 7] = [
+    ("json", 20_000_000, |events, runs| ingest::beside_the_ceiling(Format::Json, events, runs)),
+    ("csv", 5_000_000, |events, runs| ingest::beside_the_ceiling(Format::Csv, events, runs)),
+    ("avro", 2_000_000, |events, runs| ingest::beside_the_ceiling(Format::Avro, events, runs)),
+    ("compare", 5_000_000, compare::with_more_to_do),
+    ("freshness", 1_200_000, freshness::from_produce_to_query),
+    ("spark", 5_000_000, spark::beside_structured_streaming),
+    ("merge", 10_000_000, merge::campaign_kpis),
+];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let (mut wanted, mut events, mut runs) = (Vec::new(), None, 3);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut number = || {
+            arguments.next().and_then(|text| text.parse().ok()).with_context(|| format!("{argument} wants a number"))
+        };
+        match argument.as_str() {
+            "--events" => events = Some(number()?),
+            "--runs" => runs = number()?.max(1),
+            name if BENCHMARKS.iter().any(|(known, ..)| *known == name) => wanted.push(argument),
+            other => {
+                let names: Vec<&str> = BENCHMARKS.iter().map(|(name, ..)| *name).collect();
+                bail!("{other:?} is none of {}, --events N, --runs N", names.join(", "));
+            }
+        }
+    }
+    for (name, usual, measure) in BENCHMARKS {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            measure(events.unwrap_or(usual), runs).with_context(|| format!("the benchmark {name}"))?;
+        }
+    }
+    Ok(())
+}
