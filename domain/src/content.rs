@@ -54,11 +54,11 @@ pub fn content_hashes_of_batch(kind: EventKind, batch: &RecordBatch) -> Result<B
 pub fn content_hashes(columns: &[ArrayRef], rows: usize) -> Result<BinaryArray, ArrowError> {
     let columns = columns.iter().map(|column| Column::new(column, rows)).collect::<Result<Vec<_>, _>>()?;
     let mut hashes = BinaryBuilder::with_capacity(rows, rows * 16);
-    let mut bytes = Vec::with_capacity(1024);
+    let (mut bytes, mut json) = (Vec::with_capacity(1024), String::new());
     for row in 0..rows {
         bytes.clear();
         for column in &columns {
-            column.write(row, &mut bytes);
+            column.write(row, &mut bytes, &mut json);
         }
         hashes.append_value(xxh3_128(&bytes).to_be_bytes());
     }
@@ -107,8 +107,9 @@ impl<'a> Column<'a> {
         })
     }
 
+    /// `json` is scratch memory.
     #[inline]
-    fn write(&self, row: usize, out: &mut Vec<u8>) {
+    fn write(&self, row: usize, out: &mut Vec<u8>, json: &mut String) {
         match self {
             Column::Null => out.push(0),
             Column::Text(array) if array.is_valid(row) => write_bytes(array.value(row).as_bytes(), out),
@@ -120,9 +121,9 @@ impl<'a> Column<'a> {
             Column::Amount(array) => write_native(array, row, |value| value.to_le_bytes(), out),
             Column::Boolean(array) if array.is_valid(row) => write_bytes(&[u8::from(array.value(row))], out),
             Column::Nested(array, nested) if array.is_valid(row) => {
-                let mut text = String::new();
-                nested.write(row, &mut text);
-                write_bytes(text.as_bytes(), out);
+                json.clear();
+                nested.write_valid(row, json);
+                write_bytes(json.as_bytes(), out);
             }
             Column::Text(_) | Column::Boolean(_) | Column::Nested(..) => out.push(0),
         }
@@ -157,7 +158,8 @@ enum Nested<'a> {
     Int64(&'a PrimitiveArray<Int64Type>),
     Float64(&'a PrimitiveArray<Float64Type>),
     Boolean(&'a BooleanArray),
-    Struct(&'a StructArray, Vec<(&'a str, Nested<'a>)>),
+    /// With each child what stands before its value: its name and a colon.
+    Struct(&'a StructArray, Vec<(String, Nested<'a>)>),
     List(&'a ListArray, Box<Nested<'a>>),
     Map(&'a MapArray, &'a StringArray, Box<Nested<'a>>),
 }
@@ -175,7 +177,12 @@ impl<'a> Nested<'a> {
                 let children = fields
                     .iter()
                     .zip(array.columns())
-                    .map(|(field, child)| Ok((field.name().as_str(), Nested::new(child.as_ref())?)))
+                    .map(|(field, child)| {
+                        let mut name = String::new();
+                        write_json_string(field.name(), &mut name);
+                        name.push(':');
+                        Ok((name, Nested::new(child.as_ref())?))
+                    })
                     .collect::<Result<Vec<_>, ArrowError>>()?;
                 Nested::Struct(array, children)
             }
@@ -209,8 +216,13 @@ impl<'a> Nested<'a> {
     fn write(&self, row: usize, out: &mut String) {
         if self.is_null(row) {
             out.push_str("null");
-            return;
+        } else {
+            self.write_valid(row, out);
         }
+    }
+
+    /// A value that is not NULL.
+    fn write_valid(&self, row: usize, out: &mut String) {
         // Writing to a String cannot fail.
         match self {
             Nested::Text(array) => write_json_string(array.value(row), out),
@@ -223,9 +235,8 @@ impl<'a> Nested<'a> {
                 let mut first = true;
                 for (name, child) in children.iter().filter(|(_, child)| !child.is_null(row)) {
                     separate(&mut first, out);
-                    write_json_string(name, out);
-                    out.push(':');
-                    child.write(row, out);
+                    out.push_str(name);
+                    child.write_valid(row, out);
                 }
                 out.push('}');
             }

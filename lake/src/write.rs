@@ -140,10 +140,15 @@ impl TableWriter {
         for name in
             ["content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch", "bid_content_hash"]
         {
-            // Random bytes: a dictionary of them is the column itself, written twice.
+            // Random bytes: a dictionary of them is the column itself, written twice, and compressing makes nothing shorter.
             properties = properties
                 .set_column_dictionary_enabled(name.into(), false)
+                .set_column_compression(name.into(), Compression::UNCOMPRESSED)
                 .set_column_statistics_enabled(name.into(), EnabledStatistics::None);
+        }
+        for name in ["impression_id", "event_id", "order_id"] {
+            // Nearly every value is another one.
+            properties = properties.set_column_dictionary_enabled(name.into(), false);
         }
         TableWriter {
             table: table.name,

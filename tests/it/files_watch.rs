@@ -119,6 +119,9 @@ async fn a_landing_folder_is_followed() -> Result<()> {
     let listed = "select status, count(distinct path) from t where status <> 'begun' group by 1 order by 1";
     assert_eq!(raw.query("raw/files", listed).await?, ["changed 1", "ingested 6"]);
     let again = adlake.run(["ingest", "files", &landing, "--format", "json"]);
+    ensure!(!again.status.success() && again.stderr.contains("impressions-nowhere"), "{}", again.stderr);
+    fs::remove_file(folder.join("impressions-nowhere.ndjson"))?;
+    let again = adlake.run(["ingest", "files", &landing, "--format", "json"]);
     let report: Value = serde_json::from_str(&again.stdout).with_context(|| again.stderr.clone())?;
     assert_eq!((again.status.code(), &report["records_read"]), (Some(1), &Value::from(0)), "{report}");
     Ok(())

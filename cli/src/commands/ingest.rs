@@ -12,6 +12,7 @@ use crate::arguments::Global;
 use crate::commands::{ReportFormat, report};
 use crate::failure::speed_error;
 use crate::generate::knobs::Kind;
+use crate::memory;
 use crate::progress::Progress;
 use crate::shutdown;
 
@@ -74,6 +75,7 @@ enum Written {
 impl Ingest {
     /// Does it.
     pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+        memory::use_small_pages();
         let mut settings = global.load()?.settings;
         let lake = Lake::open(&settings.lake).await?;
         let cancel = shutdown::on_signal()?;

@@ -6,6 +6,7 @@
 //! empty text.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
+use memchr::{memchr_iter, memchr3};
 
 use super::row::Row;
 use super::value::Value;
@@ -105,13 +106,32 @@ pub(crate) fn read<'a>(
     reader: &'a mut CsvReader,
     row: &mut Row<'a, '_>,
 ) -> Result<(), Reject> {
-    if let Err(error) = std::str::from_utf8(payload) {
-        return Err(Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to())));
+    let text = std::str::from_utf8(payload)
+        .map_err(|error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to())))?;
+    let too_many = |cells: usize| {
+        let detail = format!("{cells} cells, of {} columns", columns.columns.len());
+        Err(Reject::new(Reason::TooManyColumns, detail))
+    };
+    let mut offer = |column: &'a CsvColumn, text: &'a str| {
+        let is_sent = !text.is_empty() || column.keeps_empty;
+        if is_sent { row.offer(&column.name, column.entry, Value::Cell(text)) } else { Ok(()) }
+    };
+    if let Some(line) = plain(text) {
+        let mut cells = columns.columns.iter();
+        let mut start = 0;
+        let ends = memchr_iter(columns.delimiter, line.as_bytes()).chain([line.len()]);
+        for end in ends {
+            match cells.next() {
+                Some(column) => offer(column, &line[start..end])?,
+                None => return too_many(1 + memchr_iter(columns.delimiter, line.as_bytes()).count()),
+            }
+            start = end + 1;
+        }
+        return Ok(());
     }
     let cells = reader.split(payload)?;
     if cells > columns.columns.len() {
-        let detail = format!("{cells} cells, of {} columns", columns.columns.len());
-        return Err(Reject::new(Reason::TooManyColumns, detail));
+        return too_many(cells);
     }
     let mut start = 0;
     for (column, end) in columns.columns.iter().zip(&reader.ends[..cells]) {
@@ -119,11 +139,17 @@ pub(crate) fn read<'a>(
         let text = std::str::from_utf8(&reader.text[start..*end])
             .map_err(|_| Reject::new(Reason::InvalidUtf8, format!("in column {}", column.name)))?;
         start = *end;
-        if !text.is_empty() || column.keeps_empty {
-            row.offer(&column.name, column.entry, Value::Cell(text))?;
-        }
+        offer(column, text)?;
     }
     Ok(())
+}
+
+/// A row without quotes, and without its line end: what is between its delimiters is its cells, as they stand. `None`: the reader
+/// has to look at it.
+fn plain(text: &str) -> Option<&str> {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    (!line.is_empty() && memchr3(b'"', b'\n', b'\r', line.as_bytes()).is_none()).then_some(line)
 }
 
 #[cfg(test)]
@@ -164,5 +190,21 @@ mod tests {
         check("\"", Err(Reason::InvalidCsv));
         check("\"\n", Err(Reason::InvalidCsv));
         check("a,b\nc,d", Err(Reason::TrailingData));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn plain_rows_are_cut_as_the_reader_cuts_them(text in "[ab,;é \\r\\n\"]{0,12}", delimiter in proptest::sample::select(vec![b',', b';'])) {
+            let mut reader = CsvReader::new(delimiter);
+            let read = reader.split(text.as_bytes());
+            if let Some(line) = plain(&text) {
+                let mut start = 0;
+                let ends = &reader.ends[..read.expect("a plain row is a row")];
+                let cells: Vec<&[u8]> =
+                    ends.iter().map(|end| &reader.text[std::mem::replace(&mut start, *end)..*end]).collect();
+                let expected: Vec<&[u8]> = line.as_bytes().split(|byte| *byte == delimiter).collect();
+                proptest::prop_assert_eq!(cells, expected);
+            }
+        }
     }
 }

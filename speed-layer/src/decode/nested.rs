@@ -46,10 +46,20 @@ pub(crate) fn shape<'a>(
         DataType::Struct(fields) => {
             let Opened::Object(members) = value.open(arena)? else { return Err(not("an object", value, trail)) };
             let cells = arena.alloc_slice_fill_copy(fields.len(), Cell::Null);
+            // Members mostly come in the order of the fields: the next one is looked for behind the last.
+            let mut next = 0;
+            let mut find = |name: &str| {
+                let behind = (next..fields.len()).find(|index| fields[*index].name() == name);
+                let found = behind.or_else(|| fields[..next].iter().position(|field| field.name() == name));
+                next = found.map_or(next, |index| index + 1);
+                found
+            };
             for (name, value) in members {
+                if value.is_null() {
+                    continue;
+                }
                 let trail = Trail::Member(&trail, name);
-                match fields.iter().position(|field| field.name() == name) {
-                    _ if value.is_null() => {}
+                match find(name) {
                     Some(index) => {
                         cells[index] = shape(*value, fields[index].data_type(), trail, attributes, arena)?;
                     }

@@ -10,33 +10,30 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
-use adlake_lake::Advance;
-use adlake_lake::error::chain;
-use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::flush::{Due, FlushPolicy, Held};
-use super::ledger::{Ledger, Span};
+use super::ledger::Ledger;
 use super::marks::Marks;
 use super::parking::{Answered, Asker, Parking, Pass};
-use super::pauses::Pauses;
 use super::stopped::Stopped;
 use crate::error::SpeedError;
 use crate::metrics::{Metrics, now_micros};
 use crate::record::Stream;
 use crate::registry::Registry;
 use crate::source::{Command, Commander, Event, Records};
-use crate::write::{Builder, Committer, Outcome, Stored, count_dead_letters};
+use crate::write::{Builder, Committer};
 
+mod landing;
 mod look_up;
 
-use look_up::stored;
+use landing::{Landed, landed};
 
 /// The most events taken at a time.
 const EVENTS_MAX: usize = 8;
@@ -119,20 +116,6 @@ struct LaneParts {
     metrics: Metrics,
     stopping: CancellationToken,
     notice: mpsc::UnboundedSender<EventKind>,
-}
-
-/// How something that was under way ended.
-enum Landed {
-    LookedUp(Result<Vec<Stored>, SpeedError>, Vec<Arc<Stream>>),
-    Committed(Result<Outcome, SpeedError>, Batch),
-}
-
-/// What is known of a batch that is being committed.
-struct Batch {
-    spans: Vec<Span>,
-    rows: u64,
-    rejected: std::collections::BTreeMap<String, u64>,
-    started: Instant,
 }
 
 impl std::fmt::Debug for Lane {
@@ -402,134 +385,6 @@ impl Lane {
         result
     }
 
-    /// Seals what has been taken, and begins to commit it.
-    async fn commit(&mut self) -> Result<(), SpeedError> {
-        self.since = None;
-        self.early = Duration::ZERO;
-        if !self.ledger.is_open() {
-            return Ok(());
-        }
-        let (Some(mut committer), Some(mut builder)) = (self.committer.take(), self.builder.take()) else {
-            return Ok(());
-        };
-        let metrics = self.parts.metrics.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            let started = Instant::now();
-            let sealed = builder.seal();
-            show_spent(&metrics, &mut builder, started);
-            (builder, sealed)
-        });
-        let (builder, sealed) = work.await.map_err(|_| SpeedError::Ended("decoding"))?;
-        self.builder = Some(builder);
-        let sealed = sealed?;
-        let spans = self.ledger.seal();
-
-        let (places, rejected) = count_dead_letters(&sealed.dead_letters)?;
-        let has_dead = |span: &&Span| places.contains(&(span.stream.source.clone(), span.stream.partition));
-        let dead_spans: Vec<Span> = spans.iter().filter(has_dead).map(|span| self.ledger.seal_dead(span)).collect();
-        let rows = sealed.writer.as_ref().map_or(0, |writer| writer.rows() as u64);
-        let mut advances: Vec<Advance> = spans.iter().map(Span::advance).collect();
-        advances.extend(self.marks.seal(&spans));
-        let dead_advances = dead_spans.iter().map(Span::advance).collect();
-        let batch = Batch { spans, rows, rejected, started: Instant::now() };
-        self.oldest_under_way = self.oldest.take();
-        self.show_oldest();
-        let metrics = self.parts.metrics.clone();
-        self.under_way = Some(tokio::spawn(async move {
-            let result = committer.commit(sealed, advances, dead_advances).await;
-            metrics.spent("commit", batch.started.elapsed());
-            (committer, Landed::Committed(result, batch))
-        }));
-        Ok(())
-    }
-
-    /// Begins to look up where the lake has the unstarted streams; while the store does not answer, again and again.
-    fn look_up(&mut self) {
-        let Some(mut committer) = self.committer.take() else { return };
-        let streams = std::mem::take(&mut self.unstarted);
-        let pauses = Pauses::new(self.parts.retry_pause_max, std::mem::take(&mut self.pause_first));
-        let (stopping, kind) = (self.parts.stopping.clone(), self.parts.kind);
-        self.under_way = Some(tokio::spawn(async move {
-            let result = stored(&mut committer, &streams, kind, pauses, &stopping).await;
-            (committer, Landed::LookedUp(result, streams))
-        }));
-    }
-
-    /// Takes up what has ended.
-    fn land(&mut self, (committer, landed): (Committer, Landed)) -> Result<(), SpeedError> {
-        self.under_way = None;
-        self.committer = Some(committer);
-        match landed {
-            Landed::LookedUp(Ok(stored), streams) => {
-                let starts: Vec<_> = streams
-                    .iter()
-                    .zip(stored)
-                    // It may have been started over meanwhile, and will be looked up once more.
-                    .filter(|(stream, _)| !self.unstarted.contains(stream))
-                    .filter_map(|(stream, stored)| {
-                        let generation = self.parts.generations.fetch_add(1, Ordering::Relaxed);
-                        self.marks.stored(stream, stored.marks);
-                        self.ledger.start(stream, stored, generation)
-                    })
-                    .collect();
-                if !starts.is_empty() {
-                    // Who was killed between a commit and its acknowledgement has left that to us.
-                    let known = starts.iter().filter_map(|start| Some((start.stream.clone(), start.stored?))).collect();
-                    self.parts.commander.tell(Command::Start(starts));
-                    self.parts.commander.tell(Command::Acknowledge(known));
-                }
-                Ok(())
-            }
-            // Being stopped, nothing is read any more: it does not matter from where.
-            Landed::LookedUp(Err(error), _) if self.parts.stopping.is_cancelled() && error.is_retryable() => Ok(()),
-            Landed::LookedUp(Err(error), _) => Err(error),
-            Landed::Committed(result, batch) => self.committed(result, batch),
-        }
-    }
-
-    fn committed(&mut self, result: Result<Outcome, SpeedError>, batch: Batch) -> Result<(), SpeedError> {
-        self.oldest_under_way = None;
-        self.show_oldest();
-        let (kind, table) = (self.parts.kind, self.parts.kind.raw_table());
-        match result {
-            Ok(Outcome::Committed { bytes, files, conflicts }) => {
-                for (table, count) in conflicts {
-                    self.parts.metrics.conflicts(table, count);
-                    if count > 0 {
-                        self.early = self.parts.policy.early(rand::rng().random_range(0.0..1.0));
-                    }
-                }
-                let took = batch.started.elapsed();
-                self.parts.metrics.committed(kind, batch.rows, &batch.rejected, bytes, took);
-                tracing::debug!(table, rows = batch.rows, files, took_ms = took.as_millis() as u64, "batch committed");
-                let positions = batch.spans.into_iter().map(|span| (span.stream, span.to)).collect();
-                self.parts.commander.tell(Command::Acknowledge(positions));
-                Ok(())
-            }
-            Ok(Outcome::Superseded) => {
-                tracing::info!(
-                    table,
-                    rows = batch.rows,
-                    "somebody else has committed these records; reading on from there"
-                );
-                self.parts.metrics.superseded(kind);
-                self.start_again();
-                Ok(())
-            }
-            Err(error) if error.is_retryable() => {
-                if self.parts.stopping.is_cancelled() {
-                    return Err(SpeedError::Unfinished(format!("{table}: {}", chain(&error))));
-                }
-                tracing::warn!(table, error = chain(&error), "the lake cannot be written to; waiting for it");
-                self.parts.metrics.outage(kind);
-                self.pause_first = true;
-                self.start_again();
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// Drops what is in memory; every stream is looked up and started again.
     fn start_again(&mut self) {
         if let Some(builder) = &mut self.builder {
@@ -569,13 +424,6 @@ impl Lane {
         if let Some(committer) = self.committer {
             committer.close().await;
         }
-    }
-}
-
-async fn landed(under_way: &mut Option<JoinHandle<(Committer, Landed)>>) -> Result<(Committer, Landed), SpeedError> {
-    match under_way {
-        Some(handle) => handle.await.map_err(|_| SpeedError::Ended("committing")),
-        None => std::future::pending().await,
     }
 }
 

@@ -46,7 +46,16 @@ pub(crate) fn read<'a>(
 }
 
 /// Reads the long at the beginning of `bytes`, and its length.
+#[inline]
 pub(crate) fn long(bytes: &[u8]) -> Result<(i64, usize), Reject> {
+    match bytes {
+        // Branches, lengths and most counts.
+        [byte, ..] if *byte < 0x80 => Ok((i64::from(byte >> 1) ^ -i64::from(byte & 1), 1)),
+        _ => long_of_many(bytes),
+    }
+}
+
+fn long_of_many(bytes: &[u8]) -> Result<(i64, usize), Reject> {
     let mut value = 0u64;
     for (place, byte) in bytes.iter().take(10).enumerate() {
         if place == 9 && *byte > 1 {

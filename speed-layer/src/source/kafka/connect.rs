@@ -81,6 +81,9 @@ fn client_config(settings: &SpeedSettings) -> ClientConfig {
         .set("client.id", "adlake")
         .set("queued.max.messages.kbytes", (kafka.fetch_bytes_max >> 10).max(1).to_string())
         .set("topic.metadata.refresh.interval.ms", kafka.metadata_interval.as_millis().to_string())
+        // When its queue was full the client looks so much later whether there is room again. By default it is a second, in which the queue is
+        // emptied and the processor idle.
+        .set("fetch.queue.backoff.ms", "50")
         .set("fetch.error.backoff.ms", "200");
     // Of the newer protocol of groups the broker assigns partitions, and always one by one.
     if kafka.properties.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {

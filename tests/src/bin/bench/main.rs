@@ -43,7 +43,10 @@ fn run() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut number = || {
-            arguments.next().and_then(|text| text.parse().ok()).with_context(|| format!("{argument} wants a number"))
+            arguments
+                .next()
+                .and_then(|text| text.parse::<usize>().ok())
+                .with_context(|| format!("{argument} wants a number"))
         };
         match argument.as_str() {
             "--events" => events = Some(number()?),
