@@ -54,6 +54,8 @@ fn one(broker: &Broker, seconds: usize) -> Result<(Vec<f64>, usize)> {
          [sources.interactions]\ntopic = \"\"\n[sources.bid_requests]\ntopic = \"\"\n",
         broker.bootstrap()
     ));
+    // Makes the lake, so that there is something to be asked from the beginning.
+    adlake.ok(["ingest", "kafka", "--until-end", "--quiet"]);
     let mut ingest = adlake.spawn(["ingest", "kafka", "--quiet"]);
     let (rate, duration, events) = (RATE.to_string(), format!("{seconds}s"), (RATE * seconds) as u64);
     let clean =
