@@ -27,6 +27,8 @@ const IDS_PATIENCE: Duration = Duration::from_secs(1);
 const EVENTS_MAX: usize = 64;
 /// A secure connection may fail once for other reasons than its settings, such as a broker that goes down in the middle of it.
 const INSECURE_PATIENCE: Duration = Duration::from_secs(2);
+/// The bytes of an answer to a fetch, which may be of many partitions.
+const FETCH_BYTES_MAX: usize = 16 << 20;
 
 /// A topic that is read.
 pub struct Topic {
@@ -84,6 +86,8 @@ fn client_config(settings: &SpeedSettings) -> ClientConfig {
         // When its queue was full the client looks so much later whether there is room again. By default it is a second, in which the queue is
         // emptied and the processor idle.
         .set("fetch.queue.backoff.ms", "50")
+        // An answer's bytes are kept until the last record in them is read, and with many partitions it is as long as it may be.
+        .set("fetch.max.bytes", FETCH_BYTES_MAX.to_string())
         .set("fetch.error.backoff.ms", "200");
     // Of the newer protocol of groups the broker assigns partitions, and always one by one.
     if kafka.properties.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {

@@ -13,6 +13,8 @@ pub struct Slot {
     /// Whether the client fetches it, or did before it was revoked.
     pub is_assigned: bool,
     pub chunk: Chunk,
+    /// Bytes and records of the last chunk, for which room is made when the next one begins: with many partitions most have none in the making.
+    room: (usize, usize),
     pub generation: u64,
     pub next: i64,
     /// Where reading ends, in a run that has an end.
@@ -42,7 +44,8 @@ impl Slot {
         let chunk = Chunk::new(stream.partition);
         let (generation, next) = (0, 0);
         let (state, is_assigned, caught_up, remedies) = (State::Waiting, false, false, 0);
-        Slot { stream, state, is_assigned, chunk, generation, next, end, caught_up, heard, remedies }
+        let room = (0, 0);
+        Slot { stream, state, is_assigned, chunk, room, generation, next, end, caught_up, heard, remedies }
     }
 
     /// Something came of it.
@@ -77,6 +80,9 @@ impl Slot {
         limit: usize,
         port: &Port,
     ) {
+        if self.chunk.is_empty() {
+            self.chunk = Chunk::with_capacity(self.stream.partition, self.room.0, self.room.1);
+        }
         let fits = if payload.len() + key.map_or(0, <[u8]>::len) > limit {
             let detail = format!("{} bytes, more than ingest.record_bytes_max ({limit})", payload.len());
             let kept = &payload[..payload.len().min(KEPT_BYTES)];
@@ -95,8 +101,9 @@ impl Slot {
     /// Hands on the chunk.
     pub fn hand_on(&mut self, port: &Port) {
         if !self.chunk.is_empty() {
-            let fresh = Chunk::with_capacity(self.stream.partition, self.chunk.bytes(), self.chunk.len());
-            port.hand_on(&self.stream, self.generation, std::mem::replace(&mut self.chunk, fresh));
+            self.room = (self.chunk.bytes(), self.chunk.len());
+            let next = Chunk::new(self.stream.partition);
+            port.hand_on(&self.stream, self.generation, std::mem::replace(&mut self.chunk, next));
         }
     }
 
