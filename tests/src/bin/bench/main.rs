@@ -17,8 +17,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::ceiling::Format;
 
+/// Measures something with so many events, so many times.
+type Measure = fn(usize, usize) -> Result<()>;
+
 /// What can be measured: its name, how many events it takes by default, and what does it.
-const BENCHMARKS: [(&str, usize, fn(usize, usize) -> Result<()>); 7] = [
+const BENCHMARKS: [(&str, usize, Measure); 7] = [
     ("json", 20_000_000, |events, runs| ingest::beside_the_ceiling(Format::Json, events, runs)),
     ("csv", 5_000_000, |events, runs| ingest::beside_the_ceiling(Format::Csv, events, runs)),
     ("avro", 2_000_000, |events, runs| ingest::beside_the_ceiling(Format::Avro, events, runs)),
