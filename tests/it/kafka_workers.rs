@@ -170,3 +170,60 @@ async fn a_broker_that_falls_silent_is_waited_for() -> Result<()> {
     ensure!(raw.count(IMPRESSIONS).await? > 0, "nothing came");
     ensure_exactly_once(&raw, 3_000).await
 }
+
+/// The broker keeps an answer back until it is long enough, so that it has more to give and nothing comes of it: what a stalled partition looks like
+/// from here. Whatever is done about it again and again, no record is lost or doubled, and reading goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_stalls_is_taken_anew_and_loses_nothing() -> Result<()> {
+    let (broker, raw) = (Broker::shared(), Raw::new().await?);
+    let topic = unique("stalled");
+    broker.create_topic(&topic, 1)?;
+    let text = format!(
+        r#"
+        [lake]
+        uri = "{lake}"
+        [kafka]
+        brokers = "{brokers}"
+        group = "{topic}"
+        stall_timeout = "300ms"
+        [kafka.properties]
+        "fetch.min.bytes" = "20000"
+        "fetch.wait.max.ms" = "1000"
+        [ingest]
+        flush_interval = "100ms"
+        [sources.impressions]
+        topic = "{topic}"
+        [sources.interactions]
+        topic = ""
+        [sources.bid_requests]
+        topic = ""
+        "#,
+        lake = raw.path().join("lake").display(),
+        brokers = broker.bootstrap(),
+    );
+    let mut worker = Worker::start(&raw.path().join("worker"), &text)?;
+    // Too few to fill an answer. Taken anew, then joined again.
+    let started = Instant::now();
+    let mut sent = 0;
+    let stalls = loop {
+        broker.produce(&topic, None, impressions(sent, sent + 1))?;
+        sent += 1;
+        let stalls = worker.metrics().map_or(0.0, |text| sum(&text, "adlake_ingest_stalls_total"));
+        if stalls >= 2.0 {
+            break stalls;
+        }
+        ensure!(started.elapsed() < 2 * DEADLINE, "{stalls} stalls\n{}", worker.process.logs());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let stalled = started.elapsed();
+    broker.produce(&topic, None, impressions(sent, sent + 2_000))?;
+    arrived(&raw, sent as i64 + 2_000).await.with_context(|| worker.process.logs())?;
+    let came = started.elapsed() - stalled;
+    worker.process.sigterm()?;
+    let status = worker.process.wait_exit(DEADLINE)?;
+    ensure!(status.success(), "{status}\n{}", worker.process.logs());
+    println!(
+        "a partition stalled: {stalls} remedies in {stalled:?}, {sent} records; then 2000 in {came:?}, lost 0, doubled 0"
+    );
+    ensure_exactly_once(&raw, sent + 2_000).await
+}
