@@ -10,7 +10,7 @@ use adlake_tests::setup;
 use anyhow::{Context, Result, ensure};
 
 use crate::ingest_kafka::{
-    DEADLINE, IMPRESSIONS, Running, arrived, ensure_exactly_once, get, impressions, settings, until_end,
+    DEADLINE, IMPRESSIONS, Running, arrived, configuration, ensure_exactly_once, get, impressions, settings, until_end,
 };
 use crate::raw::Raw;
 
@@ -178,31 +178,13 @@ async fn a_partition_that_stalls_is_taken_anew_and_loses_nothing() -> Result<()>
     let (broker, raw) = (Broker::shared(), Raw::new().await?);
     let topic = unique("stalled");
     broker.create_topic(&topic, 1)?;
-    let text = format!(
-        r#"
-        [lake]
-        uri = "{lake}"
-        [kafka]
-        brokers = "{brokers}"
-        group = "{topic}"
-        stall_timeout = "300ms"
-        [kafka.properties]
-        "fetch.min.bytes" = "20000"
-        "fetch.wait.max.ms" = "1000"
-        [ingest]
-        flush_interval = "100ms"
-        [sources.impressions]
-        topic = "{topic}"
-        [sources.interactions]
-        topic = ""
-        [sources.bid_requests]
-        topic = ""
-        "#,
-        lake = raw.path().join("lake").display(),
-        brokers = broker.bootstrap(),
+    // Too little for an answer is kept back for a second, which is longer than a partition may be silent.
+    let text = configuration(broker, &topic, &unique("group"), &raw.path().join("lake"), "").replace(
+        "[kafka.properties]",
+        "stall_timeout = \"300ms\"\n[kafka.properties]\n\"fetch.min.bytes\" = \"20000\"\n\"fetch.wait.max.ms\" = \"1000\"",
     );
     let mut worker = Worker::start(&raw.path().join("worker"), &text)?;
-    // Too few to fill an answer. Taken anew, then joined again.
+    // Taken anew, then joined again.
     let started = Instant::now();
     let mut sent = 0;
     let stalls = loop {

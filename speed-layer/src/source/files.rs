@@ -9,12 +9,10 @@
 //! back when they are done, so that what is held in memory does not grow with their number.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adlake_lake::Lake;
-use adlake_lake::error::chain;
 use tokio::runtime::Handle;
 
 use crate::error::SpeedError;
@@ -23,6 +21,7 @@ use crate::record::{Chunk, Stream};
 use crate::settings::SpeedSettings;
 use crate::source::{CHUNK_BYTES, Command, Event, Next, Port, Source, Start};
 
+mod admission;
 mod discover;
 mod done;
 mod folder;
@@ -31,9 +30,10 @@ mod place;
 mod s3;
 mod split;
 
+use admission::Refused;
 pub use discover::{FileFormat, FilesWanted};
 use discover::{Input, Mappings, failed};
-use done::{Done, Verdict};
+use done::Done;
 use open::Digest;
 use place::{Found, Places};
 use split::Piece;
@@ -45,9 +45,6 @@ const ASSIGNED_AT_ONCE: usize = 64;
 /// How many files that are done are kept, in case they are started again; more are given back.
 const KEPT_MAX: usize = 512;
 const WAIT: Duration = Duration::from_millis(100);
-/// The pause before a file that could not be read is tried again, at first and at most.
-const REFUSED_MIN: Duration = Duration::from_secs(1);
-const REFUSED_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// What a source of files works with beside its settings.
 #[derive(Debug, Clone, Default)]
@@ -105,14 +102,6 @@ struct Reading {
     done: bool,
 }
 
-/// A file that could not be read, and is not tried again for a while.
-#[derive(Debug)]
-struct Refused {
-    tag: String,
-    pause: Duration,
-    until: Instant,
-}
-
 /// Why reading a file was left off.
 #[derive(Debug, PartialEq, Eq)]
 enum Left {
@@ -166,79 +155,6 @@ impl FilesSource {
     /// Their bytes as stored.
     pub fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    /// Takes a file into the list of those that are to be read, if it is to be read.
-    fn admit(&mut self, found: Found) -> Result<(), SpeedError> {
-        let application = discover::application(&found.name);
-        let under_way = self.inputs.get(&application).is_some_and(|reading| !reading.done);
-        let is_refused = |refused: &Refused| refused.tag == found.tag && Instant::now() < refused.until;
-        if under_way
-            || self.waiting_names.contains(&found.name)
-            || self.refused.get(&found.name).is_some_and(is_refused)
-        {
-            self.places.forget(&found);
-            return Ok(());
-        }
-        match self.done.judge(&found, self.wanted.kind) {
-            Verdict::Done if self.wanted.watch => {}
-            Verdict::Done => self.metrics.consumed(found.bytes),
-            Verdict::New => self.wait(found),
-            Verdict::Changed => self.report_changed(&found),
-            Verdict::Begun(before) => match still_begins_with(&found, before) {
-                Ok(same) => {
-                    if !same {
-                        self.replaced.insert(found.name.clone());
-                    }
-                    self.wait(found);
-                }
-                Err(error) => self.cannot_read(&found, error)?,
-            },
-            Verdict::Written(before) => match still_begins_with(&found, before) {
-                Ok(true) if found.bytes > before.bytes => self.wait(found),
-                Ok(true) => self.done.same(&found),
-                Ok(false) => {
-                    self.done.changed(&found);
-                    self.report_changed(&found);
-                }
-                Err(error) => self.cannot_read(&found, error)?,
-            },
-        }
-        Ok(())
-    }
-
-    fn cannot_read(&mut self, found: &Found, error: io::Error) -> Result<(), SpeedError> {
-        self.leave_for_now(found, failed(found.path(), "cannot be read", Some(error)))
-    }
-
-    /// A file cannot be read: an error, unless files are watched. Then it is tried again, after a pause that doubles from time to time.
-    fn leave_for_now(&mut self, found: &Found, error: SpeedError) -> Result<(), SpeedError> {
-        if !self.wanted.watch {
-            return Err(error);
-        }
-        let before = self.refused.get(&found.name).filter(|refused| refused.tag == found.tag);
-        let pause = before.map_or(REFUSED_MIN, |refused| (refused.pause * 2).min(REFUSED_MAX));
-        tracing::warn!(path = found.name, error = chain(&error), ?pause, "the file is left for now");
-        let refused = Refused { tag: found.tag.clone(), pause, until: Instant::now() + pause };
-        self.refused.insert(found.name.clone(), refused);
-        self.places.forget(found);
-        Ok(())
-    }
-
-    fn wait(&mut self, found: Found) {
-        self.waiting_names.insert(found.name.clone());
-        self.waiting.push_back(found);
-    }
-
-    fn report_changed(&mut self, found: &Found) {
-        if self.reported.insert(found.name.clone()) {
-            tracing::error!(
-                path = found.name,
-                "the file does not begin any more with what was ingested of it, and is not read; \
-                 give the new content another name to ingest it"
-            );
-            self.metrics.file_changed(&found.name);
-        }
     }
 
     /// Assigns the next files.
@@ -464,14 +380,6 @@ impl FilesSource {
     }
 }
 
-/// Whether a file begins with what was read of it.
-fn still_begins_with(found: &Found, before: Digest) -> io::Result<bool> {
-    if found.bytes < before.bytes {
-        return Ok(false);
-    }
-    Ok(Digest::of(found.stored()?, before.bytes)? == before)
-}
-
 impl Source for FilesSource {
     fn name(&self) -> &'static str {
         "adlake-files"
@@ -517,99 +425,4 @@ impl Source for FilesSource {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-    use std::fs;
-    use std::io::Write;
-
-    use super::*;
-    use crate::source::conformance::{Fixture, suite};
-
-    struct Folder {
-        folder: tempfile::TempDir,
-        records: HashMap<&'static str, Vec<Vec<u8>>>,
-    }
-
-    impl Folder {
-        /// The same records in several formats; enough of them for several chunks.
-        fn new() -> Folder {
-            let folder = tempfile::tempdir().unwrap();
-            let records: Vec<Vec<u8>> = (0..20_000)
-                .map(|n| format!("{{\"n\":{n},\"text\":\"{}\"}}", "x".repeat(n % 50)).into_bytes())
-                .collect();
-            let array = [b"[", &records.join(&b",\n"[..])[..], b"]"].concat();
-            let lines = records.join(&b'\n');
-            let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
-            write("impressions-array.json", &array);
-            write("impressions-lines.ndjson.zst", &zstd::encode_all(&lines[..], 1).unwrap());
-            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            gzip.write_all(b"a,b\n1,\"two\nlines\"\n\n3,4\n5,6\n").unwrap();
-            write("clicks.csv.gz", &gzip.finish().unwrap());
-            let rows = ["a,b", "1,\"two\nlines\"", "3,4", "5,6"].map(|row| row.as_bytes().to_vec()).to_vec();
-            let records = HashMap::from([
-                ("impressions-array.json", records.clone()),
-                ("impressions-lines.ndjson.zst", records),
-                ("clicks.csv.gz", rows),
-            ]);
-            Folder { folder, records }
-        }
-
-        fn source(&self) -> FilesSource {
-            let paths = vec![self.folder.path().to_string_lossy().into_owned()];
-            let wanted = FilesWanted { paths, ..FilesWanted::default() };
-            FilesSource::open(&wanted, &SpeedSettings::default(), &Surroundings::default()).unwrap()
-        }
-    }
-
-    impl Fixture for Folder {
-        fn open(&self) -> Result<Box<dyn Source>, SpeedError> {
-            Ok(Box::new(self.source()))
-        }
-
-        fn expected(&self) -> HashMap<String, Vec<Vec<u8>>> {
-            let waiting = self.source().waiting;
-            let records = |found: &Found| self.records[found.file_name()].clone();
-            waiting.iter().map(|found| (discover::application(&found.name), records(found))).collect()
-        }
-    }
-
-    #[tokio::test]
-    async fn conforms() {
-        let folder = Folder::new();
-        assert_eq!(folder.expected().len(), 3);
-        suite(&folder).await.unwrap();
-    }
-
-    #[test]
-    fn finds_each_file_once_and_refuses_what_is_not_there() {
-        let folder = Folder::new();
-        fs::create_dir(folder.folder.path().join("inner")).unwrap();
-        fs::write(folder.folder.path().join("inner/bids.json"), "{}").unwrap();
-        fs::write(folder.folder.path().join("inner/_SUCCESS"), "").unwrap();
-        fs::write(folder.folder.path().join("inner/notes.txt"), "").unwrap();
-        let root = folder.folder.path().to_string_lossy().into_owned();
-        let found = |paths: &[&str]| {
-            let paths = paths.iter().map(|path| format!("{root}/{path}")).collect();
-            let wanted = FilesWanted { paths, ..FilesWanted::default() };
-            FilesSource::open(&wanted, &SpeedSettings::default(), &Surroundings::default()).map(|source| source.files())
-        };
-        assert_eq!(found(&["."]).unwrap(), 4);
-        assert_eq!(found(&[".", "inner", "./inner/bids.json", "*.json"]).unwrap(), 4);
-        assert_eq!(found(&["*.json"]).unwrap(), 1);
-        assert_eq!(found(&["**/*.json"]).unwrap(), 2);
-        assert_eq!(found(&["inner/notes.txt"]).unwrap(), 1, "a file that is named is read whatever its name");
-        assert!(found(&["nothing.json"]).unwrap_err().to_string().contains("nothing.json"));
-        assert!(found(&["*.nothing"]).is_err());
-    }
-
-    #[test]
-    fn a_path_names_its_file_for_ever() {
-        let folder = Folder::new();
-        let applications = || {
-            let waiting = folder.source().waiting;
-            waiting.iter().map(|found| discover::application(&found.name)).collect::<Vec<_>>()
-        };
-        assert_eq!(applications(), applications());
-        assert!(applications().iter().all(|application| application.starts_with("adlake:file:")));
-    }
-}
+mod tests;

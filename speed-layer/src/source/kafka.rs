@@ -390,7 +390,7 @@ impl KafkaSource {
             // The group waits for our answer to its last change; any answer will do now.
             let unassigned = if group::is_cooperative(&self.consumer) {
                 let mut revoked = TopicPartitionList::new();
-                for slot in self.slots.iter().filter(|slot| slot.state == State::Revoked) {
+                for slot in self.slots.iter().filter(|slot| slot.state == State::Revoked && slot.is_assigned) {
                     revoked.add_partition(&slot.stream.source, slot.stream.partition);
                 }
                 if self.assigning {

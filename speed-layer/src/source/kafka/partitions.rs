@@ -1,7 +1,7 @@
 //! Partitions that come, begin, are sought in, and go.
 //!
-//! An assignment is answered to the group once the pipeline has said of every new partition where the lake has it; a revocation once what was
-//! read is committed, or its time is up. Where a partition begins is decided by [`position`] and nowhere else.
+//! An assignment is answered to the group once the pipeline has said of every new partition where the lake has it; one whose ends the broker does
+//! not tell follows later. A revocation is answered once what was read is committed, or its time is up. Where a partition begins is decided by [`position`] and nowhere else.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -149,7 +149,9 @@ impl KafkaSource {
         // One whose broker does not answer (it may have no leader) does not keep the others waiting: it follows when it can.
         let is_tried = |slot: &Slot| self.starts.iter().any(|start| start.stream == slot.stream);
         let all_tried = self.slots.iter().filter(|slot| slot.state == State::Waiting).all(is_tried);
-        if all_tried && (self.assigning || self.slots.iter().any(|slot| slot.state == State::Ready)) {
+        // While the group waits for partitions to be given back it would take an assignment for the answer.
+        let follows = self.revoking.is_none() && self.slots.iter().any(|slot| slot.state == State::Ready);
+        if all_tried && (self.assigning || follows) {
             self.assign()?;
         }
         Ok(())

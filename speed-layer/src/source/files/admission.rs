@@ -1,0 +1,108 @@
+//! Which of the files that were found are read: new ones, those that have grown, and those that could not be read before.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use adlake_lake::error::chain;
+
+use super::FilesSource;
+use super::discover::{self, failed};
+use super::done::Verdict;
+use super::open::Digest;
+use super::place::Found;
+use crate::error::SpeedError;
+
+/// The pause before a file that could not be read is tried again, at first and at most.
+const REFUSED_MIN: Duration = Duration::from_secs(1);
+const REFUSED_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// A file that could not be read, and is not tried again for a while.
+#[derive(Debug)]
+pub(super) struct Refused {
+    tag: String,
+    pause: Duration,
+    until: Instant,
+}
+
+impl FilesSource {
+    /// Takes a file into the list of those that are to be read, if it is to be read.
+    pub(super) fn admit(&mut self, found: Found) -> Result<(), SpeedError> {
+        let application = discover::application(&found.name);
+        let under_way = self.inputs.get(&application).is_some_and(|reading| !reading.done);
+        let is_refused = |refused: &Refused| refused.tag == found.tag && Instant::now() < refused.until;
+        if under_way
+            || self.waiting_names.contains(&found.name)
+            || self.refused.get(&found.name).is_some_and(is_refused)
+        {
+            self.places.forget(&found);
+            return Ok(());
+        }
+        match self.done.judge(&found, self.wanted.kind) {
+            Verdict::Done if self.wanted.watch => {}
+            Verdict::Done => self.metrics.consumed(found.bytes),
+            Verdict::New => self.wait(found),
+            Verdict::Changed => self.report_changed(&found),
+            Verdict::Begun(before) => match still_begins_with(&found, before) {
+                Ok(same) => {
+                    if !same {
+                        self.replaced.insert(found.name.clone());
+                    }
+                    self.wait(found);
+                }
+                Err(error) => self.cannot_read(&found, error)?,
+            },
+            Verdict::Written(before) => match still_begins_with(&found, before) {
+                Ok(true) if found.bytes > before.bytes => self.wait(found),
+                Ok(true) => self.done.same(&found),
+                Ok(false) => {
+                    self.done.changed(&found);
+                    self.report_changed(&found);
+                }
+                Err(error) => self.cannot_read(&found, error)?,
+            },
+        }
+        Ok(())
+    }
+
+    fn cannot_read(&mut self, found: &Found, error: io::Error) -> Result<(), SpeedError> {
+        self.leave_for_now(found, failed(found.path(), "cannot be read", Some(error)))
+    }
+
+    /// A file cannot be read: an error, unless files are watched. Then it is tried again, after a pause that doubles from time to time.
+    pub(super) fn leave_for_now(&mut self, found: &Found, error: SpeedError) -> Result<(), SpeedError> {
+        if !self.wanted.watch {
+            return Err(error);
+        }
+        let before = self.refused.get(&found.name).filter(|refused| refused.tag == found.tag);
+        let pause = before.map_or(REFUSED_MIN, |refused| (refused.pause * 2).min(REFUSED_MAX));
+        tracing::warn!(path = found.name, error = chain(&error), ?pause, "the file is left for now");
+        let refused = Refused { tag: found.tag.clone(), pause, until: Instant::now() + pause };
+        self.refused.insert(found.name.clone(), refused);
+        self.places.forget(found);
+        Ok(())
+    }
+
+    fn wait(&mut self, found: Found) {
+        self.waiting_names.insert(found.name.clone());
+        self.waiting.push_back(found);
+    }
+
+    pub(super) fn report_changed(&mut self, found: &Found) {
+        if self.reported.insert(found.name.clone()) {
+            tracing::error!(
+                path = found.name,
+                "the file does not begin any more with what was ingested of it, and is not read; \
+                 give the new content another name to ingest it"
+            );
+            self.metrics.file_changed(&found.name);
+        }
+    }
+}
+
+/// Whether a file begins with what was read of it.
+fn still_begins_with(found: &Found, before: Digest) -> io::Result<bool> {
+    if found.bytes < before.bytes {
+        return Ok(false);
+    }
+    Ok(Digest::of(found.stored()?, before.bytes)? == before)
+}

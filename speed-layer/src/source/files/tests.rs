@@ -1,0 +1,95 @@
+//! Files against the contract of sources.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+
+use super::*;
+use crate::source::conformance::{Fixture, suite};
+
+struct Folder {
+    folder: tempfile::TempDir,
+    records: HashMap<&'static str, Vec<Vec<u8>>>,
+}
+
+impl Folder {
+    /// The same records in several formats; enough of them for several chunks.
+    fn new() -> Folder {
+        let folder = tempfile::tempdir().unwrap();
+        let records: Vec<Vec<u8>> =
+            (0..20_000).map(|n| format!("{{\"n\":{n},\"text\":\"{}\"}}", "x".repeat(n % 50)).into_bytes()).collect();
+        let array = [b"[", &records.join(&b",\n"[..])[..], b"]"].concat();
+        let lines = records.join(&b'\n');
+        let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+        write("impressions-array.json", &array);
+        write("impressions-lines.ndjson.zst", &zstd::encode_all(&lines[..], 1).unwrap());
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"a,b\n1,\"two\nlines\"\n\n3,4\n5,6\n").unwrap();
+        write("clicks.csv.gz", &gzip.finish().unwrap());
+        let rows = ["a,b", "1,\"two\nlines\"", "3,4", "5,6"].map(|row| row.as_bytes().to_vec()).to_vec();
+        let records = HashMap::from([
+            ("impressions-array.json", records.clone()),
+            ("impressions-lines.ndjson.zst", records),
+            ("clicks.csv.gz", rows),
+        ]);
+        Folder { folder, records }
+    }
+
+    fn source(&self) -> FilesSource {
+        let paths = vec![self.folder.path().to_string_lossy().into_owned()];
+        let wanted = FilesWanted { paths, ..FilesWanted::default() };
+        FilesSource::open(&wanted, &SpeedSettings::default(), &Surroundings::default()).unwrap()
+    }
+}
+
+impl Fixture for Folder {
+    fn open(&self) -> Result<Box<dyn Source>, SpeedError> {
+        Ok(Box::new(self.source()))
+    }
+
+    fn expected(&self) -> HashMap<String, Vec<Vec<u8>>> {
+        let waiting = self.source().waiting;
+        let records = |found: &Found| self.records[found.file_name()].clone();
+        waiting.iter().map(|found| (discover::application(&found.name), records(found))).collect()
+    }
+}
+
+#[tokio::test]
+async fn conforms() {
+    let folder = Folder::new();
+    assert_eq!(folder.expected().len(), 3);
+    suite(&folder).await.unwrap();
+}
+
+#[test]
+fn finds_each_file_once_and_refuses_what_is_not_there() {
+    let folder = Folder::new();
+    fs::create_dir(folder.folder.path().join("inner")).unwrap();
+    fs::write(folder.folder.path().join("inner/bids.json"), "{}").unwrap();
+    fs::write(folder.folder.path().join("inner/_SUCCESS"), "").unwrap();
+    fs::write(folder.folder.path().join("inner/notes.txt"), "").unwrap();
+    let root = folder.folder.path().to_string_lossy().into_owned();
+    let found = |paths: &[&str]| {
+        let paths = paths.iter().map(|path| format!("{root}/{path}")).collect();
+        let wanted = FilesWanted { paths, ..FilesWanted::default() };
+        FilesSource::open(&wanted, &SpeedSettings::default(), &Surroundings::default()).map(|source| source.files())
+    };
+    assert_eq!(found(&["."]).unwrap(), 4);
+    assert_eq!(found(&[".", "inner", "./inner/bids.json", "*.json"]).unwrap(), 4);
+    assert_eq!(found(&["*.json"]).unwrap(), 1);
+    assert_eq!(found(&["**/*.json"]).unwrap(), 2);
+    assert_eq!(found(&["inner/notes.txt"]).unwrap(), 1, "a file that is named is read whatever its name");
+    assert!(found(&["nothing.json"]).unwrap_err().to_string().contains("nothing.json"));
+    assert!(found(&["*.nothing"]).is_err());
+}
+
+#[test]
+fn a_path_names_its_file_for_ever() {
+    let folder = Folder::new();
+    let applications = || {
+        let waiting = folder.source().waiting;
+        waiting.iter().map(|found| discover::application(&found.name)).collect::<Vec<_>>()
+    };
+    assert_eq!(applications(), applications());
+    assert!(applications().iter().all(|application| application.starts_with("adlake:file:")));
+}
