@@ -174,9 +174,12 @@ impl<'a> Nested<'a> {
             DataType::Boolean => Nested::Boolean(array.as_boolean()),
             DataType::Struct(fields) => {
                 let array = array.as_struct();
+                // Members that no row has are in no text.
+                let present = |child: &ArrayRef| child.null_count() < child.len();
                 let children = fields
                     .iter()
                     .zip(array.columns())
+                    .filter(|(_, child)| present(child))
                     .map(|(field, child)| {
                         let mut name = String::new();
                         write_json_string(field.name(), &mut name);
@@ -226,8 +229,8 @@ impl<'a> Nested<'a> {
         // Writing to a String cannot fail.
         match self {
             Nested::Text(array) => write_json_string(array.value(row), out),
-            Nested::Int32(array) => _ = write!(out, "{}", array.value(row)),
-            Nested::Int64(array) => _ = write!(out, "{}", array.value(row)),
+            Nested::Int32(array) => out.push_str(itoa::Buffer::new().format(array.value(row))),
+            Nested::Int64(array) => out.push_str(itoa::Buffer::new().format(array.value(row))),
             Nested::Float64(array) => write_json_double(array.value(row), out),
             Nested::Boolean(array) => out.push_str(if array.value(row) { "true" } else { "false" }),
             Nested::Struct(_, children) => {
@@ -277,8 +280,24 @@ fn separate(first: &mut bool, out: &mut String) {
 /// A string of canonical JSON, with its quotes, appended to `out`.
 pub fn write_json_string(text: &str, out: &mut String) {
     out.push('"');
+    if text.as_bytes().chunks(ESCAPE_BYTES).any(|chunk| chunk.iter().fold(false, |any, byte| any | is_escaped(*byte))) {
+        write_escaped(text, out);
+    } else {
+        out.push_str(text);
+    }
+    out.push('"');
+}
+
+/// Bytes looked at together: without a way out in between they are compared all at once.
+const ESCAPE_BYTES: usize = 32;
+
+fn is_escaped(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+fn write_escaped(text: &str, out: &mut String) {
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+    while let Some(at) = rest.bytes().position(is_escaped) {
         out.push_str(&rest[..at]);
         match rest.as_bytes()[at] {
             b'"' => out.push_str("\\\""),
@@ -293,7 +312,6 @@ pub fn write_json_string(text: &str, out: &mut String) {
         rest = &rest[at + 1..];
     }
     out.push_str(rest);
-    out.push('"');
 }
 
 /// A double of canonical JSON, appended to `out`.

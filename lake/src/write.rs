@@ -13,9 +13,9 @@ use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use uuid::Uuid;
+
+mod encoding;
 
 use crate::error::LakeError;
 use crate::failpoint;
@@ -68,13 +68,12 @@ impl DataFile {
 #[derive(Debug)]
 pub struct TableWriter {
     table: &'static str,
+    clustered_by: &'static [&'static str],
     store: Arc<dyn ObjectStore>,
     partition_column: Option<&'static str>,
     schema: SchemaRef,
     file_schema: SchemaRef,
-    properties: WriterProperties,
-    file_bytes_max: usize,
-    ordered: bool,
+    settings: WriterSettings,
     open: BTreeMap<Option<i32>, ArrowWriter<Pieces>>,
     closed: Vec<Closed>,
     rows: usize,
@@ -131,34 +130,15 @@ impl TableWriter {
             .filter(|field| Some(field.name().as_str()) != partition_column)
             .cloned()
             .collect();
-        let mut properties = WriterProperties::builder()
-            .set_writer_version(WriterVersion::PARQUET_1_0)
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(settings.compression_level).unwrap_or_default()))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_max_row_group_row_count(Some(settings.row_group_rows))
-            .set_created_by(concat!("adlake ", env!("CARGO_PKG_VERSION")).to_string());
-        for name in
-            ["content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch", "bid_content_hash"]
-        {
-            // Random bytes: a dictionary of them is the column itself, written twice, and compressing makes nothing shorter.
-            properties = properties
-                .set_column_dictionary_enabled(name.into(), false)
-                .set_column_compression(name.into(), Compression::UNCOMPRESSED)
-                .set_column_statistics_enabled(name.into(), EnabledStatistics::None);
-        }
-        for name in ["impression_id", "event_id", "order_id"] {
-            // Nearly every value is another one.
-            properties = properties.set_column_dictionary_enabled(name.into(), false);
-        }
+        let file_schema = Arc::new(Schema::new(fields));
         TableWriter {
             table: table.name,
+            clustered_by: table.clustered_by,
             store: log_store.object_store(None),
             partition_column,
             schema: table.schema.clone(),
-            file_schema: Arc::new(Schema::new(fields)),
-            properties: properties.build(),
-            file_bytes_max: settings.file_bytes_max,
-            ordered: settings.ordered,
+            file_schema,
+            settings: settings.clone(),
             open: BTreeMap::new(),
             closed: Vec::new(),
             rows: 0,
@@ -172,7 +152,7 @@ impl TableWriter {
         }
         self.rows += batch.num_rows();
         for (partition, rows) in self.split(batch)? {
-            if self.ordered {
+            if self.settings.ordered {
                 for before in self.open.keys().copied().filter(|open| *open != partition).collect::<Vec<_>>() {
                     self.close(before)?;
                 }
@@ -181,13 +161,15 @@ impl TableWriter {
             let wrong = |error: parquet::errors::ParquetError| LakeError::rows(table, error);
             let writer = match self.open.entry(partition) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => entry.insert(
-                    ArrowWriter::try_new(Pieces::default(), self.file_schema.clone(), Some(self.properties.clone()))
-                        .map_err(wrong)?,
-                ),
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    let properties = encoding::properties(&self.file_schema, self.clustered_by, &self.settings);
+                    let properties = properties.map_err(wrong)?;
+                    let file = ArrowWriter::try_new(Pieces::default(), self.file_schema.clone(), Some(properties));
+                    entry.insert(file.map_err(wrong)?)
+                }
             };
             writer.write(&rows).map_err(wrong)?;
-            if writer.bytes_written() + writer.in_progress_size() >= self.file_bytes_max {
+            if writer.bytes_written() + writer.in_progress_size() >= self.settings.file_bytes_max {
                 self.close(partition)?;
             }
         }

@@ -36,7 +36,7 @@ use self::value::Value;
 use crate::dead_letter::DeadLetters;
 use crate::enrich::{Enricher, Enrichment};
 use crate::error::SpeedError;
-use crate::mapping::{FIELDS_MAX, Fallback, Mapping, Shape};
+use crate::mapping::{Fallback, Mapping, Shape};
 use crate::record::{RecordRef, Rejection, StreamFormat};
 use crate::registry::Registry;
 use crate::settings::SourceSettings;
@@ -343,16 +343,15 @@ impl Stage {
         let Stage { attributes, enricher, batch, .. } = self;
         let mut row = Row::new(&plan.mapping, arena, attributes);
         read(&mut row)?;
-        let mut cells = [Cell::Null; FIELDS_MAX];
-        let present = judge(plan, &mut row, &mut cells, record.time, ingested_at)?;
-        let Cell::Integer(event_time) = cells[plan.event_time] else {
+        let present = judge(plan, &mut row, record.time, ingested_at)?;
+        let Cell::Integer(event_time) = row.cells()[plan.event_time] else {
             return Err(Reject::new(Reason::MissingField, "event_time"));
         };
         plan.validation.check_time(event_time, ingested_at)?;
-        let enriched = enricher.enrich(&plan.enrichment, &cells, event_time)?;
         let added = judge_added(plan, &row)?;
-        let attributes = row.attributes().finish();
-        let accepted = Accepted { cells: &cells, present, attributes, enriched, event_time, added };
+        let (cells, attributes) = row.finish();
+        let enriched = enricher.enrich(&plan.enrichment, cells, event_time)?;
+        let accepted = Accepted { cells, present, attributes, enriched, event_time, added };
         batch.push(&accepted, &record, ingested_at);
         Ok(())
     }
@@ -446,12 +445,11 @@ fn judge_added<'a>(plan: &'a DecodePlan, row: &Row<'a, '_>) -> Result<&'a [Cell<
     Ok(cells)
 }
 
-/// Puts the values that a row has taken into `cells`, in the types of their fields; a bit for each that is there.
+/// Puts the values that a row has taken into the types of their fields; a bit for each that is there.
 #[inline]
 fn judge<'a>(
     plan: &'a DecodePlan,
     row: &mut Row<'a, '_>,
-    cells: &mut [Cell<'a>; FIELDS_MAX],
     record_time: Option<i64>,
     ingested_at: i64,
 ) -> Result<u32, Reject> {
@@ -462,12 +460,16 @@ fn judge<'a>(
         let index = todo.trailing_zeros() as usize;
         todo &= todo - 1;
         let field = &plan.mapping.fields()[index];
+        if row.is_shaped(index) {
+            present |= 1 << index;
+            continue;
+        }
         let mut value = row.value(index);
         // Most values of most records are texts.
         if let (Shape::Text, Value::Text(text) | Value::Cell(text)) = (field.shape, value)
             && !(text.is_empty() && field.empty_is_missing)
         {
-            cells[index] = Cell::Text(text);
+            row.set(index, Cell::Text(text));
             present |= 1 << index;
             continue;
         }
@@ -485,11 +487,12 @@ fn judge<'a>(
                 continue;
             }
         }
-        cells[index] = if field.shape == Shape::Nested {
+        let cell = if field.shape == Shape::Nested {
             nested::shape(value, &field.data_type, Trail::Field(&field.name), row.attributes(), arena)?
         } else {
             validate::cell(field, value, zone, arena)?
         };
+        row.set(index, cell);
         present |= 1 << index;
     }
     Ok(present)

@@ -10,6 +10,7 @@ pub(crate) mod container;
 pub(crate) mod datum;
 pub(crate) mod resolve;
 pub(crate) mod schema;
+mod shape;
 
 use std::borrow::Cow;
 use std::fs;
@@ -22,6 +23,7 @@ use flate2::bufread::ZlibDecoder;
 use hashbrown::HashMap;
 
 use self::schema::{Parsed, SchemaError, WriterSchema};
+use self::shape::Shaper;
 use crate::error::SpeedError;
 use crate::mapping::Mapping;
 use crate::record::StreamFormat;
@@ -37,14 +39,17 @@ pub(crate) struct MappedSchema {
     pub entries: Vec<Option<u16>>,
     /// The same for those that the reader's schema has a default for.
     pub default_entries: Vec<Option<u16>>,
+    /// For each field of the record: how it is put into its column, where that is known beforehand.
+    pub shapers: Vec<Option<(usize, Shaper)>>,
 }
 
 impl MappedSchema {
     pub fn new(writer: WriterSchema, mapping: &Mapping) -> MappedSchema {
         let record = writer.record();
-        let entries = record.fields.iter().map(|(name, _)| mapping.lookup(name)).collect();
-        let default_entries = record.defaults.iter().map(|(name, _)| mapping.lookup(name)).collect();
-        MappedSchema { writer, entries, default_entries }
+        let entries: Vec<_> = record.fields.iter().map(|(name, _)| mapping.lookup(name)).collect();
+        let default_entries: Vec<_> = record.defaults.iter().map(|(name, _)| mapping.lookup(name)).collect();
+        let shapers = shape::shapers(&writer, &entries, &default_entries, mapping);
+        MappedSchema { writer, entries, default_entries, shapers }
     }
 }
 
@@ -130,6 +135,21 @@ impl AvroPlan {
     /// The same with the registry that knows the schemas' ids.
     pub fn with_registry(self, registry: Option<Arc<Registry>>) -> AvroPlan {
         AvroPlan { registry, ..self }
+    }
+
+    /// How many fields of the configured schema are read by plan.
+    #[cfg(test)]
+    pub fn planned_fields(&self) -> usize {
+        self.bare.iter().flat_map(|schema| &schema.shapers).flatten().count()
+    }
+
+    /// Without plans from here on.
+    #[cfg(test)]
+    pub fn read_in_the_general_way(&mut self) {
+        self.by_fingerprint.clear();
+        if let Some(schema) = self.bare.as_mut().and_then(Arc::get_mut) {
+            schema.shapers.iter_mut().for_each(|shaper| *shaper = None);
+        }
     }
 
     /// Whether a message is a container.

@@ -6,12 +6,12 @@ use adlake_domain::content::{ATTRIBUTES, content_hashes};
 use adlake_domain::event::EventKind;
 use adlake_domain::schema;
 use adlake_domain::time::event_date;
-use arrow::array::builder::{Date32Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::types::{Date32Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::columns::{Cell, Column, finish_text};
+use super::columns::{Cell, Column, Texts, Values};
 use crate::enrich::Enriched;
 use crate::mapping::Field as AddedField;
 use crate::record::RecordRef;
@@ -38,10 +38,10 @@ pub(crate) struct BatchBuilder {
     content: Vec<Column>,
     attributes: Column,
     enriched: EnrichedBuilder,
-    partition: Int32Builder,
-    offset: Int64Builder,
-    ingested_at: TimestampMicrosecondBuilder,
-    event_date: Date32Builder,
+    partition: Values<i32>,
+    offset: Values<i64>,
+    ingested_at: Values<i64>,
+    event_date: Values<i32>,
     added: Vec<Column>,
     rows: usize,
     bytes: usize,
@@ -61,12 +61,12 @@ impl BatchBuilder {
             schema: Arc::new(Schema::new(raw.fields().iter().cloned().chain(columns).collect::<Vec<_>>())),
             added: added.iter().map(|field| Column::new(&field.data_type)).collect::<Result<_, _>>()?,
             content: fields.iter().map(|field| Column::new(field.data_type())).collect::<Result<_, _>>()?,
-            attributes: Column::Text(StringBuilder::new()),
+            attributes: Column::Text(Texts::new()),
             enriched: EnrichedBuilder::new(kind),
-            partition: Int32Builder::new(),
-            offset: Int64Builder::new(),
-            ingested_at: TimestampMicrosecondBuilder::new(),
-            event_date: Date32Builder::new(),
+            partition: Values::new(),
+            offset: Values::new(),
+            ingested_at: Values::new(),
+            event_date: Values::new(),
             rows: 0,
             bytes: 0,
         })
@@ -86,10 +86,10 @@ impl BatchBuilder {
             self.attributes.set(row, &Cell::Text(text));
         }
         self.enriched.push(&event.enriched, row);
-        self.partition.append_value(record.partition);
-        self.offset.append_value(record.offset);
-        self.ingested_at.append_value(ingested_at);
-        self.event_date.append_value(event_date(event.event_time));
+        self.partition.push(record.partition);
+        self.offset.push(record.offset);
+        self.ingested_at.push(ingested_at);
+        self.event_date.push(event_date(event.event_time));
         for (column, cell) in self.added.iter_mut().zip(event.added) {
             if !matches!(cell, Cell::Null) {
                 column.set(row, cell);
@@ -123,12 +123,17 @@ impl BatchBuilder {
         let topics: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(topic, rows)));
         columns.push(Arc::new(StructArray::try_new_with_length(
             schema::source_fields(),
-            vec![topics, Arc::new(self.partition.finish()), Arc::new(self.offset.finish())],
+            vec![
+                topics,
+                self.partition.finish::<Int32Type>(&DataType::Int32)?,
+                self.offset.finish::<Int64Type>(&DataType::Int64)?,
+            ],
             None,
             rows,
         )?));
-        columns.push(Arc::new(self.ingested_at.finish().with_timezone("UTC")));
-        columns.push(Arc::new(self.event_date.finish()));
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        columns.push(self.ingested_at.finish::<TimestampMicrosecondType>(&utc)?);
+        columns.push(self.event_date.finish::<Date32Type>(&DataType::Date32)?);
         for column in &mut self.added {
             columns.push(column.finish(rows)?);
         }
@@ -141,9 +146,9 @@ impl BatchBuilder {
 struct EnrichedBuilder {
     /// campaign, advertiser, country, region, device, os, browser: NULL where nothing is set.
     texts: [Column; 7],
-    part_of_day: StringBuilder,
-    day_type: StringBuilder,
-    season: StringBuilder,
+    part_of_day: Texts,
+    day_type: Texts,
+    season: Texts,
     money: Vec<Column>,
 }
 
@@ -151,11 +156,11 @@ impl EnrichedBuilder {
     fn new(kind: EventKind) -> EnrichedBuilder {
         let amounts = schema::enriched_fields(kind).iter().filter(|field| field.name().ends_with("_micros")).count();
         EnrichedBuilder {
-            texts: std::array::from_fn(|_| Column::Text(StringBuilder::new())),
-            part_of_day: StringBuilder::new(),
-            day_type: StringBuilder::new(),
-            season: StringBuilder::new(),
-            money: (0..amounts).map(|_| Column::Int64(Int64Builder::new())).collect(),
+            texts: std::array::from_fn(|_| Column::Text(Texts::new())),
+            part_of_day: Texts::new(),
+            day_type: Texts::new(),
+            season: Texts::new(),
+            money: (0..amounts).map(|_| Column::Int64(Values::new())).collect(),
         }
     }
 
@@ -177,9 +182,9 @@ impl EnrichedBuilder {
                 column.set(row, &Cell::Text(text));
             }
         }
-        self.part_of_day.append_value(enriched.time.part_of_day);
-        self.day_type.append_value(enriched.time.day_type);
-        self.season.append_value(enriched.time.season);
+        self.part_of_day.push(enriched.time.part_of_day);
+        self.day_type.push(enriched.time.day_type);
+        self.season.push(enriched.time.season);
         for (column, money) in self.money.iter_mut().zip(enriched.money) {
             if let Some(micros) = money {
                 column.set(row, &Cell::Integer(micros));
@@ -192,7 +197,9 @@ impl EnrichedBuilder {
         for column in &mut self.texts {
             columns.push(column.finish(rows)?);
         }
-        columns.extend([&mut self.part_of_day, &mut self.day_type, &mut self.season].map(finish_text));
+        for texts in [&mut self.part_of_day, &mut self.day_type, &mut self.season] {
+            columns.push(texts.finish()?);
+        }
         for column in &mut self.money {
             columns.push(column.finish(rows)?);
         }

@@ -94,7 +94,7 @@ pub(crate) fn shape<'a>(
 }
 
 /// The entries of a map of texts, sorted by key, of one key sent twice the later; nested values as JSON text.
-fn entries<'a>(members: &[(&'a str, Value<'a>)], arena: &'a Bump) -> &'a [(&'a str, Option<&'a str>)] {
+pub(crate) fn entries<'a>(members: &[(&'a str, Value<'a>)], arena: &'a Bump) -> &'a [(&'a str, Option<&'a str>)] {
     let mut entries = BumpVec::with_capacity_in(members.len(), arena);
     for (key, value) in members {
         let text = value.to_text(arena).or_else(|| {

@@ -6,7 +6,9 @@
 
 use adlake_domain::content::write_json_string;
 use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
 
+use super::columns::Cell;
 use super::value::{Opened, Value};
 use crate::mapping::{FIELDS_MAX, Mapping, Path, Shape, Step, Target};
 use crate::validate::Reject;
@@ -51,18 +53,23 @@ struct Slot<'a> {
     inner: bool,
 }
 
-impl Slot<'_> {
-    const EMPTY: Self = Slot { value: Value::Null, key: "", rank: 0, inner: false };
-}
-
 /// A row in the making.
 pub(crate) struct Row<'a, 'd> {
     mapping: &'a Mapping,
     arena: &'a Bump,
     attributes: &'d mut Attributes,
-    slots: [Slot<'a>; FIELDS_MAX],
+    /// The candidates, as they came.
+    slots: BumpVec<'a, Slot<'a>>,
+    /// Where each field's candidate is.
+    places: [u8; FIELDS_MAX],
     /// A bit for each field that has a candidate.
     taken: u32,
+    /// The values of the fields, in their types: those that were put into shape as they were read, in the end all.
+    cells: [Cell<'a>; FIELDS_MAX],
+    /// A bit for each field whose cell came in shape.
+    shaped: u32,
+    /// Values inside of those that no field takes, with the field and their path.
+    kept: BumpVec<'a, (usize, &'a str, Value<'a>)>,
     /// The values for the added columns, and the ranks of the names that they came under.
     added: &'a mut [Option<(Value<'a>, u16)>],
 }
@@ -75,13 +82,27 @@ impl<'a, 'd> Row<'a, 'd> {
             0 => Default::default(),
             count => arena.alloc_slice_fill_copy(count, None),
         };
-        Row { mapping, arena, attributes, slots: [Slot::EMPTY; FIELDS_MAX], taken: 0, added }
+        Row {
+            mapping,
+            arena,
+            attributes,
+            slots: BumpVec::with_capacity_in(FIELDS_MAX, arena),
+            places: [0; FIELDS_MAX],
+            taken: 0,
+            cells: [Cell::Null; FIELDS_MAX],
+            shaped: 0,
+            kept: BumpVec::new_in(arena),
+            added,
+        }
     }
 
     /// Forgets all values.
     pub fn clear(&mut self) {
         self.taken = 0;
-        self.slots = [Slot::EMPTY; FIELDS_MAX];
+        self.slots.clear();
+        self.cells = [Cell::Null; FIELDS_MAX];
+        self.shaped = 0;
+        self.kept.clear();
         self.attributes.clear();
         self.added.fill(None);
     }
@@ -170,27 +191,67 @@ impl<'a, 'd> Row<'a, 'd> {
         let bit = 1u32 << index;
         if self.taken & bit == 0 {
             self.taken |= bit;
-            self.slots[index] = candidate;
+            // A field has one place: there are never more than fields.
+            self.places[index] = self.slots.len() as u8;
+            self.slots.push(candidate);
             return;
         }
-        let loser = if candidate.rank <= self.slots[index].rank {
-            std::mem::replace(&mut self.slots[index], candidate)
-        } else {
-            candidate
-        };
+        let slot = &mut self.slots[usize::from(self.places[index])];
+        let loser = if candidate.rank <= slot.rank { std::mem::replace(slot, candidate) } else { candidate };
         if !loser.inner {
             self.attributes.keep(loser.key, &loser.value);
         }
     }
 
-    /// A bit for each field that has a value.
-    pub fn taken(&self) -> u32 {
-        self.taken
+    /// Takes the value of a field that has no other candidates, in its type.
+    pub fn place_shaped(&mut self, index: usize, cell: Cell<'a>) {
+        self.cells[index] = cell;
+        self.shaped |= 1 << index;
     }
 
-    /// The value of a field.
+    /// Keeps a value inside of a shaped field, under its path, once it is the field's turn.
+    #[cold]
+    pub fn keep_later(&mut self, index: usize, path: &str, value: Value<'a>) {
+        self.kept.push((index, self.arena.alloc_str(path), value));
+    }
+
+    /// A bit for each field that has a value.
+    pub fn taken(&self) -> u32 {
+        self.taken | self.shaped
+    }
+
+    /// The value of a field as it was sent; none of those that came in shape.
+    #[inline]
     pub fn value(&self, index: usize) -> Value<'a> {
-        self.slots[index].value
+        match self.taken >> index & 1 {
+            0 => Value::Null,
+            _ => self.slots[usize::from(self.places[index])].value,
+        }
+    }
+
+    /// Whether a field came in shape; keeps what is inside of it and no field takes.
+    #[inline]
+    pub fn is_shaped(&mut self, index: usize) -> bool {
+        for (_, path, value) in self.kept.iter().filter(|(field, ..)| *field == index) {
+            self.attributes.keep(path, value);
+        }
+        self.shaped >> index & 1 == 1
+    }
+
+    /// Sets the value of a field in its type.
+    #[inline]
+    pub fn set(&mut self, index: usize, cell: Cell<'a>) {
+        self.cells[index] = cell;
+    }
+
+    /// The values of the fields, in their types.
+    pub fn cells(&self) -> &[Cell<'a>; FIELDS_MAX] {
+        &self.cells
+    }
+
+    /// The same, and what is kept beside them.
+    pub fn finish(&mut self) -> (&[Cell<'a>; FIELDS_MAX], Option<&str>) {
+        (&self.cells, self.attributes.finish())
     }
 
     /// What is kept beside the fields.

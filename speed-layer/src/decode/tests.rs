@@ -5,6 +5,7 @@ mod events;
 mod evolution;
 mod mutations;
 mod neighbours;
+mod shapes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -7,8 +7,8 @@
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
-use super::MappedSchema;
 use super::schema::{Node, NodeId, WriterSchema};
+use super::{MappedSchema, shape};
 use crate::decode::row::Row;
 use crate::decode::value::{Decimal, Value};
 use crate::validate::{Reason, Reject};
@@ -23,9 +23,14 @@ pub(crate) fn read<'a>(
     schema: &'a MappedSchema,
     row: &mut Row<'a, '_>,
 ) -> (Option<usize>, Result<(), Reject>) {
-    let depth_max = row.mapping().depth_max();
-    let mut cursor =
-        Cursor { bytes, at: 0, values: 0, depth_max, refused: None, schema: &schema.writer, arena: row.arena() };
+    let mut cursor = Cursor::new(bytes, &schema.writer, row.mapping().depth_max(), row.arena());
+    if schema.shapers.iter().any(Option::is_some) {
+        if shape::read(&mut cursor, schema, row).is_some() {
+            return (Some(cursor.at), Ok(()));
+        }
+        row.clear();
+        cursor = Cursor::new(bytes, &schema.writer, row.mapping().depth_max(), row.arena());
+    }
     let mut outcome = Ok(());
     let record = schema.writer.record();
     for ((name, node), entry) in record.fields.iter().zip(&schema.entries) {
@@ -75,23 +80,30 @@ fn invalid(detail: &str) -> Reject {
 }
 
 /// The place in a datum.
-struct Cursor<'a, 's> {
+pub(super) struct Cursor<'a, 's> {
     bytes: &'a [u8],
     at: usize,
     values: usize,
     depth_max: usize,
     /// The first value that the reader's schema does not take.
-    refused: Option<Reject>,
+    pub refused: Option<Reject>,
     schema: &'s WriterSchema,
     arena: &'a Bump,
 }
 
 impl<'a, 's: 'a> Cursor<'a, 's> {
-    fn value(&mut self, node: NodeId, depth: usize) -> Result<Value<'a>, Reject> {
-        // A record's own values are of depth 1, as those of JSON are before they are nested; unions count for nothing.
-        if depth > self.depth_max + 1 {
-            return Err(invalid("nested deeper than depth_max"));
-        }
+    fn new(bytes: &'a [u8], schema: &'s WriterSchema, depth_max: usize, arena: &'a Bump) -> Cursor<'a, 's> {
+        Cursor { bytes, at: 0, values: 0, depth_max, refused: None, schema, arena }
+    }
+
+    /// A record's own values are of depth 1, as those of JSON are before they are nested; unions count for nothing.
+    #[inline]
+    pub fn check_depth(&self, depth: usize) -> Result<(), Reject> {
+        if depth > self.depth_max + 1 { Err(invalid("nested deeper than depth_max")) } else { Ok(()) }
+    }
+
+    pub fn value(&mut self, node: NodeId, depth: usize) -> Result<Value<'a>, Reject> {
+        self.check_depth(depth)?;
         let schema = self.schema;
         Ok(match schema.node(node) {
             Node::Null | Node::Pending => Value::Null,
@@ -193,18 +205,26 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
         }
     }
 
+    /// The next so many bytes, if there are as many.
+    #[inline]
+    pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let end = self.at.checked_add(count)?;
+        let bytes = self.bytes.get(self.at..end)?;
+        self.at = end;
+        Some(bytes)
+    }
+
+    #[inline]
     fn take(&mut self, count: usize) -> Result<&'a [u8], Reject> {
-        let end = self.at.checked_add(count);
-        let bytes = end.and_then(|end| self.bytes.get(self.at..end)).ok_or_else(|| invalid("ends too early"))?;
-        self.at += count;
-        Ok(bytes)
+        self.bytes(count).ok_or_else(|| invalid("ends too early"))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Reject> {
         self.take(N)?.try_into().map_err(|_| invalid("ends too early"))
     }
 
-    fn long(&mut self) -> Result<i64, Reject> {
+    #[inline]
+    pub fn long(&mut self) -> Result<i64, Reject> {
         let (value, length) = long(&self.bytes[self.at..])?;
         self.at += length;
         Ok(value)
@@ -224,7 +244,7 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
     }
 
     /// The number of items in the next block of a list or map; `None` at its end.
-    fn block(&mut self) -> Result<Option<usize>, Reject> {
+    pub fn block(&mut self) -> Result<Option<usize>, Reject> {
         let count = self.long()?;
         if count == 0 {
             return Ok(None);
@@ -238,7 +258,7 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
         Ok(Some(count))
     }
 
-    fn count(&mut self, values: usize) -> Result<(), Reject> {
+    pub fn count(&mut self, values: usize) -> Result<(), Reject> {
         self.values = self.values.saturating_add(values);
         if self.values > self.bytes.len() + VALUES_FREE {
             return Err(invalid("too many values"));
@@ -287,8 +307,7 @@ mod tests {
         let text = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"v","type":{field}}}]}}"#);
         let schema = WriterSchema::parse(&text).unwrap();
         let arena = Bump::new();
-        let mut cursor =
-            Cursor { bytes, at: 0, values: 0, depth_max: 64, refused: None, schema: &schema, arena: &arena };
+        let mut cursor = Cursor::new(bytes, &schema, 64, &arena);
         let value = cursor.value(schema.record().fields[0].1, 1).map_err(|reject| reject.reason)?;
         assert_eq!(cursor.at, bytes.len());
         let mut out = String::new();
@@ -343,8 +362,7 @@ mod tests {
     fn decode_prefix(field: &str, bytes: &[u8]) -> Result<usize, Reject> {
         let text = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"v","type":{field}}}]}}"#);
         let (schema, arena) = (WriterSchema::parse(&text).unwrap(), Bump::new());
-        let mut cursor =
-            Cursor { bytes, at: 0, values: 0, depth_max: 64, refused: None, schema: &schema, arena: &arena };
+        let mut cursor = Cursor::new(bytes, &schema, 64, &arena);
         cursor.value(schema.record().fields[0].1, 1).map(|_| cursor.at)
     }
 

@@ -1,0 +1,128 @@
+//! How each column of a table is encoded, and which have statistics: what costs time and gives nothing is left out.
+//!
+//! A dictionary of values that are nearly all different is the column itself, written twice; a bound that excludes no file is compared
+//! with every value all the same. Encodings are those that every reader of Parquet has had for years (docs/decisions/0008).
+
+use arrow::datatypes::Schema;
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
+use parquet::schema::types::ColumnDescriptor;
+
+use super::WriterSettings;
+
+/// Random bytes: nothing makes them shorter, and their order means nothing.
+const RANDOM: [&str; 6] =
+    ["content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch", "bid_content_hash"];
+
+/// Texts of which nearly every one is another.
+const DISTINCT_TEXTS: [&str; 4] = ["impression_id", "event_id", "order_id", "auction_id"];
+
+/// Integers that differ little from the one before, or are spread so widely that a dictionary is of no use.
+const DISTINCT_INTEGERS: [&str; 4] = ["event_time", "offset", "bid_price_micros", "clearing_price_micros"];
+
+/// Integers of which mostly one stands in a file, or in a long run of rows.
+const CONSTANT_INTEGERS: [&str; 2] = ["partition", "ingested_at"];
+
+/// Texts outside of `clustered_by` that are asked for by name.
+const BOUNDED_TEXTS: [&str; 1] = ["topic"];
+
+/// How files with the columns `schema`, whose rows are ordered by `clustered_by` (if they are), are written.
+pub(super) fn properties(
+    schema: &Schema,
+    clustered_by: &[&str],
+    settings: &WriterSettings,
+) -> Result<WriterProperties, ParquetError> {
+    let mut properties = WriterProperties::builder()
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(settings.compression_level).unwrap_or_default()))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_max_row_group_row_count(Some(settings.row_group_rows))
+        .set_created_by(concat!("adlake ", env!("CARGO_PKG_VERSION")).to_string());
+    for column in ArrowSchemaConverter::new().convert(schema)?.columns() {
+        properties = encode(properties, clustered_by, column);
+    }
+    Ok(properties.build())
+}
+
+fn encode(
+    properties: WriterPropertiesBuilder,
+    clustered_by: &[&str],
+    column: &ColumnDescriptor,
+) -> WriterPropertiesBuilder {
+    let (path, name) = (column.path().clone(), column.name());
+    let is_any = |names: &[&str]| column.max_rep_level() == 0 && names.contains(&name);
+    let is_integer = matches!(column.physical_type(), Type::INT32 | Type::INT64);
+    let mut properties = properties;
+    if is_any(&RANDOM) {
+        // Their lengths apart from them: all are of the same.
+        properties = properties
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
+            .set_column_compression(path.clone(), Compression::UNCOMPRESSED);
+    } else if is_any(&DISTINCT_TEXTS) && column.physical_type() == Type::BYTE_ARRAY {
+        properties = properties
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY);
+    } else if is_any(&DISTINCT_INTEGERS) && is_integer {
+        properties = properties
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
+    } else if is_any(&CONSTANT_INTEGERS) && is_integer {
+        properties = properties.set_column_dictionary_enabled(path.clone(), false);
+    }
+    if is_bounded(clustered_by, column) {
+        properties
+    } else {
+        properties.set_column_statistics_enabled(path, EnabledStatistics::None)
+    }
+}
+
+/// Whether a column's least and greatest values are worth knowing: whole numbers and times, and what a table is ordered by. Texts as they
+/// come bound nothing, and neither lists nor decimals nor floats have bounds in Delta's log.
+fn is_bounded(clustered_by: &[&str], column: &ColumnDescriptor) -> bool {
+    let is_root = |name: &&str| column.path().parts() == [(*name).to_owned()];
+    match column.physical_type() {
+        _ if column.max_rep_level() > 0 => false,
+        Type::INT32 | Type::INT64 => column.type_scale() <= 0,
+        Type::BYTE_ARRAY => BOUNDED_TEXTS.contains(&column.name()) || clustered_by.iter().any(is_root),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_domain::catalogue;
+    use parquet::schema::types::ColumnPath;
+
+    use super::*;
+
+    fn check(table: &str, column: &str, dictionary: bool, encoding: Option<Encoding>, bounded: bool) {
+        let table = catalogue::table(table).unwrap();
+        let properties = properties(&table.schema, table.clustered_by, &WriterSettings::default()).unwrap();
+        let path = ColumnPath::new(column.split('.').map(str::to_owned).collect());
+        assert_eq!(properties.dictionary_enabled(&path), dictionary, "{} {column}", table.name);
+        assert_eq!(properties.encoding(&path), encoding, "{} {column}", table.name);
+        let statistics = if bounded { EnabledStatistics::Chunk } else { EnabledStatistics::None };
+        assert_eq!(properties.statistics_enabled(&path), statistics, "{} {column}", table.name);
+    }
+
+    #[test]
+    fn columns_are_written_for_what_they_hold() {
+        let (lengths, deltas) = (Some(Encoding::DELTA_LENGTH_BYTE_ARRAY), Some(Encoding::DELTA_BINARY_PACKED));
+        check("raw/interactions", "event_id", false, lengths, false);
+        check("raw/interactions", "content_hash", false, lengths, false);
+        check("raw/interactions", "campaign_id", true, None, false);
+        check("raw/interactions", "event_time", false, deltas, true);
+        check("raw/interactions", "source.topic", true, None, true);
+        check("raw/interactions", "source.offset", false, deltas, true);
+        check("raw/interactions", "source.partition", false, None, true);
+        check("raw/interactions", "value", true, None, false);
+        check("raw/bid_requests", "imp.list.element.id", true, None, false);
+        check("raw/bid_requests", "device.geo.lat", true, None, false);
+        check("raw/bid_requests", "tmax", true, None, true);
+        check("batch/impressions", "campaign_id", true, None, true);
+        check("batch/impressions", "user_id", true, None, false);
+    }
+}

@@ -1,0 +1,273 @@
+//! The values of a datum straight into the cells of their columns, by a plan made once for each schema.
+//!
+//! The general way reads every value as it was written, by names, and then puts it into the type of its column. Where writer's schema and
+//! columns fit (records and structs, lists and lists, scalars of the type or of one that can be asked to be) the second step is known
+//! beforehand. What cannot be told beforehand, or goes wrong on the way, is read again in the general way, which says what is wrong:
+//! this one only ever gives what that one would (`tests::shapes`). So nothing here explains itself: `None` is all that is said.
+
+use arrow::datatypes::DataType;
+use bumpalo::collections::Vec as BumpVec;
+use chrono_tz::Tz;
+
+use super::MappedSchema;
+use super::datum::Cursor;
+use super::schema::{Node, NodeId, WriterSchema};
+use crate::decode::columns::Cell;
+use crate::decode::nested::entries;
+use crate::decode::row::Row;
+use crate::decode::value::Value;
+use crate::mapping::{Field, Mapping, Shape};
+use crate::validate;
+
+/// How a value becomes a cell.
+#[derive(Debug)]
+pub(crate) enum Shaper {
+    Null,
+    Text,
+    Int32,
+    Double,
+    /// Any other scalar, as a text, an integer of 32 bits or a double.
+    Scalar(NodeId, Scalar),
+    Union(Box<[Shaper]>),
+    /// With the number of the struct's fields.
+    Struct(Box<[Member]>, usize),
+    List(Box<Shaper>),
+    /// A map or a record, as a map of texts.
+    Map(NodeId),
+    /// Whatever a field of the content that is not nested takes.
+    Field(NodeId),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scalar {
+    Text,
+    Int32,
+    Double,
+}
+
+/// A field of a record.
+#[derive(Debug)]
+pub(crate) enum Member {
+    /// A field of the struct.
+    Known(usize, Shaper),
+    /// The struct has no such field: its path, in the pieces between the indices of lists.
+    Unknown(NodeId, Box<[String]>),
+}
+
+/// For each field of a record that alone is a field of the content: which one, and how it gets there.
+pub(crate) fn shapers(
+    schema: &WriterSchema,
+    entries: &[Option<u16>],
+    default_entries: &[Option<u16>],
+    mapping: &Mapping,
+) -> Vec<Option<(usize, Shaper)>> {
+    // How many of the record's fields may go to a field of the content.
+    let mut candidates = vec![0; mapping.fields().len()];
+    for entry in entries.iter().chain(default_entries).flatten().map(|entry| mapping.entry_at(*entry)) {
+        let targets = entry.direct.iter().chain(entry.paths.iter().map(|path| &path.target));
+        targets.for_each(|target| candidates[usize::from(target.field)] += 1);
+    }
+    let shaper = |entry: &Option<u16>, node: NodeId| {
+        let entry = mapping.entry_at((*entry)?);
+        let index = usize::from(entry.direct?.field);
+        if candidates[index] > 1 || !entry.paths.is_empty() || !entry.added.is_empty() {
+            return None;
+        }
+        let field = &mapping.fields()[index];
+        let shaper = match field.shape {
+            Shape::Nested => Shaper::new(schema, node, &field.data_type, vec![field.name.clone()])?,
+            Shape::Text if !field.empty_is_missing => {
+                Shaper::new(schema, node, &DataType::Utf8, Vec::new()).unwrap_or(Shaper::Field(node))
+            }
+            _ => Shaper::Field(node),
+        };
+        Some((index, shaper))
+    };
+    schema.record().fields.iter().zip(entries).map(|((_, node), entry)| shaper(entry, *node)).collect()
+}
+
+impl Shaper {
+    /// What a node becomes in a column of a type; `None` where only the value can tell. `path` leads there, in the pieces between the
+    /// indices of lists.
+    fn new(schema: &WriterSchema, node: NodeId, data_type: &DataType, path: Vec<String>) -> Option<Shaper> {
+        Some(match (schema.node(node), data_type) {
+            (Node::Null, _) => Shaper::Null,
+            (Node::Union(branches), _) => {
+                let branch = |branch: &NodeId| Shaper::new(schema, *branch, data_type, path.clone());
+                Shaper::Union(branches.iter().map(branch).collect::<Option<_>>()?)
+            }
+            (Node::Map(_) | Node::Record(_), DataType::Map(..)) => Shaper::Map(node),
+            (Node::Record(record), DataType::Struct(fields)) if record.defaults.is_empty() => {
+                let member = |(name, node): &(String, NodeId)| {
+                    let path = longer(&path, &format!(".{name}"));
+                    Some(match fields.find(name) {
+                        Some((index, field)) => {
+                            Member::Known(index, Shaper::new(schema, *node, field.data_type(), path)?)
+                        }
+                        None => Member::Unknown(*node, path.into()),
+                    })
+                };
+                Shaper::Struct(record.fields.iter().map(member).collect::<Option<_>>()?, fields.len())
+            }
+            (Node::Array(item), DataType::List(element)) => {
+                let mut path = longer(&path, "[");
+                path.push("]".to_owned());
+                Shaper::List(Box::new(Shaper::new(schema, *item, element.data_type(), path)?))
+            }
+            (Node::Array(_) | Node::Map(_) | Node::Record(_) | Node::Refused { .. } | Node::Pending, _) => return None,
+            (Node::Text, DataType::Utf8) => Shaper::Text,
+            (Node::Int, DataType::Int32) => Shaper::Int32,
+            (Node::Double, DataType::Float64) => Shaper::Double,
+            (_, DataType::Utf8) => Shaper::Scalar(node, Scalar::Text),
+            (_, DataType::Int32) => Shaper::Scalar(node, Scalar::Int32),
+            (_, DataType::Float64) => Shaper::Scalar(node, Scalar::Double),
+            _ => return None,
+        })
+    }
+}
+
+/// A path with something at its end.
+fn longer(path: &[String], more: &str) -> Vec<String> {
+    let mut path = path.to_vec();
+    if let Some(last) = path.last_mut() {
+        last.push_str(more);
+    }
+    path
+}
+
+/// Offers every field of the datum at the cursor to `row`; `None`: it is to be read in the general way.
+pub(super) fn read<'a>(cursor: &mut Cursor<'a, 'a>, schema: &'a MappedSchema, row: &mut Row<'a, '_>) -> Option<()> {
+    let record = schema.writer.record();
+    let mut shaping =
+        Shaping { zone: row.mapping().zone(), indices: BumpVec::new_in(row.arena()), field: 0, cursor, row };
+    for (((name, node), entry), shaper) in record.fields.iter().zip(&schema.entries).zip(&schema.shapers) {
+        match shaper {
+            Some((index, shaper)) => {
+                shaping.field = *index;
+                let mut cell = Cell::Null;
+                shaping.cell(shaper, 1, &mut cell)?;
+                if !matches!(cell, Cell::Null) {
+                    shaping.row.place_shaped(*index, cell);
+                }
+            }
+            None => {
+                let value = shaping.cursor.value(*node, 1).ok()?;
+                shaping.row.offer(name, *entry, value).ok()?;
+            }
+        }
+    }
+    for ((name, constant), entry) in record.defaults.iter().zip(&schema.default_entries) {
+        shaping.row.offer(name, *entry, constant.value()).ok()?;
+    }
+    cursor.refused.is_none().then_some(())
+}
+
+/// Values on their way into cells.
+struct Shaping<'c, 'r, 'a, 'd> {
+    cursor: &'c mut Cursor<'a, 'a>,
+    row: &'r mut Row<'a, 'd>,
+    zone: Tz,
+    /// The field of the content.
+    field: usize,
+    /// The places in the lists that the value is in.
+    indices: BumpVec<'a, usize>,
+}
+
+impl<'a> Shaping<'_, '_, 'a, '_> {
+    fn cell(&mut self, shaper: &'a Shaper, depth: usize, out: &mut Cell<'a>) -> Option<()> {
+        self.cursor.check_depth(depth).ok()?;
+        match shaper {
+            Shaper::Null => {}
+            Shaper::Text => *out = Cell::Text(self.text()?),
+            Shaper::Int32 => *out = Cell::Integer(i32::try_from(self.long()?).ok()?.into()),
+            Shaper::Double => {
+                let number = f64::from_le_bytes(self.cursor.bytes(8)?.try_into().ok()?);
+                *out = Cell::Double(Some(number).filter(|number| number.is_finite())?);
+            }
+            Shaper::Union(branches) => {
+                let branch = usize::try_from(self.long()?).ok().and_then(|index| branches.get(index))?;
+                self.cell(branch, depth, out)?;
+            }
+            Shaper::Scalar(node, scalar) => {
+                let value = self.cursor.value(*node, depth).ok()?;
+                if !value.is_null() {
+                    *out = match scalar {
+                        Scalar::Text => validate::text(value, self.row.arena())?,
+                        Scalar::Int32 => validate::int32(value).ok()?,
+                        Scalar::Double => validate::double(value).ok()?,
+                    };
+                }
+            }
+            Shaper::Struct(members, width) => {
+                self.cursor.count(members.len()).ok()?;
+                let cells = self.row.arena().alloc_slice_fill_copy(*width, Cell::Null);
+                for member in members {
+                    match member {
+                        Member::Known(index, shaper) => self.cell(shaper, depth + 1, &mut cells[*index])?,
+                        Member::Unknown(node, path) => {
+                            let value = self.cursor.value(*node, depth + 1).ok()?;
+                            if !value.is_null() {
+                                self.keep(path, value);
+                            }
+                        }
+                    }
+                }
+                *out = Cell::Struct(cells);
+            }
+            Shaper::List(item) => {
+                let mut cells = BumpVec::new_in(self.row.arena());
+                self.indices.push(0);
+                while let Some(count) = self.cursor.block().ok()? {
+                    for _ in 0..count {
+                        if let Some(index) = self.indices.last_mut() {
+                            *index = cells.len();
+                        }
+                        cells.push(Cell::Null);
+                        self.cell(item, depth + 1, cells.last_mut()?)?;
+                    }
+                }
+                self.indices.pop();
+                *out = Cell::List(cells.into_bump_slice());
+            }
+            Shaper::Map(node) => match self.cursor.value(*node, depth).ok()? {
+                Value::Object(members) => *out = Cell::Map(entries(members, self.row.arena())),
+                _ => return None,
+            },
+            Shaper::Field(node) => {
+                let value = self.cursor.value(*node, depth).ok()?;
+                let field: &Field = &self.row.mapping().fields()[self.field];
+                if value.is_nested() {
+                    return None;
+                }
+                if !validate::is_missing(field, value) {
+                    *out = validate::cell(field, value, self.zone, self.row.arena()).ok()?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    #[inline]
+    fn long(&mut self) -> Option<i64> {
+        self.cursor.long().ok()
+    }
+
+    #[inline]
+    fn text(&mut self) -> Option<&'a str> {
+        let length = usize::try_from(self.long()?).ok()?;
+        std::str::from_utf8(self.cursor.bytes(length)?).ok()
+    }
+
+    /// Keeps a value that no field takes, under its path.
+    #[cold]
+    fn keep(&mut self, pieces: &[String], value: Value<'a>) {
+        let mut path = String::new();
+        for (place, piece) in pieces.iter().enumerate() {
+            path.push_str(piece);
+            if let Some(index) = self.indices.get(place).filter(|_| place + 1 < pieces.len()) {
+                path.push_str(&index.to_string());
+            }
+        }
+        self.row.keep_later(self.field, &path, value);
+    }
+}

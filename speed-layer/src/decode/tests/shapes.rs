@@ -1,0 +1,202 @@
+//! Datums read by the plan of their schema, and the same in the general way: rows, dead letters and what is said of them are equal.
+
+use apache_avro::Schema;
+use apache_avro::schema::UnionSchema;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::super::{PlanFormat, bid_request_avro_schema};
+use super::*;
+use crate::settings::AvroFraming;
+
+/// A bid request of somebody else: other types than the columns', members that no column has, names that two fields have.
+const FOREIGN: &str = r#"{"type":"record","name":"Foreign","fields":[
+    {"name":"auction_id","type":["null","string","long"]},
+    {"name":"user_id","type":{"type":"enum","name":"Who","symbols":["a","b"]}},
+    {"name":"timestamp","type":[{"type":"long","logicalType":"timestamp-millis"},"null"]},
+    {"name":"tmax","type":"long"},
+    {"name":"at","type":["int","null"]},
+    {"name":"bid_price","type":["null","double","float",{"type":"bytes","logicalType":"decimal","precision":20,"scale":3}]},
+    {"name":"price","type":["null","double"]},
+    {"name":"cur","type":{"type":"array","items":["null","string"]}},
+    {"name":"bcat","type":["null","string",{"type":"array","items":"string"}]},
+    {"name":"more","type":["null","string"]},
+    {"name":"targeting","type":["null",{"type":"map","values":["null","string","int"]}]},
+    {"name":"imp","type":["null",{"type":"array","items":["null",{"type":"record","name":"Imp","fields":[
+        {"name":"ext","type":["null",{"type":"map","values":"int"}]},
+        {"name":"id","type":["null","string","bytes"]},
+        {"name":"secure","type":["null","long"]},
+        {"name":"bidfloor","type":["null","float","double","int"]},
+        {"name":"banner","type":["null",{"type":"record","name":"Banner","fields":[
+            {"name":"w","type":"int"},{"name":"format","type":{"type":"array","items":"int"}},{"name":"h","type":["null","long"]}]}]}
+    ]}]}]},
+    {"name":"device","type":{"type":"record","name":"Device","fields":[
+        {"name":"ua","type":["null","string"]},
+        {"name":"geo","type":["null",{"type":"record","name":"Geo","fields":[
+            {"name":"lat","type":["null","double"]},{"name":"country","type":"string"},
+            {"name":"near","type":["null","Geo"]}]}]},
+        {"name":"devicetype","type":["null","long"]}]}},
+    {"name":"site","type":["null",{"type":"map","values":"string"}]},
+    {"name":"won","type":["null","boolean"]}
+]}"#;
+
+/// A random value of a schema, as it is written; mostly one that is taken.
+fn write(schema: &Schema, named: &[Schema], random: &mut SmallRng, depth: usize, out: &mut Vec<u8>) {
+    let odd = random.random_range(0..400) == 0;
+    match schema {
+        Schema::Null => {}
+        Schema::Boolean => out.push(random.random_range(0..2)),
+        Schema::Int if odd => long(random.random_range(-5..1 << 31), out),
+        Schema::Int => long(random.random_range(0..5000), out),
+        Schema::Long if odd => long(random.random(), out),
+        Schema::Long => long(random.random_range(0..5000), out),
+        Schema::TimestampMillis | Schema::TimestampMicros => long(random.random_range(0..1_700_000_000_000), out),
+        Schema::Float => out.extend((random.random_range(0..4000) as f32 / 8.0).to_le_bytes()),
+        Schema::Double if odd => out.extend(f64::NAN.to_le_bytes()),
+        Schema::Double => out.extend(random.random_range(-1.0..90.0f64).to_le_bytes()),
+        Schema::Bytes | Schema::String | Schema::Decimal(_) => {
+            let texts: [&[u8]; 8] = [b"", b"x", b"USD", b"12", b"a\"b\nc", "é".as_bytes(), b"[1]", b"1"];
+            let text = if odd { &[0xff, 0xfe][..] } else { texts[random.random_range(0..texts.len())] };
+            long(text.len() as i64, out);
+            out.extend(text);
+        }
+        Schema::Enum(known) => long(random.random_range(0..known.symbols.len() as i64 + i64::from(odd)), out),
+        Schema::Array(array) => items(random, depth, out, |random, out| {
+            write(&array.items, named, random, depth + 1, out);
+        }),
+        Schema::Map(map) => items(random, depth, out, |random, out| {
+            let key = ["a", "b", "c"][random.random_range(0..3)];
+            long(key.len() as i64, out);
+            out.extend(key.as_bytes());
+            write(&map.types, named, random, depth + 1, out);
+        }),
+        Schema::Union(union) => branch(union, named, random, depth, odd, out),
+        Schema::Record(record) => {
+            for field in &record.fields {
+                write(&field.schema, named, random, depth + 1, out);
+            }
+        }
+        Schema::Ref { name } => {
+            let known = named.iter().find(|schema| schema.name() == Some(name)).unwrap();
+            write(known, named, random, depth + 1, out);
+        }
+        other => panic!("no values of {other:?}"),
+    }
+}
+
+fn branch(union: &UnionSchema, named: &[Schema], random: &mut SmallRng, depth: usize, odd: bool, out: &mut Vec<u8>) {
+    let variants = union.variants();
+    let ends = variants.iter().position(|variant| *variant == Schema::Null).filter(|_| depth > 6);
+    let index = ends.unwrap_or_else(|| random.random_range(0..variants.len()));
+    long(index as i64 + i64::from(odd && depth > 2 && ends.is_none()) * variants.len() as i64, out);
+    write(&variants[index], named, random, depth, out);
+}
+
+/// Blocks of items, with their size before them or without.
+fn items(random: &mut SmallRng, depth: usize, out: &mut Vec<u8>, mut item: impl FnMut(&mut SmallRng, &mut Vec<u8>)) {
+    for _ in 0..random.random_range(0..if depth > 6 { 1 } else { 3 }) {
+        let count = random.random_range(1..4);
+        let mut block = Vec::new();
+        (0..count).for_each(|_| item(random, &mut block));
+        if random.random() {
+            long(count, out);
+        } else {
+            long(-count, out);
+            long(block.len() as i64, out);
+        }
+        out.extend(block);
+    }
+    out.push(0);
+}
+
+fn long(value: i64, out: &mut Vec<u8>) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+fn named(schema: &Schema, found: &mut Vec<Schema>) {
+    match schema {
+        Schema::Record(record) => {
+            found.push(schema.clone());
+            record.fields.iter().for_each(|field| named(&field.schema, found));
+        }
+        Schema::Array(array) => named(&array.items, found),
+        Schema::Map(map) => named(&map.types, found),
+        Schema::Union(union) => union.variants().iter().for_each(|variant| named(variant, found)),
+        _ => {}
+    }
+}
+
+/// A decoder of datums of a schema, by its plan or in the general way.
+fn datums(schema: &str, by_plan: bool, change: fn(&mut SourceSettings)) -> Decoder {
+    let mut source = SourceSettings::default();
+    source.avro.framing = AvroFraming::None;
+    source.avro.schema = Some(schema.to_owned());
+    change(&mut source);
+    let enrichment = Arc::new(Enrichment::new(&EnrichmentSettings::default(), &Reference::default()));
+    let format = StreamFormat::AvroMessage;
+    let validation = ValidationSettings::default();
+    let mut plan = DecodePlan::new(EventKind::BidRequest, &source, &format, validation, enrichment).unwrap();
+    let PlanFormat::Avro(avro) = &mut plan.format else { panic!("not Avro") };
+    let planned = avro.planned_fields();
+    if by_plan {
+        assert!(planned > 0, "nothing is read by plan");
+    } else {
+        avro.read_in_the_general_way();
+        assert_eq!(avro.planned_fields(), 0);
+    }
+    Decoder::new(Arc::new(plan), "topic").unwrap()
+}
+
+/// The rows of good datums, and the dead letters of those that are not.
+fn check(schema: &str, change: fn(&mut SourceSettings)) -> (usize, usize) {
+    let seed = rand::rng().random();
+    println!("seed {seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let parsed = Schema::parse_str(schema).unwrap();
+    let mut definitions = Vec::new();
+    named(&parsed, &mut definitions);
+    let payloads: Vec<Vec<u8>> = (0..4000)
+        .map(|_| {
+            let mut payload = Vec::new();
+            write(&parsed, &definitions, &mut random, 0, &mut payload);
+            match random.random_range(0..12) {
+                0 => payload.truncate(random.random_range(0..=payload.len())),
+                1 if !payload.is_empty() => {
+                    let at = random.random_range(0..payload.len());
+                    payload[at] ^= 1 << random.random_range(0..8);
+                }
+                _ => {}
+            }
+            payload
+        })
+        .collect();
+    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+    let [planned, general] = [true, false].map(|by_plan| push(&mut datums(schema, by_plan, change), &payloads));
+    assert_eq!(planned.rows, general.rows, "seed {seed}");
+    assert_eq!(planned.dead_letters, general.dead_letters, "seed {seed}");
+    (planned.rows.num_rows(), planned.dead_letters.num_rows())
+}
+
+#[test]
+fn plans_give_what_the_general_way_gives() {
+    for (schema, change) in [
+        (bid_request_avro_schema(), (|_| ()) as fn(&mut SourceSettings)),
+        (FOREIGN, |_| ()),
+        (FOREIGN, |source| {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            source.fields.insert("imp_id".to_owned(), names(&["imp[0].id"]));
+            source.fields.insert("campaign_id".to_owned(), names(&["more", "price"]));
+            source.defaults.insert("user_id".to_owned(), "nobody".to_owned());
+            source.defaults.insert("event_time".to_owned(), "record_time".to_owned());
+        }),
+    ] {
+        let (rows, dead) = check(schema, change);
+        println!("{rows} rows, {dead} dead letters");
+        assert!(rows > 300 && dead > 300, "{rows} rows, {dead} dead letters");
+    }
+}
