@@ -146,6 +146,7 @@ pub struct Decoded {
 #[derive(Debug)]
 pub struct Decoder {
     topic: String,
+    plan: Arc<DecodePlan>,
     stage: Stage,
     dead_letters: DeadLetters,
     arena: Bump,
@@ -158,7 +159,6 @@ pub struct Decoder {
 /// The part of a decoder that judges rows and appends them.
 #[derive(Debug)]
 struct Stage {
-    plan: Arc<DecodePlan>,
     attributes: Attributes,
     enricher: Enricher,
     batch: BatchBuilder,
@@ -178,13 +178,13 @@ impl Decoder {
                 attributes: Attributes::default(),
                 enricher: Enricher::new(plan.kind),
                 batch: BatchBuilder::new(plan.kind, plan.mapping.added())?,
-                plan: Arc::clone(&plan),
             },
             arena: Bump::new(),
             memo: KeyMemo::default(),
             csv: csv_reader(&plan),
             schemas: SchemaCache::default(),
             unpacked: Vec::new(),
+            plan,
         })
     }
 
@@ -202,7 +202,7 @@ impl Decoder {
             if let Err(reject) = self.decode(record, ingested_at, is_dead) {
                 self.dead_letters.push(record, reject.reason.name(), &reject.detail, ingested_at);
             }
-        } else if self.stage.plan.is_container(record.payload) {
+        } else if self.plan.is_container(record.payload) {
             // The message is in, as the one dead letter of its bad records; its good ones are not.
             let _ = self.decode(record, ingested_at, is_dead);
         }
@@ -226,9 +226,8 @@ impl Decoder {
         ingested_at: i64,
         is_dead: &dyn Fn(&[u8]) -> bool,
     ) -> Result<(), Reject> {
-        let Decoder { stage, arena, memo, csv, schemas, dead_letters, unpacked, .. } = self;
-        let plan = Arc::clone(&stage.plan);
-        let plan = &*plan;
+        let Decoder { plan, stage, arena, memo, csv, schemas, dead_letters, unpacked, .. } = self;
+        let plan = &**plan;
         let payload = record.payload;
         if payload.is_empty() {
             return Err(Reject::new(Reason::EmptyRecord, "the payload is empty"));
@@ -464,15 +463,15 @@ fn judge<'a>(
             present |= 1 << index;
             continue;
         }
-        let mut value = row.value(index);
         // Most values of most records are texts.
-        if let (Shape::Text, Value::Text(text) | Value::Cell(text)) = (field.shape, value)
+        if let (Shape::Text, &(Value::Text(text) | Value::Cell(text))) = (field.shape, row.value(index))
             && !(text.is_empty() && field.empty_is_missing)
         {
             row.set(index, Cell::Text(text));
             present |= 1 << index;
             continue;
         }
+        let mut value = *row.value(index);
         if validate::is_missing(field, value) {
             value = match &field.default {
                 Some(Fallback::Constant(text)) => Value::Cell(text),

@@ -95,6 +95,14 @@ pub(crate) struct Entry {
     pub added: Vec<Path>,
 }
 
+impl Entry {
+    /// The field that a value is and nothing else, whatever it is.
+    #[inline]
+    pub fn alone(&self) -> Option<Target> {
+        self.direct.filter(|_| self.paths.is_empty() && self.added.is_empty())
+    }
+}
+
 /// A field, and how early in its list of names this one comes: lower wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -237,6 +245,20 @@ impl Mapping {
     /// The entry that [`Mapping::lookup`] found.
     pub(crate) fn entry_at(&self, index: u16) -> &Entry {
         &self.entries[usize::from(index)]
+    }
+
+    /// For each of the keys of a record that never has others: the field that it is, if it is nothing else and no other key is that field.
+    pub(crate) fn alone(&self, entries: impl Iterator<Item = Option<u16>> + Clone) -> Vec<Option<usize>> {
+        let mut candidates = vec![0; self.fields.len()];
+        for entry in entries.clone().flatten().map(|entry| self.entry_at(entry)) {
+            let targets = entry.direct.iter().chain(entry.paths.iter().map(|path| &path.target));
+            targets.for_each(|target| candidates[usize::from(target.field)] += 1);
+        }
+        let alone = |entry: u16| {
+            let field = usize::from(self.entry_at(entry).alone()?.field);
+            (candidates[field] == 1).then_some(field)
+        };
+        entries.map(|entry| alone(entry?)).collect()
     }
 
     /// The content fields, in schema order.

@@ -6,12 +6,13 @@
 //! empty text.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use memchr::{memchr_iter, memchr3};
+use memchr::memchr3;
 
+use super::columns::Cell;
 use super::row::Row;
 use super::value::Value;
-use crate::mapping::Mapping;
-use crate::validate::{Reason, Reject};
+use crate::mapping::{Mapping, Shape};
+use crate::validate::{self, Reason, Reject};
 
 /// The columns of a source, matched with the fields that they are.
 #[derive(Debug)]
@@ -26,23 +27,33 @@ struct CsvColumn {
     entry: Option<u16>,
     /// Whether an empty cell is an empty text.
     keeps_empty: bool,
+    /// The field that this column is, if it is nothing else and no other column is that field.
+    alone: Option<usize>,
 }
 
 impl CsvColumns {
     pub fn new(mapping: &Mapping, names: &[String], delimiter: u8) -> CsvColumns {
-        let column = |name: &String| {
-            // A byte order mark is no part of the first name.
-            let name = name.trim_start_matches('\u{feff}');
-            let entry = mapping.lookup(name);
+        // A byte order mark is no part of the first name.
+        let names: Vec<&str> = names.iter().map(|name| name.trim_start_matches('\u{feff}')).collect();
+        let entries: Vec<Option<u16>> = names.iter().map(|name| mapping.lookup(name)).collect();
+        let alone = mapping.alone(entries.iter().copied());
+        let column = |((name, entry), alone): ((&str, Option<u16>), Option<usize>)| {
             let direct = entry.and_then(|entry| mapping.entry_at(entry).direct);
             let keeps_empty = direct.is_some_and(|target| mapping.fields()[usize::from(target.field)].required);
-            CsvColumn { name: name.to_owned(), entry, keeps_empty }
+            let alone = alone.filter(|index| mapping.fields()[*index].shape != Shape::Nested);
+            CsvColumn { name: name.to_owned(), entry, keeps_empty, alone }
         };
-        CsvColumns { columns: names.iter().map(column).collect(), delimiter }
+        CsvColumns { columns: names.into_iter().zip(entries).zip(alone).map(column).collect(), delimiter }
     }
 
     pub fn delimiter(&self) -> u8 {
         self.delimiter
+    }
+
+    /// Every cell is offered from here on, and judged later.
+    #[cfg(test)]
+    pub fn read_in_the_general_way(&mut self) -> usize {
+        self.columns.iter_mut().filter_map(|column| column.alone.take()).count()
     }
 }
 
@@ -112,18 +123,17 @@ pub(crate) fn read<'a>(
         let detail = format!("{cells} cells, of {} columns", columns.columns.len());
         Err(Reject::new(Reason::TooManyColumns, detail))
     };
-    let mut offer = |column: &'a CsvColumn, text: &'a str| {
-        let is_sent = !text.is_empty() || column.keeps_empty;
-        if is_sent { row.offer(&column.name, column.entry, Value::Cell(text)) } else { Ok(()) }
-    };
     if let Some(line) = plain(text) {
+        if let Some(()) = read_shaped(line, columns, row) {
+            return Ok(());
+        }
+        row.clear();
         let mut cells = columns.columns.iter();
         let mut start = 0;
-        let ends = memchr_iter(columns.delimiter, line.as_bytes()).chain([line.len()]);
-        for end in ends {
+        for end in Delimiters::new(line.as_bytes(), columns.delimiter).chain([line.len()]) {
             match cells.next() {
-                Some(column) => offer(column, &line[start..end])?,
-                None => return too_many(1 + memchr_iter(columns.delimiter, line.as_bytes()).count()),
+                Some(column) => offer(column, &line[start..end], row)?,
+                None => return too_many(1 + Delimiters::new(line.as_bytes(), columns.delimiter).count()),
             }
             start = end + 1;
         }
@@ -139,9 +149,87 @@ pub(crate) fn read<'a>(
         let text = std::str::from_utf8(&reader.text[start..*end])
             .map_err(|_| Reject::new(Reason::InvalidUtf8, format!("in column {}", column.name)))?;
         start = *end;
-        offer(column, text)?;
+        offer(column, text, row)?;
     }
     Ok(())
+}
+
+#[inline]
+fn offer<'a>(column: &'a CsvColumn, text: &'a str, row: &mut Row<'a, '_>) -> Result<(), Reject> {
+    let is_sent = !text.is_empty() || column.keeps_empty;
+    if is_sent { row.offer(&column.name, column.entry, Value::Cell(text)) } else { Ok(()) }
+}
+
+/// The cells of a plain row, in the types of their fields at once; `None`: something is wrong with one, and all are to be offered to be
+/// judged in their order.
+fn read_shaped<'a>(line: &'a str, columns: &'a CsvColumns, row: &mut Row<'a, '_>) -> Option<()> {
+    let mapping = row.mapping();
+    let mut cells = columns.columns.iter();
+    let mut start = 0;
+    for end in Delimiters::new(line.as_bytes(), columns.delimiter).chain([line.len()]) {
+        let (column, text) = (cells.next()?, &line[start..end]);
+        start = end + 1;
+        let Some(index) = column.alone else {
+            offer(column, text, row).ok()?;
+            continue;
+        };
+        let field = &mapping.fields()[index];
+        if text.is_empty() && (!column.keeps_empty || validate::is_missing(field, Value::Cell(text))) {
+            continue;
+        }
+        if field.shape == Shape::Text {
+            row.place_shaped(index, Cell::Text(text));
+        } else {
+            row.place_shaped(index, validate::cell(field, Value::Cell(text), mapping.zone(), row.arena()).ok()?);
+        }
+    }
+    Some(())
+}
+
+/// Where the delimiters of a row are. Cells are short: eight bytes are looked at together, and no search begins anew after each.
+struct Delimiters<'l> {
+    line: &'l [u8],
+    delimiter: u64,
+    /// The place of the next eight bytes.
+    next: usize,
+    /// The highest bit of each of the last eight bytes that is a delimiter.
+    found: u64,
+}
+
+const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+
+impl Delimiters<'_> {
+    fn new(line: &[u8], delimiter: u8) -> Delimiters<'_> {
+        Delimiters { line, delimiter: u64::from_ne_bytes([delimiter; 8]), next: 0, found: 0 }
+    }
+}
+
+impl Iterator for Delimiters<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.found == 0 {
+            let rest = self.line.get(self.next..)?;
+            let eight = match rest.first_chunk() {
+                Some(eight) => u64::from_le_bytes(*eight),
+                None if rest.is_empty() => return None,
+                None => {
+                    // What is not there is no delimiter.
+                    let mut eight = (!self.delimiter).to_le_bytes();
+                    eight[..rest.len()].copy_from_slice(rest);
+                    u64::from_le_bytes(eight)
+                }
+            };
+            let differs = eight ^ self.delimiter;
+            // A byte is zero where neither its high bit is set nor adding 0x7f to the others carries into it.
+            self.found = !(((differs & LOW) + LOW) | differs | LOW);
+            self.next += 8;
+        }
+        let place = self.next - 8 + self.found.trailing_zeros() as usize / 8;
+        self.found &= self.found - 1;
+        Some(place)
+    }
 }
 
 /// A row without quotes, and without its line end: what is between its delimiters is its cells, as they stand. `None`: the reader
@@ -193,6 +281,14 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn delimiters_are_where_they_are(line in proptest::collection::vec(proptest::sample::select(b"ab,;-\x00\x01\x7f\x80\xac\xff".to_vec()), 0..40), delimiter: u8) {
+            for delimiter in [b',', b';', delimiter] {
+                let places = (0..line.len()).filter(|place| line[*place] == delimiter);
+                proptest::prop_assert_eq!(Delimiters::new(&line, delimiter).collect::<Vec<_>>(), places.collect::<Vec<_>>());
+            }
+        }
+
         #[test]
         fn plain_rows_are_cut_as_the_reader_cuts_them(text in "[ab,;é \\r\\n\"]{0,12}", delimiter in proptest::sample::select(vec![b',', b';'])) {
             let mut reader = CsvReader::new(delimiter);

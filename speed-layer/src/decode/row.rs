@@ -140,6 +140,30 @@ impl<'a, 'd> Row<'a, 'd> {
         if entry.paths.is_empty() { Ok(()) } else { self.offer_parts(key, value, &entry.paths) }
     }
 
+    /// As [`Row::offer`], for a text, or the text of a number.
+    // A value that is handed on is written to memory in parts and read from there as a whole, for which a processor waits. Most
+    // members are one or the other: their values are made where they stay.
+    #[inline(always)]
+    pub fn offer_text(
+        &mut self,
+        key: &'a str,
+        entry: Option<u16>,
+        text: &'a str,
+        is_number: bool,
+    ) -> Result<(), Reject> {
+        if let Some(entry) = entry
+            && let Some(target) = self.mapping.entry_at(entry).alone()
+            && self.taken >> target.field & 1 == 0
+        {
+            self.taken |= 1 << target.field;
+            self.places[usize::from(target.field)] = self.slots.len() as u8;
+            let value = if is_number { Value::Number(text) } else { Value::Text(text) };
+            self.slots.push(Slot { value, key, rank: target.rank, inner: false });
+            return Ok(());
+        }
+        self.offer(key, entry, if is_number { Value::Number(text) } else { Value::Text(text) })
+    }
+
     /// Notes a value, or what is inside it, for added columns; it goes on to where it belongs.
     fn offer_added(&mut self, value: Value<'a>, ways: &'a [Path]) -> Result<(), Reject> {
         for way in ways {
@@ -194,8 +218,13 @@ impl<'a, 'd> Row<'a, 'd> {
             // A field has one place: there are never more than fields.
             self.places[index] = self.slots.len() as u8;
             self.slots.push(candidate);
-            return;
+        } else {
+            self.displace(index, candidate);
         }
+    }
+
+    #[cold]
+    fn displace(&mut self, index: usize, candidate: Slot<'a>) {
         let slot = &mut self.slots[usize::from(self.places[index])];
         let loser = if candidate.rank <= slot.rank { std::mem::replace(slot, candidate) } else { candidate };
         if !loser.inner {
@@ -222,10 +251,10 @@ impl<'a, 'd> Row<'a, 'd> {
 
     /// The value of a field as it was sent; none of those that came in shape.
     #[inline]
-    pub fn value(&self, index: usize) -> Value<'a> {
+    pub fn value(&self, index: usize) -> &Value<'a> {
         match self.taken >> index & 1 {
-            0 => Value::Null,
-            _ => self.slots[usize::from(self.places[index])].value,
+            0 => &Value::Null,
+            _ => &self.slots[usize::from(self.places[index])].value,
         }
     }
 

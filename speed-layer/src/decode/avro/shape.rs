@@ -61,18 +61,9 @@ pub(crate) fn shapers(
     default_entries: &[Option<u16>],
     mapping: &Mapping,
 ) -> Vec<Option<(usize, Shaper)>> {
-    // How many of the record's fields may go to a field of the content.
-    let mut candidates = vec![0; mapping.fields().len()];
-    for entry in entries.iter().chain(default_entries).flatten().map(|entry| mapping.entry_at(*entry)) {
-        let targets = entry.direct.iter().chain(entry.paths.iter().map(|path| &path.target));
-        targets.for_each(|target| candidates[usize::from(target.field)] += 1);
-    }
-    let shaper = |entry: &Option<u16>, node: NodeId| {
-        let entry = mapping.entry_at((*entry)?);
-        let index = usize::from(entry.direct?.field);
-        if candidates[index] > 1 || !entry.paths.is_empty() || !entry.added.is_empty() {
-            return None;
-        }
+    let alone = mapping.alone(entries.iter().chain(default_entries).copied());
+    let shaper = |index: Option<usize>, node: NodeId| {
+        let index = index?;
         let field = &mapping.fields()[index];
         let shaper = match field.shape {
             Shape::Nested => Shaper::new(schema, node, &field.data_type, vec![field.name.clone()])?,
@@ -83,7 +74,7 @@ pub(crate) fn shapers(
         };
         Some((index, shaper))
     };
-    schema.record().fields.iter().zip(entries).map(|((_, node), entry)| shaper(entry, *node)).collect()
+    schema.record().fields.iter().zip(alone).map(|((_, node), index)| shaper(index, *node)).collect()
 }
 
 impl Shaper {

@@ -25,9 +25,22 @@ pub(super) fn read<'a>(text: &'a str, memo: &mut KeyMemo, row: &mut Row<'a, '_>)
             scanner.skip_spaces();
             scanner.take(b':')?;
             scanner.skip_spaces();
-            let value = scanner.value(row)?;
+            let offered = match scanner.peek()? {
+                b'"' => match scanner.plain_string()? {
+                    Some(text) => row.offer_text(key, entry, text, false),
+                    None => {
+                        let value = scanner.escaped_string(row)?;
+                        row.offer(key, entry, value)
+                    }
+                },
+                b'-' | b'0'..=b'9' => row.offer_text(key, entry, scanner.number()?, true),
+                first => {
+                    let value = scanner.other(first, row)?;
+                    row.offer(key, entry, value)
+                }
+            };
             scanner.skip_spaces();
-            if let Err(reject) = row.offer(key, entry, value) {
+            if let Err(reject) = offered {
                 refused.get_or_insert(reject);
             }
             if scanner.peek()? == b'}' {
@@ -84,11 +97,9 @@ impl<'a> Scanner<'a> {
         Some((key, memo.lookup(place, key, row.mapping())))
     }
 
-    #[inline]
-    fn value(&mut self, row: &Row<'a, '_>) -> Option<Value<'a>> {
-        match self.peek()? {
-            b'"' => self.string(row),
-            b'-' | b'0'..=b'9' => self.number(),
+    /// A value that is neither a string nor a number.
+    fn other(&mut self, first: u8, row: &Row<'a, '_>) -> Option<Value<'a>> {
+        match first {
             b't' => self.word("true", Value::Bool(true)),
             b'f' => self.word("false", Value::Bool(false)),
             b'n' => self.word("null", Value::Null),
@@ -102,26 +113,26 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// A string without escapes; `Some(None)`, and nothing taken, where it has some.
     #[inline]
-    fn string(&mut self, row: &Row<'a, '_>) -> Option<Value<'a>> {
+    fn plain_string(&mut self) -> Option<Option<&'a str>> {
         let quote = self.at;
         self.at += 1;
         let end = self.special()?;
         if self.is_quote(end) {
-            let text = &self.text[quote + 1..end];
             self.at = end + 1;
-            return Some(Value::Text(text));
+            return Some(Some(&self.text[quote + 1..end]));
         }
-        if self.text.as_bytes()[end] != b'\\' {
-            return None;
-        }
-        self.escaped_string(quote, end, row)
+        self.at = quote;
+        (self.text.as_bytes()[end] == b'\\').then_some(None)
     }
 
-    /// A string with escapes, the first of which is at `at`: where it ends is found here, what it says by the parser.
+    /// A string with escapes: where it ends is found here, what it says by the parser.
     #[cold]
-    fn escaped_string(&mut self, quote: usize, mut at: usize, row: &Row<'a, '_>) -> Option<Value<'a>> {
+    fn escaped_string(&mut self, row: &Row<'a, '_>) -> Option<Value<'a>> {
         let bytes = self.text.as_bytes();
+        let quote = self.at;
+        let mut at = quote + 1;
         loop {
             match bytes.get(at)? {
                 b'\\' => at += 2,
@@ -133,7 +144,7 @@ impl<'a> Scanner<'a> {
         super::value(self.text.get(quote..=at)?, row.arena(), usize::MAX).ok()
     }
 
-    fn number(&mut self) -> Option<Value<'a>> {
+    fn number(&mut self) -> Option<&'a str> {
         let bytes = self.rest();
         let digits = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         let mut at = usize::from(bytes.first() == Some(&b'-'));
@@ -159,7 +170,7 @@ impl<'a> Scanner<'a> {
         }
         let text = &self.text[self.at..self.at + at];
         self.at += at;
-        Some(Value::Number(text))
+        Some(text)
     }
 
     #[inline]
