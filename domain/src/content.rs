@@ -146,8 +146,9 @@ fn write_native<T: ArrowPrimitiveType, const N: usize>(
 
 #[inline]
 fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(1);
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    let [a, b, c, d] = (bytes.len() as u32).to_le_bytes();
+    out.reserve(5 + bytes.len());
+    out.extend_from_slice(&[1, a, b, c, d]);
     out.extend_from_slice(bytes);
 }
 

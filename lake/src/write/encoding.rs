@@ -25,9 +25,6 @@ const DISTINCT_INTEGERS: [&str; 4] = ["event_time", "offset", "bid_price_micros"
 /// Integers of which mostly one stands in a file, or in a long run of rows.
 const CONSTANT_INTEGERS: [&str; 2] = ["partition", "ingested_at"];
 
-/// Texts outside of `clustered_by` that are asked for by name.
-const BOUNDED_TEXTS: [&str; 1] = ["topic"];
-
 /// How files with the columns `schema`, whose rows are ordered by `clustered_by` (if they are), are written.
 pub(super) fn properties(
     schema: &Schema,
@@ -86,7 +83,7 @@ fn is_bounded(clustered_by: &[&str], column: &ColumnDescriptor) -> bool {
     match column.physical_type() {
         _ if column.max_rep_level() > 0 => false,
         Type::INT32 | Type::INT64 => column.type_scale() <= 0,
-        Type::BYTE_ARRAY => BOUNDED_TEXTS.contains(&column.name()) || clustered_by.iter().any(is_root),
+        Type::BYTE_ARRAY => clustered_by.iter().any(is_root),
         _ => false,
     }
 }
@@ -115,7 +112,7 @@ mod tests {
         check("raw/interactions", "content_hash", false, lengths, false);
         check("raw/interactions", "campaign_id", true, None, false);
         check("raw/interactions", "event_time", false, deltas, true);
-        check("raw/interactions", "source.topic", true, None, true);
+        check("raw/interactions", "source.topic", true, None, false);
         check("raw/interactions", "source.offset", false, deltas, true);
         check("raw/interactions", "source.partition", false, None, true);
         check("raw/interactions", "value", true, None, false);

@@ -10,6 +10,7 @@ use memchr::memchr3;
 
 use super::columns::Cell;
 use super::row::Row;
+use super::utf8;
 use super::value::Value;
 use crate::mapping::{Mapping, Shape};
 use crate::validate::{self, Reason, Reject};
@@ -117,14 +118,13 @@ pub(crate) fn read<'a>(
     reader: &'a mut CsvReader,
     row: &mut Row<'a, '_>,
 ) -> Result<(), Reject> {
-    let text = std::str::from_utf8(payload)
-        .map_err(|error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to())))?;
+    let text = utf8(payload)?;
     let too_many = |cells: usize| {
         let detail = format!("{cells} cells, of {} columns", columns.columns.len());
         Err(Reject::new(Reason::TooManyColumns, detail))
     };
     if let Some(line) = plain(text) {
-        if let Some(()) = read_shaped(line, columns, row) {
+        if place_all(line, columns, row).is_some() {
             return Ok(());
         }
         row.clear();
@@ -143,12 +143,19 @@ pub(crate) fn read<'a>(
     if cells > columns.columns.len() {
         return too_many(cells);
     }
-    let mut start = 0;
-    for (column, end) in columns.columns.iter().zip(&reader.ends[..cells]) {
-        // Cells of UTF-8 are UTF-8: quotes and delimiters are ASCII.
-        let text = std::str::from_utf8(&reader.text[start..*end])
+    let cells = || {
+        let starts = std::iter::once(0).chain(reader.ends[..cells].iter().copied());
+        let places = starts.zip(&reader.ends[..cells]).map(|(start, end)| &reader.text[start..*end]);
+        columns.columns.iter().zip(places)
+    };
+    // Cells of UTF-8 are UTF-8: quotes and delimiters are ASCII.
+    if cells().all(|(column, text)| std::str::from_utf8(text).is_ok_and(|text| place(column, text, row).is_some())) {
+        return Ok(());
+    }
+    row.clear();
+    for (column, text) in cells() {
+        let text = std::str::from_utf8(text)
             .map_err(|_| Reject::new(Reason::InvalidUtf8, format!("in column {}", column.name)))?;
-        start = *end;
         offer(column, text, row)?;
     }
     Ok(())
@@ -160,28 +167,33 @@ fn offer<'a>(column: &'a CsvColumn, text: &'a str, row: &mut Row<'a, '_>) -> Res
     if is_sent { row.offer(&column.name, column.entry, Value::Cell(text)) } else { Ok(()) }
 }
 
-/// The cells of a plain row, in the types of their fields at once; `None`: something is wrong with one, and all are to be offered to be
-/// judged in their order.
-fn read_shaped<'a>(line: &'a str, columns: &'a CsvColumns, row: &mut Row<'a, '_>) -> Option<()> {
+/// Takes a cell in the type of its field at once; `None`: something is wrong with it, and all cells are to be offered, to be judged in
+/// the order of their fields.
+#[inline]
+fn place<'a>(column: &'a CsvColumn, text: &'a str, row: &mut Row<'a, '_>) -> Option<()> {
+    let Some(index) = column.alone else {
+        return offer(column, text, row).ok();
+    };
     let mapping = row.mapping();
+    let field = &mapping.fields()[index];
+    if text.is_empty() && (!column.keeps_empty || validate::is_missing(field, Value::Cell(text))) {
+        return Some(());
+    }
+    if field.shape == Shape::Text {
+        row.place_shaped(index, Cell::Text(text));
+    } else {
+        row.place_shaped(index, validate::cell(field, Value::Cell(text), mapping.zone(), row.arena()).ok()?);
+    }
+    Some(())
+}
+
+/// Takes the cells of a plain row.
+fn place_all<'a>(line: &'a str, columns: &'a CsvColumns, row: &mut Row<'a, '_>) -> Option<()> {
     let mut cells = columns.columns.iter();
     let mut start = 0;
     for end in Delimiters::new(line.as_bytes(), columns.delimiter).chain([line.len()]) {
-        let (column, text) = (cells.next()?, &line[start..end]);
+        place(cells.next()?, &line[start..end], row)?;
         start = end + 1;
-        let Some(index) = column.alone else {
-            offer(column, text, row).ok()?;
-            continue;
-        };
-        let field = &mapping.fields()[index];
-        if text.is_empty() && (!column.keeps_empty || validate::is_missing(field, Value::Cell(text))) {
-            continue;
-        }
-        if field.shape == Shape::Text {
-            row.place_shaped(index, Cell::Text(text));
-        } else {
-            row.place_shaped(index, validate::cell(field, Value::Cell(text), mapping.zone(), row.arena()).ok()?);
-        }
     }
     Some(())
 }

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 mod scan;
 
 use super::row::Row;
+use super::utf8;
 use super::value::{Opened, Value};
 use crate::mapping::Mapping;
 use crate::validate::{Reason, Reject};
@@ -145,11 +146,6 @@ pub(crate) fn elements(payload: &[u8], kind: EventKind, elements_max: usize) -> 
         return Ok(elements);
     }
     Err(Reject::new(Reason::NotAnObject, format!("a list without any object: a record of {kind} is a JSON object")))
-}
-
-fn utf8(payload: &[u8]) -> Result<&str, Reject> {
-    std::str::from_utf8(payload)
-        .map_err(|error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to())))
 }
 
 /// The members or elements of an object or list that has been parsed before.
