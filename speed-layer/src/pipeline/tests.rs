@@ -1,6 +1,8 @@
 //! The pipeline over a source that does as it is told, and a registry that is told what to answer.
 
 use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use adlake_lake::StorageSettings;
 use serde_json::json;
@@ -12,6 +14,7 @@ use crate::source::{Next, Port};
 
 const TOPIC: &str = "t";
 const PAUSE: Duration = Duration::from_millis(500);
+const ROOM: usize = 64 << 10;
 const SCHEMA: &str = r#"{"type": "record", "name": "I", "fields": [
     {"name": "ad_creative_id", "type": "string"}, {"name": "user_id", "type": "string"},
     {"name": "timestamp", "type": "string"}, {"name": "website", "type": "string"}]}"#;
@@ -24,6 +27,10 @@ enum Act {
     Passed(i64),
     /// Gives what came before the time to be taken.
     Pause,
+    /// Changes the table as somebody else might: a column's type.
+    Alter(PathBuf),
+    /// Waits until there is room for more records, which there has to be, while what came before is under way.
+    AwaitRoom,
     /// Cancels the run, and hands on what follows before it looks at any command.
     Cancel,
     Done,
@@ -95,6 +102,8 @@ impl Source for Scripted {
                 }
                 Act::Passed(position) => port.tell(Event::Passed { stream, generation, position }),
                 Act::Pause => std::thread::sleep(PAUSE),
+                Act::Alter(log) => alter(&log),
+                Act::AwaitRoom => assert!(port.has_room(Duration::from_secs(20)), "there is no room"),
                 Act::Cancel => {
                     self.cancel.cancel();
                     std::thread::sleep(PAUSE);
@@ -112,6 +121,19 @@ impl Source for Scripted {
     }
 }
 
+/// Commits metadata in which `user_id` is a number.
+fn alter(log: &Path) {
+    let mut versions: Vec<PathBuf> = fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
+    versions.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
+    versions.sort();
+    let texts: Vec<String> = versions.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let metadata = texts.iter().flat_map(|text| text.lines()).rfind(|line| line.contains("\"metaData\"")).unwrap();
+    let name = r#"\"name\":\"user_id\",\"type\":"#;
+    let altered = metadata.replace(&format!(r#"{name}\"string\""#), &format!(r#"{name}\"long\""#));
+    assert_ne!(altered, metadata, "the metadata is written in another way: {metadata}");
+    fs::write(log.join(format!("{:020}.json", versions.len())), altered).unwrap();
+}
+
 struct Ran {
     result: Result<(), SpeedError>,
     rows: u64,
@@ -119,12 +141,12 @@ struct Ran {
 }
 
 /// Runs what is scripted against a registry's address, on the lake in a folder.
-async fn run_scripted(folder: &tempfile::TempDir, registry: &str, acts: Vec<(i32, Act)>) -> Ran {
+async fn run_scripted(folder: &tempfile::TempDir, registry: &str, flush_interval: &str, acts: Vec<(i32, Act)>) -> Ran {
     let uri = folder.path().to_string_lossy().into_owned();
     let lake = Lake::open(&StorageSettings { uri, ..Default::default() }).await.unwrap();
     let settings: SpeedSettings = serde_json::from_value(json!({
         "sources": {"impressions": {"topic": TOPIC, "format": "avro", "avro": {"registry": registry}}},
-        "ingest": {"flush_interval": "50ms", "retry_pause_max": "200ms"},
+        "ingest": {"flush_interval": flush_interval, "retry_pause_max": "200ms", "queue_bytes_max": ROOM},
     }))
     .unwrap();
     let metrics = Metrics::default();
@@ -142,9 +164,12 @@ async fn run_scripted(folder: &tempfile::TempDir, registry: &str, acts: Vec<(i32
     };
     let run = run(Box::new(source), dependencies);
     let result = tokio::time::timeout(Duration::from_secs(30), run).await.expect("it does not end");
-    let mut appender = lake.appender(EventKind::Impression.raw_table()).await.unwrap();
     let applications: Vec<String> = (0..partitions).map(application).collect();
-    let stored = appender.stored_all(&applications).await.unwrap();
+    let stored = match lake.appender(EventKind::Impression.raw_table()).await {
+        Ok(mut appender) => appender.stored_all(&applications).await.unwrap(),
+        // Somebody has altered it.
+        Err(_) => Vec::new(),
+    };
     Ran { result, rows: metrics.report().rows.values().sum(), stored }
 }
 
@@ -165,7 +190,7 @@ async fn what_is_passed_waits_for_the_records_before_it() {
         (0, Act::Passed(9)),
         (0, Act::Done),
     ];
-    let ran = run_scripted(&folder, &registry, acts).await;
+    let ran = run_scripted(&folder, &registry, "50ms", acts).await;
     ran.result.unwrap();
     assert_eq!((ran.rows, ran.stored), (7, vec![Some(9)]));
 }
@@ -190,7 +215,7 @@ async fn nothing_is_taken_behind_records_that_were_given_up() {
         (0, Act::Passed(12)),
         (1, Act::Records(4..5, 1)),
     ];
-    let ran = run_scripted(&folder, &registry, acts).await;
+    let ran = run_scripted(&folder, &registry, "50ms", acts).await;
     let error = ran.result.unwrap_err();
     assert!(matches!(error, SpeedError::Unfinished(_)), "{error}");
     assert!(script.asked.lock().unwrap().iter().any(|path| path.ends_with("/2")));
@@ -206,7 +231,31 @@ async fn nothing_is_taken_behind_records_that_were_given_up() {
         .await;
     let acts =
         vec![(0, Act::Records(first..6, 2)), (1, Act::Records(0..4, 1)), (0, Act::Records(6..9, 1)), (0, Act::Done)];
-    let ran = run_scripted(&folder, &registry, acts).await;
+    let ran = run_scripted(&folder, &registry, "50ms", acts).await;
     ran.result.unwrap();
     assert_eq!((ran.rows, ran.stored), (13 - first as u64, vec![Some(9), Some(4)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_table_gives_back_the_room_of_what_waits() {
+    let (script, registry) = Script::default()
+        .with("/schemas/ids/1", &[(200, &schema_answer())])
+        .with("/schemas/ids/2", &[(503, "")])
+        .serve()
+        .await;
+    let folder = tempfile::tempdir().unwrap();
+    let acts = vec![
+        (0, Act::Records(0..3, 1)),
+        // More than there is room for, of a schema that the registry does not tell.
+        (0, Act::Records(3..2000, 2)),
+        (0, Act::Pause),
+        (0, Act::Alter(folder.path().join("raw/impressions/_delta_log"))),
+        (0, Act::AwaitRoom),
+        (0, Act::Done),
+    ];
+    let ran = run_scripted(&folder, &registry, "2s", acts).await;
+    let error = ran.result.unwrap_err();
+    assert!(error.stops_table(), "{error}");
+    assert!(script.asked.lock().unwrap().iter().any(|path| path.ends_with("/2")));
+    assert_eq!(ran.rows, 0);
 }

@@ -28,6 +28,8 @@ mod partitions;
 mod position;
 mod slot;
 mod tend;
+#[cfg(test)]
+mod tests;
 mod token;
 mod topics;
 mod watch;

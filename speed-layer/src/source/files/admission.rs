@@ -20,8 +20,8 @@ const REFUSED_MAX: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug)]
 pub(super) struct Refused {
     tag: String,
-    pause: Duration,
-    until: Instant,
+    pub(super) pause: Duration,
+    pub(super) until: Instant,
 }
 
 impl FilesSource {

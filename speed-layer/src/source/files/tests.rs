@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 
+use super::discover::failed;
 use super::*;
 use crate::source::conformance::{Fixture, suite};
 
@@ -92,4 +93,35 @@ fn a_path_names_its_file_for_ever() {
     };
     assert_eq!(applications(), applications());
     assert!(applications().iter().all(|application| application.starts_with("adlake:file:")));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_left_for_longer_and_longer() {
+    let folder = Folder::new();
+    let mut source = folder.source();
+    let found = source.waiting.pop_front().unwrap();
+    source.waiting_names.remove(&found.name);
+    let refusal = || failed(found.path(), "cannot be read", None);
+    let error = source.leave_for_now(&found, refusal()).unwrap_err();
+    assert!(error.to_string().contains(found.file_name()), "{error}");
+    source.wanted.watch = true;
+    let mut pauses = Vec::new();
+    for _ in 0..11 {
+        source.leave_for_now(&found, refusal()).unwrap();
+        pauses.push(source.refused[&found.name].pause.as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+    let is_taken = |source: &mut FilesSource, found: &Found| {
+        source.admit(found.clone()).unwrap();
+        source.waiting_names.contains(&found.name)
+    };
+    assert!(!is_taken(&mut source, &found), "its pause is not over");
+    source.refused.get_mut(&found.name).unwrap().until = Instant::now();
+    assert!(is_taken(&mut source, &found), "its pause is over");
+    source.waiting.clear();
+    source.waiting_names.clear();
+    // Written anew meanwhile it is another file.
+    source.leave_for_now(&found, refusal()).unwrap();
+    let written = Found { tag: "another".to_owned(), ..found };
+    assert!(is_taken(&mut source, &written), "it was written anew");
 }

@@ -1,0 +1,122 @@
+//! The source over a broker inside the process that can be told to misbehave.
+
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use serde_json::json;
+
+use super::*;
+use crate::source::{Event, Handle, TopicMarks};
+
+const TOPIC: &str = "t";
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+struct Broker {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+}
+
+impl Broker {
+    fn new(partitions: i32) -> Broker {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(TOPIC, partitions, 1).unwrap();
+        Broker { cluster }
+    }
+
+    fn produce(&self, partition: i32, payloads: &[&str]) {
+        let mut config = ClientConfig::new();
+        let producer: BaseProducer =
+            config.set("bootstrap.servers", self.cluster.bootstrap_servers()).create().unwrap();
+        for payload in payloads {
+            let record = BaseRecord::<(), str>::to(TOPIC).partition(partition).payload(payload);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(TIMEOUT).unwrap();
+    }
+
+    fn open(&self, first_start: &str) -> Handle {
+        let settings: SpeedSettings = serde_json::from_value(json!({
+            "kafka": {"brokers": self.cluster.bootstrap_servers(), "cluster": "c", "first_start": first_start},
+            "sources": {"impressions": {"topic": TOPIC}, "interactions": {"topic": ""}, "bid_requests": {"topic": ""}},
+        }))
+        .unwrap();
+        let source = KafkaSource::connect(&settings, false).unwrap();
+        Handle::spawn(Box::new(source), 1 << 20).unwrap()
+    }
+}
+
+async fn next(handle: &mut Handle) -> Event {
+    tokio::time::timeout(TIMEOUT, handle.next()).await.expect("nothing comes").expect("the source has ended")
+}
+
+async fn assigned(handle: &mut Handle, partitions: usize) -> Vec<Arc<Stream>> {
+    let mut streams = Vec::new();
+    while streams.len() < partitions {
+        if let Event::Assigned(more) = next(handle).await {
+            streams.extend(more);
+        }
+    }
+    streams
+}
+
+/// Starts streams that the lake has nothing of.
+fn start(handle: &Handle, streams: &[Arc<Stream>], generation: u64) {
+    let start = |stream: &Arc<Stream>| {
+        let (stream, marks) = (stream.clone(), TopicMarks::default());
+        Start { stream, stored: None, marks, generation }
+    };
+    handle.commander().tell(Command::Start(streams.iter().map(start).collect()));
+}
+
+/// The payloads of the next records, and the partition that they are of.
+async fn records(handle: &mut Handle) -> (i32, Vec<String>) {
+    loop {
+        if let Event::Records(records) = next(handle).await {
+            let payloads = records.chunk.records_from(0);
+            let payloads = payloads.map(|(record, _)| String::from_utf8(record.payload.to_vec()).unwrap());
+            return (records.stream.partition, payloads.collect());
+        }
+    }
+}
+
+async fn started(handle: &mut Handle, wanted: u64) -> i64 {
+    loop {
+        if let Event::Started { generation, position, .. } = next(handle).await
+            && generation == wanted
+        {
+            return position;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_a_leader_keeps_no_other_waiting() {
+    let broker = Broker::new(2);
+    broker.produce(0, &["a", "b"]);
+    broker.produce(1, &["c"]);
+    let mut handle = broker.open("earliest");
+    broker.cluster.partition_leader(TOPIC, 1, None).unwrap();
+    let streams = assigned(&mut handle, 2).await;
+    start(&handle, &streams, 1);
+    assert_eq!(records(&mut handle).await, (0, vec!["a".to_owned(), "b".to_owned()]));
+    broker.cluster.partition_leader(TOPIC, 1, Some(1)).unwrap();
+    assert_eq!(records(&mut handle).await, (1, vec!["c".to_owned()]), "it follows once it has a leader");
+    drop(streams);
+    handle.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_partition_was_begun_is_where_it_begins_again() {
+    let broker = Broker::new(1);
+    broker.produce(0, &["a", "b", "c"]);
+    let mut handle = broker.open("latest");
+    let streams = assigned(&mut handle, 1).await;
+    start(&handle, &streams, 1);
+    assert_eq!(started(&mut handle, 1).await, 3);
+    broker.produce(0, &["d", "e"]);
+    assert_eq!(records(&mut handle).await.1[0], "d");
+    // Nothing was committed when it is started over: the latest is another place now, and "d" would be lost.
+    start(&handle, &streams, 2);
+    assert_eq!(started(&mut handle, 2).await, 3);
+    drop(streams);
+    handle.close().await.unwrap();
+}
