@@ -9,7 +9,7 @@ use super::*;
 use crate::source::{Event, Handle, TopicMarks};
 
 const TOPIC: &str = "t";
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(40);
 
 struct Broker {
     cluster: MockCluster<'static, DefaultProducerContext>,
@@ -44,18 +44,27 @@ impl Broker {
     }
 }
 
-async fn next(handle: &mut Handle) -> Event {
-    tokio::time::timeout(TIMEOUT, handle.next()).await.expect("nothing comes").expect("the source has ended")
+/// What is made of the events, once there are enough of them.
+async fn awaited<T>(handle: &mut Handle, what: &str, mut take: impl FnMut(Event) -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = take(handle.next().await.expect("the source has ended")) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(TIMEOUT, found).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
 async fn assigned(handle: &mut Handle, partitions: usize) -> Vec<Arc<Stream>> {
     let mut streams = Vec::new();
-    while streams.len() < partitions {
-        if let Event::Assigned(more) = next(handle).await {
+    awaited(handle, "the assignment", |event| {
+        if let Event::Assigned(more) = event {
             streams.extend(more);
         }
-    }
-    streams
+        (streams.len() == partitions).then(|| std::mem::take(&mut streams))
+    })
+    .await
 }
 
 /// Starts streams that the lake has nothing of.
@@ -69,23 +78,21 @@ fn start(handle: &Handle, streams: &[Arc<Stream>], generation: u64) {
 
 /// The payloads of the next records, and the partition that they are of.
 async fn records(handle: &mut Handle) -> (i32, Vec<String>) {
-    loop {
-        if let Event::Records(records) = next(handle).await {
-            let payloads = records.chunk.records_from(0);
-            let payloads = payloads.map(|(record, _)| String::from_utf8(record.payload.to_vec()).unwrap());
-            return (records.stream.partition, payloads.collect());
-        }
-    }
+    awaited(handle, "records", |event| {
+        let Event::Records(records) = event else { return None };
+        let payloads = records.chunk.records_from(0);
+        let payloads = payloads.map(|(record, _)| String::from_utf8(record.payload.to_vec()).unwrap());
+        Some((records.stream.partition, payloads.collect()))
+    })
+    .await
 }
 
 async fn started(handle: &mut Handle, wanted: u64) -> i64 {
-    loop {
-        if let Event::Started { generation, position, .. } = next(handle).await
-            && generation == wanted
-        {
-            return position;
-        }
-    }
+    awaited(handle, "the start", |event| match event {
+        Event::Started { generation, position, .. } if generation == wanted => Some(position),
+        _ => None,
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
