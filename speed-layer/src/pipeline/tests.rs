@@ -1,6 +1,6 @@
 //! The pipeline over a source that does as it is told, and a registry that is told what to answer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,19 @@ struct Scripted {
     cancel: CancellationToken,
 }
 
+/// The partition that stands for another topic's, of clicks in CSV.
+const CLICKS: i32 = 9;
+
 fn stream(partition: i32) -> Arc<Stream> {
+    if partition == CLICKS {
+        return Arc::new(Stream {
+            kind: EventKind::Interaction,
+            source: "clicks".to_owned(),
+            partition: 0,
+            application: application(CLICKS),
+            format: StreamFormat::Csv { header: None, delimiter: None },
+        });
+    }
     Arc::new(Stream {
         kind: EventKind::Impression,
         source: TOPIC.to_owned(),
@@ -55,8 +67,11 @@ fn application(partition: i32) -> String {
     Stream::partition_application("c", TOPIC, partition)
 }
 
-/// An impression in Confluent's framing.
+/// An impression in Confluent's framing, or a click.
 fn payload(partition: i32, position: i64, id: u32) -> Vec<u8> {
+    if partition == CLICKS {
+        return format!("2026-03-01T10:00:00Z,u-{position},cmp-1,click").into_bytes();
+    }
     let mut bytes = [&[0][..], &id.to_be_bytes()].concat();
     for text in ["cr-1", &format!("u-{partition}-{position}"), "2026-03-01T10:00:00Z", "example.com"] {
         bytes.push((text.len() * 2) as u8);
@@ -80,7 +95,9 @@ impl Source for Scripted {
             match port.next_command(Duration::from_millis(20)) {
                 Next::Command(Command::Start(starts)) => {
                     for start in starts {
-                        let (partition, position) = (start.stream.partition, start.stored.unwrap_or(0));
+                        let is_ours = |partition: &&i32| stream(**partition) == start.stream;
+                        let partition = *partitions.iter().find(is_ours).unwrap();
+                        let position = start.stored.unwrap_or(0);
                         generations.insert(partition, start.generation);
                         let (stream, generation) = (start.stream, start.generation);
                         port.tell(Event::Started { stream, generation, position });
@@ -137,6 +154,7 @@ fn alter(log: &Path) {
 struct Ran {
     result: Result<(), SpeedError>,
     rows: u64,
+    /// By partition.
     stored: Vec<Option<i64>>,
 }
 
@@ -145,13 +163,13 @@ async fn run_scripted(folder: &tempfile::TempDir, registry: &str, flush_interval
     let uri = folder.path().to_string_lossy().into_owned();
     let lake = Lake::open(&StorageSettings { uri, ..Default::default() }).await.unwrap();
     let settings: SpeedSettings = serde_json::from_value(json!({
-        "sources": {"impressions": {"topic": TOPIC, "format": "avro", "avro": {"registry": registry}}},
+        "sources": {"impressions": {"topic": TOPIC, "format": "avro", "avro": {"registry": registry}}, "interactions": {"topic": "clicks"}},
         "ingest": {"flush_interval": flush_interval, "retry_pause_max": "200ms", "queue_bytes_max": ROOM},
     }))
     .unwrap();
     let metrics = Metrics::default();
     let cancel = CancellationToken::new();
-    let partitions = acts.iter().map(|(partition, _)| *partition).max().unwrap() + 1;
+    let partitions: BTreeSet<i32> = acts.iter().map(|(partition, _)| *partition).collect();
     let source = Scripted { acts, cancel: cancel.clone() };
     let dependencies = Dependencies {
         lake: &lake,
@@ -164,12 +182,14 @@ async fn run_scripted(folder: &tempfile::TempDir, registry: &str, flush_interval
     };
     let run = run(Box::new(source), dependencies);
     let result = tokio::time::timeout(Duration::from_secs(30), run).await.expect("it does not end");
-    let applications: Vec<String> = (0..partitions).map(application).collect();
-    let stored = match lake.appender(EventKind::Impression.raw_table()).await {
-        Ok(mut appender) => appender.stored_all(&applications).await.unwrap(),
-        // Somebody has altered it.
-        Err(_) => Vec::new(),
-    };
+    let mut stored = Vec::new();
+    for partition in partitions {
+        stored.push(match lake.appender(stream(partition).kind.raw_table()).await {
+            Ok(mut appender) => appender.stored_all(&[application(partition)]).await.unwrap()[0],
+            // Somebody has altered it.
+            Err(_) => None,
+        });
+    }
     Ran { result, rows: metrics.report().rows.values().sum(), stored }
 }
 
@@ -251,11 +271,12 @@ async fn a_stopped_table_gives_back_the_room_of_what_waits() {
         (0, Act::Pause),
         (0, Act::Alter(folder.path().join("raw/impressions/_delta_log"))),
         (0, Act::AwaitRoom),
-        (0, Act::Done),
+        (CLICKS, Act::Records(0..3, 0)),
+        (CLICKS, Act::Done),
     ];
     let ran = run_scripted(&folder, &registry, "2s", acts).await;
     let error = ran.result.unwrap_err();
     assert!(error.stops_table(), "{error}");
     assert!(script.asked.lock().unwrap().iter().any(|path| path.ends_with("/2")));
-    assert_eq!(ran.rows, 0);
+    assert_eq!((ran.rows, ran.stored), (3, vec![None, Some(3)]));
 }
