@@ -1,7 +1,7 @@
 //! Records into columns: decode, validate, enrich, hash. A bad record becomes a dead letter and leaves no other trace.
 //!
 //! A record is first read as a whole into a [`row::Row`] (which value each field gets, and what no field takes), then
-//! its values are converted and judged, and only then is anything appended to columns. So rows and dead letters are
+//! its values are converted and judged (some at once, where their place is known beforehand), and only then is anything appended to columns. So rows and dead letters are
 //! together exactly the records pushed, and neighbours never touch. A message of several records gives a row for each good one:
 //! of a JSON list each bad element is a dead letter of its own, of an Avro container the message is one if any record is bad.
 //!
