@@ -359,9 +359,9 @@ impl Stage {
             return Err(Reject::new(Reason::MissingField, "event_time"));
         };
         plan.validation.check_time(event_time, ingested_at)?;
+        let enriched = enricher.enrich(&plan.enrichment, row.cells(), event_time)?;
         let added = judge_added(plan, &row)?;
         let (cells, attributes) = row.finish();
-        let enriched = enricher.enrich(&plan.enrichment, cells, event_time)?;
         let accepted = Accepted { cells, present, attributes, enriched, event_time, added };
         batch.push(&accepted, &record, ingested_at);
         Ok(())

@@ -25,6 +25,9 @@ const DISTINCT_INTEGERS: [&str; 4] = ["event_time", "offset", "bid_price_micros"
 /// Integers of which mostly one stands in a file, or in a long run of rows.
 const CONSTANT_INTEGERS: [&str; 2] = ["partition", "ingested_at"];
 
+/// Texts outside of `clustered_by` whose bounds exclude files: a replay's letters are looked for by it (`letters/desk.rs`).
+const BOUNDED_TEXTS: [&str; 1] = ["replay_id"];
+
 /// How files with the columns `schema`, whose rows are ordered by `clustered_by` (if they are), are written.
 pub(super) fn properties(
     schema: &Schema,
@@ -52,13 +55,14 @@ fn encode(
     let is_any = |names: &[&str]| column.max_rep_level() == 0 && names.contains(&name);
     let is_integer = matches!(column.physical_type(), Type::INT32 | Type::INT64);
     let mut properties = properties;
-    if is_any(&RANDOM) {
+    let is_bytes = column.physical_type() == Type::BYTE_ARRAY;
+    if is_any(&RANDOM) && is_bytes {
         // Their lengths apart from them: all are of the same.
         properties = properties
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
             .set_column_compression(path.clone(), Compression::UNCOMPRESSED);
-    } else if is_any(&DISTINCT_TEXTS) && column.physical_type() == Type::BYTE_ARRAY {
+    } else if is_any(&DISTINCT_TEXTS) && is_bytes {
         properties = properties
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY);
@@ -80,17 +84,26 @@ fn encode(
 /// come bound nothing, and neither lists nor decimals nor floats have bounds in Delta's log.
 fn is_bounded(clustered_by: &[&str], column: &ColumnDescriptor) -> bool {
     let is_root = |name: &&str| column.path().parts() == [(*name).to_owned()];
+    let mut bounded = clustered_by.iter().chain(&BOUNDED_TEXTS);
     match column.physical_type() {
         _ if column.max_rep_level() > 0 => false,
         Type::INT32 | Type::INT64 => column.type_scale() <= 0,
-        Type::BYTE_ARRAY => clustered_by.iter().any(is_root),
+        Type::BYTE_ARRAY => bounded.any(is_root),
         _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use adlake_domain::catalogue;
+    use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+    use arrow::compute::cast;
+    use arrow::datatypes::{DataType, Field, TimeUnit};
+    use bytes::Bytes;
+    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use parquet::schema::types::ColumnPath;
 
     use super::*;
@@ -121,5 +134,40 @@ mod tests {
         check("raw/bid_requests", "tmax", true, None, true);
         check("batch/impressions", "campaign_id", true, None, true);
         check("batch/impressions", "user_id", true, None, false);
+        check("raw/dead_letters", "replay_id", true, None, true);
+        check("raw/dead_letters", "reason", true, None, false);
+    }
+
+    #[test]
+    fn columns_of_others_are_written_whatever_they_are_called() {
+        // The configuration may add columns by names that other tables have for hashes.
+        let names = RANDOM.iter().chain(&DISTINCT_TEXTS).chain(&DISTINCT_INTEGERS).chain(&CONSTANT_INTEGERS);
+        let names: Vec<&str> = names.copied().collect();
+        for data_type in [
+            DataType::Int32,
+            DataType::Int64,
+            DataType::Float64,
+            DataType::Boolean,
+            DataType::Utf8,
+            DataType::Binary,
+            DataType::Decimal128(38, 12),
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        ] {
+            let fields: Vec<Field> = names.iter().map(|name| Field::new(*name, data_type.clone(), true)).collect();
+            let schema = Arc::new(Schema::new(fields));
+            let properties = properties(&schema, &[], &WriterSettings::default()).unwrap();
+            let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).unwrap();
+            let values: ArrayRef = match &data_type {
+                DataType::Utf8 => Arc::new(StringArray::from(vec![Some("a"), None])),
+                DataType::Binary => Arc::new(BinaryArray::from(vec![Some(&b"a"[..]), None])),
+                other => cast(&Int64Array::from(vec![Some(1), None]), other).unwrap(),
+            };
+            let batch = RecordBatch::try_new(schema, vec![values; names.len()]).unwrap();
+            writer.write(&batch).unwrap();
+            writer.write(&RecordBatch::new_empty(batch.schema())).unwrap();
+            let file = Bytes::from(writer.into_inner().unwrap());
+            let mut read = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+            assert_eq!(read.next().unwrap().unwrap(), batch, "{data_type}");
+        }
     }
 }

@@ -133,11 +133,11 @@ impl Texts {
         let mut offsets = Vec::with_capacity(room.1);
         offsets.push(0);
         let offsets = std::mem::replace(&mut self.offsets, offsets);
+        let nulls = self.valid.finish();
         if i32::try_from(bytes.len()).is_err() {
             return Err(ArrowError::OffsetOverflowError(bytes.len()));
         }
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        let nulls = self.valid.finish();
         debug_assert_eq!(nulls.as_ref().map_or(offsets.len() - 1, NullBuffer::len), offsets.len() - 1);
         // SAFETY: the bytes are whole texts one after another, and the offsets, which have been looked at, the ends of those; every push
         // adds one to the offsets and to the rows of the validity. Looking at every text once more took a tenth of the decoder's time.

@@ -62,13 +62,14 @@ pub(crate) fn shapers(
     mapping: &Mapping,
 ) -> Vec<Option<(usize, Shaper)>> {
     let alone = mapping.alone(entries.iter().chain(default_entries).copied());
-    let shaper = |index: Option<usize>, node: NodeId| {
+    let mut compiler = Compiler { schema, left: PARTS_MAX };
+    let mut shaper = |index: Option<usize>, node: NodeId| {
         let index = index?;
         let field = &mapping.fields()[index];
         let shaper = match field.shape {
-            Shape::Nested => Shaper::new(schema, node, &field.data_type, vec![field.name.clone()])?,
+            Shape::Nested => compiler.shaper(node, &field.data_type, vec![field.name.clone()])?,
             Shape::Text if !field.empty_is_missing => {
-                Shaper::new(schema, node, &DataType::Utf8, Vec::new()).unwrap_or(Shaper::Field(node))
+                compiler.shaper(node, &DataType::Utf8, Vec::new()).unwrap_or(Shaper::Field(node))
             }
             _ => Shaper::Field(node),
         };
@@ -77,14 +78,27 @@ pub(crate) fn shapers(
     schema.record().fields.iter().zip(alone).map(|((_, node), index)| shaper(index, *node)).collect()
 }
 
-impl Shaper {
-    /// What a node becomes in a column of a type; `None` where only the value can tell. `path` leads there, in the pieces between the
-    /// indices of lists.
-    fn new(schema: &WriterSchema, node: NodeId, data_type: &DataType, path: Vec<String>) -> Option<Shaper> {
+/// A plan has at most so many parts: a type that is named again and again is in it as often, and containers bring their own schemas.
+const PARTS_MAX: usize = 4096;
+/// Names of members that no column has are kept; one of so many bytes counts for another part.
+const NAME_BYTES: usize = 64;
+
+struct Compiler<'s> {
+    schema: &'s WriterSchema,
+    /// Parts that the plan may still have.
+    left: usize,
+}
+
+impl Compiler<'_> {
+    /// What a node becomes in a column of a type; `None` where only the value can tell, or the plan would be too large. `path` leads there,
+    /// in the pieces between the indices of lists.
+    fn shaper(&mut self, node: NodeId, data_type: &DataType, path: Vec<String>) -> Option<Shaper> {
+        self.left = self.left.checked_sub(1)?;
+        let schema = self.schema;
         Some(match (schema.node(node), data_type) {
             (Node::Null, _) => Shaper::Null,
             (Node::Union(branches), _) => {
-                let branch = |branch: &NodeId| Shaper::new(schema, *branch, data_type, path.clone());
+                let branch = |branch: &NodeId| self.shaper(*branch, data_type, path.clone());
                 Shaper::Union(branches.iter().map(branch).collect::<Option<_>>()?)
             }
             (Node::Map(_) | Node::Record(_), DataType::Map(..)) => Shaper::Map(node),
@@ -92,10 +106,11 @@ impl Shaper {
                 let member = |(name, node): &(String, NodeId)| {
                     let path = longer(&path, &format!(".{name}"));
                     Some(match fields.find(name) {
-                        Some((index, field)) => {
-                            Member::Known(index, Shaper::new(schema, *node, field.data_type(), path)?)
+                        Some((index, field)) => Member::Known(index, self.shaper(*node, field.data_type(), path)?),
+                        None => {
+                            self.left = self.left.checked_sub(1 + name.len() / NAME_BYTES)?;
+                            Member::Unknown(*node, path.into())
                         }
-                        None => Member::Unknown(*node, path.into()),
                     })
                 };
                 Shaper::Struct(record.fields.iter().map(member).collect::<Option<_>>()?, fields.len())
@@ -103,7 +118,7 @@ impl Shaper {
             (Node::Array(item), DataType::List(element)) => {
                 let mut path = longer(&path, "[");
                 path.push("]".to_owned());
-                Shaper::List(Box::new(Shaper::new(schema, *item, element.data_type(), path)?))
+                Shaper::List(Box::new(self.shaper(*item, element.data_type(), path)?))
             }
             (Node::Array(_) | Node::Map(_) | Node::Record(_) | Node::Refused { .. } | Node::Pending, _) => return None,
             (Node::Text, DataType::Utf8) => Shaper::Text,

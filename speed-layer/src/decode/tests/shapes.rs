@@ -196,6 +196,32 @@ fn plans_give_what_the_general_way_gives() {
     }
 }
 
+#[test]
+fn a_plan_is_no_larger_than_it_may_be() {
+    // A type that is named `branches` times is written down once, and would be in the plan as often.
+    let planned = |branches: usize, unknown: usize| {
+        let members: Vec<String> = (0..unknown).map(|n| format!(r#"{{"name":"x{n}","type":"int"}}"#)).collect();
+        let publisher = format!(r#"{{"type":"record","name":"B","fields":[{}]}}"#, members.join(","));
+        let site = |n: usize| {
+            let publisher = if n == 0 { &publisher } else { r#""B""# };
+            format!(r#"{{"type":"record","name":"R{n}","fields":[{{"name":"publisher","type":{publisher}}}]}}"#)
+        };
+        let sites: Vec<String> = (0..branches).map(site).collect();
+        let schema = format!(
+            r#"{{"type":"record","name":"Bid","fields":[{{"name":"auction_id","type":"string"}},
+                {{"name":"user_id","type":"string"}},{{"name":"timestamp","type":"long"}},{{"name":"site","type":[{}]}}]}}"#,
+            sites.join(",")
+        );
+        let source = SourceSettings::default();
+        let mapping = Mapping::new(EventKind::BidRequest, &source).unwrap();
+        let format = StreamFormat::AvroDatum { schema };
+        let mut plan = super::super::AvroPlan::new(EventKind::BidRequest, &source, &format, &mapping).unwrap();
+        plan.read_in_the_general_way()
+    };
+    assert_eq!(planned(3, 10), 4);
+    assert_eq!(planned(200, 50), 3, "a site is read in the general way");
+}
+
 /// Rows of interactions: mostly good cells, some that are refused, missing cells and cells too many.
 fn csv_row(random: &mut SmallRng) -> String {
     let cell = |texts: &[&str], random: &mut SmallRng| texts[random.random_range(0..texts.len())].to_owned();
