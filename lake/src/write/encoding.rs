@@ -1,7 +1,7 @@
 //! How each column of a table is encoded, and which have statistics: what costs time and gives nothing is left out.
 //!
 //! A dictionary of values that are nearly all different is the column itself, written twice; a bound that excludes no file is compared
-//! with every value all the same. Encodings are those that every reader of Parquet has had for years (docs/decisions/0008).
+//! with every value all the same. docs/decisions/0008 says who reads these encodings.
 
 use arrow::datatypes::Schema;
 use parquet::arrow::ArrowSchemaConverter;

@@ -197,6 +197,11 @@ fn schema_answer() -> String {
     json!({"schema": SCHEMA}).to_string()
 }
 
+/// A registry that tells the first schema and does not answer for the second.
+fn without_the_second() -> Script {
+    Script::default().with("/schemas/ids/1", &[(200, &schema_answer())]).with("/schemas/ids/2", &[(503, "")])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_passed_waits_for_the_records_before_it() {
     let (_, registry) =
@@ -217,11 +222,7 @@ async fn what_is_passed_waits_for_the_records_before_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_taken_behind_records_that_were_given_up() {
-    let (script, registry) = Script::default()
-        .with("/schemas/ids/1", &[(200, &schema_answer())])
-        .with("/schemas/ids/2", &[(503, "")])
-        .serve()
-        .await;
+    let (script, registry) = without_the_second().serve().await;
     let folder = tempfile::tempdir().unwrap();
     // The run is stopped while records of one stream wait for the registry. What comes behind them has a schema that is known.
     let acts = vec![
@@ -258,11 +259,7 @@ async fn nothing_is_taken_behind_records_that_were_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_table_gives_back_the_room_of_what_waits() {
-    let (script, registry) = Script::default()
-        .with("/schemas/ids/1", &[(200, &schema_answer())])
-        .with("/schemas/ids/2", &[(503, "")])
-        .serve()
-        .await;
+    let (script, registry) = without_the_second().serve().await;
     let folder = tempfile::tempdir().unwrap();
     let acts = vec![
         (0, Act::Records(0..3, 1)),

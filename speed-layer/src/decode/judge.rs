@@ -1,0 +1,77 @@
+//! What a row has taken, in the types of its fields: the first field in schema order that is missing or of the wrong type decides.
+
+use super::DecodePlan;
+use super::columns::Cell;
+use super::nested::{self, Trail};
+use super::row::Row;
+use super::value::Value;
+use crate::mapping::{Fallback, Shape};
+use crate::validate::{self, Reason, Reject};
+
+/// The values of the added columns, in their types.
+pub(super) fn judge_added<'a>(plan: &'a DecodePlan, row: &Row<'a, '_>) -> Result<&'a [Cell<'a>], Reject> {
+    let fields = plan.mapping.added();
+    if fields.is_empty() {
+        return Ok(&[]);
+    }
+    let cells = row.arena().alloc_slice_fill_copy(fields.len(), Cell::Null);
+    for (index, field) in fields.iter().enumerate() {
+        if let Some(value) = row.added(index).filter(|value| !validate::is_missing(field, *value)) {
+            cells[index] = validate::cell(field, value, plan.mapping.zone(), row.arena())?;
+        }
+    }
+    Ok(cells)
+}
+
+/// Puts the values that a row has taken into the types of their fields; a bit for each that is there.
+#[inline]
+pub(super) fn judge<'a>(
+    plan: &'a DecodePlan,
+    row: &mut Row<'a, '_>,
+    record_time: Option<i64>,
+    ingested_at: i64,
+) -> Result<u32, Reject> {
+    let (arena, zone) = (row.arena(), plan.mapping.zone());
+    let mut present = 0u32;
+    let mut todo = row.taken() | plan.required | plan.fallbacks;
+    while todo != 0 {
+        let index = todo.trailing_zeros() as usize;
+        todo &= todo - 1;
+        let field = &plan.mapping.fields()[index];
+        if row.is_shaped(index) {
+            present |= 1 << index;
+            continue;
+        }
+        // Most values of most records are texts.
+        if let (Shape::Text, &(Value::Text(text) | Value::Cell(text))) = (field.shape, row.value(index))
+            && !(text.is_empty() && field.empty_is_missing)
+        {
+            row.set(index, Cell::Text(text));
+            present |= 1 << index;
+            continue;
+        }
+        let mut value = *row.value(index);
+        if validate::is_missing(field, value) {
+            value = match &field.default {
+                Some(Fallback::Constant(text)) => Value::Cell(text),
+                Some(Fallback::RecordTime) => record_time.map_or(Value::Null, Value::Time),
+                Some(Fallback::IngestTime) => Value::Time(ingested_at),
+                None => Value::Null,
+            };
+            if value.is_null() {
+                if field.required {
+                    return Err(Reject::new(Reason::MissingField, field.name.as_str()));
+                }
+                continue;
+            }
+        }
+        let cell = if field.shape == Shape::Nested {
+            nested::shape(value, &field.data_type, Trail::Field(&field.name), row.attributes(), arena)?
+        } else {
+            validate::cell(field, value, zone, arena)?
+        };
+        row.set(index, cell);
+        present |= 1 << index;
+    }
+    Ok(present)
+}
