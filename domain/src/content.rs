@@ -15,17 +15,17 @@
 
 use std::fmt::Write;
 
-use arrow::array::types::{
-    ArrowPrimitiveType, Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
-};
+use arrow::array::types::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, ListArray, MapArray, PrimitiveArray,
     RecordBatch, StringArray, StructArray,
 };
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::append::append_short;
 use crate::event::EventKind;
 use crate::schema;
 
@@ -75,15 +75,23 @@ pub fn write_canonical_json(array: &dyn Array, row: usize, out: &mut String) -> 
 enum Column<'a> {
     /// NULL in every row.
     Null,
-    Text(&'a StringArray),
-    Int32(&'a PrimitiveArray<Int32Type>),
-    Int64(&'a PrimitiveArray<Int64Type>),
-    Float64(&'a PrimitiveArray<Float64Type>),
-    Time(&'a PrimitiveArray<TimestampMicrosecondType>),
-    Date(&'a PrimitiveArray<Date32Type>),
-    Amount(&'a PrimitiveArray<Decimal128Type>),
-    Boolean(&'a BooleanArray),
-    Nested(&'a dyn Array, Nested<'a>),
+    Text(Present<'a>, &'a [i32], &'a [u8]),
+    Int32(Present<'a>, &'a [i32]),
+    Int64(Present<'a>, &'a [i64]),
+    Float64(Present<'a>, &'a [f64]),
+    Amount(Present<'a>, &'a [i128]),
+    Boolean(Present<'a>, &'a BooleanBuffer),
+    Nested(Present<'a>, Nested<'a>),
+}
+
+/// Which rows have a value.
+struct Present<'a>(Option<&'a NullBuffer>);
+
+impl Present<'_> {
+    #[inline(always)]
+    fn has(&self, row: usize) -> bool {
+        self.0.is_none_or(|nulls| nulls.is_valid(row))
+    }
 }
 
 impl<'a> Column<'a> {
@@ -94,16 +102,22 @@ impl<'a> Column<'a> {
         if array.null_count() == array.len() {
             return Ok(Column::Null);
         }
+        let present = Present(array.nulls());
         Ok(match array.data_type() {
-            DataType::Utf8 => Column::Text(array.as_string()),
-            DataType::Int32 => Column::Int32(array.as_primitive()),
-            DataType::Int64 => Column::Int64(array.as_primitive()),
-            DataType::Float64 => Column::Float64(array.as_primitive()),
-            DataType::Timestamp(TimeUnit::Microsecond, _) => Column::Time(array.as_primitive()),
-            DataType::Date32 => Column::Date(array.as_primitive()),
-            DataType::Decimal128(..) => Column::Amount(array.as_primitive()),
-            DataType::Boolean => Column::Boolean(array.as_boolean()),
-            _ => Column::Nested(array.as_ref(), Nested::new(array.as_ref())?),
+            DataType::Utf8 => {
+                let texts: &StringArray = array.as_string();
+                Column::Text(present, texts.value_offsets(), texts.value_data())
+            }
+            DataType::Int32 => Column::Int32(present, array.as_primitive::<Int32Type>().values()),
+            DataType::Date32 => Column::Int32(present, array.as_primitive::<Date32Type>().values()),
+            DataType::Int64 => Column::Int64(present, array.as_primitive::<Int64Type>().values()),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                Column::Int64(present, array.as_primitive::<TimestampMicrosecondType>().values())
+            }
+            DataType::Float64 => Column::Float64(present, array.as_primitive::<Float64Type>().values()),
+            DataType::Decimal128(..) => Column::Amount(present, array.as_primitive::<Decimal128Type>().values()),
+            DataType::Boolean => Column::Boolean(present, array.as_boolean().values()),
+            _ => Column::Nested(present, Nested::new(array.as_ref())?),
         })
     }
 
@@ -111,45 +125,31 @@ impl<'a> Column<'a> {
     #[inline]
     fn write(&self, row: usize, out: &mut Vec<u8>, json: &mut String) {
         match self {
-            Column::Null => out.push(0),
-            Column::Text(array) if array.is_valid(row) => write_bytes(array.value(row).as_bytes(), out),
-            Column::Int32(array) => write_native(array, row, |value| value.to_le_bytes(), out),
-            Column::Int64(array) => write_native(array, row, |value| value.to_le_bytes(), out),
-            Column::Float64(array) => write_native(array, row, |value| value.to_le_bytes(), out),
-            Column::Time(array) => write_native(array, row, |value| value.to_le_bytes(), out),
-            Column::Date(array) => write_native(array, row, |value| value.to_le_bytes(), out),
-            Column::Amount(array) => write_native(array, row, |value| value.to_le_bytes(), out),
-            Column::Boolean(array) if array.is_valid(row) => write_bytes(&[u8::from(array.value(row))], out),
-            Column::Nested(array, nested) if array.is_valid(row) => {
+            Column::Text(present, offsets, bytes) if present.has(row) => {
+                write_bytes(&bytes[offsets[row] as usize..offsets[row + 1] as usize], out);
+            }
+            Column::Int32(present, values) if present.has(row) => write_bytes(&values[row].to_le_bytes(), out),
+            Column::Int64(present, values) if present.has(row) => write_bytes(&values[row].to_le_bytes(), out),
+            Column::Float64(present, values) if present.has(row) => write_bytes(&values[row].to_le_bytes(), out),
+            Column::Amount(present, values) if present.has(row) => write_bytes(&values[row].to_le_bytes(), out),
+            Column::Boolean(present, values) if present.has(row) => write_bytes(&[u8::from(values.value(row))], out),
+            Column::Nested(present, nested) if present.has(row) => {
                 json.clear();
                 nested.write_valid(row, json);
                 write_bytes(json.as_bytes(), out);
             }
-            Column::Text(_) | Column::Boolean(_) | Column::Nested(..) => out.push(0),
+            _ => out.push(0),
         }
     }
 }
 
-#[inline]
-fn write_native<T: ArrowPrimitiveType, const N: usize>(
-    array: &PrimitiveArray<T>,
-    row: usize,
-    bytes: impl Fn(T::Native) -> [u8; N],
-    out: &mut Vec<u8>,
-) {
-    if array.is_valid(row) {
-        write_bytes(&bytes(array.value(row)), out);
-    } else {
-        out.push(0);
-    }
-}
-
-#[inline]
+#[inline(always)]
 fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    let [a, b, c, d] = (bytes.len() as u32).to_le_bytes();
-    out.reserve(5 + bytes.len());
-    out.extend_from_slice(&[1, a, b, c, d]);
-    out.extend_from_slice(bytes);
+    let header = (bytes.len() as u64) << 8 | 1;
+    out.extend_from_slice(&header.to_le_bytes());
+    // The length has four bytes.
+    out.truncate(out.len() - 3);
+    append_short(out, bytes);
 }
 
 /// A value inside a nested column, by its type.

@@ -8,11 +8,30 @@ pub struct CountryCode([u8; 2]);
 
 impl CountryCode {
     /// The code as text.
-    pub fn as_str(&self) -> &str {
-        // Both bytes are ASCII letters: there is no other way to build one.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+    pub fn as_str(&self) -> &'static str {
+        // Both bytes are upper-case ASCII letters: there is no other way to build one.
+        let [a, b] = self.0.map(|letter| usize::from(letter - b'A'));
+        let at = 2 * (26 * a + b);
+        &PAIRS[at..at + 2]
     }
 }
+
+/// All pairs of letters, in order.
+const PAIRS: &str = match std::str::from_utf8(&PAIR_BYTES) {
+    Ok(pairs) => pairs,
+    Err(_) => panic!("letters are ASCII"),
+};
+
+const PAIR_BYTES: [u8; 2 * 26 * 26] = {
+    let mut bytes = [0; 2 * 26 * 26];
+    let mut pair = 0;
+    while pair < 26 * 26 {
+        bytes[2 * pair] = b'A' + (pair / 26) as u8;
+        bytes[2 * pair + 1] = b'A' + (pair % 26) as u8;
+        pair += 1;
+    }
+    bytes
+};
 
 /// Two ASCII letters are an alpha-2 code, in upper case (assigned or not: user-assigned codes such as `XK` are in
 /// use); three that are an alpha-3 code, in any case, become its alpha-2; anything else is no country.

@@ -4,6 +4,7 @@
 //! is a pure function of its arguments: no I/O, no async, no Delta, no Kafka, no clock. The other crates build on
 //! it and none of its items depends on them.
 
+pub mod append;
 pub mod attribution;
 pub mod batch_schema;
 pub mod catalogue;

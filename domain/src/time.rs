@@ -99,26 +99,39 @@ fn epoch_unit(whole: i128) -> (i64, i32) {
 
 /// `bytes` has at least ten bytes, the first four of them digits, the fifth a hyphen.
 fn parse_date_time(bytes: &[u8], zone: Tz) -> Result<i64, TimeError> {
+    if let Some(([year, month, day], clock, rest)) = well_formed(bytes) {
+        return date_and_clock(midnight(year.into(), month, day)?, clock, rest, zone);
+    }
     let year = i64::from(two_digits(bytes, 0)?) * 100 + i64::from(two_digits(bytes, 2)?);
     let (month, day) = (two_digits(bytes, 5)?, two_digits(bytes, 8)?);
     if bytes[7] != b'-' {
         return Err(TimeError::NotATime);
     }
-    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
-        return Err(TimeError::NoSuchTime);
-    }
-    let midnight = days_from_civil(year, month, day) * DAY;
+    let midnight = midnight(year, month, day)?;
     if bytes.len() == 10 {
         return time_from_local(midnight, zone);
     }
     if bytes.len() < 19 || !matches!(bytes[10], b'T' | b't' | b' ') || bytes[13] != b':' || bytes[16] != b':' {
         return Err(TimeError::NotATime);
     }
-    let (hour, minute, second) = (two_digits(bytes, 11)?, two_digits(bytes, 14)?, two_digits(bytes, 17)?);
+    let clock = [two_digits(bytes, 11)?, two_digits(bytes, 14)?, two_digits(bytes, 17)?];
+    date_and_clock(midnight, clock, &bytes[19..], zone)
+}
+
+fn midnight(year: i64, month: u32, day: u32) -> Result<i64, TimeError> {
+    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
+        return Err(TimeError::NoSuchTime);
+    }
+    Ok(days_from_civil(year, month, day) * DAY)
+}
+
+/// `rest` is what follows the seconds.
+fn date_and_clock(midnight: i64, clock: [u32; 3], rest: &[u8], zone: Tz) -> Result<i64, TimeError> {
+    let [hour, minute, second] = clock;
     if hour > 23 || minute > 59 || second > 59 {
         return Err(TimeError::NoSuchTime);
     }
-    let (fraction, rest) = match &bytes[19..] {
+    let (fraction, rest) = match rest {
         [b'.', digits @ ..] => parse_fraction(digits)?,
         rest => (0, rest),
     };
@@ -131,6 +144,32 @@ fn parse_date_time(bytes: &[u8], zone: Tz) -> Result<i64, TimeError> {
     }
 }
 
+/// The year, month and day, the hour, minute and second, and what follows, of `2025-06-01T12:30:00`, eight bytes at a time; `None` where the
+/// digits and what stands between them are not where they should be.
+fn well_formed(bytes: &[u8]) -> Option<([u32; 3], [u32; 3], &[u8])> {
+    let (&[a, b, c, d, e, f, g, h, day_tens, day_ones, t, ref clock @ ..], rest) = bytes.split_first_chunk::<19>()?;
+    let (date, date_is_good) = pairs([a, b, c, d, e, f, g, h], *b"0000-00-");
+    let (clock, clock_is_good) = pairs(*clock, *b"00:00:00");
+    let (tens, ones) = (day_tens.wrapping_sub(b'0'), day_ones.wrapping_sub(b'0'));
+    if !(date_is_good && clock_is_good && tens <= 9 && ones <= 9 && matches!(t, b'T' | b't' | b' ')) {
+        return None;
+    }
+    let at = |pairs: u64, place: u32| (pairs >> (8 * place)) as u32 & 0xff;
+    let date = [at(date, 0) * 100 + at(date, 2), at(date, 5), u32::from(tens) * 10 + u32::from(ones)];
+    Some((date, [at(clock, 0), at(clock, 3), at(clock, 6)], rest))
+}
+
+/// In each byte the number that its digit and the next one are, and whether `text` has digits where `pattern` has noughts, and else the same.
+fn pairs(text: [u8; 8], pattern: [u8; 8]) -> (u64, bool) {
+    const NIBBLES: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    const ABOVE_NINE: u64 = 0x0606_0606_0606_0606;
+    let digits = u64::from_le_bytes(text) ^ u64::from_le_bytes(pattern);
+    // A mark that is what it should be is nought now. A separator's byte below ten would be another mark, which only the digits may be.
+    let marks = u64::from_le_bytes(pattern.map(|byte| if byte == b'0' { 0 } else { 0xff }));
+    let is_good = (digits | digits.wrapping_add(ABOVE_NINE)) & NIBBLES == 0 && digits & marks == 0;
+    (digits.wrapping_mul(10).wrapping_add(digits >> 8), is_good)
+}
+
 fn two_digits(bytes: &[u8], at: usize) -> Result<u32, TimeError> {
     match bytes.get(at..at + 2) {
         Some(&[tens @ b'0'..=b'9', ones @ b'0'..=b'9']) => Ok(u32::from(tens - b'0') * 10 + u32::from(ones - b'0')),
@@ -140,16 +179,14 @@ fn two_digits(bytes: &[u8], at: usize) -> Result<u32, TimeError> {
 
 /// The digits after the point as microseconds, floored, and what follows them.
 fn parse_fraction(bytes: &[u8]) -> Result<(i64, &[u8]), TimeError> {
-    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits == 0 {
-        return Err(TimeError::NotATime);
+    let (mut micros, mut unit) = (0, SECOND);
+    let mut rest = bytes;
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        unit /= 10;
+        micros += i64::from(digit - b'0') * unit;
+        rest = after;
     }
-    let mut micros = 0;
-    let padded = bytes[..digits].iter().copied().chain(std::iter::repeat(b'0'));
-    for digit in padded.take(6) {
-        micros = micros * 10 + i64::from(digit - b'0');
-    }
-    Ok((micros, &bytes[digits..]))
+    if rest.len() == bytes.len() { Err(TimeError::NotATime) } else { Ok((micros, rest)) }
 }
 
 /// `+02:00`, `+0200` or `+02`, in microseconds.

@@ -329,12 +329,27 @@ fn csv_reader(plan: &DecodePlan) -> CsvReader {
 /// A payload as text.
 #[inline]
 fn utf8(payload: &[u8]) -> Result<&str, Reject> {
-    if payload.is_ascii() {
+    if is_ascii(payload) {
         // SAFETY: ASCII is UTF-8. Most records are, and it is quickly seen.
         return Ok(unsafe { std::str::from_utf8_unchecked(payload) });
     }
     let refused = |error: Utf8Error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to()));
     std::str::from_utf8(payload).map_err(refused)
+}
+
+/// Whether all bytes are ASCII, 32 at a time.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<32>();
+    let mut any = [0u8; 32];
+    let mut add = |chunk: &[u8; 32]| any.iter_mut().zip(chunk).for_each(|(any, byte)| *any |= byte);
+    chunks.iter().for_each(&mut add);
+    match bytes.last_chunk() {
+        // Bytes seen twice are as good as once.
+        Some(last) => add(last),
+        None => return rest.is_ascii(),
+    }
+    any.is_ascii()
 }
 
 /// Scratch memory that is kept from batch to batch.

@@ -162,11 +162,13 @@ impl Place {
 pub(crate) struct Enricher {
     inputs: Inputs,
     agents: Agents,
+    /// The second of the last event, and what it is a part of. Offsets of zones are whole seconds, at any time.
+    second: (i64, Option<TimeParts>),
 }
 
 impl Enricher {
     pub fn new(kind: EventKind) -> Enricher {
-        Enricher { inputs: Inputs::new(kind), agents: Agents::default() }
+        Enricher { inputs: Inputs::new(kind), agents: Agents::default(), second: (0, None) }
     }
 
     /// What is added to the event of these cells; rejects amounts that have no rate or do not fit.
@@ -177,6 +179,12 @@ impl Enricher {
         cells: &[Cell<'e>],
         event_time: i64,
     ) -> Result<Enriched<'e>, Reject> {
+        let second = event_time.div_euclid(1_000_000);
+        let time = match self.second {
+            (last, Some(time)) if last == second => time,
+            _ => time_parts(event_time, enrichment.time_zone),
+        };
+        self.second = (second, Some(time));
         let inputs = &self.inputs;
         let text = |place: &Option<usize>| place.and_then(|field| cells[field].text());
         let nested = |place: &Option<Place>| place.as_ref().and_then(|place| place.text(cells));
@@ -188,7 +196,7 @@ impl Enricher {
             country: nested(&inputs.country).and_then(country::normalise),
             region: nested(&inputs.region),
             client: nested(&inputs.agent).map_or(Client::UNKNOWN, |agent| self.agents.client(agent)),
-            time: time_parts(event_time, enrichment.time_zone),
+            time,
             money: inputs.money(enrichment, cells, event_date(event_time))?,
         })
     }

@@ -215,3 +215,23 @@ proptest! {
         let _ = parse_time(&text, America::New_York);
     }
 }
+
+#[test]
+fn eight_bytes_at_a_time_digits_are_what_they_are_one_by_one() {
+    let good = *b"2025-06-17T23:45:59.5Z";
+    for place in 0..19 {
+        for byte in 0..=255 {
+            let mut text = good;
+            text[place] = byte;
+            let expected = match good[place] {
+                b'T' => matches!(byte, b'T' | b't' | b' '),
+                mark @ (b'-' | b':') => byte == mark,
+                _ => byte.is_ascii_digit(),
+            };
+            let at = |at: usize| two_digits(&text, at).unwrap_or_default();
+            let parts = ([at(0) * 100 + at(2), at(5), at(8)], [at(11), at(14), at(17)], &b".5Z"[..]);
+            assert_eq!(well_formed(&text), expected.then_some(parts), "{:?}", text.escape_ascii().to_string());
+        }
+    }
+    assert_eq!(well_formed(&good[..18]), None);
+}

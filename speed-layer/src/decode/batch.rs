@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::columns::{Cell, Column, Texts, Values};
+use super::columns::{Cell, Column, Texts, finish_values};
 use crate::enrich::Enriched;
 use crate::mapping::Field as AddedField;
 use crate::record::RecordRef;
@@ -38,10 +38,10 @@ pub(crate) struct BatchBuilder {
     content: Vec<Column>,
     attributes: Column,
     enriched: EnrichedBuilder,
-    partition: Values<i32>,
-    offset: Values<i64>,
-    ingested_at: Values<i64>,
-    event_date: Values<i32>,
+    partition: Vec<i32>,
+    offset: Vec<i64>,
+    ingested_at: Vec<i64>,
+    event_date: Vec<i32>,
     added: Vec<Column>,
     rows: usize,
     bytes: usize,
@@ -61,12 +61,12 @@ impl BatchBuilder {
             schema: Arc::new(Schema::new(raw.fields().iter().cloned().chain(columns).collect::<Vec<_>>())),
             added: added.iter().map(|field| Column::new(&field.data_type)).collect::<Result<_, _>>()?,
             content: fields.iter().map(|field| Column::new(field.data_type())).collect::<Result<_, _>>()?,
-            attributes: Column::Text(Texts::new()),
+            attributes: Column::texts(),
             enriched: EnrichedBuilder::new(kind),
-            partition: Values::new(),
-            offset: Values::new(),
-            ingested_at: Values::new(),
-            event_date: Values::new(),
+            partition: Vec::new(),
+            offset: Vec::new(),
+            ingested_at: Vec::new(),
+            event_date: Vec::new(),
             rows: 0,
             bytes: 0,
         })
@@ -83,7 +83,7 @@ impl BatchBuilder {
             self.content[index].set(row, &event.cells[index]);
         }
         if let Some(text) = event.attributes {
-            self.attributes.set(row, &Cell::Text(text));
+            self.attributes.set_text(row, text);
         }
         self.enriched.push(&event.enriched, row);
         self.partition.push(record.partition);
@@ -125,15 +125,15 @@ impl BatchBuilder {
             schema::source_fields(),
             vec![
                 topics,
-                self.partition.finish::<Int32Type>(&DataType::Int32)?,
-                self.offset.finish::<Int64Type>(&DataType::Int64)?,
+                finish_values::<Int32Type>(&mut self.partition, None, &DataType::Int32)?,
+                finish_values::<Int64Type>(&mut self.offset, None, &DataType::Int64)?,
             ],
             None,
             rows,
         )?));
         let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        columns.push(self.ingested_at.finish::<TimestampMicrosecondType>(&utc)?);
-        columns.push(self.event_date.finish::<Date32Type>(&DataType::Date32)?);
+        columns.push(finish_values::<TimestampMicrosecondType>(&mut self.ingested_at, None, &utc)?);
+        columns.push(finish_values::<Date32Type>(&mut self.event_date, None, &DataType::Date32)?);
         for column in &mut self.added {
             columns.push(column.finish(rows)?);
         }
@@ -156,11 +156,11 @@ impl EnrichedBuilder {
     fn new(kind: EventKind) -> EnrichedBuilder {
         let amounts = schema::enriched_fields(kind).iter().filter(|field| field.name().ends_with("_micros")).count();
         EnrichedBuilder {
-            texts: std::array::from_fn(|_| Column::Text(Texts::new())),
+            texts: std::array::from_fn(|_| Column::texts()),
             part_of_day: Texts::new(),
             day_type: Texts::new(),
             season: Texts::new(),
-            money: (0..amounts).map(|_| Column::Int64(Values::new())).collect(),
+            money: (0..amounts).map(|_| Column::integers()).collect(),
         }
     }
 
@@ -179,7 +179,7 @@ impl EnrichedBuilder {
         ];
         for (column, text) in self.texts.iter_mut().zip(texts) {
             if let Some(text) = text {
-                column.set(row, &Cell::Text(text));
+                column.set_text(row, text);
             }
         }
         self.part_of_day.push(enriched.time.part_of_day);
@@ -198,7 +198,7 @@ impl EnrichedBuilder {
             columns.push(column.finish(rows)?);
         }
         for texts in [&mut self.part_of_day, &mut self.day_type, &mut self.season] {
-            columns.push(texts.finish()?);
+            columns.push(texts.finish(None)?);
         }
         for column in &mut self.money {
             columns.push(column.finish(rows)?);

@@ -6,7 +6,7 @@
 //! empty text.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use memchr::memchr3;
+use memchr::{memchr, memchr3};
 
 use super::columns::Cell;
 use super::row::Row;
@@ -30,6 +30,8 @@ struct CsvColumn {
     keeps_empty: bool,
     /// The field that this column is, if it is nothing else and no other column is that field.
     alone: Option<usize>,
+    /// Whether the field takes any text as it stands.
+    is_text: bool,
 }
 
 impl CsvColumns {
@@ -42,7 +44,8 @@ impl CsvColumns {
             let direct = entry.and_then(|entry| mapping.entry_at(entry).direct);
             let keeps_empty = direct.is_some_and(|target| mapping.fields()[usize::from(target.field)].required);
             let alone = alone.filter(|index| mapping.fields()[*index].shape != Shape::Nested);
-            CsvColumn { name: name.to_owned(), entry, keeps_empty, alone }
+            let is_text = alone.is_some_and(|index| mapping.fields()[index].shape == Shape::Text);
+            CsvColumn { name: name.to_owned(), entry, keeps_empty, alone, is_text }
         };
         CsvColumns { columns: names.into_iter().zip(entries).zip(alone).map(column).collect(), delimiter }
     }
@@ -118,27 +121,20 @@ pub(crate) fn read<'a>(
     reader: &'a mut CsvReader,
     row: &mut Row<'a, '_>,
 ) -> Result<(), Reject> {
-    let text = utf8(payload)?;
+    let line = line(utf8(payload)?);
     let too_many = |cells: usize| {
         let detail = format!("{cells} cells, of {} columns", columns.columns.len());
         Err(Reject::new(Reason::TooManyColumns, detail))
     };
-    if let Some(line) = plain(text) {
-        if place_all(line, columns, row).is_some() {
-            return Ok(());
-        }
-        row.clear();
-        let mut cells = columns.columns.iter();
-        let mut start = 0;
-        for end in Delimiters::new(line.as_bytes(), columns.delimiter).chain([line.len()]) {
-            match cells.next() {
-                Some(column) => offer(column, &line[start..end], row)?,
-                None => return too_many(1 + Delimiters::new(line.as_bytes(), columns.delimiter).count()),
-            }
-            start = end + 1;
-        }
+    let placed = match memchr3(b'"', b'\n', b'\r', line.as_bytes()) {
+        _ if line.is_empty() => None,
+        None => place_all(plain(line, columns.delimiter), columns, row),
+        Some(quote) => place_all(quoted(line, columns.delimiter, quote), columns, row),
+    };
+    if placed.is_some() {
         return Ok(());
     }
+    row.clear();
     let cells = reader.split(payload)?;
     if cells > columns.columns.len() {
         return too_many(cells);
@@ -148,11 +144,6 @@ pub(crate) fn read<'a>(
         let places = starts.zip(&reader.ends[..cells]).map(|(start, end)| &reader.text[start..*end]);
         columns.columns.iter().zip(places)
     };
-    // Cells of UTF-8 are UTF-8: quotes and delimiters are ASCII.
-    if cells().all(|(column, text)| std::str::from_utf8(text).is_ok_and(|text| place(column, text, row).is_some())) {
-        return Ok(());
-    }
-    row.clear();
     for (column, text) in cells() {
         let text = std::str::from_utf8(text)
             .map_err(|_| Reject::new(Reason::InvalidUtf8, format!("in column {}", column.name)))?;
@@ -174,45 +165,94 @@ fn place<'a>(column: &'a CsvColumn, text: &'a str, row: &mut Row<'a, '_>) -> Opt
     let Some(index) = column.alone else {
         return offer(column, text, row).ok();
     };
-    let mapping = row.mapping();
-    let field = &mapping.fields()[index];
-    if text.is_empty() && (!column.keeps_empty || validate::is_missing(field, Value::Cell(text))) {
+    if text.is_empty() && !column.keeps_empty {
         return Some(());
     }
-    if field.shape == Shape::Text {
+    if column.is_text && !text.is_empty() {
         row.place_shaped(index, Cell::Text(text));
-    } else {
+        return Some(());
+    }
+    let mapping = row.mapping();
+    let field = &mapping.fields()[index];
+    if !validate::is_missing(field, Value::Cell(text)) {
         row.place_shaped(index, validate::cell(field, Value::Cell(text), mapping.zone(), row.arena()).ok()?);
     }
     Some(())
 }
 
-/// Takes the cells of a plain row.
-fn place_all<'a>(line: &'a str, columns: &'a CsvColumns, row: &mut Row<'a, '_>) -> Option<()> {
+/// Takes the cells of a row, as they are cut; `None` where one of them is none.
+#[inline]
+fn place_all<'a>(
+    texts: impl Iterator<Item = Option<&'a str>>,
+    columns: &'a CsvColumns,
+    row: &mut Row<'a, '_>,
+) -> Option<()> {
     let mut cells = columns.columns.iter();
-    let mut start = 0;
-    for end in Delimiters::new(line.as_bytes(), columns.delimiter).chain([line.len()]) {
-        place(cells.next()?, &line[start..end], row)?;
-        start = end + 1;
+    for text in texts {
+        place(cells.next()?, text?, row)?;
     }
     Some(())
 }
 
-/// Where the delimiters of a row are. Cells are short: eight bytes are looked at together, and no search begins anew after each.
+/// A row without its line end.
+fn line(text: &str) -> &str {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    line.strip_suffix('\r').unwrap_or(line)
+}
+
+/// The cells of a row without quotes and line ends: what is between its delimiters, as it stands.
+#[inline]
+fn plain(line: &str, delimiter: u8) -> impl Iterator<Item = Option<&str>> {
+    let mut start = 0;
+    Delimiters::new(line.as_bytes(), delimiter).chain([line.len()]).map(move |end| {
+        let cell = &line[start..end];
+        start = end + 1;
+        Some(cell)
+    })
+}
+
+/// The cells of a row of which the first quote or line end is at `special`. Quotes that stand around whole cells and nowhere else are cut off;
+/// `None` for a cell that the reader has to look at, after which the others mean nothing.
+fn quoted(line: &str, delimiter: u8, special: usize) -> impl Iterator<Item = Option<&str>> {
+    let bytes = line.as_bytes();
+    let mut ends = Delimiters::new(bytes, delimiter).chain([line.len()]);
+    let (mut start, mut special) = (0, special);
+    std::iter::from_fn(move || {
+        let mut end = ends.next()?;
+        let mut cell = line.get(start..end);
+        if special < end {
+            let after = start + 1;
+            let length = bytes.get(after..).and_then(|rest| memchr(b'"', rest));
+            let (true, Some(length)) = (special == start && bytes[special] == b'"', length) else {
+                return Some(None);
+            };
+            let close = after + length;
+            while end < close {
+                end = ends.next()?;
+            }
+            cell = (end == close + 1).then(|| &line[after..close]);
+            special = memchr3(b'"', b'\n', b'\r', &bytes[close + 1..]).map_or(line.len(), |next| close + 1 + next);
+        }
+        start = end + 1;
+        Some(cell)
+    })
+}
+
+/// Where the delimiters of a row are. Cells are short: 64 bytes are looked at together, and no search begins anew after each.
 struct Delimiters<'l> {
     line: &'l [u8],
-    delimiter: u64,
-    /// The place of the next eight bytes.
+    delimiter: u8,
+    /// The place of the next block.
     next: usize,
-    /// The highest bit of each of the last eight bytes that is a delimiter.
+    /// A bit for each byte of the last block that is a delimiter.
     found: u64,
 }
 
-const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+const BLOCK: usize = 64;
 
 impl Delimiters<'_> {
     fn new(line: &[u8], delimiter: u8) -> Delimiters<'_> {
-        Delimiters { line, delimiter: u64::from_ne_bytes([delimiter; 8]), next: 0, found: 0 }
+        Delimiters { line, delimiter, next: 0, found: 0 }
     }
 }
 
@@ -222,34 +262,48 @@ impl Iterator for Delimiters<'_> {
     #[inline]
     fn next(&mut self) -> Option<usize> {
         while self.found == 0 {
-            let rest = self.line.get(self.next..)?;
-            let eight = match rest.first_chunk() {
-                Some(eight) => u64::from_le_bytes(*eight),
-                None if rest.is_empty() => return None,
-                None => {
+            let rest = self.line.get(self.next..).filter(|rest| !rest.is_empty())?;
+            self.found = match (rest.first_chunk(), self.line.last_chunk()) {
+                (Some(block), _) => equal(block, self.delimiter),
+                // The end of the row, without what was looked at before.
+                (None, Some(block)) => equal(block, self.delimiter) >> (BLOCK - rest.len()),
+                (None, None) => {
                     // What is not there is no delimiter.
-                    let mut eight = (!self.delimiter).to_le_bytes();
-                    eight[..rest.len()].copy_from_slice(rest);
-                    u64::from_le_bytes(eight)
+                    let mut block = [!self.delimiter; BLOCK];
+                    block[..rest.len()].copy_from_slice(rest);
+                    equal(&block, self.delimiter)
                 }
             };
-            let differs = eight ^ self.delimiter;
-            // A byte is zero where neither its high bit is set nor adding 0x7f to the others carries into it.
-            self.found = !(((differs & LOW) + LOW) | differs | LOW);
-            self.next += 8;
+            self.next += BLOCK;
         }
-        let place = self.next - 8 + self.found.trailing_zeros() as usize / 8;
+        let place = self.next - BLOCK + self.found.trailing_zeros() as usize;
         self.found &= self.found - 1;
         Some(place)
     }
 }
 
-/// A row without quotes, and without its line end: what is between its delimiters is its cells, as they stand. `None`: the reader
-/// has to look at it.
-fn plain(text: &str) -> Option<&str> {
-    let line = text.strip_suffix('\n').unwrap_or(text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    (!line.is_empty() && memchr3(b'"', b'\n', b'\r', line.as_bytes()).is_none()).then_some(line)
+/// A bit for each byte that is `wanted`.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn equal(block: &[u8; BLOCK], wanted: u8) -> u64 {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
+
+    let (parts, _) = block.as_chunks::<16>();
+    let bits = parts.iter().map(|part| {
+        // SAFETY: it reads the sixteen bytes of `part`. Every x86-64 has SSE2.
+        unsafe {
+            let part = _mm_loadu_si128(part.as_ptr().cast());
+            _mm_movemask_epi8(_mm_cmpeq_epi8(part, _mm_set1_epi8(wanted as i8)))
+        }
+    });
+    bits.enumerate().fold(0, |all, (at, bits)| all | u64::from(bits as u16) << (16 * at))
+}
+
+/// A bit for each byte that is `wanted`.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn equal(block: &[u8; BLOCK], wanted: u8) -> u64 {
+    block.iter().enumerate().fold(0, |all, (at, byte)| all | u64::from(*byte == wanted) << at)
 }
 
 #[cfg(test)]
@@ -294,7 +348,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn delimiters_are_where_they_are(line in proptest::collection::vec(proptest::sample::select(b"ab,;-\x00\x01\x7f\x80\xac\xff".to_vec()), 0..40), delimiter: u8) {
+        fn delimiters_are_where_they_are(line in proptest::collection::vec(proptest::sample::select(b"ab,;-\x00\x01\x7f\x80\xac\xff".to_vec()), 0..200), delimiter: u8) {
             for delimiter in [b',', b';', delimiter] {
                 let places = (0..line.len()).filter(|place| line[*place] == delimiter);
                 proptest::prop_assert_eq!(Delimiters::new(&line, delimiter).collect::<Vec<_>>(), places.collect::<Vec<_>>());
@@ -302,17 +356,43 @@ mod tests {
         }
 
         #[test]
-        fn plain_rows_are_cut_as_the_reader_cuts_them(text in "[ab,;é \\r\\n\"]{0,12}", delimiter in proptest::sample::select(vec![b',', b';'])) {
+        fn rows_are_cut_as_the_reader_cuts_them(text in "([ab;é\\r\\n\"]{0,3}|\"[ab,;é\\n]{0,4}\")(,([ab;é]{0,3}|\"[ab,;é\\r]{0,4}\"|[a\"\\n]{0,3})){0,4}(\\r?\\n)?", delimiter in proptest::sample::select(vec![b',', b';'])) {
             let mut reader = CsvReader::new(delimiter);
             let read = reader.split(text.as_bytes());
-            if let Some(line) = plain(&text) {
+            let line = line(&text);
+            let cut: Option<Vec<&str>> = match memchr3(b'"', b'\n', b'\r', line.as_bytes()) {
+                _ if line.is_empty() => None,
+                None => plain(line, delimiter).collect(),
+                Some(special) => quoted(line, delimiter, special).collect(),
+            };
+            if let Some(cells) = cut {
                 let mut start = 0;
-                let ends = &reader.ends[..read.expect("a plain row is a row")];
-                let cells: Vec<&[u8]> =
+                let ends = &reader.ends[..read.expect("what is cut is a row")];
+                let expected: Vec<&[u8]> =
                     ends.iter().map(|end| &reader.text[std::mem::replace(&mut start, *end)..*end]).collect();
-                let expected: Vec<&[u8]> = line.as_bytes().split(|byte| *byte == delimiter).collect();
+                let cells: Vec<&[u8]> = cells.into_iter().map(str::as_bytes).collect();
                 proptest::prop_assert_eq!(cells, expected);
             }
         }
+    }
+
+    #[test]
+    fn quotes_around_whole_cells_are_cut_off() {
+        let check = |line: &str, expected: Option<&[&str]>| {
+            let special = line.find(['"', '\n', '\r']).unwrap();
+            let cells: Option<Vec<&str>> = quoted(line, b',', special).collect();
+            assert_eq!(cells.as_deref(), expected, "{line:?}");
+        };
+        check("a,\"b,c\",d", Some(&["a", "b,c", "d"]));
+        check("\"a\",,\"\"", Some(&["a", "", ""]));
+        check("a,\"b\nc,\"", Some(&["a", "b\nc,"]));
+        check("\"a,b\",\"c,d\"", Some(&["a,b", "c,d"]));
+        check("a,\"b\"\"c\"", None);
+        check("a,\"b\"c", None);
+        check("a,b\"c\"", None);
+        check("a,\"b", None);
+        check("a,\"b,c", None);
+        check("a\nb,c", None);
+        check("\"a\"\n", None);
     }
 }

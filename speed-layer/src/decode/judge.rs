@@ -32,8 +32,9 @@ pub(super) fn judge<'a>(
     ingested_at: i64,
 ) -> Result<u32, Reject> {
     let (arena, zone) = (row.arena(), plan.mapping.zone());
-    let mut present = 0u32;
-    let mut todo = row.taken() | plan.required | plan.fallbacks;
+    // Those that came in shape are there, and nothing is left to say of them.
+    let mut present = row.settled();
+    let mut todo = (row.taken() | plan.required | plan.fallbacks) & !present;
     while todo != 0 {
         let index = todo.trailing_zeros() as usize;
         todo &= todo - 1;

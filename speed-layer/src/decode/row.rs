@@ -249,6 +249,12 @@ impl<'a, 'd> Row<'a, 'd> {
         self.taken | self.shaped
     }
 
+    /// A bit for each field that came in shape, where nothing inside of them is to be kept.
+    #[inline]
+    pub fn settled(&self) -> u32 {
+        if self.kept.is_empty() { self.shaped } else { 0 }
+    }
+
     /// The value of a field as it was sent; none of those that came in shape.
     #[inline]
     pub fn value(&self, index: usize) -> &Value<'a> {
