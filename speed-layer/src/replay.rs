@@ -14,7 +14,7 @@ use std::time::Instant;
 use adlake_domain::event::EventKind;
 use adlake_lake::letters::desk::{CALLED_OFF, Desk, PickLimits, Picked, ROWS_ARE_IN, Verdict, transaction};
 use adlake_lake::letters::{LetterFilter, LetterState};
-use adlake_lake::{Advance, Appended, Appender, Lake, LakeError, TableWriter, WriterSettings};
+use adlake_lake::{Advance, Appended, Appender, Lake, LakeError, TableWriter};
 use arrow::array::RecordBatch;
 use datafusion::prelude::{SessionContext, col, lit};
 use futures::StreamExt;
@@ -29,6 +29,7 @@ use crate::error::SpeedError;
 use crate::metrics::now_micros;
 use crate::plans::Plans;
 use crate::settings::SpeedSettings;
+use crate::write::writer_settings;
 
 /// What is to be replayed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -132,9 +133,7 @@ impl Replay<'_> {
         let limits = PickLimits { rows: ingest.flush_rows.min(left), bytes: ingest.flush_bytes };
         let Some(picked) = self.desk.pick(filter, &self.run, limits).await? else { return Ok(None) };
         let kind = picked.kind;
-        let writer_settings =
-            WriterSettings { compression_level: ingest.compression_level, ..WriterSettings::default() };
-        let writer = self.appender(kind).await?.writer(&writer_settings);
+        let writer = self.appender(kind).await?.writer(&writer_settings(ingest));
         let (picked, again) = decode(&self.plans, self.settings, picked).await?;
         let rows = again.rows.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
         let files = if rows > 0 { Some(upload(writer, again.rows).await?) } else { None };

@@ -16,8 +16,9 @@ use super::WriterSettings;
 const RANDOM: [&str; 6] =
     ["content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch", "bid_content_hash"];
 
-/// Texts of which nearly every one is another.
-const DISTINCT_TEXTS: [&str; 4] = ["impression_id", "event_id", "order_id", "auction_id"];
+/// Texts of which nearly every one is another, or which are so many that a dictionary of them is full before the file is: what it holds is looked
+/// up far away in memory, and what comes after is written without it.
+const DISTINCT_TEXTS: [&str; 5] = ["impression_id", "event_id", "order_id", "auction_id", "user_id"];
 
 /// Integers that differ little from the one before, or are spread so widely that a dictionary is of no use.
 const DISTINCT_INTEGERS: [&str; 4] = ["event_time", "offset", "bid_price_micros", "clearing_price_micros"];
@@ -133,7 +134,7 @@ mod tests {
         check("raw/bid_requests", "device.geo.lat", true, None, false);
         check("raw/bid_requests", "tmax", true, None, true);
         check("batch/impressions", "campaign_id", true, None, true);
-        check("batch/impressions", "user_id", true, None, false);
+        check("batch/impressions", "user_id", false, lengths, false);
         check("raw/dead_letters", "replay_id", true, None, true);
         check("raw/dead_letters", "reason", true, None, false);
     }
