@@ -101,6 +101,11 @@ impl SpeedError {
         SpeedError::Settings { key: key.into(), message: message.into() }
     }
 
+    /// A thread that the system does not give.
+    pub(crate) fn thread(name: &str, error: std::io::Error) -> SpeedError {
+        SpeedError::File { path: name.into(), message: "cannot start a thread".to_owned(), source: Some(error) }
+    }
+
     /// Whether it concerns one table alone: the others can go on.
     pub fn stops_table(&self) -> bool {
         matches!(self, SpeedError::Lake(LakeError::Schema { .. }))

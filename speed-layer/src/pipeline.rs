@@ -1,7 +1,7 @@
 //! The whole walk: a source's records through decode, validate, enrich and write, into the lake.
 //!
 //! ```text
-//!   source's thread          one task                 one task per table            worker threads
+//!   source's thread          one task                 one task per table            a thread per table
 //!   ---------------          --------                 ------------------            --------------
 //!   source ── events ──────> pipeline ── orders ────> lane ── chunks ─────────────> decode, validate, enrich, encode
 //!     ^  (bounded in bytes)     |                      |  └── sealed batches ─────> upload, commit
@@ -42,7 +42,7 @@ mod pauses;
 mod stopped;
 
 use flush::FlushPolicy;
-use lane::{Lane, Order, Parts};
+use lane::{Lane, Order, Parts, Worker};
 use stopped::Stopped;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -95,6 +95,7 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
         let parts = Parts {
             kind,
             builder,
+            worker: Worker::spawn(kind.table())?,
             committer,
             registry: dependencies.plans.registry(kind),
             policy: FlushPolicy::new(&settings.ingest),

@@ -277,11 +277,7 @@ impl Handle {
                 let _ = end.send(result);
                 drop(port);
             })
-            .map_err(|error| SpeedError::File {
-                path: name.into(),
-                message: "cannot start a thread".to_owned(),
-                source: Some(error),
-            })?;
+            .map_err(|error| SpeedError::thread(name, error))?;
         let commands = Commander { commands: command_sender, starts: Arc::default() };
         Ok(Handle { events: event_receiver, commands, ended })
     }

@@ -32,8 +32,10 @@ use crate::write::{Builder, Committer};
 
 mod landing;
 mod look_up;
+mod worker;
 
 use landing::{Landed, landed};
+pub use worker::Worker;
 
 /// The most events taken at a time.
 const EVENTS_MAX: usize = 8;
@@ -54,6 +56,8 @@ pub struct Parts {
     pub kind: EventKind,
     /// The rows in the making.
     pub builder: Builder,
+    /// Where they are made.
+    pub worker: Worker,
     /// The commits.
     pub committer: Committer,
     /// Where schemas are looked up, if anywhere.
@@ -82,8 +86,9 @@ pub struct Lane {
     orders: mpsc::UnboundedReceiver<Order>,
     ledger: Ledger,
     marks: Marks,
-    /// Absent while a worker thread has it.
+    /// Absent while the worker has it.
     builder: Option<Builder>,
+    worker: Worker,
     /// Absent while something is under way.
     committer: Option<Committer>,
     under_way: Option<JoinHandle<(Committer, Landed)>>,
@@ -127,7 +132,7 @@ impl std::fmt::Debug for Lane {
 impl Lane {
     /// A lane that takes orders.
     pub fn new(parts: Parts, orders: mpsc::UnboundedReceiver<Order>) -> Lane {
-        let Parts { kind, builder, committer, policy, .. } = parts;
+        let Parts { kind, builder, worker, committer, policy, .. } = parts;
         let asker = Asker {
             kind,
             metrics: parts.metrics.clone(),
@@ -150,6 +155,7 @@ impl Lane {
             ledger: Ledger::default(),
             marks: Marks::default(),
             builder: Some(builder),
+            worker,
             committer: Some(committer),
             under_way: None,
             parking: Parking::new(parts.registry, asker),
@@ -349,7 +355,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Decodes, validates, enriches and encodes, on a thread for such work.
+    /// Decodes, validates, enriches and encodes, on the worker.
     async fn decode(&mut self, chunks: Vec<Records>) -> Result<(), SpeedError> {
         let mut taken = Vec::with_capacity(chunks.len());
         for records in chunks {
@@ -370,7 +376,7 @@ impl Lane {
         self.show_oldest();
         let Some(mut builder) = self.builder.take() else { return Err(SpeedError::Ended("decoding")) };
         let metrics = self.parts.metrics.clone();
-        let work = tokio::task::spawn_blocking(move || {
+        let work = self.worker.run(move || {
             let started = Instant::now();
             let ingested_at = now_micros();
             let result = taken.into_iter().try_for_each(|(records, which)| {
@@ -380,7 +386,7 @@ impl Lane {
             show_spent(&metrics, &mut builder, started);
             (builder, result)
         });
-        let (builder, result) = work.await.map_err(|_| SpeedError::Ended("decoding"))?;
+        let (builder, result) = work.await?;
         self.builder = Some(builder);
         result
     }

@@ -45,13 +45,13 @@ impl Lane {
             return Ok(());
         };
         let metrics = self.parts.metrics.clone();
-        let work = tokio::task::spawn_blocking(move || {
+        let work = self.worker.run(move || {
             let started = Instant::now();
             let sealed = builder.seal();
             show_spent(&metrics, &mut builder, started);
             (builder, sealed)
         });
-        let (builder, sealed) = work.await.map_err(|_| SpeedError::Ended("decoding"))?;
+        let (builder, sealed) = work.await?;
         self.builder = Some(builder);
         let sealed = sealed?;
         let spans = self.ledger.seal();
