@@ -113,7 +113,7 @@ impl Default for IngestSettings {
             flush_rows: 1_000_000,
             flush_bytes: 64 << 20,
             flush_interval: Duration::from_secs(1),
-            queue_bytes_max: 32 << 20,
+            queue_bytes_max: 16 << 20,
             record_bytes_max: 16 << 20,
             future_max: Duration::from_secs(24 * 60 * 60),
             shutdown_deadline: Duration::from_secs(30),

@@ -96,7 +96,7 @@ impl Default for KafkaSettings {
             group: "adlake".to_owned(),
             cluster: None,
             first_start: FirstStart::Earliest,
-            fetch_bytes_max: 32 << 20,
+            fetch_bytes_max: 16 << 20,
             start_timeout: Duration::from_secs(30),
             metadata_interval: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),
