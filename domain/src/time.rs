@@ -164,7 +164,7 @@ fn pairs(text: [u8; 8], pattern: [u8; 8]) -> (u64, bool) {
     const NIBBLES: u64 = 0xf0f0_f0f0_f0f0_f0f0;
     const ABOVE_NINE: u64 = 0x0606_0606_0606_0606;
     let digits = u64::from_le_bytes(text) ^ u64::from_le_bytes(pattern);
-    // A mark that is what it should be is nought now. A separator's byte below ten would be another mark, which only the digits may be.
+    // A mark that is what it should be is nought now. One that differs from it by less than ten would pass for a digit.
     let marks = u64::from_le_bytes(pattern.map(|byte| if byte == b'0' { 0 } else { 0xff }));
     let is_good = (digits | digits.wrapping_add(ABOVE_NINE)) & NIBBLES == 0 && digits & marks == 0;
     (digits.wrapping_mul(10).wrapping_add(digits >> 8), is_good)

@@ -310,6 +310,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_remembered_of_a_second_is_of_no_other() {
+        for zone in [Tz::UTC, Tz::Asia__Kolkata, Tz::Africa__Monrovia] {
+            let settings = EnrichmentSettings { time_zone: zone, ..EnrichmentSettings::default() };
+            let enrichment = Enrichment::new(&settings, &Reference::default());
+            let mut enricher = Enricher::new(EventKind::Impression);
+            // Around hours and midnights, forth and back.
+            let hours = (0..2_000i64).map(|n| n * 7 % 48 * 3_600_000_000);
+            for time in hours.flat_map(|hour| [hour, hour + 999_999, hour + 1_000_000, (hour - 1).max(0)]) {
+                let enriched = enricher.enrich(&enrichment, &impression(&[]), time).unwrap();
+                assert_eq!(enriched.time, time_parts(time, zone), "{time} in {zone}");
+            }
+        }
+    }
+
+    #[test]
     fn money_is_in_account_micros() {
         let enrichment = enrichment();
         let check = |cost: Option<i64>, currency: Option<&str>, day: i64, expected: Result<Option<i64>, Reason>| {

@@ -29,7 +29,6 @@ use crate::error::SpeedError;
 use crate::metrics::now_micros;
 use crate::plans::Plans;
 use crate::settings::SpeedSettings;
-use crate::write::writer_settings;
 
 /// What is to be replayed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -133,7 +132,7 @@ impl Replay<'_> {
         let limits = PickLimits { rows: ingest.flush_rows.min(left), bytes: ingest.flush_bytes };
         let Some(picked) = self.desk.pick(filter, &self.run, limits).await? else { return Ok(None) };
         let kind = picked.kind;
-        let writer = self.appender(kind).await?.writer(&writer_settings(ingest));
+        let writer = self.appender(kind).await?.writer(&ingest.writer());
         let (picked, again) = decode(&self.plans, self.settings, picked).await?;
         let rows = again.rows.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
         let files = if rows > 0 { Some(upload(writer, again.rows).await?) } else { None };

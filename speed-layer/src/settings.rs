@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
+use adlake_lake::WriterSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpeedError;
@@ -105,6 +106,20 @@ pub struct IngestSettings {
     pub compression_level: i32,
     /// Where `/metrics` and `/healthz` are served, `host:port`; empty: nowhere.
     pub metrics_listen: String,
+}
+
+/// Rows of a row group of raw files: what is encoded of one is held apart until it is full, and its memory serves for the next.
+const ROW_GROUP_ROWS: usize = 128 << 10;
+
+impl IngestSettings {
+    /// How raw files are written.
+    pub(crate) fn writer(&self) -> WriterSettings {
+        WriterSettings {
+            compression_level: self.compression_level,
+            row_group_rows: ROW_GROUP_ROWS,
+            ..WriterSettings::default()
+        }
+    }
 }
 
 impl Default for IngestSettings {

@@ -32,18 +32,6 @@ const BATCH_ROWS: usize = 32 << 10;
 /// ... or so many bytes.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Rows of a row group: what is encoded of one is held apart until it is full, and its memory serves for the next.
-const ROW_GROUP_ROWS: usize = 128 << 10;
-
-/// How raw files are written.
-pub(crate) fn writer_settings(ingest: &IngestSettings) -> WriterSettings {
-    WriterSettings {
-        compression_level: ingest.compression_level,
-        row_group_rows: ROW_GROUP_ROWS,
-        ..WriterSettings::default()
-    }
-}
-
 /// Rows and dead letters of one table in the making.
 pub struct Builder {
     plans: Arc<Plans>,
@@ -86,7 +74,7 @@ impl Builder {
         settings: &IngestSettings,
     ) -> Result<Builder, SpeedError> {
         let appender = lake.appender_with(kind.raw_table(), &plans.added_columns(kind)?).await?;
-        let writer_settings = writer_settings(settings);
+        let writer_settings = settings.writer();
         Ok(Builder {
             plans,
             appender,
@@ -334,7 +322,7 @@ impl Committer {
         settings: &IngestSettings,
     ) -> Result<Committer, SpeedError> {
         let rows = lake.appender_with(kind.raw_table(), columns).await?;
-        let writer_settings = writer_settings(settings);
+        let writer_settings = settings.writer();
         Ok(Committer { lake: lake.clone(), rows, dead_letters, writer_settings })
     }
 

@@ -1,4 +1,4 @@
-//! CSV: one row a record, by csv-core, without its header.
+//! CSV: one row a record, without its header. Most rows are cut here; what is not plain, or wrong, csv-core reads.
 //!
 //! RFC 4180 with a configurable delimiter: cells in double quotes may hold delimiters, line ends and doubled quotes;
 //! text after a closing quote is taken as it stands. A row too short leaves its last columns NULL; a row too long, an
