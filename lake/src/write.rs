@@ -1,7 +1,6 @@
 //! Writing Parquet files of a table, split by its partition column, with statistics: nothing is visible until a commit.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::sync::Arc;
 
 use adlake_domain::catalogue::Table;
@@ -12,11 +11,18 @@ use bytes::Bytes;
 use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
-use parquet::arrow::ArrowWriter;
 use uuid::Uuid;
 
+mod dictionary;
 mod encoding;
+mod file;
+mod hybrid;
+mod pieces;
+#[cfg(test)]
+mod tests;
+mod texts;
 
+use self::file::FileWriter;
 use crate::error::LakeError;
 use crate::failpoint;
 use crate::statistics;
@@ -74,43 +80,9 @@ pub struct TableWriter {
     schema: SchemaRef,
     file_schema: SchemaRef,
     settings: WriterSettings,
-    open: BTreeMap<Option<i32>, ArrowWriter<Pieces>>,
+    open: BTreeMap<Option<i32>, FileWriter>,
     closed: Vec<Closed>,
     rows: usize,
-}
-
-/// A file in the making, piece by piece: one buffer would be copied whenever it has to grow, and take twice the room meanwhile.
-#[derive(Debug, Default)]
-struct Pieces {
-    full: Vec<Bytes>,
-    last: Vec<u8>,
-}
-
-/// The bytes of a piece.
-const PIECE_BYTES: usize = 1 << 20;
-
-impl Pieces {
-    fn finish(mut self) -> Vec<Bytes> {
-        self.full.push(self.last.into());
-        self.full
-    }
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.last.len() + bytes.len() > PIECE_BYTES && !self.last.is_empty() {
-            self.full.push(std::mem::take(&mut self.last).into());
-        }
-        if self.last.capacity() == 0 {
-            self.last.reserve(bytes.len().max(PIECE_BYTES));
-        }
-        self.last.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[derive(Debug)]
@@ -164,12 +136,13 @@ impl TableWriter {
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     let properties = encoding::properties(&self.file_schema, self.clustered_by, &self.settings);
                     let properties = properties.map_err(wrong)?;
-                    let file = ArrowWriter::try_new(Pieces::default(), self.file_schema.clone(), Some(properties));
+                    let level = self.settings.compression_level;
+                    let file = FileWriter::new(self.file_schema.clone(), properties, level);
                     entry.insert(file.map_err(wrong)?)
                 }
             };
             writer.write(&rows).map_err(wrong)?;
-            if writer.bytes_written() + writer.in_progress_size() >= self.settings.file_bytes_max {
+            if writer.encoded_bytes() >= self.settings.file_bytes_max {
                 self.close(partition)?;
             }
         }
@@ -183,7 +156,7 @@ impl TableWriter {
 
     /// Memory held, approximately.
     pub fn buffered_bytes(&self) -> usize {
-        let open: usize = self.open.values().map(|writer| writer.bytes_written() + writer.memory_size()).sum();
+        let open: usize = self.open.values().map(FileWriter::memory_bytes).sum();
         open + self.closed.iter().flat_map(|closed| &closed.pieces).map(Bytes::len).sum::<usize>()
     }
 
@@ -206,10 +179,9 @@ impl TableWriter {
     }
 
     fn close(&mut self, partition: Option<i32>) -> Result<(), LakeError> {
-        let Some(mut writer) = self.open.remove(&partition) else { return Ok(()) };
+        let Some(writer) = self.open.remove(&partition) else { return Ok(()) };
         let wrong = |error: parquet::errors::ParquetError| LakeError::rows(self.table, error);
-        let metadata = writer.finish().map_err(wrong)?;
-        let pieces = std::mem::take(writer.inner_mut()).finish();
+        let (pieces, metadata) = writer.finish().map_err(wrong)?;
         self.closed.push(Closed { partition, pieces, metadata });
         Ok(())
     }

@@ -1,0 +1,264 @@
+//! The different texts of a column, each with a code, as a dictionary page holds them.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+
+/// A text of so many bytes is compared within the table, as two words.
+const SHORT: usize = 16;
+
+/// Codes take two bytes.
+const CODES_MAX: usize = 1 << 16;
+
+const SLOTS_MIN: usize = 256;
+
+/// So many slots are looked at for a text. Texts that are made to meet in one slot end the dictionary instead of making it slow.
+const PROBES_MAX: usize = 256;
+
+/// Texts in the order in which they came first.
+#[derive(Debug)]
+pub(super) struct Dictionary {
+    /// Each text after its length, four bytes.
+    page: Vec<u8>,
+    page_bytes_max: usize,
+    /// As many as a power of two, at most half of them taken.
+    slots: Vec<Slot>,
+    texts: usize,
+    seeds: [u64; 2],
+}
+
+/// A text of at most [`SHORT`] bytes is its words. A longer one is its hash, and where it stands in the page.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Slot {
+    words: [u64; 2],
+    length: u32,
+    /// The code and one; nought if nothing is here.
+    code: u32,
+}
+
+impl Dictionary {
+    pub(super) fn new(page_bytes_max: usize) -> Dictionary {
+        /// What texts are hashed with is of this process only: nobody can send texts that meet.
+        static SEEDS: OnceLock<[u64; 2]> = OnceLock::new();
+        let seeds = *SEEDS.get_or_init(|| {
+            let state = RandomState::new();
+            [state.hash_one(0), state.hash_one(1)]
+        });
+        Dictionary { page: Vec::new(), page_bytes_max, slots: vec![Slot::default(); SLOTS_MIN], texts: 0, seeds }
+    }
+
+    /// Forgets all texts, and keeps its room.
+    pub(super) fn clear(&mut self) {
+        self.page.clear();
+        self.slots.fill(Slot::default());
+        self.texts = 0;
+    }
+
+    /// How many texts there are.
+    pub(super) fn len(&self) -> usize {
+        self.texts
+    }
+
+    /// The dictionary page, not compressed.
+    pub(super) fn page(&self) -> &[u8] {
+        &self.page
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.page.capacity() + self.slots.capacity() * size_of::<Slot>()
+    }
+
+    /// The code of a text, which gets one if it has none; none if it is another and the dictionary is full.
+    #[inline(always)]
+    pub(super) fn code(&mut self, text: &[u8]) -> Option<u16> {
+        if text.len() > SHORT {
+            return self.code_of_long(text);
+        }
+        let (words, length) = (words(text), text.len() as u32);
+        let hash = self.hash_words(words, length);
+        for probe in 0..PROBES_MAX {
+            let at = self.place(hash, probe);
+            let slot = &self.slots[at];
+            if slot.words == words && slot.length == length && slot.code != 0 {
+                return Some((slot.code - 1) as u16);
+            }
+            if slot.code == 0 {
+                return self.add(at, words[0], words[1], text);
+            }
+        }
+        None
+    }
+
+    #[inline(never)]
+    fn code_of_long(&mut self, text: &[u8]) -> Option<u16> {
+        let (hash, length) = (self.hash_bytes(text), text.len() as u32);
+        for probe in 0..PROBES_MAX {
+            let at = self.place(hash, probe);
+            let slot = &self.slots[at];
+            if slot.code == 0 {
+                return self.add(at, hash, (self.page.len() + size_of::<u32>()) as u64, text);
+            }
+            let [other, first] = slot.words;
+            let is_same = || &self.page[first as usize..][..text.len()] == text;
+            if other == hash && slot.length == length && is_same() {
+                return Some((slot.code - 1) as u16);
+            }
+        }
+        None
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add(&mut self, at: usize, low: u64, high: u64, text: &[u8]) -> Option<u16> {
+        let length = u32::try_from(text.len()).ok()?;
+        if self.texts == CODES_MAX || self.page.len() + size_of::<u32>() + text.len() > self.page_bytes_max {
+            return None;
+        }
+        self.page.extend_from_slice(&length.to_le_bytes());
+        self.page.extend_from_slice(text);
+        self.texts += 1;
+        self.slots[at] = Slot { words: [low, high], length, code: self.texts as u32 };
+        let code = (self.texts - 1) as u16;
+        if self.texts * 2 > self.slots.len() {
+            self.grow();
+        }
+        Some(code)
+    }
+
+    fn grow(&mut self) {
+        let slots = vec![Slot::default(); self.slots.len() * 2];
+        for slot in std::mem::replace(&mut self.slots, slots).into_iter().filter(|slot| slot.code != 0) {
+            let is_short = slot.length as usize <= SHORT;
+            let hash = if is_short { self.hash_words(slot.words, slot.length) } else { slot.words[0] };
+            let mut places = (0..self.slots.len()).map(|probe| self.place(hash, probe));
+            if let Some(at) = places.find(|at| self.slots[*at].code == 0) {
+                self.slots[at] = slot;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn place(&self, hash: u64, probe: usize) -> usize {
+        (hash as usize).wrapping_add(probe) & (self.slots.len() - 1)
+    }
+
+    #[inline(always)]
+    fn hash_words(&self, [low, high]: [u64; 2], length: u32) -> u64 {
+        fold(low ^ self.seeds[0], high ^ self.seeds[1].wrapping_add(u64::from(length)))
+    }
+
+    /// Of a text of more than [`SHORT`] bytes.
+    fn hash_bytes(&self, text: &[u8]) -> u64 {
+        let (blocks, _) = text.as_chunks::<SHORT>();
+        let last = &text[text.len() - SHORT..];
+        let mut hash = text.len() as u64;
+        for block in blocks.iter().map(<[u8; SHORT]>::as_slice).chain([last]) {
+            let [low, high] = words(block);
+            hash = fold(low ^ hash ^ self.seeds[0], high ^ self.seeds[1]).rotate_left(23) ^ hash;
+        }
+        fold(hash ^ self.seeds[0], self.seeds[1])
+    }
+}
+
+/// The bytes of a text of at most [`SHORT`]: with its length they say which it is.
+#[inline(always)]
+fn words(text: &[u8]) -> [u64; 2] {
+    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+        return [u64::from_le_bytes(*first), u64::from_le_bytes(*last)];
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+        return [u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32, 0];
+    }
+    match text {
+        [] => [0, 0],
+        [first, .., last] => [u64::from(*first) | u64::from(text[text.len() / 2]) << 8 | u64::from(*last) << 16, 0],
+        [only] => [u64::from(*only), 0],
+    }
+}
+
+/// Both halves of a product, in one.
+#[inline(always)]
+fn fold(left: u64, right: u64) -> u64 {
+    let product = u128::from(left) * u128::from(right);
+    product as u64 ^ (product >> 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The texts of a dictionary page.
+    fn texts(mut page: &[u8]) -> Vec<Vec<u8>> {
+        let mut texts = Vec::new();
+        while let Some((length, rest)) = page.split_first_chunk() {
+            let (text, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+            texts.push(text.to_vec());
+            page = rest;
+        }
+        texts
+    }
+
+    #[test]
+    fn a_dictionary_is_full_by_codes_and_by_bytes() {
+        let mut by_codes = Dictionary::new(usize::MAX);
+        for number in 0..CODES_MAX {
+            assert_eq!(by_codes.code(number.to_string().as_bytes()), Some(number as u16));
+        }
+        assert_eq!(by_codes.code(b"another"), None);
+        assert_eq!(by_codes.code(b"another that is not that short"), None);
+        assert_eq!((by_codes.code(b"65535"), by_codes.len()), (Some(65_535), CODES_MAX));
+
+        let mut by_bytes = Dictionary::new(20);
+        assert_eq!(by_bytes.code(b"sixteen bytes..."), Some(0));
+        assert_eq!((by_bytes.code(b""), by_bytes.code(b"sixteen bytes...")), (None, Some(0)));
+    }
+
+    #[test]
+    fn texts_that_differ_in_one_byte_or_in_length_have_other_codes() {
+        for length in 0..40 {
+            let mut dictionary = Dictionary::new(usize::MAX);
+            let text = vec![0; length];
+            assert_eq!(dictionary.code(&text), Some(0));
+            for at in 0..length {
+                let mut other = text.clone();
+                other[at] = 1;
+                assert_eq!(dictionary.code(&other), Some(1 + at as u16), "byte {at} of {length}");
+            }
+            assert_eq!(dictionary.code(&vec![0; length + 1]), Some(1 + length as u16), "{length}");
+        }
+    }
+
+    #[test]
+    fn texts_that_meet_end_the_dictionary() {
+        // With these seeds all short texts of one length that are nought in their first word have the same hash.
+        let mut dictionary = Dictionary::new(usize::MAX);
+        dictionary.seeds = [0, 0];
+        let text = |number: u64| [[0; 8], number.to_le_bytes()].concat();
+        let codes: Vec<_> = (0..1_000).map(|number| dictionary.code(&text(number))).collect();
+        assert_eq!(codes[PROBES_MAX - 1..PROBES_MAX + 1], [Some(PROBES_MAX as u16 - 1), None]);
+        assert_eq!(dictionary.code(&text(7)), Some(7));
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_has_the_code_of_its_place_in_the_page(
+            sent in prop::collection::vec(prop::collection::vec(0u8..3, 0..40), 0..2_000),
+        ) {
+            let mut dictionary = Dictionary::new(usize::MAX);
+            let mut expected: HashMap<&[u8], u16> = HashMap::new();
+            for text in &sent {
+                let next = expected.len() as u16;
+                let code = *expected.entry(text).or_insert(next);
+                prop_assert_eq!(dictionary.code(text), Some(code));
+            }
+            let texts = texts(dictionary.page());
+            prop_assert_eq!((texts.len(), dictionary.len()), (expected.len(), expected.len()));
+            for (code, text) in texts.iter().enumerate() {
+                prop_assert_eq!(expected[text.as_slice()], code as u16);
+            }
+        }
+    }
+}
