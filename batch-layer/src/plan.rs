@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
-use adlake_lake::WriterSettings;
 use adlake_lake::session::SessionSettings;
 use adlake_lake::views::plans::BatchTable;
+use adlake_lake::{LakeError, WriterSettings};
 use serde::{Deserialize, Serialize};
 
 /// The `[batch]` section.
@@ -35,6 +35,21 @@ impl Default for BatchSettings {
 }
 
 impl BatchSettings {
+    /// Refuses what cannot be, by its key.
+    pub fn check(&self) -> Result<(), LakeError> {
+        let wrong = |key: &str, message: &str| Err(LakeError::Configuration(format!("batch.{key}: {message}")));
+        if !(1..=22).contains(&self.compression_level) {
+            return wrong("compression_level", "zstd has the levels 1 to 22");
+        }
+        if self.file_bytes_max == 0 {
+            return wrong("file_bytes_max", "must be more than nothing");
+        }
+        if self.row_group_rows == 0 {
+            return wrong("row_group_rows", "must be more than nothing");
+        }
+        Ok(())
+    }
+
     pub(crate) fn writer(&self) -> WriterSettings {
         WriterSettings {
             compression_level: self.compression_level,
@@ -88,6 +103,21 @@ mod tests {
             assert!(place(BatchTable::Events(kind)) < place(BatchTable::Attributions));
         }
         assert!(place(BatchTable::Attributions) < place(BatchTable::Hourly));
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_by_its_key() {
+        BatchSettings::default().check().unwrap();
+        let check = |change: fn(&mut BatchSettings), key: &str| {
+            let mut settings = BatchSettings::default();
+            change(&mut settings);
+            let error = settings.check().unwrap_err().to_string();
+            assert!(error.starts_with(key), "{error}");
+        };
+        check(|s| s.compression_level = 0, "batch.compression_level");
+        check(|s| s.compression_level = 23, "batch.compression_level");
+        check(|s| s.file_bytes_max = 0, "batch.file_bytes_max");
+        check(|s| s.row_group_rows = 0, "batch.row_group_rows");
     }
 
     #[test]

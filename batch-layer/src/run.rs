@@ -96,6 +96,7 @@ async fn run_now(
     cancel: &CancellationToken,
 ) -> Result<RunReport, BatchError> {
     let began = Instant::now();
+    settings.check()?;
     lake.create_tables().await?;
     let context = settings.session.context()?;
     let previous = Manifest::latest(lake, &context).await?;

@@ -136,7 +136,7 @@ impl TableWriter {
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     let properties = encoding::properties(&self.file_schema, self.clustered_by, &self.settings);
                     let properties = properties.map_err(wrong)?;
-                    let level = self.settings.compression_level;
+                    let level = encoding::zstd_level(&self.settings);
                     let file = FileWriter::new(self.file_schema.clone(), properties, level);
                     entry.insert(file.map_err(wrong)?)
                 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use adlake_tests::adlake::Adlake;
+use adlake_tests::readers;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -79,6 +80,43 @@ async fn every_format_and_compression_comes_in_once() -> Result<()> {
     assert_eq!(raw.number("raw/impressions", "select count(distinct content_hash) from t").await?, RECORDS as i64);
     let agents = "select count(distinct user_agent) from t where user_agent like 'agent \"%\",\nsecond line'";
     assert_eq!(raw.number("raw/interactions", agents).await?, RECORDS as i64);
+    Ok(())
+}
+
+/// More texts than a dictionary has codes, over several row groups; nothing but NULLs; a text longer than a page, first of all; one text
+/// in every row: other people's readers find what was sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn others_read_texts_however_many_and_however_long() -> Result<()> {
+    const ROWS: usize = 160_000;
+    let raw = Raw::new().await?;
+    let folder = raw.path().join("events");
+    fs::create_dir(&folder)?;
+    let long = "agent ".repeat(200_000);
+    let mut lines = String::from("timestamp,user_id,campaign_id,conversion_type,user_agent,country\n");
+    for n in 0..ROWS {
+        let agent = match n {
+            0 => long.as_str(),
+            _ => ["", "a", "b"][n % 3],
+        };
+        lines.push_str(&format!("2026-03-01 11:00:00,u{n},campaign-{n:06},click,{agent},\n"));
+    }
+    fs::write(folder.join("clicks.csv"), lines)?;
+    let adlake = Adlake::in_dir(raw.path()).config("[lake]\nuri = \"lake\"\n");
+    adlake.ok(["ingest", "files", &folder.display().to_string()]);
+    let columns =
+        ["campaign_id", "conversion_type", "user_agent", "country", "enriched.advertiser_id", "enriched.season"];
+    let found = readers::assert_agree(&raw.path().join("lake/raw/interactions"), &columns);
+    let sent = |column: &str, texts: usize, bytes: usize, different: usize| {
+        let expected = format!("{texts} texts, {bytes} bytes, {different} different, ");
+        assert!(found[column].starts_with(&expected), "{column}: {expected}: {}", found[column]);
+    };
+    assert_eq!(found[readers::COUNT], ROWS.to_string());
+    sent("campaign_id", ROWS, ROWS * 15, ROWS);
+    sent("enriched.advertiser_id", 0, 0, 0);
+    sent("conversion_type", ROWS, ROWS * 5, 1);
+    sent("user_agent", 1 + ROWS * 2 / 3, long.len() + ROWS * 2 / 3, 3);
+    sent("country", 0, 0, 0);
+    sent("enriched.season", ROWS, ROWS * 6, 1);
     Ok(())
 }
 

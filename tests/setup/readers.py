@@ -2,10 +2,13 @@
 
     readers.py TABLE [COLUMN ...]
 
-Prints {reader: {"count(*)": text, column: text, ...}, ...} as JSON. Columns are integers or decimals; `a.b` is the field b of
-the struct a. Sums are exact: anything that is not an integer or a decimal is refused. Nothing is downloaded.
+Prints {reader: {"count(*)": text, column: text, ...}, ...} as JSON. Columns are integers or decimals, or texts; `a.b` is the
+field b of the struct a. Sums are exact: anything else is refused. Of texts it is said how many there are, how many bytes
+they have, how many are different, and the SHA-256 of which stands how often. Nothing is downloaded.
 """
 
+import collections
+import hashlib
 import importlib.resources
 import json
 import sys
@@ -27,12 +30,25 @@ def text(total):
     """One text per number: whatever the scale, no trailing zeros, no exponent."""
     if total is None:
         return "0"
+    if isinstance(total, collections.Counter):
+        return texts(total)
     if not isinstance(total, (int, Decimal)):
         raise SystemExit(f"a sum is {type(total).__name__}, which is not exact: {total}")
     if total == 0:
         return "0"
     digits = format(Decimal(total), "f")
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def texts(counts):
+    """What a column of texts holds, without the order of its rows."""
+    counts.pop(None, None)
+    times = sorted((value.encode(), count) for value, count in counts.items())
+    digest = hashlib.sha256()
+    for value, count in times:
+        digest.update(b"%d %d " % (count, len(value)) + value)
+    total = sum(len(value) * count for value, count in times)
+    return f"{counts.total()} texts, {total} bytes, {len(times)} different, {digest.hexdigest()}"
 
 
 def with_deltalake(table, columns):
@@ -42,6 +58,11 @@ def with_deltalake(table, columns):
     totals = dict.fromkeys(columns)
     for batch in data.to_batches(columns=fields) if columns else []:
         for column in columns:
+            if pyarrow.types.is_string(batch.column(column).type):
+                found = pyarrow.compute.value_counts(batch.column(column)).to_pylist()
+                totals[column] = totals[column] or collections.Counter()
+                totals[column].update({count["values"]: count["counts"] for count in found})
+                continue
             part = pyarrow.compute.sum(batch.column(column)).as_py()
             if part is not None:
                 whole = totals[column]
@@ -55,9 +76,18 @@ def with_duckdb(table, columns):
     (extension,) = importlib.resources.files(duckdb_extension_delta).glob(f"extensions/*/{name}")
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     connection.execute(f"LOAD '{extension}'")
-    quoted = (".".join(f'"{part}"' for part in column.split(".")) for column in columns)
-    sums = "".join(f", sum({column})" for column in quoted)
-    return connection.execute(f"SELECT count(*){sums} FROM delta_scan(?)", [table]).fetchone()
+    def ask(what, rest=""):
+        return connection.execute(f"SELECT {what} FROM delta_scan(?){rest}", [table]).fetchall()
+
+    totals = [ask("count(*)")[0][0]]
+    for column in columns:
+        name = ".".join(f'"{part}"' for part in column.split("."))
+        described = connection.execute(f"DESCRIBE SELECT {name} FROM delta_scan(?)", [table]).fetchone()
+        if described[1] == "VARCHAR":
+            totals.append(collections.Counter(dict(ask(f"{name}, count(*)", " GROUP BY 1"))))
+        else:
+            totals.append(ask(f"sum({name})")[0][0])
+    return totals
 
 
 def with_polars(table, columns):
@@ -67,10 +97,17 @@ def with_polars(table, columns):
         path = polars.col(first)
         for part in rest:
             path = path.struct.field(part)
-        return path.sum().alias(column)
+        return path.alias(column)
 
-    sums = [expression(column) for column in columns]
-    return polars.scan_delta(table).select(polars.len().alias(" rows"), *sums).collect().row(0)
+    scan = polars.scan_delta(table)
+    totals = [scan.select(polars.len()).collect().item()]
+    for column in columns:
+        found = scan.select(expression(column))
+        if found.collect_schema()[column] == polars.String:
+            totals.append(collections.Counter(dict(found.group_by(column).len().collect().rows())))
+        else:
+            totals.append(found.sum().collect().item())
+    return totals
 
 
 def main():

@@ -15,10 +15,11 @@ const READ_DEADLINE: Duration = Duration::from_secs(120);
 /// The name under which the number of rows stands among the sums.
 pub const COUNT: &str = "count(*)";
 
-/// Per reader, the number of rows ([`COUNT`]) and the sum of each column, as exact decimal text without trailing zeros.
+/// Per reader, the number of rows ([`COUNT`]) and the sum of each column, as exact decimal text without trailing zeros, or what a column of
+/// texts holds: how many, of how many bytes, how many of them different, and a hash of which stands how often.
 pub type Sums = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Sums the given integer or decimal columns of the table in the directory `table`, with each reader. A column inside a struct is
+/// Sums the given columns, integers, decimals or texts, of the table in the directory `table`, with each reader. A column inside a struct is
 /// named by its path (`enriched.cost_micros`). NULLs add nothing, and a sum over nothing is 0.
 pub fn sums(table: &Path, columns: &[&str]) -> Result<Sums> {
     let logs = tempfile::tempdir()?;

@@ -91,6 +91,7 @@ async fn check(global: &Global) -> Result<()> {
     let config = global.load()?;
     let settings = &config.settings;
     settings.speed().check().map_err(speed_error)?;
+    settings.batch.check()?;
     for kind in EventKind::ALL {
         check_source(kind, settings).map_err(speed_error)?;
     }

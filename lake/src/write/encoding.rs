@@ -37,7 +37,7 @@ pub(super) fn properties(
 ) -> Result<WriterProperties, ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(settings.compression_level).unwrap_or_default()))
+        .set_compression(Compression::ZSTD(zstd_level(settings)))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(Some(settings.row_group_rows))
         .set_created_by(concat!("adlake ", env!("CARGO_PKG_VERSION")).to_string());
@@ -45,6 +45,11 @@ pub(super) fn properties(
         properties = encode(properties, clustered_by, column);
     }
     Ok(properties.build())
+}
+
+/// The level of zstd, one that there is.
+pub(super) fn zstd_level(settings: &WriterSettings) -> ZstdLevel {
+    ZstdLevel::try_new(settings.compression_level).unwrap_or_default()
 }
 
 fn encode(

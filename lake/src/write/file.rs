@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray};
 use arrow::buffer::NullBuffer;
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::ZstdLevel;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
@@ -29,6 +31,8 @@ pub(super) struct FileWriter {
     columns: Vec<Column>,
     /// Rows of the row group in the making.
     rows: usize,
+    /// Whether rows were refused in the middle: columns have lengths of their own.
+    is_torn: bool,
 }
 
 impl std::fmt::Debug for FileWriter {
@@ -48,7 +52,7 @@ enum Column {
 type Structs<'a> = Vec<(&'a FieldRef, Option<&'a NullBuffer>)>;
 
 impl FileWriter {
-    pub(super) fn new(schema: SchemaRef, properties: WriterProperties, compression_level: i32) -> Result<FileWriter> {
+    pub(super) fn new(schema: SchemaRef, properties: WriterProperties, level: ZstdLevel) -> Result<FileWriter> {
         let row_group_rows = properties.max_row_group_row_count().unwrap_or(usize::MAX);
         let writer = ArrowWriter::try_new(Pieces::default(), schema.clone(), Some(properties))?;
         let (file, library) = writer.into_serialized_writer()?;
@@ -58,8 +62,8 @@ impl FileWriter {
             false => Column::Library(None),
         };
         let columns = file.schema_descr().columns().iter().map(column).collect();
-        let compressor = Compressor::new(compression_level)?;
-        Ok(FileWriter { schema, file, library, compressor, row_group_rows, columns, rows: 0 })
+        let compressor = Compressor::new(level)?;
+        Ok(FileWriter { schema, file, library, compressor, row_group_rows, columns, rows: 0, is_torn: false })
     }
 
     /// Bytes in the file and on their way there, about.
@@ -69,11 +73,21 @@ impl FileWriter {
 
     /// Bytes held, about.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.file.bytes_written() + self.columns.iter().map(Column::memory_bytes).sum::<usize>()
+        let columns = self.columns.iter().map(Column::memory_bytes).sum::<usize>();
+        self.file.bytes_written() + self.compressor.memory_bytes() + columns
     }
 
-    /// Encodes rows, which have the file's schema.
+    /// Encodes rows, which have the file's schema. After an error the file is of no use any more.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if std::mem::replace(&mut self.is_torn, true) {
+            return Err(torn());
+        }
+        self.add(batch)?;
+        self.is_torn = false;
+        Ok(())
+    }
+
+    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut first = 0;
         while first < batch.num_rows() {
             if self.rows == 0 {
@@ -125,6 +139,9 @@ impl FileWriter {
 
     /// The file's bytes and its metadata.
     pub(super) fn finish(mut self) -> Result<(Vec<Bytes>, ParquetMetaData)> {
+        if self.is_torn {
+            return Err(torn());
+        }
         self.end_row_group()?;
         let metadata = self.file.finish()?;
         Ok((std::mem::take(self.file.inner_mut()).finish(), metadata))
@@ -169,8 +186,9 @@ fn write<'a>(
             let Some(Column::Texts(column)) = columns.next() else { return Err(too_many(field)) };
             let parent = |&(field, nulls): &(&FieldRef, _)| Parent { is_nullable: field.is_nullable(), nulls };
             let parents: Vec<Parent<'_>> = structs.iter().map(parent).collect();
-            let texts = array.as_string_opt().ok_or_else(|| too_many(field))?;
-            column.write(texts, field.is_nullable(), &parents, compressor)
+            // A table may have texts in another of Arrow's ways.
+            let texts = cast(array, &DataType::Utf8)?;
+            column.write(texts.as_string(), field.is_nullable(), &parents, compressor)
         }
         _ => {
             let (field, array) = within(structs, field, array)?;
@@ -195,6 +213,10 @@ fn within(structs: &Structs<'_>, field: &FieldRef, array: &ArrayRef) -> Result<(
         inner = (Arc::new(field), Arc::new(array));
     }
     Ok(inner)
+}
+
+fn torn() -> ParquetError {
+    ParquetError::General("rows of this file were refused before".to_owned())
 }
 
 fn too_many(field: &Field) -> ParquetError {

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{
+    ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::compute::concat_batches;
+use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use parquet::basic::Encoding;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use proptest::prelude::*;
 
 use super::file::FileWriter;
@@ -53,43 +57,50 @@ fn words(rows: &Rows) -> Vec<Option<String>> {
     rows.iter().map(|number| number.as_ref().map(word)).collect()
 }
 
-fn column(field: &Field, rows: &Rows) -> ArrayRef {
-    let required = || words(rows).into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>();
+/// Rows of a field, each with values and NULLs of its own; a struct's fields go on beneath where it is not.
+fn column(field: &Field, rows: &Rows, seed: &mut u64) -> ArrayRef {
+    let mut own: Rows = rows.clone();
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    let (every, first) = (2 + (*seed >> 33) as usize % 6, (*seed >> 40) as usize % 8);
+    for (row, value) in own.iter_mut().enumerate() {
+        // A field of two is without NULLs of its own.
+        let turned = (row + first) % every == 0 && first >= 4;
+        *value = if turned {
+            value.is_none().then_some(row as u16 % 9)
+        } else {
+            value.map(|value| value.wrapping_add(first as u16))
+        };
+    }
+    let rows = &own;
+    let words = words(rows);
     match field.data_type() {
-        DataType::Utf8 if field.is_nullable() => Arc::new(StringArray::from(words(rows))),
-        DataType::Utf8 => Arc::new(StringArray::from(required())),
-        DataType::Binary => Arc::new(BinaryArray::from_iter(words(rows))),
+        DataType::Utf8 if field.is_nullable() => Arc::new(StringArray::from(words)),
+        DataType::Utf8 => Arc::new(StringArray::from_iter_values(words.into_iter().map(Option::unwrap_or_default))),
+        DataType::Binary => Arc::new(BinaryArray::from_iter(words)),
         DataType::Int32 => Arc::new(rows.iter().map(|number| number.map(i32::from)).collect::<Int32Array>()),
         DataType::Int64 => Arc::new(rows.iter().map(|number| number.map(i64::from)).collect::<Int64Array>()),
         DataType::List(element) => {
-            let lengths = rows.iter().map(|number| number.map_or(0, |number| usize::from(number % 3)));
-            let offsets = OffsetBuffer::from_lengths(lengths);
-            let numbers = rows
-                .iter()
-                .flatten()
-                .flat_map(|number| vec![Some(*number), None].into_iter().take((number % 3).into()));
-            let elements = column(element, &numbers.collect());
+            let length = |number: &Option<u16>| number.map_or(0, |number| usize::from(number % 3));
+            let offsets = OffsetBuffer::from_lengths(rows.iter().map(length));
+            let numbers = rows.iter().flat_map(|number| [*number, None].into_iter().take(length(number)));
+            let elements = column(element, &numbers.collect(), seed);
             let nulls = NullBuffer::from_iter(rows.iter().map(Option::is_some));
             Arc::new(ListArray::new(element.clone(), offsets, elements, Some(nulls)))
         }
         DataType::Struct(fields) => {
-            // What a struct that is not there holds is there all the same, beneath.
-            let below: Rows =
-                rows.iter().enumerate().map(|(row, number)| number.or((row % 2 == 0).then_some(7))).collect();
+            let all: Rows = rows.iter().enumerate().map(|(row, number)| number.or(Some(row as u16 % 7))).collect();
             let nulls = field.is_nullable().then(|| NullBuffer::from_iter(rows.iter().map(Option::is_some)));
-            Arc::new(StructArray::new(
-                fields.clone(),
-                fields.iter().map(|field| column(field, &below)).collect(),
-                nulls,
-            ))
+            let columns =
+                fields.iter().map(|field| column(field, if first % 2 == 0 { rows } else { &all }, seed)).collect();
+            Arc::new(StructArray::new(fields.clone(), columns, nulls))
         }
         other => panic!("{other}"),
     }
 }
 
-fn batch(rows: &Rows) -> RecordBatch {
+fn batch(rows: &Rows, mut seed: u64) -> RecordBatch {
     let schema = schema();
-    let columns = schema.fields().iter().map(|field| column(field, rows)).collect();
+    let columns = schema.fields().iter().map(|field| column(field, rows, &mut seed)).collect();
     RecordBatch::try_new(schema, columns).unwrap()
 }
 
@@ -97,7 +108,7 @@ fn write(batches: &[RecordBatch], row_group_rows: usize) -> (Bytes, ParquetMetaD
     let settings = WriterSettings { row_group_rows, ..WriterSettings::default() };
     let schema = batches[0].schema();
     let properties = encoding::properties(&schema, &[], &settings).unwrap();
-    let mut writer = FileWriter::new(schema, properties, settings.compression_level).unwrap();
+    let mut writer = FileWriter::new(schema, properties, encoding::zstd_level(&settings)).unwrap();
     for batch in batches {
         writer.write(batch).unwrap();
         assert!(writer.memory_bytes() >= writer.encoded_bytes() / 2);
@@ -139,8 +150,9 @@ proptest! {
         batches in prop::collection::vec(prop_oneof![rows(0..6u16), rows(any::<u16>())], 1..5),
         row_group_rows in prop_oneof![1usize..200, Just(1 << 20)],
         skipped in 0usize..300,
+        seed in any::<u64>(),
     ) {
-        let batches: Vec<RecordBatch> = batches.iter().map(batch).collect();
+        let batches: Vec<RecordBatch> = batches.iter().map(|rows| batch(rows, seed)).collect();
         let expected = concat_batches(&schema(), &batches).unwrap();
         let (file, metadata) = write(&batches, row_group_rows);
         assert_same(&expected, &read(&file, None));
@@ -171,7 +183,7 @@ fn pages(metadata: &ParquetMetaData, column: &str) -> Vec<(Encoding, i32)> {
 #[test]
 fn many_rows_of_few_texts_are_codes_in_pages() {
     let rows: Rows = (0..50_000u32).map(|row| Some((row * row % 97) as u16)).collect();
-    let expected = batch(&rows);
+    let expected = batch(&rows, 3);
     let (file, metadata) = write(&[expected.slice(0, 30_000), expected.slice(30_000, 20_000)], 1 << 20);
     assert_eq!(pages(&metadata, "text"), [(Encoding::RLE_DICTIONARY, 3)]);
     assert_eq!(pages(&metadata, "inner.deep.required"), [(Encoding::RLE_DICTIONARY, 3)]);
@@ -184,12 +196,11 @@ fn many_rows_of_few_texts_are_codes_in_pages() {
 #[test]
 fn a_full_dictionary_is_followed_by_texts_as_they_are() {
     // Codes end at 65,536 texts, in the middle of a page and of a batch; then there are two megabytes of texts more.
-    let texts = |rows: std::ops::Range<u32>| {
-        let texts = rows.map(|row| (row % 3 > 0).then(|| format!("{row:>012}")));
-        let schema = Arc::new(Schema::new(vec![text("text", true)]));
-        RecordBatch::try_new(schema, vec![Arc::new(texts.collect::<StringArray>())]).unwrap()
+    let numbers = |rows: std::ops::Range<u32>| {
+        let numbers: Vec<_> = rows.map(|row| (row % 3 > 0).then(|| format!("{row:>012}"))).collect();
+        texts(numbers.iter().map(Option::as_deref))
     };
-    let batches = [texts(0..90_000), texts(0..100), texts(90_000..250_000)];
+    let batches = [numbers(0..90_000), numbers(0..100), numbers(90_000..250_000)];
     let (file, metadata) = write(&batches, 1 << 20);
     let found = pages(&metadata, "text");
     assert!(matches!(found[..], [(Encoding::RLE_DICTIONARY, 5), (Encoding::PLAIN, 8..)]), "{found:?}");
@@ -199,11 +210,144 @@ fn a_full_dictionary_is_followed_by_texts_as_they_are() {
 #[test]
 fn a_text_longer_than_a_dictionary_or_a_page_is_kept() {
     let long = "long ".repeat(1 << 20);
-    let texts = [Some("a"), Some(&long), None, Some("b"), Some(&long), Some("a")];
-    let schema = Arc::new(Schema::new(vec![text("text", true)]));
-    let expected = RecordBatch::try_new(schema, vec![Arc::new(StringArray::from_iter(texts))]).unwrap();
+    let expected = texts([Some("a"), Some(&long), None, Some("b"), Some(&long), Some("a")]);
     let (file, metadata) = write(std::slice::from_ref(&expected), 1 << 20);
     let found = pages(&metadata, "text");
     assert_eq!(found, [(Encoding::RLE_DICTIONARY, 1), (Encoding::PLAIN, 3)]);
     assert_same(&expected, &read(&file, None));
+    // First of all there is no dictionary to write.
+    let (file, metadata) = write(&[expected.slice(1, 5)], 1 << 20);
+    let chunk = metadata.row_group(0).column(0);
+    assert_eq!((chunk.dictionary_page_offset(), chunk.data_page_offset()), (None, 4));
+    assert_same(&expected.slice(1, 5), &read(&file, None));
+}
+
+/// A batch of one column.
+fn texts<'a>(texts: impl IntoIterator<Item = Option<&'a str>>) -> RecordBatch {
+    let schema = Arc::new(Schema::new(vec![text("text", true)]));
+    RecordBatch::try_new(schema, vec![Arc::new(StringArray::from_iter(texts))]).unwrap()
+}
+
+#[test]
+fn a_text_may_be_null_in_a_struct_that_is_there() {
+    let structs = |present: [bool; 4], all: bool| {
+        let texts: ArrayRef = Arc::new(StringArray::from_iter([Some("a"), None, Some("b"), None]));
+        let fields = Fields::from(vec![text("text", true)]);
+        let nulls = (!all).then(|| NullBuffer::from_iter(present));
+        let inner: ArrayRef = Arc::new(StructArray::new(fields.clone(), vec![texts], nulls));
+        let schema = Schema::new(vec![Field::new("inner", DataType::Struct(fields), true)]);
+        RecordBatch::try_new(Arc::new(schema), vec![inner]).unwrap()
+    };
+    for expected in [structs([true; 4], true), structs([true; 4], false), structs([true, true, false, false], false)] {
+        let (file, metadata) = write(std::slice::from_ref(&expected), 1 << 20);
+        assert_eq!(pages(&metadata, "inner.text"), [(Encoding::RLE_DICTIONARY, 1)]);
+        assert_same(&expected, &read(&file, None));
+    }
+}
+
+#[test]
+fn a_page_goes_on_from_batch_to_batch() {
+    let some = |rows: usize| texts((0..rows).map(|row| Some(["a", "b", "c"][row % 3])));
+    let none = |rows: usize| texts((0..rows).map(|row| (row % 7 > 0).then_some("d")));
+    let batches = [some(100), none(333), none(65), some(200), texts([None; 130]), some(64), none(1)];
+    let expected = concat_batches(&batches[0].schema(), &batches).unwrap();
+    let (file, metadata) = write(&batches, 1 << 20);
+    assert_eq!(pages(&metadata, "text"), [(Encoding::RLE_DICTIONARY, 1)]);
+    assert_same(&expected, &read(&file, None));
+}
+
+#[test]
+fn every_row_group_has_a_dictionary_of_its_own() {
+    let many: Vec<String> = (0..70_000).map(|row| format!("{row}")).collect();
+    let few = texts([Some("x"), None, Some("y")]);
+    let (file, metadata) = write(&[texts(many.iter().map(|text| Some(text.as_str()))), few.clone()], 70_000);
+    let [first, second] = metadata.row_groups() else { panic!("{} row groups", metadata.num_row_groups()) };
+    let encodings = |group: &RowGroupMetaData| group.column(0).page_encoding_stats().map(|stats| stats.len());
+    assert_eq!((encodings(first), encodings(second)), (Some(3), Some(2)));
+    assert!(second.column(0).compressed_size() < 100, "{} bytes", second.column(0).compressed_size());
+    assert_same(&few, &read(&file, None).slice(70_000, 3));
+}
+
+#[test]
+fn the_metadata_is_as_the_librarys() {
+    let rows: Rows = (0..45_000u32).map(|row| (row % 11 > 0).then_some((row * row % 251) as u16)).collect();
+    let expected = batch(&rows, 5);
+    let (file, _) = write(&[expected.slice(0, 17_000), expected.slice(17_000, 28_000)], 30_000);
+    let settings = WriterSettings { row_group_rows: 30_000, ..WriterSettings::default() };
+    let properties = encoding::properties(&expected.schema(), &[], &settings).unwrap();
+    let mut library = ArrowWriter::try_new(Vec::new(), expected.schema(), Some(properties)).unwrap();
+    // In one batch: the library ends pages between batches only.
+    for group in [expected.slice(0, 30_000), expected.slice(30_000, 15_000)] {
+        for part in (0..group.num_rows()).step_by(20_000) {
+            library.write(&group.slice(part, 20_000.min(group.num_rows() - part))).unwrap();
+        }
+    }
+    let [ours, theirs] = [file, Bytes::from(library.into_inner().unwrap())].map(|file| {
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).unwrap().metadata().clone()
+    });
+    assert_eq!(ours.num_row_groups(), theirs.num_row_groups());
+    let mut texts = 0;
+    for (group, (our_group, their_group)) in ours.row_groups().iter().zip(theirs.row_groups()).enumerate() {
+        for (at, (our, their)) in our_group.columns().iter().zip(their_group.columns()).enumerate() {
+            let path = our.column_path().string();
+            assert_eq!(our.num_values(), their.num_values(), "{path}");
+            assert_eq!(our.encodings_mask(), their.encodings_mask(), "{path}");
+            assert_eq!(our.page_encoding_stats(), their.page_encoding_stats(), "{path}");
+            assert_eq!(our.compression(), their.compression(), "{path}");
+            assert_eq!(our.statistics(), their.statistics(), "{path}");
+            assert_eq!(our.unencoded_byte_array_data_bytes(), their.unencoded_byte_array_data_bytes(), "{path}");
+            // Runs are cut otherwise than theirs, which is all that differs in length.
+            let (our_bytes, their_bytes) = (our.uncompressed_size(), their.uncompressed_size());
+            assert!(
+                (our_bytes - their_bytes).abs() * 50 < their_bytes + 5_000,
+                "{path}: {our_bytes} and {their_bytes} bytes"
+            );
+            let [our_pages, their_pages] =
+                [&ours, &theirs].map(|metadata| &metadata.offset_index().unwrap()[group][at]);
+            let rows = |index: &OffsetIndexMetaData| -> Vec<i64> {
+                index.page_locations().iter().map(|page| page.first_row_index).collect()
+            };
+            assert_eq!(rows(our_pages), rows(their_pages), "{path}");
+            let bytes = OffsetIndexMetaData::unencoded_byte_array_data_bytes;
+            assert_eq!(bytes(our_pages), bytes(their_pages), "{path}");
+            // Pages follow one another, from the first byte after the dictionary to the chunk's end.
+            let mut next = our.data_page_offset();
+            for page in our_pages.page_locations() {
+                assert_eq!(page.offset, next, "{path}");
+                next += i64::from(page.compressed_page_size);
+            }
+            let (first, length) = our.byte_range();
+            assert_eq!(next as u64, first + length, "{path}");
+            texts += usize::from(our.dictionary_page_offset().is_some());
+        }
+    }
+    assert!(texts >= 12, "{texts} chunks");
+}
+
+#[test]
+fn texts_in_arrows_other_ways_are_written_too() {
+    let words = StringArray::from_iter([Some("a"), None, Some("longer than what a view holds"), Some("a")]);
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    for data_type in [DataType::LargeUtf8, DataType::Utf8View, dictionary] {
+        let schema = Arc::new(Schema::new(vec![Field::new("text", data_type.clone(), true)]));
+        let expected = RecordBatch::try_new(schema, vec![cast(&words, &data_type).unwrap()]).unwrap();
+        let (file, _) = write(std::slice::from_ref(&expected), 1 << 20);
+        let found = cast(read(&file, None).column(0), &DataType::Utf8).unwrap();
+        assert_eq!(found.as_string::<i32>(), &words, "{data_type}");
+    }
+}
+
+#[test]
+fn a_file_that_has_refused_rows_is_of_no_use() {
+    let settings = WriterSettings::default();
+    let schema = Arc::new(Schema::new(vec![text("text", false)]));
+    let properties = encoding::properties(&schema, &[], &settings).unwrap();
+    let mut writer = FileWriter::new(schema.clone(), properties, encoding::zstd_level(&settings)).unwrap();
+    // Arrow itself refuses it where the schema says so.
+    let refused = texts([Some("a"), None]);
+    let error = writer.write(&refused).unwrap_err().to_string();
+    assert!(error.contains("text"), "{error}");
+    let good = RecordBatch::try_new(schema, vec![Arc::new(StringArray::from(vec!["a"]))]).unwrap();
+    assert!(writer.write(&good).is_err() && writer.finish().is_err());
 }
