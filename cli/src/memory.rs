@@ -25,8 +25,8 @@ pub fn use_small_pages() {
 fn keep_mimalloc() {
     /// `mi_option_purge_delay`, which the bindings do not name.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    /// Milliseconds: batches of rows follow one another within this.
-    const DELAY: std::ffi::c_long = 1_000;
+    /// Milliseconds: batches of rows, and files of a second each, follow one another within this.
+    const DELAY: std::ffi::c_long = 10_000;
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         // SAFETY: it sets a number, before any other thread is started.
         unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, DELAY) };

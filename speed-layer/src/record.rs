@@ -4,8 +4,6 @@
 //! strictly within a chunk; they may have gaps where the stream has them (compacted topics, transaction markers).
 //! A chunk never holds a record of another stream, or of another start of the same stream (its `generation`).
 
-use std::ops::Range;
-
 use adlake_domain::event::EventKind;
 use serde::{Deserialize, Serialize};
 
@@ -85,13 +83,20 @@ pub struct Rejection {
     pub detail: String,
 }
 
-#[derive(Debug, Clone)]
+/// A record's place. Its key and its payload follow what the record before it has.
+#[derive(Debug, Clone, Copy)]
 struct Entry {
     offset: i64,
-    time: Option<i64>,
-    key: Option<Range<u32>>,
-    payload: Range<u32>,
+    /// [`NO_TIME`] if it has none.
+    time: i64,
+    /// The key's bytes, [`NO_KEY`] if it has none.
+    key: u32,
+    /// Where the payload ends.
+    end: u32,
 }
+
+const NO_TIME: i64 = i64::MIN;
+const NO_KEY: u32 = u32::MAX;
 
 /// Consecutive records of one stream.
 #[derive(Debug, Clone, Default)]
@@ -104,7 +109,7 @@ pub struct Chunk {
 
 impl Chunk {
     /// The most bytes that a chunk can address.
-    pub const BYTES_MAX: usize = u32::MAX as usize;
+    pub const BYTES_MAX: usize = NO_KEY as usize - 1;
 
     /// An empty chunk of records of a partition (0 for files).
     pub fn new(partition: i32) -> Chunk {
@@ -128,9 +133,13 @@ impl Chunk {
         if end > Chunk::BYTES_MAX {
             return false;
         }
-        let key = key.map(|key| self.append(key));
-        let payload = self.append(payload);
-        self.entries.push(Entry { offset, time, key, payload });
+        if let Some(key) = key {
+            self.bytes.extend_from_slice(key);
+        }
+        self.bytes.extend_from_slice(payload);
+        // Both fit: they are at most BYTES_MAX.
+        let (key, end) = (key.map_or(NO_KEY, |key| key.len() as u32), end as u32);
+        self.entries.push(Entry { offset, time: time.unwrap_or(NO_TIME), key, end });
         true
     }
 
@@ -142,13 +151,6 @@ impl Chunk {
         }
         self.rejections.push((self.entries.len() - 1, rejection));
         true
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Range<u32> {
-        // Both ends fit: `push` has compared them with BYTES_MAX.
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len() as u32
     }
 
     /// How many records it holds.
@@ -183,7 +185,7 @@ impl Chunk {
 
     /// The time of its oldest record that has one, in microseconds since the epoch.
     pub fn oldest(&self) -> Option<i64> {
-        self.entries.iter().filter_map(|entry| entry.time).min()
+        self.entries.iter().map(|entry| entry.time).filter(|time| *time != NO_TIME).min()
     }
 
     /// Its records from position `from` on, in order, each with why it was rejected already, if it was.
@@ -191,20 +193,29 @@ impl Chunk {
         let first = self.entries.partition_point(|entry| entry.offset < from);
         let mut rejections = self.rejections.iter().peekable();
         while rejections.next_if(|(index, _)| *index < first).is_some() {}
+        let mut start = first.checked_sub(1).map_or(0, |before| self.entries[before].end);
         self.entries.iter().enumerate().skip(first).map(move |(index, entry)| {
             let rejection = rejections.next_if(|(at, _)| *at == index).map(|(_, rejection)| rejection);
-            (self.record(entry), rejection)
+            let bytes = &self.bytes[start as usize..entry.end as usize];
+            start = entry.end;
+            (self.record(entry, bytes), rejection)
         })
     }
 
-    fn record(&self, entry: &Entry) -> RecordRef<'_> {
-        let slice = |range: &Range<u32>| &self.bytes[range.start as usize..range.end as usize];
+    fn record<'a>(&self, entry: &Entry, bytes: &'a [u8]) -> RecordRef<'a> {
+        let (key, payload) = match entry.key {
+            NO_KEY => (None, bytes),
+            length => {
+                let (key, payload) = bytes.split_at(length as usize);
+                (Some(key), payload)
+            }
+        };
         RecordRef {
-            payload: slice(&entry.payload),
-            key: entry.key.as_ref().map(slice),
+            payload,
+            key,
             partition: self.partition,
             offset: entry.offset,
-            time: entry.time,
+            time: (entry.time != NO_TIME).then_some(entry.time),
         }
     }
 }
@@ -245,15 +256,18 @@ mod tests {
         let mut chunk = Chunk::new(0);
         for offset in [1, 2, 5, 9] {
             if offset == 2 || offset == 9 {
-                assert!(chunk.push_rejected(offset, None, b"x", rejection()));
+                assert!(chunk.push_rejected(offset, None, offset.to_string().as_bytes(), rejection()));
             } else {
-                assert!(chunk.push(offset, None, None, b"x"));
+                assert!(chunk.push(offset, None, Some(b"key"), offset.to_string().as_bytes()));
             }
         }
         let check = |from: i64, expected: &[(i64, bool)]| {
-            let seen: Vec<_> =
-                chunk.records_from(from).map(|(record, rejection)| (record.offset, rejection.is_some())).collect();
-            assert_eq!(seen, expected, "from {from}");
+            let seen = chunk.records_from(from).map(|(record, rejection)| {
+                assert_eq!(record.payload, record.offset.to_string().as_bytes());
+                assert_eq!(record.key.is_some(), rejection.is_none());
+                (record.offset, rejection.is_some())
+            });
+            assert_eq!(seen.collect::<Vec<_>>(), expected, "from {from}");
         };
         check(0, &[(1, false), (2, true), (5, false), (9, true)]);
         check(2, &[(2, true), (5, false), (9, true)]);

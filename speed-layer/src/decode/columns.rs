@@ -96,6 +96,11 @@ impl Validity {
     }
 }
 
+/// Room for what comes after so much: batches differ a little, and one that had no room for its last row would be copied into twice its room.
+pub(crate) fn room_after(used: usize) -> usize {
+    used + used / 8
+}
+
 /// Texts one after another, one a row.
 #[derive(Debug)]
 pub(crate) struct Texts {
@@ -127,7 +132,7 @@ impl Texts {
         let rows = self.offsets.len() - 1;
         // A column of NULLs alone keeps no room.
         let is_empty = nulls.as_ref().is_some_and(|nulls| nulls.null_count() == rows);
-        let room = if is_empty { (0, 1) } else { (self.bytes.len(), rows + 1) };
+        let room = if is_empty { (0, 1) } else { (room_after(self.bytes.len()), room_after(rows + 1)) };
         let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(room.0));
         let mut offsets = Vec::with_capacity(room.1);
         offsets.push(0);
@@ -153,7 +158,7 @@ pub(crate) fn finish_values<P: ArrowPrimitiveType>(
     data_type: &DataType,
 ) -> Result<ArrayRef, ArrowError> {
     let is_empty = nulls.as_ref().is_some_and(|nulls| nulls.null_count() == values.len());
-    let room = if is_empty { 0 } else { values.len() };
+    let room = if is_empty { 0 } else { room_after(values.len()) };
     let values = std::mem::replace(values, Vec::with_capacity(room));
     let array = PrimitiveArray::<P>::try_new(ScalarBuffer::from(values), nulls)?;
     Ok(Arc::new(array.with_data_type(data_type.clone())))

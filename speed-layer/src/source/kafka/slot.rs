@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::watch::Listened;
+use crate::decode::columns::room_after;
 use crate::record::{Chunk, Rejection, Stream};
 use crate::source::{CHUNK_BYTES, Event, KEPT_BYTES, Port};
 
@@ -13,7 +14,7 @@ pub struct Slot {
     /// Whether the client fetches it, or did before it was revoked.
     pub is_assigned: bool,
     pub chunk: Chunk,
-    /// Bytes and records of the last chunk, for which room is made when the next one begins: with many partitions most have none in the making.
+    /// Bytes and records about as many as the last chunk had, for which room is made when the next one begins: with many partitions most have none in the making.
     room: (usize, usize),
     pub generation: u64,
     pub next: i64,
@@ -101,7 +102,7 @@ impl Slot {
     /// Hands on the chunk.
     pub fn hand_on(&mut self, port: &Port) {
         if !self.chunk.is_empty() {
-            self.room = (self.chunk.bytes(), self.chunk.len());
+            self.room = (room_after(self.chunk.bytes()), room_after(self.chunk.len()));
             let next = Chunk::new(self.stream.partition);
             port.hand_on(&self.stream, self.generation, std::mem::replace(&mut self.chunk, next));
         }
