@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Fuzzes one decoder: fuzz.sh json|json_bids|csv|avro [SECONDS] [libFuzzer's options]
+# Fuzzes one decoder, or one reader of files: fuzz.sh TARGET [SECONDS] [libFuzzer's options]
 #
 # On stable Rust, with coverage of adlake's own crates and without sanitizers. With nightly Rust and cargo-fuzz,
 # `cargo +nightly fuzz run avro` in this folder does the same with AddressSanitizer, and builds DataFusion for it first.
 set -euo pipefail
-target="${1:?json, json_bids, csv or avro}"
+target="${1:?json, json_bids, csv, avro, files_json, files_csv or files_avro}"
 seconds="${2:-60}"
 shift $(($# > 2 ? 2 : $#))
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -18,9 +18,9 @@ corpus="$cache/fuzz/$target"
 mkdir -p "$corpus"
 data="${ADLAKE_TEST_DATA:-$here/../../shared/data}"
 case "$target" in
-  json) cp -n "$data"/JSONTestSuite/test_parsing/*.json "$corpus" 2>/dev/null || true ;;
-  csv) cp -n "$data"/csv-spectrum/csvs/*.csv "$corpus" 2>/dev/null || true ;;
-  avro) find "$data/arrow-testing/data/avro" -name '*.avro' -size -4k -exec cp -n {} "$corpus" \; 2>/dev/null || true ;;
+  json | files_json) cp -n "$data"/JSONTestSuite/test_parsing/*.json "$corpus" 2>/dev/null || true ;;
+  csv | files_csv) cp -n "$data"/csv-spectrum/csvs/*.csv "$corpus" 2>/dev/null || true ;;
+  avro | files_avro) find "$data/arrow-testing/data/avro" -name '*.avro' -size -4k -exec cp -n {} "$corpus" \; 2>/dev/null || true ;;
 esac
 cd "$corpus/.."
 exec "$CARGO_TARGET_DIR/release/$target" "$corpus" -max_total_time="$seconds" -max_len=8192 -rss_limit_mb=1024 \

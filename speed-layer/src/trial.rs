@@ -14,6 +14,8 @@ use crate::decode::{DecodePlan, Decoded, Decoder};
 use crate::enrich::{Enrichment, EnrichmentSettings};
 use crate::record::{RecordRef, StreamFormat};
 use crate::settings::SourceSettings;
+use crate::source::files::open::Content;
+use crate::source::files::split::{Piece, Splitter, avro, csv, json};
 use crate::validate::ValidationSettings;
 
 /// Of a record of that many bytes a decoder may hold so many times as much, and a bit more: many small texts have offsets.
@@ -129,6 +131,98 @@ fn offsets(rows: &RecordBatch) -> Result<Vec<i64>, String> {
     let source = rows.column_by_name("source").and_then(|column| column.as_struct_opt());
     let offsets = source.and_then(|source| source.column_by_name("offset")?.as_primitive_opt::<Int64Type>());
     Ok(offsets.ok_or("rows lack their offsets")?.values().to_vec())
+}
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileTrial {
+    /// As JSON values.
+    Json,
+    /// As rows of CSV.
+    Csv,
+    /// As an Avro container.
+    Avro,
+}
+
+/// The length of a record in tried files: small, so that long ones come up.
+const FILE_LIMIT: usize = 512;
+
+/// Tries bytes as a file, which may be compressed: how many pieces it is cut into. An error says what does not hold: the pieces
+/// end, stand in the file in order, are the bytes that they stand for, have only what the format names between them, and are
+/// the same ones however the file is read.
+pub fn try_file(trial: FileTrial, bytes: &[u8]) -> Result<usize, String> {
+    let open = |content: Content| -> Result<Option<Box<dyn Splitter>>, String> {
+        Ok(Some(match trial {
+            FileTrial::Json => Box::new(json::JsonValues::new(content, FILE_LIMIT)),
+            FileTrial::Csv => Box::new(csv::Rows::new(content, b',', FILE_LIMIT, false)),
+            // Without a header it is no container, and is set aside.
+            FileTrial::Avro => match avro::Container::open(content, FILE_LIMIT) {
+                Ok(container) => Box::new(container),
+                Err(_) => return Ok(None),
+            },
+        }))
+    };
+    let over = || Content::over(std::io::Cursor::new(bytes.to_vec())).map_err(|error| error.to_string());
+    let mut whole = Vec::new();
+    let mut content = over()?;
+    loop {
+        let buffer = content.fill().map_err(|error| error.to_string())?;
+        let length = buffer.len();
+        // A bomb is not looked at to its end.
+        if length == 0 || whole.len() > bytes.len() + (4 << 20) {
+            break;
+        }
+        whole.extend_from_slice(buffer);
+        content.consume(length);
+    }
+    if content.broken().is_some() || whole.len() > bytes.len() + (4 << 20) {
+        whole = bytes.to_vec();
+    }
+    let Some(mut at_once) = open(Content::from_bytes(whole.clone()))? else { return Ok(0) };
+    let Some(mut in_sevens) = open(Content::in_pieces(whole.clone(), 7))? else { return Ok(0) };
+    let (mut piece, mut other) = (Vec::new(), Vec::new());
+    let (mut pieces, mut end) = (0, 0);
+    loop {
+        let cut = at_once.next(&mut piece).map_err(|error| error.to_string())?;
+        let same = in_sevens.next(&mut other).map_err(|error| error.to_string())?;
+        if cut == Piece::End && same == Piece::End {
+            break;
+        }
+        let span = at_once.span();
+        if (&cut, &piece, &span) != (&same, &other, &in_sevens.span()) {
+            return Err(format!("{cut:?} {span:?} and {same:?} {:?} of the same bytes", in_sevens.span()));
+        }
+        let (from, to) = (span.start as usize, span.end as usize);
+        if trial != FileTrial::Avro {
+            if from < end || to < from || to > whole.len() {
+                return Err(format!("{span:?} after {end}, of {} bytes", whole.len()));
+            }
+            if !is_between(trial, &whole[end..from]) {
+                return Err(format!("lost: {:?}", &whole[end..from]));
+            }
+            if to - from <= FILE_LIMIT && whole[from..to] != piece[..] {
+                return Err(format!("{piece:?} is not what stands at {span:?}"));
+            }
+            end = to;
+        }
+        pieces += 1;
+        if pieces > 2 * whole.len() + 4096 {
+            return Err("it does not end".to_owned());
+        }
+    }
+    if trial != FileTrial::Avro && !is_between(trial, &whole[end..]) {
+        return Err(format!("lost at the end: {:?}", &whole[end..]));
+    }
+    Ok(pieces)
+}
+
+/// Whether bytes may stand between two pieces.
+fn is_between(trial: FileTrial, bytes: &[u8]) -> bool {
+    match trial {
+        FileTrial::Json => json::may_part(bytes),
+        FileTrial::Csv => csv::may_part(bytes),
+        FileTrial::Avro => true,
+    }
 }
 
 /// Records that are good by themselves, to begin from.

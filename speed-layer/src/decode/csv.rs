@@ -1,13 +1,15 @@
 //! CSV: one row a record, without its header. Most rows are cut here; what is not plain, or wrong, csv-core reads.
 //!
-//! RFC 4180 with a configurable delimiter: cells in double quotes may hold delimiters, line ends and doubled quotes;
-//! text after a closing quote is taken as it stands. A row too short leaves its last columns NULL; a row too long, an
-//! unclosed quote or a second row make a dead letter. An empty cell is NULL, but for required fields, where it is an
-//! empty text.
+//! What a row is, [`row_scan`] says. A row too short leaves its last columns NULL. A row too long, a quote that is not closed, text
+//! after a closing quote, or a second row make a dead letter. An empty cell is NULL, but for required fields, where it is
+//! an empty text.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use memchr::{memchr, memchr3};
 
+pub(crate) mod row_scan;
+
+use self::row_scan::{RowScan, Stop, is_line_end};
 use super::columns::Cell;
 use super::row::Row;
 use super::utf8;
@@ -65,6 +67,7 @@ impl CsvColumns {
 #[derive(Debug)]
 pub(crate) struct CsvReader {
     reader: Reader,
+    reader_delimiter: u8,
     text: Vec<u8>,
     ends: Vec<usize>,
 }
@@ -72,11 +75,12 @@ pub(crate) struct CsvReader {
 impl CsvReader {
     pub fn new(delimiter: u8) -> CsvReader {
         let reader = ReaderBuilder::new().delimiter(delimiter).build();
-        CsvReader { reader, text: vec![0; 1024], ends: vec![0; 32] }
+        CsvReader { reader, reader_delimiter: delimiter, text: vec![0; 1024], ends: vec![0; 32] }
     }
 
     /// Splits the payload's one row; the number of its cells.
     fn split(&mut self, payload: &[u8]) -> Result<usize, Reject> {
+        check_row(payload, self.reader_delimiter)?;
         self.reader.reset();
         // Quotes only ever make cells shorter than the payload.
         if self.text.len() < payload.len() + 1 {
@@ -111,6 +115,22 @@ impl CsvReader {
             true => Ok(cells),
             false => Err(Reject::new(Reason::TrailingData, "a second row follows the first")),
         }
+    }
+}
+
+/// Refuses what is not exactly one row. Empty lines before and after it are passed over, as in files.
+fn check_row(payload: &[u8], delimiter: u8) -> Result<(), Reject> {
+    let begin = payload.iter().position(|byte| !is_line_end(*byte)).unwrap_or(payload.len());
+    let row = &payload[begin..];
+    let mut scan = RowScan::new(delimiter);
+    match scan.scan(row) {
+        Stop::LineEnd(at) if row[at..].iter().all(|byte| is_line_end(*byte)) => Ok(()),
+        Stop::LineEnd(_) => Err(Reject::new(Reason::TrailingData, "a second row follows the first")),
+        Stop::TextAfterQuote(at) => {
+            Err(Reject::new(Reason::InvalidCsv, format!("text follows a closing quote, at byte {at} of the row")))
+        }
+        Stop::Nowhere if scan.is_quoted() => Err(Reject::new(Reason::InvalidCsv, "a quote is not closed")),
+        Stop::Nowhere => Ok(()),
     }
 }
 
@@ -344,6 +364,13 @@ mod tests {
         check("\"", Err(Reason::InvalidCsv));
         check("\"\n", Err(Reason::InvalidCsv));
         check("a,b\nc,d", Err(Reason::TrailingData));
+        check("a,b\rc,d", Err(Reason::TrailingData));
+        check("\n\r\na,b", Ok(&["a", "b"]));
+        check("a,b\r", Ok(&["a", "b"]));
+        check("\"he said \"hi\" there\",b", Err(Reason::InvalidCsv));
+        check("\"a\" ,b", Err(Reason::InvalidCsv));
+        check("\"a\"\"\"b", Err(Reason::InvalidCsv));
+        check("5\" screen,b", Ok(&["5\" screen", "b"]));
     }
 
     proptest::proptest! {

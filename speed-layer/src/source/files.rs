@@ -25,10 +25,10 @@ mod admission;
 mod discover;
 mod done;
 mod folder;
-mod open;
+pub(crate) mod open;
 mod place;
 mod s3;
-mod split;
+pub(crate) mod split;
 
 use admission::Refused;
 pub use discover::{FileFormat, FilesWanted};

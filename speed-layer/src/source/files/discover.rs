@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::open::{Content, Digest};
 use super::place::{Found, is_left_alone};
 use super::split::{Piece, Splitter};
-use super::split::{avro, csv, json, lines};
+use super::split::{avro, csv, json};
 use crate::error::SpeedError;
 use crate::mapping::Mapping;
 use crate::record::{Stream, StreamFormat};
@@ -66,9 +66,7 @@ pub struct Input {
 /// How a file is cut into records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    JsonArray,
-    JsonValues,
-    Lines,
+    Json,
     Csv { delimiter: u8, header: bool },
     Avro,
 }
@@ -82,9 +80,7 @@ impl Input {
 
 fn splitter(content: Content, cut: Cut, limit: usize) -> io::Result<Box<dyn Splitter>> {
     Ok(match cut {
-        Cut::JsonArray => Box::new(json::JsonValues::array(content, limit)),
-        Cut::JsonValues => Box::new(json::JsonValues::concatenated(content, limit)),
-        Cut::Lines => Box::new(lines::Lines::new(content, limit)),
+        Cut::Json => Box::new(json::JsonValues::new(content, limit)),
         Cut::Csv { delimiter, header } => Box::new(csv::Rows::new(content, delimiter, limit, header)),
         Cut::Avro => Box::new(avro::Container::open(content, limit)?),
     })
@@ -227,10 +223,9 @@ pub fn input(
     let source = settings.sources.of(kind);
     let delimiter = named.and_then(|(_, delimiter)| delimiter);
     let (cut, stream_format) = match format {
-        FileFormat::Ndjson => (Cut::Lines, StreamFormat::Json),
-        FileFormat::Json => (json_cut(&head), StreamFormat::Json),
+        FileFormat::Json | FileFormat::Ndjson => (Cut::Json, StreamFormat::Json),
         FileFormat::Csv => csv_cut(&head, source, delimiter, mappings.of(kind)).map_err(unreadable)?,
-        FileFormat::Avro if head.is_empty() => (Cut::Lines, StreamFormat::Json),
+        FileFormat::Avro if head.is_empty() => (Cut::Json, StreamFormat::Json),
         FileFormat::Avro => {
             let limit = settings.ingest.record_bytes_max;
             let opened = found.content().and_then(|content| avro::Container::open(content, limit));
@@ -264,18 +259,6 @@ fn sniff(head: &[u8]) -> FileFormat {
 
 fn visible(head: &[u8]) -> &[u8] {
     head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
-}
-
-/// An array, lines, or values over several lines: lines where one of the first few is a value by itself.
-fn json_cut(head: &[u8]) -> Cut {
-    let head = visible(head);
-    if head.first() == Some(&b'[') {
-        // Lines may be arrays, too; but then the first is closed before the second begins.
-        let mut lines = head.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        let first_is_whole = lines.next().is_some_and(json::is_whole);
-        return if first_is_whole && lines.next().is_some() { Cut::Lines } else { Cut::JsonArray };
-    }
-    if head.split(|byte| *byte == b'\n').take(5).any(json::is_whole) { Cut::Lines } else { Cut::JsonValues }
 }
 
 fn csv_cut(
@@ -357,15 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_json_from_content() {
-        let check = |head: &str, expected: Cut| assert_eq!(json_cut(head.as_bytes()), expected, "{head:?}");
-        check("", Cut::JsonValues);
-        check(" \n[\n{\"a\":1},", Cut::JsonArray);
-        check("[{\"a\":1},{\"a\":2}]\n", Cut::JsonArray);
-        check("[1]\n[2]\n", Cut::Lines);
-        check("\u{feff}{\"a\":1}\n{\"a\":2}\n", Cut::Lines);
-        check("{\"a\":1\n{\"a\":2}\n", Cut::Lines);
-        check("{\n  \"a\": 1\n}\n", Cut::JsonValues);
+    fn tells_formats_from_content() {
         assert_eq!(sniff(b"Obj\x01..."), FileFormat::Avro);
         assert_eq!(sniff(b" {}"), FileFormat::Json);
         assert_eq!(sniff(b"a,b"), FileFormat::Csv);

@@ -21,6 +21,8 @@ pub struct Content {
     compressed: bool,
     consumed: Arc<Mutex<Consumed>>,
     broken: Option<String>,
+    /// How many decompressed bytes have been taken.
+    position: u64,
 }
 
 /// What was read of a file, as stored.
@@ -88,14 +90,19 @@ impl Content {
     /// Bytes at hand, as they are.
     pub fn from_bytes(bytes: Vec<u8>) -> Content {
         let reader = Box::new(io::Cursor::new(bytes));
-        Content { reader, compressed: false, consumed: Arc::default(), broken: None }
+        Content { reader, compressed: false, consumed: Arc::default(), broken: None, position: 0 }
+    }
+
+    /// The same, read so many bytes at a time.
+    pub fn in_pieces(bytes: Vec<u8>, piece_bytes: usize) -> Content {
+        let reader = Box::new(BufReader::with_capacity(piece_bytes, io::Cursor::new(bytes)));
+        Content { reader, compressed: false, consumed: Arc::default(), broken: None, position: 0 }
     }
 
     #[cfg(test)]
     pub fn of(bytes: &[u8]) -> Content {
         // Small reads, so that every record is seen to straddle the buffer.
-        let reader = BufReader::with_capacity(7, io::Cursor::new(bytes.to_vec()));
-        Content { reader: Box::new(reader), compressed: false, consumed: Arc::default(), broken: None }
+        Content::in_pieces(bytes.to_vec(), 7)
     }
 
     fn new(mut file: impl BufRead + Send + 'static, consumed: Arc<Mutex<Consumed>>) -> io::Result<Content> {
@@ -110,7 +117,7 @@ impl Content {
         } else {
             Box::new(file)
         };
-        Ok(Content { reader, compressed: is_gzip || is_zstd, consumed, broken: None })
+        Ok(Content { reader, compressed: is_gzip || is_zstd, consumed, broken: None, position: 0 })
     }
 
     /// The next bytes; none at the end, and where the compressed data breaks off.
@@ -136,7 +143,13 @@ impl Content {
 
     /// Takes bytes that [`Content::fill`] has shown.
     pub fn consume(&mut self, bytes: usize) {
+        self.position += bytes as u64;
         self.reader.consume(bytes);
+    }
+
+    /// How many bytes of the decompressed content have been taken.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// What is wrong with the compressed data after the end that [`Content::fill`] has shown.

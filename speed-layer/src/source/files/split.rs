@@ -1,9 +1,14 @@
 //! Files cut into records, in bounded memory.
 //!
-//! A piece is a record, or bytes that are none with the reason; each takes one position. The same bytes are always cut the same
-//! way, since positions are all that a resumed run has to go by. A damaged record ends where its neighbours' bounds can be told.
+//! A piece is a record, or bytes that are no record, with the reason. Each piece takes one position. The same bytes are always
+//! cut the same way, because a resumed run knows nothing but positions.
+//!
+//! **Every byte is accounted for.** [`Splitter::span`] says which bytes of the content the last piece stands for. Spans come in
+//! order and do not overlap. What lies between them is of a kind that the format names: separators, headers, block heads.
+//! `accounting` holds this for every format, compression and mutation.
 
 use std::io;
+use std::ops::Range;
 
 use crate::record::Rejection;
 use crate::source::KEPT_BYTES;
@@ -12,7 +17,6 @@ use crate::source::files::open::Content;
 pub mod avro;
 pub mod csv;
 pub mod json;
-pub mod lines;
 
 /// What was cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,13 @@ pub enum Piece {
 pub trait Splitter: Send {
     /// Cuts off the next piece and leaves its bytes in `piece`, whatever that held before.
     fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece>;
+
+    /// The bytes of the decompressed content that the last piece stands for. Of a piece that is too long `next` keeps
+    /// only the beginning; the span covers all of it.
+    fn span(&self) -> Range<u64>;
+
+    /// Whether the end of the content cut off the last piece: its format asks for more.
+    fn is_cut(&self) -> bool;
 
     /// The content, for what it knows of its progress.
     fn content(&self) -> &Content;
@@ -47,25 +58,30 @@ impl Rewound {
         Rewound { content, held: Vec::new(), held_read: 0 }
     }
 
-    /// Whether what comes next was put back.
-    fn is_again(&self) -> bool {
-        self.held_read < self.held.len()
-    }
-
     fn fill(&mut self) -> io::Result<&[u8]> {
-        if self.is_again() { Ok(&self.held[self.held_read..]) } else { self.content.fill() }
+        if self.held_read < self.held.len() { Ok(&self.held[self.held_read..]) } else { self.content.fill() }
     }
 
     fn consume(&mut self, bytes: usize) {
-        if self.is_again() {
+        if self.held_read < self.held.len() {
             self.held_read += bytes;
         } else {
             self.content.consume(bytes);
         }
     }
 
-    /// Puts bytes back, before those that are still to be read again.
+    /// How many bytes of the decompressed content have been taken, without those that were put back.
+    fn position(&self) -> u64 {
+        self.content.position() - (self.held.len() - self.held_read) as u64
+    }
+
+    /// Puts bytes back, before those that are still to be read again. They are the last ones that were taken.
     fn put_back(&mut self, bytes: &[u8]) {
+        let before = self.held_read.checked_sub(bytes.len());
+        if let Some(before) = before.filter(|before| self.held[*before..self.held_read] == *bytes) {
+            self.held_read = before;
+            return;
+        }
         let mut held = bytes.to_vec();
         held.extend_from_slice(&self.held[self.held_read..]);
         self.held = held;
@@ -134,15 +150,11 @@ fn broken(content: &Content) -> Option<Piece> {
     content.broken().map(|detail| truncated(format!("the compressed data is damaged or cut off: {detail}")))
 }
 
-/// Skips a UTF-8 byte order mark. Only at the very beginning.
-fn skip_byte_order_mark(content: &mut Content) -> io::Result<()> {
-    const MARK: &[u8] = b"\xef\xbb\xbf";
-    if content.fill()?.starts_with(MARK) {
-        content.consume(MARK.len());
-    }
-    Ok(())
-}
+/// A UTF-8 byte order mark.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+#[cfg(test)]
+mod accounting;
 #[cfg(test)]
 mod any_bytes;
 

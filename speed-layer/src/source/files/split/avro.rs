@@ -242,6 +242,14 @@ impl Splitter for Container {
         }
     }
 
+    fn span(&self) -> std::ops::Range<u64> {
+        0..0
+    }
+
+    fn is_cut(&self) -> bool {
+        false
+    }
+
     fn content(&self) -> &Content {
         &self.content.content
     }

@@ -1,14 +1,15 @@
-//! One record a row of CSV (RFC 4180): a quoted cell may hold delimiters, doubled quotes and line ends.
+//! One record a row of CSV, as [`row_scan`](crate::decode::csv::row_scan) defines it for splitter and decoder alike.
 //!
-//! A quote that is never closed would take the rest of the file with it. Where the end of the file, or the limit of a record's length,
-//! is met within quotes, the row in which they were opened is rejected up to the end of its line, and the lines after it are read
-//! again, each as a row of its own. Empty lines are no records.
+//! Bad quotes cost their line only. Where text follows a closing quote, or a quote is not closed before the content or the limit of
+//! a record's length ends, the first line of what seemed to be a row is rejected, and the lines after it are read again.
+//! Lines of nothing but white space are no records. A last row without a line end that has fewer cells than the row before
+//! it is cut off.
 
 use std::io;
+use std::ops::Range;
 
-use memchr::{memchr, memchr2};
-
-use super::{Collector, Piece, Rewound, Splitter, broken, skip_byte_order_mark};
+use super::{BYTE_ORDER_MARK, Collector, Piece, Rewound, Splitter, broken, truncated};
+use crate::decode::csv::row_scan::{RowScan, Stop, is_line_end};
 use crate::record::Rejection;
 use crate::source::files::open::Content;
 
@@ -20,158 +21,211 @@ pub struct Rows {
     limit: usize,
     begun: bool,
     skip_first: bool,
+    /// How many cells the row before has: the header at first.
+    cells: Option<usize>,
     broken_told: bool,
+    span: Range<u64>,
+    is_cut: bool,
 }
 
-/// Where in a row the scan has come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cell {
-    Start,
-    Plain,
-    Quoted,
-    QuoteInQuoted,
-}
-
+/// What was found where a row should be.
 enum Row {
-    Cut(Piece),
-    Unclosed,
+    /// A row that a line end has ended.
+    Ended { cells: usize },
+    /// A row that the content's end has ended.
+    Last { cells: usize },
+    /// A line that is longer than a record may be.
+    Long(Piece),
+    /// The first line of what is no row. `is_last`: the content ends within it.
+    Malformed { detail: &'static str, is_last: bool },
+    /// The content has ended.
     Nothing,
 }
+
+const UNCLOSED: &str = "a quote is opened here and not closed";
+const TEXT_AFTER_QUOTE: &str = "text follows a closing quote";
 
 impl Rows {
     /// Rows of at most `limit` bytes; without the first one where that names the columns.
     pub fn new(content: Content, delimiter: u8, limit: usize, skip_first: bool) -> Rows {
-        let content = Rewound::new(content);
-        Rows { content, delimiter, limit, begun: false, skip_first, broken_told: false }
+        Rows {
+            content: Rewound::new(content),
+            delimiter,
+            limit,
+            begun: false,
+            skip_first,
+            cells: None,
+            broken_told: false,
+            span: 0..0,
+            is_cut: false,
+        }
+    }
+
+    fn skip_byte_order_mark(&mut self) -> io::Result<()> {
+        let mut first = Vec::new();
+        self.content.append(&mut first, BYTE_ORDER_MARK.len())?;
+        if first != BYTE_ORDER_MARK {
+            self.content.put_back(&first);
+        }
+        Ok(())
     }
 
     fn row(&mut self, piece: &mut Vec<u8>) -> io::Result<Row> {
         piece.clear();
-        let (delimiter, limit) = (self.delimiter, self.limit);
-        let mut each_line = self.content.is_again();
-        let mut collector = Collector::new(limit);
-        let mut cell = Cell::Start;
+        let mut collector = Collector::new(self.limit);
+        let mut scan = RowScan::new(self.delimiter);
         loop {
             let buffer = self.content.fill()?;
             if buffer.is_empty() {
-                return Ok(match cell {
-                    Cell::Quoted if !collector.is_too_long() => self.unclosed(piece),
-                    _ if collector.length == 0 => Row::Nothing,
-                    _ => Row::Cut(collector.finish()),
-                });
+                return match collector.length {
+                    0 => Ok(Row::Nothing),
+                    _ if scan.is_quoted() => self.first_line(piece, UNCLOSED),
+                    _ => Ok(Row::Last { cells: scan.cells() }),
+                };
             }
-            // At the limit a row is judged by the same bytes, however the content is read. It is one line that is too long, and
-            // ends where lines end; or a quote was opened before.
-            if collector.length == limit && !each_line {
-                if cell == Cell::Quoted && memchr(b'\n', piece).is_some() {
-                    return Ok(self.unclosed(piece));
-                }
-                each_line = true;
-            }
-            let room = if each_line { buffer.len() } else { limit - collector.length };
-            let buffer = &buffer[..buffer.len().min(room)];
-            let (after, end) = scan(buffer, cell, delimiter, each_line);
-            cell = after;
-            let taken = end.unwrap_or(buffer.len());
-            collector.add(piece, &buffer[..taken]);
-            self.content.consume(taken + usize::from(end.is_some()));
-            if end.is_some() {
-                return Ok(if cell == Cell::Quoted && !collector.is_too_long() {
-                    Row::Unclosed
+            // At the limit a row is judged by the same bytes, however the content is read.
+            if collector.length == self.limit {
+                return if scan.is_quoted() && piece.iter().any(|byte| is_line_end(*byte)) {
+                    self.first_line(piece, UNCLOSED)
                 } else {
-                    Row::Cut(collector.finish())
-                });
+                    self.rest_of_line(piece, collector).map(Row::Long)
+                };
+            }
+            let room = buffer.len().min(self.limit - collector.length);
+            let stop = scan.scan(&buffer[..room]);
+            let taken = match stop {
+                Stop::LineEnd(at) | Stop::TextAfterQuote(at) => at,
+                Stop::Nowhere => room,
+            };
+            collector.add(piece, &buffer[..taken]);
+            self.content.consume(taken);
+            match stop {
+                Stop::LineEnd(_) => {
+                    self.content.consume(1);
+                    return Ok(Row::Ended { cells: scan.cells() });
+                }
+                Stop::TextAfterQuote(_) => return self.first_line(piece, TEXT_AFTER_QUOTE),
+                Stop::Nowhere => {}
             }
         }
     }
 
-    /// Leaves the first line in `piece`; the others are read again.
-    fn unclosed(&mut self, piece: &mut Vec<u8>) -> Row {
-        if let Some(end) = memchr(b'\n', piece) {
+    /// Leaves the first line in `piece`; what has been taken of others is read again.
+    fn first_line(&mut self, piece: &mut Vec<u8>, detail: &'static str) -> io::Result<Row> {
+        if let Some(end) = piece.iter().position(|byte| is_line_end(*byte)) {
             self.content.put_back(&piece[end + 1..]);
             piece.truncate(end);
+            return Ok(Row::Malformed { detail, is_last: false });
         }
-        Row::Unclosed
+        let mut collector = Collector::new(self.limit);
+        collector.length = piece.len();
+        match self.rest_of_line(piece, collector)? {
+            Piece::Record => Ok(Row::Malformed { detail, is_last: self.content.fill()?.is_empty() }),
+            long => Ok(Row::Long(long)),
+        }
     }
-}
 
-/// Goes on from `cell`; gives where the scan has come to and the line end that ends the row, if it is among the bytes. With
-/// `each_line` line ends within quotes end the row, too.
-fn scan(bytes: &[u8], mut cell: Cell, delimiter: u8, each_line: bool) -> (Cell, Option<usize>) {
-    let mut at = 0;
-    while at < bytes.len() {
-        let byte = bytes[at];
-        match cell {
-            Cell::Quoted => match memchr2(b'"', b'\n', &bytes[at..]) {
-                None => return (cell, None),
-                Some(found) => {
-                    at += found;
-                    if bytes[at] == b'"' {
-                        cell = Cell::QuoteInQuoted;
-                    } else if each_line {
-                        return (cell, Some(at));
-                    }
-                }
-            },
-            _ if byte == b'\n' => return (Cell::Start, Some(at)),
-            _ if byte == delimiter => cell = Cell::Start,
-            Cell::Start | Cell::QuoteInQuoted if byte == b'"' => cell = Cell::Quoted,
-            Cell::Start | Cell::QuoteInQuoted => cell = Cell::Plain,
-            Cell::Plain => match memchr2(delimiter, b'\n', &bytes[at..]) {
-                None => return (cell, None),
-                Some(found) => {
-                    at += found;
-                    continue;
-                }
-            },
-        }
-        at += 1;
-    }
-    (cell, None)
-}
-
-impl Splitter for Rows {
-    fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
-        if !self.begun {
-            skip_byte_order_mark(&mut self.content.content)?;
-            self.begun = true;
-        }
+    /// Takes the rest of a line, quotes or not, and its line end.
+    fn rest_of_line(&mut self, piece: &mut Vec<u8>, mut collector: Collector) -> io::Result<Piece> {
         loop {
-            let cut = match self.row(piece)? {
-                Row::Cut(cut) => cut,
-                Row::Unclosed => Piece::Rejected(Rejection {
-                    reason: "invalid_csv",
-                    detail: "a quote is opened here and not closed".to_owned(),
-                }),
-                Row::Nothing => {
-                    if !self.broken_told
-                        && let Some(broken) = broken(&self.content.content)
-                    {
-                        self.broken_told = true;
-                        return Ok(broken);
-                    }
-                    return Ok(Piece::End);
+            let buffer = self.content.fill()?;
+            let end = buffer.iter().position(|byte| is_line_end(*byte));
+            let taken = end.unwrap_or(buffer.len());
+            let is_over = end.is_some() || buffer.is_empty();
+            collector.add(piece, &buffer[..taken]);
+            self.content.consume(taken);
+            if is_over {
+                // A line end is left to be read as that of an empty line: so the end of the content is told apart.
+                return Ok(collector.finish());
+            }
+        }
+    }
+
+    fn piece(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
+        loop {
+            let start = self.content.position();
+            let found = self.row(piece)?;
+            if matches!(found, Row::Nothing) {
+                self.span = start..start;
+                if let Some(broken) = self.broken_once() {
+                    return Ok(broken);
                 }
-            };
-            if cut == Piece::Record && piece.last() == Some(&b'\r') {
-                piece.pop();
+                return Ok(Piece::End);
             }
             if piece.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
+            self.span = match found {
+                Row::Long(_) => start..self.content.position(),
+                _ => start..start + piece.len() as u64,
+            };
             if std::mem::take(&mut self.skip_first) {
+                if let Row::Ended { cells } | Row::Last { cells } = found {
+                    self.cells = Some(cells);
+                }
                 continue;
             }
-            // The last row of broken data is as far as it could be read, not as it was.
-            if cut == Piece::Record
-                && !self.broken_told
-                && let Some(broken) = broken(&self.content.content)
-            {
-                self.broken_told = true;
-                return Ok(broken);
-            }
-            return Ok(cut);
+            return Ok(match found {
+                Row::Ended { cells } => {
+                    self.cells = Some(cells);
+                    Piece::Record
+                }
+                Row::Last { cells } => self.last(cells),
+                Row::Long(piece) => piece,
+                Row::Malformed { is_last: true, detail: UNCLOSED } => {
+                    self.is_cut = true;
+                    self.broken_once().unwrap_or_else(|| truncated("the file ends within a quoted cell"))
+                }
+                Row::Malformed { detail, .. } => {
+                    Piece::Rejected(Rejection { reason: "invalid_csv", detail: detail.to_owned() })
+                }
+                Row::Nothing => Piece::End,
+            });
         }
+    }
+
+    /// The last row, which no line end ends. That of broken data is as far as it could be read, not as it was.
+    fn last(&mut self, cells: usize) -> Piece {
+        if let Some(broken) = self.broken_once() {
+            return broken;
+        }
+        match self.cells {
+            Some(before) if cells < before => {
+                self.is_cut = true;
+                truncated(format!("the file ends within this row: it has {cells} cells, the row before it {before}"))
+            }
+            _ => Piece::Record,
+        }
+    }
+
+    fn broken_once(&mut self) -> Option<Piece> {
+        let broken = broken(&self.content.content).filter(|_| !self.broken_told)?;
+        self.broken_told = true;
+        self.is_cut = true;
+        Some(broken)
+    }
+}
+
+/// Whether bytes may stand between two rows.
+pub fn may_part(bytes: &[u8]) -> bool {
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes).iter().all(u8::is_ascii_whitespace)
+}
+
+impl Splitter for Rows {
+    fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
+        self.is_cut = false;
+        if !std::mem::replace(&mut self.begun, true) {
+            self.skip_byte_order_mark()?;
+        }
+        self.piece(piece)
+    }
+
+    fn span(&self) -> Range<u64> {
+        self.span.clone()
+    }
+
+    fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     fn content(&self) -> &Content {
@@ -214,13 +268,63 @@ mod tests {
         let unclosed = |text: &str| (text.to_owned(), Some("invalid_csv"));
         let row = |text: &str| (text.to_owned(), None);
         assert_eq!(rows("a,b\nc,\"d\ne,f\ng,h\n", 1000), [row("a,b"), unclosed("c,\"d"), row("e,f"), row("g,h")]);
-        assert_eq!(rows("a,\"b", 1000), [unclosed("a,\"b")]);
-        assert_eq!(rows("a,\"b\nc,\"d\ne,f", 1000)[0], row("a,\"b\nc,\"d"));
+        let cut_off = |text: &str| (text.to_owned(), Some("truncated"));
+        assert_eq!(rows("a,\"b", 1000), [cut_off("a,\"b")]);
+        assert_eq!(rows("a,\"b\nc,d\ne,\"f", 1000), [unclosed("a,\"b"), row("c,d"), cut_off("e,\"f")]);
+        assert_eq!(rows("a,\"b\nc,\"d\ne,f", 1000), [unclosed("a,\"b"), unclosed("c,\"d"), row("e,f")]);
         // The same where the limit is met within quotes.
         let text = format!("a,\"b\n{}", "c,d\n".repeat(20));
         let pieces = rows(&text, 30);
         assert_eq!(pieces[0], unclosed("a,\"b"));
         assert_eq!(pieces[1..], vec![row("c,d"); 20]);
+    }
+
+    #[test]
+    fn text_after_a_closing_quote_costs_its_line_only() {
+        let bad = |text: &str| (text.to_owned(), Some("invalid_csv"));
+        let row = |text: &str| (text.to_owned(), None);
+        let text = "u2,\"o2,2\nu3,o3,3\nu4,\"o4\",4\nu5,o5,5\n";
+        assert_eq!(rows(text, 1000), [bad("u2,\"o2,2"), row("u3,o3,3"), row("u4,\"o4\",4"), row("u5,o5,5")]);
+        let said = "1,\"he said \"hi\" there\"";
+        assert_eq!(rows(&format!("a,b\n{said}\r\nc,d\n"), 1000), [row("a,b"), bad(said), row("c,d")]);
+        assert_eq!(rows(said, 1000), [bad(said)]);
+    }
+
+    #[test]
+    fn a_bare_cr_ends_a_row() {
+        let check = |text: &str, expected: &[&str]| assert_eq!(rows(text, 1000), records(expected), "{text:?}");
+        check("a,b\rc,d\r", &["a,b", "c,d"]);
+        check("a,b\rc,d\ne,f\r\ng,h", &["a,b", "c,d", "e,f", "g,h"]);
+        check("a,\"b\rc\"\rd,e", &["a,\"b\rc\"", "d,e"]);
+        check("a,b\r\r\n\rc,d", &["a,b", "c,d"]);
+    }
+
+    #[test]
+    fn a_row_that_the_end_of_the_file_cuts_off_is_told() {
+        let check = |text: &str, header: bool, last: &str, reason: Option<&'static str>| {
+            let mut splitter = Rows::new(Content::of(text.as_bytes()), b',', 100, header);
+            let (mut piece, mut before) = (Vec::new(), (String::new(), None, false));
+            loop {
+                before = match splitter.next(&mut piece).unwrap() {
+                    Piece::End => break,
+                    Piece::Record => (String::from_utf8(piece.clone()).unwrap(), None, splitter.is_cut()),
+                    Piece::Rejected(r) => {
+                        (String::from_utf8(piece.clone()).unwrap(), Some(r.reason), splitter.is_cut())
+                    }
+                };
+            }
+            assert_eq!(before, (last.to_owned(), reason, reason == Some("truncated")), "{text:?}");
+        };
+        check("a,b,c\n1,2,3\n4,5", true, "4,5", Some("truncated"));
+        check("a,b,c\n1,2", true, "1,2", Some("truncated"));
+        check("1,2,3\n4", false, "4", Some("truncated"));
+        check("1,2,3\n4,5,6", false, "4,5,6", None);
+        check("1,2,3\n4,5\n", false, "4,5", None);
+        // Short rows are rows, if they always were.
+        check("1,2,3\n4,5\n6,7", false, "6,7", None);
+        check("1,2", false, "1,2", None);
+        check("1,2\n3,\"4", false, "3,\"4", Some("truncated"));
+        check("1,2\n3,\"4\n", false, "3,\"4", Some("invalid_csv"));
     }
 
     #[test]

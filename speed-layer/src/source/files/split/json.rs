@@ -1,100 +1,282 @@
-//! JSON values in a row: the elements of one array, or values one after another over any number of lines.
+//! JSON: a file is a sequence of values, whatever parts them.
 //!
-//! Only the structure is looked at: strings, brackets, commas. Whether an element is good JSON is the decoder's to say. A
-//! string that a line end cuts off, and brackets that do not match, end the element where its neighbours' bounds can
-//! still be told. An array that is not closed: the elements before the break are records, the rest is one rejected piece.
+//! Between values stand white space, line ends, commas, the record separator 0x1E, byte order marks, or nothing. A `[` before
+//! an object, a list, a null or a `]` opens an array whose elements are values like the others. So one array, one value a
+//! line, and values over many lines are all read in the same way.
+//!
+//! **A value that cannot be read costs nobody else.** It ends where the next value can be read, else at the next line:
+//! [`resync`] looks for that place. Its bytes are one piece, which the decoder rejects. Text that begins no value (`x`) ends
+//! at the next object or list that can be read, or at the end of its line.
 
 use std::io;
+use std::ops::Range;
 
-use memchr::{memchr3, memrchr};
+use memchr::{memchr, memchr_iter};
+use serde::de::IgnoredAny;
 
-use super::{Collector, Piece, Splitter, broken, skip_byte_order_mark, truncated};
+use self::resync::Resync;
+use super::{BYTE_ORDER_MARK, Collector, Piece, Splitter, broken, truncated};
 use crate::source::files::open::Content;
 
-/// Brackets deeper than this are only counted, not matched by kind: the decoder refuses such an element anyway.
-const DEPTH_MAX: usize = 1024;
+mod brackets;
+mod resync;
+mod window;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Begin,
-    Inside,
-    AfterArray,
-    End,
-}
+use brackets::Brackets;
+use window::Window;
 
-/// Cuts an array into its elements, or a file of values into these.
+/// RFC 7464 begins each text with it.
+const RECORD_SEPARATOR: u8 = 0x1e;
+
+/// Cuts a file into its values.
 #[derive(Debug)]
 pub struct JsonValues {
-    content: Content,
+    window: Window,
     limit: usize,
-    is_array: bool,
-    place: Place,
+    /// An array has been opened, and not closed yet.
+    in_array: bool,
+    ended: bool,
+    resync: Resync,
+    span: Range<u64>,
+    is_cut: bool,
+}
+
+/// What was found where a value should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// A value of so many bytes.
+    Whole(usize),
+    /// No JSON from about this byte on, which is not behind the first wrong one.
+    Broken(usize),
+    /// JSON so far, but the content ends.
+    CutOff,
+    /// JSON so far, but longer than a record may be.
+    TooLong,
 }
 
 impl JsonValues {
-    /// Elements of at most `limit` bytes of the array that the content is.
-    pub fn array(content: Content, limit: usize) -> JsonValues {
-        JsonValues { content, limit, is_array: true, place: Place::Begin }
+    /// Values of at most `limit` bytes.
+    pub fn new(content: Content, limit: usize) -> JsonValues {
+        JsonValues {
+            window: Window::new(content),
+            limit,
+            in_array: false,
+            ended: false,
+            resync: Resync::default(),
+            span: 0..0,
+            is_cut: false,
+        }
     }
 
-    /// Values of at most `limit` bytes, separated by white space, or by commas.
-    pub fn concatenated(content: Content, limit: usize) -> JsonValues {
-        JsonValues { content, limit, is_array: false, place: Place::Begin }
-    }
-
-    /// The next byte that is neither white space nor a comma; it is not taken.
+    /// Passes over what parts values; the first byte of the next one.
     fn next_visible(&mut self) -> io::Result<Option<u8>> {
         loop {
-            let buffer = self.content.fill()?;
-            if buffer.is_empty() {
-                return Ok(None);
+            let rest = self.window.rest();
+            let length = rest.iter().position(|byte| !is_separator(*byte)).unwrap_or(rest.len());
+            let first = rest.get(length).copied();
+            self.take(length);
+            match first {
+                Some(byte) if byte == BYTE_ORDER_MARK[0] => {
+                    self.window.fill_to(BYTE_ORDER_MARK.len())?;
+                    if !self.window.rest().starts_with(BYTE_ORDER_MARK) {
+                        return Ok(first);
+                    }
+                    self.take(BYTE_ORDER_MARK.len());
+                }
+                Some(_) => return Ok(first),
+                None if self.window.fill_to(1)? => {}
+                None => return Ok(None),
             }
-            match buffer.iter().position(|byte| !byte.is_ascii_whitespace() && *byte != b',') {
-                Some(position) => {
-                    let byte = buffer[position];
-                    self.content.consume(position);
-                    return Ok(Some(byte));
+        }
+    }
+
+    /// Whether the `[` that comes next opens an array of records. Another one belongs to a text that is no JSON.
+    fn opens_array(&mut self) -> io::Result<bool> {
+        let mut at = 1;
+        loop {
+            match self.window.rest().get(at) {
+                Some(byte) if byte.is_ascii_whitespace() => at += 1,
+                Some(byte) => return Ok(matches!(byte, b'{' | b'[' | b']' | b'n')),
+                // An array that nothing follows.
+                None if at > self.limit => return Ok(true),
+                None => {
+                    if !self.window.fill_to(at + 1)? {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.resync.taken(&self.window.rest()[..bytes]);
+        self.window.take(bytes);
+    }
+
+    /// Takes a piece of so many bytes, without the white space at its end.
+    fn cut(&mut self, piece: &mut Vec<u8>, bytes: usize) {
+        let bytes = self.window.rest()[..bytes].trim_ascii_end();
+        piece.extend_from_slice(bytes);
+        let length = bytes.len();
+        self.span = self.window.position()..self.window.position() + length as u64;
+        self.take(length);
+    }
+
+    /// Takes all that is left as a piece that the end of the content cut off.
+    fn cut_off(&mut self, piece: &mut Vec<u8>) -> Piece {
+        self.is_cut = true;
+        self.ended = true;
+        self.cut(piece, self.window.rest().len());
+        broken(self.window.content()).unwrap_or_else(|| truncated("the file ends within a JSON value"))
+    }
+
+    /// Reads a value that begins `at` bytes further on.
+    fn read_at(&mut self, at: usize) -> io::Result<Read> {
+        loop {
+            let rest = self.window.rest();
+            let bytes = &rest[at.min(rest.len())..rest.len().min(at + self.limit)];
+            match read(bytes) {
+                Read::CutOff if bytes.len() == self.limit => {
+                    return Ok(if self.window.fill_to(at + self.limit + 1)? { Read::TooLong } else { Read::CutOff });
+                }
+                Read::CutOff => {
+                    let (before, wanted) = (rest.len(), at + bytes.len() * 2 + 1);
+                    self.window.fill_to(wanted)?;
+                    if self.window.rest().len() == before {
+                        return Ok(Read::CutOff);
+                    }
+                }
+                found => return Ok(found),
+            }
+        }
+    }
+
+    /// An object or a list.
+    fn value(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
+        let found = self.read_at(0)?;
+        if let Read::Whole(bytes) = found {
+            self.cut(piece, bytes);
+            return Ok(Piece::Record);
+        }
+        if let Some(end) = self.find_end(found)? {
+            self.cut(piece, end);
+            return Ok(Piece::Record);
+        }
+        match found {
+            Read::CutOff => Ok(self.cut_off(piece)),
+            Read::Broken(_) => self.long(piece, |bytes| up_to(bytes, ends_line)),
+            _ => {
+                let mut brackets = Brackets::default();
+                self.long(piece, |bytes| brackets.scan(bytes))
+            }
+        }
+    }
+
+    /// A number, a text or a word, where a separator or nothing follows it.
+    fn scalar(&mut self) -> io::Result<Option<usize>> {
+        let bytes = loop {
+            let Read::Whole(bytes) = self.read_at(0)? else { return Ok(None) };
+            // A number that ends with what has been read may go on.
+            let may_go_on = bytes == self.window.rest().len() && bytes < self.limit;
+            if !may_go_on || !self.window.fill_to(bytes + 1)? {
+                break bytes;
+            }
+            self.window.fill_to(bytes * 2)?;
+        };
+        let mut at = bytes;
+        loop {
+            match self.window.rest().get(at) {
+                Some(b' ' | b'\t') if at < self.limit => at += 1,
+                Some(byte) => {
+                    let ends = is_separator(*byte) || (self.in_array && *byte == b']');
+                    return Ok((ends && at < self.limit).then_some(bytes));
                 }
                 None => {
-                    let length = buffer.len();
-                    self.content.consume(length);
+                    if !self.window.fill_to(at + 1)? {
+                        return Ok(self.window.content().broken().is_none().then_some(bytes));
+                    }
                 }
             }
         }
     }
 
-    fn element(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
-        let mut collector = Collector::new(self.limit);
-        let mut scanner = Scanner::new(self.is_array);
-        loop {
-            let buffer = self.content.fill()?;
-            if buffer.is_empty() {
-                self.place = Place::End;
-                if scanner.is_complete_at_end() && !self.is_array && self.content.broken().is_none() {
-                    return Ok(collector.finish());
+    /// What begins no value: up to the next object or list that can be read, or the end of its line.
+    fn text(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
+        if let Some(bytes) = self.scalar()? {
+            self.cut(piece, bytes);
+            return Ok(Piece::Record);
+        }
+        let mut at = 1;
+        let end = loop {
+            let rest = self.window.rest();
+            let searched = &rest[at.min(rest.len())..rest.len().min(self.limit)];
+            match searched.iter().position(|byte| ends_line(*byte) || is_opening(*byte)) {
+                Some(found) if ends_line(searched[found]) => break at + found,
+                Some(found) => {
+                    at += found;
+                    if self.is_value(at)? {
+                        break at;
+                    }
+                    at += 1;
                 }
-                return Ok(broken(&self.content).unwrap_or_else(|| truncated("the file ends within a JSON value")));
+                None if rest.len() >= self.limit => {
+                    return self.long(piece, |bytes| up_to(bytes, |byte| ends_line(byte) || is_opening(byte)));
+                }
+                None => {
+                    at = rest.len();
+                    if !self.window.fill_to(at + 1)? {
+                        return Ok(self.last_text(piece));
+                    }
+                }
             }
-            let (taken, ended) = scanner.scan(buffer);
-            collector.add(piece, &buffer[..taken]);
-            self.content.consume(taken);
+        };
+        self.cut_text(piece, end);
+        Ok(Piece::Record)
+    }
+
+    fn last_text(&mut self, piece: &mut Vec<u8>) -> Piece {
+        let before = self.in_array;
+        let end = self.text_end(self.window.rest().len());
+        if before && end < self.window.rest().trim_ascii_end().len() && self.window.content().broken().is_none() {
+            self.cut_text(piece, end);
+            return Piece::Record;
+        }
+        self.cut_off(piece)
+    }
+
+    /// Takes a text, without the separators at its end and the bracket that closes its array.
+    fn cut_text(&mut self, piece: &mut Vec<u8>, end: usize) {
+        let end = self.text_end(end);
+        self.cut(piece, end);
+    }
+
+    fn text_end(&self, end: usize) -> usize {
+        let trimmed = |end: usize| {
+            let bytes = &self.window.rest()[..end];
+            bytes.iter().rposition(|byte| !is_separator(*byte)).map_or(0, |last| last + 1)
+        };
+        let end = trimmed(end);
+        if self.in_array && end > 1 && self.window.rest()[end - 1] == b']' { trimmed(end - 1) } else { end }
+    }
+
+    /// Takes a piece that is longer than a record may be, up to where `scan` finds its end.
+    fn long(&mut self, piece: &mut Vec<u8>, mut scan: impl FnMut(&[u8]) -> (usize, bool)) -> io::Result<Piece> {
+        let mut collector = Collector::new(self.limit);
+        let start = self.window.position();
+        loop {
+            if self.window.rest().is_empty() && !self.window.fill_to(1)? {
+                self.span = start..self.window.position();
+                self.is_cut = true;
+                return Ok(broken(self.window.content()).unwrap_or_else(|| collector.finish()));
+            }
+            let rest = self.window.rest();
+            let (taken, ended) = scan(rest);
+            collector.add(piece, &rest[..taken]);
+            self.take(taken);
             if ended {
+                self.span = start..self.window.position();
                 return Ok(collector.finish());
             }
-        }
-    }
-
-    /// Everything that is left, as one piece.
-    fn rest(&mut self, piece: &mut Vec<u8>) -> io::Result<()> {
-        let mut collector = Collector::new(self.limit);
-        loop {
-            let buffer = self.content.fill()?;
-            let length = buffer.len();
-            if length == 0 {
-                return Ok(());
-            }
-            collector.add(piece, buffer);
-            self.content.consume(length);
         }
     }
 }
@@ -102,265 +284,105 @@ impl JsonValues {
 impl Splitter for JsonValues {
     fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
         piece.clear();
-        if self.place == Place::Begin {
-            skip_byte_order_mark(&mut self.content)?;
-            self.place = Place::Inside;
-            if self.is_array {
-                match self.next_visible()? {
-                    Some(b'[') => self.content.consume(1),
-                    _ => self.place = Place::AfterArray,
-                }
-            }
-        }
-        if self.place == Place::Inside {
+        self.is_cut = false;
+        while !self.ended {
             match self.next_visible()? {
-                Some(b']') if self.is_array => {
-                    self.content.consume(1);
-                    self.place = Place::AfterArray;
+                Some(b'[') if !self.in_array && self.opens_array()? => {
+                    self.in_array = true;
+                    self.take(1);
                 }
-                Some(_) => return self.element(piece),
+                Some(b']') if self.in_array => {
+                    self.in_array = false;
+                    self.take(1);
+                }
+                Some(b'{' | b'[') => return self.value(piece),
+                Some(_) => return self.text(piece),
                 None => {
-                    self.place = Place::End;
-                    if let Some(broken) = broken(&self.content) {
+                    self.ended = true;
+                    self.span = self.window.position()..self.window.position();
+                    if let Some(broken) = broken(self.window.content()) {
+                        self.is_cut = true;
                         return Ok(broken);
                     }
-                    if self.is_array {
+                    if self.in_array {
+                        self.is_cut = true;
                         return Ok(truncated("the file ends before its array is closed"));
                     }
                 }
             }
         }
-        if self.place == Place::AfterArray {
-            self.place = Place::End;
-            if self.next_visible()?.is_some() {
-                self.rest(piece)?;
-                let rejection = crate::record::Rejection {
-                    reason: "invalid_json",
-                    detail: "something follows the end of the file's array".to_owned(),
-                };
-                return Ok(Piece::Rejected(rejection));
-            }
-            if let Some(broken) = broken(&self.content) {
-                return Ok(broken);
-            }
-        }
         Ok(Piece::End)
     }
 
+    fn span(&self) -> Range<u64> {
+        self.span.clone()
+    }
+
+    fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     fn content(&self) -> &Content {
-        &self.content
+        self.window.content()
     }
 }
 
-/// Finds the end of one value, byte by byte, over any number of buffers.
-#[derive(Debug)]
-pub struct Scanner {
-    in_array: bool,
-    open: Vec<u8>,
-    begun: bool,
-    in_string: bool,
-    escaped: bool,
-    /// A value that is neither object, array nor string: it ends before a separator.
-    is_bare: bool,
-    lines: usize,
-    /// Brackets open beyond [`DEPTH_MAX`].
-    beyond: usize,
+/// What may stand between values, byte order marks aside.
+fn is_separator(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == b',' || byte == RECORD_SEPARATOR
 }
 
-impl Scanner {
-    /// For elements of an array, or for values that stand alone.
-    pub fn new(in_array: bool) -> Scanner {
-        Scanner {
-            in_array,
-            open: Vec::new(),
-            begun: false,
-            in_string: false,
-            escaped: false,
-            is_bare: false,
-            lines: 0,
-            beyond: 0,
+/// Whether bytes may stand between two pieces.
+pub fn may_part(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some((first, after)) = rest.split_first() {
+        rest = match rest.strip_prefix(BYTE_ORDER_MARK) {
+            Some(after) => after,
+            None if is_separator(*first) || matches!(first, b'[' | b']') => after,
+            None => return false,
+        };
+    }
+    true
+}
+
+/// What ends a text that is no JSON.
+fn ends_line(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r' | RECORD_SEPARATOR)
+}
+
+fn is_opening(byte: u8) -> bool {
+    matches!(byte, b'{' | b'[')
+}
+
+/// How many bytes come before the first one that ends the piece, and whether there is one.
+fn up_to(bytes: &[u8], ends: impl Fn(u8) -> bool) -> (usize, bool) {
+    let end = bytes.iter().position(|byte| ends(*byte));
+    (end.unwrap_or(bytes.len()), end.is_some())
+}
+
+/// Reads the value that the bytes begin with, by serde_json's strict grammar. Of a text only the quotes are looked at: whether
+/// it is UTF-8 is the decoder's to say.
+fn read(bytes: &[u8]) -> Read {
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
+    match values.next() {
+        Some(Ok(_)) => Read::Whole(values.byte_offset()),
+        Some(Err(error)) if error.is_eof() => Read::CutOff,
+        Some(Err(error)) => {
+            let line = match error.line() {
+                0 | 1 => 0,
+                line => memchr_iter(b'\n', bytes).nth(line - 2).map_or(0, |end| end + 1),
+            };
+            // The column counts the byte that was looked at, or stands before it.
+            Read::Broken((line + error.column()).saturating_sub(1).min(bytes.len()))
         }
-    }
-
-    /// Whether the end of the file ends the value.
-    fn is_complete_at_end(&self) -> bool {
-        self.is_bare
-    }
-
-    /// How many of the bytes belong to the value, and whether it ends with them.
-    pub fn scan(&mut self, bytes: &[u8]) -> (usize, bool) {
-        let mut at = 0;
-        while at < bytes.len() {
-            let byte = bytes[at];
-            if self.in_string {
-                if self.escaped {
-                    self.escaped = false;
-                    at += 1;
-                    continue;
-                }
-                let Some(found) = memchr3(b'"', b'\\', b'\n', &bytes[at..]) else { return (bytes.len(), false) };
-                at += found + 1;
-                match bytes[at - 1] {
-                    b'\\' => self.escaped = true,
-                    b'"' => {
-                        self.in_string = false;
-                        if self.open.is_empty() {
-                            return (at, true);
-                        }
-                    }
-                    // No string goes over a line end. Of elements that stand in a line each this one ends here; in an
-                    // element of many lines only the string does.
-                    _ => {
-                        self.in_string = false;
-                        if self.lines == 0 {
-                            return (at - 1, true);
-                        }
-                        self.lines += 1;
-                    }
-                }
-                continue;
-            }
-            if !self.begun {
-                self.begun = true;
-                self.is_bare = !matches!(byte, b'{' | b'[' | b'"');
-            }
-            if self.is_bare {
-                if byte.is_ascii_whitespace() || byte == b',' || (self.in_array && byte == b']') {
-                    return (at, true);
-                }
-                at += 1;
-                continue;
-            }
-            at += 1;
-            match byte {
-                b'"' => self.in_string = true,
-                b'\n' => self.lines += 1,
-                b'{' | b'[' if self.open.len() == DEPTH_MAX => self.beyond += 1,
-                b'{' | b'[' => self.open.push(byte),
-                b'}' | b']' if self.beyond > 0 => self.beyond -= 1,
-                b'}' | b']' => {
-                    let opening = if byte == b'}' { b'{' } else { b'[' };
-                    if let Some(depth) = memrchr(opening, &self.open) {
-                        self.open.truncate(depth);
-                    }
-                    if self.open.is_empty() {
-                        return (at, true);
-                    }
-                }
-                _ => {}
-            }
-        }
-        (at, false)
+        None => Read::CutOff,
     }
 }
 
-/// Whether the text is exactly one object or array, white space around it aside.
-pub fn is_whole(text: &[u8]) -> bool {
-    let text = text.trim_ascii();
-    matches!(text.first(), Some(b'{' | b'[')) && Scanner::new(false).scan(text) == (text.len(), true)
+/// The first line end from `from` on.
+fn line_end(bytes: &[u8], from: usize) -> Option<usize> {
+    memchr(b'\n', bytes.get(from..)?).map(|end| from + end)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{records, split};
-    use super::*;
-
-    fn array(text: &str) -> Vec<(String, Option<&'static str>)> {
-        split(JsonValues::array(Content::of(text.as_bytes()), 1000))
-    }
-
-    #[test]
-    fn cuts_arrays_into_elements() {
-        let check = |text: &str, expected: &[&str]| assert_eq!(array(text), records(expected), "{text:?}");
-        check("[]", &[]);
-        check(" [ ] \n", &[]);
-        check(r#"[{"a":1},{"a":2}]"#, &[r#"{"a":1}"#, r#"{"a":2}"#]);
-        check("\u{feff}[\n  {\n \"a\": [1, {}]\n  },\n  {}\n]\n", &["{\n \"a\": [1, {}]\n  }", "{}"]);
-        check(
-            r#"[{"a":"]},{\"[{"},"text, and",12, true ,null]"#,
-            &[r#"{"a":"]},{\"[{"}"#, r#""text, and""#, "12", "true", "null"],
-        );
-        check(r#"[{"a":"\\"},{}]"#, &[r#"{"a":"\\"}"#, "{}"]);
-        check(r#"[{"a":1}{"a":2}]"#, &[r#"{"a":1}"#, r#"{"a":2}"#]);
-    }
-
-    #[test]
-    fn an_unclosed_array_keeps_what_came_before() {
-        let check = |text: &str, good: &[&str], rest: &str| {
-            let mut expected = records(good);
-            expected.push((rest.to_owned(), Some("truncated")));
-            assert_eq!(array(text), expected, "{text:?}");
-        };
-        check(r#"[{"a":1},{"a":2"#, &[r#"{"a":1}"#], r#"{"a":2"#);
-        check(r#"[{"a":1},{"a":"2"#, &[r#"{"a":1}"#], r#"{"a":"2"#);
-        check(r#"[{"a":1}, "#, &[r#"{"a":1}"#], "");
-        check("[12", &[], "12");
-        check("[", &[], "");
-    }
-
-    #[test]
-    fn damage_stays_within_its_element() {
-        let damaged = r#"{"a":[1}"#;
-        assert_eq!(array(&format!("[{{}},{damaged},{{}}]")), records(&["{}", damaged, "{}"]));
-        let cut = "[\n{\"a\":1},\n{\"a\":\"cut},\n{\"a\":3}\n]";
-        assert_eq!(array(cut), records(&[r#"{"a":1}"#, r#"{"a":"cut},"#, r#"{"a":3}"#]));
-        let pretty = "[\n{\n\"a\":\"cut,\n\"b\":1\n},\n{\"a\":3}\n]";
-        assert_eq!(array(pretty), records(&["{\n\"a\":\"cut,\n\"b\":1\n}", r#"{"a":3}"#]));
-        assert_eq!(array(r#"[{"a":1} x, {"a":2}]"#), records(&[r#"{"a":1}"#, "x", r#"{"a":2}"#]));
-        assert_eq!(array("[{},}}},{}]"), records(&["{}", "}}}", "{}"]));
-    }
-
-    #[test]
-    fn what_follows_the_array_is_one_piece() {
-        let mut expected = records(&["1"]);
-        expected.push(("{\"a\":2} [3]".to_owned(), Some("invalid_json")));
-        assert_eq!(array("[1] {\"a\":2} [3]"), expected);
-    }
-
-    #[test]
-    fn depth_costs_neither_memory_nor_neighbours() {
-        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        let text = format!("[{{}},{deep},{{}},{}", "[".repeat(10_000));
-        let pieces = split(JsonValues::array(Content::of(text.as_bytes()), 30_000));
-        let rest = ("[".repeat(10_000), Some("truncated"));
-        assert_eq!(pieces, [records(&["{}", &deep, "{}"]), vec![rest]].concat());
-        let mut scanner = Scanner::new(false);
-        scanner.scan(deep.as_bytes().split_at(10_000).0);
-        assert_eq!(scanner.open.len(), DEPTH_MAX);
-    }
-
-    #[test]
-    fn a_long_element_is_rejected_and_costs_nobody_else() {
-        let text = format!("[1,\"{}\",2]", "x".repeat(50));
-        let pieces = split(JsonValues::array(Content::of(text.as_bytes()), 10));
-        assert_eq!(pieces[0], ("1".to_owned(), None));
-        assert_eq!(pieces[1], (format!("\"{}", "x".repeat(9)), Some("too_long")));
-        assert_eq!(pieces[2], ("2".to_owned(), None));
-    }
-
-    #[test]
-    fn cuts_values_one_after_another() {
-        let check = |text: &str, expected: &[&str]| {
-            let values = JsonValues::concatenated(Content::of(text.as_bytes()), 1000);
-            assert_eq!(split(values), records(expected), "{text:?}");
-        };
-        check("", &[]);
-        check("{\n\"a\": 1\n}\n{\n\"a\": 2\n}", &["{\n\"a\": 1\n}", "{\n\"a\": 2\n}"]);
-        check("{} ] 7", &["{}", "]", "7"]);
-    }
-
-    #[test]
-    fn tells_whole_values() {
-        for (text, expected) in [
-            ("{}", true),
-            (" {\"a\":\"}\"} ", true),
-            ("{", false),
-            ("{}{}", false),
-            ("7", false),
-            ("", false),
-            ("[{}]", true),
-        ] {
-            assert_eq!(is_whole(text.as_bytes()), expected, "{text:?}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,216 @@
+//! Where reading goes on behind a value that cannot be read.
+//!
+//! The places looked at, of which the first one counts:
+//!
+//! 1. A line within the value that begins another one, which can be read (or whose opening bracket is what is wrong with the
+//!    first), and stands no deeper than the line that the bad one begins in. So a value that is cut off within its line does not take those of the next lines for parts of itself, and
+//!    the parts of a pretty-printed value are not taken for values.
+//! 2. Where the value's own brackets close, if no such line comes before.
+//! 3. An object in its line that can be read, from the first wrong byte on or within a text.
+//! 4. The line end behind the first wrong byte.
+//!
+//! What is looked at is paid for by what was taken: [`CREDIT`] bytes for each. So the time that a file takes grows with its
+//! length, however bad it is; without credit, only the line end counts.
+
+use std::io;
+
+use super::brackets::Brackets;
+use memchr::memrchr;
+
+use super::{JsonValues, RECORD_SEPARATOR, Read, ends_line, is_opening, is_separator, line_end};
+
+/// So many bytes may be looked at for each one taken.
+const CREDIT: u64 = 64;
+/// What may be looked at in any case.
+const CREDIT_FIRST: u64 = 16 << 20;
+/// How far behind the beginning of a bad value the search goes.
+const SEARCHED_BYTES_MAX: usize = 1 << 20;
+
+/// What the search has to go by.
+#[derive(Debug)]
+pub(super) struct Resync {
+    credit: u64,
+    /// How far in the first value of this line stands: separators, and the bracket that opens an array.
+    indentation: usize,
+    /// No value of this line has been taken.
+    at_line_start: bool,
+}
+
+impl Default for Resync {
+    fn default() -> Self {
+        Resync { credit: CREDIT_FIRST, indentation: 0, at_line_start: true }
+    }
+}
+
+impl Resync {
+    /// These bytes have been taken.
+    pub fn taken(&mut self, bytes: &[u8]) {
+        self.credit = self.credit.saturating_add(bytes.len() as u64 * CREDIT).min(u64::MAX / 2);
+        let line_end = memrchr(b'\n', bytes);
+        if line_end.is_some() {
+            self.indentation = 0;
+            self.at_line_start = true;
+        }
+        if self.at_line_start {
+            let line = &bytes[line_end.map_or(0, |end| end + 1)..];
+            let length = line.iter().take_while(|byte| is_separator(**byte) || **byte == b'[').count();
+            self.indentation += length;
+            self.at_line_start = length == line.len();
+        }
+    }
+
+    /// Whether so many more bytes may be looked at.
+    fn pay(&mut self, bytes: usize) -> bool {
+        let enough = self.credit >= bytes as u64;
+        self.credit = self.credit.saturating_sub(bytes as u64);
+        enough
+    }
+}
+
+impl JsonValues {
+    /// Whether an object or list that can be read begins `at` bytes further on.
+    pub(super) fn is_value(&mut self, at: usize) -> io::Result<bool> {
+        if !self.resync.pay(1) {
+            return Ok(false);
+        }
+        let found = self.read_at(at)?;
+        let looked_at = match found {
+            Read::Whole(bytes) | Read::Broken(bytes) => bytes,
+            Read::CutOff => self.window.rest().len().saturating_sub(at),
+            Read::TooLong => self.limit,
+        };
+        self.resync.pay(looked_at);
+        Ok(matches!(found, Read::Whole(_)))
+    }
+
+    /// The end of a value that cannot be read; `None` where it has none within the length of a record.
+    pub(super) fn find_end(&mut self, found: Read) -> io::Result<Option<usize>> {
+        let wrong = match found {
+            Read::Broken(at) => Some(at),
+            _ => None,
+        };
+        let searched = SEARCHED_BYTES_MAX.min(self.limit);
+        let mut brackets = Brackets::default();
+        let mut scanned = 0;
+        let mut closed = None;
+        let mut next_line = None;
+        // Line by line: does the value close, does another one begin?
+        while closed.is_none() && scanned < searched {
+            let line = self.line_from(scanned, searched)?;
+            if line == scanned {
+                break;
+            }
+            let rest = self.window.rest();
+            let (taken, ended) = brackets.scan(&rest[scanned..line]);
+            let is_line = rest[line - 1] == b'\n';
+            if ended {
+                closed = brackets.are_closed().then_some(scanned + taken);
+                if closed.is_none() {
+                    // A value of one line, whose text the line end cuts off.
+                    next_line = self.line_of_a_value(line, wrong)?.then_some(line);
+                    break;
+                }
+            }
+            let looked_at = line - scanned;
+            scanned = line;
+            if !self.resync.pay(looked_at) {
+                closed = None;
+                break;
+            }
+            if closed.is_none() && is_line && self.line_of_a_value(line, wrong)? {
+                next_line = Some(line);
+                break;
+            }
+        }
+        if let Some(end) = closed.filter(|end| wrong.is_none_or(|wrong| *end > wrong)) {
+            return Ok(Some(end));
+        }
+        let line = match wrong {
+            Some(wrong) => self.end_of_line(wrong)?,
+            None => None,
+        };
+        let in_line = self.value_in_line(wrong, next_line, line)?;
+        Ok([next_line, in_line, line].into_iter().flatten().min())
+    }
+
+    /// Where the line that goes on at `from` has ended; `most`, or the end of the content, if that comes before.
+    fn line_from(&mut self, from: usize, most: usize) -> io::Result<usize> {
+        let mut searched_to = from;
+        loop {
+            let rest = self.window.rest();
+            let rest = &rest[..rest.len().min(most)];
+            if let Some(end) = line_end(rest, searched_to) {
+                return Ok(end + 1);
+            }
+            searched_to = rest.len().max(from);
+            if rest.len() == most || !self.window.fill_to(searched_to + 1)? {
+                return Ok(self.window.rest().len().min(most).max(from));
+            }
+        }
+    }
+
+    /// Whether the line that begins at `line` begins a value, no deeper than the line that reading is in: one that can be
+    /// read, or one whose opening bracket is the first wrong byte.
+    fn line_of_a_value(&mut self, line: usize, wrong: Option<usize>) -> io::Result<bool> {
+        let allowed = self.resync.indentation;
+        let mut at = line;
+        loop {
+            match self.window.rest().get(at).copied() {
+                Some(b' ' | b'\t') if at - line < allowed => at += 1,
+                Some(byte) if is_opening(byte) => return Ok(wrong == Some(at) || self.is_value(at)?),
+                Some(_) => return Ok(false),
+                None if !self.window.fill_to(at + 1)? => return Ok(false),
+                None => {}
+            }
+        }
+    }
+
+    /// The line end from `wrong` on; `None` where the record would be too long before.
+    fn end_of_line(&mut self, wrong: usize) -> io::Result<Option<usize>> {
+        let mut from = wrong;
+        loop {
+            let rest = self.window.rest();
+            let searched = &rest[from.min(rest.len())..rest.len().min(self.limit)];
+            if let Some(end) = searched.iter().position(|byte| ends_line(*byte)) {
+                return Ok(Some(from + end));
+            }
+            if rest.len() >= self.limit {
+                return Ok(None);
+            }
+            from = rest.len();
+            if !self.window.fill_to(from + 1)? {
+                return Ok(Some(self.window.rest().len()));
+            }
+        }
+    }
+
+    /// The first object or list that can be read and stands within a text of the bad value, or from its first wrong byte on,
+    /// before the next line.
+    fn value_in_line(
+        &mut self,
+        wrong: Option<usize>,
+        next_line: Option<usize>,
+        line: Option<usize>,
+    ) -> io::Result<Option<usize>> {
+        let rest = self.window.rest();
+        let end = [next_line, line].into_iter().flatten().min();
+        let end = end.unwrap_or(rest.len()).min(rest.len()).min(self.limit.min(SEARCHED_BYTES_MAX));
+        if !self.resync.pay(end) {
+            return Ok(None);
+        }
+        let (mut in_string, mut escaped) = (false, false);
+        for at in 1..end {
+            let byte = self.window.rest()[at];
+            let is_after = wrong.is_some_and(|wrong| at >= wrong);
+            match byte {
+                byte if is_opening(byte) && (in_string || is_after) && self.is_value(at)? => return Ok(Some(at)),
+                _ if escaped => escaped = false,
+                b'\\' if in_string => escaped = true,
+                b'"' => in_string = !in_string,
+                b'\n' | RECORD_SEPARATOR => in_string = false,
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
