@@ -1,6 +1,7 @@
 //! The end-to-end tests: one binary, so that the servers they share start once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code: a failure is a failed test")]
 
+mod accounting;
 mod cli;
 mod deadletters;
 mod faults;

@@ -1,8 +1,8 @@
 //! JSON: a file is a sequence of values, whatever parts them.
 //!
 //! Between values stand white space, line ends, commas, the record separator 0x1E, byte order marks, or nothing. A `[` before
-//! an object, a list, a null or a `]` opens an array whose elements are values like the others. So one array, one value a
-//! line, and values over many lines are all read in the same way.
+//! what may be a value, or a `]`, opens an array whose elements are values like the others. So one array, one value a line,
+//! and values over many lines are all read in the same way.
 //!
 //! **A value that cannot be read costs nobody else.** It ends where the next value can be read, else at the next line:
 //! [`resync`] looks for that place. Its bytes are one piece, which the decoder rejects. Text that begins no value (`x`) ends
@@ -96,7 +96,7 @@ impl JsonValues {
         loop {
             match self.window.rest().get(at) {
                 Some(byte) if byte.is_ascii_whitespace() => at += 1,
-                Some(byte) => return Ok(matches!(byte, b'{' | b'[' | b']' | b'n')),
+                Some(byte) => return Ok(b"{[]\"-0123456789tfn".contains(byte)),
                 // An array that nothing follows.
                 None if at > self.limit => return Ok(true),
                 None => {

@@ -66,6 +66,7 @@ fn text_between_values_is_a_letter_and_costs_none_of_them() {
     }
     check(&format!("{A}] 7\n{B}"), &[A, "] 7", B]);
     check(&format!("[INFO] {A}\n[INFO] {B}"), &["[INFO]", A, "[INFO]", B]);
+    check(&format!("[2026-03-01] {A}\n[2026-03-02] {B}"), &["2026-03-01", A, "2026-03-02", B]);
     check(&format!("x{{y{A}"), &["x{y", A]);
 }
 
@@ -121,7 +122,7 @@ fn damage_stays_within_its_value() {
 fn an_array_that_is_not_closed_is_told() {
     check_cut_off(&format!("[{A},{{\"a\":2"), &[A], r#"{"a":2"#);
     check_cut_off(&format!("[{A}, "), &[A], "");
-    check_cut_off("[12", &[], "[12");
+    check_cut_off("[12", &["12"], "");
     check_cut_off("[", &[], "");
 }
 
