@@ -13,7 +13,8 @@ pub const AMOUNT_ONE: i128 = 1_000_000_000_000;
 /// The rate of a currency to itself: rates are account units per unit, times this.
 pub const RATE_ONE: i128 = 1_000_000_000_000;
 
-/// One event's money is at most so much, in micros, above and below zero. Sums over events are wider.
+/// One event's money is at most so much, in micros, above and below zero. Sums over events are
+/// wider.
 pub const EVENT_MICROS_MAX: i64 = 10_000_000_000_000_000;
 
 /// The same, as an amount as sent.

@@ -1,12 +1,13 @@
 //! Times as they are sent, and the calendar of reports.
 //!
-//! Every time becomes microseconds since the epoch, UTC. Read are RFC 3339 (offsets also as `+0200` and `+02`, a
-//! space in place of the `T`); `YYYY-MM-DD[T ]HH:MM[:SS[.f]]` and `YYYY-MM-DD` (midnight), in a configured zone; basic
-//! ISO 8601 (`20260301T100000Z`); and epoch seconds (below 10^11), milliseconds (below 10^14) or microseconds, as number
-//! or digits, with or without a fraction. A comma may stand for the point of a fraction. A space may part `Z`, `UTC` or
-//! an offset from the time of day. Fractions of a microsecond are floored. A leap second (`:60`) is the second after it.
-//! Refused are dates that do not exist, and everything outside the years 1970 to 9999 in UTC. Further forms are read by
-//! a [`TimeFormat`].
+//! Every time becomes microseconds since the epoch, UTC. Read are RFC 3339 (offsets also as `+0200`
+//! and `+02`, a space in place of the `T`); `YYYY-MM-DD[T ]HH:MM[:SS[.f]]` and `YYYY-MM-DD`
+//! (midnight), in a configured zone; basic ISO 8601 (`20260301T100000Z`); and epoch seconds (below
+//! 10^11), milliseconds (below 10^14) or microseconds, as number or digits, with or without a
+//! fraction. A comma may stand for the point of a fraction. A space may part `Z`, `UTC` or an
+//! offset from the time of day. Fractions of a microsecond are floored. A leap second (`:60`) is
+//! the second after it. Refused are dates that do not exist, and everything outside the years 1970
+//! to 9999 in UTC. Further forms are read by a [`TimeFormat`].
 //!
 //! Local times that a change of clocks makes ambiguous are the earlier instant; those that it skips are taken with
 //! the offset from before the change, as RFC 5545 and `java.time` do.

@@ -56,8 +56,8 @@ impl TimeFormat {
         Some(text)
     }
 
-    /// A text of this form as a time; what has no offset of its own is in `zone`. `None` where it is of another form, or
-    /// outside the accepted years.
+    /// A text of this form as a time; what has no offset of its own is in `zone`. `None` where it
+    /// is of another form, or outside the accepted years.
     pub fn read(&self, text: &str, zone: Tz) -> Option<i64> {
         let mut parsed = Parsed::new();
         parse(&mut parsed, text.trim_ascii(), self.items.iter()).ok()?;
