@@ -13,6 +13,13 @@ pub const AMOUNT_ONE: i128 = 1_000_000_000_000;
 /// The rate of a currency to itself: rates are account units per unit, times this.
 pub const RATE_ONE: i128 = 1_000_000_000_000;
 
+/// One event's money is at most so much, in micros, above and below zero. Sums over events are
+/// wider.
+pub const EVENT_MICROS_MAX: i64 = 10_000_000_000_000_000;
+
+/// The same, as an amount as sent.
+pub const EVENT_AMOUNT_MAX: i128 = EVENT_MICROS_MAX as i128 * (AMOUNT_ONE / 1_000_000);
+
 /// The first amount that no longer fits `Decimal(38, 12)`.
 const AMOUNT_LIMIT: i128 = 100_000_000_000_000_000_000_000_000_000_000_000_000;
 

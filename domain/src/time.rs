@@ -1,17 +1,23 @@
 //! Times as they are sent, and the calendar of reports.
 //!
-//! Every time becomes microseconds since the epoch, UTC. Read are RFC 3339 (offsets also as `+0200` and `+02`, a
-//! space in place of the `T`); `YYYY-MM-DD[T ]HH:MM:SS[.f]` and `YYYY-MM-DD` (midnight), in a configured zone; and
-//! epoch seconds (below 10^11), milliseconds (below 10^14) or microseconds, as number or digits, with or without a
-//! fraction. Fractions of a microsecond are floored. Refused are dates that do not exist, leap seconds (`:60`), and
-//! everything outside the years 1970 to 9999 in UTC.
+//! Every time becomes microseconds since the epoch, UTC. Read are RFC 3339 (offsets also as `+0200`
+//! and `+02`, a space in place of the `T`); `YYYY-MM-DD[T ]HH:MM[:SS[.f]]` and `YYYY-MM-DD`
+//! (midnight), in a configured zone; basic ISO 8601 (`20260301T100000Z`); and epoch seconds (below
+//! 10^11), milliseconds (below 10^14) or microseconds, as number or digits, with or without a
+//! fraction. A comma may stand for the point of a fraction. A space may part `Z`, `UTC` or an
+//! offset from the time of day. Fractions of a microsecond are floored. A leap second (`:60`) is
+//! the second after it. Refused are dates that do not exist, and everything outside the years 1970
+//! to 9999 in UTC. Further forms are read by a [`TimeFormat`].
 //!
 //! Local times that a change of clocks makes ambiguous are the earlier instant; those that it skips are taken with
 //! the offset from before the change, as RFC 5545 and `java.time` do.
 
+mod format;
+
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use chrono_tz::Tz;
 
+pub use self::format::{TimeFormat, TimeFormatError};
 use crate::money::{NumberError, Rounding, parse_scaled};
 
 /// Microseconds of a second.
@@ -41,28 +47,63 @@ pub enum TimeError {
 /// A text as a time; what has no offset of its own is in `zone`. Spaces around it are ignored.
 pub fn parse_time(text: &str, zone: Tz) -> Result<i64, TimeError> {
     let bytes = text.trim_ascii().as_bytes();
-    if bytes.len() >= 10 && bytes[4] == b'-' && bytes[..4].iter().all(u8::is_ascii_digit) {
+    if is_extended(bytes) {
         parse_date_time(bytes, zone)
+    } else if is_basic(bytes) {
+        parse_basic(bytes, zone)
     } else {
         parse_epoch(text)
     }
 }
 
+/// Whether [`parse_time`] reads a text as an epoch number, and not as a date.
+pub fn is_epoch(text: &str) -> bool {
+    let bytes = text.trim_ascii().as_bytes();
+    !is_extended(bytes) && !is_basic(bytes)
+}
+
+/// Whether a text begins as `2026-03-01` does.
+fn is_extended(bytes: &[u8]) -> bool {
+    bytes.len() >= 10 && bytes[4] == b'-' && bytes[..4].iter().all(u8::is_ascii_digit)
+}
+
+/// Whether a text begins as `20260301T1000` does.
+fn is_basic(bytes: &[u8]) -> bool {
+    bytes.len() >= 13 && matches!(bytes[8], b'T' | b't' | b' ') && bytes[..8].iter().all(u8::is_ascii_digit)
+}
+
 /// A decimal number as a time: seconds, milliseconds or microseconds by its magnitude.
 pub fn parse_epoch(text: &str) -> Result<i64, TimeError> {
-    let scaled = |scale: i32| parse_scaled(text, scale, Rounding::Floor);
-    let from_number = |error: NumberError| match error {
-        NumberError::OutOfRange => TimeError::OutOfRange,
-        NumberError::NotANumber | NumberError::Fraction => TimeError::NotATime,
-    };
-    let whole = scaled(0).map_err(from_number)?;
-    let micros = scaled(epoch_unit(whole).1).map_err(from_number)?;
+    let micros = Epoch::read(text)?.micros;
     in_range(i64::try_from(micros).map_err(|_| TimeError::OutOfRange)?)
+}
+
+/// What an epoch number says, whether or not it is in the accepted years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch {
+    /// What it counts: seconds, milliseconds or microseconds.
+    pub unit: &'static str,
+    /// The time, in microseconds.
+    pub micros: i128,
+}
+
+impl Epoch {
+    /// Reads a decimal number.
+    pub fn read(text: &str) -> Result<Epoch, TimeError> {
+        let scaled = |scale: i32| parse_scaled(text, scale, Rounding::Floor);
+        let from_number = |error: NumberError| match error {
+            NumberError::OutOfRange => TimeError::OutOfRange,
+            NumberError::NotANumber | NumberError::Fraction => TimeError::NotATime,
+        };
+        let whole = scaled(0).map_err(from_number)?;
+        let (_, scale, unit) = epoch_unit(whole);
+        Ok(Epoch { unit, micros: scaled(scale).map_err(from_number)? })
+    }
 }
 
 /// An integer as a time: seconds, milliseconds or microseconds by its magnitude.
 pub fn time_from_integer(value: i64) -> Result<i64, TimeError> {
-    let (factor, _) = epoch_unit(value.into());
+    let (factor, ..) = epoch_unit(value.into());
     in_range(value.checked_mul(factor).ok_or(TimeError::OutOfRange)?)
 }
 
@@ -88,12 +129,12 @@ pub fn in_range(micros: i64) -> Result<i64, TimeError> {
     if (0..END).contains(&micros) { Ok(micros) } else { Err(TimeError::OutOfRange) }
 }
 
-/// The microseconds in the unit of an epoch number, and their power of ten.
-fn epoch_unit(whole: i128) -> (i64, i32) {
+/// The microseconds in the unit of an epoch number, their power of ten, and the unit's name.
+fn epoch_unit(whole: i128) -> (i64, i32, &'static str) {
     match whole.unsigned_abs() {
-        0..100_000_000_000 => (1_000_000, 6),
-        100_000_000_000..100_000_000_000_000 => (1_000, 3),
-        _ => (1, 0),
+        0..100_000_000_000 => (1_000_000, 6, "seconds"),
+        100_000_000_000..100_000_000_000_000 => (1_000, 3, "milliseconds"),
+        _ => (1, 0, "microseconds"),
     }
 }
 
@@ -102,20 +143,42 @@ fn parse_date_time(bytes: &[u8], zone: Tz) -> Result<i64, TimeError> {
     if let Some(([year, month, day], clock, rest)) = well_formed(bytes) {
         return date_and_clock(midnight(year.into(), month, day)?, clock, rest, zone);
     }
-    let year = i64::from(two_digits(bytes, 0)?) * 100 + i64::from(two_digits(bytes, 2)?);
     let (month, day) = (two_digits(bytes, 5)?, two_digits(bytes, 8)?);
     if bytes[7] != b'-' {
         return Err(TimeError::NotATime);
     }
-    let midnight = midnight(year, month, day)?;
+    let midnight = midnight(year(bytes)?, month, day)?;
     if bytes.len() == 10 {
         return time_from_local(midnight, zone);
     }
-    if bytes.len() < 19 || !matches!(bytes[10], b'T' | b't' | b' ') || bytes[13] != b':' || bytes[16] != b':' {
+    if bytes.len() < 16 || !matches!(bytes[10], b'T' | b't' | b' ') || bytes[13] != b':' {
         return Err(TimeError::NotATime);
     }
-    let clock = [two_digits(bytes, 11)?, two_digits(bytes, 14)?, two_digits(bytes, 17)?];
-    date_and_clock(midnight, clock, &bytes[19..], zone)
+    let (hour, minute) = (two_digits(bytes, 11)?, two_digits(bytes, 14)?);
+    match &bytes[16..] {
+        [b':', ..] => {
+            let clock = [hour, minute, two_digits(bytes, 17)?];
+            date_and_clock(midnight, clock, &bytes[19..], zone)
+        }
+        rest => date_and_minute(midnight, [hour, minute], rest, zone),
+    }
+}
+
+/// `bytes` has at least thirteen bytes, the first eight of them digits.
+fn parse_basic(bytes: &[u8], zone: Tz) -> Result<i64, TimeError> {
+    let midnight = midnight(year(bytes)?, two_digits(bytes, 4)?, two_digits(bytes, 6)?)?;
+    let (hour, minute) = (two_digits(bytes, 9)?, two_digits(bytes, 11)?);
+    match &bytes[13..] {
+        [b'0'..=b'9', ..] => {
+            let clock = [hour, minute, two_digits(bytes, 13)?];
+            date_and_clock(midnight, clock, &bytes[15..], zone)
+        }
+        rest => date_and_minute(midnight, [hour, minute], rest, zone),
+    }
+}
+
+fn year(bytes: &[u8]) -> Result<i64, TimeError> {
+    Ok(i64::from(two_digits(bytes, 0)?) * 100 + i64::from(two_digits(bytes, 2)?))
 }
 
 fn midnight(year: i64, month: u32, day: u32) -> Result<i64, TimeError> {
@@ -125,22 +188,32 @@ fn midnight(year: i64, month: u32, day: u32) -> Result<i64, TimeError> {
     Ok(days_from_civil(year, month, day) * DAY)
 }
 
+/// `rest` is what follows the minutes, where there are no seconds. A minute has no fraction.
+fn date_and_minute(midnight: i64, clock: [u32; 2], rest: &[u8], zone: Tz) -> Result<i64, TimeError> {
+    match rest {
+        [b'.' | b',', ..] => Err(TimeError::NotATime),
+        rest => date_and_clock(midnight, [clock[0], clock[1], 0], rest, zone),
+    }
+}
+
 /// `rest` is what follows the seconds.
 fn date_and_clock(midnight: i64, clock: [u32; 3], rest: &[u8], zone: Tz) -> Result<i64, TimeError> {
     let [hour, minute, second] = clock;
-    if hour > 23 || minute > 59 || second > 59 {
+    // The sixtieth second is a leap second. It is counted on into the next minute.
+    if hour > 23 || minute > 59 || second > 60 {
         return Err(TimeError::NoSuchTime);
     }
     let (fraction, rest) = match rest {
-        [b'.', digits @ ..] => parse_fraction(digits)?,
+        [b'.' | b',', digits @ ..] => parse_fraction(digits)?,
         rest => (0, rest),
     };
     let seconds = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
     let local = midnight + seconds * SECOND + fraction;
     match rest {
         [] => time_from_local(local, zone),
-        [b'Z' | b'z'] => in_range(local),
-        _ => in_range(local - parse_offset(rest)?),
+        [b'Z' | b'z'] | [b' ', b'Z' | b'z'] => in_range(local),
+        [b' ', name @ ..] if name.eq_ignore_ascii_case(b"UTC") => in_range(local),
+        offset => in_range(local - parse_offset(offset.strip_prefix(b" ").unwrap_or(offset))?),
     }
 }
 

@@ -37,7 +37,7 @@ use self::row::{Attributes, Row};
 use crate::dead_letter::DeadLetters;
 use crate::enrich::{Enricher, Enrichment};
 use crate::error::SpeedError;
-use crate::mapping::Mapping;
+use crate::mapping::{self, Mapping};
 use crate::record::{RecordRef, Rejection, StreamFormat};
 use crate::registry::Registry;
 use crate::settings::SourceSettings;
@@ -81,7 +81,7 @@ impl DecodePlan {
         validation: ValidationSettings,
         enrichment: Arc<Enrichment>,
     ) -> Result<DecodePlan, SpeedError> {
-        let mapping = Mapping::new(kind, source)?;
+        let mapping = Mapping::with_epoch_min(kind, source, validation.event_time_min)?;
         let format = match format {
             StreamFormat::Json => PlanFormat::Json,
             StreamFormat::Csv { header, delimiter } => {
@@ -139,6 +139,9 @@ pub struct Decoded {
     pub dead_letters: RecordBatch,
     /// How many of the bad ones there are of each reason.
     pub reasons: BTreeMap<&'static str, u64>,
+    /// In how many of the good ones a field was sent in another shape, and is among the attributes,
+    /// by field.
+    pub misshapen: BTreeMap<String, u64>,
 }
 
 /// Decodes the records of one source, batch after batch.
@@ -163,6 +166,8 @@ struct Stage {
     attributes: Attributes,
     enricher: Enricher,
     batch: BatchBuilder,
+    /// Rows that lack a field which was sent in another shape, by field.
+    misshapen: BTreeMap<usize, u64>,
 }
 
 impl Decoder {
@@ -179,6 +184,7 @@ impl Decoder {
                 attributes: Attributes::default(),
                 enricher: Enricher::new(plan.kind),
                 batch: BatchBuilder::new(plan.kind, plan.mapping.added())?,
+                misshapen: BTreeMap::new(),
             },
             arena: Bump::new(),
             memo: KeyMemo::default(),
@@ -315,7 +321,10 @@ impl Decoder {
         if self.arena.allocated_bytes() > ARENA_BYTES_MAX {
             self.arena = Bump::new();
         }
-        Ok(Decoded { rows, dead_letters, reasons })
+        let name = |index: usize| self.plan.mapping.fields()[index].name.clone();
+        let misshapen = std::mem::take(&mut self.stage.misshapen);
+        let misshapen = misshapen.into_iter().map(|(index, rows)| (name(index), rows)).collect();
+        Ok(Decoded { rows, dead_letters, reasons, misshapen })
     }
 }
 
@@ -352,6 +361,14 @@ fn is_ascii(bytes: &[u8]) -> bool {
     any.is_ascii()
 }
 
+/// Adds one for each field that has a bit.
+#[cold]
+fn count(fields: u32, rows: &mut BTreeMap<usize, u64>) {
+    for index in (0..mapping::FIELDS_MAX).filter(|index| fields >> index & 1 == 1) {
+        *rows.entry(index).or_default() += 1;
+    }
+}
+
 /// Scratch memory that is kept from batch to batch.
 const ARENA_BYTES_MAX: usize = 4 << 20;
 
@@ -366,16 +383,19 @@ impl Stage {
         ingested_at: i64,
         read: impl FnOnce(&mut Row<'a, '_>) -> Result<(), Reject>,
     ) -> Result<(), Reject> {
-        let Stage { attributes, enricher, batch, .. } = self;
+        let Stage { attributes, enricher, batch, misshapen } = self;
         let mut row = Row::new(&plan.mapping, arena, attributes);
         read(&mut row)?;
         let present = judge(plan, &mut row, record.time, ingested_at)?;
         let Cell::Integer(event_time) = row.cells()[plan.event_time] else {
             return Err(Reject::new(Reason::MissingField, "event_time"));
         };
-        plan.validation.check_time(event_time, ingested_at)?;
+        plan.validation.check_time(event_time, ingested_at).map_err(|reject| reject.at("event_time"))?;
         let enriched = enricher.enrich(&plan.enrichment, row.cells(), event_time)?;
         let added = judge_added(plan, &row)?;
+        if row.misshapen() != 0 {
+            count(row.misshapen(), misshapen);
+        }
         let (cells, attributes) = row.finish();
         let accepted = Accepted { cells, present, attributes, enriched, event_time, added };
         batch.push(&accepted, &record, ingested_at);

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use adlake_domain::country;
 use adlake_domain::event::EventKind;
-use adlake_domain::money::{RATE_ONE, amount_to_micros, micros_to_micros};
+use adlake_domain::money::{EVENT_MICROS_MAX, RATE_ONE, amount_to_micros, micros_to_micros};
 use adlake_domain::schema;
 use adlake_domain::settings::Identity;
 use adlake_domain::time::{TimeParts, event_date, time_parts};
@@ -250,8 +250,12 @@ impl Inputs {
                 Cell::Amount(amount) => amount_to_micros(amount, rate),
                 _ => None,
             };
-            if converted.is_none() {
-                return Err(Reject::new(Reason::OutOfRange, "the amount in account currency is out of range"));
+            if !converted.is_some_and(|micros| micros.unsigned_abs() <= EVENT_MICROS_MAX.unsigned_abs()) {
+                let detail = format!(
+                    "the amount in {} is out of range: one event's money is at most 10^16 micros",
+                    enrichment.account_currency
+                );
+                return Err(Reject::new(Reason::OutOfRange, detail));
             }
         }
         Ok(money)
@@ -344,6 +348,10 @@ mod tests {
         check(Some(1000), Some("EUR"), 1, Err(Reason::NoFxRate));
         check(Some(1000), Some("GBP"), 0, Err(Reason::NoFxRate));
         check(Some(i64::MAX), Some("EUR"), 0, Err(Reason::OutOfRange));
+        let most = 10i64.pow(16);
+        check(Some(most), None, 0, Ok(Some(most)));
+        check(Some(most / 11 * 10), Some("EUR"), 0, Ok(Some(most / 11 * 11)));
+        check(Some(most / 11 * 10 + 20), Some("EUR"), 0, Err(Reason::OutOfRange));
         // Without an amount a currency matters to nobody.
         check(None, Some("GBP"), 0, Ok(None));
     }

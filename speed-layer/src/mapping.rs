@@ -4,23 +4,30 @@
 //! ([`names`]). A name is a key of the record, as it is or after folding (case, spaces, underscores and hyphens do
 //! not count), or a path into a nested value (`user.id`, `user_details[0].user_id`); a name with a dot or bracket is
 //! tried as both. Of several names that a record sends, the first of this order with a value wins: as it is before
-//! folded. What a name belongs to is settled here, not by what a record holds: a configured name is taken from every
-//! field that would have it by default, and two fields cannot be configured to one name.
+//! folded. An empty text is no value where another name has one.
+//!
+//! A name that the configuration gives binds: a value under it that does not fit its field makes a
+//! dead letter. The other names are guesses. Where a nested field ([`names::BY_SHAPE`]) is sent in
+//! another shape under one of them, the value is something else, and is kept among the attributes.
+//! What a name belongs to is settled here, not by what a record holds: a configured name is taken
+//! from every field that would have it by default, and two fields cannot be configured to one name.
 
 mod added;
 mod names;
+mod times;
 
 pub use self::added::added_columns;
+pub use self::times::time_formats;
+pub(crate) use self::times::{ReadTime, Times};
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema;
-use adlake_domain::time::parse_time;
 use arrow::datatypes::{DataType, TimeUnit};
-use chrono_tz::Tz;
 use hashbrown::HashMap;
 
 use crate::error::SpeedError;
 use crate::settings::SourceSettings;
+use crate::validate::ValidationSettings;
 
 /// More fields than any kind of event has: rows in the making are arrays of this length.
 pub(crate) const FIELDS_MAX: usize = 32;
@@ -34,7 +41,7 @@ pub struct Mapping {
     entries: Vec<Entry>,
     exact: HashMap<Box<str>, u16>,
     folded: HashMap<Box<str>, u16>,
-    zone: Tz,
+    times: Times,
     depth_max: usize,
 }
 
@@ -49,10 +56,15 @@ pub(crate) struct Field {
     pub shape: Shape,
     /// Whether a record without it is a dead letter.
     pub required: bool,
-    /// Whether an empty text is as good as none (times, and the type of an interaction).
+    /// Whether an empty text is as good as none (times, the type of an interaction, and what has a
+    /// default).
     pub empty_is_missing: bool,
-    /// Whether a number below zero is a dead letter.
-    pub not_negative: bool,
+    /// A lesser number is a dead letter.
+    pub least: i128,
+    /// A greater one, too.
+    pub most: i128,
+    /// Whether a value of another shape, under a name that is not configured, is something else.
+    pub by_shape: bool,
     /// Whether an object or list is kept as its JSON text.
     pub keeps_json: bool,
     /// What stands in for it.
@@ -108,8 +120,18 @@ impl Entry {
 pub(crate) struct Target {
     pub field: u8,
     pub rank: u16,
-    /// Whether the name is only a common alias: an object or list under it is something else.
-    pub common: bool,
+    pub origin: Origin,
+}
+
+/// Where a name of a field is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The configuration: what is sent under it is the field's value, or makes a dead letter.
+    Configured,
+    /// The contract or the schema.
+    Own,
+    /// A common alias: an object or list under it is something else, unless the field is nested.
+    Common,
 }
 
 /// The way from a key's value to a field inside it.
@@ -131,17 +153,18 @@ pub(crate) enum Step {
 impl Mapping {
     /// Compiles the mapping of a kind's source; an error names the key of the configuration.
     pub fn new(kind: EventKind, settings: &SourceSettings) -> Result<Mapping, SpeedError> {
-        let zone = settings.time_zone().parse::<Tz>().map_err(|_| {
-            let name = settings.time_zone();
-            SpeedError::settings(format!("sources.{kind}.time_zone"), format!("{name} is not an IANA time zone"))
-        })?;
+        Mapping::with_epoch_min(kind, settings, ValidationSettings::default().event_time_min)
+    }
+
+    /// The same, with the earliest time that digits can be, in microseconds.
+    pub fn with_epoch_min(kind: EventKind, settings: &SourceSettings, epoch_min: i64) -> Result<Mapping, SpeedError> {
         let mut mapping = Mapping {
             fields: fields(kind),
             added: added::fields(kind, settings)?,
             entries: Vec::new(),
             exact: HashMap::new(),
             folded: HashMap::new(),
-            zone,
+            times: Times::new(kind, settings, epoch_min)?,
             depth_max: settings.depth_max(),
         };
         if mapping.fields.len() > FIELDS_MAX {
@@ -152,7 +175,9 @@ impl Mapping {
         for (name, text) in &settings.defaults {
             let key = || format!("sources.{kind}.defaults.{name}");
             let index = mapping.index(name).ok_or_else(|| unknown_field(key(), kind))?;
-            mapping.fields[index].default = Some(fallback(&mapping.fields[index], text, zone, &key)?);
+            let default = fallback(&mapping.fields[index], text, &mapping.times, &key)?;
+            let field = &mut mapping.fields[index];
+            (field.default, field.empty_is_missing) = (Some(default), true);
         }
         Ok(mapping)
     }
@@ -173,7 +198,7 @@ impl Mapping {
                     let other = &self.fields[usize::from(other.field)].name;
                     return Err(SpeedError::settings(key(), format!("{alias} is already configured for {other}")));
                 }
-                self.add_name(index, &mut ranks, alias, false)
+                self.add_name(index, &mut ranks, alias, Origin::Configured)
                     .map_err(|message| SpeedError::settings(key(), message))?;
             }
         }
@@ -181,28 +206,27 @@ impl Mapping {
         let own = fields
             .iter()
             .enumerate()
-            .flat_map(|(index, field)| names::own(field).into_iter().map(move |name| (index, name, false)));
-        let common = fields
-            .iter()
-            .enumerate()
-            .flat_map(|(index, field)| names::aliases(kind, field).iter().map(move |name| (index, *name, true)));
+            .flat_map(|(index, field)| names::own(field).into_iter().map(move |name| (index, name, Origin::Own)));
+        let common = fields.iter().enumerate().flat_map(|(index, field)| {
+            names::aliases(kind, field).iter().map(move |name| (index, *name, Origin::Common))
+        });
         // Names that are taken already stay with their field.
-        for (index, name, common) in own.chain(common).filter(|(index, ..)| !unmapped.contains(index)) {
-            self.add_name(index, &mut ranks, name, common).map_err(|message| {
+        for (index, name, origin) in own.chain(common).filter(|(index, ..)| !unmapped.contains(index)) {
+            self.add_name(index, &mut ranks, name, origin).map_err(|message| {
                 SpeedError::settings(format!("sources.{kind}.fields"), format!("{name}: {message}"))
             })?;
         }
         Ok(())
     }
 
-    fn add_name(&mut self, index: usize, ranks: &mut [u16], name: &str, common: bool) -> Result<(), String> {
+    fn add_name(&mut self, index: usize, ranks: &mut [u16], name: &str, origin: Origin) -> Result<(), String> {
         if name.is_empty() {
             return Err("a name must not be empty".to_owned());
         }
         // Even ranks are for names as they are, odd ones for folded names.
         let rank = ranks[index];
         ranks[index] = rank.checked_add(2).ok_or("has too many names")?;
-        let target = Target { field: index as u8, rank, common };
+        let target = Target { field: index as u8, rank, origin };
         let late = Target { rank: rank + 1, ..target };
         self.entry(name, false).direct.get_or_insert(target);
         self.entry(name, true).direct.get_or_insert(late);
@@ -271,9 +295,10 @@ impl Mapping {
         &self.added
     }
 
-    /// The zone of times that name none.
-    pub(crate) fn zone(&self) -> Tz {
-        self.zone
+    /// How times are written.
+    #[inline]
+    pub(crate) fn times(&self) -> &Times {
+        &self.times
     }
 
     /// How deep the values of a record may be nested.
@@ -303,12 +328,15 @@ fn fields(kind: EventKind) -> Vec<Field> {
         .map(|field| {
             let name = field.name().clone();
             let required = kind.required_fields().contains(&name.as_str());
+            let most = names::most(&name);
             Field {
                 shape: shape(field.data_type()),
                 data_type: field.data_type().clone(),
                 required,
                 empty_is_missing: required && matches!(name.as_str(), "event_time" | "conversion_type"),
-                not_negative: names::NOT_NEGATIVE.contains(&name.as_str()),
+                least: if names::NOT_NEGATIVE.contains(&name.as_str()) { 0 } else { -most },
+                most,
+                by_shape: names::BY_SHAPE.contains(&name.as_str()),
                 keeps_json: names::KEEPS_JSON.contains(&name.as_str()),
                 default: None,
                 name,
@@ -330,14 +358,15 @@ fn shape(data_type: &DataType) -> Shape {
     }
 }
 
-fn fallback(field: &Field, text: &str, zone: Tz, key: &dyn Fn() -> String) -> Result<Fallback, SpeedError> {
+fn fallback(field: &Field, text: &str, times: &Times, key: &dyn Fn() -> String) -> Result<Fallback, SpeedError> {
     match (field.shape, text) {
         (Shape::Nested, _) => Err(SpeedError::settings(key(), "a nested field can have no default")),
         (Shape::Time, "record_time" | "file_time") => Ok(Fallback::RecordTime),
         (Shape::Time, "ingest_time") => Ok(Fallback::IngestTime),
-        (Shape::Time, _) if parse_time(text, zone).is_err() => {
-            Err(SpeedError::settings(key(), "must be record_time, file_time, ingest_time or a time"))
-        }
+        (Shape::Time, _) => times.read(text).map(|_| Fallback::Constant(text.into())).map_err(|reject| {
+            let detail = reject.detail;
+            SpeedError::settings(key(), format!("must be record_time, file_time, ingest_time or a time; {detail}"))
+        }),
         _ => Ok(Fallback::Constant(text.into())),
     }
 }
@@ -434,9 +463,9 @@ mod tests {
         .unwrap();
         let direct = |key: &str| mapping.entry_at(mapping.lookup(key).unwrap()).direct.unwrap();
         let website = mapping.index("website").unwrap() as u8;
-        assert_eq!(direct("url"), Target { field: website, rank: 0, common: false });
-        assert_eq!(direct("URL"), Target { field: website, rank: 1, common: false });
-        assert_eq!(direct("website"), Target { field: website, rank: 4, common: false });
+        assert_eq!(direct("url"), Target { field: website, rank: 0, origin: Origin::Configured });
+        assert_eq!(direct("URL"), Target { field: website, rank: 1, origin: Origin::Configured });
+        assert_eq!(direct("website"), Target { field: website, rank: 4, origin: Origin::Own });
         assert_eq!(usize::from(direct("ts").field), mapping.index("user_id").unwrap());
         let root = mapping.entry_at(mapping.lookup("user_details").unwrap());
         let path = root.paths.iter().find(|path| path.target.field == website).unwrap();
@@ -470,7 +499,9 @@ mod tests {
         );
         check(|s| _ = s.defaults.insert("event_time".to_owned(), "soon".to_owned()), "ingest_time");
         check(|s| _ = s.defaults.insert("nothing".to_owned(), "x".to_owned()), "no such field");
+        check(|s| _ = s.defaults.insert("event_time".to_owned(), "14102100".to_owned()), "1970-06-13T05:15:00Z");
         check(|s| s.time_zone = Some("Mars/Olympus".to_owned()), "time_zone");
+        check(|s| s.time_formats = names(&["%H"]), "sources.impressions.time_formats");
     }
 
     #[test]

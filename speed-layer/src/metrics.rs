@@ -68,6 +68,12 @@ struct RejectedLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FieldLabel {
+    table: &'static str,
+    field: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartitionLabel {
     topic: String,
     partition: i32,
@@ -101,6 +107,7 @@ struct Inner {
     record_bytes: Family<TableLabel, Counter>,
     rows: Family<TableLabel, Counter>,
     rejected: Family<RejectedLabel, Counter>,
+    misshapen: Family<FieldLabel, Counter>,
     file_bytes: Family<TableLabel, Counter>,
     commits: Family<TableLabel, Counter>,
     commit_seconds: Family<TableLabel, Histogram>,
@@ -120,6 +127,8 @@ struct Inner {
     oldest: [AtomicI64; 3],
     file_bytes_read: AtomicU64,
     reasons: Mutex<BTreeMap<String, u64>>,
+    /// Rows by table and field, as `raw/bid_requests.targeting`.
+    shape_mismatches: Mutex<BTreeMap<String, u64>>,
     lags: Mutex<BTreeMap<String, i64>>,
 }
 
@@ -131,6 +140,7 @@ impl Default for Inner {
             record_bytes: Family::default(),
             rows: Family::default(),
             rejected: Family::default(),
+            misshapen: Family::default(),
             file_bytes: Family::default(),
             commits: Family::default(),
             commit_seconds: Family::new_with_constructor(commit_seconds),
@@ -149,6 +159,7 @@ impl Default for Inner {
             oldest: [const { AtomicI64::new(NONE_WAITING) }; 3],
             file_bytes_read: AtomicU64::new(0),
             reasons: Mutex::default(),
+            shape_mismatches: Mutex::default(),
             lags: Mutex::default(),
         };
         let registry = &mut inner.registry;
@@ -156,6 +167,8 @@ impl Default for Inner {
         registry.register_with_unit("record", "Bytes of the records read", Unit::Bytes, inner.record_bytes.clone());
         registry.register("rows", "Rows committed", inner.rows.clone());
         registry.register("rejected", "Dead letters committed", inner.rejected.clone());
+        let help = "Rows committed in which a field was sent in another shape, and is kept in attributes";
+        registry.register("shape_mismatch", help, inner.misshapen.clone());
         registry.register_with_unit("file", "Bytes of the files committed", Unit::Bytes, inner.file_bytes.clone());
         registry.register("commits", "Commits to the lake", inner.commits.clone());
         let help = "From the beginning of the upload to the end of the commit";
@@ -249,6 +262,20 @@ impl Metrics {
         inner.commit_seconds.get_or_create(&table(kind)).observe(took.as_secs_f64());
     }
 
+    /// Rows were committed that lack a field which was sent in another shape.
+    pub(crate) fn misshapen(&self, kind: EventKind, fields: &BTreeMap<String, u64>) {
+        for (field, rows) in fields {
+            let table = kind.raw_table();
+            self.inner.misshapen.get_or_create(&FieldLabel { table, field: field.clone() }).inc_by(*rows);
+            let mut known = self.inner.shape_mismatches.lock().unwrap_or_else(PoisonError::into_inner);
+            let sum = known.entry(format!("{table}.{field}")).or_default();
+            if *sum == 0 {
+                tracing::warn!(table, field, rows, "a field is sent in another shape; it is kept in attributes");
+            }
+            *sum += rows;
+        }
+    }
+
     /// Commits to a table met others'.
     pub(crate) fn conflicts(&self, table: &'static str, count: u64) {
         self.inner.commit_conflicts.get_or_create(&TableLabel { table }).inc_by(count);
@@ -329,6 +356,7 @@ impl Metrics {
             changed_files: inner.changed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             rows: rows.filter(|(_, rows)| *rows > 0).collect(),
             rejected: inner.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            shape_mismatches: inner.shape_mismatches.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             commits: EventKind::ALL.into_iter().map(|kind| of(&inner.commits, kind)).sum(),
             seconds: 0.0,
         }

@@ -20,7 +20,6 @@ use crate::mapping::added_columns;
 use crate::record::Stream;
 use crate::registry::Registry;
 use crate::settings::SpeedSettings;
-use crate::validate::ValidationSettings;
 
 /// Makes plans.
 #[derive(Debug)]
@@ -55,7 +54,7 @@ impl Plans {
     /// The plan for a stream.
     pub fn plan(&self, stream: &Stream) -> Result<Arc<DecodePlan>, SpeedError> {
         let enrichment = self.enrichment.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let validation = ValidationSettings { future_max: self.settings.ingest.future_max };
+        let validation = self.settings.ingest.validation()?;
         let source = self.settings.sources.of(stream.kind);
         let plan = DecodePlan::new(stream.kind, source, &stream.format, validation, enrichment)?;
         Ok(Arc::new(plan.with_registry(self.registry(stream.kind))))

@@ -47,6 +47,9 @@ pub struct IngestReport {
     pub rows: BTreeMap<String, u64>,
     /// Dead letters committed, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// Rows committed in which a field was sent in another shape than its own, and is kept in
+    /// `attributes`, by table and field.
+    pub shape_mismatches: BTreeMap<String, u64>,
     /// Commits.
     pub commits: u64,
     /// How long it took.

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
+use adlake_domain::time::{TimeError, is_epoch, parse_time};
 use adlake_lake::WriterSettings;
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpeedError;
 use crate::registry::Registry;
+use crate::validate::ValidationSettings;
 
 mod kafka;
 
@@ -93,6 +96,9 @@ pub struct IngestSettings {
     /// An event further ahead of the clock than this is a dead letter.
     #[serde(with = "humantime_serde")]
     pub future_max: Duration,
+    /// A number or digits are an epoch only where they give a time from here on: a date, or an RFC
+    /// 3339 time.
+    pub event_time_min: String,
     /// After SIGTERM: how long draining and committing may take.
     #[serde(with = "humantime_serde")]
     pub shutdown_deadline: Duration,
@@ -120,6 +126,17 @@ impl IngestSettings {
             ..WriterSettings::default()
         }
     }
+
+    /// Which well-formed events are refused; an error names the key.
+    pub fn validation(&self) -> Result<ValidationSettings, SpeedError> {
+        let text = self.event_time_min.as_str();
+        let parsed = if is_epoch(text) { Err(TimeError::NotATime) } else { parse_time(text, Tz::UTC) };
+        let event_time_min = parsed.map_err(|error| {
+            let message = format!("{text:?}: {error}; give a date (2000-01-01) or a time (2000-01-01T00:00:00Z)");
+            SpeedError::settings("ingest.event_time_min", message)
+        })?;
+        Ok(ValidationSettings { future_max: self.future_max, event_time_min })
+    }
 }
 
 impl Default for IngestSettings {
@@ -131,6 +148,7 @@ impl Default for IngestSettings {
             queue_bytes_max: 16 << 20,
             record_bytes_max: 16 << 20,
             future_max: Duration::from_secs(24 * 60 * 60),
+            event_time_min: "2000-01-01".to_owned(),
             shutdown_deadline: Duration::from_secs(30),
             revoke_deadline: Duration::from_secs(10),
             retry_pause_max: Duration::from_secs(30),
@@ -240,6 +258,8 @@ pub struct SourceSettings {
     /// The zone of times that name none (IANA name). By default UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
+    /// Further forms of times, as strftime writes them, tried before the known ones.
+    pub time_formats: Vec<String>,
     /// Objects and lists in a record's values may be nested so deep; what is deeper is a dead letter. By default 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth_max: Option<usize>,
@@ -372,6 +392,7 @@ impl SpeedSettings {
         if ingest.record_bytes_max > 1 << 30 {
             return Err(SpeedError::settings("ingest.record_bytes_max", "must be at most 1 GiB"));
         }
+        ingest.validation()?;
         if !(1..=22).contains(&ingest.compression_level) {
             return Err(SpeedError::settings("ingest.compression_level", "zstd has the levels 1 to 22"));
         }
@@ -400,6 +421,7 @@ impl SpeedSettings {
                 return Err(SpeedError::settings(format!("sources.{kind}.records_max"), "must be 1 to 1,000,000"));
             }
             crate::mapping::added_columns(kind, source)?;
+            crate::mapping::time_formats(kind, source)?;
             if source.avro.schema.is_some() && source.avro.schema_file.is_some() {
                 return Err(SpeedError::settings(
                     format!("sources.{kind}.avro.schema"),
@@ -443,6 +465,9 @@ mod tests {
         };
         check(|s| s.ingest.flush_rows = 0, "ingest.flush_rows");
         check(|s| s.ingest.compression_level = 23, "ingest.compression_level");
+        check(|s| s.ingest.event_time_min = "20000101".to_owned(), "ingest.event_time_min");
+        check(|s| s.ingest.event_time_min = "1969-12-31".to_owned(), "ingest.event_time_min");
+        check(|s| s.sources.interactions.time_formats = vec!["%H".to_owned()], "sources.interactions.time_formats");
         check(|s| s.sources.impressions.csv.delimiter = '"', "sources.impressions.csv.delimiter");
         check(|s| s.sources.impressions.topic = Some("bid-requests".to_owned()), "sources.impressions.topic");
         check(|s| s.sources.impressions.depth_max = Some(121), "sources.impressions.depth_max");

@@ -8,13 +8,12 @@ use std::fmt;
 use std::time::Duration;
 
 use adlake_domain::money::{self, NumberError, Rounding, parse_scaled};
-use adlake_domain::time::{self, TimeError, parse_epoch, parse_time};
+use adlake_domain::time::{self, TimeError, is_epoch, parse_epoch, parse_time};
 use bumpalo::Bump;
-use chrono_tz::Tz;
 
 use crate::decode::columns::Cell;
 use crate::decode::value::Value;
-use crate::mapping::{Field, Shape};
+use crate::mapping::{Field, ReadTime, Shape, Times};
 
 /// Why a record is a dead letter: the column `reason` of `raw/dead_letters`, and a label of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,7 +46,9 @@ pub enum Reason {
     BadType,
     /// A time that is none of the accepted forms, or does not exist.
     BadTimestamp,
-    /// A number or time outside what its field can hold.
+    /// A number or digits that, read as an epoch, give a time before `ingest.event_time_min`.
+    ImplausibleTimestamp,
+    /// A number or time outside what its field can hold, or what one event can have.
     OutOfRange,
     /// A number below zero in a field where that means nothing.
     NegativeNumber,
@@ -59,7 +60,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 19] = [
         Reason::EmptyRecord,
         Reason::InvalidUtf8,
         Reason::InvalidJson,
@@ -74,6 +75,7 @@ impl Reason {
         Reason::MissingField,
         Reason::BadType,
         Reason::BadTimestamp,
+        Reason::ImplausibleTimestamp,
         Reason::OutOfRange,
         Reason::NegativeNumber,
         Reason::TooFarInFuture,
@@ -97,6 +99,7 @@ impl Reason {
             Reason::MissingField => "missing_field",
             Reason::BadType => "bad_type",
             Reason::BadTimestamp => "bad_timestamp",
+            Reason::ImplausibleTimestamp => "implausible_timestamp",
             Reason::OutOfRange => "out_of_range",
             Reason::NegativeNumber => "negative_number",
             Reason::TooFarInFuture => "too_far_in_future",
@@ -139,11 +142,14 @@ impl Reject {
 pub struct ValidationSettings {
     /// How far ahead of the moment of ingest an event may be.
     pub future_max: Duration,
+    /// A number or digits are an epoch only where they give a time from here on, in microseconds.
+    pub event_time_min: i64,
 }
 
 impl Default for ValidationSettings {
     fn default() -> Self {
-        ValidationSettings { future_max: Duration::from_secs(24 * 60 * 60) }
+        // 2000-01-01.
+        ValidationSettings { future_max: Duration::from_secs(24 * 60 * 60), event_time_min: 946_684_800_000_000 }
     }
 }
 
@@ -152,26 +158,39 @@ impl ValidationSettings {
     pub(crate) fn check_time(&self, event_time: i64, ingested_at: i64) -> Result<(), Reject> {
         let allowed = i64::try_from(self.future_max.as_micros()).unwrap_or(i64::MAX);
         let ahead = event_time.saturating_sub(ingested_at);
-        if ahead <= allowed {
-            return Ok(());
-        }
-        let (hours, limit) = (ahead / time::HOUR, self.future_max.as_secs() / 3600);
-        Err(Reject::new(Reason::TooFarInFuture, format!("{hours} hours ahead of the clock, of {limit} allowed")))
+        if ahead <= allowed { Ok(()) } else { Err(too_far(event_time, ahead, allowed)) }
     }
+}
+
+#[cold]
+fn too_far(event_time: i64, ahead: i64, allowed: i64) -> Reject {
+    let (unit, name) = match allowed {
+        time::HOUR.. => (time::HOUR, "h"),
+        _ => (time::SECOND, "s"),
+    };
+    let allowed = if allowed % unit == 0 {
+        format!("{}", allowed / unit)
+    } else {
+        format!("{:.1}", allowed as f64 / unit as f64)
+    };
+    // Rounded up, so that it is never what is allowed.
+    let tenths = ahead / (unit / 10) + i64::from(ahead % (unit / 10) > 0);
+    let (read, whole, tenth) = (ReadTime(event_time), tenths / 10, tenths % 10);
+    let detail = format!("{read} is {whole}.{tenth} {name} ahead; {allowed} {name} are allowed (ingest.future_max)");
+    Reject::new(Reason::TooFarInFuture, detail)
 }
 
 /// Whether a value is as good as nothing for its field.
 pub(crate) fn is_missing(field: &Field, value: Value<'_>) -> bool {
     match value {
         Value::Null => true,
-        Value::Text("") | Value::Cell("") => field.empty_is_missing || field.shape == Shape::Time,
-        _ => false,
+        _ => value.is_empty_text() && (field.empty_is_missing || field.shape == Shape::Time),
     }
 }
 
 /// The value of a field that is not nested, in its type.
 #[inline]
-pub(crate) fn cell<'a>(field: &Field, value: Value<'a>, zone: Tz, arena: &'a Bump) -> Result<Cell<'a>, Reject> {
+pub(crate) fn cell<'a>(field: &Field, value: Value<'a>, times: &Times, arena: &'a Bump) -> Result<Cell<'a>, Reject> {
     // The most common case of all.
     if let (Shape::Text, Value::Text(text) | Value::Cell(text)) = (field.shape, value) {
         return Ok(Cell::Text(text));
@@ -189,22 +208,37 @@ pub(crate) fn cell<'a>(field: &Field, value: Value<'a>, zone: Tz, arena: &'a Bum
         Shape::Int32 => int32(value),
         Shape::Int64 => integer(value).map(Cell::Integer),
         Shape::Boolean => boolean(value),
-        Shape::Time => event_time(value, zone),
+        Shape::Time => event_time(value, times),
         Shape::Amount => amount(value),
         Shape::Double => double(value),
         Shape::Nested => Err(bad_type("a scalar", value)),
     };
     let cell = cell.map_err(|reject| reject.at(&field.name))?;
     match cell {
-        Cell::Integer(number) if field.not_negative && number < 0 => Err(negative(field, value)),
-        Cell::Amount(number) if field.not_negative && number < 0 => Err(negative(field, value)),
+        Cell::Integer(number) if is_outside(field, number.into()) => Err(outside(field, value, number < 0)),
+        Cell::Amount(number) if is_outside(field, number) => Err(outside(field, value, number < 0)),
         _ => Ok(cell),
     }
 }
 
+#[inline]
+fn is_outside(field: &Field, number: i128) -> bool {
+    number < field.least || number > field.most
+}
+
+/// A number that one event cannot have.
 #[cold]
-fn negative(field: &Field, value: Value<'_>) -> Reject {
-    Reject::new(Reason::NegativeNumber, format!("{}: {} is below zero", field.name, value.describe()))
+fn outside(field: &Field, value: Value<'_>, is_negative: bool) -> Reject {
+    let (name, sent) = (&field.name, value.describe());
+    if is_negative && field.least == 0 {
+        return Reject::new(Reason::NegativeNumber, format!("{name}: {sent} is below zero"));
+    }
+    let most = match (field.shape, name.as_str()) {
+        (Shape::Amount, _) => "money is at most 10,000,000,000 units of its currency (10^16 micros)",
+        (_, "cost_micros") => "money is at most 10^16 micros",
+        _ => "counts and milliseconds are at most 10^12",
+    };
+    Reject::new(Reason::OutOfRange, format!("{name}: {sent} is out of range: one event's {most}"))
 }
 
 #[cold]
@@ -300,24 +334,50 @@ pub(crate) fn double<'a>(value: Value<'a>) -> Result<Cell<'a>, Reject> {
     }
 }
 
-fn event_time<'a>(value: Value<'a>, zone: Tz) -> Result<Cell<'a>, Reject> {
+fn event_time<'a>(value: Value<'a>, times: &Times) -> Result<Cell<'a>, Reject> {
+    if !times.has_no_formats()
+        && let Some(micros) = time_by_format(value, times)
+    {
+        return Ok(Cell::Integer(micros));
+    }
     let parsed = match value {
-        Value::Text(text) | Value::Cell(text) => parse_time(text, zone),
+        Value::Text(text) | Value::Cell(text) => parse_time(text, times.zone),
         Value::Number(text) => parse_epoch(text),
         Value::Integer(number) => time::time_from_integer(number),
         Value::Double(number) => time::time_from_f64(number),
         Value::Float(number) => time::time_from_f64(f64::from(number)),
         Value::Time(micros) => time::in_range(micros),
-        Value::LocalTime(micros) => time::time_from_local(micros, zone),
+        Value::LocalTime(micros) => time::time_from_local(micros, times.zone),
         _ => Err(TimeError::NotATime),
     };
-    parsed.map(Cell::Integer).map_err(|error| {
-        let reason = match error {
-            TimeError::OutOfRange => Reason::OutOfRange,
-            TimeError::NotATime | TimeError::NoSuchTime => Reason::BadTimestamp,
-        };
-        Reject::new(reason, format!("{}: {error}", value.describe()))
-    })
+    match parsed {
+        Ok(micros) if micros >= times.epoch_min => Ok(Cell::Integer(micros)),
+        parsed => odd_time(value, parsed, times),
+    }
+}
+
+/// A text, or a number that is written in digits, by the formats of the configuration.
+#[cold]
+fn time_by_format(value: Value<'_>, times: &Times) -> Option<i64> {
+    match value {
+        Value::Text(text) | Value::Cell(text) | Value::Number(text) => times.by_format(text),
+        Value::Integer(number) => times.by_format(&number.to_string()),
+        _ => None,
+    }
+}
+
+/// A time that is early, or none. What was digits must not be early.
+#[cold]
+fn odd_time<'a>(value: Value<'a>, parsed: Result<i64, TimeError>, times: &Times) -> Result<Cell<'a>, Reject> {
+    let digits = match value {
+        Value::Text(text) | Value::Cell(text) => is_epoch(text).then(|| text.to_owned()),
+        Value::Number(text) => Some(text.to_owned()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Double(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        _ => None,
+    };
+    times.judge(parsed, digits.as_deref(), || value.describe()).map(Cell::Integer)
 }
 
 fn amount<'a>(value: Value<'a>) -> Result<Cell<'a>, Reject> {
@@ -348,7 +408,7 @@ mod tests {
         let mapping = Mapping::new(kind, &SourceSettings::default()).unwrap();
         let arena = Bump::new();
         let field = &mapping.fields()[mapping.index(field).unwrap()];
-        let found = cell(field, value, Tz::UTC, &arena);
+        let found = cell(field, value, mapping.times(), &arena);
         assert_eq!(found.map_err(|reject| reject.reason), expected, "{}: {value:?}", field.name);
     }
 
@@ -363,7 +423,7 @@ mod tests {
         check(Value::Integer(3), Ok(Cell::Integer(3)));
         check(Value::Double(3.0), Ok(Cell::Integer(3)));
         check(Value::Decimal(&Decimal { unscaled: 300, scale: 2 }), Ok(Cell::Integer(3)));
-        check(Value::Number("9223372036854775807"), Ok(Cell::Integer(i64::MAX)));
+        check(Value::Number("9223372036854775807"), Err(Reason::OutOfRange));
         check(Value::Number("9223372036854775808"), Err(Reason::OutOfRange));
         check(Value::Number("1e99"), Err(Reason::OutOfRange));
         check(Value::Number("-1"), Err(Reason::NegativeNumber));
@@ -380,6 +440,32 @@ mod tests {
         ] {
             check(value, Err(Reason::BadType));
         }
+    }
+
+    #[test]
+    fn one_events_money_and_counts_are_bounded() {
+        let kinds = [EventKind::Impression, EventKind::Interaction, EventKind::BidRequest];
+        let [impression, interaction, bid] = kinds;
+        let most = 10i64.pow(16);
+        check(impression, "cost_micros", Value::Integer(most), Ok(Cell::Integer(most)));
+        check(impression, "cost_micros", Value::Integer(most + 1), Err(Reason::OutOfRange));
+        for (kind, field) in [(interaction, "value"), (bid, "bid_price"), (bid, "clearing_price")] {
+            check(kind, field, Value::Cell("10000000000"), Ok(Cell::Amount(10i128.pow(22))));
+            check(kind, field, Value::Cell("10000000000.000000000001"), Err(Reason::OutOfRange));
+            check(kind, field, Value::Number("9000000000000"), Err(Reason::OutOfRange));
+        }
+        check(interaction, "value", Value::Cell("-10000000000"), Ok(Cell::Amount(-10i128.pow(22))));
+        check(interaction, "value", Value::Cell("-10000000000.5"), Err(Reason::OutOfRange));
+        check(bid, "bid_price", Value::Cell("-10000000000.5"), Err(Reason::NegativeNumber));
+        let most = 10i64.pow(12);
+        for (kind, field) in
+            [(impression, "view_time_ms"), (impression, "interaction_depth"), (interaction, "quantity")]
+        {
+            check(kind, field, Value::Integer(most), Ok(Cell::Integer(most)));
+            check(kind, field, Value::Integer(most + 1), Err(Reason::OutOfRange));
+        }
+        check(interaction, "quantity", Value::Integer(-most), Ok(Cell::Integer(-most)));
+        check(interaction, "quantity", Value::Integer(-most - 1), Err(Reason::OutOfRange));
     }
 
     #[test]
@@ -437,6 +523,20 @@ mod tests {
         time(Value::Text("1700000000"), Ok(Cell::Integer(1_700_000_000_000_000)));
         time(Value::Time(5), Ok(Cell::Integer(5)));
         time(Value::Time(-5), Err(Reason::OutOfRange));
+        time(Value::LocalTime(5), Ok(Cell::Integer(5)));
+        time(Value::Text("1970-01-01T00:00:00.000005Z"), Ok(Cell::Integer(5)));
+        for value in [
+            Value::Text("14102100"),
+            Value::Cell("20260301"),
+            Value::Number("0"),
+            Value::Number("-1"),
+            Value::Integer(946_684_799),
+            Value::Double(14_102_100.5),
+            Value::Float(0.0),
+        ] {
+            time(value, Err(Reason::ImplausibleTimestamp));
+        }
+        time(Value::Integer(946_684_800), Ok(Cell::Integer(946_684_800_000_000)));
         time(Value::Text("2024-02-30"), Err(Reason::BadTimestamp));
         time(Value::Bool(true), Err(Reason::BadTimestamp));
         time(Value::Json("[]"), Err(Reason::BadTimestamp));
@@ -464,6 +564,16 @@ mod tests {
         assert!(settings.check_time(now + time::DAY, now).is_ok());
         assert_eq!(settings.check_time(now + time::DAY + 1, now).unwrap_err().reason, Reason::TooFarInFuture);
         assert!(settings.check_time(0, now).is_ok());
+        let detail = |ahead: i64, hours: u64| {
+            let settings = ValidationSettings { future_max: Duration::from_secs(hours * 3600), ..settings };
+            settings.check_time(now + ahead, now).unwrap_err().detail
+        };
+        assert_eq!(
+            detail(24 * time::HOUR + 36 * time::HOUR / 60, 24),
+            "2023-11-15T22:49:20Z is 24.6 h ahead; 24 h are allowed (ingest.future_max)"
+        );
+        assert!(detail(24 * time::HOUR + 1, 24).contains(" 24.1 h ahead; 24 h are allowed"));
+        assert!(detail(1_500_000, 0).contains(" 1.5 s ahead; 0 s are allowed"));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub struct Builder {
     dead_letters: Vec<RecordBatch>,
     dead_bytes: usize,
     rows: usize,
+    misshapen: BTreeMap<String, u64>,
     encoding_time: Duration,
 }
 
@@ -63,6 +64,8 @@ pub struct Sealed {
     pub writer: Option<TableWriter>,
     /// Dead letters, in any order.
     pub dead_letters: Vec<RecordBatch>,
+    /// Rows that lack a field which was sent in another shape, by field.
+    pub misshapen: BTreeMap<String, u64>,
 }
 
 impl Builder {
@@ -84,6 +87,7 @@ impl Builder {
             dead_letters: Vec::new(),
             dead_bytes: 0,
             rows: 0,
+            misshapen: BTreeMap::new(),
             encoding_time: Duration::ZERO,
         })
     }
@@ -129,6 +133,9 @@ impl Builder {
             return Ok(());
         }
         let decoded = decoder.finish()?;
+        for (field, rows) in decoded.misshapen {
+            *self.misshapen.entry(field).or_default() += rows;
+        }
         if decoded.rows.num_rows() > 0 {
             self.rows += decoded.rows.num_rows();
             let started = Instant::now();
@@ -164,7 +171,11 @@ impl Builder {
         self.encode()?;
         self.rows = 0;
         self.dead_bytes = 0;
-        Ok(Sealed { writer: self.writer.take(), dead_letters: std::mem::take(&mut self.dead_letters) })
+        Ok(Sealed {
+            writer: self.writer.take(),
+            dead_letters: std::mem::take(&mut self.dead_letters),
+            misshapen: std::mem::take(&mut self.misshapen),
+        })
     }
 
     /// Drops everything held.
@@ -174,6 +185,7 @@ impl Builder {
         self.dead_letters.clear();
         self.dead_bytes = 0;
         self.rows = 0;
+        self.misshapen.clear();
     }
 }
 
@@ -475,7 +487,8 @@ mod tests {
         };
         let streams = [stream("a", 0), stream("b", 0), stream("c", 0)];
         let advance = |application: &str, to: i64| Advance { application: application.to_owned(), from: None, to };
-        let sealed = Sealed { writer: None, dead_letters: vec![letters("a", 0..10), letters("b", 0..10)] };
+        let dead_letters = vec![letters("a", 0..10), letters("b", 0..10)];
+        let sealed = Sealed { dead_letters, ..Sealed::default() };
         let dead = vec![advance("a 0", 20), advance("b 0", 20)];
         assert_eq!(committer.stored(&streams[2..]).await.unwrap(), [Stored::default()]);
         let outcome = committer.commit(sealed, vec![advance("a 0", 5), advance("b 0", 20)], dead).await.unwrap();

@@ -81,6 +81,15 @@ fn a_wrong_configuration_is_named_with_its_place() {
         ("[ingest]\nflush_rows = 0\n", vec!["ingest.flush_rows", "nothing"]),
         ("[report]\ntime_zone = \"Mars/Base\"\n", vec!["adlake.toml:2", "report.time_zone"]),
         ("[sources.impressions.fields]\nno_such_field = [\"x\"]\n", vec!["no_such_field"]),
+        (
+            "[sources.interactions]\ntime_formats = [\"%H:%M\"]\n",
+            vec!["sources.interactions.time_formats", "%H:%M", "date"],
+        ),
+        (
+            "[sources.impressions]\ntime_formats = [\"%F %T %Z\"]\n",
+            vec!["sources.impressions.time_formats", "%Z", "%z"],
+        ),
+        ("[ingest]\nevent_time_min = \"soon\"\n", vec!["ingest.event_time_min", "soon", "2000-01-01"]),
         ("lake = 7\n", vec!["adlake.toml:1", "lake"]),
         ("[lake\n", vec!["adlake.toml:1"]),
     ] {

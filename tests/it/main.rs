@@ -8,6 +8,7 @@ mod faults;
 mod files_watch;
 mod harness;
 mod hostile;
+mod ingest_fields;
 mod ingest_files;
 mod ingest_kafka;
 mod kafka_security;

@@ -11,7 +11,6 @@ use adlake_speed_layer::enrich::{Enrichment, EnrichmentSettings};
 use adlake_speed_layer::error::SpeedError;
 use adlake_speed_layer::record::StreamFormat;
 use adlake_speed_layer::settings::Format;
-use adlake_speed_layer::validate::ValidationSettings;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
@@ -117,6 +116,5 @@ fn check_source(kind: EventKind, settings: &Settings) -> Result<(), SpeedError> 
         identity: settings.identity.clone(),
     };
     let enrichment = Arc::new(Enrichment::new(&enrichment, &Reference::default()));
-    let validation = ValidationSettings { future_max: settings.ingest.future_max };
-    DecodePlan::new(kind, source, &format, validation, enrichment).map(|_| ())
+    DecodePlan::new(kind, source, &format, settings.ingest.validation()?, enrichment).map(|_| ())
 }

@@ -159,5 +159,8 @@ fn text(report: &IngestReport) -> String {
     for (reason, count) in &report.rejected {
         text.push_str(&format!("  {reason:<24} {count:>12} dead letters\n"));
     }
+    for (field, rows) in &report.shape_mismatches {
+        text.push_str(&format!("  {field:<24} {rows:>12} rows: sent in another shape, kept in attributes\n"));
+    }
     text
 }

@@ -82,6 +82,10 @@ pub const KEYS: &[Key] = &[
     key("ingest.queue_bytes_max", "Memory for records read and not yet decoded, over all tables."),
     key("ingest.record_bytes_max", "A longer record is a dead letter that keeps its first bytes."),
     key("ingest.future_max", "An event further ahead of the clock than this is a dead letter."),
+    key(
+        "ingest.event_time_min",
+        "A number, or digits, is an epoch only where it gives a time from this date or time on; else a dead letter.",
+    ),
     key("ingest.shutdown_deadline", "After SIGTERM: how long draining and committing may take."),
     key(
         "ingest.revoke_deadline",
@@ -98,6 +102,11 @@ pub const KEYS: &[Key] = &[
         "How the topic's records are written: json, csv or avro; files tell it by their extension.",
     ),
     key("sources.*.time_zone", "The zone of times that name none (IANA name)."),
+    unset(
+        "sources.*.time_formats",
+        "Further forms of times, as strftime writes them, tried before the known ones.",
+        "[\"%d/%b/%Y:%H:%M:%S %z\", \"%d.%m.%Y %H:%M\"]",
+    ),
     key("sources.*.depth_max", "A record whose values are nested deeper is a dead letter; 1 to 120."),
     key("sources.*.records_max", "A Kafka message (a JSON list, an Avro container) of more records is a dead letter."),
     unset(

@@ -195,7 +195,7 @@ fn place<'a>(column: &'a CsvColumn, text: &'a str, row: &mut Row<'a, '_>) -> Opt
     let mapping = row.mapping();
     let field = &mapping.fields()[index];
     if !validate::is_missing(field, Value::Cell(text)) {
-        row.place_shaped(index, validate::cell(field, Value::Cell(text), mapping.zone(), row.arena()).ok()?);
+        row.place_shaped(index, validate::cell(field, Value::Cell(text), mapping.times(), row.arena()).ok()?);
     }
     Some(())
 }

@@ -17,7 +17,7 @@ pub(super) fn judge_added<'a>(plan: &'a DecodePlan, row: &Row<'a, '_>) -> Result
     let cells = row.arena().alloc_slice_fill_copy(fields.len(), Cell::Null);
     for (index, field) in fields.iter().enumerate() {
         if let Some(value) = row.added(index).filter(|value| !validate::is_missing(field, *value)) {
-            cells[index] = validate::cell(field, value, plan.mapping.zone(), row.arena())?;
+            cells[index] = validate::cell(field, value, plan.mapping.times(), row.arena())?;
         }
     }
     Ok(cells)
@@ -31,7 +31,7 @@ pub(super) fn judge<'a>(
     record_time: Option<i64>,
     ingested_at: i64,
 ) -> Result<u32, Reject> {
-    let (arena, zone) = (row.arena(), plan.mapping.zone());
+    let (arena, times) = (row.arena(), plan.mapping.times());
     // Those that came in shape are there, and nothing is left to say of them.
     let mut present = row.settled();
     let mut todo = (row.taken() | plan.required | plan.fallbacks) & !present;
@@ -53,6 +53,9 @@ pub(super) fn judge<'a>(
         }
         let mut value = *row.value(index);
         if validate::is_missing(field, value) {
+            if field.default.is_some() && !value.is_null() {
+                row.give_way(index);
+            }
             value = match &field.default {
                 Some(Fallback::Constant(text)) => Value::Cell(text),
                 Some(Fallback::RecordTime) => record_time.map_or(Value::Null, Value::Time),
@@ -67,9 +70,18 @@ pub(super) fn judge<'a>(
             }
         }
         let cell = if field.shape == Shape::Nested {
-            nested::shape(value, &field.data_type, Trail::Field(&field.name), row.attributes(), arena)?
+            let before = row.attributes().place();
+            match nested::shape(value, &field.data_type, Trail::Field(&field.name), row.attributes(), arena) {
+                Ok(cell) => cell,
+                Err(_) if row.is_something_else(index) => {
+                    row.attributes().keep_up_to(before);
+                    row.give_way(index);
+                    continue;
+                }
+                Err(reject) => return Err(reject),
+            }
         } else {
-            validate::cell(field, value, zone, arena)?
+            validate::cell(field, value, times, arena)?
         };
         row.set(index, cell);
         present |= 1 << index;

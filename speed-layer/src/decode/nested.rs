@@ -93,6 +93,29 @@ pub(crate) fn shape<'a>(
     }
 }
 
+/// Whether a value is nested as a type is: object, list or scalar at every level that the type
+/// knows, null anywhere. Of which type its scalars are does not count.
+#[cold]
+pub(crate) fn has_shape<'a>(value: Value<'a>, data_type: &DataType, arena: &'a Bump) -> bool {
+    if value.is_null() {
+        return true;
+    }
+    match (data_type, value.open(arena)) {
+        // What cannot be opened is broken, whatever it is.
+        (_, Err(_)) => true,
+        (DataType::Struct(fields), Ok(Opened::Object(members))) => members.iter().all(|(name, value)| {
+            fields.find(name).is_none_or(|(_, field)| has_shape(*value, field.data_type(), arena))
+        }),
+        (DataType::List(element), Ok(Opened::List(items))) => {
+            items.iter().all(|item| has_shape(*item, element.data_type(), arena))
+        }
+        (DataType::List(element), Ok(Opened::Scalar)) => *element.data_type() == DataType::Utf8,
+        (DataType::Map(..), Ok(Opened::Object(_))) => true,
+        (DataType::Struct(_) | DataType::List(_) | DataType::Map(..), _) => false,
+        _ => !value.is_nested(),
+    }
+}
+
 /// The entries of a map of texts, sorted by key, of one key sent twice the later; nested values as JSON text.
 pub(crate) fn entries<'a>(members: &[(&'a str, Value<'a>)], arena: &'a Bump) -> &'a [(&'a str, Option<&'a str>)] {
     let mut entries = BumpVec::with_capacity_in(members.len(), arena);
@@ -185,6 +208,31 @@ mod tests {
         refused("site", "[]", "site: ");
         refused("device", r#"{"geo":{"lat":"north"}}"#, "device.geo.lat: ");
         refused("site", r#"{"name":{}}"#, "site.name: ");
+    }
+
+    #[test]
+    fn a_shape_is_how_a_value_is_nested() {
+        let check = |field: &str, value: Value<'_>, expected: bool| {
+            let arena = Bump::new();
+            let fields = content_fields(EventKind::BidRequest);
+            let field = fields.iter().find(|known| known.name() == field).unwrap();
+            assert_eq!(has_shape(value, field.data_type(), &arena), expected, "{}: {value:?}", field.name());
+        };
+        check("targeting", Value::Null, true);
+        check("targeting", Value::Json(r#"{"a":[1],"b":{"c":2}}"#), true);
+        check("targeting", Value::Cell(r#"{"a":"b"}"#), true);
+        check("targeting", Value::Json("[]"), false);
+        check("targeting", Value::Text(""), false);
+        check("imp", Value::Json("[]"), true);
+        check("imp", Value::Json(r#"[null,{"banner":{"w":"wide"},"ext":[]}]"#), true);
+        check("imp", Value::Json(r#"[{"id":"1"},"2"]"#), false);
+        check("imp", Value::Json(r#"{"id":"1"}"#), false);
+        check("imp", Value::Json(r#"[{"banner":{"w":"wide"}},{"banner":[]}]"#), false);
+        check("site", Value::Json(r#"{"publisher":"p"}"#), false);
+        check("site", Value::Json(r#"{"name":{}}"#), false);
+        check("site", Value::Json(r#"{"cat":"IAB1","publisher":null}"#), true);
+        check("device", Value::Json(r#"{"geo":{"lat":[1]}}"#), false);
+        check("device", Value::Integer(7), false);
     }
 
     #[test]

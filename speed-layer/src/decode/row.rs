@@ -1,16 +1,22 @@
 //! A row in the making: which value each field gets, of all that a record offers.
 //!
-//! Nothing is appended to columns from here: a record that turns out bad leaves no trace. What no field takes is kept,
-//! as the members of one JSON object (`attributes`): keys that the schema does not know, and values that lost to a
-//! better name of their field. An explicit null is as good as nothing, and is not kept.
+//! Nothing is appended to columns from here: a record that turns out bad leaves no trace. What no
+//! field takes is kept, as the members of one JSON object (`attributes`): keys that the schema does
+//! not know, and values that lost to a better name of their field. An explicit null is as good as
+//! nothing, and is not kept, and so is an empty cell of CSV.
+//!
+//! Of the values for one field the first with a value wins, by the order of its names. An empty
+//! text is a value only where there is no other, and no default. A value that is not of its field's
+//! shape is none where its name does not bind (see [`crate::mapping`]).
 
 use adlake_domain::content::write_json_string;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::columns::Cell;
+use super::nested;
 use super::value::{Opened, Value};
-use crate::mapping::{FIELDS_MAX, Mapping, Path, Shape, Step, Target};
+use crate::mapping::{FIELDS_MAX, Field, Mapping, Origin, Path, Shape, Step, Target};
 use crate::validate::Reject;
 
 /// The members of the JSON object that keeps what no field takes.
@@ -33,6 +39,16 @@ impl Attributes {
         value.write_json(&mut self.text);
     }
 
+    /// The place that [`Attributes::keep_up_to`] goes back to.
+    pub fn place(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Forgets what was kept since a place.
+    pub fn keep_up_to(&mut self, place: usize) {
+        self.text.truncate(place);
+    }
+
     /// Ends the object; `None` where nothing was kept.
     pub fn finish(&mut self) -> Option<&str> {
         if self.text.is_empty() {
@@ -49,8 +65,16 @@ struct Slot<'a> {
     value: Value<'a>,
     key: &'a str,
     rank: u16,
+    origin: Origin,
     /// Whether the value is part of one that is kept anyway.
     inner: bool,
+}
+
+impl<'a> Slot<'a> {
+    /// Whether the value is of another shape than the field's, under a name that does not bind.
+    fn is_something_else(&self, field: &Field, arena: &'a Bump) -> bool {
+        field.by_shape && self.origin != Origin::Configured && !nested::has_shape(self.value, &field.data_type, arena)
+    }
 }
 
 /// A row in the making.
@@ -68,6 +92,8 @@ pub(crate) struct Row<'a, 'd> {
     cells: [Cell<'a>; FIELDS_MAX],
     /// A bit for each field whose cell came in shape.
     shaped: u32,
+    /// A bit for each field that was sent in another shape, under a name that does not bind.
+    misshapen: u32,
     /// Values inside of those that no field takes, with the field and their path.
     kept: BumpVec<'a, (usize, &'a str, Value<'a>)>,
     /// The values for the added columns, and the ranks of the names that they came under.
@@ -91,6 +117,7 @@ impl<'a, 'd> Row<'a, 'd> {
             taken: 0,
             cells: [Cell::Null; FIELDS_MAX],
             shaped: 0,
+            misshapen: 0,
             kept: BumpVec::new_in(arena),
             added,
         }
@@ -102,6 +129,7 @@ impl<'a, 'd> Row<'a, 'd> {
         self.slots.clear();
         self.cells = [Cell::Null; FIELDS_MAX];
         self.shaped = 0;
+        self.misshapen = 0;
         self.kept.clear();
         self.attributes.clear();
         self.added.fill(None);
@@ -132,8 +160,9 @@ impl<'a, 'd> Row<'a, 'd> {
             self.offer_added(value, &entry.added)?;
         }
         match entry.direct {
-            Some(target) if self.suits(target, value, !entry.paths.is_empty()) => {
-                self.place(target, Slot { value, key, rank: target.rank, inner: false });
+            Some(target) if self.suits(target, value, &entry.paths) => {
+                let Target { rank, origin, .. } = target;
+                self.place(target, Slot { value, key, rank, origin, inner: false });
             }
             _ => self.attributes.keep(key, &value),
         }
@@ -158,7 +187,8 @@ impl<'a, 'd> Row<'a, 'd> {
             self.taken |= 1 << target.field;
             self.places[usize::from(target.field)] = self.slots.len() as u8;
             let value = if is_number { Value::Number(text) } else { Value::Text(text) };
-            self.slots.push(Slot { value, key, rank: target.rank, inner: false });
+            let Target { rank, origin, .. } = target;
+            self.slots.push(Slot { value, key, rank, origin, inner: false });
             return Ok(());
         }
         self.offer(key, entry, if is_number { Value::Number(text) } else { Value::Text(text) })
@@ -169,9 +199,12 @@ impl<'a, 'd> Row<'a, 'd> {
         for way in ways {
             let found = if way.steps.is_empty() { value } else { walk(value, &way.steps, self.arena)? };
             let rank = way.target.rank;
+            let is_better = |(other, other_rank): (Value<'_>, u16)| {
+                (found.is_empty_text(), rank) <= (other.is_empty_text(), other_rank)
+            };
             if let Some(noted) = self.added.get_mut(usize::from(way.target.field))
                 && !found.is_null()
-                && noted.is_none_or(|(_, other)| rank <= other)
+                && noted.is_none_or(is_better)
             {
                 *noted = Some((found, rank));
             }
@@ -184,11 +217,21 @@ impl<'a, 'd> Row<'a, 'd> {
         self.added.get(index).copied().flatten().map(|(value, _)| value)
     }
 
-    /// Whether a value can be meant for a field that its key is a name of: an object or list under a common alias, or
-    /// under a name that is also the root of paths, is not meant for a scalar.
-    fn suits(&self, target: Target, value: Value<'a>, is_root: bool) -> bool {
+    /// Whether a value can be meant for a field that its key is a name of: an object or list under
+    /// a common alias, or under a name that is also the root of paths, is not meant for a scalar.
+    /// What the configuration names is meant, unless the configuration has a path from it, too.
+    fn suits(&self, target: Target, value: Value<'a>, paths: &[Path]) -> bool {
+        if !value.is_nested() {
+            return true;
+        }
         let field = &self.mapping.fields()[usize::from(target.field)];
-        !value.is_nested() || field.shape == Shape::Nested || field.keeps_json || !(target.common || is_root)
+        field.shape == Shape::Nested
+            || field.keeps_json
+            || match target.origin {
+                Origin::Configured => !paths.iter().any(|path| path.target.origin == Origin::Configured),
+                Origin::Own => paths.is_empty(),
+                Origin::Common => false,
+            }
     }
 
     /// Takes the fields that are found inside a value.
@@ -200,15 +243,17 @@ impl<'a, 'd> Row<'a, 'd> {
         };
         for path in paths {
             let found = walk(whole, &path.steps, self.arena)?;
-            let shape = self.mapping.fields()[usize::from(path.target.field)].shape;
-            if !found.is_null() && (!found.is_nested() || shape == Shape::Nested) {
-                self.place(path.target, Slot { value: found, key, rank: path.target.rank, inner: true });
+            let Target { field, rank, origin } = path.target;
+            let shape = self.mapping.fields()[usize::from(field)].shape;
+            let is_meant = !found.is_nested() || shape == Shape::Nested || origin == Origin::Configured;
+            if !found.is_null() && is_meant {
+                self.place(path.target, Slot { value: found, key, rank, origin, inner: true });
             }
         }
         Ok(())
     }
 
-    /// The better name wins, of one name sent twice the later; what loses is kept.
+    /// The better candidate wins, of two under one name the later; what loses is kept.
     #[inline]
     fn place(&mut self, target: Target, candidate: Slot<'a>) {
         let index = usize::from(target.field);
@@ -225,11 +270,47 @@ impl<'a, 'd> Row<'a, 'd> {
 
     #[cold]
     fn displace(&mut self, index: usize, candidate: Slot<'a>) {
+        let mapping = self.mapping;
+        let (field, arena) = (&mapping.fields()[index], self.arena);
+        // What has no value comes last, whatever its name.
+        let order = |slot: &Slot<'a>| (slot.is_something_else(field, arena), slot.value.is_empty_text(), slot.rank);
         let slot = &mut self.slots[usize::from(self.places[index])];
-        let loser = if candidate.rank <= slot.rank { std::mem::replace(slot, candidate) } else { candidate };
-        if !loser.inner {
+        let loser = if order(&candidate) <= order(slot) { std::mem::replace(slot, candidate) } else { candidate };
+        if loser.is_something_else(field, arena) {
+            self.misshapen |= 1 << index;
+        }
+        self.keep_loser(&loser);
+    }
+
+    /// Keeps a value that is not its field's after all. An empty cell of CSV is none.
+    fn keep_loser(&mut self, loser: &Slot<'a>) {
+        if !loser.inner && !matches!(loser.value, Value::Cell("")) {
             self.attributes.keep(loser.key, &loser.value);
         }
+    }
+
+    /// Keeps the value of a field, in whose place something else comes.
+    #[cold]
+    pub fn give_way(&mut self, index: usize) {
+        if self.taken >> index & 1 == 1 {
+            let loser = self.slots[usize::from(self.places[index])];
+            self.keep_loser(&loser);
+        }
+    }
+
+    /// Whether the value of a field is something else under the same name; it is counted.
+    #[cold]
+    pub fn is_something_else(&mut self, index: usize) -> bool {
+        let field = &self.mapping.fields()[index];
+        let is_else = self.taken >> index & 1 == 1
+            && self.slots[usize::from(self.places[index])].is_something_else(field, self.arena);
+        self.misshapen |= u32::from(is_else) << index;
+        is_else
+    }
+
+    /// A bit for each field that was sent in another shape, and not taken.
+    pub fn misshapen(&self) -> u32 {
+        self.misshapen
     }
 
     /// Takes the value of a field that has no other candidates, in its type.

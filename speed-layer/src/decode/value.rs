@@ -60,6 +60,12 @@ impl<'a> Value<'a> {
         matches!(self, Value::Null)
     }
 
+    /// Whether it is a text without a character: a value only where nothing else is one.
+    #[inline]
+    pub fn is_empty_text(&self) -> bool {
+        matches!(self, Value::Text("") | Value::Cell("") | Value::Bytes([]))
+    }
+
     pub fn is_nested(&self) -> bool {
         matches!(self, Value::Json(_) | Value::List(_) | Value::Object(_))
     }

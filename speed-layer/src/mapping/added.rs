@@ -7,7 +7,7 @@ use adlake_domain::event::EventKind;
 use adlake_domain::schema::{self, AMOUNT_PRECISION, AMOUNT_SCALE};
 use arrow::datatypes::{DataType, Field as Column};
 
-use super::{Field, Mapping, Path, Target, names, parse_path, shape};
+use super::{Field, Mapping, Origin, Path, Target, names, parse_path, shape};
 use crate::error::SpeedError;
 use crate::settings::SourceSettings;
 
@@ -71,7 +71,9 @@ pub(super) fn fields(kind: EventKind, settings: &SourceSettings) -> Result<Vec<F
                 shape,
                 required: false,
                 empty_is_missing: shape != super::Shape::Text,
-                not_negative: false,
+                least: i128::MIN,
+                most: i128::MAX,
+                by_shape: false,
                 keeps_json: true,
                 default: None,
             }
@@ -93,7 +95,7 @@ impl Mapping {
                     return Err(refused("a name must not be empty"));
                 }
                 let rank = u16::try_from(place * 2).map_err(|_| refused("has too many names"))?;
-                let target = Target { field: index as u8, rank, common: false };
+                let target = Target { field: index as u8, rank, origin: Origin::Configured };
                 self.add_way(name, Path { target, steps: Vec::new() });
                 if name.contains(['.', '[']) {
                     let (root, steps) = parse_path(name).map_err(|message| refused(&message))?;

@@ -2,12 +2,36 @@
 //!
 //! Folding covers the spellings of one name (`userId`, `User ID`, `user-id`). A name is here where it can hardly mean
 //! anything else in a record of that kind, and where the unit is the same: a `cost` that is not in micros is none.
+//!
+//! The names of a field stand in order, the most telling first: the more surely a name means this
+//! field of this kind of event, the earlier it comes. Names of the event come before names that any
+//! record has (`conversion_time` before `ts`), names of an id before bare words, which are often
+//! titles (`creative_id` before `creative`), names of another event last (`impression_time` of a
+//! click). `docs/ingest.md` lists them all.
 
 use adlake_domain::event::EventKind;
+use adlake_domain::money::{EVENT_AMOUNT_MAX, EVENT_MICROS_MAX};
 
 /// Fields whose numbers cannot be below zero. A conversion's value can (a refund), and so can its quantity.
 pub(super) const NOT_NEGATIVE: [&str; 7] =
     ["cost_micros", "width", "height", "view_time_ms", "interaction_depth", "bid_price", "clearing_price"];
+
+/// Nested and free-form fields that others use the names of for something else. (Not the lists of
+/// texts: `cur` says what the money is, and a wrong one must not go unseen.)
+pub(super) const BY_SHAPE: [&str; 6] = ["targeting", "imp", "site", "app", "device", "user"];
+
+/// One event's counts and milliseconds are at most so many.
+const COUNT_MAX: i128 = 1_000_000_000_000;
+
+/// The greatest number of a field, in its unit.
+pub(super) fn most(field: &str) -> i128 {
+    match field {
+        "cost_micros" => EVENT_MICROS_MAX.into(),
+        "value" | "bid_price" | "clearing_price" => EVENT_AMOUNT_MAX,
+        "view_time_ms" | "interaction_depth" | "quantity" => COUNT_MAX,
+        _ => i128::MAX,
+    }
+}
 
 /// Text fields that others send as objects or lists: their JSON text is kept.
 pub(super) const KEEPS_JSON: [&str; 2] = ["content_category", "consent"];
@@ -29,42 +53,86 @@ pub(super) fn aliases(kind: EventKind, field: &str) -> &'static [&'static str] {
 
 fn impression(field: &str) -> &'static [&'static str] {
     match field {
+        "event_time" => &[
+            "event_timestamp",
+            "impression_time",
+            "impression_timestamp",
+            "occurred_at",
+            "ts",
+            "time",
+            "datetime",
+            "date_time",
+            "@timestamp",
+            "request_time",
+            "request_timestamp",
+            "created_at",
+            "ext.ts",
+            "ext.timestamp",
+            "auction_time",
+            "bid_time",
+            "bid_timestamp",
+            "click_time",
+            "click_timestamp",
+            "conversion_time",
+            "conversion_timestamp",
+        ],
         "website" => &[
             "website_url",
-            "site_url",
-            "page_url",
-            "url",
-            "page",
-            "site",
             "site_domain",
             "publisher_domain",
-            "domain",
             "site.domain",
+            "site_url",
+            "page_url",
             "site.page",
+            "site",
+            "domain",
+            "url",
+            "page",
             "app.bundle",
         ],
         "impression_id" => &["imp_id", "impression"],
         "ad_group_id" => &["ad_set_id", "line_item_id"],
-        "placement_id" => &["placement", "ad_slot_id", "slot_id", "ad_unit_id", "tagid"],
+        "placement_id" => &["ad_slot_id", "ad_unit_id", "slot_id", "tagid", "placement"],
         "auction_id" => &["bid_request_id", "request_id"],
-        "cost_micros" => &["price_micros", "spend_micros"],
-        "width" => &["w", "ad_width"],
-        "height" => &["h", "ad_height"],
+        "cost_micros" => &["spend_micros", "price_micros"],
+        "width" => &["ad_width", "w"],
+        "height" => &["ad_height", "h"],
         "viewable" => &["is_viewable", "in_view"],
-        "view_time_ms" => &["dwell_time_ms", "time_in_view_ms"],
+        "view_time_ms" => &["time_in_view_ms", "dwell_time_ms"],
         "interaction_depth" => &["scroll_depth"],
-        "event_time" => TIMES,
         _ => of_any_kind(field),
     }
 }
 
 fn interaction(field: &str) -> &'static [&'static str] {
     match field {
-        "event_time" => TIMES,
+        "event_time" => &[
+            "event_timestamp",
+            "conversion_time",
+            "conversion_timestamp",
+            "click_time",
+            "click_timestamp",
+            "occurred_at",
+            "ts",
+            "time",
+            "datetime",
+            "date_time",
+            "@timestamp",
+            "request_time",
+            "request_timestamp",
+            "created_at",
+            "ext.ts",
+            "ext.timestamp",
+            "impression_time",
+            "impression_timestamp",
+            "auction_time",
+            "bid_time",
+            "bid_timestamp",
+        ],
         "conversion_type" => {
-            &["interaction_type", "event_type", "event_name", "action_type", "action", "type", "event"]
+            &["interaction_type", "event_name", "event", "event_type", "action_type", "action", "type"]
         }
-        "event_id" => &["interaction_id", "click_id", "conversion_id"],
+        "event_id" => &["interaction_id", "conversion_id", "click_id"],
         "impression_id" => &["imp_id"],
         "order_id" => &["transaction_id", "order"],
         "value" => &["conversion_value", "order_value", "revenue", "amount"],
@@ -75,69 +143,113 @@ fn interaction(field: &str) -> &'static [&'static str] {
 
 fn bid_request(field: &str) -> &'static [&'static str] {
     match field {
+        "event_time" => &[
+            "event_timestamp",
+            "request_time",
+            "request_timestamp",
+            "auction_time",
+            "bid_time",
+            "bid_timestamp",
+            "occurred_at",
+            "ts",
+            "time",
+            "datetime",
+            "date_time",
+            "@timestamp",
+            "created_at",
+            "ext.ts",
+            "ext.timestamp",
+            "impression_time",
+            "impression_timestamp",
+            "click_time",
+            "click_timestamp",
+            "conversion_time",
+            "conversion_timestamp",
+        ],
         "auction_id" => &["bid_request_id", "request_id", "id"],
         "user_id" => &["uid", "user.id", "user.buyeruid", "user_details[0].user_id"],
-        "event_time" => TIMES,
         "imp" => &["imps"],
         "targeting" => &["targeting_criteria"],
         "bid_price" => &["bid_amount", "bid", "price"],
-        "clearing_price" => &["win_price", "clearing_amount"],
-        "won" => &["win", "is_win", "is_won"],
+        "clearing_price" => &["clearing_amount", "win_price"],
+        "won" => &["is_won", "is_win", "win"],
         "device" | "site" | "app" | "user" => &[],
         _ => of_any_kind(field),
     }
 }
 
-const TIMES: &[&str] = &[
-    "event_timestamp",
-    "ts",
-    "time",
-    "datetime",
-    "date_time",
-    "@timestamp",
-    "impression_time",
-    "impression_timestamp",
-    "click_time",
-    "click_timestamp",
-    "conversion_time",
-    "conversion_timestamp",
-    "bid_time",
-    "bid_timestamp",
-    "request_time",
-    "request_timestamp",
-    "auction_time",
-    "occurred_at",
-    "created_at",
-    "ext.ts",
-    "ext.timestamp",
-];
-
 fn of_any_kind(field: &str) -> &'static [&'static str] {
     match field {
-        "ad_creative_id" => &["creative_id", "ad_id", "creative", "crid"],
+        "ad_creative_id" => &["creative_id", "ad_id", "crid", "creative"],
         "user_id" => &[
             "uid",
+            "user_details.user_id",
+            "user_details[0].user_id",
+            "user.user_id",
+            "user.id",
             "visitor_id",
             "anonymous_id",
             "user",
-            "user_details.user_id",
-            "user_details[0].user_id",
-            "user.id",
-            "user.user_id",
         ],
-        "campaign_id" => &["ad_campaign_id", "campaign", "campaign.id"],
+        "campaign_id" => &["ad_campaign_id", "campaign.id", "campaign"],
         "advertiser_id" => &["advertiser"],
         "currency" => &["currency_code", "cur"],
-        "device_type" => &["device", "device_category", "device.type", "device.devicetype"],
+        "device_type" => &["device_category", "device.devicetype", "device.type", "device"],
         "os" => &["operating_system", "os_name", "device.os"],
         "browser" => &["browser_name"],
-        "user_agent" => &["ua", "http_user_agent", "device.ua"],
+        "user_agent" => &["http_user_agent", "ua", "device.ua"],
         "ip" => &["ip_address", "client_ip", "remote_addr", "device.ip"],
         "country" => &["country_code", "geo.country", "device.geo.country"],
-        "region" => &["region_code", "state", "geo.region", "device.geo.region"],
+        "region" => &["region_code", "geo.region", "device.geo.region", "state"],
         "city" => &["geo.city", "device.geo.city"],
         "content_category" => &["iab_category", "category"],
-        "consent" => &["consent_string", "gdpr_consent", "tcf_consent"],
+        "consent" => &["consent_string", "tcf_consent", "gdpr_consent"],
         _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use adlake_domain::schema::content_fields;
+
+    use super::*;
+
+    /// The table of a kind in the documentation: fields that have more names than their own.
+    fn table(kind: EventKind) -> String {
+        let mut table = format!("| field of {kind} | is looked for under, in this order |\n|---|---|\n");
+        for field in content_fields(kind) {
+            let names: Vec<&str> = [own(field.name()), aliases(kind, field.name()).to_vec()].concat();
+            if names.len() > 1 {
+                table.push_str(&format!("| `{}` | `{}` |\n", names[0], names.join("`, `")));
+            }
+        }
+        table
+    }
+
+    #[test]
+    fn the_documentation_lists_the_names_in_order() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ingest.md");
+        let text = std::fs::read_to_string(&path).unwrap() + "\n";
+        for kind in EventKind::ALL {
+            let table = table(kind);
+            assert!(text.contains(&format!("\n\n{table}\n")), "docs/ingest.md lacks:\n\n{table}");
+        }
+    }
+
+    #[test]
+    fn a_name_belongs_to_one_field() {
+        for kind in EventKind::ALL {
+            let fields = content_fields(kind);
+            let mut names: Vec<&str> = fields
+                .iter()
+                .flat_map(|field| [own(field.name()), aliases(kind, field.name()).to_vec()].concat())
+                .collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "{kind}");
+        }
     }
 }

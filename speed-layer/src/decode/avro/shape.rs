@@ -7,7 +7,6 @@
 
 use arrow::datatypes::DataType;
 use bumpalo::collections::Vec as BumpVec;
-use chrono_tz::Tz;
 
 use super::MappedSchema;
 use super::datum::Cursor;
@@ -144,8 +143,7 @@ fn longer(path: &[String], more: &str) -> Vec<String> {
 /// Offers every field of the datum at the cursor to `row`; `None`: it is to be read in the general way.
 pub(super) fn read<'a>(cursor: &mut Cursor<'a, 'a>, schema: &'a MappedSchema, row: &mut Row<'a, '_>) -> Option<()> {
     let record = schema.writer.record();
-    let mut shaping =
-        Shaping { zone: row.mapping().zone(), indices: BumpVec::new_in(row.arena()), field: 0, cursor, row };
+    let mut shaping = Shaping { indices: BumpVec::new_in(row.arena()), field: 0, cursor, row };
     for (((name, node), entry), shaper) in record.fields.iter().zip(&schema.entries).zip(&schema.shapers) {
         match shaper {
             Some((index, shaper)) => {
@@ -172,7 +170,6 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a, 'a>, schema: &'a MappedSchema, ro
 struct Shaping<'c, 'r, 'a, 'd> {
     cursor: &'c mut Cursor<'a, 'a>,
     row: &'r mut Row<'a, 'd>,
-    zone: Tz,
     /// The field of the content.
     field: usize,
     /// The places in the lists that the value is in.
@@ -241,12 +238,16 @@ impl<'a> Shaping<'_, '_, 'a, '_> {
             },
             Shaper::Field(node) => {
                 let value = self.cursor.value(*node, depth).ok()?;
-                let field: &Field = &self.row.mapping().fields()[self.field];
+                let mapping = self.row.mapping();
+                let field: &Field = &mapping.fields()[self.field];
                 if value.is_nested() {
                     return None;
                 }
                 if !validate::is_missing(field, value) {
-                    *out = validate::cell(field, value, self.zone, self.row.arena()).ok()?;
+                    *out = validate::cell(field, value, mapping.times(), self.row.arena()).ok()?;
+                } else if field.default.is_some() && !value.is_null() {
+                    // It gives way to the default, and is kept.
+                    return None;
                 }
             }
         }

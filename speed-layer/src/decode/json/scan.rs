@@ -227,14 +227,22 @@ mod tests {
 
     /// What a row holds after reading, as text; `None`: left to the parser.
     fn by_scanner(text: &str, memo: &mut KeyMemo) -> Option<Result<String, Reject>> {
-        let mapping = Mapping::new(EventKind::Impression, &SourceSettings::default()).unwrap();
+        let mapping = mapping();
         let (arena, mut attributes) = (Bump::new(), Attributes::default());
         let mut row = Row::new(&mapping, &arena, &mut attributes);
         read(text, memo, &mut row).map(|outcome| outcome.map(|()| contents(&mut row)))
     }
 
+    /// With several names of a field, of which some bind, and a default.
+    fn mapping() -> Mapping {
+        let mut settings = SourceSettings::default();
+        settings.fields.insert("user_id".to_owned(), ["cuid", "afid", "user.id"].map(str::to_owned).to_vec());
+        settings.defaults.insert("website".to_owned(), "nowhere".to_owned());
+        Mapping::new(EventKind::Impression, &settings).unwrap()
+    }
+
     fn by_parser(text: &str) -> Result<String, Reject> {
-        let mapping = Mapping::new(EventKind::Impression, &SourceSettings::default()).unwrap();
+        let mapping = mapping();
         let (arena, mut attributes) = (Bump::new(), Attributes::default());
         let mut row = Row::new(&mapping, &arena, &mut attributes);
         json::parse(text, &mut KeyMemo::default(), &mut row).map(|()| contents(&mut row))
@@ -320,6 +328,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn names_of_one_field_are_weighed_as_the_parser_weighs_them(
+            members in prop::collection::vec(
+                (
+                    prop::sample::select(&["cuid", "afid", "uid", "user", "user_id", "website", "url", "site", "currency"][..]),
+                    prop::sample::select(&[r#""""#, r#""""#, r#""a""#, r#""b\u0063""#, "7", "null", r#"{"id":""}"#, r#"{"id":"i"}"#][..]),
+                ),
+                0..6,
+            ),
+        ) {
+            let members: Vec<String> = members.iter().map(|(name, value)| format!(r#""{name}":{value}"#)).collect();
+            let text = format!("{{{}}}", members.join(","));
+            let mut memo = KeyMemo::default();
+            prop_assert!(check(&text, &mut memo) && check(&text, &mut memo), "{}", text);
+        }
+
         #[test]
         fn mutated_records_are_read_as_the_parser_reads_them(
             changes in prop::collection::vec((0usize..400, prop::sample::select(&b"\"\\{}[]:,01-.eEtn \x1f\n\x80a"[..]), any::<bool>()), 0..4),

@@ -14,7 +14,7 @@ fn impression() -> impl Strategy<Value = Vec<u8>> {
         (0u32..5000).prop_map(|cost| format!(",\"cost_micros\":{cost},\"viewable\":true")),
         Just(",\"city\":\"B\\u00e4r\",\"width\":\"300\"".to_owned()),
     ];
-    (text, text, 0i64..NOW / 1_000_000, text, extra).prop_map(|(creative, user, time, site, extra)| {
+    (text, text, 946_684_800i64..NOW / 1_000_000, text, extra).prop_map(|(creative, user, time, site, extra)| {
         let quote = |text: &str| serde_json::to_string(text).unwrap();
         let (creative, user, site) = (quote(&creative), quote(&user), quote(&site));
         format!("{{\"ad_creative_id\":{creative},\"user_id\":{user},\"timestamp\":{time},\"website\":{site}{extra}}}")
@@ -24,7 +24,7 @@ fn impression() -> impl Strategy<Value = Vec<u8>> {
 
 fn interaction() -> impl Strategy<Value = Vec<u8>> {
     let cell = "[ -~é\n]{0,12}".prop_map(|text| format!("\"{}\"", text.replace('"', "\"\"")));
-    (0i64..NOW / 1_000_000, cell.clone(), cell, "[a-z]{1,8}", proptest::option::of(-500i64..500)).prop_map(
+    (946_684_800i64..NOW / 1_000_000, cell.clone(), cell, "[a-z]{1,8}", proptest::option::of(-500i64..500)).prop_map(
         |(time, user, campaign, kind, value)| {
             let value = value.map_or(String::new(), |value| format!(",,,,,{value}.25"));
             format!("{time},{user},{campaign},{kind}{value}\n").into_bytes()
@@ -44,9 +44,12 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
             bytes[at] = byte;
             bytes
         }),
-        Just(b"{\"ad_creative_id\":\"c\",\"user_id\":\"u\",\"timestamp\":1,\"website\":\"w\",\"width\":1e99}".to_vec()),
+        Just(
+            b"{\"ad_creative_id\":\"c\",\"user_id\":\"u\",\"timestamp\":1748736000,\"website\":\"w\",\"width\":1e99}"
+                .to_vec()
+        ),
         Just(b"{\"ad_creative_id\":\"c\",\"kept\":1,\"city\":\"lost\",\"timestamp\":\"never\"}".to_vec()),
-        Just(b"1,u,c,click,e,cr,i,o,not a number".to_vec()),
+        Just(b"1748736000,u,c,click,e,cr,i,o,not a number".to_vec()),
     ]
 }
 

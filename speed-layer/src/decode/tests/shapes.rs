@@ -38,7 +38,12 @@ const FOREIGN: &str = r#"{"type":"record","name":"Foreign","fields":[
             {"name":"near","type":["null","Geo"]}]}]},
         {"name":"devicetype","type":["null","long"]}]}},
     {"name":"site","type":["null",{"type":"map","values":"string"}]},
-    {"name":"won","type":["null","boolean"]}
+    {"name":"won","type":["null","boolean"]},
+    {"name":"targeting_criteria","type":["null",{"type":"array","items":"int"},{"type":"map","values":"int"}]},
+    {"name":"user","type":["null","string",{"type":"record","name":"User","fields":[{"name":"id","type":"string"},
+        {"name":"data","type":["null","string",{"type":"array","items":"string"}]}]}]},
+    {"name":"crid","type":"string"},
+    {"name":"creative_id","type":["null","string","bytes"]}
 ]}"#;
 
 /// A random value of a schema, as it is written; mostly one that is taken.
@@ -174,6 +179,7 @@ fn check(schema: &str, change: fn(&mut SourceSettings)) -> (usize, usize) {
     let [planned, general] = [true, false].map(|by_plan| push(&mut datums(schema, by_plan, change), &payloads));
     assert_eq!(planned.rows, general.rows, "seed {seed}");
     assert_eq!(planned.dead_letters, general.dead_letters, "seed {seed}");
+    assert_eq!(planned.misshapen, general.misshapen, "seed {seed}");
     (planned.rows.num_rows(), planned.dead_letters.num_rows())
 }
 
@@ -188,6 +194,18 @@ fn plans_give_what_the_general_way_gives() {
             source.fields.insert("campaign_id".to_owned(), names(&["more", "price"]));
             source.defaults.insert("user_id".to_owned(), "nobody".to_owned());
             source.defaults.insert("event_time".to_owned(), "record_time".to_owned());
+        }),
+        (bid_request_avro_schema(), |source| {
+            // Own texts that are empty give way to these.
+            source.defaults.insert("auction_id".to_owned(), "none".to_owned());
+            source.defaults.insert("campaign_id".to_owned(), "none".to_owned());
+            source.defaults.insert("bid_price".to_owned(), "1".to_owned());
+        }),
+        (FOREIGN, |source| {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            source.fields.insert("targeting".to_owned(), names(&["targeting_criteria"]));
+            source.defaults.insert("auction_id".to_owned(), "none".to_owned());
+            source.defaults.insert("ad_creative_id".to_owned(), "none".to_owned());
         }),
     ] {
         let (rows, dead) = check(schema, change);
@@ -230,11 +248,15 @@ fn csv_row(random: &mut SmallRng) -> String {
     };
     let columns = Mapping::new(EventKind::Interaction, &SourceSettings::default()).unwrap().default_columns();
     let cells = columns.iter().map(|name| match name.as_str() {
-        "timestamp" => odd(random, &["2025-06-01T10:00:00Z", "1748736000"], &["", "never", "2031-01-01", "-1"]),
+        "timestamp" => odd(
+            random,
+            &["2025-06-01T10:00:00Z", "1748736000", "20250601T1000", "2025-06-01 10:00 UTC", "01.06.2025"],
+            &["", "never", "2031-01-01", "-1", "14102100"],
+        ),
         "conversion_type" => odd(random, &["click", "purchase"], &["", "é"]),
-        "value" => odd(random, &["", "12.5", "0"], &["x", "1e40", "-3", "1,5"]),
+        "value" => odd(random, &["", "12.5", "0"], &["x", "1e40", "-3", "1,5", "10000000001"]),
         "currency" => odd(random, &["", "USD"], &["ZZZ"]),
-        "quantity" => odd(random, &["", "3"], &["3.5", "99999999999", "-1"]),
+        "quantity" => odd(random, &["", "3"], &["3.5", "99999999999", "-1", "9999999999999"]),
         "user_id" => odd(random, &["u1", "u2"], &["", "null"]),
         _ => cell(&["", "a", "long enough to be more than one word", "é"], random),
     });
@@ -254,16 +276,29 @@ fn rows_in_their_types_at_once_are_what_they_are_otherwise() {
     let mut random = SmallRng::seed_from_u64(seed);
     let payloads: Vec<String> = (0..4000).map(|_| csv_row(&mut random)).collect();
     let payloads: Vec<&[u8]> = payloads.iter().map(String::as_bytes).collect();
-    let decoded = [true, false].map(|at_once| {
-        let enrichment = Arc::new(Enrichment::new(&EnrichmentSettings::default(), &Reference::default()));
-        let (source, validation) = (SourceSettings::default(), ValidationSettings::default());
-        let mut plan = DecodePlan::new(EventKind::Interaction, &source, &csv(), validation, enrichment).unwrap();
-        let PlanFormat::Csv(columns) = &mut plan.format else { panic!("not CSV") };
-        assert!(at_once || columns.read_in_the_general_way() > 10, "nothing is read at once");
-        push(&mut Decoder::new(Arc::new(plan), "topic").unwrap(), &payloads)
-    });
-    let [at_once, general] = decoded;
-    assert_eq!(at_once.rows, general.rows, "seed {seed}");
-    assert_eq!(at_once.dead_letters, general.dead_letters, "seed {seed}");
-    assert!(at_once.rows.num_rows() > 2000 && at_once.dead_letters.num_rows() > 200, "{:?}", at_once.reasons);
+    // Without defaults and with some, and with two columns for one field.
+    for (defaults, second_user) in [(false, None), (true, None), (true, Some("ad_creative_id"))] {
+        let mut source = SourceSettings { time_formats: vec!["%d.%m.%Y".to_owned()], ..SourceSettings::default() };
+        if defaults {
+            for (field, text) in [("user_id", "nobody"), ("campaign_id", ""), ("currency", "USD"), ("quantity", "1")] {
+                source.defaults.insert(field.to_owned(), text.to_owned());
+            }
+            source.defaults.insert("timestamp".to_owned(), "record_time".to_owned());
+        }
+        if let Some(second) = second_user {
+            source.fields.insert("user_id".to_owned(), vec![second.to_owned()]);
+        }
+        let decoded = [true, false].map(|at_once| {
+            let enrichment = Arc::new(Enrichment::new(&EnrichmentSettings::default(), &Reference::default()));
+            let validation = ValidationSettings::default();
+            let mut plan = DecodePlan::new(EventKind::Interaction, &source, &csv(), validation, enrichment).unwrap();
+            let PlanFormat::Csv(columns) = &mut plan.format else { panic!("not CSV") };
+            assert!(at_once || columns.read_in_the_general_way() > 10, "nothing is read at once");
+            push(&mut Decoder::new(Arc::new(plan), "topic").unwrap(), &payloads)
+        });
+        let [at_once, general] = decoded;
+        assert_eq!(at_once.rows, general.rows, "seed {seed}");
+        assert_eq!(at_once.dead_letters, general.dead_letters, "seed {seed}");
+        assert!(at_once.rows.num_rows() > 2000 && at_once.dead_letters.num_rows() > 200, "{:?}", at_once.reasons);
+    }
 }

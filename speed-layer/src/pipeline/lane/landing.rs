@@ -30,6 +30,7 @@ pub(super) struct Batch {
     spans: Vec<Span>,
     rows: u64,
     rejected: BTreeMap<String, u64>,
+    misshapen: BTreeMap<String, u64>,
     started: Instant,
 }
 
@@ -53,7 +54,7 @@ impl Lane {
         });
         let (builder, sealed) = work.await?;
         self.builder = Some(builder);
-        let sealed = sealed?;
+        let mut sealed = sealed?;
         let spans = self.ledger.seal();
 
         let (places, rejected) = count_dead_letters(&sealed.dead_letters)?;
@@ -63,7 +64,8 @@ impl Lane {
         let mut advances: Vec<Advance> = spans.iter().map(Span::advance).collect();
         advances.extend(self.marks.seal(&spans));
         let dead_advances = dead_spans.iter().map(Span::advance).collect();
-        let batch = Batch { spans, rows, rejected, started: Instant::now() };
+        let misshapen = std::mem::take(&mut sealed.misshapen);
+        let batch = Batch { spans, rows, rejected, misshapen, started: Instant::now() };
         self.oldest_under_way = self.oldest.take();
         self.show_oldest();
         let metrics = self.parts.metrics.clone();
@@ -133,6 +135,7 @@ impl Lane {
                 }
                 let took = batch.started.elapsed();
                 self.parts.metrics.committed(kind, batch.rows, &batch.rejected, bytes, took);
+                self.parts.metrics.misshapen(kind, &batch.misshapen);
                 tracing::debug!(table, rows = batch.rows, files, took_ms = took.as_millis() as u64, "batch committed");
                 let positions = batch.spans.into_iter().map(|span| (span.stream, span.to)).collect();
                 self.parts.commander.tell(Command::Acknowledge(positions));
