@@ -207,3 +207,40 @@ async fn scanned(
     let count = row.column(0).as_primitive_opt::<Int64Type>().ok_or_else(wrong)?.value(0);
     Ok(Progress { rows: count, newest: [time(1)?, time(2)?] })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_that_may_hold_a_newest_time_are_looked_into() {
+        let file = |rows, event_time, ingested_at| Logged { rows, newest: [event_time, ingested_at] };
+        let check = |files: &[Logged], expected: &[usize]| assert_eq!(unsure(files), expected, "{files:?}");
+        check(&[], &[]);
+        let (old, late) = (file(Some(1), Some(5_000), Some(90_000)), file(Some(1), Some(4_000), Some(99_000)));
+        let new = file(Some(1), Some(50_000), Some(80_000));
+        check(&[old, late, new], &[1, 2]);
+        // Two milliseconds apart may be the other way round.
+        check(&[file(Some(1), Some(48_000), Some(97_000)), late, new], &[0, 1, 2]);
+        check(&[file(Some(1), Some(47_999), Some(96_999)), late, new], &[1, 2]);
+        // Whose rows or times are not known.
+        check(&[file(None, Some(0), Some(0)), file(Some(1), None, Some(0)), late, new], &[0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn statistics_are_read_as_the_log_has_them() {
+        let check = |text: &str, rows, event_time, ingested_at| {
+            let logged = parse(text);
+            assert_eq!((logged.rows, logged.newest), (rows, [event_time, ingested_at]), "{text}");
+        };
+        check(
+            r#"{"numRecords":7,"maxValues":{"event_time":"1970-01-01T00:00:00.002Z","ingested_at":"1970-01-01T00:00:01Z","x":[1]}}"#,
+            Some(7),
+            Some(2_000),
+            Some(1_000_000),
+        );
+        check(r#"{"numRecords":7,"minValues":{"event_time":"1970-01-01T00:00:00.002Z"}}"#, Some(7), None, None);
+        check(r#"{"maxValues":{"event_time":"yesterday"}}"#, None, None, None);
+        check(r#"{"numRecords":"#, None, None, None);
+    }
+}
