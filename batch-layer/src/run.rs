@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::batch_schema::attributions_schema;
 use adlake_domain::event::EventKind;
-use adlake_domain::settings::Meaning;
+use adlake_domain::settings::{Meaning, REVISION};
 use adlake_lake::manifest::Manifest;
 use adlake_lake::views::Plans;
 use adlake_lake::views::plans::BatchTable;
@@ -74,7 +74,8 @@ pub struct RunReport {
 
 /// Runs the batch computation over all that is in the raw tables, and publishes it.
 ///
-/// With `full` it runs even where neither the tables nor the meaning have changed since the last published run.
+/// With `full` it runs even where neither the tables nor the meaning nor the program's rules have changed since the last published
+/// run.
 pub fn run<'a>(
     lake: &'a Lake,
     meaning: &'a Meaning,
@@ -107,7 +108,7 @@ async fn run_now(
         }
     }
     if let (false, Some(previous)) = (full, &previous)
-        && plan::unchanged(&versions, &previous.versions, previous.meaning == *meaning)
+        && plan::unchanged(&versions, &previous.versions, previous.is_current() && previous.meaning == *meaning)
     {
         let versions = previous.versions.clone();
         return Ok(RunReport {
@@ -146,6 +147,7 @@ async fn run_now(
         published_at: chrono::Utc::now().timestamp_micros(),
         versions: versions.clone(),
         meaning: meaning.clone(),
+        revision: REVISION,
     };
     manifest.publish(lake, previous.map(|previous| previous.run)).await?;
     Ok(RunReport { run: manifest.run, published: true, rows, versions, elapsed: began.elapsed() })

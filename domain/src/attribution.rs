@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Attribution;
+use crate::settings::{Attribution, Scope};
 
 /// The credit of a whole conversion: credits are billionths.
 pub const CREDIT_WHOLE: i64 = 1_000_000_000;
@@ -109,7 +109,6 @@ impl<'a> Event<'a> {
     }
 
     fn scope(&self, rules: &Attribution) -> Option<ScopeValue<'a>> {
-        use crate::settings::Scope;
         match (rules.scope, self.advertiser, self.campaign) {
             (Scope::Auto | Scope::Advertiser, Some(advertiser), _) => Some(ScopeValue::Advertiser(advertiser)),
             (Scope::Auto | Scope::Campaign, _, Some(campaign)) => Some(ScopeValue::Campaign(campaign)),
@@ -206,7 +205,9 @@ impl Finder<'_, '_> {
         let scope = event.scope(self.rules);
         let in_scope = |&touchpoint: &usize| {
             let touchpoint = &self.events[touchpoint];
-            touchpoint.campaign.is_none() || (scope.is_some() && touchpoint.scope(self.rules) == scope)
+            self.rules.scope == Scope::Account
+                || touchpoint.campaign.is_none()
+                || (scope.is_some() && touchpoint.scope(self.rules) == scope)
         };
         let latest = |candidates: &[usize]| {
             let mut found: Vec<usize> =
@@ -224,6 +225,12 @@ impl Finder<'_, '_> {
             None => latest(self.within(&self.impressions, event.time, window)),
         }
     }
+}
+
+/// Whether an event that has no region takes that of its touchpoint: only where its country is unknown too, or is the
+/// touchpoint's. Countries are normalised.
+pub fn takes_region(country: Option<&str>, touch_country: Option<&str>) -> bool {
+    country.is_none() || country == touch_country
 }
 
 /// The credits of touchpoints at `times` (ascending), by model; each column sums to [`CREDIT_WHOLE`].
@@ -277,11 +284,13 @@ pub fn revenues(value_micros: i64, credits: &[[i64; 5]]) -> Vec<[i64; 5]> {
         .collect();
     for model in 0..5 {
         let credited: i64 = credits.iter().map(|credits| credits[model]).sum();
-        let given: i64 = revenues.iter().map(|revenues| revenues[model]).sum();
+        let given: i128 = revenues.iter().map(|revenues| i128::from(revenues[model])).sum();
         if let Some(last) = revenues.last_mut()
             && credited != 0
         {
-            last[model] += value_micros - given;
+            // What the floors of the others have left lies between 0 and the value: it has 64 bits again.
+            let whole = i128::from(last[model]) + i128::from(value_micros) - given;
+            last[model] = whole as i64;
         }
     }
     revenues
@@ -374,6 +383,53 @@ mod tests {
         click.advertiser = Some("x");
         conversion.advertiser = Some("x");
         check(&[click, conversion], &[("v", &["c"])]);
+    }
+
+    #[test]
+    fn every_touchpoint_of_the_user_is_in_the_scope_account() {
+        let events = [
+            event(Kind::Impression, 0, "i", Some("a")),
+            event(Kind::Click, HOUR, "c1", Some("b")),
+            event(Kind::Click, 2 * HOUR, "c2", None),
+            event(Kind::Click, 3 * HOUR, "c3", Some("a")),
+            event(Kind::Conversion, 4 * HOUR, "v1", None),
+            event(Kind::Conversion, 5 * HOUR, "v2", Some("d")),
+        ];
+        let touchpoints = |scope: Scope, id: &str| -> Vec<&str> {
+            let found = attribute(&events, &Attribution { scope, ..Attribution::default() });
+            let of = found.iter().find(|attributed| events[attributed.interaction].id == id);
+            of.map(|a| a.touchpoints.iter().map(|t| events[t.event].id).collect()).unwrap_or_default()
+        };
+        assert_eq!(touchpoints(Scope::Account, "v1"), ["c1", "c2", "c3"]);
+        assert_eq!(touchpoints(Scope::Account, "v2"), ["c1", "c2", "c3"]);
+        // Clicks are joined by campaign all the same.
+        assert_eq!(touchpoints(Scope::Account, "c1"), Vec::<&str>::new());
+        assert_eq!(touchpoints(Scope::Account, "c3"), ["i"]);
+        // With the others a conversion whose scope is unknown is joined only by touchpoints of unknown campaign.
+        for scope in [Scope::Auto, Scope::Advertiser, Scope::Campaign] {
+            assert_eq!(touchpoints(scope, "v1"), ["c2"], "{scope:?}");
+        }
+    }
+
+    #[test]
+    fn a_region_stays_in_its_country() {
+        assert!(takes_region(None, None));
+        assert!(takes_region(None, Some("DE")));
+        assert!(takes_region(Some("DE"), Some("DE")));
+        assert!(!takes_region(Some("PT"), Some("DE")));
+        assert!(!takes_region(Some("PT"), None));
+    }
+
+    #[test]
+    fn the_largest_values_are_whole() {
+        let credits = credits(&[0, HOUR, 2 * HOUR], HOUR);
+        for value in [10_i64.pow(16), -(10_i64.pow(16)), i64::MAX, i64::MIN] {
+            let revenues = revenues(value, &credits);
+            for model in 0..5 {
+                let sum: i128 = revenues.iter().map(|r| i128::from(r[model])).sum();
+                assert_eq!(sum, i128::from(value), "model {model}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The Arrow schemas of the batch tables: deduplicated events, attributions, cubes, sketches, the manifest.
 //!
-//! Money is stored in micros (`..._micros`), credits in billionths (`..._billionths`), so that sums are of integers.
+//! Money and seconds are stored in micros (`..._micros`), credits in billionths (`..._billionths`), so that sums are of integers. Sums
+//! that 64 bits may not hold are decimals of 38 digits without a fraction ([`wide`]): every reader of Delta knows these.
 
 use std::sync::Arc;
 
@@ -17,6 +18,11 @@ fn utf8(name: &str) -> Field {
 
 fn int64(name: &str) -> Field {
     Field::new(name, DataType::Int64, true)
+}
+
+/// The type of a sum that may be longer than 64 bits.
+pub fn wide() -> DataType {
+    DataType::Decimal128(38, 0)
 }
 
 fn time(name: &str) -> Field {
@@ -108,7 +114,7 @@ pub fn attributions_schema() -> SchemaRef {
     fields.push(time("touchpoint_time"));
     fields.push(utf8("touchpoint_campaign_id"));
     fields.push(Field::new("last_touch", DataType::Boolean, true));
-    fields.push(int64("seconds_between"));
+    fields.push(int64("seconds_between_micros"));
     fields.extend(
         ["touch_ad_creative_id", "touch_website", "touch_country", "touch_region", "touch_device_type"].map(utf8),
     );
@@ -133,7 +139,10 @@ pub fn revenue_column(model: Model) -> String {
 pub fn campaign_hourly_schema() -> SchemaRef {
     let mut fields = vec![time("hour")];
     fields.extend(kpi::DIMENSIONS.map(utf8));
-    fields.extend(kpi::SUMS.map(|sum| int64(sum.column)));
+    fields.extend(kpi::SUMS.map(|sum| {
+        let data_type = if sum.wide { wide() } else { DataType::Int64 };
+        Field::new(sum.column, data_type, true)
+    }));
     fields.push(event_date());
     Arc::new(Schema::new(fields))
 }
@@ -155,6 +164,7 @@ pub fn manifest_schema() -> SchemaRef {
         Field::new("versions", versions, true),
         utf8("meaning"),
         utf8("meaning_hash"),
+        int64("revision"),
     ]))
 }
 

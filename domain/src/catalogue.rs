@@ -199,8 +199,9 @@ pub fn column_description(column: &str) -> Option<&'static str> {
         "versions" => "versions of the raw and ref tables covered and of the batch tables written",
         "meaning" => "the configuration that the run computed with, JSON",
         "meaning_hash" => "hash of that configuration",
+        "revision" => "which rules the program computed with; batch tables of another revision are not read",
         "last_touch" => "whether this is the interaction's last touchpoint",
-        "seconds_between" => "whole seconds from touchpoint to interaction",
+        "seconds_between_micros" => "time from touchpoint to interaction, microseconds",
         "rate" => "account currency units per unit of the currency",
         _ => return kpi::SUMS.iter().find(|sum| sum.column == column).map(|sum| sum.description),
     };

@@ -1,7 +1,8 @@
 //! The sums that the cubes hold and the ratios made of them.
 //!
-//! Sums are additive integers, so that any grouping of them is exact; ratios are divided last, never stored or averaged.
-//! Each ratio names its numerator and denominator among the sums: this table is the only place that says so.
+//! Sums are additive whole numbers, so that any grouping of them is exact; ratios are divided last, never stored or averaged.
+//! Counts of events have 64 bits. Everything else has 128: one event may bring 10^16 micros or 10^12 milliseconds, so that
+//! some hundred events are enough to wrap 64 bits. Each ratio names its numerator and denominator among the sums: this table is the only place that says so.
 
 /// An additive sum of the cubes, as `batch/campaign_hourly` stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,10 +11,18 @@ pub struct Sum {
     pub column: &'static str,
     /// What it counts, and its unit.
     pub description: &'static str,
+    /// Whether it has 128 bits (a decimal of 38 digits), not 64.
+    pub wide: bool,
 }
 
-const fn sum(column: &'static str, description: &'static str) -> Sum {
-    Sum { column, description }
+/// A number of events.
+const fn count(column: &'static str, description: &'static str) -> Sum {
+    Sum { column, description, wide: false }
+}
+
+/// A sum of what events bring.
+const fn total(column: &'static str, description: &'static str) -> Sum {
+    Sum { column, description, wide: true }
 }
 
 /// The dimensions of `campaign_hourly`, after `hour`.
@@ -22,36 +31,36 @@ pub const DIMENSIONS: [&str; 7] =
 
 /// Every stored sum, in the order of the columns.
 pub const SUMS: [Sum; 30] = [
-    sum("events", "events and credits behind the row; a row without any does not exist"),
-    sum("impressions", "impressions"),
-    sum("measurable_impressions", "impressions of which it is known whether they were viewable"),
-    sum("viewable_impressions", "impressions that were viewable"),
-    sum("clicks", "clicks"),
-    sum("conversions", "conversions of primary types"),
-    sum("bid_requests", "imps offered at auction"),
-    sum("bids", "imps with a campaign or a bid price of ours"),
-    sum("wins", "imps won"),
-    sum("cost_micros", "cost of the impressions, micros of the account currency"),
-    sum("clearing_price_micros", "clearing prices of the won bids, a CPM in micros of the account currency"),
-    sum("revenue_micros", "value of the conversions of primary types, micros of the account currency"),
-    sum("unpriced_impressions", "impressions without a cost"),
-    sum("unpriced_wins", "won bids without a clearing price"),
-    sum("view_time_ms", "time in view, milliseconds"),
-    sum("interaction_depth", "interaction depth"),
-    sum("seconds_to_click", "whole seconds from impression to click, over joined clicks"),
-    sum("joined_clicks", "clicks joined to an impression"),
-    sum("seconds_to_conversion", "whole seconds from last touch to conversion, over joined conversions"),
-    sum("joined_conversions", "conversions of primary types joined to a touchpoint"),
-    sum("attributed_conversions_last_touch_billionths", "credit by last touch, billionths of a conversion"),
-    sum("attributed_conversions_first_touch_billionths", "credit by first touch, billionths of a conversion"),
-    sum("attributed_conversions_linear_billionths", "credit by the linear model, billionths of a conversion"),
-    sum("attributed_conversions_position_based_billionths", "credit by position, billionths of a conversion"),
-    sum("attributed_conversions_time_decay_billionths", "credit by time decay, billionths of a conversion"),
-    sum("attributed_revenue_last_touch_micros", "revenue by last touch, micros of the account currency"),
-    sum("attributed_revenue_first_touch_micros", "revenue by first touch, micros of the account currency"),
-    sum("attributed_revenue_linear_micros", "revenue by the linear model, micros of the account currency"),
-    sum("attributed_revenue_position_based_micros", "revenue by position, micros of the account currency"),
-    sum("attributed_revenue_time_decay_micros", "revenue by time decay, micros of the account currency"),
+    count("events", "events and credits behind the row; a row without any does not exist"),
+    count("impressions", "impressions"),
+    count("measurable_impressions", "impressions of which it is known whether they were viewable"),
+    count("viewable_impressions", "impressions that were viewable"),
+    count("clicks", "clicks"),
+    count("conversions", "conversions of primary types"),
+    count("bid_requests", "imps offered at auction"),
+    count("bids", "imps with a campaign or a bid price of ours"),
+    count("wins", "imps won"),
+    total("cost_micros", "cost of the impressions, micros of the account currency"),
+    total("clearing_price_micros", "clearing prices of the won bids, a CPM in micros of the account currency"),
+    total("revenue_micros", "value of the conversions of primary types, micros of the account currency"),
+    count("unpriced_impressions", "impressions without a cost"),
+    count("unpriced_wins", "won bids without a clearing price"),
+    total("view_time_ms", "time in view, milliseconds"),
+    total("interaction_depth", "interaction depth"),
+    total("seconds_to_click_micros", "microseconds from impression to click, over joined clicks"),
+    count("joined_clicks", "clicks joined to an impression"),
+    total("seconds_to_conversion_micros", "microseconds from last touch to conversion, over joined conversions"),
+    count("joined_conversions", "conversions of primary types joined to a touchpoint"),
+    total("attributed_conversions_last_touch_billionths", "credit by last touch, billionths of a conversion"),
+    total("attributed_conversions_first_touch_billionths", "credit by first touch, billionths of a conversion"),
+    total("attributed_conversions_linear_billionths", "credit by the linear model, billionths of a conversion"),
+    total("attributed_conversions_position_based_billionths", "credit by position, billionths of a conversion"),
+    total("attributed_conversions_time_decay_billionths", "credit by time decay, billionths of a conversion"),
+    total("attributed_revenue_last_touch_micros", "revenue by last touch, micros of the account currency"),
+    total("attributed_revenue_first_touch_micros", "revenue by first touch, micros of the account currency"),
+    total("attributed_revenue_linear_micros", "revenue by the linear model, micros of the account currency"),
+    total("attributed_revenue_position_based_micros", "revenue by position, micros of the account currency"),
+    total("attributed_revenue_time_decay_micros", "revenue by time decay, micros of the account currency"),
 ];
 
 /// A ratio of two sums of a view: `numerator / denominator * factor`, NULL where the denominator is 0.

@@ -9,6 +9,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+/// Which rules this program computes with. It is raised whenever the same rows and the same [`Meaning`] give other batch
+/// tables, in their rows or in their columns. What was published under another revision is not merged with.
+pub const REVISION: i64 = 2;
+
 /// Everything that changes what the batch layer computes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -50,7 +54,7 @@ pub struct Attribution {
     pub half_life: Duration,
     /// How many of the latest touchpoints of a conversion count.
     pub touchpoints_max: usize,
-    /// Whether touchpoints are matched by advertiser or by campaign.
+    /// Whether touchpoints are matched by advertiser, by campaign, or not at all.
     pub scope: Scope,
 }
 
@@ -79,6 +83,9 @@ pub enum Scope {
     Advertiser,
     /// The campaign only.
     Campaign,
+    /// Nothing: every touchpoint of the user counts, for advertisers whose site conversions know no campaign. Clicks
+    /// are joined by campaign all the same, and identity uses the advertiser all the same.
+    Account,
 }
 
 /// Which ids count as absent.

@@ -14,6 +14,7 @@ pub mod letters;
 pub mod log;
 pub mod manifest;
 pub mod patience;
+mod pushdown;
 pub mod reference;
 pub mod replace;
 mod rewrite;

@@ -25,7 +25,7 @@ mod checkpoint;
 mod cleanup;
 mod upkeep;
 
-pub(crate) use checkpoint::{Base, base};
+pub(crate) use checkpoint::{Base, StoredFile, base};
 pub(crate) use upkeep::Upkeep;
 
 /// The folder of the log under a table.

@@ -2,15 +2,18 @@
 //!
 //! A run is published by one commit to `batch/manifest`. Before it nothing of the run is seen; after it everything is, at the
 //! versions that the manifest names.
+//!
+//! A manifest says by which rules its tables were computed. Those of another program's rules are not merged with: until the next batch
+//! run, answers are computed from the raw tables.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adlake_domain::batch_schema::manifest_schema;
 use adlake_domain::catalogue::MANIFEST;
-use adlake_domain::settings::Meaning;
+use adlake_domain::settings::{Meaning, REVISION};
 use arrow::array::{
-    ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
@@ -38,12 +41,19 @@ pub struct Manifest {
     pub versions: BTreeMap<String, u64>,
     /// What it computed with.
     pub meaning: Meaning,
+    /// By which rules: the [`REVISION`] of the program that ran; 1 where it did not say so yet.
+    pub revision: i64,
 }
 
 impl Manifest {
     /// The version of a table.
     pub fn version(&self, table: &str) -> Option<u64> {
         self.versions.get(table).copied()
+    }
+
+    /// Whether its batch tables are what this program would write: they can be merged with newer rows.
+    pub fn is_current(&self) -> bool {
+        self.revision == REVISION
     }
 
     /// The newest published run; `None`: nothing was published.
@@ -100,6 +110,7 @@ impl Manifest {
             Arc::new(versions),
             Arc::new(StringArray::from(vec![meaning])),
             Arc::new(StringArray::from(vec![self.meaning.hash()])),
+            Arc::new(Int64Array::from(vec![self.revision])),
         ];
         RecordBatch::try_new(schema, columns).map_err(wrong)
     }
@@ -129,5 +140,10 @@ fn read(batch: &RecordBatch) -> Result<Manifest, LakeError> {
         .filter_map(|(name, number)| Some((name?.to_string(), u64::try_from(number?).ok()?)))
         .collect();
     let meaning = serde_json::from_str(&text("meaning")?).map_err(|error| wrong(&format!("meaning: {error}")))?;
-    Ok(Manifest { run_id: text("run_id")?, run, published_at, versions, meaning })
+    let revision = match column("revision")?.as_primitive_opt::<Int64Type>() {
+        Some(revisions) if revisions.is_valid(0) => revisions.value(0),
+        Some(_) => 1,
+        None => return Err(wrong("revision is not an integer")),
+    };
+    Ok(Manifest { run_id: text("run_id")?, run, published_at, versions, meaning, revision })
 }

@@ -154,7 +154,7 @@ impl Lake {
     }
 
     /// Loads reference data. Columns are matched by name, and cast; columns that are not sent are NULL; of rows with the
-    /// same key the last counts.
+    /// same key the last counts. A rate that is not above 0 is refused.
     pub fn load_reference(
         &self,
         kind: ReferenceKind,
@@ -187,6 +187,9 @@ impl Lake {
             (LoadMode::Upsert, Some(version)) => self.reference_rows(&SessionContext::new(), kind, version).await?,
             _ => RecordBatch::new_empty(table.schema.clone()),
         };
+        if kind == ReferenceKind::FxRates {
+            check_rates(&new)?;
+        }
         let (rows, all) = merge(kind, &table.schema, old, new)?;
         let mut writer = replacer.writer(&WriterSettings::default());
         writer.write(&all)?;
@@ -268,12 +271,33 @@ fn campaigns(rows: &RecordBatch) -> Result<HashMap<String, Campaign>, LakeError>
     Ok(pairs(rows)?.map(|(id, advertiser_id)| (id, Campaign { advertiser_id })).collect())
 }
 
+/// Refuses rates that would make nothing, or its opposite, of an amount.
+fn check_rates(batches: &[RecordBatch]) -> Result<(), LakeError> {
+    let mut before = 0;
+    for batch in batches {
+        let rates = batch.column(2).as_primitive_opt::<Decimal128Type>();
+        let rates = rates.ok_or_else(|| LakeError::rows(catalogue::FX_RATES, "rates are not decimals"))?;
+        if let Some(row) = (0..rates.len()).find(|&row| rates.is_null(row) || rates.value(row) <= 0) {
+            let detail = format!("row {}: a rate is a number above 0", before + row + 1);
+            return Err(LakeError::rows(catalogue::FX_RATES, detail));
+        }
+        before += batch.num_rows();
+    }
+    Ok(())
+}
+
 fn rates(rows: &RecordBatch) -> Result<HashMap<(i32, String), i128>, LakeError> {
     let wrong = || LakeError::Corrupt(format!("{}: columns of other types", catalogue::FX_RATES));
     let days = rows.column(0).as_primitive_opt::<Date32Type>().ok_or_else(wrong)?;
     let currencies = rows.column(1).as_string_opt::<i32>().ok_or_else(wrong)?;
     let rates = cast(rows.column(2), &DataType::Decimal128(38, 12)).map_err(|_| wrong())?;
     let rates = rates.as_primitive_opt::<Decimal128Type>().ok_or_else(wrong)?;
-    let known = (0..rows.num_rows()).filter(|&row| rates.is_valid(row));
+    // What an earlier adlake has let in is no rate.
+    let usable = |row: &usize| rates.is_valid(*row) && rates.value(*row) > 0;
+    let unusable = (0..rows.num_rows()).filter(|row| !usable(row)).count();
+    if unusable > 0 {
+        tracing::warn!(table = catalogue::FX_RATES, rows = unusable, "rates that are not above 0 are not used; load them anew");
+    }
+    let known = (0..rows.num_rows()).filter(usable);
     Ok(known.map(|row| ((days.value(row), currencies.value(row).to_uppercase()), rates.value(row))).collect())
 }

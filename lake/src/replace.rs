@@ -1,4 +1,8 @@
-//! Replacing what a batch table holds, in one commit: readers see the old rows or the new ones.
+//! Replacing what a table holds, in one commit: readers see the old rows or the new ones.
+//!
+//! A batch table that an earlier adlake has written may have other columns. Nothing of its rows stays, so the same commit gives it
+//! the columns of today. Whoever reads an older version sees the older columns. A table of reference data is given columns that it
+//! lacks, and is refused where a column has another type: its rows were loaded by the user, and may stay.
 
 use std::collections::HashMap;
 
@@ -7,9 +11,11 @@ use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::{Action, Remove};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
 use deltalake::protocol::{DeltaOperation, SaveMode};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::error::LakeError;
+use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
@@ -21,6 +27,8 @@ pub struct Replacer {
     /// The version that the replaced files are known at.
     version: u64,
     old: Vec<Remove>,
+    /// The `metaData` that the table gets with the new rows, where its columns change.
+    metadata: Option<Value>,
 }
 
 impl std::fmt::Debug for Replacer {
@@ -40,6 +48,16 @@ impl Lake {
         loaded.load().await.map_err(wrong)?;
         let snapshot = loaded.snapshot().map_err(wrong)?;
         let version = snapshot.version();
+        let described = Described::new(table.name, snapshot.metadata(), snapshot.protocol())?;
+        let metadata = if table.name.starts_with("batch/") {
+            described.renewed(&table)
+        } else {
+            described.fit(&table).map(|fit| match fit {
+                Fit::Fits => None,
+                Fit::Lacks { metadata, .. } => Some(metadata),
+            })
+        };
+        let metadata = metadata.map_err(|detail| LakeError::schema(table.name, version, detail))?;
         let now = chrono::Utc::now().timestamp_millis();
         let old = snapshot
             .log_data()
@@ -50,7 +68,7 @@ impl Lake {
                 remove
             })
             .collect();
-        Ok(Replacer { lake: self.clone(), log_store: loaded.log_store(), table, version, old })
+        Ok(Replacer { lake: self.clone(), log_store: loaded.log_store(), table, version, old, metadata })
     }
 }
 
@@ -76,6 +94,10 @@ impl Replacer {
         let bytes = CommitData::new(actions, operation, HashMap::new(), Vec::new())
             .get_bytes()
             .map_err(|error| LakeError::rows(self.table.name, error))?;
+        let bytes = match &self.metadata {
+            Some(metadata) => [&bytes[..], b"\n", json!({"metaData": metadata}).to_string().as_bytes()].concat().into(),
+            None => bytes,
+        };
         let next = self.version + 1;
         self.log_store
             .write_commit_entry(next, CommitOrBytes::LogBytes(bytes), Uuid::new_v4())

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LakeError;
+use crate::pushdown;
 
 /// How much a session may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +63,16 @@ impl SessionSettings {
         if self.partitions > 0 {
             config = config.with_target_partitions(self.partitions);
         }
-        Ok(SessionContext::new_with_config_rt(config, runtime))
+        Ok(context(config, runtime))
     }
+}
+
+/// A session with mended rules of the optimizer: see [`crate::pushdown`].
+pub(crate) fn context(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionContext {
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_optimizer_rules(pushdown::rules());
+    SessionContext::new_with_state(state.build())
 }

@@ -85,12 +85,7 @@ impl Described {
 
     /// How it suits a table of the catalogue; an error says what does not.
     pub fn fit(&self, table: &Table) -> Result<Fit, String> {
-        self.check_protocol()?;
-        self.check_configuration()?;
-        let partitions: Vec<&str> = strings(&self.metadata["partitionColumns"]).collect();
-        if partitions != table.partition_columns {
-            return Err(format!("it is partitioned by {partitions:?}, adlake by {:?}", table.partition_columns));
-        }
+        self.check_all_but_columns(table)?;
         let schema: Value = self.metadata["schemaString"]
             .as_str()
             .and_then(|text| serde_json::from_str(text).ok())
@@ -104,6 +99,28 @@ impl Described {
         let mut metadata = self.metadata.clone();
         metadata["schemaString"] = Value::String(merged.to_string());
         Ok(Fit::Lacks { columns: lacking, metadata })
+    }
+
+    /// The `metaData` under which all of a table's rows are written anew, with the columns that we write and no others; `None`: the
+    /// table suits as it is.
+    pub fn renewed(&self, table: &Table) -> Result<Option<Value>, String> {
+        self.check_all_but_columns(table)?;
+        if self.fit(table) == Ok(Fit::Fits) {
+            return Ok(None);
+        }
+        let mut metadata = self.metadata.clone();
+        metadata["schemaString"] = Value::String(expected(table)?.to_string());
+        Ok(Some(metadata))
+    }
+
+    fn check_all_but_columns(&self, table: &Table) -> Result<(), String> {
+        self.check_protocol()?;
+        self.check_configuration()?;
+        let partitions: Vec<&str> = strings(&self.metadata["partitionColumns"]).collect();
+        if partitions != table.partition_columns {
+            return Err(format!("it is partitioned by {partitions:?}, adlake by {:?}", table.partition_columns));
+        }
+        Ok(())
     }
 
     fn check_protocol(&self) -> Result<(), String> {

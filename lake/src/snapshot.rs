@@ -36,7 +36,7 @@ const ENTRIES_AT_ONCE: usize = 16;
 pub struct Pinned {
     /// The lake.
     pub lake: Lake,
-    /// The published run, if there is one.
+    /// The published run, if there is one by the rules of this program.
     pub manifest: Option<Manifest>,
     /// The newest version of each table that is there, raw and reference.
     pub newest: BTreeMap<String, u64>,
@@ -68,6 +68,16 @@ impl Pinned {
         };
         let reference = Arc::new(lake.campaigns_at(context, campaigns).await?);
         let meaning = manifest.as_ref().map_or_else(|| configured.clone(), |manifest| manifest.meaning.clone());
+        let manifest = manifest.filter(|manifest| {
+            if !manifest.is_current() {
+                tracing::warn!(
+                    run = manifest.run,
+                    "the published batch run was computed by another version of adlake, and its tables are not read: answers are \
+                     computed from the raw tables, which takes longer, until `adlake batch run` has run"
+                );
+            }
+            manifest.is_current()
+        });
         Ok(Pinned { lake: lake.clone(), manifest, newest, reference, meaning })
     }
 

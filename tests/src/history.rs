@@ -45,8 +45,22 @@ const TYPES: [&str; 8] = ["click", "click", "click", "Click ", "purchase", "purc
 const EVENT_IDS: [Option<&str>; 8] =
     [Some("e1"), Some("e2"), Some("e3"), Some("e4"), Some("e5"), None, None, Some("nil")];
 const ORDER_IDS: [Option<&str>; 8] = [None, None, None, None, Some("o1"), Some("o2"), Some("e1"), Some("NULL")];
-const AMOUNTS: [Option<i64>; 7] =
-    [None, Some(0), Some(1_000_000), Some(7), Some(12_345_678), Some(-3_000_001), Some(999)];
+/// Two of the last are more than 64 bits hold.
+const AMOUNTS: [Option<i64>; 10] = [
+    None,
+    Some(0),
+    Some(1_000_000),
+    Some(7),
+    Some(12_345_678),
+    Some(-3_000_001),
+    Some(999),
+    Some(10_000_000_000_000_000),
+    Some(HUGE),
+    Some(-HUGE),
+];
+const HUGE: i64 = 7_000_000_000_000_000_001;
+/// How many there are to pick from.
+const AMOUNT_PLACES: std::ops::Range<u8> = 0..AMOUNTS.len() as u8;
 const SENT_IMPRESSIONS: [Option<&str>; 8] =
     [None, None, None, None, Some("i1"), Some("i2"), Some("elsewhere"), Some("unknown")];
 
@@ -96,7 +110,7 @@ pub struct ImpressionSpec {
 
 fn impression() -> impl Strategy<Value = ImpressionSpec> {
     let who = (when(), 0_u8..8, 0_u8..10, 0_u8..8, 0_u8..6);
-    let what = (0_u8..4, 0_u8..6, 0_u8..4, 0_u8..6, 0_u8..7, 0_u8..4, 0_u8..3);
+    let what = (0_u8..4, 0_u8..6, 0_u8..4, 0_u8..6, AMOUNT_PLACES, 0_u8..4, 0_u8..3);
     (who, what).prop_map(|((when, user, id, campaign, creative), what)| {
         let (website, country, region, device, cost, currency, viewable) = what;
         ImpressionSpec {
@@ -135,7 +149,7 @@ pub struct InteractionSpec {
 
 fn interaction() -> impl Strategy<Value = InteractionSpec> {
     let who = (when(), 0_u8..8, 0_u8..8, 0_u8..8);
-    let what = (0_u8..8, 0_u8..8, 0_u8..8, 0_u8..7, 0_u8..7, 0_u8..4, 0_u8..6, 0_u8..6);
+    let what = (0_u8..8, 0_u8..8, 0_u8..8, 0_u8..7, AMOUNT_PLACES, 0_u8..4, 0_u8..6, 0_u8..6);
     (who, what).prop_map(|((when, user, kind, campaign), what)| {
         let (event, order, impression, creative, value, currency, country, device) = what;
         InteractionSpec {
@@ -176,7 +190,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => when().prop_map(Change::Time),
         1 => (0_u8..8).prop_map(Change::User),
         1 => (0_u8..8).prop_map(Change::Campaign),
-        1 => (0_u8..7).prop_map(Change::Amount),
+        1 => AMOUNT_PLACES.prop_map(Change::Amount),
     ]
 }
 
@@ -241,7 +255,7 @@ pub struct Configured {
 }
 
 fn configured() -> impl Strategy<Value = Configured> {
-    let places = (0_u8..4, 0_u8..3, 0_u8..3, 0_u8..3, 0_u8..3);
+    let places = (0_u8..4, 0_u8..4, 0_u8..3, 0_u8..3, 0_u8..3);
     places.prop_map(|(zone, scope, primary, touchpoints_max, windows)| Configured {
         zone,
         scope,
@@ -256,7 +270,8 @@ impl Configured {
         let mut meaning = Meaning::default();
         let zones = [chrono_tz::UTC, chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Asia::Kolkata];
         meaning.report.time_zone = zones[usize::from(self.zone) % zones.len()];
-        meaning.attribution.scope = [Scope::Auto, Scope::Advertiser, Scope::Campaign][usize::from(self.scope) % 3];
+        let scopes = [Scope::Auto, Scope::Advertiser, Scope::Campaign, Scope::Account];
+        meaning.attribution.scope = scopes[usize::from(self.scope) % scopes.len()];
         meaning.attribution.touchpoints_max = [100, 100, 2][usize::from(self.touchpoints_max) % 3];
         if self.windows == 1 {
             // Views reach further than clicks.
@@ -412,8 +427,9 @@ impl ImpressionSpec {
             width: Some(300),
             height: (self.viewable > 0).then_some(250),
             viewable: [None, Some(false), Some(true)][usize::from(self.viewable) % 3],
-            view_time_ms: (self.viewable == 2).then_some(1_200),
-            interaction_depth: (self.viewable > 0).then_some(i64::from(self.viewable)),
+            view_time_ms: (self.viewable == 2).then_some(if self.cost == 7 { HUGE } else { 1_200 }),
+            interaction_depth: (self.viewable > 0)
+                .then_some(if self.cost == 8 { HUGE } else { i64::from(self.viewable) }),
             device_type: pick(&DEVICES, self.device),
             os: (self.device == 1).then(|| "Android".to_string()),
             country: pick(&COUNTRIES, self.country),

@@ -10,6 +10,7 @@ use adlake_lake::{Lake, LoadMode, LoadReport, ReferenceKind};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
+use tracing::warn;
 
 use crate::arguments::Global;
 use crate::commands::{ReportFormat, report};
@@ -53,11 +54,16 @@ enum Table {
     FxRates,
 }
 
+/// What was loaded.
 #[derive(Debug, Serialize)]
-struct Loaded {
+pub struct Loaded {
     table: &'static str,
     #[serde(flatten)]
     report: LoadReport,
+    /// Rows that say again what an earlier row of the file says.
+    repeated_rows: usize,
+    /// Columns of the file that the table does not have: they were left out.
+    unknown_columns: Vec<String>,
 }
 
 impl Reference {
@@ -75,8 +81,7 @@ impl Reference {
         let spinner = progress.spinner(format!("loading {}", load.file.display()));
         let loaded = load_file(&lake, kind, &load.file, mode).await;
         spinner.finish_and_clear();
-        let loaded = Loaded { table: kind.table(), report: loaded? };
-        report(load.format, &loaded, |loaded| {
+        report(load.format, &loaded?, |loaded| {
             let LoadReport { rows, total, version } = loaded.report;
             format!("loaded {rows} rows into {}: {total} rows, version {version}\n", loaded.table)
         })
@@ -84,12 +89,21 @@ impl Reference {
 }
 
 /// Loads one file.
-pub async fn load_file(lake: &Lake, kind: ReferenceKind, file: &Path, mode: LoadMode) -> Result<LoadReport> {
+pub async fn load_file(lake: &Lake, kind: ReferenceKind, file: &Path, mode: LoadMode) -> Result<Loaded> {
     let table = catalogue::table(kind.table()).with_context(|| format!("there is no table {}", kind.table()))?;
     let columns = columns::Columns::new(kind, table.schema);
-    let path = file.to_owned();
-    let batches = tokio::task::spawn_blocking(move || rows::read(&path, &columns))
+    let (path, known) = (file.to_owned(), columns.names());
+    let read = tokio::task::spawn_blocking(move || rows::read(&path, &columns))
         .await
         .context("reading the file ended unexpectedly")??;
-    Ok(lake.load_reference(kind, batches, mode).await?)
+    let unknown_columns: Vec<String> = read.unknown_columns.into_iter().collect();
+    if !unknown_columns.is_empty() {
+        let columns = unknown_columns.join(", ");
+        warn!(file = %file.display(), columns, known, "columns that the table does not have are left out");
+    }
+    if let Some(first) = read.repeated.first() {
+        warn!(file = %file.display(), rows = read.repeated.len(), first, "rows that the file has twice count once");
+    }
+    let report = lake.load_reference(kind, vec![read.rows], mode).await?;
+    Ok(Loaded { table: kind.table(), report, repeated_rows: read.repeated.len(), unknown_columns })
 }

@@ -122,10 +122,10 @@ fn take_positions(batch: &RecordBatch, positions: &mut HashMap<String, i64>) -> 
 }
 
 /// A Parquet file in the store.
-struct StoredFile {
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    size: u64,
+pub(crate) struct StoredFile {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) path: Path,
+    pub(crate) size: u64,
 }
 
 fn external(error: object_store::Error) -> ParquetError {

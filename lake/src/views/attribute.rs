@@ -202,11 +202,33 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// A touchpoint's own dimension, else that of the impression behind it.
-    fn dimension(&self, place: usize, row: usize, impression: Option<usize>) -> Option<&'a str> {
-        let column = self.dimensions[place];
-        optional(column, row).or_else(|| impression.and_then(|impression| optional(column, impression)))
+    /// The dimensions of a row as it was sent.
+    fn own(&self, row: usize) -> Dimensions<'a> {
+        self.dimensions.map(|column| optional(column, row))
     }
+
+    /// The dimensions of a touchpoint: its own, and what it lacks from the impression behind it.
+    fn touch(&self, row: usize, impression: Option<usize>) -> Dimensions<'a> {
+        match impression {
+            Some(impression) => inherit(self.own(row), self.own(impression)),
+            None => self.own(row),
+        }
+    }
+}
+
+/// Creative, website, country, region, device type.
+type Dimensions<'a> = [Option<&'a str>; 5];
+
+/// The places of country and region among the dimensions.
+const COUNTRY: usize = 2;
+const REGION: usize = 3;
+
+/// The dimensions of an event with what it lacks from its touch.
+fn inherit<'a>(own: Dimensions<'a>, touch: Dimensions<'a>) -> Dimensions<'a> {
+    std::array::from_fn(|place| match own[place] {
+        None if place != REGION || attribution::takes_region(own[COUNTRY], touch[COUNTRY]) => touch[place],
+        own => own,
+    })
 }
 
 struct Output {
@@ -220,7 +242,7 @@ struct Output {
     touchpoint_time: TimestampMicrosecondBuilder,
     touchpoint_campaign: StringBuilder,
     last_touch: BooleanBuilder,
-    seconds: Int64Builder,
+    micros_between: Int64Builder,
     touch: [StringBuilder; 5],
     credited: [StringBuilder; 6],
     credits: [Int64Builder; 5],
@@ -242,7 +264,7 @@ impl Output {
             touchpoint_time: time(),
             touchpoint_campaign: StringBuilder::new(),
             last_touch: BooleanBuilder::new(),
-            seconds: Int64Builder::new(),
+            micros_between: Int64Builder::new(),
             touch: Default::default(),
             credited: Default::default(),
             credits: Default::default(),
@@ -258,11 +280,9 @@ impl Output {
         let credits: Vec<[i64; 5]> = touchpoints.iter().map(|touchpoint| touchpoint.credits).collect();
         let value = if columns.value.is_valid(row) { columns.value.value(row) } else { 0 };
         let revenues = attribution::revenues(value, &credits);
-        let last_dimension = |place: usize| {
-            let (event, impression) = (begin + last.event, last.impression.map(|impression| begin + impression));
-            // What the interaction lacks comes from its last touch.
-            optional(columns.dimensions[place], row).or_else(|| columns.dimension(place, event, impression))
-        };
+        let last_touch = columns.touch(begin + last.event, last.impression.map(|impression| begin + impression));
+        // What the interaction lacks comes from its last touch.
+        let seen = inherit(columns.own(row), last_touch);
         for (place, touchpoint) in touchpoints.iter().enumerate() {
             let event = begin + touchpoint.event;
             let impression = touchpoint.impression.map(|impression| begin + impression);
@@ -279,17 +299,17 @@ impl Output {
             self.touchpoint_time.append_value(columns.time.value(event));
             self.touchpoint_campaign.append_option(optional(columns.campaign, event));
             self.last_touch.append_value(place + 1 == touchpoints.len());
-            self.seconds.append_value((columns.time.value(row) - columns.time.value(event)).div_euclid(1_000_000));
-            let touch: [Option<&str>; 5] = std::array::from_fn(|place| columns.dimension(place, event, impression));
+            self.micros_between.append_value(columns.time.value(row).saturating_sub(columns.time.value(event)));
+            let touch = columns.touch(event, impression);
             for (builder, value) in self.touch.iter_mut().zip(touch) {
                 builder.append_option(value);
             }
             let campaign = optional(columns.campaign, event).or_else(|| optional(columns.campaign, row));
             self.credited[0].append_option(campaign);
-            self.credited[1].append_option(touch[0].or_else(|| last_dimension(0)));
-            self.credited[2].append_option(touch[1].or_else(|| last_dimension(1)));
-            for place in 2..5 {
-                self.credited[place + 1].append_option(last_dimension(place));
+            self.credited[1].append_option(touch[0].or(seen[0]));
+            self.credited[2].append_option(touch[1].or(seen[1]));
+            for place in COUNTRY..5 {
+                self.credited[place + 1].append_option(seen[place]);
             }
             for model in 0..5 {
                 self.credits[model].append_value(credits[place][model]);
@@ -312,7 +332,7 @@ impl Output {
         columns.push(Arc::new(self.touchpoint_time.finish()));
         columns.push(Arc::new(self.touchpoint_campaign.finish()));
         columns.push(Arc::new(self.last_touch.finish()));
-        columns.push(Arc::new(self.seconds.finish()));
+        columns.push(Arc::new(self.micros_between.finish()));
         let texts = self.touch.iter_mut().chain(self.credited.iter_mut());
         columns.extend(texts.map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
         let numbers = self.credits.iter_mut().chain(self.revenues.iter_mut());

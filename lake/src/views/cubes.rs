@@ -1,30 +1,41 @@
 //! Aggregation: from events and attributions to sums, and from sums to the cubes.
 //!
-//! The contributions of events are additive integers, so what changed is added with a plus sign and what it replaces with a
+//! The contributions of events are additive whole numbers of 128 bits (counts: 64), so what changed is added with a plus sign and what it replaces with a
 //! minus sign; a row of a cube exists while at least one event or credit stands behind it (`events`).
 
 use adlake_domain::attribution::Model;
 use adlake_domain::batch_schema::{credit_column, revenue_column};
-use adlake_domain::kpi::{self, RATIOS, SUMS};
+use adlake_domain::kpi::{self, RATIOS, SUMS, Sum};
 use adlake_domain::settings::{Display, SpendSource};
+
+/// SQL's name of [`adlake_domain::batch_schema::wide`].
+const WIDE: &str = "DECIMAL(38, 0)";
+
+fn sql_type(sum: &Sum) -> &'static str {
+    if sum.wide { WIDE } else { "BIGINT" }
+}
+
+fn zero(sum: &Sum) -> String {
+    format!("CAST(0 AS {}) AS {}", sql_type(sum), sum.column)
+}
 
 /// SQL: interactions with the dimensions that they lack taken from their last touch.
 ///
-/// Adds `website`, `joined` and `seconds_between` to the columns of the interactions.
+/// Adds `website`, `joined` and `seconds_between_micros` to the columns of the interactions. A region may only be inherited with a
+/// country that fits, which attribution has looked at: `region` of an attribution is the interaction's as it is seen.
 pub(super) fn inherited(interactions: &str, attributions: &str) -> String {
     let columns: Vec<String> = super::event_columns(adlake_domain::event::EventKind::Interaction)
         .into_iter()
         .map(|name| match name.as_str() {
-            "ad_creative_id" | "country" | "region" | "device_type" => {
-                format!("coalesce(i.{name}, t.touch_{name}) AS {name}")
-            }
+            "ad_creative_id" | "country" | "device_type" => format!("coalesce(i.{name}, t.touch_{name}) AS {name}"),
+            "region" => "coalesce(i.region, t.region) AS region".to_string(),
             _ => format!("i.{name}"),
         })
         .collect();
     format!(
-        "SELECT {}, t.touch_website AS website, t.interaction_key IS NOT NULL AS joined, t.seconds_between \
-         FROM {interactions} i LEFT JOIN (SELECT interaction_key, touch_website, touch_ad_creative_id, touch_country, \
-         touch_region, touch_device_type, seconds_between FROM {attributions} WHERE last_touch) t \
+        "SELECT {}, t.touch_website AS website, t.interaction_key IS NOT NULL AS joined, \
+         t.seconds_between_micros FROM {interactions} i LEFT JOIN (SELECT interaction_key, touch_website, \
+         touch_ad_creative_id, touch_country, region, touch_device_type, seconds_between_micros FROM {attributions} WHERE last_touch) t \
          ON i.event_key = t.interaction_key",
         columns.join(", ")
     )
@@ -43,7 +54,9 @@ pub(super) fn contributions(from: &Contributors<'_>, sign: i8) -> String {
     let one = "count(*)".to_string();
     let filtered = |what: &str, condition: &str| format!("coalesce({what} FILTER (WHERE {condition}), 0)");
     let count = |condition: &str| filtered("count(*)", condition);
-    let total = |column: &str| format!("coalesce(sum({column}), 0)");
+    // A sum has the type of what it sums: 64 bits would wrap.
+    let sum = |column: &str| format!("sum(CAST({column} AS {WIDE}))");
+    let total = |column: &str| format!("coalesce({}, 0)", sum(column));
     let mut parts = Vec::new();
     parts.push(part(
         from.impressions,
@@ -71,10 +84,10 @@ pub(super) fn contributions(from: &Contributors<'_>, sign: i8) -> String {
             ("events", one.clone()),
             ("clicks", count(click)),
             ("conversions", count(conversion)),
-            ("revenue_micros", filtered("sum(value_micros)", conversion)),
-            ("seconds_to_click", filtered("sum(seconds_between)", click)),
+            ("revenue_micros", filtered(&sum("value_micros"), conversion)),
+            ("seconds_to_click_micros", filtered(&sum("seconds_between_micros"), click)),
             ("joined_clicks", count(&format!("{click} AND joined"))),
-            ("seconds_to_conversion", filtered("sum(seconds_between)", conversion)),
+            ("seconds_to_conversion_micros", filtered(&sum("seconds_between_micros"), conversion)),
             ("joined_conversions", count(&format!("{conversion} AND joined"))),
         ],
         sign,
@@ -102,7 +115,7 @@ pub(super) fn contributions(from: &Contributors<'_>, sign: i8) -> String {
             ("bid_requests", one),
             ("bids", count("campaign_id IS NOT NULL OR bid_price_micros IS NOT NULL")),
             ("wins", count("won")),
-            ("clearing_price_micros", filtered("sum(clearing_price_micros)", "won")),
+            ("clearing_price_micros", filtered(&sum("clearing_price_micros"), "won")),
             ("unpriced_wins", count("won AND clearing_price_micros IS NULL")),
         ],
         sign,
@@ -122,8 +135,8 @@ fn part(table: &str, time: &str, conversion_type: &str, sums: &[(&str, String)],
     let columns: Vec<String> = SUMS
         .iter()
         .map(|sum| match sums.iter().find(|(column, _)| *column == sum.column) {
-            Some((column, expression)) => format!("{sign}CAST({expression} AS BIGINT) AS {column}"),
-            None => format!("CAST(0 AS BIGINT) AS {}", sum.column),
+            Some((column, expression)) => format!("{sign}CAST({expression} AS {}) AS {column}", sql_type(sum)),
+            None => zero(sum),
         })
         .collect();
     // Grouped by position: some keys are expressions.
@@ -183,17 +196,10 @@ fn shown_sums(display: &Display, stored: impl Fn(&str) -> String) -> Vec<(String
     sums.push(("spend".into(), spend));
     sums.push(("revenue".into(), format!("micros({})", stored("revenue_micros"))));
     sums.push(("unpriced_events".into(), unpriced));
-    sums.extend(
-        [
-            "view_time_ms",
-            "interaction_depth",
-            "seconds_to_click",
-            "joined_clicks",
-            "seconds_to_conversion",
-            "joined_conversions",
-        ]
-        .map(plain),
-    );
+    let seconds = |name: &str| (name.to_string(), format!("micros({})", stored(&format!("{name}_micros"))));
+    sums.extend(["view_time_ms", "interaction_depth"].map(plain));
+    sums.extend([seconds("seconds_to_click"), plain("joined_clicks")]);
+    sums.extend([seconds("seconds_to_conversion"), plain("joined_conversions")]);
     let conversions =
         |model: Model| format!("nanos({})", stored(&format!("attributed_conversions_{}_billionths", model.name())));
     let revenue = |model: Model| format!("micros({})", stored(&format!("attributed_revenue_{}_micros", model.name())));
@@ -254,7 +260,7 @@ pub(super) fn with_reach(display: &Display, stored: &str, sketches: &str, by_day
     let (keys, condition) =
         if by_day { ("day, campaign_id", "") } else { ("campaign_id", "WHERE campaign_id IS NOT NULL") };
     let stored_sums: Vec<&str> = SUMS.iter().map(|sum| sum.column).collect();
-    let zeros: Vec<String> = SUMS.iter().map(|sum| format!("CAST(0 AS BIGINT) AS {}", sum.column)).collect();
+    let zeros: Vec<String> = SUMS.iter().map(zero).collect();
     let (day, sketch_day) = if by_day { ("report_day(hour) AS day, ", "day, ") } else { ("", "") };
     format!(
         "SELECT {keys}, {names}, reach, reach_sketch, {frequency} AS frequency, {ratios} FROM (\

@@ -1,22 +1,26 @@
 //! The SQL functions that the views are written with.
 //!
 //! Those of [`Functions::register`] depend on the meaning and on the reference data of one manifest; those of [`register_public`] are
-//! part of the SQL surface: `reach(sketch)`, `reach_union(sketch)`, `micros(integer)`.
+//! part of the SQL surface: `reach(sketch)`, `reach_union(sketch)`, `micros(number)`, `nanos(number)`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use adlake_domain::batch_schema::wide;
 use adlake_domain::event::EventKind;
 use adlake_domain::identity::{self, Identified, Owner};
 use adlake_domain::settings::{Conversions, Meaning};
 use adlake_domain::{country, device, reach, schema, time};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Decimal128Array, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, StringArray, StringBuilder,
     TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimestampMicrosecondType};
-use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err};
-use datafusion::logical_expr::{Accumulator, ColumnarValue, ScalarUDF, Volatility, create_udaf, create_udf};
+use arrow::datatypes::{DataType, Decimal128Type, TimestampMicrosecondType};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
+use datafusion::logical_expr::{
+    Accumulator, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, create_udaf,
+    create_udf,
+};
 use datafusion::prelude::SessionContext;
 use hashbrown::{HashMap, HashSet};
 
@@ -146,8 +150,8 @@ pub fn register_public(context: &SessionContext) {
         Arc::new(vec![DataType::Binary]),
     ));
     context.register_udaf(sketch_aggregate("reach_union", DataType::Binary));
-    context.register_udf(scaled("micros", 6));
-    context.register_udf(scaled("nanos", 9));
+    context.register_udf(ScalarUDF::new_from_impl(Scaled::new("micros", 6)));
+    context.register_udf(ScalarUDF::new_from_impl(Scaled::new("nanos", 9)));
 }
 
 /// Which conversion types are primary.
@@ -243,23 +247,52 @@ fn time_function(name: &str, map: impl Fn(i64) -> i64 + Send + Sync + 'static) -
     )
 }
 
-/// An integer of 10^-scale units as a decimal: the same digits, no arithmetic.
-fn scaled(name: &str, scale: i8) -> ScalarUDF {
-    create_udf(
-        name,
-        vec![DataType::Int64],
-        DataType::Decimal128(38, scale),
-        Volatility::Immutable,
-        Arc::new(move |arguments: &[ColumnarValue]| {
-            let arrays = ColumnarValue::values_to_arrays(arguments)?;
-            let numbers = arrays[0]
-                .as_primitive_opt::<Int64Type>()
-                .ok_or_else(|| exec_datafusion_err!("expected an integer, found {}", arrays[0].data_type()))?;
-            let decimals: Decimal128Array = numbers.unary::<_, Decimal128Type>(i128::from);
-            let decimals = decimals.with_precision_and_scale(38, scale).map_err(DataFusionError::from)?;
-            Ok(ColumnarValue::Array(Arc::new(decimals)))
-        }),
-    )
+/// `micros(number)`, `nanos(number)`: a whole number of 10^-scale units as a decimal. The digits stay, nothing is computed.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Scaled {
+    name: &'static str,
+    scale: i8,
+    signature: Signature,
+}
+
+impl Scaled {
+    fn new(name: &'static str, scale: i8) -> Scaled {
+        Scaled { name, scale, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Scaled {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        match types {
+            [DataType::Null] => Ok(vec![wide()]),
+            [number] if number.is_integer() => Ok(vec![wide()]),
+            [DataType::Decimal32(_, 0) | DataType::Decimal64(_, 0) | DataType::Decimal128(_, 0)] => Ok(vec![wide()]),
+            other => plan_err!("{}() takes one whole number, not {other:?}", self.name),
+        }
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Decimal128(38, self.scale))
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let numbers = arrays[0]
+            .as_primitive_opt::<Decimal128Type>()
+            .ok_or_else(|| exec_datafusion_err!("expected a whole number, found {}", arrays[0].data_type()))?;
+        // A sum of 39 digits is an error, never other digits.
+        numbers.validate_decimal_precision(38)?;
+        let decimals = numbers.clone().with_precision_and_scale(38, self.scale)?;
+        Ok(ColumnarValue::Array(Arc::new(decimals)))
+    }
 }
 
 fn sketch_aggregate(name: &str, input_type: DataType) -> datafusion::logical_expr::AggregateUDF {

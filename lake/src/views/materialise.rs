@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DataFusionError, Result};
@@ -70,13 +71,14 @@ pub(super) async fn keep(
     Ok(Kept { table, rows, folder: Some(folder) })
 }
 
-/// The batch with the columns of `schema`, by place.
+/// The batch with the columns of `schema`, by place. What does not fit into a column's type is an error, not NULL.
 pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let exact = CastOptions { safe: false, ..CastOptions::default() };
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
         if column.data_type() == field.data_type() {
             Ok(column.clone())
         } else {
-            arrow::compute::cast(column, field.data_type())
+            cast_with_options(column, field.data_type(), &exact)
         }
     });
     let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;

@@ -10,12 +10,13 @@ use adlake_domain::event::EventKind;
 use adlake_domain::schema;
 use adlake_domain::settings::Display;
 use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use tempfile::TempDir;
 
 use super::merge::{Merge, Part};
 use super::plans::Plans;
-use super::{cubes, event_columns, functions};
+use super::{cubes, event_columns, freshness, functions};
 use crate::error::LakeError;
 use crate::snapshot::Pinned;
 
@@ -71,7 +72,7 @@ impl Views {
                 "site_daily" => cubes::daily(display, "m_hourly", &["campaign_id", "website"]),
                 "funnel" => cubes::funnel("m_hourly"),
                 "dead_letters" => dead_letters(&plans, pinned).await?,
-                _ => freshness(&plans, pinned).await?,
+                _ => freshness_table(&plans, pinned).await?,
             };
             tables.insert(view, plans.sql(&sql).await?.into_view());
         }
@@ -90,8 +91,7 @@ impl Views {
 
 /// A session with the same bounds, and tables of its own.
 fn private(context: &SessionContext) -> SessionContext {
-    let config = context.copied_config();
-    SessionContext::new_with_config_rt(config, context.runtime_env())
+    crate::session::context(context.copied_config(), context.runtime_env())
 }
 
 fn parts(view: &str) -> Vec<Part> {
@@ -157,7 +157,8 @@ fn attributions() -> String {
         "touchpoint_kind",
         "touchpoint_time",
         "touchpoint_campaign_id",
-        "seconds_between",
+        "last_touch",
+        "micros(seconds_between_micros) AS seconds_between",
     ]
     .map(String::from)
     .to_vec();
@@ -179,27 +180,8 @@ async fn dead_letters(plans: &Plans, pinned: &Pinned) -> Result<String, LakeErro
     Ok("SELECT * FROM l_dead_letters".to_string())
 }
 
-/// A row per raw table: how far it has come, and how far the published run covers it.
-async fn freshness(plans: &Plans, pinned: &Pinned) -> Result<String, LakeError> {
-    let mut rows = Vec::new();
-    for kind in EventKind::ALL {
-        let (name, table) = (kind.table(), kind.raw_table());
-        match pinned.newest_table(table).await? {
-            Some(provider) => plans.register(&format!("f_{name}"), provider)?,
-            None => plans.register_empty(&format!("f_{name}"), schema::raw_schema(kind))?,
-        }
-        let number = |version: Option<u64>| version.map_or_else(|| "NULL".to_string(), |version| version.to_string());
-        let published_at = pinned
-            .manifest
-            .as_ref()
-            .map_or_else(|| "NULL".to_string(), |manifest| format!("to_timestamp_micros({})", manifest.published_at));
-        rows.push(format!(
-            "SELECT '{table}' AS \"table\", CAST({} AS BIGINT) AS version, CAST({} AS BIGINT) AS published_version, \
-             arrow_cast({published_at}, 'Timestamp(Microsecond, Some(\"UTC\"))') AS published_at, count(*) AS raw_rows, \
-             max(event_time) AS newest_event_time, max(ingested_at) AS newest_ingested_at FROM f_{name}",
-            number(pinned.newest.get(table).copied()),
-            number(pinned.published(table)),
-        ));
-    }
-    Ok(rows.join(" UNION ALL "))
+async fn freshness_table(plans: &Plans, pinned: &Pinned) -> Result<String, LakeError> {
+    let rows = freshness::rows(plans.context(), pinned).await?;
+    plans.register("l_freshness", Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
+    Ok("SELECT * FROM l_freshness".to_string())
 }

@@ -403,6 +403,139 @@ fn interactions_inherit_from_their_last_touch() {
 }
 
 #[test]
+fn a_region_is_inherited_only_within_its_country() {
+    let seen = |id: &str, user: &str, country: &str, region: &str| RawImpression {
+        country: text(country),
+        region: text(region),
+        ..impression(id, user, "c1", 0)
+    };
+    let from = |country: &str, row: RawInteraction| RawInteraction { country: text(country), ..row };
+    case(rows![
+        seen("i1", "u1", "DE", "BE"),
+        // A Portuguese click on a German impression is not in Berlin, and neither is the conversion that comes of it.
+        from("PT", click("e1", "u1", "c1", HOUR)),
+        purchase("p1", "u1", "c1", 2 * HOUR, 1_000_000),
+        from("deu", purchase("p2", "u1", "c1", 2 * HOUR, 1_000_000)),
+        // The same country, however it is written.
+        seen("i2", "u2", "DEU", "BE"),
+        from("de", click("e2", "u2", "c1", HOUR)),
+        from("DE", purchase("p3", "u2", "c1", 2 * HOUR, 1_000_000)),
+        from("PT", purchase("p4", "u2", "c1", 2 * HOUR, 1_000_000)),
+        purchase("p5", "u2", "c1", 2 * HOUR, 1_000_000),
+        // A touch without a country gives its region only to whoever has none either.
+        seen("i3", "u3", "Narnia", "BE"),
+        from("PT", click("e3", "u3", "c1", HOUR)),
+        click("e4", "u3", "c1", HOUR),
+    ])
+    .check(&[
+        expect!("clicks" ["interaction_id", "country", "region"]
+            ["e1", "PT", "NULL"] ["e2", "DE", "BE"] ["e3", "PT", "NULL"] ["e4", "NULL", "BE"]),
+        expect!("conversions" ["interaction_id", "country", "region"]
+            ["p1", "PT", "NULL"] ["p2", "DE", "NULL"] ["p3", "DE", "BE"] ["p4", "PT", "NULL"] ["p5", "DE", "BE"]),
+        // The credit is counted where the conversion is.
+        expect!("geo_daily" ["campaign_id", "country", "region", "clicks", "conversions", "attributed_conversions"]
+            ["c1", "DE", "BE", "1", "2", "2"]
+            ["c1", "DE", "NULL", "0", "1", "1"]
+            ["c1", "PT", "NULL", "2", "2", "2"]
+            ["c1", "NULL", "BE", "1", "0", "0"]),
+    ]);
+}
+
+#[test]
+fn in_the_scope_account_every_touchpoint_of_the_user_counts() {
+    let mut case = case(rows![
+        // The click has no campaign, though the impression that it joined has one: the conversion's takes the credit.
+        impression("i1", "u1", "c1", 0),
+        RawInteraction { impression_id: text("i1"), ..click("e1", "u1", "unknown", HOUR) },
+        click("e2", "u1", "c3", 2 * HOUR),
+        purchase("p1", "u1", "unknown", 3 * HOUR, 1_000_000),
+        purchase("p2", "u1", "c2", 3 * HOUR, 2_000_000),
+        // Views as well; clicks are joined by campaign all the same.
+        impression("i2", "u2", "c3", 0),
+        purchase("p3", "u2", "unknown", HOUR, 4_000_000),
+        impression("i3", "u3", "c1", 0),
+        click("e3", "u3", "c2", HOUR),
+        // The order's advertiser is part of its identity all the same.
+        RawInteraction { order_id: text("o1"), ..purchase("p4", "u4", "c1", HOUR, 1_000_000) },
+        RawInteraction { order_id: text("o1"), ..purchase("p5", "u4", "c2", 2 * HOUR, 1_000_000) },
+        RawInteraction { order_id: text("o1"), ..purchase("p6", "u4", "c3", 2 * HOUR, 1_000_000) },
+    ]);
+    case.meaning.attribution.scope = Scope::Account;
+    case.check(&[
+        expect!("attributions" ["interaction_id", "touchpoint_id", "last_touch", "credit_linear"]
+            ["e1", "i1", "true", "0"]
+            ["p1", "e1", "false", "0.5"] ["p1", "e2", "true", "0.5"]
+            ["p2", "e1", "false", "0.5"] ["p2", "e2", "true", "0.5"]
+            ["p3", "i2", "true", "1"]),
+        expect!("campaign_daily" ["campaign_id", "conversions", "attributed_conversions_linear", "attributed_revenue_linear"]
+            ["c1", "1", "0", "0"] ["c2", "1", "0.5", "1"] ["c3", "1", "2", "5.5"] ["NULL", "2", "0.5", "0.5"]),
+    ]);
+}
+
+#[test]
+fn sums_do_not_wrap_at_64_bits() {
+    // Each is less than 64 bits hold, two are more.
+    const HUGE: i64 = 9_000_000_000_000_000_000;
+    let seen = |id: &str| RawImpression {
+        enriched_cost_micros: Some(HUGE),
+        view_time_ms: Some(HUGE),
+        interaction_depth: Some(HUGE),
+        ..impression(id, "u1", "c1", HOUR)
+    };
+    let won = |auction: &str| RawBidRequest {
+        auction_id: text(auction),
+        campaign_id: text("c1"),
+        event_time: START + HOUR,
+        clearing_price: Some(i128::from(HUGE) * 1_000_000),
+        enriched_clearing_price_micros: Some(HUGE),
+        won: Some(true),
+        ..RawBidRequest::default()
+    };
+    let rows = rows![
+        seen("i1"),
+        won("a1"),
+        purchase("p1", "u1", "c1", 2 * HOUR, HUGE),
+        purchase("p3", "u2", "c1", 2 * HOUR, -HUGE),
+        seen("i2"),
+        won("a2"),
+        purchase("p2", "u1", "c1", 2 * HOUR, HUGE),
+        purchase("p4", "u2", "c2", 2 * HOUR, -HUGE),
+        purchase("p5", "u2", "c2", 2 * HOUR, -HUGE),
+    ];
+    case(rows.clone()).check(&[
+        expect!("campaign_kpis" ["campaign_id", "spend", "revenue", "view_time_ms", "interaction_depth",
+                "attributed_revenue_last_touch", "attributed_revenue_linear", "roas"]
+            ["c1", "18000000000000", "9000000000000", "18000000000000000000", "18000000000000000000",
+                "18000000000000", "18000000000000", "0.5"]
+            ["c2", "0", "-18000000000000", "0", "0", "0", "0", "NULL"]),
+        expect!("geo_daily" ["campaign_id", "spend", "revenue"]
+            ["c1", "18000000000000", "9000000000000"] ["c2", "0", "-18000000000000"]),
+    ]);
+    let mut by_bids = case(rows);
+    by_bids.display.spend_source = SpendSource::Bids;
+    by_bids.check(&[expect!("campaign_kpis" ["campaign_id", "spend"] ["c1", "18000000000"] ["c2", "0"])]);
+}
+
+#[test]
+fn times_between_are_exact() {
+    case(rows![
+        impression("i1", "u1", "c1", 0),
+        click("e1", "u1", "c1", 1),
+        click("e2", "u1", "c1", 9 * 1_000_000 + 999_999),
+        purchase("p1", "u1", "c1", 10 * 1_000_000 + 500_000, 1_000_000),
+    ])
+    .check(&[
+        expect!("attributions" ["interaction_id", "touchpoint_id", "last_touch", "seconds_between"]
+            ["e1", "i1", "true", "0.000001"]
+            ["e2", "i1", "true", "9.999999"]
+            ["p1", "e1", "false", "10.499999"]
+            ["p1", "e2", "true", "0.500001"]),
+        expect!("campaign_kpis" ["seconds_to_click", "joined_clicks", "seconds_to_conversion", "joined_conversions"]
+            ["10", "2", "0.500001", "1"]),
+    ]);
+}
+
+#[test]
 fn types_that_are_not_primary_have_rows_without_credit() {
     let mut case = case(rows![
         RawInteraction { conversion_type: text(" CLICK"), ..click("e1", "u1", "c1", 0) },

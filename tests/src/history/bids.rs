@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{CAMPAIGNS, COUNTRIES, CREATIVES, REGIONS, USERS, When, amount, as_sent, pick, when};
+use super::{AMOUNT_PLACES, CAMPAIGNS, COUNTRIES, CREATIVES, REGIONS, USERS, When, amount, as_sent, pick, when};
 use crate::oracle::raw::{App, Banner, Device, Geo, Imp, RawBidRequest, Site};
 
 const AUCTIONS: [Option<&str>; 6] = [Some("a1"), Some("a2"), Some("a3"), Some("a4"), Some("unknown"), Some("a5")];
@@ -30,7 +30,7 @@ pub struct BidSpec {
 
 pub(super) fn bid() -> impl Strategy<Value = BidSpec> {
     let who = (when(), 0_u8..6, 0_u8..8);
-    let what = (0_u8..8, 0_u8..6, 0_u8..8, 0_u8..8, 0_u8..6, 0_u8..7, 0_u8..7);
+    let what = (0_u8..8, 0_u8..6, 0_u8..8, 0_u8..8, 0_u8..6, AMOUNT_PLACES, AMOUNT_PLACES);
     let surroundings = (0_u8..5, 0_u8..6, 0_u8..8);
     (who, what, surroundings).prop_map(|((when, auction, user), what, (place, country, device))| {
         let (offer, imp, bid, campaign, creative, price, clearing) = what;

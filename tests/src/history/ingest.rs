@@ -106,5 +106,5 @@ impl Ingest {
 /// Micros of the account's currency; a euro is a dollar and a quarter.
 fn account(micros: Option<i64>, currency: &Option<String>) -> Option<i64> {
     let factor = if currency.as_deref() == Some("EUR") { 5 } else { 4 };
-    micros.map(|micros| micros * factor / 4)
+    micros.map(|micros| (i128::from(micros) * factor / 4) as i64)
 }

@@ -107,6 +107,7 @@ fn scope<'a>(event: &'a Common, input: &Input) -> ScopeOf<'a> {
         Scope::Auto => advertiser.or(campaign),
         Scope::Advertiser => advertiser,
         Scope::Campaign => campaign,
+        Scope::Account => None,
     }
     .unwrap_or(ScopeOf::None)
 }
@@ -114,8 +115,9 @@ fn scope<'a>(event: &'a Common, input: &Input) -> ScopeOf<'a> {
 fn touchpoints_of_conversion(conversion: &Interaction, events: &Events, input: &Input) -> Vec<Touch> {
     let rules = &input.meaning.attribution;
     let wanted = scope(&conversion.common, input);
-    let matches = |touchpoint: &Common| {
-        touchpoint.campaign.is_none() || (wanted != ScopeOf::None && scope(touchpoint, input) == wanted)
+    let matches = |touchpoint: &Common| match rules.scope {
+        Scope::Account => true,
+        _ => touchpoint.campaign.is_none() || (wanted != ScopeOf::None && scope(touchpoint, input) == wanted),
     };
     let mut touches: Vec<Touch> = events
         .interactions

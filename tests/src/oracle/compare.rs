@@ -127,6 +127,8 @@ fn values_of(column: &ArrayRef) -> Result<Vec<Value>> {
             let wide = cast(column, &DataType::Float64)?;
             each(&|i| Value::Float(wide.as_primitive::<Float64Type>().value(i)))
         }
+        // A whole number of whatever width.
+        DataType::Decimal128(_, 0) => each(&|i| Value::Int(column.as_primitive::<Decimal128Type>().value(i))),
         DataType::Decimal128(_, scale) => {
             each(&|i| Value::decimal(column.as_primitive::<Decimal128Type>().value(i), *scale))
         }

@@ -10,8 +10,8 @@ use super::events::{Common, Events, Interaction};
 use super::value::{Row, Value};
 use super::{Input, calendar};
 
-/// The sums of every cube with the fractional digits of their unit: 0 for counts, 6 for money, 9 for credits and for
-/// spend, which may be a CPM divided by 1000.
+/// The sums of every cube with the fractional digits of their unit: 0 for counts, 6 for money and seconds, 9 for credits and
+/// for spend, which may be a CPM divided by 1000.
 const SUMS: [(&str, i8); 17] = [
     ("impressions", 0),
     ("measurable_impressions", 0),
@@ -26,9 +26,9 @@ const SUMS: [(&str, i8); 17] = [
     ("unpriced_events", 0),
     ("view_time_ms", 0),
     ("interaction_depth", 0),
-    ("seconds_to_click", 0),
+    ("seconds_to_click", 6),
     ("joined_clicks", 0),
-    ("seconds_to_conversion", 0),
+    ("seconds_to_conversion", 6),
     ("joined_conversions", 0),
 ];
 
@@ -65,16 +65,16 @@ pub(super) fn facts(events: &Events, joins: &[Vec<Touch>], input: &Input) -> Vec
     for (interaction, touches) in events.interactions.iter().zip(joins) {
         let seen = inherited(interaction, touches, events);
         let mut fact = fact(&seen, interaction.conversion_type.as_ref(), input);
-        let seconds = touches.last().map(|touch| seconds_between(touch, interaction, events));
+        let micros = touches.last().map(|touch| micros_between(touch, interaction, events));
         if interaction.click {
             fact.add("clicks", 1);
-            fact.add("joined_clicks", seconds.is_some().into());
-            fact.add("seconds_to_click", seconds.unwrap_or(0).into());
+            fact.add("joined_clicks", micros.is_some().into());
+            fact.add("seconds_to_click", micros.unwrap_or(0));
         } else if interaction.primary {
             fact.add("conversions", 1);
             fact.add("revenue", interaction.row.enriched_value_micros.unwrap_or(0).into());
-            fact.add("joined_conversions", seconds.is_some().into());
-            fact.add("seconds_to_conversion", seconds.unwrap_or(0).into());
+            fact.add("joined_conversions", micros.is_some().into());
+            fact.add("seconds_to_conversion", micros.unwrap_or(0));
         }
         facts.push(fact);
         facts.extend(touches.iter().filter_map(|touch| credit(interaction, touch, &seen, events, input)));
@@ -95,29 +95,45 @@ pub(super) fn facts(events: &Events, joins: &[Vec<Touch>], input: &Input) -> Vec
     facts
 }
 
-/// Whole seconds from the touchpoint to the interaction.
-pub(super) fn seconds_between(touch: &Touch, interaction: &Interaction, events: &Events) -> i64 {
-    (interaction.common.time - touch.common(events).time) / 1_000_000
+/// Microseconds from the touchpoint to the interaction.
+pub(super) fn micros_between(touch: &Touch, interaction: &Interaction, events: &Events) -> i128 {
+    i128::from(interaction.common.time) - i128::from(touch.common(events).time)
 }
 
-/// The interaction with what it lacks taken from its last touch, through to that one's impression.
+/// The interaction with what it lacks taken from its last touch, which has taken what it lacks from its impression.
 pub(super) fn inherited(interaction: &Interaction, touches: &[Touch], events: &Events) -> Common {
     let mut seen = interaction.common.clone();
-    let Some(last) = touches.last() else { return seen };
-    let impression = last.impression.map(|place| &events.impressions[place].common);
-    for source in [Some(last.common(events)), impression].into_iter().flatten() {
-        let fill = |field: &mut Option<String>, value: &Option<String>| {
-            if field.is_none() {
-                field.clone_from(value);
-            }
-        };
-        fill(&mut seen.website, &source.website);
-        fill(&mut seen.creative, &source.creative);
-        fill(&mut seen.country, &source.country);
-        fill(&mut seen.region, &source.region);
-        fill(&mut seen.device, &source.device);
+    if let Some(last) = touches.last() {
+        let mut touch = last.common(events).clone();
+        if let Some(place) = last.impression {
+            fill(&mut touch, &events.impressions[place].common);
+        }
+        fill(&mut seen, &touch);
     }
     seen
+}
+
+/// Gives an event what it lacks of its source. A region without its country is none: it comes only to where the country is not known,
+/// or the same.
+fn fill(event: &mut Common, source: &Common) {
+    let region_fits = match (&event.country, &source.country) {
+        (None, _) => true,
+        (Some(own), Some(other)) => own == other,
+        (Some(_), None) => false,
+    };
+    if event.region.is_none() && region_fits {
+        event.region.clone_from(&source.region);
+    }
+    for (own, other) in [
+        (&mut event.website, &source.website),
+        (&mut event.creative, &source.creative),
+        (&mut event.country, &source.country),
+        (&mut event.device, &source.device),
+    ] {
+        if own.is_none() {
+            own.clone_from(other);
+        }
+    }
 }
 
 fn credit(interaction: &Interaction, touch: &Touch, seen: &Common, events: &Events, input: &Input) -> Option<Fact> {

@@ -3,7 +3,7 @@
 use adlake_domain::attribution::Model;
 
 use super::attribution::Touch;
-use super::cubes::{inherited, kind_of, seconds_between};
+use super::cubes::{inherited, kind_of, micros_between};
 use super::events::{Common, Events};
 use super::value::{Row, Value};
 
@@ -105,7 +105,7 @@ pub(super) fn bid_requests(events: &Events) -> Vec<Row> {
 pub(super) fn attributions(events: &Events, joins: &[Vec<Touch>]) -> Vec<Row> {
     let mut rows = Vec::new();
     for (interaction, touches) in events.interactions.iter().zip(joins) {
-        for touch in touches {
+        for (place, touch) in touches.iter().enumerate() {
             let touchpoint = touch.common(events);
             let kind = if interaction.click { "click" } else { "conversion" };
             let mut row = row([
@@ -118,7 +118,8 @@ pub(super) fn attributions(events: &Events, joins: &[Vec<Touch>]) -> Vec<Row> {
                 ("touchpoint_kind", kind_of(touch.on).into()),
                 ("touchpoint_time", Value::Time(touchpoint.time)),
                 ("touchpoint_campaign_id", touchpoint.campaign.as_ref().into()),
-                ("seconds_between", Value::Int(seconds_between(touch, interaction, events).into())),
+                ("last_touch", Value::Bool(place + 1 == touches.len())),
+                ("seconds_between", Value::decimal(micros_between(touch, interaction, events), 6)),
             ]);
             for (place, model) in Model::ALL.into_iter().enumerate() {
                 row.insert(format!("credit_{}", model.name()), Value::decimal(touch.credits[place], 9));

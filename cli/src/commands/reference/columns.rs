@@ -1,6 +1,7 @@
 //! The columns of a table of reference data: the names that they are found under, and values of exactly their types.
 //!
-//! What does not fit is refused, never made NULL: a rate that is lost turns revenue into dead letters.
+//! What does not fit is refused, never made NULL: a rate that is lost turns revenue into dead letters. So is what no
+//! reference data can mean: an empty key, a rate that is not above 0, a currency that has not three letters, a campaign that ends before it begins.
 
 use std::sync::Arc;
 
@@ -12,6 +13,13 @@ use arrow::array::{
 use arrow::compute::kernels::cast_utils::parse_decimal;
 use arrow::datatypes::{DataType, Decimal128Type, SchemaRef};
 use chrono::{Datelike, NaiveDate};
+
+/// A rate is at least the first and at most the second, in units of 10^-12: what lies beyond is a mistake.
+const RATE_BOUNDS: (i128, i128) = (1_000, 1_000_000_000_000_000_000_000_000);
+/// The most that one amount may be, in micros.
+const MICROS_MAX: i64 = 10_000_000_000_000_000;
+/// The first and the last year of which there are rates.
+const YEARS: std::ops::RangeInclusive<i32> = 1990..=2199;
 
 /// Days from 0001-01-01 to 1970-01-01.
 const EPOCH: i32 = 719_163;
@@ -50,14 +58,30 @@ impl Columns {
         self.schema.index_of(meant).ok()
     }
 
-    /// Which column of the table each of the file's is; an error where one of the key is missing. Others are left out.
+    /// The columns that a file must have, and whose cells must have a value.
+    pub fn required(&self) -> Vec<&'static str> {
+        let rate: &[&str] = if self.kind == ReferenceKind::FxRates { &["rate"] } else { &[] };
+        self.kind.key().iter().chain(rate).copied().collect()
+    }
+
+    /// The names of the table's columns, for messages.
+    pub fn names(&self) -> String {
+        self.schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The kind of reference data.
+    pub fn kind(&self) -> ReferenceKind {
+        self.kind
+    }
+
+    /// Which column of the table each of the file's is; an error where one that is required is missing. Others are left out.
     pub fn places<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Result<Vec<Option<usize>>> {
         let places: Vec<Option<usize>> = names.clone().map(|name| self.find(name)).collect();
-        for key in self.kind.key() {
-            let place = self.schema.index_of(key).ok();
+        for required in self.required() {
+            let place = self.schema.index_of(required).ok();
             if !places.contains(&place) {
                 let there = names.collect::<Vec<_>>().join(", ");
-                bail!("there is no column {key}, only {there}");
+                bail!("there is no column {required}, only {there}");
             }
         }
         let mut seen = places.iter().flatten().collect::<Vec<_>>();
@@ -81,7 +105,7 @@ impl Columns {
             _ => Builder::Text(StringBuilder::new()),
         };
         let builders = self.schema.fields().iter().map(|field| builder(field.data_type())).collect();
-        Rows { columns: self.clone(), builders, rows: 0 }
+        Rows { columns: self.clone(), required: self.required(), builders, rows: 0 }
     }
 }
 
@@ -89,6 +113,7 @@ impl Columns {
 #[derive(Debug)]
 pub struct Rows {
     columns: Columns,
+    required: Vec<&'static str>,
     builders: Vec<Builder>,
     rows: usize,
 }
@@ -105,17 +130,28 @@ enum Builder {
 impl Rows {
     /// Adds a row; `cells` are by the table's columns, and `None` is NULL.
     pub fn push(&mut self, cells: &[Option<String>]) -> Result<()> {
+        let mut start = None;
         for (place, builder) in self.builders.iter_mut().enumerate() {
             let field = self.columns.schema.field(place);
+            let name = field.name().as_str();
             let cell = cells.get(place).and_then(Option::as_deref);
-            if cell.is_none() && self.columns.kind.key().contains(&field.name().as_str()) {
-                bail!("column {}: a value is needed", field.name());
+            if self.required.contains(&name) && cell.is_none_or(|cell| cell.trim().is_empty()) {
+                bail!("column {name}: a value is needed");
             }
-            let text = match (cell, field.name().as_str()) {
-                (Some(code), "currency") => Some(code.trim().to_ascii_uppercase()),
+            let text = match (cell, name) {
+                (Some(code), "currency") => Some(currency(code).with_context(|| format!("column {name}"))?),
                 (cell, _) => cell.map(str::to_owned),
             };
-            builder.push(text.as_deref()).with_context(|| format!("column {}", field.name()))?;
+            let number = builder.push(text.as_deref()).with_context(|| format!("column {name}"))?;
+            let Some(number) = number else { continue };
+            check(self.columns.kind, name, number).with_context(|| format!("column {name}"))?;
+            match name {
+                "start_date" => start = Some(number),
+                "end_date" if start.is_some_and(|start| number < start) => {
+                    bail!("column end_date: the campaign ends before it begins");
+                }
+                _ => {}
+            }
         }
         self.rows += 1;
         Ok(())
@@ -135,27 +171,41 @@ impl Rows {
 }
 
 impl Builder {
-    fn push(&mut self, text: Option<&str>) -> Result<()> {
-        match self {
-            Builder::Text(builder) => builder.append_option(text),
-            Builder::Int64(builder) => builder.append_option(text.map(whole).transpose()?),
+    /// Adds a value; answers what it is if it is a whole number, a decimal (its digits) or a day (since 1970).
+    fn push(&mut self, text: Option<&str>) -> Result<Option<i128>> {
+        Ok(match self {
+            Builder::Text(builder) => {
+                builder.append_option(text);
+                None
+            }
+            Builder::Int64(builder) => {
+                let value = text.map(whole).transpose()?;
+                builder.append_option(value);
+                value.map(i128::from)
+            }
             Builder::Float64(builder) => {
                 let value = text.map(|text| match text.trim().parse::<f64>() {
-                    Ok(value) if value.is_finite() => Ok(value),
-                    _ => Err(anyhow::anyhow!("{text:?} is not a number")),
+                    Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+                    _ => Err(anyhow::anyhow!("{text:?} is not a number that is 0 or above")),
                 });
                 builder.append_option(value.transpose()?);
+                None
             }
-            Builder::Date(builder) => builder.append_option(text.map(day).transpose()?),
+            Builder::Date(builder) => {
+                let value = text.map(day).transpose()?;
+                builder.append_option(value);
+                value.map(i128::from)
+            }
             Builder::Decimal(builder, precision, scale) => {
                 let value = text.map(|text| {
                     parse_decimal::<Decimal128Type>(text.trim(), *precision, *scale)
                         .map_err(|_| anyhow::anyhow!("{text:?} is not a decimal number"))
                 });
-                builder.append_option(value.transpose()?);
+                let value = value.transpose()?;
+                builder.append_option(value);
+                value
             }
-        }
-        Ok(())
+        })
     }
 
     fn finish(&mut self) -> ArrayRef {
@@ -167,6 +217,37 @@ impl Builder {
             Builder::Decimal(builder, _, _) => Arc::new(builder.finish()),
         }
     }
+}
+
+/// Refuses a number that nobody can mean: a whole number, the digits of a decimal, or days since 1970.
+fn check(kind: ReferenceKind, name: &str, value: i128) -> Result<()> {
+    match (kind, name) {
+        (ReferenceKind::FxRates, "rate") if value <= 0 => bail!("a rate is above 0"),
+        (ReferenceKind::FxRates, "rate") if value < RATE_BOUNDS.0 => bail!("a rate is at least 0.000000001"),
+        (ReferenceKind::FxRates, "rate") if value > RATE_BOUNDS.1 => bail!("a rate is at most 1000000000000"),
+        (ReferenceKind::FxRates, "day") => {
+            let day = i32::try_from(value).ok().and_then(|days| NaiveDate::from_num_days_from_ce_opt(days + EPOCH));
+            match day {
+                Some(day) if YEARS.contains(&day.year()) => Ok(()),
+                _ => bail!("a day lies between the years {} and {}", YEARS.start(), YEARS.end()),
+            }
+        }
+        (ReferenceKind::Campaigns, "budget_micros" | "target_cpa_micros")
+            if !(0..=i128::from(MICROS_MAX)).contains(&value) =>
+        {
+            bail!("an amount lies between 0 and {MICROS_MAX} micros")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A code of three letters, in upper case.
+fn currency(text: &str) -> Result<String> {
+    let code = text.trim().to_ascii_uppercase();
+    if code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        bail!("{text:?} is not a currency code of three letters such as EUR");
+    }
+    Ok(code)
 }
 
 fn whole(text: &str) -> Result<i64> {
