@@ -38,6 +38,8 @@ fuzz: tools ## fuzzes each decoder with coverage for a guide; SECONDS=60 each
 soak: export ADLAKE_TEST_SEED ?= $(shell date +%s)
 soak: export ADLAKE_TEST_KILLS ?= 500
 soak: export ADLAKE_TEST_FAULT_SECONDS ?= 600
+soak: export ADLAKE_TEST_SWEEP_SECONDS ?= 100000
+soak: export ADLAKE_TEST_MET ?= 4
 soak: export ADLAKE_TEST_FREEZES ?= 20
 soak: export ADLAKE_TEST_CHANGES ?= 100
 soak: build ## the proof under faults at length: 500 kills, the failing store for 10 minutes; ADLAKE_TEST_SEED repeats one

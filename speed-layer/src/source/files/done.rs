@@ -107,7 +107,7 @@ impl Done {
     pub fn open(lake: Option<&Lake>, runtime: Option<&Handle>) -> Result<Done, LakeError> {
         let store = lake.cloned().zip(runtime.cloned());
         let files = match &store {
-            Some((lake, runtime)) => runtime.block_on(load(lake))?,
+            Some((lake, runtime)) => runtime.block_on(lake.patiently(|| load(lake)))?,
             None => HashMap::new(),
         };
         Ok(Done { files, store, rows: Vec::new(), since: Instant::now() })
