@@ -255,12 +255,7 @@ impl Appender {
         }
     }
 
-    fn commit_bytes(
-        &self,
-        files: Vec<DataFile>,
-        advances: &[Advance],
-        commit_id: &str,
-    ) -> Result<Bytes, LakeError> {
+    fn commit_bytes(&self, files: Vec<DataFile>, advances: &[Advance], commit_id: &str) -> Result<Bytes, LakeError> {
         let partition_by = self.table.partition_columns.iter().map(ToString::to_string).collect();
         let operation =
             DeltaOperation::Write { mode: SaveMode::Append, partition_by: Some(partition_by), predicate: None };

@@ -109,11 +109,7 @@ fn inconsistent(table: &str, version: u64) -> LakeError {
 }
 
 /// What stands at a version; `None`: nothing yet. Outages are waited out for a while.
-pub(crate) async fn read_entry(
-    log_store: &LogStoreRef,
-    table: &str,
-    version: u64,
-) -> Result<Option<Entry>, LakeError> {
+pub(crate) async fn read_entry(log_store: &LogStoreRef, table: &str, version: u64) -> Result<Option<Entry>, LakeError> {
     let mut attempt = 0;
     loop {
         match log_store.read_commit_entry(version).await {

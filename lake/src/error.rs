@@ -72,7 +72,7 @@ impl LakeError {
     pub fn is_retryable(&self) -> bool {
         match self {
             LakeError::Unavailable { .. } => true,
-            LakeError::Table { source, .. } => may_pass(source.as_ref()),
+            LakeError::Table { source, .. } => may_pass(&**source),
             LakeError::Query(error) => may_pass(error),
             _ => false,
         }
@@ -94,15 +94,6 @@ impl LakeError {
         match cause {
             Cause::Outage | Cause::Raced => LakeError::Unavailable { subject, source: Box::new(source) },
             Cause::Refused | Cause::Wrong => LakeError::Refused { subject, source: Box::new(source) },
-        }
-    }
-
-    /// An error that came out while requests to the store failed: it may be a consequence of that, whatever it says.
-    pub(crate) fn doubted(self) -> LakeError {
-        match self {
-            // These are known, however the store is.
-            LakeError::Configuration(_) | LakeError::Unavailable { .. } | LakeError::Refused { .. } => self,
-            error => LakeError::Unavailable { subject: "the lake".to_string(), source: Box::new(error) },
         }
     }
 

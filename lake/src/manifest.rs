@@ -52,7 +52,7 @@ impl Manifest {
         context: &'a SessionContext,
     ) -> BoxFuture<'a, Result<Option<Manifest>, LakeError>> {
         // Boxed, it is compiled here, and not once more in every program that awaits it.
-        Box::pin(lake.patiently(|| Self::read_latest(lake, context)))
+        Box::pin(lake.patiently(move || Self::read_latest(lake, context)))
     }
 
     async fn read_latest(lake: &Lake, context: &SessionContext) -> Result<Option<Manifest>, LakeError> {

@@ -28,7 +28,11 @@ impl MayPass for LakeError {
     }
 
     fn doubted(self) -> Self {
-        LakeError::doubted(self)
+        match self {
+            // These are known, however the store is.
+            LakeError::Configuration(_) | LakeError::Unavailable { .. } | LakeError::Refused { .. } => self,
+            error => LakeError::Unavailable { subject: "the lake".to_string(), source: Box::new(error) },
+        }
     }
 }
 

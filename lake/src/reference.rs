@@ -107,7 +107,7 @@ impl Lake {
     /// All reference data at its newest versions.
     pub fn reference(&self) -> BoxFuture<'_, Result<Reference, LakeError>> {
         // Boxed, it is compiled here, and not once more in every program that awaits it.
-        Box::pin(self.patiently(|| self.read_reference()))
+        Box::pin(self.patiently(move || self.read_reference()))
     }
 
     async fn read_reference(&self) -> Result<Reference, LakeError> {

@@ -10,7 +10,8 @@ use adlake_tests::{setup, wait};
 use anyhow::{Context, Result, ensure};
 
 use crate::ingest_kafka::{
-    DEAD_LETTERS, DEADLINE, IMPRESSIONS, Running, arrived, configuration, ensure_exactly_once, get, impressions, settings, until_end,
+    DEAD_LETTERS, DEADLINE, IMPRESSIONS, Running, arrived, configuration, ensure_exactly_once, get, impressions,
+    settings, until_end,
 };
 use crate::raw::Raw;
 

@@ -76,11 +76,7 @@ impl ObjectStore for Watched {
         self.failures.note(self.inner.put_opts(location, payload, opts).await)
     }
 
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        opts: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let inner = self.failures.note(self.inner.put_multipart_opts(location, opts).await)?;
         Ok(Box::new(WatchedUpload { inner, failures: self.failures.clone() }))
     }

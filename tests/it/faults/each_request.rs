@@ -12,11 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adlake_batch_layer::BatchSettings;
-use adlake_domain::catalogue::CREATIVES;
+use adlake_domain::catalogue::{CREATIVES, FILES};
 use adlake_domain::schema::dead_letters_schema;
-use adlake_lake::{
-    Advance, Appended, Lake, LoadMode, LogSettings, ReferenceKind, StorageSettings, WriterSettings,
-};
+use adlake_lake::{Advance, Appended, Lake, LoadMode, LogSettings, ReferenceKind, StorageSettings, WriterSettings};
 use adlake_serving::{QueryEngine, QuerySettings};
 use adlake_speed_layer::replay::{ReplayOptions, replay};
 use adlake_speed_layer::run::{FilesRun, run_files};
@@ -140,8 +138,6 @@ async fn answer(lake: &Lake, sql: &str) -> Result<String> {
     Ok(arrow::util::pretty::pretty_format_batches(&batches)?.to_string())
 }
 
-const KPIS: &str = "SELECT impressions, clicks FROM campaign_kpis";
-
 impl Operation {
     const ALL: [Operation; 9] = [
         Operation::Creation,
@@ -243,13 +239,16 @@ impl Operation {
         };
         let users = "select count(*), count(distinct user_id) from t";
         let count = "select count(*) from t";
+        let files = "select count(distinct path) from t where status = 'ingested'";
         match self {
             Operation::Creation => {
                 expect(IMPRESSIONS, users, &["3 3"]).await?;
+                expect(FILES, files, &["1"]).await?;
                 expect(DEAD_LETTERS, count, &["2"]).await
             }
             Operation::Start => {
                 expect(IMPRESSIONS, users, &["5 5"]).await?;
+                expect(FILES, files, &["2"]).await?;
                 expect(DEAD_LETTERS, count, &["3"]).await
             }
             Operation::Commits => {
@@ -273,9 +272,10 @@ impl Operation {
             }
             Operation::Batch => {
                 expect("batch/manifest", "select run from t", &["1"]).await?;
-                let kpis = answer(&raw.lake, "SELECT count(*) AS n FROM impressions").await?;
-                ensure!(kpis.contains("| 3 |"), "{kpis}");
-                let _ = answer(&raw.lake, KPIS).await?;
+                let rows = answer(&raw.lake, "SELECT count(*) AS n FROM impressions").await?;
+                ensure!(rows.contains("| 3 |"), "{rows}");
+                let kpis = answer(&raw.lake, "SELECT impressions FROM campaign_kpis").await?;
+                ensure!(kpis.contains("| 3 "), "{kpis}");
                 Ok(())
             }
             Operation::Query => Ok(()),
@@ -323,7 +323,8 @@ impl Ground {
             options.insert("max_retries".to_owned(), "0".to_owned());
         }
         let (uri, log) = (self.server.uri(name), operation.log());
-        let storage = StorageSettings { uri, options: options.into_iter().collect(), log, ..StorageSettings::default() };
+        let storage =
+            StorageSettings { uri, options: options.into_iter().collect(), log, ..StorageSettings::default() };
         let lake = Lake::open(&storage).await?;
         let direct = self.direct(name, operation.log()).await?;
         let site = Site { lake, direct, input: self.input.clone() };
@@ -388,7 +389,8 @@ async fn sweep(operation: Operation) -> Result<()> {
         let (ground, requests) = (ground.clone(), requests.clone());
         let run = tokio::spawn(async move {
             let line = &requests[harm.nth as usize - 1].line;
-            let what = || format!("seed {seed}: {operation:?}, request {} of {}, {line}: {harm:?}", harm.nth, requests.len());
+            let what =
+                || format!("seed {seed}: {operation:?}, request {} of {}, {line}: {harm:?}", harm.nth, requests.len());
             ground.run(operation, &format!("run-{number}"), Some(harm)).await.with_context(what)
         });
         async move { run.await? }

@@ -199,7 +199,8 @@ impl Done {
         if self.rows.is_empty() {
             return;
         }
-        match runtime.block_on(append(lake, &self.rows)) {
+        // Rows that are written twice say the same twice.
+        match runtime.block_on(lake.patiently(|| append(lake, &self.rows))) {
             Ok(()) => self.rows.clear(),
             Err(error) => {
                 tracing::warn!(%error, rows = self.rows.len(), "{FILES} cannot be written; trying again later");
