@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(or $(ADLAKE_CACHE),$(HOME)/.cache/adlake)/target
 CARGO := $(if $(shell command -v mold 2>/dev/null),mold -run cargo,cargo)
 ADLAKE := $(CARGO_TARGET_DIR)/release/adlake
 
-.PHONY: help tools build demo test soak fuzz check bench
+.PHONY: help tools build demo test soak seeds fuzz check bench
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,11 +38,22 @@ fuzz: tools ## fuzzes each decoder and each reader of files with coverage for a 
 soak: export ADLAKE_TEST_SEED ?= $(shell date +%s)
 soak: export ADLAKE_TEST_KILLS ?= 500
 soak: export ADLAKE_TEST_FAULT_SECONDS ?= 600
+soak: export ADLAKE_TEST_SWEEP_SECONDS ?= 100000
+soak: export ADLAKE_TEST_MET ?= 4
 soak: export ADLAKE_TEST_FREEZES ?= 20
 soak: export ADLAKE_TEST_CHANGES ?= 100
 soak: build ## the proof under faults at length: 500 kills, the failing store for 10 minutes; ADLAKE_TEST_SEED repeats one
 	tests/setup/setup.sh
 	$(CARGO) test --release --locked -p adlake-tests --test it -- faults:: --nocapture
+
+# The tests that print a seed; another for each round.
+seeds: build ## every randomised end-to-end test with SEEDS=20 new seeds, one after another
+	tests/setup/setup.sh
+	for round in $$(seq $(or $(SEEDS),20)); do \
+	  echo "round $$round"; \
+	  $(CARGO) test --release --locked -p adlake-tests --test it -- --show-output \
+	    faults:: merge:: kafka_transactions:: deadletters:: whole_way:: || exit 1; \
+	done
 
 check: tools ## formatting, lints, docs, dependency rules
 	cargo fmt --all --check

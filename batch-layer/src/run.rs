@@ -7,6 +7,7 @@ use adlake_domain::batch_schema::attributions_schema;
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
 use adlake_lake::manifest::Manifest;
+use adlake_lake::patience::MayPass;
 use adlake_lake::views::Plans;
 use adlake_lake::views::plans::BatchTable;
 use adlake_lake::{Lake, LakeError};
@@ -29,6 +30,19 @@ pub enum BatchError {
     /// It was told to stop; nothing was published.
     #[error("the batch run was stopped; nothing was published")]
     Stopped,
+}
+
+impl MayPass for BatchError {
+    fn may_pass(&self) -> bool {
+        matches!(self, BatchError::Lake(error) if error.is_retryable())
+    }
+
+    fn doubted(self) -> Self {
+        match self {
+            BatchError::Lake(error) => BatchError::Lake(error.doubted()),
+            BatchError::Stopped => BatchError::Stopped,
+        }
+    }
 }
 
 impl From<DataFusionError> for BatchError {
@@ -119,7 +133,7 @@ async fn run_now(
             elapsed: began.elapsed(),
         });
     }
-    let reference = lake.campaigns(&context, &versions).await?;
+    let reference = lake.patiently(|| lake.campaigns(&context, &versions)).await?;
     let plans = Plans::new(context.clone(), meaning, reference.advertisers());
     for kind in EventKind::ALL {
         let Some(version) = versions.get(kind.raw_table()) else {
@@ -132,9 +146,13 @@ async fn run_now(
         if cancel.is_cancelled() {
             return Err(BatchError::Stopped);
         }
-        progress.begin(table.name());
-        let stream = compute(&plans, table).await?;
-        let (version, count) = write(lake, settings, table, stream, progress, cancel).await?;
+        // A step that an outage has broken off is done again: it replaces what its table holds.
+        let step = || async {
+            progress.begin(table.name());
+            let stream = compute(&plans, table).await?;
+            write(lake, settings, table, stream, progress, cancel).await
+        };
+        let (version, count) = lake.patiently(step).await?;
         progress.end(table.name(), count);
         plans.register(batch_name(table), lake.known_columns(table.name(), version).await?)?;
         versions.insert(table.name().to_string(), version);

@@ -5,9 +5,8 @@
 //! - A commit is made against one version of the table, `v`, and is the PUT-if-absent of version `v + 1`. The stored position
 //!   of every stream it advances is compared on `v` itself: on what this appender knows of all commits up to `v`. If
 //!   anybody else commits first, the PUT fails, their commit is read, and everything is compared again.
-//! - An answer that does not say whether the PUT succeeded (a time-out, a connection cut, a 412 for our own retried PUT)
-//!   is resolved by reading version `v + 1`: every commit carries an id of its own. It is never resubmitted at
-//!   another version before it is known not to be in at this one.
+//! - An answer that does not say whether the PUT succeeded is resolved by reading version `v + 1` ([`mod@crate::commit`]). A commit is
+//!   never submitted at another version before it is known not to be in at this one.
 //! - A writer that was held up for long (a process that was stopped, a machine that slept) does not commit into a gap that clean-up
 //!   has left: before a commit, and after one that took long, it looks whether the log is still where it was.
 //! - Positions only grow, and a commit that does not advance from exactly the stored position is refused
@@ -20,33 +19,28 @@ use std::time::{Duration, Instant, SystemTime};
 
 use adlake_domain::catalogue::{self, Table};
 use arrow::datatypes::Field;
-use deltalake::DeltaTableError;
-use deltalake::kernel::transaction::{CommitData, TransactionError};
+use bytes::Bytes;
+use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::{Action, Transaction};
-use deltalake::logstore::{CommitOrBytes, LogStoreRef};
+use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use futures::{StreamExt, TryStreamExt};
 use rand::Rng;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::commit::{self, COMMIT_ID, Put};
 use crate::error::LakeError;
 use crate::evolve::{self, Opened};
-use crate::failpoint;
 use crate::log::{self, Upkeep};
-use crate::patience::patiently;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
-/// How often a PUT whose fate is unknown is tried at its version before the outage is reported.
-const UNKNOWN_ATTEMPTS_MAX: u32 = 8;
 /// How many log entries are read at the same time, where there are many.
 const ENTRIES_AT_ONCE: u64 = 32;
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// The key under which a commit's own id stands in its `commitInfo`.
-pub(crate) const COMMIT_ID: &str = "adlakeCommit";
 
 /// How far one stream of records (a Kafka partition, a file) comes with a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +125,7 @@ impl Lake {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
         let table = table.with_columns(columns);
-        patiently(|| self.appender_to(table.clone())).await
+        self.patiently(|| self.appender_to(table.clone())).await
     }
 
     async fn appender_to(&self, table: Table) -> Result<Appender, LakeError> {
@@ -176,13 +170,18 @@ impl Appender {
 
     /// The stored position of a stream, on the newest version of the table.
     pub async fn stored(&mut self, application: &str) -> Result<Option<i64>, LakeError> {
-        self.refresh().await?;
-        self.position(application).await
+        let positions = self.stored_all(&[application.to_string()]).await?;
+        Ok(positions.into_iter().next().flatten())
     }
 
     /// The stored positions of several streams, on one version of the table, the newest.
     pub async fn stored_all(&mut self, applications: &[String]) -> Result<Vec<Option<i64>>, LakeError> {
-        self.refresh().await?;
+        let lake = self.lake.clone();
+        lake.watch(self.look_up(applications)).await
+    }
+
+    async fn look_up(&mut self, applications: &[String]) -> Result<Vec<Option<i64>>, LakeError> {
+        self.refresh_entries().await?;
         let mut positions = Vec::with_capacity(applications.len());
         for application in applications {
             positions.push(self.position(application).await?);
@@ -210,10 +209,19 @@ impl Appender {
         }
         let commit_id = Uuid::new_v4().to_string();
         let bytes = self.commit_bytes(files, &advances, &commit_id)?;
-        let mut unknown = 0;
+        let lake = self.lake.clone();
+        lake.watch(self.commit_entry(commit_id, bytes, advances)).await
+    }
+
+    async fn commit_entry(
+        &mut self,
+        commit_id: String,
+        bytes: Bytes,
+        advances: Vec<Advance>,
+    ) -> Result<Appended, LakeError> {
         loop {
             if self.may_be_left_behind() {
-                self.refresh().await?;
+                self.refresh_entries().await?;
             }
             let mut stored = Vec::with_capacity(advances.len());
             for advance in &advances {
@@ -223,56 +231,20 @@ impl Appender {
                 return Ok(Appended::Superseded { stored });
             }
             let next = self.version + 1;
-            failpoint::hit(failpoint::BEFORE_PUT);
-            let written =
-                self.log_store.write_commit_entry(next, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
-            failpoint::hit(failpoint::AFTER_PUT);
-            let failure = match written {
+            match commit::put(&self.log_store, self.table.name, next, &commit_id, &bytes).await? {
                 // It may have gone into a gap. Where it has not, it is in what is compared now, and answered as superseded.
-                Ok(()) if self.may_be_left_behind() && self.catch_up().await? => {
-                    self.refresh().await?;
-                    continue;
-                }
-                Ok(()) => {
+                Put::Ours if self.may_be_left_behind() && self.catch_up().await? => self.refresh_entries().await?,
+                Put::Ours => {
                     self.advance_to(next, &advances).await;
                     return Ok(Appended::Committed { version: next });
                 }
-                Err(TransactionError::VersionAlreadyExists(_)) => None,
-                Err(error) => Some(DeltaTableError::from(error)),
-            };
-            // Somebody's commit is at `next`, or the fate of ours is unknown: what stands there decides.
-            match self.read_entry(next).await? {
-                Some(entry) if entry.commit_id.as_deref() == Some(commit_id.as_str()) => {
-                    self.advance_to(next, &advances).await;
-                    return Ok(Appended::Committed { version: next });
-                }
-                Some(entry) => {
+                Put::Theirs(entry) => {
                     self.conflicts += 1;
                     self.apply(next, entry)?;
-                    self.refresh().await?;
+                    self.refresh_entries().await?;
                     pause(0).await;
                 }
-                None => {
-                    unknown += 1;
-                    let error = match failure {
-                        Some(error) => LakeError::table(self.table.name, error),
-                        None => self.says_that_it_exists(next),
-                    };
-                    // What the store refuses it will refuse again.
-                    if unknown >= UNKNOWN_ATTEMPTS_MAX || !error.is_retryable() {
-                        return Err(error);
-                    }
-                    pause(unknown).await;
-                }
             }
-        }
-    }
-
-    /// A store that does not take an entry because it has one, and has none: not for long, one hopes.
-    fn says_that_it_exists(&self, version: u64) -> LakeError {
-        LakeError::Unavailable {
-            subject: format!("table {}", self.table.name),
-            source: format!("the store says that log version {version} exists, and that it does not").into(),
         }
     }
 
@@ -283,12 +255,7 @@ impl Appender {
         }
     }
 
-    fn commit_bytes(
-        &self,
-        files: Vec<DataFile>,
-        advances: &[Advance],
-        commit_id: &str,
-    ) -> Result<bytes::Bytes, LakeError> {
+    fn commit_bytes(&self, files: Vec<DataFile>, advances: &[Advance], commit_id: &str) -> Result<Bytes, LakeError> {
         let partition_by = self.table.partition_columns.iter().map(ToString::to_string).collect();
         let operation =
             DeltaOperation::Write { mode: SaveMode::Append, partition_by: Some(partition_by), predicate: None };
@@ -346,13 +313,18 @@ impl Appender {
     ///
     /// Who calls this just before [`Appender::commit`] seldom finds another's commit in its way.
     pub async fn refresh(&mut self) -> Result<(), LakeError> {
+        let lake = self.lake.clone();
+        lake.watch(self.refresh_entries()).await
+    }
+
+    async fn refresh_entries(&mut self) -> Result<(), LakeError> {
         let held_up = self.may_be_left_behind();
         // Mostly there are none; where there are many they are read side by side.
         let mut at_once = 1;
         loop {
             let from = self.version + 1;
             let entries: Vec<_> = futures::stream::iter(from..from + at_once)
-                .map(|version| self.read_entry(version))
+                .map(|version| commit::read_entry(&self.log_store, self.table.name, version))
                 .buffered(ENTRIES_AT_ONCE as usize)
                 .try_collect()
                 .await?;
@@ -425,25 +397,6 @@ impl Appender {
             Err(detail) => detail,
         };
         Err(LakeError::schema(self.table.name, version, detail))
-    }
-
-    /// What stands at a version; `None`: nothing yet. Outages are waited out for a while.
-    async fn read_entry(&self, version: u64) -> Result<Option<Entry>, LakeError> {
-        let mut attempt = 0;
-        loop {
-            match self.log_store.read_commit_entry(version).await {
-                Ok(None) => return Ok(None),
-                Ok(Some(bytes)) => return Entry::parse(self.table.name, version, &bytes).map(Some),
-                Err(error) => {
-                    let error = LakeError::table(self.table.name, error);
-                    attempt += 1;
-                    if !error.is_retryable() || attempt >= UNKNOWN_ATTEMPTS_MAX {
-                        return Err(error);
-                    }
-                    pause(attempt).await;
-                }
-            }
-        }
     }
 }
 

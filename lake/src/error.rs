@@ -72,11 +72,8 @@ impl LakeError {
     pub fn is_retryable(&self) -> bool {
         match self {
             LakeError::Unavailable { .. } => true,
-            LakeError::Table { source, .. } => is_outage(source),
-            LakeError::Query(error) => match error.find_root() {
-                DataFusionError::ObjectStore(error) => store_outage(error),
-                _ => false,
-            },
+            LakeError::Table { source, .. } => may_pass(&**source),
+            LakeError::Query(error) => may_pass(error),
             _ => false,
         }
     }
@@ -84,20 +81,19 @@ impl LakeError {
     /// Wraps an error of a table, telling outages and refusals from the rest.
     pub fn table(table: &str, source: DeltaTableError) -> LakeError {
         let subject = format!("table {table}");
-        match store_error(&source) {
-            Some(error) if is_refusal(error) => LakeError::Refused { subject, source: Box::new(source) },
-            Some(error) if store_outage(error) => LakeError::Unavailable { subject, source: Box::new(source) },
-            _ => LakeError::Table { table: table.to_string(), source: Box::new(source) },
+        match store_error(&source).map(Cause::of) {
+            Some(Cause::Refused) => LakeError::Refused { subject, source: Box::new(source) },
+            Some(Cause::Outage | Cause::Raced) => LakeError::Unavailable { subject, source: Box::new(source) },
+            Some(Cause::Wrong) | None => LakeError::Table { table: table.to_string(), source: Box::new(source) },
         }
     }
 
     /// Wraps an error of the object store.
     pub fn store(subject: impl Into<String>, source: object_store::Error) -> LakeError {
-        let subject = subject.into();
-        if store_outage(&source) {
-            LakeError::Unavailable { subject, source: Box::new(source) }
-        } else {
-            LakeError::Refused { subject, source: Box::new(source) }
+        let (subject, cause) = (subject.into(), Cause::of(&source));
+        match cause {
+            Cause::Outage | Cause::Raced => LakeError::Unavailable { subject, source: Box::new(source) },
+            Cause::Refused | Cause::Wrong => LakeError::Refused { subject, source: Box::new(source) },
         }
     }
 
@@ -110,16 +106,56 @@ impl LakeError {
     }
 }
 
-/// The error of the store that an error of a table comes from. What loads a table wraps it in several ways; the kernel does not
-/// even link it as a cause.
-fn store_error(error: &DeltaTableError) -> Option<&object_store::Error> {
-    if let DeltaTableError::Transaction { source: TransactionError::ObjectStore { source } } = error {
-        return Some(source);
+/// Why a request to the store failed, cut by what is to be done. The one place that says which errors may pass by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The store did not answer, not in time, not to the end, or with an error of its own: ask again.
+    Outage,
+    /// Somebody else has changed the object meanwhile: look again.
+    Raced,
+    /// Credentials or permissions have to be changed.
+    Refused,
+    /// What was asked for is not there, or cannot be asked for.
+    Wrong,
+}
+
+impl Cause {
+    pub(crate) fn of(error: &object_store::Error) -> Cause {
+        match error {
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                Cause::Refused
+            }
+            object_store::Error::Generic { source, .. } if is_forbidden(source.as_ref()) => Cause::Refused,
+            object_store::Error::AlreadyExists { .. }
+            | object_store::Error::Precondition { .. }
+            | object_store::Error::NotModified { .. } => Cause::Raced,
+            object_store::Error::NotFound { .. }
+            | object_store::Error::InvalidPath { .. }
+            | object_store::Error::NotSupported { .. }
+            | object_store::Error::NotImplemented { .. }
+            | object_store::Error::UnknownConfigurationKey { .. } => Cause::Wrong,
+            _ => Cause::Outage,
+        }
     }
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+}
+
+/// Whether an error comes from a request to the store that may succeed another time.
+fn may_pass(error: &(dyn std::error::Error + 'static)) -> bool {
+    store_error(error).is_some_and(|error| matches!(Cause::of(error), Cause::Outage | Cause::Raced))
+}
+
+/// The error of the store that another error comes from. What loads a table wraps it in several ways; the kernel does not even link it
+/// as a cause.
+fn store_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a object_store::Error> {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<object_store::Error>() {
             return Some(error);
+        }
+        if let Some(DeltaTableError::Transaction { source: TransactionError::ObjectStore { source } }) =
+            error.downcast_ref()
+        {
+            return Some(source);
         }
         cause = match error.downcast_ref::<KernelError>() {
             Some(KernelError::ObjectStore(error)) => return Some(error),
@@ -130,48 +166,12 @@ fn store_error(error: &DeltaTableError) -> Option<&object_store::Error> {
     None
 }
 
-/// Whether the store forbids: credentials or permissions have to be changed.
-fn is_refusal(error: &object_store::Error) -> bool {
-    match error {
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => true,
-        // Of a list request that is forbidden only the text says so.
-        object_store::Error::Generic { source, .. } => {
-            let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
-            while let Some(error) = cause {
-                let text = error.to_string();
-                if ["status code: 401", "status code: 403"].iter().any(|status| text.contains(status)) {
-                    return true;
-                }
-                cause = error.source();
-            }
-            false
-        }
-        _ => false,
-    }
-}
-
-/// Whether a Delta error comes from a store that may answer later.
-pub(crate) fn is_outage(error: &DeltaTableError) -> bool {
-    store_error(error).is_some_and(store_outage)
-}
-
-/// The one place that says which errors of the object store may pass by themselves.
-pub(crate) fn store_outage(error: &object_store::Error) -> bool {
-    match error {
-        object_store::Error::Generic { .. } => !is_refusal(error),
-        object_store::Error::JoinError { .. } => true,
-        object_store::Error::NotFound { .. }
-        | object_store::Error::InvalidPath { .. }
-        | object_store::Error::NotSupported { .. }
-        | object_store::Error::AlreadyExists { .. }
-        | object_store::Error::Precondition { .. }
-        | object_store::Error::NotModified { .. }
-        | object_store::Error::NotImplemented { .. }
-        | object_store::Error::PermissionDenied { .. }
-        | object_store::Error::Unauthenticated { .. }
-        | object_store::Error::UnknownConfigurationKey { .. } => false,
-        _ => true,
-    }
+/// Whether the store forbids a listing: of that only the text says so.
+fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .any(|text| ["status code: 401", "status code: 403"].iter().any(|status| text.contains(status)))
 }
 
 /// An error with its causes, on one line: many libraries' own errors say little.
@@ -181,6 +181,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use arrow::error::ArrowError;
     use parquet::errors::ParquetError;
 
     use super::*;
@@ -191,6 +192,30 @@ mod tests {
 
     fn forbidden() -> object_store::Error {
         object_store::Error::PermissionDenied { path: "log".to_string(), source: "403".into() }
+    }
+
+    #[test]
+    fn a_lost_race_is_looked_at_again_and_a_missing_object_is_not() {
+        let exists = || object_store::Error::AlreadyExists { path: "log".to_string(), source: "409".into() };
+        let changed = || object_store::Error::Precondition { path: "log".to_string(), source: "412".into() };
+        let missing = || object_store::Error::NotFound { path: "log".to_string(), source: "404".into() };
+        for (error, expected) in [(exists(), true), (changed(), true), (missing(), false), (out(), true)] {
+            assert_eq!(LakeError::store("it", error).is_retryable(), expected);
+        }
+    }
+
+    #[test]
+    fn an_outage_in_a_query_is_known_however_it_is_wrapped() {
+        let wraps: [fn(object_store::Error) -> DataFusionError; 4] = [
+            |error| DataFusionError::ObjectStore(Box::new(error)),
+            |error| DataFusionError::External(Box::new(error)).context("scan"),
+            |error| DataFusionError::ParquetError(Box::new(ParquetError::External(Box::new(error)))),
+            |error| DataFusionError::ArrowError(Box::new(ArrowError::ExternalError(Box::new(error))), None),
+        ];
+        for wrap in wraps {
+            assert!(LakeError::from(wrap(out())).is_retryable(), "{:?}", wrap(out()));
+            assert!(!LakeError::from(wrap(forbidden())).is_retryable(), "{:?}", wrap(forbidden()));
+        }
     }
 
     #[test]

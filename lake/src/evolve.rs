@@ -4,17 +4,18 @@ use std::collections::HashMap;
 
 use adlake_domain::catalogue::Table;
 use deltalake::kernel::Snapshot;
-use deltalake::logstore::{CommitOrBytes, LogStoreRef};
+use deltalake::logstore::LogStoreRef;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::append::pause;
+use crate::commit::{self, COMMIT_ID, Put};
 use crate::error::LakeError;
 use crate::log;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 
-/// How often columns are added anew where others commit meanwhile, or the store does not answer clearly.
+/// How often columns are added anew where others commit meanwhile.
 const ATTEMPTS_MAX: u32 = 20;
 
 /// A table that can be written.
@@ -36,10 +37,13 @@ impl Lake {
     /// Creates a table of the catalogue unless it is there, adds what it lacks, and refuses one that cannot be written by us.
     pub(crate) async fn open_table(&self, table: &Table) -> Result<Opened, LakeError> {
         self.create_table(table).await?;
+        self.patiently(|| self.open_there(table)).await
+    }
+
+    async fn open_there(&self, table: &Table) -> Result<Opened, LakeError> {
         let log_store = self.log_store(table.name)?;
         let mut attempt = 0;
         loop {
-            let wrong = |error| LakeError::table(table.name, error);
             let version = log::newest_version(&log_store, table.name).await?;
             let version = version.ok_or_else(|| LakeError::NotFound(format!("{} is gone again", table.name)))?;
             let described = described(&log_store, table.name, version).await?;
@@ -48,19 +52,23 @@ impl Lake {
                 Fit::Fits => return Ok(Opened { log_store, version, described }),
                 Fit::Lacks { columns, metadata } => (columns, metadata),
             };
+            let commit_id = Uuid::new_v4().to_string();
             let info = json!({"commitInfo": {
                 "timestamp": chrono::Utc::now().timestamp_millis(),
                 "operation": "ADD COLUMNS",
                 "operationParameters": HashMap::from([("columns", columns.join(", "))]),
                 "engineInfo": concat!("adlake:", env!("CARGO_PKG_VERSION")),
+                COMMIT_ID: commit_id,
             }});
-            let bytes = format!("{info}\n{}", json!({"metaData": metadata})).into_bytes();
-            let entry = CommitOrBytes::LogBytes(bytes.into());
-            match log_store.write_commit_entry(version + 1, entry, Uuid::new_v4()).await {
-                Ok(()) => tracing::info!(table = table.name, version = version + 1, ?columns, "columns were added"),
-                // Whoever's entry is there, or if none is: what the table lacks now is looked at again.
-                Err(error) if attempt >= ATTEMPTS_MAX => return Err(wrong(error.into())),
-                Err(_) => {
+            let bytes = format!("{info}\n{}", json!({"metaData": metadata})).into_bytes().into();
+            match commit::put(&log_store, table.name, version + 1, &commit_id, &bytes).await? {
+                Put::Ours => tracing::info!(table = table.name, version = version + 1, ?columns, "columns were added"),
+                Put::Theirs(_) if attempt >= ATTEMPTS_MAX => {
+                    let source = format!("others have committed {attempt} times before columns could be added").into();
+                    return Err(LakeError::Unavailable { subject: format!("table {}", table.name), source });
+                }
+                // Somebody's entry is there: what the table lacks now is looked at again.
+                Put::Theirs(_) => {
                     attempt += 1;
                     pause(attempt).await;
                 }

@@ -7,6 +7,7 @@
 //! plans. The layers meet here and nowhere else.
 
 pub mod append;
+mod commit;
 pub mod error;
 mod evolve;
 pub mod failpoint;

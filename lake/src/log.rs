@@ -68,11 +68,15 @@ pub struct LogState {
 impl Lake {
     /// The newest version of a table; `None`: it is not there.
     pub async fn newest_version(&self, table: &str) -> Result<Option<u64>, LakeError> {
-        newest_version(&self.log_store(table)?, table).await
+        self.patiently(|| async { newest_version(&self.log_store(table)?, table).await }).await
     }
 
     /// How long a table's log is; `None`: it is not there.
     pub async fn log_state(&self, table: &str) -> Result<Option<LogState>, LakeError> {
+        self.patiently(|| self.read_log_state(table)).await
+    }
+
+    async fn read_log_state(&self, table: &str) -> Result<Option<LogState>, LakeError> {
         let log_store = self.log_store(table)?;
         let Some(version) = newest_version(&log_store, table).await? else { return Ok(None) };
         let store = log_store.object_store(None);

@@ -62,7 +62,7 @@ impl Manifest {
         context: &'a SessionContext,
     ) -> BoxFuture<'a, Result<Option<Manifest>, LakeError>> {
         // Boxed, it is compiled here, and not once more in every program that awaits it.
-        Box::pin(Self::read_latest(lake, context))
+        Box::pin(lake.patiently(move || Self::read_latest(lake, context)))
     }
 
     async fn read_latest(lake: &Lake, context: &SessionContext) -> Result<Option<Manifest>, LakeError> {
@@ -75,6 +75,10 @@ impl Manifest {
 
     /// Publishes the run as the one after `previous`. An error says so when another was published meanwhile.
     pub async fn publish(&self, lake: &Lake, previous: Option<i64>) -> Result<(), LakeError> {
+        lake.patiently(|| self.put(lake, previous)).await
+    }
+
+    async fn put(&self, lake: &Lake, previous: Option<i64>) -> Result<(), LakeError> {
         let mut appender = lake.appender(MANIFEST).await?;
         let mut writer = appender.writer(&WriterSettings::default());
         writer.write(&self.to_batch()?)?;
@@ -82,9 +86,16 @@ impl Manifest {
         let advance = Advance { application: APPLICATION.to_string(), from: previous, to: self.run };
         match appender.commit(files, vec![advance]).await? {
             Appended::Committed { .. } => Ok(()),
-            Appended::Superseded { .. } => Err(LakeError::Configuration(
-                "another batch run was published meanwhile; this one is dropped".to_string(),
-            )),
+            // Ours may be in, though the outage was so long that it was never heard.
+            Appended::Superseded { .. } => {
+                let latest = Manifest::latest(lake, &SessionContext::new()).await?;
+                if latest.is_some_and(|latest| latest.run_id == self.run_id) {
+                    return Ok(());
+                }
+                Err(LakeError::Configuration(
+                    "another batch run was published meanwhile; this one is dropped".to_string(),
+                ))
+            }
         }
     }
 

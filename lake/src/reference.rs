@@ -107,7 +107,7 @@ impl Lake {
     /// All reference data at its newest versions.
     pub fn reference(&self) -> BoxFuture<'_, Result<Reference, LakeError>> {
         // Boxed, it is compiled here, and not once more in every program that awaits it.
-        Box::pin(self.read_reference())
+        Box::pin(self.patiently(move || self.read_reference()))
     }
 
     async fn read_reference(&self) -> Result<Reference, LakeError> {
@@ -161,19 +161,20 @@ impl Lake {
         batches: Vec<RecordBatch>,
         mode: LoadMode,
     ) -> BoxFuture<'_, Result<LoadReport, LakeError>> {
-        Box::pin(self.write_reference(kind, batches, mode))
+        // Done twice it comes to the same.
+        Box::pin(async move { self.patiently(|| self.write_reference(kind, &batches, mode)).await })
     }
 
     async fn write_reference(
         &self,
         kind: ReferenceKind,
-        batches: Vec<RecordBatch>,
+        batches: &[RecordBatch],
         mode: LoadMode,
     ) -> Result<LoadReport, LakeError> {
         let table = catalogue::table(kind.table()).ok_or_else(|| LakeError::NotFound(kind.table().to_string()))?;
         let replacer = self.replacer(kind.table()).await?;
         let mut new = Vec::new();
-        for batch in &batches {
+        for batch in batches {
             let columns = table.schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
                 Some(column) => cast(column, field.data_type())
                     .map_err(|error| LakeError::rows(kind.table(), format!("column {}: {error}", field.name()))),

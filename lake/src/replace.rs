@@ -7,13 +7,15 @@
 use std::collections::HashMap;
 
 use adlake_domain::catalogue::{self, Table};
+use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::{Action, Remove};
-use deltalake::logstore::{CommitOrBytes, LogStoreRef};
+use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::commit::{self, COMMIT_ID, Put};
 use crate::error::LakeError;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
@@ -43,6 +45,10 @@ impl Lake {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
         self.create_table(&table).await?;
+        self.patiently(|| self.replacer_of(table.clone())).await
+    }
+
+    async fn replacer_of(&self, table: Table) -> Result<Replacer, LakeError> {
         let wrong = |error| LakeError::table(table.name, error);
         let mut loaded = self.delta_table(table.name)?;
         loaded.load().await.map_err(wrong)?;
@@ -91,18 +97,20 @@ impl Replacer {
         let operation = DeltaOperation::Write { mode: SaveMode::Overwrite, partition_by: None, predicate: None };
         let removes = self.old.into_iter().map(Action::Remove);
         let actions = removes.chain(files.into_iter().map(|file| Action::Add(file.add))).collect();
-        let bytes = CommitData::new(actions, operation, HashMap::new(), Vec::new())
+        let (name, next) = (self.table.name, self.version + 1);
+        let commit_id = Uuid::new_v4().to_string();
+        let info = HashMap::from([(COMMIT_ID.to_string(), Value::String(commit_id.clone()))]);
+        let bytes = CommitData::new(actions, operation, info, Vec::new())
             .get_bytes()
-            .map_err(|error| LakeError::rows(self.table.name, error))?;
+            .map_err(|error| LakeError::rows(name, error))?;
         let bytes = match &self.metadata {
             Some(metadata) => [&bytes[..], b"\n", json!({"metaData": metadata}).to_string().as_bytes()].concat().into(),
             None => bytes,
         };
-        let next = self.version + 1;
-        self.log_store
-            .write_commit_entry(next, CommitOrBytes::LogBytes(bytes), Uuid::new_v4())
-            .await
-            .map_err(|error| LakeError::table(self.table.name, error.into()))?;
+        match self.lake.watch(commit::put(&self.log_store, name, next, &commit_id, &bytes)).await? {
+            Put::Ours => {}
+            Put::Theirs(_) => return Err(LakeError::table(name, DeltaTableError::VersionAlreadyExists(next))),
+        }
         // The rows are in: a checkpoint that fails is written after a later commit.
         if let Err(error) = self.lake.checkpoint_if_due(self.table.name, next).await {
             tracing::warn!(table = self.table.name, version = next, %error, "the checkpoint was not written");

@@ -3,7 +3,7 @@
 //! The commit is the PUT-if-absent of the version after the one that the files are known at. If others have committed meanwhile, their
 //! entries are read: an append does no harm, and the exchange is tried at the version after it; who has removed files
 //! (whichever: writers differ in how they spell a path), or changed the table, has made the exchange void
-//! ([`Exchanged::Stale`]), and the caller reads again. An answer that does not say what became of the PUT is resolved by reading, as in [`crate::append`].
+//! ([`Exchanged::Stale`]), and the caller reads again. What became of the PUT is found out by [`mod@crate::commit`].
 //!
 //! All columns are kept, those of others as well. Files with deletion vectors, and tables that must only be appended to, are refused.
 
@@ -15,24 +15,20 @@ use arrow::array::{ArrayRef, Date32Array, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use deltalake::DeltaTableError;
-use deltalake::kernel::transaction::{CommitData, TransactionError};
+use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::{Action, Remove};
-use deltalake::logstore::{CommitOrBytes, LogStoreRef};
+use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::DeltaOperation;
 use object_store::{ObjectStoreExt, path::Path};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::append::{COMMIT_ID, Entry, pause};
+use crate::commit::{self, COMMIT_ID, Put};
 use crate::error::LakeError;
 use crate::evolve::Opened;
 use crate::storage::Lake;
 use crate::write::{DataFile, TableWriter, WriterSettings};
-
-/// How often a PUT whose fate is unknown is tried before the outage is reported.
-const UNKNOWN_ATTEMPTS_MAX: u32 = 8;
 
 /// Exchanges files of one table, as it is at one version.
 pub(crate) struct Rewriter {
@@ -76,12 +72,16 @@ impl Lake {
     /// A rewriter of a table of the catalogue at its newest version.
     pub(crate) async fn rewriter(&self, table: &Table) -> Result<Rewriter, LakeError> {
         let Opened { described, .. } = self.open_table(table).await?;
+        self.patiently(|| self.rewriter_of(table, described.is_append_only())).await
+    }
+
+    async fn rewriter_of(&self, table: &Table, is_append_only: bool) -> Result<Rewriter, LakeError> {
         let wrong = |error| LakeError::table(table.name, error);
         let mut loaded = self.delta_table(table.name)?;
         loaded.load().await.map_err(wrong)?;
         let snapshot = loaded.snapshot().map_err(wrong)?;
         let version = snapshot.version();
-        if described.is_append_only() {
+        if is_append_only {
             let detail = "its rows must not be changed (delta.appendOnly)".to_string();
             return Err(LakeError::schema(table.name, version, detail));
         }
@@ -128,9 +128,12 @@ impl Rewriter {
     ) -> Result<impl Iterator<Item = Result<RecordBatch, LakeError>> + use<>, LakeError> {
         let name = self.table.name;
         let subject = || format!("{name}/{}", file.path);
-        let got = self.log_store.object_store(None).get(&file.object).await;
-        let got = got.map_err(|error| LakeError::store(subject(), error))?;
-        let bytes = got.bytes().await.map_err(|error| LakeError::store(subject(), error))?;
+        let store = self.log_store.object_store(None);
+        let get = || async {
+            let read = async { store.get(&file.object).await?.bytes().await };
+            read.await.map_err(|error| LakeError::store(subject(), error))
+        };
+        let bytes = self.lake.patiently(get).await?;
         let wrong = |error: &dyn std::fmt::Display| LakeError::Corrupt(format!("{}: {error}", subject()));
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| wrong(&error))?;
         let reader = reader.build().map_err(|error| wrong(&error))?;
@@ -157,40 +160,12 @@ impl Rewriter {
         let bytes = CommitData::new(actions, operation, metadata, Vec::new())
             .get_bytes()
             .map_err(|error| LakeError::rows(name, error))?;
-        let (mut next, mut unknown) = (self.version + 1, 0);
+        let mut next = self.version + 1;
         loop {
-            let entry = CommitOrBytes::LogBytes(bytes.clone());
-            let failure = match self.log_store.write_commit_entry(next, entry, Uuid::new_v4()).await {
-                Ok(()) => return self.committed(next).await,
-                Err(TransactionError::VersionAlreadyExists(_)) => None,
-                Err(error) => Some(DeltaTableError::from(error)),
-            };
-            let found = self.log_store.read_commit_entry(next).await;
-            match found.map(|found| found.map(|bytes| Entry::parse(name, next, &bytes)).transpose()) {
-                Ok(entry) => match entry? {
-                    Some(entry) if entry.commit_id.as_deref() == Some(commit_id.as_str()) => {
-                        return self.committed(next).await;
-                    }
-                    Some(entry) if entry.is_change() || entry.removes => return Ok(Exchanged::Stale),
-                    Some(_) => next += 1,
-                    None => {
-                        unknown += 1;
-                        if let Some(error) = failure
-                            && unknown >= UNKNOWN_ATTEMPTS_MAX
-                        {
-                            return Err(LakeError::table(name, error));
-                        }
-                        pause(unknown).await;
-                    }
-                },
-                Err(error) => {
-                    let error = LakeError::table(name, error);
-                    unknown += 1;
-                    if !error.is_retryable() || unknown >= UNKNOWN_ATTEMPTS_MAX {
-                        return Err(error);
-                    }
-                    pause(unknown).await;
-                }
+            match commit::put(&self.log_store, name, next, &commit_id, &bytes).await? {
+                Put::Ours => return self.committed(next).await,
+                Put::Theirs(entry) if entry.is_change() || entry.removes => return Ok(Exchanged::Stale),
+                Put::Theirs(_) => next += 1,
             }
         }
     }

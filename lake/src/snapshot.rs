@@ -49,6 +49,10 @@ pub struct Pinned {
 impl Pinned {
     /// Pins the tables as they are now. `configured` is the meaning where no run is published yet.
     pub async fn now(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Pinned, LakeError> {
+        lake.patiently(|| Self::pin(lake, context, configured)).await
+    }
+
+    async fn pin(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Pinned, LakeError> {
         let manifest = Manifest::latest(lake, context).await?;
         let mut newest = BTreeMap::new();
         let names = EventKind::ALL.map(EventKind::raw_table).into_iter().chain([
@@ -116,6 +120,17 @@ impl Pinned {
         if after.is_some_and(|after| after >= newest) {
             return Ok(None);
         }
+        self.lake.patiently(|| self.tail_files(context, kind, after, newest)).await
+    }
+
+    async fn tail_files(
+        &self,
+        context: &SessionContext,
+        kind: EventKind,
+        after: Option<u64>,
+        newest: u64,
+    ) -> Result<Option<Arc<dyn TableProvider>>, LakeError> {
+        let table = kind.raw_table();
         let log_store = self.lake.log_store(table)?;
         // Without a published run the tail is the whole table, whose early log may have been cleaned up.
         let files = match after {
@@ -163,16 +178,12 @@ impl Lake {
         version: u64,
     ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>, LakeError>> {
         // Boxed, it is compiled here, and not once more in every program that awaits it.
-        Box::pin(self.provider_at(table, version))
-    }
-
-    async fn provider_at(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>, LakeError> {
-        self.arranged(table, version, true).await
+        Box::pin(self.patiently(move || self.arranged(table, version, true)))
     }
 
     /// The same without the columns that others have added.
     pub async fn known_columns(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>, LakeError> {
-        self.arranged(table, version, false).await
+        self.patiently(|| self.arranged(table, version, false)).await
     }
 
     async fn arranged(&self, table: &str, version: u64, all: bool) -> Result<Arc<dyn TableProvider>, LakeError> {

@@ -2,16 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::execution::SessionState;
-use deltalake::logstore::LogStoreRef;
-use deltalake::{DeltaTable, DeltaTableBuilder};
+use deltalake::logstore::{LogStoreRef, StorageConfig, object_store_factories};
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::LakeError;
 use crate::log::LogSettings;
 use crate::session::SessionSettings;
+
+mod watched;
+
+pub(crate) use watched::Failures;
+use watched::Watched;
 
 /// The `[lake]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,13 +28,22 @@ pub struct StorageSettings {
     pub uri: String,
     /// Options of the object store, e.g. `AWS_ENDPOINT_URL`, `AWS_REGION`; the environment's `AWS_*` stand behind them.
     pub options: BTreeMap<String, String>,
+    /// How long a store that fails is asked again before the command says so, from the first failure on. Ingest, once it has begun, goes on
+    /// asking for as long as it takes.
+    #[serde(with = "humantime_serde")]
+    pub retry_for: Duration,
     /// How the tables' logs are kept short.
     pub log: LogSettings,
 }
 
 impl Default for StorageSettings {
     fn default() -> Self {
-        StorageSettings { uri: "./lake".to_string(), options: BTreeMap::new(), log: LogSettings::default() }
+        StorageSettings {
+            uri: "./lake".to_string(),
+            options: BTreeMap::new(),
+            retry_for: Duration::from_secs(60),
+            log: LogSettings::default(),
+        }
     }
 }
 
@@ -41,6 +57,8 @@ struct Inner {
     /// Ends in a slash.
     root: Url,
     options: HashMap<String, String>,
+    retry_for: Duration,
+    failures: Failures,
     log: LogSettings,
     /// How tables are scanned: the types that the functions of the views take, filters pushed into Parquet.
     scan_session: Arc<SessionState>,
@@ -58,8 +76,9 @@ impl Lake {
         let root = root_url(&settings.uri)?;
         let options = settings.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let scan_session = Arc::new(SessionSettings::default().context()?.state());
-        let log = settings.log.clone();
-        Ok(Lake { inner: Arc::new(Inner { root, options, log, scan_session }) })
+        let (retry_for, log) = (settings.retry_for, settings.log.clone());
+        let failures = Failures::default();
+        Ok(Lake { inner: Arc::new(Inner { root, options, retry_for, failures, log, scan_session }) })
     }
 
     /// The lake's URI, ending in a slash.
@@ -70,6 +89,16 @@ impl Lake {
     /// How its object store is reached: the settings' options.
     pub fn storage_options(&self) -> &HashMap<String, String> {
         &self.inner.options
+    }
+
+    /// How long a store that fails is asked again.
+    pub(crate) fn retry_for(&self) -> Duration {
+        self.inner.retry_for
+    }
+
+    /// The failures of its store.
+    pub(crate) fn failures(&self) -> &Failures {
+        &self.inner.failures
     }
 
     /// How the tables' logs are kept short.
@@ -90,10 +119,19 @@ impl Lake {
 
     /// The table as Delta sees it, nothing loaded.
     pub(crate) fn delta_table(&self, table: &str) -> Result<DeltaTable, LakeError> {
-        let builder = DeltaTableBuilder::from_url(self.table_url(table)?)
-            .map_err(|error| LakeError::table(table, error))?
-            .with_storage_options(self.inner.options.clone());
-        builder.build().map_err(|error| LakeError::table(table, error))
+        self.watched_table(self.table_url(table)?).map_err(|error| LakeError::table(table, error))
+    }
+
+    /// A table whose store counts its failures.
+    fn watched_table(&self, url: Url) -> Result<DeltaTable, DeltaTableError> {
+        let builder = DeltaTableBuilder::from_url(url.clone())?.with_storage_options(self.inner.options.clone());
+        let nowhere = || DeltaTableError::InvalidTableLocation(url.to_string());
+        let scheme = Url::parse(&format!("{}://", url.scheme())).map_err(|_| nowhere())?;
+        let factories = object_store_factories();
+        let factory = factories.get(&scheme).ok_or_else(nowhere)?;
+        let (root, _) = factory.parse_url_opts(&url, &StorageConfig::parse_options(builder.storage_options())?)?;
+        let root: Arc<dyn ObjectStore> = Arc::new(Watched::new(root, self.inner.failures.clone()));
+        builder.with_storage_backend(root, url.clone()).build()
     }
 
     /// The log and the files of a table.

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use adlake_domain::settings::{Display, Meaning};
+use adlake_lake::patience::MayPass;
 use adlake_lake::session::SessionSettings;
 use adlake_lake::snapshot::Pinned;
 use adlake_lake::views::{VIEWS, Views};
@@ -35,6 +36,22 @@ pub enum QueryError {
     /// The lake could not be read.
     #[error(transparent)]
     Lake(#[from] LakeError),
+}
+
+impl MayPass for QueryError {
+    fn may_pass(&self) -> bool {
+        matches!(self, QueryError::Lake(error) if error.is_retryable())
+    }
+
+    fn doubted(self) -> Self {
+        match self {
+            QueryError::Lake(error) => QueryError::Lake(error.doubted()),
+            // What a statement asks for may be missing because the store did not tell of it.
+            QueryError::Statement(detail) => {
+                QueryError::Lake(LakeError::Unavailable { subject: "the lake".to_owned(), source: detail.into() })
+            }
+        }
+    }
 }
 
 /// Answers SQL over one lake.
@@ -77,10 +94,10 @@ impl QueryEngine {
         Ok(engine)
     }
 
-    /// The rows that answer a statement, as of now.
+    /// The rows that answer a statement, as of now. A store that fails is asked again until the first rows are there.
     pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<SendableRecordBatchStream, QueryError>> {
         // Boxed, it is compiled here, and not once more in every program that awaits it.
-        Box::pin(self.answer(sql))
+        Box::pin(self.lake.patiently(move || self.answer(sql)))
     }
 
     async fn answer(&self, sql: &str) -> Result<SendableRecordBatchStream, QueryError> {
@@ -91,10 +108,13 @@ impl QueryEngine {
         views.register(&context)?;
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let frame = context.sql_with_options(sql, reads).await.map_err(statement_error)?;
-        let stream = frame.execute_stream().await.map_err(statement_error)?;
+        let mut stream = frame.execute_stream().await.map_err(statement_error)?;
         let schema = stream.schema();
+        // Until the first rows are there nothing was handed out, and an outage can be waited for.
+        let first = stream.next().await.transpose().map_err(statement_error)?;
+        let rows = futures::stream::iter(first.map(Ok)).chain(stream);
         // The views' temporary files are read until the last row is out.
-        let guarded = stream.map(move |batch| {
+        let guarded = rows.map(move |batch| {
             let _held = &views;
             batch
         });

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use adlake_lake::LakeError;
+use adlake_lake::patience::MayPass;
 
 /// Why ingest could not begin, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -114,5 +115,18 @@ impl SpeedError {
     /// Whether waiting may mend it.
     pub fn is_retryable(&self) -> bool {
         matches!(self, SpeedError::Lake(error) if error.is_retryable())
+    }
+}
+
+impl MayPass for SpeedError {
+    fn may_pass(&self) -> bool {
+        self.is_retryable()
+    }
+
+    fn doubted(self) -> Self {
+        match self {
+            SpeedError::Lake(error) => SpeedError::Lake(error.doubted()),
+            other => other,
+        }
     }
 }

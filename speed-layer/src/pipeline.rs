@@ -65,14 +65,11 @@ pub(crate) struct Dependencies<'a> {
 /// Runs until the source has come to its end, or the run is cancelled. Everything read is committed then.
 pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>) -> Result<(), SpeedError> {
     let settings = dependencies.settings;
-    let mut opened = Vec::new();
-    let dead_letters = Arc::new(Mutex::new(dependencies.lake.appender(DEAD_LETTERS).await?));
-    for kind in EventKind::ALL {
-        match open(kind, &dependencies, &dead_letters).await {
-            Err(error) if !error.stops_table() => return Err(error),
-            parts => opened.push((kind, parts)),
-        }
-    }
+    let opened = tokio::select! {
+        opened = open_all(&dependencies) => opened?,
+        // A lake that does not answer at the start is not waited for.
+        () = dependencies.cancel.cancelled() => return Ok(()),
+    };
 
     let mut handle = Handle::spawn(source, settings.ingest.queue_bytes_max)?;
     let stopping = CancellationToken::new();
@@ -133,6 +130,22 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
             Ok(())
         }
     }
+}
+
+/// A kind's tables, or why one of them is stopped from the start.
+type Opened = (EventKind, Result<(Builder, Committer), SpeedError>);
+
+/// Opens all tables.
+async fn open_all(dependencies: &Dependencies<'_>) -> Result<Vec<Opened>, SpeedError> {
+    let mut opened = Vec::new();
+    let dead_letters = Arc::new(Mutex::new(dependencies.lake.appender(DEAD_LETTERS).await?));
+    for kind in EventKind::ALL {
+        match open(kind, dependencies, &dead_letters).await {
+            Err(error) if !error.stops_table() => return Err(error),
+            parts => opened.push((kind, parts)),
+        }
+    }
+    Ok(opened)
 }
 
 /// Opens the tables of a kind: for building rows, and for committing them.

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use adlake_domain::event::EventKind;
-use adlake_lake::patience::patiently;
 use adlake_lake::{Lake, ReferenceKind};
 use arrow::datatypes::Field;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +34,7 @@ pub struct Plans {
 impl Plans {
     /// With the reference data that the lake has now.
     pub async fn open(lake: &Lake, settings: &SpeedSettings) -> Result<Plans, SpeedError> {
-        let reference = patiently(|| lake.reference()).await?;
+        let reference = lake.reference().await?;
         let enrichment = Enrichment::new(&enrichment_settings(settings), &reference);
         let mut registries = Vec::new();
         for kind in EventKind::ALL {

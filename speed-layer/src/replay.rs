@@ -81,11 +81,21 @@ pub async fn replay(
     } else {
         let run = Uuid::new_v4().to_string();
         let mut replay = Replay { lake, settings, plans, desk, appenders: BTreeMap::new(), run, claims: 0 };
-        replay.take_up(&mut report).await?;
         let mut left = options.limit.unwrap_or(usize::MAX);
+        let mut patience = lake.patience();
+        // By others, or by an outage that this run has met.
+        let mut interrupted = true;
         while left > 0 && !cancel.is_cancelled() {
-            let Some(done) = replay.batch(&filter, left, &mut report).await? else { break };
-            left -= done;
+            match lake.watch(replay.round(&filter, left, &mut interrupted, &mut report)).await {
+                Ok(None) => break,
+                Ok(Some(done)) => left -= done,
+                Err(error) => {
+                    patience.wait(error).await?;
+                    interrupted = true;
+                    continue;
+                }
+            }
+            patience.succeeded();
             progress(&report);
         }
         replay.close().await;
@@ -106,6 +116,21 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
+    /// Ends what was interrupted, if anything was; then does some letters.
+    async fn round(
+        &mut self,
+        filter: &LetterFilter,
+        left: usize,
+        interrupted: &mut bool,
+        report: &mut ReplayReport,
+    ) -> Result<Option<usize>, SpeedError> {
+        if *interrupted {
+            self.take_up(report).await?;
+            *interrupted = false;
+        }
+        self.batch(filter, left, report).await
+    }
+
     /// Ends what interrupted replays have left: where their rows are in, the letters are marked; else the claim is called off.
     async fn take_up(&mut self, report: &mut ReplayReport) -> Result<(), SpeedError> {
         for claim in self.desk.claims().await? {

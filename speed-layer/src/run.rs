@@ -125,7 +125,11 @@ async fn run<S: Source>(
         let listener = metrics::listen(&settings.ingest.metrics_listen).await?;
         tokio::spawn(metrics::serve(listener, metrics.clone(), beside.clone()));
     }
-    let plans = Arc::new(Plans::open(lake, settings).await?);
+    let plans = tokio::select! {
+        plans = Plans::open(lake, settings) => Arc::new(plans?),
+        // A lake that does not answer at the start is not waited for.
+        () = cancel.cancelled() => return Ok(metrics.report()),
+    };
     tokio::spawn(plans.clone().keep_fresh(lake.clone(), REFERENCE_INTERVAL, beside));
     let dependencies = Dependencies {
         lake,

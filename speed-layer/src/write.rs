@@ -340,6 +340,11 @@ impl Committer {
 
     /// What the table and the dead letters have stored of streams.
     pub async fn stored(&mut self, streams: &[Arc<Stream>]) -> Result<Vec<Stored>, LakeError> {
+        let lake = self.lake.clone();
+        lake.watch(self.look_up(streams)).await
+    }
+
+    async fn look_up(&mut self, streams: &[Arc<Stream>]) -> Result<Vec<Stored>, LakeError> {
         let applications: Vec<String> = streams.iter().map(|stream| stream.application.clone()).collect();
         let topics: BTreeSet<[String; 2]> = streams.iter().filter_map(|stream| marks::applications(stream)).collect();
         let with_marks: Vec<String> = applications.iter().chain(topics.iter().flatten()).cloned().collect();

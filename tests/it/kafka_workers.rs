@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};
 use adlake_tests::process::Process;
-use adlake_tests::setup;
+use adlake_tests::{setup, wait};
 use anyhow::{Context, Result, ensure};
 
 use crate::ingest_kafka::{
-    DEADLINE, IMPRESSIONS, Running, arrived, configuration, ensure_exactly_once, get, impressions, settings, until_end,
+    DEAD_LETTERS, DEADLINE, IMPRESSIONS, Running, arrived, configuration, ensure_exactly_once, get, impressions,
+    settings, until_end,
 };
 use crate::raw::Raw;
 
@@ -38,6 +39,34 @@ impl Worker {
 
     fn metrics(&self) -> Result<String> {
         get(self.port, "/metrics")
+    }
+
+    /// Waits until so many records are in; one that has ended is not waited for.
+    async fn arrived(&mut self, raw: &Raw, count: i64) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let found = raw.count(IMPRESSIONS).await? + raw.count(DEAD_LETTERS).await?;
+            if found >= count {
+                return Ok(());
+            }
+            ensure!(self.process.exited()?.is_none(), "ingest has ended\n{}", self.process.logs());
+            ensure!(started.elapsed() < DEADLINE, "{found} of {count} records are in\n{}", self.process.logs());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until its log says so, from now on.
+    fn says(&self, text: &str) -> Result<()> {
+        let from = self.process.stderr()?.len();
+        let says = || self.process.stderr().is_ok_and(|log| log.get(from..).is_some_and(|log| log.contains(text)));
+        wait::until(DEADLINE, text, says).with_context(|| self.process.logs())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.process.sigterm()?;
+        let status = self.process.wait_exit(DEADLINE)?;
+        ensure!(status.success(), "{status}\n{}", self.process.logs());
+        Ok(())
     }
 }
 
@@ -106,9 +135,7 @@ async fn two_workers_seldom_get_in_one_anothers_way() -> Result<()> {
         for (sum_of, name) in total.iter_mut().zip(["commits", "commit_conflicts", "superseded"]) {
             *sum_of += sum(&metrics, &format!("adlake_ingest_{name}_total"));
         }
-        worker.process.sigterm()?;
-        let status = worker.process.wait_exit(DEADLINE)?;
-        ensure!(status.success(), "{status}\n{}", worker.process.logs());
+        worker.stop()?;
     }
     let [commits, conflicts, superseded] = total;
     let share = conflicts / commits;
@@ -151,23 +178,22 @@ async fn a_broker_that_falls_silent_is_waited_for() -> Result<()> {
     let topic = unique("silent");
     broker.create_topic(&topic, 3)?;
     broker.produce(&topic, None, impressions(0, 1_000))?;
-    let mut settings = settings(&broker, &topic);
-    settings.kafka.stall_timeout = Duration::from_millis(500);
-    let running = Running::start(&raw.lake, &settings);
-    arrived(&raw, 1_000).await?;
-    // Connections stay, and nothing is answered, for many times the time-out.
+    let text = configuration(&broker, &topic, &unique("group"), &raw.path().join("lake"), "")
+        .replace("[kafka.properties]", "stall_timeout = \"500ms\"\n[kafka.properties]");
+    let mut worker = Worker::start(&raw.path().join("worker"), &text)?;
+    worker.arrived(&raw, 1_000).await?;
+    // Connections stay, and nothing is answered, until it has been asked what it has, and has not said.
     broker.freeze()?;
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    worker.says("the broker does not say what it has")?;
     broker.thaw()?;
     broker.produce(&topic, None, impressions(1_000, 2_000))?;
-    arrived(&raw, 2_000).await?;
+    worker.arrived(&raw, 2_000).await?;
     broker.kill9()?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    worker.says("BrokerTransportFailure")?;
     broker.restart()?;
     broker.produce(&topic, None, impressions(2_000, 3_000))?;
-    arrived(&raw, 3_000).await?;
-    running.stop().await?;
-    ensure!(raw.count(IMPRESSIONS).await? > 0, "nothing came");
+    worker.arrived(&raw, 3_000).await?;
+    worker.stop()?;
     ensure_exactly_once(&raw, 3_000).await
 }
 
@@ -199,11 +225,9 @@ async fn a_partition_that_stalls_is_taken_anew_and_loses_nothing() -> Result<()>
     };
     let stalled = started.elapsed();
     broker.produce(&topic, None, impressions(sent, sent + 2_000))?;
-    arrived(&raw, sent as i64 + 2_000).await.with_context(|| worker.process.logs())?;
+    worker.arrived(&raw, sent as i64 + 2_000).await?;
     let came = started.elapsed() - stalled;
-    worker.process.sigterm()?;
-    let status = worker.process.wait_exit(DEADLINE)?;
-    ensure!(status.success(), "{status}\n{}", worker.process.logs());
+    worker.stop()?;
     println!(
         "a partition stalled: {stalls} remedies in {stalled:?}, {sent} records; then 2000 in {came:?}, lost 0, doubled 0"
     );

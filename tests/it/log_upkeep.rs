@@ -52,7 +52,7 @@ async fn feed_by_two(uri: &str, options: BTreeMap<String, String>, commits: i64)
     // Everything is old after an instant; a checkpoint may take all the time it wants.
     let retention = Duration::from_millis(500);
     let log = LogSettings { checkpoint_interval: 25, checkpoint_percent_max: 100, retention };
-    let lake = Lake::open(&StorageSettings { uri: uri.to_owned(), options, log }).await?;
+    let lake = Lake::open(&StorageSettings { uri: uri.to_owned(), options, log, ..StorageSettings::default() }).await?;
     lake.create_tables().await?;
     let begun = Instant::now();
     let (one, other) = (lake.clone(), lake.clone());

@@ -10,6 +10,7 @@ use adlake_domain::catalogue;
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};
 use adlake_tests::s3::S3Server;
+use adlake_tests::seed::seed;
 use adlake_tests::{readers, wait};
 use anyhow::Result;
 use rand::{Rng, SeedableRng};
@@ -102,9 +103,11 @@ fn answers_equal_the_truth_though_ingest_is_killed_a_dozen_times() -> Result<()>
     for topic in &topics {
         broker.create_topic(topic, 4)?;
     }
+    let seed = seed()? + 50;
     let generate = |more: &[&str]| {
         let mut line: Vec<String> =
-            ["generate", "--seed", "11", "--events", "60000", "--truth", "truth", "--quiet"].map(String::from).to_vec();
+            ["generate", "--events", "60000", "--truth", "truth", "--quiet"].map(String::from).to_vec();
+        line.extend(["--seed".to_owned(), seed.to_string()]);
         line.extend(["--to-kafka", broker.bootstrap()].map(String::from));
         line.extend(more.iter().map(ToString::to_string));
         line
@@ -113,7 +116,6 @@ fn answers_equal_the_truth_though_ingest_is_killed_a_dozen_times() -> Result<()>
     adlake.ok(["ref", "load", "creatives", "truth/creatives.csv", "--quiet"]);
     adlake.ok(["ref", "load", "campaigns", "truth/campaigns.csv", "--quiet"]);
 
-    let seed = 4711;
     println!("whole way: {KILLS} kills, seed {seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut generating = adlake.spawn(generate(&["--rate", "3000"]));
@@ -156,7 +158,8 @@ fn answers_equal_the_truth_on_s3() -> Result<()> {
     let adlake = Adlake::in_dir(folder.path())
         .config(&format!("[lake]\nuri = \"{}\"\n", server.uri("lake")))
         .envs(server.environment());
-    adlake.ok(["generate", "--seed", "12", "--events", "20000", "--to-files", "sent", "--quiet"]);
+    let seed = (seed()? + 51).to_string();
+    adlake.ok(["generate", "--seed", &seed, "--events", "20000", "--to-files", "sent", "--quiet"]);
     for kind in ["creatives", "campaigns"] {
         adlake.ok(["ref", "load", kind, &format!("sent/{kind}.csv"), "--quiet"]);
     }

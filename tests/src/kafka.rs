@@ -105,9 +105,12 @@ impl Broker {
         self.own()?.process.as_mut().context("the broker is not running")?.signal(libc::SIGSTOP)
     }
 
-    /// Lets a frozen broker go on.
+    /// Lets a frozen broker go on; returns once every partition has a leader.
     pub fn thaw(&self) -> Result<()> {
-        self.own()?.process.as_mut().context("the broker is not running")?.signal(libc::SIGCONT)
+        let mut own = self.own()?;
+        let process = own.process.as_mut().context("the broker is not running")?;
+        process.signal(libc::SIGCONT)?;
+        self.wait_ready(Some(process))
     }
 
     /// Stops the broker in order (SIGTERM).

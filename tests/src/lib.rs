@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod readers;
 pub mod registry;
 pub mod s3;
+pub mod seed;
 pub mod setup;
 pub mod shim;
 pub mod wait;

@@ -1,7 +1,8 @@
 //! Stands between a client and an HTTP server (the S3 API), and does to their talk what networks and stores do on bad days.
 //!
 //! Requests and answers are handed on byte for byte, so that signatures stay valid (the server sees the `Host` that the client
-//! signed). What happens to a request is drawn from a seed by the [`Faults`] in force, which may be changed at any time.
+//! signed). What happens to a request is drawn from a seed by the [`Faults`] in force, which may be changed at any time; or one request,
+//! by its number, is harmed in one way ([`Proxy::harm`]).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -75,6 +76,64 @@ impl Faults {
     }
 }
 
+/// What can be done to one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// 503, and the server never sees it.
+    Refused,
+    /// 500, and the server never sees it.
+    Failed,
+    /// The server has done it, and the answer is 500.
+    DoneAndFailed,
+    /// The connection is cut in the middle of the request, which the server never has whole.
+    CutRequest,
+    /// The connection is reset, and the server never sees the request.
+    Reset,
+    /// The server has done it, and the connection is reset: nothing of the answer comes.
+    Lost,
+    /// The server has done it, and the connection is cut in the middle of the answer.
+    CutAnswer,
+    /// The server has done it, and the connection is cut in the middle of the answer's body.
+    CutBody,
+    /// It takes a while.
+    Slow,
+    /// A conditional PUT: the server has done it, and the answer is 412, as if somebody else had.
+    DoneAnd412,
+    /// A conditional PUT: 412, though the server has not seen it.
+    False412,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 11] = [
+        Fault::Refused,
+        Fault::Failed,
+        Fault::DoneAndFailed,
+        Fault::CutRequest,
+        Fault::Reset,
+        Fault::Lost,
+        Fault::CutAnswer,
+        Fault::CutBody,
+        Fault::Slow,
+        Fault::DoneAnd412,
+        Fault::False412,
+    ];
+
+    /// Whether it can be done to a request.
+    pub fn suits(self, request: &Seen) -> bool {
+        request.is_conditional || !matches!(self, Fault::DoneAnd412 | Fault::False412)
+    }
+}
+
+/// A request that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Method and target.
+    pub line: String,
+    /// Whether it is a PUT that asks for there to be nothing.
+    pub is_conditional: bool,
+}
+
 /// What has happened, by name.
 pub type Tally = BTreeMap<&'static str, u64>;
 
@@ -99,19 +158,21 @@ struct State {
     random: ChaCha8Rng,
     tally: Tally,
     requests: u64,
+    /// The request that is to be harmed, counted from 1, and how.
+    nth: Option<(u64, Fault)>,
+    /// The requests that came, where they are kept.
+    seen: Option<Vec<Seen>>,
 }
+
+/// How long a slow request takes.
+const SLOW: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Unharmed,
-    Refused,
     Forbidden,
-    Done500,
-    CutRequest,
-    CutResponse,
     Delayed(Duration),
-    Done412,
-    False412,
+    Harmed(Fault),
 }
 
 impl Proxy {
@@ -122,7 +183,7 @@ impl Proxy {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let random = ChaCha8Rng::seed_from_u64(seed);
-        let state = Mutex::new(State { faults, random, tally: Tally::new(), requests: 0 });
+        let state = Mutex::new(State { faults, random, tally: Tally::new(), requests: 0, nth: None, seen: None });
         let shared = Arc::new(Shared { upstream: upstream.to_owned(), state });
         let accepting = shared.clone();
         runtime.spawn(async move {
@@ -147,6 +208,22 @@ impl Proxy {
     /// From the next request on.
     pub fn set(&self, faults: Faults) {
         self.shared.state().faults = faults;
+    }
+
+    /// Harms the `nth` request from now on, counted from 1, and no other.
+    pub fn harm(&self, nth: u64, fault: Fault) {
+        let mut state = self.shared.state();
+        state.nth = Some((state.requests + nth, fault));
+    }
+
+    /// Keeps the requests that come from now on.
+    pub fn watch(&self) {
+        self.shared.state().seen = Some(Vec::new());
+    }
+
+    /// The requests that came since [`Proxy::watch`].
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.state().seen.clone().unwrap_or_default()
     }
 
     /// What has happened so far.
@@ -178,9 +255,18 @@ impl Shared {
 
     fn decide(&self, request: &Message) -> Fate {
         let mut state = self.state();
-        let State { faults, random, tally, requests } = &mut *state;
+        let State { faults, random, tally, requests, nth, seen } = &mut *state;
         *requests += 1;
-        let conditional = request.is_put() && request.header("if-none-match").is_some();
+        let is_conditional = request.is_put() && request.header("if-none-match").is_some();
+        let this = Seen { line: request.line(), is_conditional };
+        let chosen = nth.is_some_and(|(nth, fault)| nth == *requests && fault.suits(&this));
+        if let Some(seen) = seen {
+            seen.push(this);
+        }
+        if let (true, Some((_, fault))) = (chosen, *nth) {
+            *tally.entry("the one").or_default() += 1;
+            return Fate::Harmed(fault);
+        }
         let mut draw = random.random_range(0.0..1.0);
         let mut falls = |share: f64| {
             draw -= share;
@@ -188,18 +274,18 @@ impl Shared {
         };
         let (name, fate) = if faults.read_only && !request.is_read() {
             ("403", Fate::Forbidden)
-        } else if conditional && falls(faults.done_and_412) {
-            ("done, 412", Fate::Done412)
-        } else if conditional && falls(faults.false_412) {
-            ("not done, 412", Fate::False412)
+        } else if is_conditional && falls(faults.done_and_412) {
+            ("done, 412", Fate::Harmed(Fault::DoneAnd412))
+        } else if is_conditional && falls(faults.false_412) {
+            ("not done, 412", Fate::Harmed(Fault::False412))
         } else if falls(faults.refused) {
-            ("503", Fate::Refused)
+            ("503", Fate::Harmed(Fault::Refused))
         } else if falls(faults.done_and_failed) {
-            ("done, 500", Fate::Done500)
+            ("done, 500", Fate::Harmed(Fault::DoneAndFailed))
         } else if falls(faults.cut_request) {
-            ("cut in the request", Fate::CutRequest)
+            ("cut in the request", Fate::Harmed(Fault::CutRequest))
         } else if falls(faults.cut_response) {
-            ("cut in the answer", Fate::CutResponse)
+            ("cut in the answer", Fate::Harmed(Fault::CutAnswer))
         } else if falls(faults.delay) {
             ("delayed", Fate::Delayed(faults.delay_max.mul_f64(random.random_range(0.0..1.0))))
         } else {
@@ -216,32 +302,40 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut client = BufReader::new(client);
     let mut server: Option<BufReader<TcpStream>> = None;
     while let Some(request) = read_request(&mut client).await? {
-        let fate = shared.decide(&request);
-        match fate {
-            Fate::Refused => answer(&mut client, &request, "503 Service Unavailable", "SlowDown").await?,
-            Fate::Forbidden => answer(&mut client, &request, "403 Forbidden", "AccessDenied").await?,
-            Fate::False412 => answer(&mut client, &request, "412 Precondition Failed", "PreconditionFailed").await?,
-            Fate::CutRequest => {
+        match shared.decide(&request) {
+            Fate::Forbidden => answer(&mut client, &request, FORBIDDEN).await?,
+            Fate::Harmed(Fault::Refused) => answer(&mut client, &request, SLOW_DOWN).await?,
+            Fate::Harmed(Fault::Failed) => answer(&mut client, &request, FAILED).await?,
+            Fate::Harmed(Fault::False412) => answer(&mut client, &request, EXISTS).await?,
+            Fate::Harmed(Fault::CutRequest) => {
                 let mut server = connect(shared).await?;
                 server.get_mut().write_all(&request.bytes[..request.bytes.len() / 2]).await?;
                 return Ok(());
             }
-            Fate::Unharmed | Fate::Delayed(_) | Fate::Done500 | Fate::Done412 | Fate::CutResponse => {
-                if let Fate::Delayed(delay) = fate {
-                    tokio::time::sleep(delay).await;
+            Fate::Harmed(Fault::Reset) => return reset(client),
+            Fate::Unharmed => {
+                let response = forward(&mut server, shared, &request).await?;
+                client.get_mut().write_all(&response.bytes).await?;
+            }
+            Fate::Delayed(delay) => {
+                tokio::time::sleep(delay).await;
+                let response = forward(&mut server, shared, &request).await?;
+                client.get_mut().write_all(&response.bytes).await?;
+            }
+            Fate::Harmed(done) => {
+                if done == Fault::Slow {
+                    tokio::time::sleep(SLOW).await;
                 }
                 let response = forward(&mut server, shared, &request).await?;
-                let done = response.status() / 100 == 2;
-                match fate {
-                    Fate::Done500 => {
-                        answer(&mut client, &request, "500 Internal Server Error", "InternalError").await?
-                    }
-                    Fate::Done412 if done => {
-                        answer(&mut client, &request, "412 Precondition Failed", "PreconditionFailed").await?;
-                    }
-                    Fate::CutResponse => {
-                        client.get_mut().write_all(&response.bytes[..response.bytes.len() / 2]).await?;
-                        return Ok(());
+                let whole = response.bytes.len();
+                match done {
+                    Fault::DoneAndFailed => answer(&mut client, &request, FAILED).await?,
+                    Fault::DoneAnd412 if response.status() / 100 == 2 => answer(&mut client, &request, EXISTS).await?,
+                    Fault::Lost => return reset(client),
+                    Fault::CutAnswer => return cut(client, &response.bytes[..whole / 2]).await,
+                    Fault::CutBody if whole > response.head_bytes() => {
+                        let half = response.head_bytes() + (whole - response.head_bytes()) / 2;
+                        return cut(client, &response.bytes[..half]).await;
                     }
                     _ => client.get_mut().write_all(&response.bytes).await?,
                 }
@@ -249,6 +343,16 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The connection ends after these bytes.
+async fn cut(mut client: BufReader<TcpStream>, bytes: &[u8]) -> io::Result<()> {
+    client.get_mut().write_all(bytes).await
+}
+
+/// The connection ends, and the client is told so by a reset.
+fn reset(client: BufReader<TcpStream>) -> io::Result<()> {
+    client.into_inner().set_zero_linger()
 }
 
 async fn connect(shared: &Shared) -> io::Result<BufReader<TcpStream>> {
@@ -279,8 +383,15 @@ async fn forward(server: &mut Option<BufReader<TcpStream>>, shared: &Shared, req
     Ok(response)
 }
 
+/// A status, and S3's code for it.
+type Status = (&'static str, &'static str);
+const FORBIDDEN: Status = ("403 Forbidden", "AccessDenied");
+const EXISTS: Status = ("412 Precondition Failed", "PreconditionFailed");
+const FAILED: Status = ("500 Internal Server Error", "InternalError");
+const SLOW_DOWN: Status = ("503 Service Unavailable", "SlowDown");
+
 /// An answer as S3 gives it, of the proxy's own.
-async fn answer(client: &mut BufReader<TcpStream>, request: &Message, status: &str, code: &str) -> io::Result<()> {
+async fn answer(client: &mut BufReader<TcpStream>, request: &Message, (status, code): Status) -> io::Result<()> {
     let body = match request.is_head() {
         true => String::new(),
         false => format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>by the proxy</Message></Error>"),

@@ -31,6 +31,10 @@ pub const KEYS: &[Key] = &[
         "Options of the object store; AWS_* variables of the environment stand behind them.",
         "AWS_ENDPOINT_URL = \"http://localhost:9000\"",
     ),
+    key(
+        "lake.retry_for",
+        "How long a store that fails is asked again before a command gives up; ingest, once it has begun, never does.",
+    ),
     key("lake.log", "How the logs of the tables are kept short."),
     key("lake.log.checkpoint_interval", "A checkpoint is written after so many commits; 0: never."),
     key(

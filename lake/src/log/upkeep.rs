@@ -87,8 +87,8 @@ impl Lake {
     /// Returns how many files of the log were removed; `None`: the table is not there.
     pub async fn keep_log(&self, table: &str) -> Result<Option<u64>, LakeError> {
         let Some(version) = self.newest_version(table).await? else { return Ok(None) };
-        write_checkpoint(&self.log_store(table)?, table, version).await?;
-        cleanup::clean(self, table).await.map(Some)
+        self.patiently(|| async { write_checkpoint(&self.log_store(table)?, table, version).await }).await?;
+        self.patiently(|| cleanup::clean(self, table)).await.map(Some)
     }
 
     /// After a commit that was not an appender's: a checkpoint if one is due.

@@ -80,6 +80,8 @@ pub struct KafkaSource {
     begun: HashMap<Place, i64>,
     retry_at: Instant,
     acknowledged: HashMap<Place, i64>,
+    /// What was done in vain about the silence of partitions that were given back, which may come again by that.
+    in_vain: HashMap<Place, u32>,
     tended_at: Instant,
     inquired_at: Instant,
     listened: Listened,
@@ -167,6 +169,7 @@ impl KafkaSource {
             begun: HashMap::new(),
             retry_at: now,
             acknowledged: HashMap::new(),
+            in_vain: HashMap::new(),
             tended_at: now,
             inquired_at: now,
             listened: Listened::default(),

@@ -24,11 +24,27 @@ async fn site(seed: u64) -> Result<(Site, Proxy)> {
     Ok((Site::at(tempfile::tempdir()?, uri, Some(server), environment).await?, proxy))
 }
 
+/// Seeds that ended ingest when they were first met: the body of a listing was cut while a table was loaded, two creators met.
+const MET: [u64; 4] = [12, 13, 101, 86_958_853];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_fails_one_request_in_ten_costs_nothing() -> Result<()> {
-    let seconds = knob("ADLAKE_TEST_FAULT_SECONDS", 12)?;
-    let seed = seed()? + 10;
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    one_in_ten(seed()?, knob("ADLAKE_TEST_FAULT_SECONDS", 12)?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_that_once_ended_ingest_does_not_again() -> Result<()> {
+    // A run with the same seed is not the same run: the moments differ. Which one is repeated, is the seed's to say.
+    let (met, seconds) = (knob("ADLAKE_TEST_MET", 1)?, knob("ADLAKE_TEST_FAULT_SECONDS", 12)?.min(30));
+    let first = seed()? as usize;
+    for place in (0..MET.len()).take(usize::try_from(met)?) {
+        one_in_ten(MET[(first + place) % MET.len()], seconds).await?;
+    }
+    Ok(())
+}
+
+async fn one_in_ten(seed: u64, seconds: u64) -> Result<()> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed + 10);
     let (site, proxy) = site(random.random()).await?;
     proxy.set(Faults::one_in_ten());
     let started = Instant::now();
@@ -38,7 +54,7 @@ async fn a_store_that_fails_one_request_in_ten_costs_nothing() -> Result<()> {
     while started.elapsed() < Duration::from_secs(seconds) {
         tokio::time::sleep(Duration::from_millis(random.random_range(500..3_000))).await;
         // It neither gives up, nor does it help to kill it.
-        ensure!(process.exited()?.is_none(), "ingest has ended\n{}", process.logs());
+        ensure!(process.exited()?.is_none(), "seed {seed}: ingest has ended\n{}", process.logs());
         if random.random_bool(0.5) {
             process.kill9()?;
             kills += 1;

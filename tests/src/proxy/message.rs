@@ -20,6 +20,16 @@ impl Message {
         self.head.lines().next().unwrap_or_default()
     }
 
+    /// Method and target of a request.
+    pub fn line(&self) -> String {
+        self.first_line().trim_end_matches(" HTTP/1.1").to_owned()
+    }
+
+    /// How long the head is, the empty line at its end included.
+    pub fn head_bytes(&self) -> usize {
+        self.head.len()
+    }
+
     /// Of a request.
     fn method(&self) -> &str {
         self.first_line().split(' ').next().unwrap_or_default()

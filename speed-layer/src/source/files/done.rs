@@ -107,7 +107,7 @@ impl Done {
     pub fn open(lake: Option<&Lake>, runtime: Option<&Handle>) -> Result<Done, LakeError> {
         let store = lake.cloned().zip(runtime.cloned());
         let files = match &store {
-            Some((lake, runtime)) => runtime.block_on(load(lake))?,
+            Some((lake, runtime)) => runtime.block_on(lake.patiently(|| load(lake)))?,
             None => HashMap::new(),
         };
         Ok(Done { files, store, rows: Vec::new(), since: Instant::now() })
@@ -199,7 +199,8 @@ impl Done {
         if self.rows.is_empty() {
             return;
         }
-        match runtime.block_on(append(lake, &self.rows)) {
+        // Rows that are written twice say the same twice.
+        match runtime.block_on(lake.patiently(|| append(lake, &self.rows))) {
             Ok(()) => self.rows.clear(),
             Err(error) => {
                 tracing::warn!(%error, rows = self.rows.len(), "{FILES} cannot be written; trying again later");

@@ -38,8 +38,11 @@ impl KafkaSource {
             });
             self.slots.retain(|slot| slot.stream != stream);
             // A partition that was added since the run began is not part of it.
-            let end = self.ends.as_ref().map(|ends| ends.get(&(name, partition)).copied().unwrap_or(0));
-            self.slots.push(Slot::new(stream.clone(), end, self.listened));
+            let place = (name, partition);
+            let end = self.ends.as_ref().map(|ends| ends.get(&place).copied().unwrap_or(0));
+            let mut slot = Slot::new(stream.clone(), end, self.listened);
+            slot.remedies = self.in_vain.remove(&place).unwrap_or(0);
+            self.slots.push(slot);
             streams.push(stream);
         }
         tracing::info!(partitions = streams.len(), "partitions assigned");
@@ -101,7 +104,11 @@ impl KafkaSource {
             if slot.is_assigned {
                 list.add_partition(&slot.stream.source, slot.stream.partition);
             }
-            self.acknowledged.remove(&(slot.stream.source.clone(), slot.stream.partition));
+            let place = (slot.stream.source.clone(), slot.stream.partition);
+            self.acknowledged.remove(&place);
+            if slot.remedies > 0 {
+                self.in_vain.insert(place, slot.remedies);
+            }
         }
         self.slots.retain(|slot| slot.state != State::Revoked);
         group::unassign(&self.consumer, &list).map_err(|error| failed("cannot give partitions back", error))?;

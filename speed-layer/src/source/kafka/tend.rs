@@ -97,7 +97,7 @@ impl KafkaSource {
         let is_silent = |slot: &super::Slot| {
             slot.state == State::Reading
                 && !slot.is_at_end()
-                && self.listened.since(slot.heard) >= self.settings.stall_timeout
+                && self.listened.since(slot.heard) >= watch::silence_max(self.settings.stall_timeout, slot.remedies)
         };
         let mut asked = TopicPartitionList::new();
         for slot in self.slots.iter().filter(|slot| is_silent(slot)) {

@@ -68,6 +68,15 @@ pub fn silence(end: Option<i64>, next: i64, remedies: u32) -> Silence {
     }
 }
 
+/// How long a partition may be silent before something is done about it (again). Twice as long after each remedy in vain: on a busy machine, or
+/// from a broker that has just come back, records take longer than the time-out, and every remedy makes them begin anew.
+pub fn silence_max(stall_timeout: Duration, remedies: u32) -> Duration {
+    stall_timeout.saturating_mul(1 << remedies.min(REMEDIES_DOUBLING))
+}
+
+/// After so many remedies the time does not double any more.
+const REMEDIES_DOUBLING: u32 = 6;
+
 /// How long we have listened in all, the time in which there was no room for records left out: a partition that nobody
 /// listens to is not silent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -127,6 +136,12 @@ mod tests {
         assert_eq!(silence(Some(6), 5, 0), Silence::Stalled(Remedy::TakeAnew));
         assert_eq!(silence(Some(6), 5, 1), Silence::Stalled(Remedy::Rejoin));
         assert_eq!(silence(Some(6), 5, 2), Silence::Stalled(Remedy::TakeAnew));
+    }
+
+    #[test]
+    fn remedies_in_vain_become_rare() {
+        let waits = [0, 1, 2, 6, 7, u32::MAX].map(|remedies| silence_max(Duration::from_millis(500), remedies));
+        assert_eq!(waits.map(|wait| wait.as_millis()), [500, 1_000, 2_000, 32_000, 32_000, 32_000]);
     }
 
     #[test]

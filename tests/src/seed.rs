@@ -1,0 +1,25 @@
+//! What a randomised test follows from: a new number each run, told at once, so that whatever becomes of the run it can be repeated.
+
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result};
+
+/// The variable that repeats a run.
+pub const VARIABLE: &str = "ADLAKE_TEST_SEED";
+
+/// The seed of this process: the environment's, or a new one.
+pub fn seed() -> Result<u64> {
+    static DRAWN: OnceLock<u32> = OnceLock::new();
+    let seed = match std::env::var(VARIABLE) {
+        Ok(text) => text.parse().with_context(|| format!("{VARIABLE} is {text:?}, not a number"))?,
+        // Short enough to be typed, with room for what tests add to it.
+        Err(_) => u64::from(*DRAWN.get_or_init(rand::random)),
+    };
+    println!("{VARIABLE}={seed}");
+    Ok(seed)
+}
+
+#[test]
+fn a_process_has_one_seed() {
+    assert_eq!(seed().unwrap(), seed().unwrap());
+}
