@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::SpeedError;
 use crate::record::Stream;
 use crate::run::IngestReport;
+use crate::source::files::{PassedOverFiles, PassedOverReason};
 
 /// Somebody who watches a run.
 pub trait Progress: Send + Sync {
@@ -123,6 +124,8 @@ struct Inner {
     files: Family<OutcomeLabel, Counter>,
     listings: Counter,
     changed: Mutex<Vec<String>>,
+    passed_over: Mutex<BTreeMap<PassedOverReason, PassedOverFiles>>,
+    paths_without_files: Mutex<Vec<String>>,
     /// Per kind: the time of the oldest record that is read and not committed, in microseconds since the epoch.
     oldest: [AtomicI64; 3],
     file_bytes_read: AtomicU64,
@@ -156,6 +159,8 @@ impl Default for Inner {
             files: Family::default(),
             listings: Counter::default(),
             changed: Mutex::default(),
+            passed_over: Mutex::default(),
+            paths_without_files: Mutex::default(),
             oldest: [const { AtomicI64::new(NONE_WAITING) }; 3],
             file_bytes_read: AtomicU64::new(0),
             reasons: Mutex::default(),
@@ -190,7 +195,7 @@ impl Default for Inner {
         registry.register_with_unit("freshness", help, Unit::Seconds, inner.freshness.clone());
         registry.register_with_unit("stage", "Time spent per stage", Unit::Seconds, inner.stages.clone());
         registry.register_with_unit("resident", "Resident memory of the process", Unit::Bytes, inner.resident.clone());
-        let help = "Files ingested to their ends, and files that were changed after they were";
+        let help = "Files ingested to their ends, changed after they were, or passed over";
         registry.register("files", help, inner.files.clone());
         registry.register("listings", "Requests to list a prefix of S3", inner.listings.clone());
         inner
@@ -233,6 +238,26 @@ impl Metrics {
         if changed.len() < CHANGED_MAX {
             changed.push(name.to_owned());
         }
+    }
+
+    /// A file in a folder or prefix is not read; how many that makes for this reason.
+    pub(crate) fn file_passed_over(&self, name: &str, reason: PassedOverReason) -> u64 {
+        self.inner.files.get_or_create(&OutcomeLabel { outcome: "passed_over" }).inc();
+        let mut passed_over = self.inner.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = passed_over.entry(reason).or_default();
+        files.add(name);
+        files.count
+    }
+
+    /// How many files were passed over whose names do not say that they should be.
+    pub(crate) fn files_passed_over_unexpectedly(&self) -> u64 {
+        let passed_over = self.inner.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        passed_over.iter().filter(|(reason, _)| reason.is_unexpected()).map(|(_, files)| files.count).sum()
+    }
+
+    /// Of a path that was named no file is read, although there are some.
+    pub(crate) fn path_without_files(&self, path: &str) {
+        self.inner.paths_without_files.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
     }
 
     /// A prefix of S3 was listed: one request.
@@ -354,6 +379,8 @@ impl Metrics {
             records_read: EventKind::ALL.into_iter().map(|kind| of(&inner.records, kind)).sum(),
             files: None,
             changed_files: inner.changed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            passed_over: inner.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            paths_without_files: inner.paths_without_files.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             rows: rows.filter(|(_, rows)| *rows > 0).collect(),
             rejected: inner.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             shape_mismatches: inner.shape_mismatches.lock().unwrap_or_else(PoisonError::into_inner).clone(),

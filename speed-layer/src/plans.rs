@@ -16,7 +16,7 @@ use crate::decode::DecodePlan;
 use crate::enrich::{Enrichment, EnrichmentSettings};
 use crate::error::SpeedError;
 use crate::mapping::added_columns;
-use crate::record::Stream;
+use crate::record::StreamFormat;
 use crate::registry::Registry;
 use crate::settings::SpeedSettings;
 
@@ -50,13 +50,13 @@ impl Plans {
         })
     }
 
-    /// The plan for a stream.
-    pub fn plan(&self, stream: &Stream) -> Result<Arc<DecodePlan>, SpeedError> {
+    /// The plan for records of a kind that are written in some way.
+    pub fn plan(&self, kind: EventKind, format: &StreamFormat) -> Result<Arc<DecodePlan>, SpeedError> {
         let enrichment = self.enrichment.read().unwrap_or_else(PoisonError::into_inner).clone();
         let validation = self.settings.ingest.validation()?;
-        let source = self.settings.sources.of(stream.kind);
-        let plan = DecodePlan::new(stream.kind, source, &stream.format, validation, enrichment)?;
-        Ok(Arc::new(plan.with_registry(self.registry(stream.kind))))
+        let source = self.settings.sources.of(kind);
+        let plan = DecodePlan::new(kind, source, format, validation, enrichment)?;
+        Ok(Arc::new(plan.with_registry(self.registry(kind))))
     }
 
     /// The schema registry of a kind, if there is one.

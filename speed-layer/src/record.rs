@@ -2,7 +2,10 @@
 //!
 //! A [`Chunk`] holds consecutive records of one [`Stream`] (a Kafka partition, a file) in one allocation. Positions grow
 //! strictly within a chunk; they may have gaps where the stream has them (compacted topics, transaction markers).
-//! A chunk never holds a record of another stream, or of another start of the same stream (its `generation`).
+//! A chunk never holds a record of another stream, or of another start of the same stream (its `generation`), and all its records are
+//! written in one way: mostly as the stream says, but a file may hold Avro containers of several schemas.
+
+use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
 use serde::{Deserialize, Serialize};
@@ -105,6 +108,7 @@ pub struct Chunk {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     rejections: Vec<(usize, Rejection)>,
+    format: Option<Arc<StreamFormat>>,
 }
 
 impl Chunk {
@@ -123,7 +127,19 @@ impl Chunk {
             bytes: Vec::with_capacity(bytes),
             entries: Vec::with_capacity(records),
             rejections: Vec::new(),
+            format: None,
         }
+    }
+
+    /// The same for records that are not written as the others of their stream.
+    #[must_use]
+    pub fn written_as(self, format: Option<Arc<StreamFormat>>) -> Chunk {
+        Chunk { format, ..self }
+    }
+
+    /// How its records are written, if not as their stream says.
+    pub fn format(&self) -> Option<&Arc<StreamFormat>> {
+        self.format.as_ref()
     }
 
     /// Adds a record; `false`, and nothing added, where the chunk cannot hold its bytes.

@@ -18,7 +18,9 @@ use crate::pipeline::{self, Dependencies};
 use crate::plans::Plans;
 use crate::settings::SpeedSettings;
 use crate::source::Source;
-use crate::source::files::{FilesSource, FilesWanted, Surroundings};
+use crate::source::files::{
+    FilesSource, FilesWanted, PassedOverFiles, PassedOverReason, Preview, Surroundings, preview,
+};
 use crate::source::kafka::KafkaSource;
 
 /// How often newer reference data is looked for.
@@ -43,6 +45,10 @@ pub struct IngestReport {
     pub files: Option<usize>,
     /// Files that do not begin any more with what was ingested of them, and were not read.
     pub changed_files: Vec<String>,
+    /// Files in folders and prefixes that were not read, by reason.
+    pub passed_over: BTreeMap<PassedOverReason, PassedOverFiles>,
+    /// Paths that were given and of which no file is read, although there are some.
+    pub paths_without_files: Vec<String>,
     /// Rows committed, by table.
     pub rows: BTreeMap<String, u64>,
     /// Dead letters committed, by reason.
@@ -101,6 +107,41 @@ pub fn run_files<'a>(
             }
         };
         run(lake, settings, open, progress, cancel).await
+    })
+}
+
+/// What would become of files. Nothing is written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PreviewReport {
+    /// Each file that would be read.
+    pub files: Vec<Preview>,
+    /// Files in folders and prefixes that would not be read, by reason.
+    pub passed_over: BTreeMap<PassedOverReason, PassedOverFiles>,
+    /// Paths that were given and of which no file would be read, although there are some.
+    pub paths_without_files: Vec<String>,
+}
+
+/// Looks at files without ingesting them. Reads the lake's reference data, and writes nothing.
+pub fn preview_files<'a>(
+    lake: &'a Lake,
+    settings: &'a SpeedSettings,
+    options: FilesRun,
+) -> BoxFuture<'a, Result<PreviewReport, SpeedError>> {
+    Box::pin(async move {
+        settings.check()?;
+        let plans = Plans::open(lake, settings).await?;
+        let metrics = Metrics::default();
+        let surroundings = Surroundings {
+            store_options: lake.storage_options().clone(),
+            lake: None,
+            runtime: Some(tokio::runtime::Handle::current()),
+            metrics: metrics.clone(),
+        };
+        let settings = settings.clone();
+        let previewed = tokio::task::spawn_blocking(move || preview(&options, &settings, &surroundings, &plans)).await;
+        let files = previewed.map_err(|_| SpeedError::Ended("the preview"))??;
+        let IngestReport { passed_over, paths_without_files, .. } = metrics.report();
+        Ok(PreviewReport { files, passed_over, paths_without_files })
     })
 }
 

@@ -22,7 +22,7 @@ use crate::decode::Decoder;
 use crate::error::SpeedError;
 use crate::pipeline::marks;
 use crate::plans::Plans;
-use crate::record::{Chunk, Stream};
+use crate::record::{Chunk, Stream, StreamFormat};
 use crate::replay::written;
 use crate::settings::IngestSettings;
 use crate::source::{KEPT_BYTES, TopicMarks};
@@ -38,14 +38,21 @@ pub struct Builder {
     /// Makes writers; commits nothing.
     appender: Appender,
     writer_settings: WriterSettings,
-    /// The stream whose source and format the decoder is for, and the epoch of its plan.
-    decoder: Option<(Arc<Stream>, u64, Decoder)>,
+    decoder: Option<Open>,
     writer: Option<TableWriter>,
     dead_letters: Vec<RecordBatch>,
     dead_bytes: usize,
     rows: usize,
     misshapen: BTreeMap<String, u64>,
     encoding_time: Duration,
+}
+
+/// A decoder, the source and format that it is for, and the epoch of its plan.
+struct Open {
+    source: String,
+    format: StreamFormat,
+    epoch: u64,
+    decoder: Decoder,
 }
 
 impl std::fmt::Debug for Builder {
@@ -103,14 +110,16 @@ impl Builder {
         ingested_at: i64,
     ) -> Result<(), SpeedError> {
         let now = self.plans.epoch();
-        let suits =
-            |other: &Stream, epoch: u64| epoch == now && other.source == stream.source && other.format == stream.format;
-        if !self.decoder.as_ref().is_some_and(|(other, epoch, _)| suits(other, *epoch)) {
+        let format = chunk.format().map_or(&stream.format, |format| &**format);
+        let suits = |open: &Open| open.epoch == now && open.source == stream.source && open.format == *format;
+        if !self.decoder.as_ref().is_some_and(suits) {
             self.encode()?;
-            let decoder = Decoder::new(self.plans.plan(stream)?, &stream.source)?.written_as(written(stream));
-            self.decoder = Some((stream.clone(), now, decoder));
+            let plan = self.plans.plan(stream.kind, format)?;
+            let decoder = Decoder::new(plan, &stream.source)?.written_as(written(stream, format));
+            let (source, format) = (stream.source.clone(), format.clone());
+            self.decoder = Some(Open { source, format, epoch: now, decoder });
         }
-        let Some((_, _, decoder)) = &mut self.decoder else { return Ok(()) };
+        let Some(Open { decoder, .. }) = &mut self.decoder else { return Ok(()) };
         for (record, rejection) in chunk.records_from(from) {
             let is_dead = |payload: &[u8]| known_dead.is_some_and(|known| known.contains(record.offset, payload));
             match rejection {
@@ -128,7 +137,7 @@ impl Builder {
 
     /// Moves what the decoder holds into the encoder.
     fn encode(&mut self) -> Result<(), SpeedError> {
-        let Some((_, _, decoder)) = &mut self.decoder else { return Ok(()) };
+        let Some(Open { decoder, .. }) = &mut self.decoder else { return Ok(()) };
         if decoder.rows() + decoder.rejected() == 0 {
             return Ok(());
         }
@@ -152,12 +161,12 @@ impl Builder {
 
     /// Rows and dead letters held.
     pub fn rows(&self) -> usize {
-        self.rows + self.decoder.as_ref().map_or(0, |(_, _, decoder)| decoder.rows() + decoder.rejected())
+        self.rows + self.decoder.as_ref().map_or(0, |open| open.decoder.rows() + open.decoder.rejected())
     }
 
     /// Memory held, approximately.
     pub fn bytes(&self) -> usize {
-        let decoding = self.decoder.as_ref().map_or(0, |(_, _, decoder)| decoder.bytes());
+        let decoding = self.decoder.as_ref().map_or(0, |open| open.decoder.bytes());
         decoding + self.dead_bytes + self.writer.as_ref().map_or(0, TableWriter::buffered_bytes)
     }
 

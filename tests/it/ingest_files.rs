@@ -32,11 +32,25 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
-/// A file as it is, and in both compressions.
+fn bzip2(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+fn xz(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+/// A file as it is, and in every compression.
 fn write_all(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     fs::write(folder.join(name), bytes)?;
     fs::write(folder.join(format!("{name}.gz")), gzip(bytes)?)?;
     fs::write(folder.join(format!("{name}.zst")), zstd::encode_all(bytes, 1)?)?;
+    fs::write(folder.join(format!("{name}.bz2")), bzip2(bytes)?)?;
+    fs::write(folder.join(format!("{name}.xz")), xz(bytes)?)?;
     Ok(())
 }
 
@@ -64,7 +78,7 @@ async fn every_format_and_compression_comes_in_once() -> Result<()> {
     let adlake = Adlake::in_dir(raw.path()).config("[lake]\nuri = \"lake\"\n");
     let events = folder.display().to_string();
     let first = report(&adlake.ok(["ingest", "files", &events, "--format", "json"]))?;
-    let expected = (6 * RECORDS, 6 * RECORDS, 4 * RECORDS);
+    let expected = (10 * RECORDS, 10 * RECORDS, 4 * RECORDS);
     let rows = |table: &str| first["rows"][table].as_u64().unwrap_or(0) as usize;
     assert_eq!((rows("raw/impressions"), rows("raw/interactions"), rows("raw/bid_requests")), expected, "{first}");
     assert_eq!(first["rejected"], serde_json::json!({}));
@@ -73,7 +87,7 @@ async fn every_format_and_compression_comes_in_once() -> Result<()> {
     assert_eq!((&again["rows"], &again["commits"]), (&serde_json::json!({}), &serde_json::json!(0)));
 
     let per_file = "select count(*) from t group by source['topic'] order by 1";
-    for (table, files) in [("raw/impressions", 6), ("raw/interactions", 6), ("raw/bid_requests", 4)] {
+    for (table, files) in [("raw/impressions", 10), ("raw/interactions", 10), ("raw/bid_requests", 4)] {
         assert_eq!(raw.query(table, per_file).await?, vec![RECORDS.to_string(); files], "{table}");
     }
     // Whatever the format, what was sent is the same.

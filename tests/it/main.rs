@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code: a failure is a failed test")]
 
 mod accounting;
+mod avro_files;
 mod cli;
 mod deadletters;
+mod dry_run;
 mod faults;
+mod files_passed_over;
 mod files_watch;
 mod harness;
 mod hostile;

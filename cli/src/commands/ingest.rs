@@ -1,9 +1,13 @@
 //! `adlake ingest kafka | files`: the speed layer.
 
+mod preview;
+
+use std::collections::BTreeMap;
+
 use adlake_lake::Lake;
 use adlake_speed_layer::metrics::IngestProgress;
 use adlake_speed_layer::run::{FilesRun, IngestReport, KafkaRun, run_files, run_kafka};
-use adlake_speed_layer::source::files::FileFormat;
+use adlake_speed_layer::source::files::{FileFormat, PassedOverFiles, PassedOverReason};
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::ProgressBar;
@@ -39,15 +43,31 @@ pub struct Kafka {
     format: ReportFormat,
 }
 
+/// What is read, in the help.
+const READ: &str = "\
+Formats:       JSON (values in any order of lines, or one array), NDJSON, CSV and TSV, Avro object containers.
+               Told by the extension (.json, .ndjson, .jsonl, .csv, .tsv, .avro), else by the content.
+Compressions:  gzip, zstd, bzip2 and xz, told by the first bytes. Extensions: .gz, .gzip, .zst, .zstd, .bz2, .xz.
+               Archives (.zip, .tar) and Parquet are not read.
+Kinds:         impressions, interactions or bid requests: told by the nearest of file and folders whose name says so
+               (ad-impressions.json, clicks/2026/part-0.csv, bid_requests.avro), else by the format: JSON holds
+               impressions, CSV interactions, Avro bid requests.
+
+--dry-run says for each file what would be read, and shows its first row.";
+
 /// Read files.
 #[derive(Debug, Args)]
+#[command(after_help = READ)]
 pub struct Files {
-    /// Files, folders with everything in them, patterns ("data/**/*.csv"), s3://bucket/prefix; plain, .gz or .zst
+    /// Files, folders with everything in them, patterns ("data/**/*.csv"), s3://bucket/prefix; plain or compressed
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,
     /// Go on looking for new files until a signal comes
     #[arg(long)]
     watch: bool,
+    /// Say for each file its kind, format, header, mapping and first row; write nothing
+    #[arg(long, conflicts_with = "watch")]
+    dry_run: bool,
     /// The kind of event in all of them [default: told from name, folder and format]
     #[arg(long, value_enum)]
     kind: Option<Kind>,
@@ -90,28 +110,50 @@ impl Ingest {
                 watch.0.finish_and_clear();
                 report(kafka.format, &done.map_err(speed_error)?, text)
             }
+            Ingest::Files(files) if files.dry_run => preview::run(&lake, &settings.speed(), files).await,
             Ingest::Files(files) => {
                 let watch = Watch(progress.spinner("looking for files"));
-                let run = FilesRun {
-                    paths: files.paths,
-                    watch: files.watch,
-                    kind: files.kind.map(Kind::event_kind),
-                    format: files.file_format.map(Written::format),
-                };
-                let done = run_files(&lake, &settings.speed(), run, &watch, cancel).await;
+                let (format, is_watched) = (files.format, files.watch);
+                let done = run_files(&lake, &settings.speed(), files.wanted(), &watch, cancel).await;
                 watch.0.finish_and_clear();
                 let done = done.map_err(speed_error)?;
-                report(files.format, &done, text)?;
-                match done.changed_files.len() {
-                    0 => Ok(()),
-                    count => anyhow::bail!(
-                        "{count} files do not begin any more with what was ingested of them, and were not read; \
-                         give the new content another name to ingest it"
-                    ),
+                report(format, &done, text)?;
+                let mut problems = Vec::new();
+                if !done.changed_files.is_empty() {
+                    problems.push(format!(
+                        "{} files do not begin any more with what was ingested of them, and were not read; \
+                         give the new content another name to ingest it",
+                        done.changed_files.len()
+                    ));
                 }
+                if !is_watched {
+                    problems.extend(nothing_read(&done.paths_without_files));
+                }
+                if problems.is_empty() { Ok(()) } else { anyhow::bail!(problems.join(". ")) }
             }
         }
     }
+}
+
+impl Files {
+    /// Which files are read, and as what.
+    fn wanted(self) -> FilesRun {
+        FilesRun {
+            paths: self.paths,
+            watch: self.watch,
+            kind: self.kind.map(Kind::event_kind),
+            format: self.file_format.map(Written::format),
+        }
+    }
+}
+
+/// An error where of a path that was named no file is read.
+fn nothing_read(paths: &[String]) -> Option<String> {
+    let paths = (!paths.is_empty()).then(|| paths.join(", "))?;
+    Some(format!(
+        "nothing was read of {paths}: the files that are there were passed over, for the reasons above; \
+         \"adlake ingest files --help\" names the formats that are read"
+    ))
 }
 
 impl Written {
@@ -156,6 +198,7 @@ fn text(report: &IngestReport) -> String {
     for name in &report.changed_files {
         text.push_str(&format!("  changed, not read: {name}\n"));
     }
+    text.push_str(&passed_over(&report.passed_over));
     for (reason, count) in &report.rejected {
         text.push_str(&format!("  {reason:<24} {count:>12} dead letters\n"));
     }
@@ -163,4 +206,15 @@ fn text(report: &IngestReport) -> String {
         text.push_str(&format!("  {field:<24} {rows:>12} rows: sent in another shape, kept in attributes\n"));
     }
     text
+}
+
+/// Files that are not read, a line for each reason.
+fn passed_over(passed_over: &BTreeMap<PassedOverReason, PassedOverFiles>) -> String {
+    let line = |(reason, files): (&PassedOverReason, &PassedOverFiles)| {
+        let more = files.count.saturating_sub(files.examples.len() as u64);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let names = files.examples.join(", ");
+        format!("  passed over: {} ({}): {names}{more}\n", files.count, reason.explanation())
+    };
+    passed_over.iter().map(line).collect()
 }

@@ -59,6 +59,8 @@ pub(crate) struct AvroPlan {
     framing: AvroFraming,
     /// Of datums that nothing tells the schema of.
     bare: Option<Arc<MappedSchema>>,
+    /// Why there is none, although datums have told one.
+    unusable: Option<Reject>,
     by_fingerprint: HashMap<[u8; 8], Arc<MappedSchema>>,
     by_version: HashMap<[u8; 16], Arc<MappedSchema>>,
     reader: Option<Parsed>,
@@ -90,16 +92,19 @@ impl AvroPlan {
         let mut plan = AvroPlan {
             framing: settings.framing,
             bare: None,
+            unusable: None,
             by_fingerprint: HashMap::new(),
             by_version: HashMap::new(),
             reader: None,
             registry: None,
         };
         if let StreamFormat::AvroDatum { schema } = format {
-            let schema = mapped(schema).map_err(|error: SchemaError| {
-                SpeedError::settings(format!("sources.{kind}.avro"), format!("the stream's own schema: {error}"))
-            })?;
-            return Ok(AvroPlan { framing: AvroFraming::None, bare: Some(schema), ..plan });
+            // A file that holds several containers may have one good schema and one bad one: only its datums are rejected.
+            let (bare, unusable) = match mapped(schema) {
+                Ok(schema) => (Some(schema), None),
+                Err(error) => (None, Some(unusable(error).at("the container's schema"))),
+            };
+            return Ok(AvroPlan { framing: AvroFraming::None, bare, unusable, ..plan });
         }
         let bare = match (&settings.schema, &settings.schema_file) {
             (Some(text), _) => Some(("schema", Cow::Borrowed(text.as_str()))),
@@ -202,6 +207,9 @@ impl AvroPlan {
     fn bare_schema(&self) -> Result<&Arc<MappedSchema>, Reject> {
         let lacking =
             || Reject::new(Reason::UnknownSchema, "nothing tells its schema, and avro.schema is not configured");
+        if let Some(reject) = &self.unusable {
+            return Err(reject.clone());
+        }
         self.bare.as_ref().ok_or_else(lacking)
     }
 

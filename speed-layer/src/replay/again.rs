@@ -23,13 +23,13 @@ const CONTAINER: &[u8] = b"Obj\x01";
 /// Reasons that sources gave to parts of records, before letters said so themselves.
 const CUT: [&str; 2] = ["too_long", "truncated"];
 
-/// How a stream's dead letters are written, where only the stream knows it: topics are as the configuration says.
-pub fn written(stream: &Stream) -> Option<String> {
+/// How dead letters of a stream are written, where only the stream knows it: topics are as the configuration says.
+pub fn written(stream: &Stream, format: &StreamFormat) -> Option<String> {
     if stream.application.starts_with("adlake:kafka:") {
         return None;
     }
     // A format is plain data: this cannot fail.
-    serde_json::to_string(&stream.format).ok()
+    serde_json::to_string(format).ok()
 }
 
 /// What has come of letters.
@@ -132,14 +132,7 @@ impl Bench<'_> {
         let open = match &mut self.open {
             Some(open) => open,
             None => {
-                let stream = Stream {
-                    kind: self.kind,
-                    source: topic.to_owned(),
-                    partition: 0,
-                    application: String::new(),
-                    format: format.clone(),
-                };
-                let decoder = Decoder::new(self.plans.plan(&stream)?, topic)?;
+                let decoder = Decoder::new(self.plans.plan(self.kind, &format)?, topic)?;
                 self.open.insert(Open { topic: topic.to_owned(), format, decoder, rejected: Vec::new() })
             }
         };

@@ -25,8 +25,11 @@ mod admission;
 mod discover;
 mod done;
 mod folder;
+mod kind;
 pub(crate) mod open;
+mod passed_over;
 mod place;
+mod preview;
 mod s3;
 pub(crate) mod split;
 
@@ -34,8 +37,11 @@ use admission::Refused;
 pub use discover::{FileFormat, FilesWanted};
 use discover::{Input, Mappings, failed};
 use done::Done;
+pub use open::Compression;
 use open::Digest;
+pub use passed_over::{PassedOverFiles, PassedOverReason};
 use place::{Found, Places};
+pub use preview::{First, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
 use split::Piece;
 
 /// The most records of a chunk.
@@ -323,6 +329,11 @@ impl FilesSource {
             let cut = splitter.next(&mut piece).map_err(unreadable)?;
             let ended = cut == Piece::End;
             if position >= from {
+                if chunk.format().map(Arc::as_ptr) != splitter.format().map(Arc::as_ptr) {
+                    // From here on the file has another schema: in a chunk of its own.
+                    let next = Chunk::new(0).written_as(splitter.format().cloned());
+                    port.hand_on(&start.stream, start.generation, std::mem::replace(&mut chunk, next));
+                }
                 let fits = match cut {
                     Piece::Record => chunk.push(position, time, None, &piece),
                     Piece::Rejected(rejection) => chunk.push_rejected(position, time, &piece, rejection),

@@ -13,8 +13,10 @@ use adlake_domain::event::EventKind;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::kind;
 use super::open::{Content, Digest};
-use super::place::{Found, is_left_alone};
+use super::passed_over::{PassedOver, by_content, by_convention, by_extension};
+use super::place::Found;
 use super::split::{Piece, Splitter};
 use super::split::{avro, csv, json};
 use crate::error::SpeedError;
@@ -59,6 +61,7 @@ pub struct Input {
     pub stream: Arc<Stream>,
     /// Its beginning, as far as it was looked at.
     pub head: Digest,
+    pub format: FileFormat,
     /// How it is cut into records.
     pub cut: Cut,
 }
@@ -93,9 +96,15 @@ pub fn literal(path: &str) -> &Path {
 
 /// Adds the canonical paths of files. An error where a path does not exist, a pattern finds nothing, or a folder cannot be read; with
 /// `lenient` what cannot be looked at in folders and patterns is passed over.
-pub fn find(path: &str, any_name: bool, lenient: bool, found: &mut BTreeSet<PathBuf>) -> Result<(), SpeedError> {
+pub fn find(
+    path: &str,
+    any_name: bool,
+    lenient: bool,
+    passed_over: &PassedOver,
+    found: &mut BTreeSet<PathBuf>,
+) -> Result<(), SpeedError> {
     let literal = literal(path);
-    let mut search = Search { any_name, lenient, found, folders: HashSet::new() };
+    let mut search = Search { any_name, lenient, passed_over, found, folders: HashSet::new() };
     if literal.exists() {
         return search.add(literal, true);
     }
@@ -122,6 +131,7 @@ struct Search<'a> {
     /// Every file of a folder is meant, whatever its name.
     any_name: bool,
     lenient: bool,
+    passed_over: &'a PassedOver,
     found: &'a mut BTreeSet<PathBuf>,
     /// Where it has been: links may lead back.
     folders: HashSet<PathBuf>,
@@ -135,22 +145,28 @@ impl Search<'_> {
             self.found.insert(path.canonicalize().map_err(unreadable)?);
             return Ok(());
         }
-        if !named && !self.folders.insert(path.canonicalize().map_err(unreadable)?) {
+        let folder = path.canonicalize().map_err(unreadable)?;
+        if !named && !self.folders.insert(folder.clone()) {
             return Ok(());
         }
         for entry in fs::read_dir(path).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if is_left_alone(&name) {
+            if let Some(reason) = by_convention(&name) {
+                self.passed_over.note(&folder.join(&*name).to_string_lossy(), reason);
                 continue;
             }
             // What is certainly a file is told by its name; a link may lead to a folder.
             let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-            let is_meant = self.any_name || extension(&name).is_some();
-            if is_meant || (!is_file && entry.path().is_dir()) {
-                let added = self.add(&entry.path(), false);
-                self.pass_over(added)?;
+            match by_extension(&name).filter(|_| !self.any_name) {
+                Some(reason) if is_file || !entry.path().is_dir() => {
+                    self.passed_over.note(&folder.join(&*name).to_string_lossy(), reason);
+                }
+                _ => {
+                    let added = self.add(&entry.path(), false);
+                    self.pass_over(added)?;
+                }
             }
         }
         Ok(())
@@ -170,8 +186,7 @@ impl Search<'_> {
 /// The format that a file's name tells, compression aside, and the delimiter if it tells that.
 pub fn extension(name: &str) -> Option<(FileFormat, Option<u8>)> {
     let name = name.to_ascii_lowercase();
-    let name = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-    match name.rsplit_once('.')?.1 {
+    match uncompressed(&name).rsplit_once('.')?.1 {
         "json" => Some((FileFormat::Json, None)),
         "ndjson" | "jsonl" => Some((FileFormat::Ndjson, None)),
         "csv" => Some((FileFormat::Csv, None)),
@@ -181,21 +196,12 @@ pub fn extension(name: &str) -> Option<(FileFormat, Option<u8>)> {
     }
 }
 
-/// The kind of event that the nearest telling part of a canonical path tells: a file is of one kind, however it is named.
-fn kind_told(path: &str) -> Option<EventKind> {
-    path.rsplit(['/', '\\']).find_map(|part| {
-        part.to_ascii_lowercase().split(|c: char| !c.is_ascii_alphabetic()).find_map(|word| match word {
-            "impression" | "impressions" | "imps" => Some(EventKind::Impression),
-            "interaction" | "interactions" | "click" | "clicks" | "conversion" | "conversions" => {
-                Some(EventKind::Interaction)
-            }
-            "bid" | "bids" | "bidrequest" | "bidrequests" | "auction" | "auctions" => Some(EventKind::BidRequest),
-            _ => None,
-        })
-    })
+/// A name in lower case without the extension that tells its compression.
+pub fn uncompressed(name: &str) -> &str {
+    [".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
 }
 
-fn kind_by_format(format: FileFormat) -> EventKind {
+pub fn kind_by_format(format: FileFormat) -> EventKind {
     match format {
         FileFormat::Json | FileFormat::Ndjson => EventKind::Impression,
         FileFormat::Csv => EventKind::Interaction,
@@ -217,9 +223,13 @@ pub fn input(
     let length = content.read_up_to(&mut head).map_err(unreadable)?;
     head.truncate(length);
     let digest = content.digest();
+    if let Some(what) = by_content(&head) {
+        return Err(failed(path, format!("is not read: it is {what}"), None));
+    }
     let named = extension(found.file_name());
     let format = wanted.format.or(named.map(|(format, _)| format)).unwrap_or_else(|| sniff(&head));
-    let kind = wanted.kind.or_else(|| kind_told(&found.name)).unwrap_or_else(|| kind_by_format(format));
+    let kind =
+        wanted.kind.or_else(|| kind::told(&found.name).map(|(kind, _)| kind)).unwrap_or_else(|| kind_by_format(format));
     let source = settings.sources.of(kind);
     let delimiter = named.and_then(|(_, delimiter)| delimiter);
     let (cut, stream_format) = match format {
@@ -239,7 +249,7 @@ pub fn input(
     let application = application(&found.name);
     let stream =
         Arc::new(Stream { kind, source: found.name.clone(), partition: 0, application, format: stream_format });
-    Ok(Input { found, stream, head: digest, cut })
+    Ok(Input { found, stream, head: digest, format, cut })
 }
 
 /// The name of a file's transactions.
@@ -295,7 +305,7 @@ impl Mappings {
         Ok(Mappings([of(EventKind::Impression)?, of(EventKind::Interaction)?, of(EventKind::BidRequest)?]))
     }
 
-    fn of(&self, kind: EventKind) -> &Mapping {
+    pub fn of(&self, kind: EventKind) -> &Mapping {
         let [impressions, interactions, bid_requests] = &self.0;
         match kind {
             EventKind::Impression => impressions,
@@ -314,18 +324,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_kinds_from_names() {
-        let check = |path: &str, expected: Option<EventKind>| assert_eq!(kind_told(path), expected, "{path}");
-        check("ad_impressions.json", Some(EventKind::Impression));
-        check("clicks_conversions.csv", Some(EventKind::Interaction));
-        check("bid_requests.avro", Some(EventKind::BidRequest));
-        check("impressions/2026/clicks-1.csv.gz", Some(EventKind::Interaction));
-        check("Bids/part-0001.json", Some(EventKind::BidRequest));
-        check("AdImpressions2026/part-0.json", None);
-        check("forbidden/data.csv", None);
-    }
-
-    #[test]
     fn tells_formats_from_names() {
         let check = |name: &str, expected: Option<FileFormat>| {
             assert_eq!(extension(name).map(|(format, _)| format), expected, "{name}");
@@ -333,6 +331,8 @@ mod tests {
         check("a.json", Some(FileFormat::Json));
         check("a.NDJSON.GZ", Some(FileFormat::Ndjson));
         check("a.b.csv.zst", Some(FileFormat::Csv));
+        check("a.csv.bz2", Some(FileFormat::Csv));
+        check("a.json.XZ", Some(FileFormat::Json));
         check("a.avro", Some(FileFormat::Avro));
         check("a.parquet", None);
         check("json", None);

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::discover::{self, failed};
-use super::place::{Found, is_left_alone};
+use super::passed_over::{PassedOver, by_convention, by_extension};
+use super::place::Found;
 use crate::error::SpeedError;
 use crate::settings::FilesSettings;
 
@@ -29,6 +30,7 @@ pub struct Folders {
     paths: Vec<String>,
     any_name: bool,
     settings: FilesSettings,
+    passed_over: PassedOver,
     /// Every folder under those that were named, and when it had changed last when it was listed.
     folders: HashMap<PathBuf, Option<SystemTime>>,
     /// Files that were seen, by the hash of their paths.
@@ -59,11 +61,12 @@ impl Look {
 }
 
 impl Folders {
-    pub fn new(paths: Vec<String>, any_name: bool, settings: FilesSettings) -> Folders {
+    pub fn new(paths: Vec<String>, any_name: bool, settings: FilesSettings, passed_over: PassedOver) -> Folders {
         Folders {
             paths,
             any_name,
             settings,
+            passed_over,
             folders: HashMap::new(),
             seen: HashSet::new(),
             unsettled: HashMap::new(),
@@ -76,7 +79,11 @@ impl Folders {
     pub fn once(&mut self) -> Result<Vec<Found>, SpeedError> {
         let mut found = BTreeSet::new();
         for path in &self.paths {
-            discover::find(path, self.any_name, false, &mut found)?;
+            let unexpected = self.passed_over.unexpected();
+            let mut here = BTreeSet::new();
+            discover::find(path, self.any_name, false, &self.passed_over, &mut here)?;
+            self.passed_over.looked_through(path, here.len(), unexpected);
+            found.append(&mut here);
         }
         let files = found.into_iter().map(|path| {
             let file = Found::local(path.clone());
@@ -100,7 +107,7 @@ impl Folders {
         let mut found = BTreeSet::new();
         for path in &self.paths {
             // Nothing may match a pattern at the moment, and a file that was named may have been moved away.
-            if let Err(error) = discover::find(path, self.any_name, true, &mut found) {
+            if let Err(error) = discover::find(path, self.any_name, true, &self.passed_over, &mut found) {
                 tracing::debug!(%error, "nothing to be seen there at present");
             }
         }
@@ -141,7 +148,7 @@ impl Folders {
         let mut told = Vec::new();
         for pattern in self.paths.clone().iter().filter(|path| is_pattern(path)) {
             let mut found = BTreeSet::new();
-            if discover::find(pattern, self.any_name, true, &mut found).is_ok() {
+            if discover::find(pattern, self.any_name, true, &self.passed_over, &mut found).is_ok() {
                 self.look_at_new(found, &mut told);
             }
         }
@@ -214,14 +221,20 @@ impl Folders {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if is_left_alone(&name) {
+            if let Some(reason) = by_convention(&name) {
+                self.passed_over.note(&folder.join(&*name).to_string_lossy(), reason);
                 continue;
             }
             let (path, is_folder) = followed(&entry);
-            if is_folder && !self.folders.contains_key(&path) {
-                self.list(&path, told);
-            } else if !is_folder && (self.any_name || discover::extension(&name).is_some()) {
-                files.push(path);
+            if is_folder {
+                if !self.folders.contains_key(&path) {
+                    self.list(&path, told);
+                }
+                continue;
+            }
+            match by_extension(&name).filter(|_| !self.any_name) {
+                None => files.push(path),
+                Some(reason) => self.passed_over.note(&folder.join(&*name).to_string_lossy(), reason),
             }
         }
         let settled = changed.filter(|at| at.elapsed().is_ok_and(|age| age >= COARSE));
@@ -240,7 +253,7 @@ impl Folders {
         let Ok(entries) = fs::read_dir(folder) else { return };
         for entry in entries.flatten() {
             let (path, is_folder) = followed(&entry);
-            if is_folder && !is_left_alone(&entry.file_name().to_string_lossy()) {
+            if is_folder && by_convention(&entry.file_name().to_string_lossy()).is_none() {
                 self.note_folders(&path, noted);
             }
         }

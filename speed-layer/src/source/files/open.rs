@@ -6,7 +6,11 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
+use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::s3::Broken;
@@ -14,12 +18,44 @@ use super::s3::Broken;
 const BUFFER_BYTES: usize = 256 << 10;
 /// The largest window that a zstd frame may ask for, as a power of two: 128 MiB, zstd's own limit.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// The most memory that an xz stream may ask for: its strongest preset asks for 65 MiB.
+const XZ_MEMORY_MAX: u64 = 256 << 20;
+
+/// How a file's bytes are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd,
+    Bzip2,
+    Xz,
+}
+
+impl Compression {
+    /// Told by the first bytes.
+    fn of(start: &[u8]) -> Compression {
+        // A text may begin with "BZh", too: what follows in a stream is the mark of a block, or of the end of an empty stream.
+        let is_bzip2 = |blocks: &[u8]| {
+            matches!(blocks, [b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..])
+                || matches!(blocks, [b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..])
+        };
+        match start {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+            [b'B', b'Z', b'h', blocks @ ..] if is_bzip2(blocks) => Compression::Bzip2,
+            _ => Compression::None,
+        }
+    }
+}
 
 /// The bytes of a file, decompressed.
 pub struct Content {
     reader: Box<dyn BufRead + Send>,
-    compressed: bool,
+    compression: Compression,
     consumed: Arc<Mutex<Consumed>>,
+    position: u64,
     broken: Option<String>,
     /// How many decompressed bytes have been taken.
     position: u64,
@@ -90,13 +126,13 @@ impl Content {
     /// Bytes at hand, as they are.
     pub fn from_bytes(bytes: Vec<u8>) -> Content {
         let reader = Box::new(io::Cursor::new(bytes));
-        Content { reader, compressed: false, consumed: Arc::default(), broken: None, position: 0 }
+        Content { reader, compression: Compression::None, consumed: Arc::default(), position: 0, broken: None }
     }
 
     /// The same, read so many bytes at a time.
     pub fn in_pieces(bytes: Vec<u8>, piece_bytes: usize) -> Content {
         let reader = Box::new(BufReader::with_capacity(piece_bytes, io::Cursor::new(bytes)));
-        Content { reader, compressed: false, consumed: Arc::default(), broken: None, position: 0 }
+        Content { reader, compression: Compression::None, consumed: Arc::default(), position: 0, broken: None }
     }
 
     #[cfg(test)]
@@ -106,18 +142,28 @@ impl Content {
     }
 
     fn new(mut file: impl BufRead + Send + 'static, consumed: Arc<Mutex<Consumed>>) -> io::Result<Content> {
-        let start = file.fill_buf()?;
-        let (is_gzip, is_zstd) = (start.starts_with(&[0x1f, 0x8b]), start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
-        let reader: Box<dyn BufRead + Send> = if is_gzip {
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(file)))
-        } else if is_zstd {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
-        } else {
-            Box::new(file)
+        let compression = Compression::of(file.fill_buf()?);
+        let buffered = |decoder: Box<dyn Read + Send>| Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder));
+        let reader: Box<dyn BufRead + Send> = match compression {
+            Compression::None => Box::new(file),
+            Compression::Gzip => buffered(Box::new(MultiGzDecoder::new(file))),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                buffered(Box::new(decoder))
+            }
+            Compression::Bzip2 => buffered(Box::new(MultiBzDecoder::new(file))),
+            Compression::Xz => {
+                let stream = Stream::new_stream_decoder(XZ_MEMORY_MAX, CONCATENATED)?;
+                buffered(Box::new(XzDecoder::new_stream(file, stream)))
+            }
         };
-        Ok(Content { reader, compressed: is_gzip || is_zstd, consumed, broken: None, position: 0 })
+        Ok(Content { reader, compression, consumed, position: 0, broken: None })
+    }
+
+    /// How it is compressed.
+    pub fn compression(&self) -> Compression {
+        self.compression
     }
 
     /// The next bytes; none at the end, and where the compressed data breaks off.
@@ -129,7 +175,9 @@ impl Content {
             match self.reader.fill_buf() {
                 Ok(_) => break None,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if self.compressed && is_of_decoder(&error) => break Some(error.to_string()),
+                Err(error) if self.compression != Compression::None && is_of_decoder(&error) => {
+                    break Some(error.to_string());
+                }
                 Err(error) => return Err(error),
             }
         };
@@ -210,7 +258,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> (Vec<u8>, Option<String>) {
         let mut content = Content::new(io::Cursor::new(bytes.to_vec()), Arc::default()).unwrap();
-        let mut into = vec![0; 1 << 20];
+        let mut into = vec![0; 8 << 20];
         let length = content.read_up_to(&mut into).unwrap();
         into.truncate(length);
         (into, content.broken().map(str::to_owned))
@@ -222,30 +270,61 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn bzip2(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = ::bzip2::write::BzEncoder::new(Vec::new(), ::bzip2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn xz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        ::zstd::encode_all(bytes, 1).unwrap()
+    }
+
+    /// Every way to compress.
+    const COMPRESSIONS: [fn(&[u8]) -> Vec<u8>; 4] = [gzip, zstd, bzip2, xz];
+
     #[test]
     fn decompresses_by_the_first_bytes() {
         let text: Vec<u8> = (0..100_000u32).flat_map(|number| number.to_le_bytes()).collect();
-        assert_eq!(read(&text), (text.clone(), None));
-        assert_eq!(read(&gzip(&text)), (text.clone(), None));
-        assert_eq!(read(&zstd::encode_all(&text[..], 1).unwrap()), (text.clone(), None));
-        assert_eq!(read(b""), (Vec::new(), None));
+        for compress in COMPRESSIONS {
+            assert_eq!(read(&compress(&text)), (text.clone(), None));
+            assert_eq!(read(&compress(b"")), (Vec::new(), None));
+        }
+        for plain in [&text[..], b"", b"BZh9,a,b\n", b"BZh91A", b"\xfd7zX"] {
+            assert_eq!(read(plain), (plain.to_vec(), None));
+        }
     }
 
     #[test]
     fn reads_members_and_frames_in_a_row() {
-        assert_eq!(read(&[gzip(b"one "), gzip(b"two")].concat()), (b"one two".to_vec(), None));
-        let frame = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
-        assert_eq!(read(&[frame(b"one "), frame(b"two")].concat()), (b"one two".to_vec(), None));
+        for compress in COMPRESSIONS {
+            let files = [compress(b"one "), compress(b""), compress(b"two")].concat();
+            assert_eq!(read(&files), (b"one two".to_vec(), None));
+        }
     }
 
     #[test]
     fn ends_where_compressed_data_breaks_off() {
         let text: Vec<u8> =
-            (0..100_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-        for compressed in [gzip(&text), zstd::encode_all(&text[..], 1).unwrap()] {
+            (0..1_000_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        for compress in COMPRESSIONS {
+            let compressed = compress(&text);
             let (good, broken) = read(&compressed[..compressed.len() / 2]);
             assert!(!good.is_empty() && text.starts_with(&good));
             assert!(broken.is_some());
+        }
+        // Zstandard checks nothing by itself.
+        for compress in [gzip, bzip2, xz] {
+            let mut damaged = compress(&text);
+            let middle = damaged.len() / 2;
+            damaged[middle..middle + 64].fill(0xaa);
+            assert!(read(&damaged).1.is_some());
         }
     }
 }

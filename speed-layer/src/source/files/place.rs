@@ -12,8 +12,9 @@ use bytes::Bytes;
 
 use super::folder::Folders;
 use super::open::Content;
+use super::passed_over::{PassedOver, by_extension};
 use super::s3::{ObjectReader, Prefix, S3};
-use super::{FilesWanted, Surroundings, discover};
+use super::{FilesWanted, Surroundings};
 use crate::error::SpeedError;
 use crate::settings::{FilesSettings, SpeedSettings};
 
@@ -80,18 +81,13 @@ impl Found {
     }
 }
 
-/// Whether a file or folder of this name is left alone when it was not named itself: hidden, or still being written.
-pub fn is_left_alone(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.starts_with(['.', '_']) || [".tmp", ".partial", ".inprogress"].iter().any(|end| name.ends_with(end))
-}
-
 /// Everything that is to be read.
 #[derive(Debug)]
 pub struct Places {
     folders: Folders,
     prefixes: Vec<Prefix>,
     any_name: bool,
+    passed_over: PassedOver,
 }
 
 impl Places {
@@ -105,16 +101,20 @@ impl Places {
         let is_object = |path: &&String| path.starts_with("s3://") || path.starts_with("s3a://");
         let (objects, local): (Vec<&String>, Vec<&String>) = wanted.paths.iter().partition(is_object);
         let mut found = Vec::new();
-        let mut folders = Folders::new(local.into_iter().cloned().collect(), any_name, settings.files.clone());
+        let passed_over = PassedOver::new(surroundings.metrics.clone());
+        let local = local.into_iter().cloned().collect();
+        let mut folders = Folders::new(local, any_name, settings.files.clone(), passed_over.clone());
         found.extend(if wanted.watch { folders.begin()? } else { folders.once()? });
         let mut prefixes: Vec<Prefix> = Vec::new();
         for uri in objects {
-            prefixes.push(Prefix::open(uri, &settings.files, surroundings)?);
+            prefixes.push(Prefix::open(uri, &settings.files, surroundings, passed_over.clone())?);
         }
-        let mut places = Places { folders, prefixes, any_name };
+        let mut places = Places { folders, prefixes, any_name, passed_over };
         for prefix in &mut places.prefixes {
+            let unexpected = places.passed_over.unexpected();
             let mut listed = prefix.all()?;
-            listed.retain(|file| is_wanted(file, any_name, prefix.is_named(file)));
+            listed.retain(|file| is_wanted(file, any_name, prefix.is_named(file), &places.passed_over));
+            places.passed_over.looked_through(&prefix.uri(), listed.len(), unexpected);
             found.append(&mut listed);
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -131,7 +131,7 @@ impl Places {
             if let Err(error) = prefix.poll(&mut listed) {
                 tracing::warn!(%error, "cannot look for new objects; trying again");
             }
-            listed.retain(|file| is_wanted(file, self.any_name, prefix.is_named(file)));
+            listed.retain(|file| is_wanted(file, self.any_name, prefix.is_named(file), &self.passed_over));
             found.append(&mut listed);
         }
         found
@@ -152,8 +152,14 @@ impl Places {
     }
 }
 
-fn is_wanted(file: &Found, any_name: bool, named: bool) -> bool {
-    named || any_name || discover::extension(file.file_name()).is_some()
+fn is_wanted(file: &Found, any_name: bool, named: bool, passed_over: &PassedOver) -> bool {
+    match by_extension(file.file_name()).filter(|_| !named && !any_name) {
+        None => true,
+        Some(reason) => {
+            passed_over.note(&file.name, reason);
+            false
+        }
+    }
 }
 
 /// How often places are looked at.

@@ -24,7 +24,8 @@ use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 
-use super::place::{At, Found, is_left_alone};
+use super::passed_over::{PassedOver, PassedOverReason, by_convention};
+use super::place::{At, Found};
 use super::{Surroundings, place};
 use crate::error::SpeedError;
 use crate::metrics::{Metrics, now_micros};
@@ -70,10 +71,12 @@ pub struct Prefix {
     pages_swept: usize,
     /// Which share of the whole is gone through at each poll.
     share: f64,
+    passed_over: PassedOver,
 }
 
 struct Page {
     found: Vec<Found>,
+    passed_over: Vec<(String, PassedOverReason)>,
     /// The last key listed, wanted or not; `None`: nothing follows.
     next: Option<String>,
     last: Option<String>,
@@ -141,12 +144,17 @@ impl S3 {
         let listed = listed.map_err(|error| self.failed(prefix, "cannot be listed", DisplayErrorContext(error)))?;
         let last = listed.contents().last().and_then(|object| object.key()).map(str::to_owned);
         let next = listed.is_truncated().unwrap_or(false).then(|| last.clone()).flatten();
+        let mut passed_over = Vec::new();
         let found = listed.contents().iter().filter_map(|object| {
             let key = object.key()?;
             let bytes = u64::try_from(object.size()?).ok()?;
             let below = key.strip_prefix(prefix).unwrap_or(key);
             // A key that ends with a slash stands for a folder; an empty object holds no record.
-            if bytes == 0 || below.split('/').any(is_left_alone) {
+            if bytes == 0 {
+                return None;
+            }
+            if let Some(reason) = below.split('/').find_map(by_convention) {
+                passed_over.push((self.uri(key), reason));
                 return None;
             }
             let modified = object.last_modified().and_then(|time| i64::try_from(time.as_nanos() / 1000).ok());
@@ -154,7 +162,7 @@ impl S3 {
             let at = At::Object(self.clone(), key.to_owned());
             Some(Found { name: self.uri(key), at, bytes, modified, tag, whole: None })
         });
-        Ok(Page { found: found.collect(), next, last })
+        Ok(Page { found: found.collect(), passed_over, next, last })
     }
 
     /// An object from a byte on.
@@ -204,7 +212,12 @@ impl S3 {
 
 impl Prefix {
     /// `s3://bucket`, `s3://bucket/prefix`, `s3://bucket/key`.
-    pub fn open(uri: &str, settings: &FilesSettings, surroundings: &Surroundings) -> Result<Prefix, SpeedError> {
+    pub fn open(
+        uri: &str,
+        settings: &FilesSettings,
+        surroundings: &Surroundings,
+        passed_over: PassedOver,
+    ) -> Result<Prefix, SpeedError> {
         let wrong = |message: &str| SpeedError::File { path: uri.into(), message: message.to_owned(), source: None };
         let (_, place) = uri.split_once("://").ok_or_else(|| wrong("is not an URI"))?;
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
@@ -226,7 +239,13 @@ impl Prefix {
             pages: 0,
             pages_swept: 0,
             share: 1.0 / polls.max(1.0),
+            passed_over,
         })
+    }
+
+    /// As the user gave it, with a slash behind a folder.
+    pub fn uri(&self) -> String {
+        self.s3.uri(&self.prefix)
     }
 
     /// The bucket.
@@ -253,7 +272,7 @@ impl Prefix {
         loop {
             let mut page = self.s3.page(&self.prefix, &after)?;
             self.pages += 1;
-            self.note(&page.found, page.last);
+            self.note(&page);
             found.append(&mut page.found);
             match page.next {
                 Some(next) => after = next,
@@ -287,7 +306,7 @@ impl Prefix {
         for _ in 0..((self.pages as f64 * self.share).ceil() as usize).max(1) {
             let page = self.s3.page(&self.prefix, &self.swept_to)?;
             self.pages_swept += 1;
-            self.note(&page.found, page.last);
+            self.note(&page);
             found.extend(page.found);
             match page.next {
                 Some(next) => self.swept_to = next,
@@ -305,7 +324,7 @@ impl Prefix {
         let mut after = after;
         loop {
             let page = self.s3.page(prefix, &after)?;
-            self.note(&page.found, page.last);
+            self.note(&page);
             found.extend(page.found);
             match page.next {
                 Some(next) => after = next,
@@ -314,14 +333,15 @@ impl Prefix {
         }
     }
 
-    /// Remembers where keys come last.
-    fn note(&mut self, found: &[Found], last: Option<String>) {
-        if let Some(last) = last
-            && last > self.last
-        {
-            self.last = last;
+    /// Remembers where keys come last, and what is not read.
+    fn note(&mut self, page: &Page) {
+        if !self.is_object {
+            page.passed_over.iter().for_each(|(name, reason)| self.passed_over.note(name, *reason));
         }
-        for file in found {
+        if let Some(last) = page.last.as_ref().filter(|last| **last > self.last) {
+            self.last.clone_from(last);
+        }
+        for file in &page.found {
             let At::Object(_, key) = &file.at else { continue };
             if file.modified.is_none_or(|modified| now_micros() - modified > RECENT_MICROS) {
                 continue;

@@ -9,8 +9,9 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::record::Rejection;
+use crate::record::{Rejection, StreamFormat};
 use crate::source::KEPT_BYTES;
 use crate::source::files::open::Content;
 
@@ -43,7 +44,15 @@ pub trait Splitter: Send {
 
     /// The content, for what it knows of its progress.
     fn content(&self) -> &Content;
+
+    /// How the last record is written, where it is not as the file's first ones are.
+    fn format(&self) -> Option<&Arc<StreamFormat>> {
+        None
+    }
 }
+
+/// How many bytes [`Rewound::peek`] reads beyond those that it is asked for, at most.
+const PEEKED_BYTES_MAX: usize = 16 << 20;
 
 /// A content some of whose bytes can be put back, to be read again before it goes on.
 #[derive(Debug)]
@@ -51,11 +60,13 @@ struct Rewound {
     content: Content,
     held: Vec<u8>,
     held_read: usize,
+    /// Nothing follows what is held.
+    ended: bool,
 }
 
 impl Rewound {
     fn new(content: Content) -> Rewound {
-        Rewound { content, held: Vec::new(), held_read: 0 }
+        Rewound { content, held: Vec::new(), held_read: 0, ended: false }
     }
 
     fn fill(&mut self) -> io::Result<&[u8]> {
@@ -86,6 +97,28 @@ impl Rewound {
         held.extend_from_slice(&self.held[self.held_read..]);
         self.held = held;
         self.held_read = 0;
+    }
+
+    /// So many bytes, or as many as there are, without taking them.
+    fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
+        if self.held.len() - self.held_read < count && !self.ended {
+            self.held.drain(..self.held_read);
+            self.held_read = 0;
+            // More than was asked for: whoever goes on byte by byte would else move all the others each time.
+            let wanted = count.saturating_add(count.min(PEEKED_BYTES_MAX));
+            while self.held.len() < wanted {
+                let buffer = self.content.fill()?;
+                if buffer.is_empty() {
+                    self.ended = true;
+                    break;
+                }
+                let taken = buffer.len().min(wanted - self.held.len());
+                self.held.extend_from_slice(&buffer[..taken]);
+                self.content.consume(taken);
+            }
+        }
+        let ahead = &self.held[self.held_read..];
+        Ok(&ahead[..ahead.len().min(count)])
     }
 
     /// Appends so many bytes, or as many as there are; whether that was all of them.

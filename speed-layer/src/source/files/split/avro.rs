@@ -1,52 +1,129 @@
-//! One record a datum of an Avro object container.
+//! One record a datum of an Avro object container, or of several containers one behind the other.
 //!
 //! Datums stand one behind another in a block without their lengths: [`Skipper`] finds their ends by the writer's schema, without
-//! decoding them. A datum that cannot be told from its successors takes the rest of its block with it, as one rejected
-//! piece; a damaged block is one rejected piece, and reading goes on behind the next sync marker.
+//! decoding them. What cannot be cut into datums is passed over, and kept whole in rejected pieces: a block that does not
+//! end with the sync marker, or cannot be unpacked, or the rest of a block from a damaged datum on. Reading goes on
+//! at whichever comes first: a sync marker, wherever a block's head claims that it ends, or the header of another container. That one has its own
+//! schema, codec and marker; [`Splitter::format`] says which schema the datums have. A block that is whole is not passed over with the
+//! damage before it: where a marker is found, the block that ends with it is looked for ([`block_before`]).
+//!
+//! Where the file was damaged once, blocks are looked at before they are taken ([`Container::next_block_with_care`]):
+//! however many sizes are wrong, no byte is read again and again.
 
-use std::collections::HashMap;
 use std::io;
-use std::str::FromStr;
+use std::ops::Range;
+use std::sync::Arc;
 
-use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
-use apache_avro::{Codec, Schema};
+use apache_avro::Codec;
 use memchr::memmem;
 
-use super::{KEPT_BYTES, Piece, Rewound, Splitter, broken, too_long, truncated};
-use crate::record::Rejection;
+use self::header::{FIRST_LOOK_BYTES, Header, Parsed, SYNC_BYTES};
+use self::skipper::{NOTHINGS_MAX, varint};
+use super::{KEPT_BYTES, Piece, Rewound, Splitter, too_long};
+use crate::record::{Rejection, StreamFormat};
 use crate::source::files::open::Content;
 
-/// What an object container begins with.
-pub const MAGIC: &[u8; 4] = b"Obj\x01";
-/// The longest header, and the longest block as stored.
-const HEADER_BYTES_MAX: usize = 16 << 20;
+mod header;
+mod skipper;
+
+pub use self::header::MAGIC;
+
+/// The longest block as stored.
 const BLOCK_BYTES_MAX: i64 = 256 << 20;
 /// The longest block unpacked: a bomb is a damaged block.
 const UNPACKED_BYTES_MAX: usize = 128 << 20;
-const SYNC_BYTES: usize = 16;
-const DEPTH_MAX: usize = 256;
-/// A block may have so many records, and a datum so many inner records, more than it has bytes: those without fields have none.
-const NOTHINGS_MAX: usize = 1024;
+/// The longest head of a block: two numbers.
+const HEAD_BYTES_MAX: usize = 20;
+/// The longest rejected piece of what is passed over: more becomes several. It does not depend on the settings, since the number of pieces
+/// must not.
+const PART_BYTES_MAX: usize = 1 << 20;
+/// How many of the containers before the current one are remembered, in case one of them goes on.
+const EARLIER_MAX: usize = 8;
+/// How often what may be a whole block within damaged data is unpacked and cut, for one sync marker.
+const TRIALS_MAX: usize = 4;
 
-/// Cuts an object container into its datums.
+/// Cuts containers into their datums.
 pub struct Container {
     content: Rewound,
     limit: usize,
-    schema: String,
-    codec: Codec,
-    sync: [u8; SYNC_BYTES],
-    skipper: Skipper,
+    /// The container whose blocks are read.
+    header: Arc<Header>,
+    /// Those before it. A header that was found in damaged data may belong to a container within a datum.
+    earlier: Vec<Arc<Header>>,
+    /// The schema of the first container: the stream's.
+    first_schema: String,
+    /// How datums are written, if not as those of the first container.
+    format: Option<Arc<StreamFormat>>,
+    /// The block's datums.
     block: Vec<u8>,
+    /// The block's data as stored, where it is packed.
+    stored: Vec<u8>,
+    /// Where the block's data stands in the content.
+    data: Range<u64>,
+    /// Up to here the block is cut.
     at: usize,
+    /// How many datums of the block are left.
     left: i64,
-    /// The file ends within the block.
-    cut: bool,
-    ended: bool,
+    state: State,
+    /// The last piece's place in the content.
+    /// The bytes of the decompressed content that the last piece stands for. Headers, heads of blocks and sync markers lie
+    /// between such spans. A datum of a packed block has the span of the block's packed data.
+    span: Range<u64>,
+    /// The end of the content cut off the last piece.
+    is_cut: bool,
+    /// Blocks are looked at before they are taken.
+    careful: bool,
+    /// Something was passed over before: it stays so.
+    damaged: bool,
+    /// That the compressed data breaks off has been told.
+    break_told: bool,
+}
+
+/// What comes next, once no datum of a block is left.
+#[derive(Debug)]
+enum State {
+    /// The end of a block. `cut`: the file ends within it.
+    Block {
+        cut: bool,
+    },
+    /// A block, another container, or the end.
+    Between,
+    /// The rest of an unpacked block, which cannot be told apart.
+    Rest(Lost),
+    /// What is passed over until reading can go on.
+    Lost(Lost),
+    End,
+}
+
+/// What cannot be cut into records.
+#[derive(Debug)]
+struct Lost {
+    rejection: Rejection,
+    /// Records are missing even where no byte is passed over.
+    records_missing: bool,
+    /// It is no part of a block that ended with its marker: whole blocks may be in it.
+    holds_blocks: bool,
+    /// How many pieces of it there were.
+    parts: usize,
+}
+
+/// Where reading can go on.
+enum Place {
+    /// A sync marker of a container.
+    Marker(Arc<Header>),
+    /// A whole block of a container.
+    Block(Arc<Header>),
+    /// A container, and how long its header is.
+    Header(Arc<Header>, usize),
 }
 
 impl std::fmt::Debug for Container {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Container").field("codec", &self.codec).field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("Container")
+            .field("codec", &self.header.codec)
+            .field("left", &self.left)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,215 +133,458 @@ impl Container {
         // For the whole program; the first call counts.
         apache_avro::util::max_allocation_bytes(UNPACKED_BYTES_MAX);
         let mut content = Rewound::new(content);
-        let mut header = Vec::new();
-        content.append(&mut header, MAGIC.len())?;
-        if header != MAGIC {
-            return Err(invalid("not an Avro object container"));
-        }
-        let metadata = metadata(&mut content)?;
-        let text = |key: &str| {
-            metadata
-                .get(key)
-                .map(|value| String::from_utf8(value.clone()))
-                .transpose()
-                .map_err(|_| invalid("its header is not UTF-8"))
-        };
-        let schema = text("avro.schema")?.ok_or_else(|| invalid("its header has no schema"))?;
-        let codec = match text("avro.codec")? {
-            None => Codec::Null,
-            Some(name) => Codec::from_str(&name).map_err(|_| invalid(format!("its codec {name} is not known")))?,
-        };
-        let mut sync = Vec::new();
-        if !content.append(&mut sync, SYNC_BYTES)? {
-            return Err(invalid("it ends within its header"));
-        }
-        let sync = <[u8; SYNC_BYTES]>::try_from(sync).map_err(|_| invalid("it ends within its header"))?;
-        let skipper = Skipper::new(&schema).map_err(|error| invalid(format!("its schema is not valid: {error}")))?;
+        let (header, length) =
+            header_at(&mut content, 0)?.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+        content.consume(length);
         Ok(Container {
             content,
             limit,
-            schema,
-            codec,
-            sync,
-            skipper,
+            first_schema: header.schema.clone(),
+            header,
+            earlier: Vec::new(),
+            format: None,
             block: Vec::new(),
+            stored: Vec::new(),
+            data: 0..0,
             at: 0,
             left: 0,
-            cut: false,
-            ended: false,
+            state: State::Between,
+            span: 0..0,
+            is_cut: false,
+            careful: false,
+            damaged: false,
+            break_told: false,
         })
     }
 
-    /// The writer's schema, JSON text.
+    /// The writer's schema of the first container, JSON text.
     pub fn schema(&self) -> &str {
-        &self.schema
+        &self.first_schema
     }
 
-    /// Reads the next block. A piece where it cannot be: the bytes are left in `piece`.
-    fn next_block(&mut self, piece: &mut Vec<u8>) -> io::Result<Option<Piece>> {
+    fn is_packed(&self) -> bool {
+        self.header.codec != Codec::Null
+    }
+
+    /// Reads the next block, as long as nothing was wrong with any.
+    fn next_block(&mut self) -> io::Result<()> {
         self.block.clear();
-        self.at = 0;
-        self.left = 0;
         if self.content.fill()?.is_empty() {
-            self.ended = true;
-            return Ok(Some(broken(&self.content.content).unwrap_or(Piece::End)));
+            self.state = State::End;
+            return Ok(());
         }
+        if self.careful {
+            return self.next_block_with_care();
+        }
+        let start = self.content.position();
         let mut head = Vec::new();
-        let (count, size) = match (long(&mut self.content, &mut head)?, long(&mut self.content, &mut head)?) {
-            (Some(count), Some(size)) => (count, size),
-            _ => return self.damaged(head, piece).map(Some),
-        };
-        if count < 0 || !(0..=BLOCK_BYTES_MAX).contains(&size) {
-            return self.damaged(head, piece).map(Some);
-        }
-        // Not reserved in advance: a damaged size must not cost the memory that it asks for.
-        let whole = self.content.append(&mut self.block, size as usize)?;
         let mut sync = Vec::new();
-        if !whole || !self.content.append(&mut sync, SYNC_BYTES)? {
-            return self.cut_off(head, sync, count, whole, piece);
+        if let Some(count) = long(&mut self.content, &mut head)?
+            && let Some(size) = long(&mut self.content, &mut head)?
+            && let Some((count, size)) = counts(count, size)
+            // Not reserved in advance: a damaged size must not cost the memory that it asks for.
+            && self.content.append(&mut self.block, size)?
+            && self.content.append(&mut sync, SYNC_BYTES)?
+            && sync == self.header.sync
+        {
+            self.take_block(start, &head, count);
+            return Ok(());
         }
-        if sync != self.sync {
-            head.append(&mut self.block);
-            head.extend_from_slice(&sync);
-            return self.damaged(head, piece).map(Some);
-        }
-        let stored = (self.codec != Codec::Null).then(|| first(&self.block));
-        if let Err(error) = self.codec.decompress(&mut self.block) {
-            piece.extend_from_slice(&stored.unwrap_or_default());
-            self.block.clear();
-            return Ok(Some(bad(format!("a block of {count} records cannot be decompressed: {error}"))));
-        }
-        if usize::try_from(count).is_ok_and(|count| count > self.block.len() + NOTHINGS_MAX) {
-            head.extend_from_slice(&self.block);
-            piece.extend_from_slice(&first(&head));
-            let length = std::mem::take(&mut self.block).len();
-            return Ok(Some(bad(format!("a block of {length} bytes that promises {count} records"))));
-        }
-        self.left = count;
-        Ok(None)
+        head.append(&mut self.block);
+        head.append(&mut sync);
+        self.content.put_back(&head);
+        self.careful = true;
+        self.next_block_with_care()
     }
 
-    /// The file ends within this block, or a damaged size reaches beyond the file.
-    fn cut_off(
-        &mut self,
-        mut head: Vec<u8>,
-        sync: Vec<u8>,
-        count: i64,
-        whole: bool,
-        piece: &mut Vec<u8>,
-    ) -> io::Result<Option<Piece>> {
-        let is_last = memmem::find(&self.block, &self.sync).is_none();
-        if !is_last {
-            head.append(&mut self.block);
-            head.extend_from_slice(&sync);
-            return self.damaged(head, piece).map(Some);
+    /// Looks at what comes, and takes it if it is a whole block.
+    fn next_block_with_care(&mut self) -> io::Result<()> {
+        let start = self.content.position();
+        let ahead = self.content.peek(HEAD_BYTES_MAX)?;
+        let Some((count, size, head_length)) = head_of(ahead) else {
+            let detail = if MAGIC.starts_with(&ahead[..ahead.len().min(MAGIC.len())]) {
+                "the header of a further container is damaged, or it has a codec that is not known".to_owned()
+            } else {
+                "the head of a block is damaged".to_owned()
+            };
+            self.pass_over(bad(detail));
+            return Ok(());
+        };
+        let data_end = head_length + size;
+        let ahead = self.content.peek(data_end + SYNC_BYTES)?;
+        let length = ahead.len();
+        if length == data_end + SYNC_BYTES {
+            if ahead[data_end..] == self.header.sync {
+                let head = ahead[..head_length].to_vec();
+                self.block.extend_from_slice(&ahead[head_length..data_end]);
+                self.content.consume(length);
+                self.take_block(start, &head, count);
+            } else {
+                let detail = format!("a block of {count} records in {size} bytes does not end with the sync marker");
+                self.pass_over(bad(detail));
+            }
+            return Ok(());
         }
-        if self.codec == Codec::Null || whole && self.codec.decompress(&mut self.block).is_ok() {
-            // What is there can be told apart as far as it goes.
-            self.left = count.min((self.block.len() + NOTHINGS_MAX) as i64);
-            self.cut = true;
-            return Ok(None);
+        if self.next_place(length)?.is_some() {
+            let detail = format!("a block of {count} records in {size} bytes reaches beyond the end of the file");
+            self.pass_over(bad(detail));
+            return Ok(());
         }
-        piece.extend_from_slice(&first(&self.block));
-        self.ended = true;
-        self.block.clear();
-        let cut = || truncated(format!("the file ends within a block of {count} records"));
-        Ok(Some(broken(&self.content.content).unwrap_or_else(cut)))
+        // The file ends within its last block. What is there can be told apart as far as it goes.
+        let data_end = data_end.min(length);
+        let ahead = self.content.peek(length)?;
+        self.block.extend_from_slice(&ahead[head_length.min(data_end)..data_end]);
+        let is_whole = self.block.len() == size;
+        if !self.is_packed() || (is_whole && self.header.codec.decompress(&mut self.block).is_ok()) {
+            self.content.consume(data_end);
+            self.data = start + head_length as u64..start + data_end as u64;
+            self.at = 0;
+            self.left = count.min(i64::try_from(self.block.len() + NOTHINGS_MAX).unwrap_or(i64::MAX));
+            self.state = State::Block { cut: true };
+            return Ok(());
+        }
+        let rejection = self.truncated(format!("the file ends within a block of {count} records"));
+        self.pass_over(rejection);
+        Ok(())
     }
 
-    /// Skips to behind the next sync marker.
-    fn damaged(&mut self, read: Vec<u8>, piece: &mut Vec<u8>) -> io::Result<Piece> {
-        piece.extend_from_slice(&first(&read));
-        self.block.clear();
-        self.content.put_back(&read);
-        let mut window: Vec<u8> = Vec::new();
+    /// Takes a block that ends with the sync marker, all of whose bytes have been taken. Its data is in `self.block`.
+    fn take_block(&mut self, start: u64, head: &[u8], count: i64) {
+        let data_start = start + head.len() as u64;
+        self.data = data_start..data_start + self.block.len() as u64;
+        let mut problem = None;
+        if self.is_packed() {
+            self.stored.clear();
+            self.stored.extend_from_slice(&self.block);
+            match self.header.codec.decompress(&mut self.block) {
+                Err(error) => problem = Some(format!("a block of {count} records cannot be decompressed: {error}")),
+                Ok(()) if ends_by_itself(&self.header.codec) => {
+                    let inner = memmem::find(&self.stored, &self.header.sync);
+                    problem = inner.map(|_| format!("a block of {count} records has a sync marker within it"));
+                }
+                Ok(()) => {}
+            }
+        }
+        if problem.is_none() && usize::try_from(count).is_ok_and(|count| count > self.block.len() + NOTHINGS_MAX) {
+            problem = Some(format!("a block of {} bytes that promises {count} records", self.block.len()));
+        }
+        match problem {
+            None => {
+                self.at = 0;
+                self.left = count;
+                self.state = State::Block { cut: false };
+            }
+            Some(problem) => {
+                let data = if self.is_packed() { &self.stored } else { &self.block };
+                let whole = [head, data, &self.header.sync].concat();
+                self.content.put_back(&whole);
+                self.careful = true;
+                self.pass_over(bad(problem));
+            }
+        }
+    }
+
+    fn pass_over(&mut self, rejection: Rejection) {
+        self.state = State::Lost(Lost { rejection, records_missing: false, holds_blocks: true, parts: 0 });
+    }
+
+    /// The rest of the block is no datum.
+    fn give_up_block(&mut self, problem: &str, cut: bool) {
+        let left = std::mem::take(&mut self.left);
+        let rejection = match (cut, left) {
+            (true, 0) => self.truncated(format!("the file ends within a block; {problem}")),
+            (true, _) => self.truncated(format!("the file ends within a block; {left} of its records are missing")),
+            (false, 0) => bad(problem.to_owned()),
+            (false, _) => bad(format!("{problem}; with this record the {left} last ones of its block are lost")),
+        };
+        let lost = Lost { rejection, records_missing: left > 0, holds_blocks: false, parts: 0 };
+        if self.is_packed() {
+            self.state = State::Rest(lost);
+            return;
+        }
+        // There may be a marker in it, and good blocks behind that.
+        let mut rest = self.block.split_off(self.at);
+        if !cut {
+            rest.extend_from_slice(&self.header.sync);
+        }
+        self.content.put_back(&rest);
+        self.careful = true;
+        self.state = State::Lost(lost);
+    }
+
+    /// All datums of the block are cut off.
+    fn end_block(&mut self, cut: bool) -> io::Result<()> {
+        if self.at < self.block.len() {
+            self.give_up_block("bytes follow the last record of a block", cut);
+            return Ok(());
+        }
+        if cut {
+            // The beginning of a marker belongs to no record.
+            let ahead = self.content.peek(SYNC_BYTES)?;
+            let length = ahead.len();
+            if self.header.sync.starts_with(ahead) {
+                self.content.consume(length);
+            }
+        }
+        self.state = State::Between;
+        Ok(())
+    }
+
+    /// The next part of the rest of an unpacked block.
+    fn next_rest(&mut self, mut lost: Lost, piece: &mut Vec<u8>) -> Piece {
+        let end = self.block.len().min(self.at + PART_BYTES_MAX);
+        piece.extend_from_slice(&self.block[self.at..end]);
+        self.at = end;
+        self.span = self.data.clone();
+        let rejection = lost.next_part("");
+        // The next block is read as any other: the sync marker of this one has been taken.
+        self.state = if end < self.block.len() { State::Rest(lost) } else { State::Between };
+        Piece::Rejected(rejection)
+    }
+
+    /// The next part of what is passed over, if there is any before reading can go on.
+    fn next_lost(&mut self, mut lost: Lost, piece: &mut Vec<u8>) -> io::Result<Option<Piece>> {
+        let mut place = self.next_place(PART_BYTES_MAX)?;
+        if let Some((at, Place::Marker(header))) = &place
+            && lost.holds_blocks
+        {
+            // What comes first has been looked at already, as a block of the current container.
+            let from = usize::from(lost.parts == 0 && Arc::ptr_eq(header, &self.header));
+            let block = block_before(self.content.peek(*at)?, from, header).map(|from| (from, header.clone()));
+            place = block.map(|(from, header)| (from, Place::Block(header))).or(place);
+        }
+        let start = self.content.position();
+        let ahead = self.content.peek(PART_BYTES_MAX + 1)?.len();
+        let length = place.as_ref().map_or(ahead.min(PART_BYTES_MAX), |(at, _)| *at);
+        self.content.append(piece, length)?;
+        self.span = start..start + length as u64;
+        let is_told = length > 0 || (lost.records_missing && lost.parts == 0);
+        self.damaged |= is_told;
+        let (goes_on, state) = match place {
+            Some((_, Place::Marker(header))) => {
+                self.content.consume(SYNC_BYTES);
+                self.enter(header);
+                ("; reading goes on behind the next sync marker", State::Between)
+            }
+            Some((_, Place::Block(header))) => {
+                self.enter(header);
+                ("; reading goes on at the next whole block", State::Between)
+            }
+            Some((_, Place::Header(header, length))) => {
+                self.content.consume(length);
+                self.enter(header);
+                self.careful = self.damaged;
+                ("; reading goes on at the next container", State::Between)
+            }
+            None if ahead <= PART_BYTES_MAX => ("; neither a sync marker nor a container follows", State::Between),
+            None => ("", State::End),
+        };
+        let rejection = is_told.then(|| lost.next_part(goes_on));
+        self.state = if matches!(state, State::End) { State::Lost(lost) } else { state };
+        Ok(rejection.map(Piece::Rejected))
+    }
+
+    /// The first place at which reading can go on, if that is at most so many bytes away.
+    fn next_place(&mut self, within: usize) -> io::Result<Option<(usize, Place)>> {
+        if let Ok((header, length)) = header_at(&mut self.content, 0)? {
+            return Ok(Some((0, Place::Header(header, length))));
+        }
+        // Small windows first: a marker that is not there must not cost a look at everything each time.
+        let (mut window, mut looked_at) = (256, 1);
         loop {
-            let buffer = self.content.fill()?;
-            if buffer.is_empty() {
-                self.ended = true;
-                break;
+            let searched = within.min(window);
+            let ahead = self.content.peek(searched + SYNC_BYTES)?;
+            let mut found: Option<(usize, &Arc<Header>)> = None;
+            for header in std::iter::once(&self.header).chain(&self.earlier) {
+                let end = found.map_or(ahead.len(), |(at, _)| at + SYNC_BYTES - 1);
+                if let Some(at) = memmem::find(&ahead[..end], &header.sync) {
+                    found = Some((at, header));
+                }
             }
-            let before = window.len();
-            let length = buffer.len();
-            window.extend_from_slice(buffer);
-            if let Some(found) = memmem::find(&window, &self.sync) {
-                self.content.consume(found + SYNC_BYTES - before);
-                break;
+            let found = found.map(|(at, header)| (at, Place::Marker(header.clone())));
+            let end = found.as_ref().map_or(ahead.len(), |(at, _)| *at);
+            while let Some(more) = memmem::find(self.content.peek(end)?.get(looked_at..).unwrap_or_default(), MAGIC) {
+                let at = looked_at + more;
+                if let Ok((header, length)) = header_at(&mut self.content, at)? {
+                    return Ok((at <= within).then_some((at, Place::Header(header, length))));
+                }
+                looked_at = at + 1;
             }
-            self.content.consume(length);
-            window.drain(..window.len().saturating_sub(SYNC_BYTES - 1));
+            if found.is_some() || searched == within {
+                return Ok(found.filter(|(at, _)| *at <= within));
+            }
+            window = window.saturating_mul(4);
         }
-        Ok(bad("a block is damaged; reading goes on behind the next sync marker".to_owned()))
+    }
+
+    /// Reads blocks of this container from here on.
+    fn enter(&mut self, header: Arc<Header>) {
+        if Arc::ptr_eq(&header, &self.header) {
+            return;
+        }
+        let is_first = header.schema == self.first_schema;
+        self.format = (!is_first).then(|| Arc::new(StreamFormat::AvroDatum { schema: header.schema.clone() }));
+        self.earlier.retain(|earlier| earlier.sync != header.sync);
+        let before = std::mem::replace(&mut self.header, header);
+        if before.sync != self.header.sync {
+            self.earlier.insert(0, before);
+            self.earlier.truncate(EARLIER_MAX);
+        }
+    }
+
+    /// The file ends too early; where its compressed data does, that is the reason.
+    fn truncated(&mut self, detail: String) -> Rejection {
+        let broken = self.content.content.broken().map(broken_detail);
+        self.break_told |= broken.is_some();
+        Rejection { reason: "truncated", detail: broken.unwrap_or(detail) }
+    }
+
+    /// Nothing is left. That the compressed data breaks off is told once.
+    fn end(&mut self) -> Piece {
+        let at = self.content.position();
+        self.span = at..at;
+        if self.break_told || self.content.content.broken().is_none() {
+            return Piece::End;
+        }
+        Piece::Rejected(self.truncated(String::new()))
+    }
+}
+
+impl Lost {
+    /// Why the next part is rejected; `goes_on` is what comes behind it.
+    fn next_part(&mut self, goes_on: &str) -> Rejection {
+        self.parts += 1;
+        let Rejection { reason, detail } = &self.rejection;
+        let part = if self.parts > 1 { format!(" (part {})", self.parts) } else { String::new() };
+        let goes_on = if *reason == "truncated" { "" } else { goes_on };
+        Rejection { reason, detail: format!("{detail}{part}{goes_on}") }
+    }
+}
+
+impl Container {
+    fn next_piece(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
+        piece.clear();
+        loop {
+            if self.left > 0 {
+                let start = self.at;
+                match self.header.skipper.skip(&self.block, start) {
+                    Ok(end) => {
+                        self.at = end;
+                        self.left -= 1;
+                        self.span = match self.header.codec {
+                            Codec::Null => self.data.start + start as u64..self.data.start + end as u64,
+                            _ => self.data.clone(),
+                        };
+                        let datum = &self.block[start..end];
+                        if datum.len() > self.limit {
+                            piece.extend_from_slice(&datum[..datum.len().min(KEPT_BYTES)]);
+                            return Ok(Piece::Rejected(too_long(datum.len(), self.limit)));
+                        }
+                        piece.extend_from_slice(datum);
+                        return Ok(Piece::Record);
+                    }
+                    Err(problem) => {
+                        let cut = matches!(self.state, State::Block { cut: true });
+                        self.give_up_block(problem, cut);
+                    }
+                }
+            }
+            match std::mem::replace(&mut self.state, State::End) {
+                State::Block { cut } => self.end_block(cut)?,
+                State::Between => self.next_block()?,
+                State::Rest(lost) => return Ok(self.next_rest(lost, piece)),
+                State::Lost(lost) => {
+                    if let Some(piece) = self.next_lost(lost, piece)? {
+                        return Ok(piece);
+                    }
+                }
+                State::End => return Ok(self.end()),
+            }
+        }
     }
 }
 
 impl Splitter for Container {
     fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
-        piece.clear();
-        loop {
-            if self.left > 0 {
-                let start = self.at;
-                return Ok(match self.skipper.skip(&self.block, start) {
-                    Ok(end) => {
-                        self.at = end;
-                        self.left -= 1;
-                        let datum = &self.block[start..end];
-                        if datum.len() > self.limit {
-                            piece.extend_from_slice(&first(datum));
-                            Piece::Rejected(too_long(datum.len(), self.limit))
-                        } else {
-                            piece.extend_from_slice(datum);
-                            Piece::Record
-                        }
-                    }
-                    Err(problem) => {
-                        let left = std::mem::take(&mut self.left);
-                        piece.extend_from_slice(&first(&self.block[start..]));
-                        if self.cut {
-                            truncated(format!("the file ends within a block; {left} of its records are missing"))
-                        } else {
-                            bad(format!("{problem}; with this record the {left} last ones of its block are lost"))
-                        }
-                    }
-                });
-            }
-            if self.ended {
-                return Ok(Piece::End);
-            }
-            if std::mem::take(&mut self.cut) {
-                self.ended = true;
-                // All records of the last block are there, but not its end.
-                return Ok(broken(&self.content.content).unwrap_or(Piece::End));
-            }
-            if let Some(found) = self.next_block(piece)? {
-                return Ok(found);
-            }
-        }
+        let found = self.next_piece(piece)?;
+        self.is_cut = matches!(&found, Piece::Rejected(rejection) if rejection.reason == "truncated");
+        Ok(found)
     }
 
-    fn span(&self) -> std::ops::Range<u64> {
-        0..0
+    fn span(&self) -> Range<u64> {
+        self.span.clone()
     }
 
     fn is_cut(&self) -> bool {
-        false
+        self.is_cut
     }
 
     fn content(&self) -> &Content {
         &self.content.content
     }
+
+    fn format(&self) -> Option<&Arc<StreamFormat>> {
+        self.format.as_ref()
+    }
 }
 
-fn first(bytes: &[u8]) -> Vec<u8> {
-    bytes[..bytes.len().min(KEPT_BYTES)].to_vec()
+/// The header so many bytes ahead, and its length; or why there is none.
+fn header_at(content: &mut Rewound, at: usize) -> io::Result<Result<(Arc<Header>, usize), String>> {
+    let mut needed = FIRST_LOOK_BYTES;
+    loop {
+        let ahead = content.peek(at + needed)?.get(at..).unwrap_or_default();
+        match header::parse(ahead) {
+            Parsed::Header(header, length) => return Ok(Ok((Arc::new(*header), length))),
+            Parsed::Invalid(why) => return Ok(Err(why)),
+            Parsed::Short(_) if ahead.len() < needed => return Ok(Err(header::DAMAGED.to_owned())),
+            Parsed::Short(more) => needed = more.max(needed * 2),
+        }
+    }
 }
 
-fn bad(detail: String) -> Piece {
-    Piece::Rejected(Rejection { reason: "invalid_avro", detail })
+/// Whether a codec's data ends where it says itself, whatever follows: a block that is said to be longer would go unseen.
+fn ends_by_itself(codec: &Codec) -> bool {
+    matches!(codec, Codec::Deflate(_) | Codec::Bzip2(_) | Codec::Xz(_))
 }
 
-fn invalid(message: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, message.into())
+/// Where a whole block begins of which these bytes are the end, sync marker aside. It is one only if it can be unpacked, and cut into
+/// exactly as many datums as its head says.
+fn block_before(bytes: &[u8], from: usize, header: &Header) -> Option<usize> {
+    let ends_here = |from: &usize| {
+        head_of(&bytes[*from..]).is_some_and(|(count, size, length)| count > 0 && from + length + size == bytes.len())
+    };
+    (from..bytes.len()).filter(ends_here).take(TRIALS_MAX).find(|from| is_block(&bytes[*from..], header))
+}
+
+fn is_block(bytes: &[u8], header: &Header) -> bool {
+    let Some((count, _, length)) = head_of(bytes) else { return false };
+    let mut data = bytes[length..].to_vec();
+    if header.codec.decompress(&mut data).is_err() {
+        return false;
+    }
+    let mut at = 0;
+    for _ in 0..count {
+        match header.skipper.skip(&data, at) {
+            // Datums without bytes prove nothing.
+            Ok(end) if end > at => at = end,
+            _ => return false,
+        }
+    }
+    at == data.len()
+}
+
+/// A block's count of records and size in bytes, if they can be that.
+fn counts(count: i64, size: i64) -> Option<(i64, usize)> {
+    let size = (0..=BLOCK_BYTES_MAX).contains(&size).then_some(size)?;
+    Some((Some(count).filter(|count| *count >= 0)?, usize::try_from(size).ok()?))
+}
+
+/// The same, and the length of the head that says so.
+fn head_of(bytes: &[u8]) -> Option<(i64, usize, usize)> {
+    let (count, at) = varint(bytes, 0)?;
+    let (size, at) = varint(bytes, at)?;
+    let (count, size) = counts(count, size)?;
+    Some((count, size, at))
 }
 
 /// A variable-length long from the content; its bytes go to `read`, too. `None`: the end, or no such number.
@@ -281,199 +601,15 @@ fn long(content: &mut Rewound, read: &mut Vec<u8>) -> io::Result<Option<i64>> {
     Ok(None)
 }
 
-fn metadata(content: &mut Rewound) -> io::Result<HashMap<String, Vec<u8>>> {
-    let cut = || invalid("its header is damaged or cut off");
-    let mut metadata = HashMap::new();
-    let mut read = Vec::new();
-    let field = |content: &mut Rewound| -> io::Result<Vec<u8>> {
-        let mut number = Vec::new();
-        let length = long(content, &mut number)?.and_then(|length| usize::try_from(length).ok()).ok_or_else(cut)?;
-        if length > HEADER_BYTES_MAX {
-            return Err(cut());
-        }
-        let mut bytes = Vec::new();
-        if content.append(&mut bytes, length)? { Ok(bytes) } else { Err(cut()) }
-    };
-    loop {
-        let count = long(content, &mut read)?.ok_or_else(cut)?;
-        if count == 0 {
-            return Ok(metadata);
-        }
-        if count < 0 {
-            long(content, &mut read)?.ok_or_else(cut)?;
-        }
-        for _ in 0..count.unsigned_abs() {
-            let key = String::from_utf8(field(content)?).map_err(|_| cut())?;
-            metadata.insert(key, field(content)?);
-        }
-    }
+fn bad(detail: String) -> Rejection {
+    Rejection { reason: "invalid_avro", detail }
 }
 
-/// A variable-length long and the position behind it.
-fn varint(bytes: &[u8], start: usize) -> Option<(i64, usize)> {
-    let mut value = 0u64;
-    for (index, byte) in bytes.get(start..)?.iter().take(10).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if *byte < 0x80 {
-            return Some(((value >> 1) as i64 ^ -((value & 1) as i64), start + index + 1));
-        }
-    }
-    None
+fn broken_detail(detail: &str) -> String {
+    format!("the compressed data is damaged or cut off: {detail}")
 }
 
-/// What a schema's values look like as bytes.
-#[derive(Debug, Clone)]
-enum Shape {
-    Empty,
-    Varint,
-    Fixed(usize),
-    Sized,
-    List(usize),
-    Map(usize),
-    Union(Vec<usize>),
-    Record(Vec<usize>),
-}
-
-/// Finds the end of a datum.
-#[derive(Debug)]
-pub struct Skipper {
-    shapes: Vec<Shape>,
-    root: usize,
-}
-
-impl Skipper {
-    /// For datums written with a schema (JSON text).
-    pub fn new(schema: &str) -> Result<Skipper, String> {
-        let schema = Schema::parse_str(schema).map_err(|error| error.to_string())?;
-        let mut skipper = Skipper { shapes: Vec::new(), root: 0 };
-        skipper.root = skipper.compile(&schema, None, &mut HashMap::new())?;
-        Ok(skipper)
-    }
-
-    fn compile(
-        &mut self,
-        schema: &Schema,
-        namespace: Option<&str>,
-        names: &mut HashMap<String, usize>,
-    ) -> Result<usize, String> {
-        if let Schema::Ref { name } = schema {
-            let name = name.fullname(namespace);
-            return names.get(&name).copied().ok_or_else(|| format!("{name} is not defined"));
-        }
-        let index = self.shapes.len();
-        self.shapes.push(Shape::Empty);
-        if let Some(name) = schema.name() {
-            names.insert(Name::fullname(name, namespace), index);
-        }
-        let shape = match schema {
-            Schema::Null | Schema::Ref { .. } => Shape::Empty,
-            Schema::Boolean => Shape::Fixed(1),
-            Schema::Float => Shape::Fixed(4),
-            Schema::Double => Shape::Fixed(8),
-            Schema::Int
-            | Schema::Long
-            | Schema::Enum(_)
-            | Schema::Date
-            | Schema::TimeMillis
-            | Schema::TimeMicros
-            | Schema::TimestampMillis
-            | Schema::TimestampMicros
-            | Schema::TimestampNanos
-            | Schema::LocalTimestampMillis
-            | Schema::LocalTimestampMicros
-            | Schema::LocalTimestampNanos => Shape::Varint,
-            Schema::Bytes | Schema::String | Schema::BigDecimal => Shape::Sized,
-            Schema::Fixed(fixed) | Schema::Duration(fixed) => Shape::Fixed(fixed.size),
-            Schema::Decimal(decimal) => match &decimal.inner {
-                InnerDecimalSchema::Bytes => Shape::Sized,
-                InnerDecimalSchema::Fixed(fixed) => Shape::Fixed(fixed.size),
-            },
-            Schema::Uuid(uuid) => match uuid {
-                UuidSchema::Bytes | UuidSchema::String => Shape::Sized,
-                UuidSchema::Fixed(fixed) => Shape::Fixed(fixed.size),
-            },
-            Schema::Array(array) => Shape::List(self.compile(&array.items, namespace, names)?),
-            Schema::Map(map) => Shape::Map(self.compile(&map.types, namespace, names)?),
-            Schema::Union(union) => {
-                let variants = union.variants().iter().map(|variant| self.compile(variant, namespace, names));
-                Shape::Union(variants.collect::<Result<_, _>>()?)
-            }
-            Schema::Record(record) => {
-                let name = record.name.fully_qualified_name(namespace);
-                let inner = name.namespace();
-                let fields = record.fields.iter().map(|field| self.compile(&field.schema, inner, names));
-                Shape::Record(fields.collect::<Result<_, _>>()?)
-            }
-        };
-        self.shapes[index] = shape;
-        Ok(index)
-    }
-
-    /// The position behind the datum that begins at `start`.
-    pub fn skip(&self, bytes: &[u8], start: usize) -> Result<usize, &'static str> {
-        let mut steps = bytes.len() - start + NOTHINGS_MAX;
-        self.skip_shape(self.root, bytes, start, DEPTH_MAX, &mut steps)
-    }
-
-    /// `steps`: how many fields of records may still be looked at, since those of nothing but records take no bytes.
-    fn skip_shape(
-        &self,
-        shape: usize,
-        bytes: &[u8],
-        at: usize,
-        depth: usize,
-        steps: &mut usize,
-    ) -> Result<usize, &'static str> {
-        const CUT: &str = "a value reaches beyond its block";
-        let deeper = depth.checked_sub(1).ok_or("values are nested too deeply")?;
-        let forward = |at: usize, count: usize| at.checked_add(count).filter(|end| *end <= bytes.len()).ok_or(CUT);
-        let sized = |at: usize| {
-            let (length, at) = varint(bytes, at).ok_or(CUT)?;
-            forward(at, usize::try_from(length).map_err(|_| "a length is below zero")?)
-        };
-        match &self.shapes[shape] {
-            Shape::Empty => Ok(at),
-            Shape::Varint => varint(bytes, at).map(|(_, end)| end).ok_or(CUT),
-            Shape::Fixed(count) => forward(at, *count),
-            Shape::Sized => sized(at),
-            Shape::Record(fields) => {
-                *steps = steps.checked_sub(fields.len()).ok_or("records of nothing are too many")?;
-                fields.iter().try_fold(at, |at, field| self.skip_shape(*field, bytes, at, deeper, steps))
-            }
-            Shape::Union(variants) => {
-                let (variant, at) = varint(bytes, at).ok_or(CUT)?;
-                let variant = usize::try_from(variant).ok().and_then(|variant| variants.get(variant));
-                self.skip_shape(*variant.ok_or("a union has no such branch")?, bytes, at, deeper, steps)
-            }
-            Shape::List(item) | Shape::Map(item) => {
-                let is_map = matches!(self.shapes[shape], Shape::Map(_));
-                let mut at = at;
-                loop {
-                    let (count, behind) = varint(bytes, at).ok_or(CUT)?;
-                    at = behind;
-                    if count == 0 {
-                        return Ok(at);
-                    }
-                    if count < 0 {
-                        at = sized(at)?;
-                        continue;
-                    }
-                    for _ in 0..count {
-                        let before = at;
-                        if is_map {
-                            at = sized(at)?;
-                        }
-                        at = self.skip_shape(*item, bytes, at, deeper, steps)?;
-                        if at == before {
-                            // Items without bytes: there is nothing to skip, however many there are.
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
+#[cfg(test)]
+mod accounting;
 #[cfg(test)]
 mod tests;

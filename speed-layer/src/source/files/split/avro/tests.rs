@@ -1,8 +1,9 @@
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
-use apache_avro::{DeflateSettings, Writer};
+use apache_avro::{DeflateSettings, Schema, Writer};
 
 use super::super::testing::split;
+use super::skipper::Skipper;
 use super::*;
 
 const SCHEMA: &str = r#"{"type": "record", "name": "a.b.Node", "fields": [
@@ -87,7 +88,9 @@ fn a_damaged_block_costs_no_other_block() {
         let good: Vec<_> = pieces.iter().filter(|(_, reason)| reason.is_none()).cloned().collect();
         assert_eq!(good, expected(&[&datums[..5], &datums[10..]].concat()), "byte {offset}");
         assert_eq!(pieces.len(), 16, "byte {offset}");
-        assert_eq!(pieces[5].1, Some("invalid_avro"), "byte {offset}");
+        let third = memmem::find_iter(&bytes, &sync).nth(2).unwrap();
+        let whole = String::from_utf8_lossy(&damaged[second..third]).into_owned();
+        assert_eq!(pieces[5], (whole, Some("invalid_avro")), "byte {offset}");
     }
 }
 
@@ -105,6 +108,202 @@ fn a_file_that_breaks_off_keeps_what_came_before() {
     }
     let (bytes, datums) = container(Codec::Null);
     assert_eq!(cut(&bytes[..bytes.len() - 3]), expected(&datums), "only the last marker is cut");
+}
+
+/// The places of the sync markers, that of the header included.
+fn markers(bytes: &[u8]) -> Vec<usize> {
+    let sync = &bytes[bytes.len() - SYNC_BYTES..];
+    memmem::find_iter(bytes, sync).collect()
+}
+
+/// A number as Avro writes it.
+fn number(value: i64) -> Vec<u8> {
+    let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    let mut bytes = Vec::new();
+    while zigzag >= 0x80 {
+        bytes.push(zigzag as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    bytes.push(zigzag as u8);
+    bytes
+}
+
+#[test]
+fn what_is_passed_over_after_a_damaged_block_is_kept_whole_and_the_next_block_is_read() {
+    for codec in [Codec::Null, Codec::Snappy, Codec::Deflate(DeflateSettings::default())] {
+        let (bytes, datums) = container(codec);
+        let markers = markers(&bytes);
+        let second = markers[1] + SYNC_BYTES;
+        let (count, size, length) = head_of(&bytes[second..]).unwrap();
+        let data = &bytes[second + length..markers[2]];
+        assert_eq!((count, size), (5, data.len()));
+        let heads = [
+            ("a negative count", [number(-5), number(size as i64)].concat()),
+            ("a negative size", [number(5), number(-1)].concat()),
+            ("a size that is too small", [number(5), number(size as i64 - 3)].concat()),
+            ("a size that reaches into the next block", [number(5), number(size as i64 + 40)].concat()),
+            ("a size beyond the end of the file", [number(5), number(1 << 20)].concat()),
+            ("a size that is never believed", [number(5), number(1 << 40)].concat()),
+            ("a count that no block has", [number(1 << 50), number(size as i64)].concat()),
+        ];
+        for (what, head) in heads {
+            let damaged = [&bytes[..second], &head, data, &bytes[markers[2]..]].concat();
+            let lost = [&head[..], data].concat();
+            let mut pieces = expected(&datums[..5]);
+            pieces.push((String::from_utf8_lossy(&lost).into_owned(), Some("invalid_avro")));
+            pieces.extend(expected(&datums[10..]));
+            assert_eq!(cut(&damaged), pieces, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_sync_marker_costs_no_block_but_its_own() {
+    for codec in [Codec::Null, Codec::Snappy] {
+        let (bytes, datums) = container(codec);
+        let markers = markers(&bytes);
+        let second = markers[1] + SYNC_BYTES;
+        // Changed, cut, and with more bytes in it.
+        for marker in [&[7; SYNC_BYTES][..], b"", b"0123456789abcdefghij"] {
+            let damaged = [&bytes[..markers[2]], marker, &bytes[markers[2] + SYNC_BYTES..]].concat();
+            let lost = [&bytes[second..markers[2]], marker].concat();
+            let mut pieces = expected(&datums[..5]);
+            pieces.push((String::from_utf8_lossy(&lost).into_owned(), Some("invalid_avro")));
+            pieces.extend(expected(&datums[10..]));
+            assert_eq!(cut(&damaged), pieces, "{marker:?}");
+        }
+    }
+}
+
+#[test]
+fn a_size_over_two_blocks_hides_none_of_their_records() {
+    // What is behind the data of a deflated block would not be looked at when it is unpacked.
+    let (bytes, datums) = container(Codec::Null);
+    let places = markers(&bytes);
+    let second = places[1] + SYNC_BYTES;
+    let (count, _, length) = head_of(&bytes[second..]).unwrap();
+    let head = [number(count), number((places[3] - second - length) as i64)].concat();
+    let damaged = [&bytes[..second], &head, &bytes[second + length..]].concat();
+    assert_eq!(cut(&damaged), expected(&datums));
+    let (bytes, datums) = container(Codec::Deflate(DeflateSettings::default()));
+    let places = markers(&bytes);
+    let second = places[1] + SYNC_BYTES;
+    let (count, _, length) = head_of(&bytes[second..]).unwrap();
+    let head = [number(count), number((places[3] - second - length) as i64)].concat();
+    let damaged = [&bytes[..second], &head, &bytes[second + length..]].concat();
+    let pieces = cut(&damaged);
+    let good: Vec<_> = pieces.iter().filter(|(_, reason)| reason.is_none()).cloned().collect();
+    assert_eq!(good, expected(&[&datums[..5], &datums[10..]].concat()));
+}
+
+#[test]
+fn bytes_behind_the_last_record_of_a_block_are_kept() {
+    for (codec, rest) in [(Codec::Null, true), (Codec::Snappy, true)] {
+        let (bytes, datums) = container(codec);
+        let places = markers(&bytes);
+        let second = places[1] + SYNC_BYTES;
+        // Three of five, says the head.
+        assert_eq!(bytes[second], 10);
+        let mut damaged = bytes.clone();
+        damaged[second] = 6;
+        let mut pieces = expected(&datums[..8]);
+        let lost = datums[8..10].concat();
+        pieces.push((String::from_utf8_lossy(&lost).into_owned(), Some("invalid_avro")));
+        pieces.extend(expected(&datums[10..]));
+        assert_eq!(cut(&damaged), pieces);
+        // Six of five: no byte is lost, but that one is missing is said.
+        damaged[second] = 12;
+        let pieces = cut(&damaged);
+        assert_eq!(pieces.len(), 21, "{rest}");
+        assert_eq!(pieces[10], (String::new(), Some("invalid_avro")));
+    }
+}
+
+#[test]
+fn containers_one_behind_the_other_are_read_each_with_its_own_schema() {
+    let other = r#"{"type": "record", "name": "Other", "fields": [{"name": "n", "type": "long"}]}"#;
+    let schema = Schema::parse_str(other).unwrap();
+    let mut writer = Writer::with_codec(&schema, Vec::new(), Codec::Snappy).unwrap();
+    for n in 0..50i64 {
+        writer.append_value(Value::Record(vec![("n".to_owned(), Value::Long(n))])).unwrap();
+    }
+    let other_bytes = writer.into_inner().unwrap();
+    let (bytes, datums) = container(Codec::Null);
+    let numbers: Vec<Vec<u8>> = (0..50).map(number).collect();
+    // Damage at the seam does not hide the second one.
+    for seam in [&b""[..], b"\n", b"Obj\x01", b"some bytes that nobody knows"] {
+        let file = [&bytes, seam, &other_bytes, &bytes].concat();
+        let mut container = Container::open(Content::of(&file), 1000).unwrap();
+        let mut piece = Vec::new();
+        let mut found = Vec::new();
+        loop {
+            match container.next(&mut piece).unwrap() {
+                Piece::Record => {
+                    let format = container.format().map(|format| (**format).clone());
+                    found.push((piece.clone(), format));
+                }
+                Piece::Rejected(rejection) => assert_eq!((&piece[..], rejection.reason), (seam, "invalid_avro")),
+                Piece::End => break,
+            }
+        }
+        let first = datums.iter().map(|datum| (datum.clone(), None));
+        let format = StreamFormat::AvroDatum { schema: schema.canonical_form() };
+        let second = numbers.iter().map(|datum| (datum.clone(), Some(format.clone())));
+        let mut found = found.into_iter().map(|(datum, format)| {
+            let parsed = format.map(|format| match format {
+                // As it stands in the header, whatever its spelling.
+                StreamFormat::AvroDatum { schema } => {
+                    StreamFormat::AvroDatum { schema: Schema::parse_str(&schema).unwrap().canonical_form() }
+                }
+                other => panic!("{other:?}"),
+            });
+            (datum, parsed)
+        });
+        assert!(found.by_ref().eq(first.clone().chain(second).chain(first)), "{seam:?}");
+    }
+}
+
+#[test]
+fn what_is_longer_than_one_letter_becomes_several() {
+    let (bytes, datums) = container(Codec::Null);
+    let places = markers(&bytes);
+    let junk: Vec<u8> = (0..PART_BYTES_MAX * 5 / 2).map(|n| (n * n % 251) as u8 | 1).collect();
+    let second = places[1] + SYNC_BYTES;
+    let file = [&bytes[..second], &junk, &bytes[second..]].concat();
+    let mut container = Container::open(Content::from_bytes(file), 1000).unwrap();
+    let (mut piece, mut records, mut lost, mut details) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    loop {
+        match container.next(&mut piece).unwrap() {
+            Piece::Record => records.push(piece.clone()),
+            Piece::Rejected(rejection) => {
+                assert!(piece.len() <= PART_BYTES_MAX);
+                lost.extend_from_slice(&piece);
+                details.push(rejection.detail);
+            }
+            Piece::End => break,
+        }
+    }
+    assert!(lost == junk, "all of it is kept");
+    assert_eq!(records, datums);
+    assert_eq!(details.len(), 3);
+    assert!(details[2].ends_with(" (part 3); reading goes on at the next whole block"), "{}", details[2]);
+}
+
+#[test]
+fn many_wrong_sizes_do_not_take_much_time() {
+    let (bytes, _) = container(Codec::Null);
+    let places = markers(&bytes);
+    let sync = bytes[bytes.len() - SYNC_BYTES..].to_vec();
+    let mut file = bytes[..places[0] + SYNC_BYTES].to_vec();
+    // Each says that it is as long as nearly everything that follows, or that another container begins.
+    for n in 0..100_000i64 {
+        file.extend([number(1), number(4_000_000 - 30 * n)].concat());
+        file.extend_from_slice(if n % 2 == 0 { &sync } else { b"Obj\x01\x02\x16avro.schema\x80\x80\x80\x02" });
+    }
+    let started = std::time::Instant::now();
+    let pieces = cut(&file);
+    assert!(pieces.iter().all(|(_, reason)| *reason == Some("invalid_avro")));
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }
 
 #[test]
