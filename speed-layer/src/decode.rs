@@ -84,7 +84,7 @@ impl DecodePlan {
         let mapping = Mapping::new(kind, source)?;
         let format = match format {
             StreamFormat::Json => PlanFormat::Json,
-            StreamFormat::Csv { header, delimiter } => {
+            StreamFormat::Csv { header, delimiter, .. } => {
                 let names = header.clone().or_else(|| source.csv.columns.clone());
                 let names = names.unwrap_or_else(|| mapping.default_columns());
                 let delimiter = delimiter.unwrap_or(source.csv.delimiter as u8);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use adlake_domain::event::EventKind;
 use adlake_lake::patience::patiently;
-use adlake_lake::{Lake, ReferenceKind};
+use adlake_lake::{Lake, Reference, ReferenceKind};
 use arrow::datatypes::Field;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use crate::decode::DecodePlan;
 use crate::enrich::{Enrichment, EnrichmentSettings};
 use crate::error::SpeedError;
 use crate::mapping::added_columns;
-use crate::record::Stream;
+use crate::record::{Stream, StreamFormat};
 use crate::registry::Registry;
 use crate::settings::SpeedSettings;
 use crate::validate::ValidationSettings;
@@ -55,9 +55,7 @@ impl Plans {
     /// The plan for a stream.
     pub fn plan(&self, stream: &Stream) -> Result<Arc<DecodePlan>, SpeedError> {
         let enrichment = self.enrichment.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let validation = ValidationSettings { future_max: self.settings.ingest.future_max };
-        let source = self.settings.sources.of(stream.kind);
-        let plan = DecodePlan::new(stream.kind, source, &stream.format, validation, enrichment)?;
+        let plan = plan(&self.settings, stream.kind, &stream.format, enrichment)?;
         Ok(Arc::new(plan.with_registry(self.registry(stream.kind))))
     }
 
@@ -109,6 +107,26 @@ impl Plans {
         self.epoch.fetch_add(1, Ordering::Release);
         Ok(true)
     }
+}
+
+/// A plan for records of a kind, to try whether they can be read: it knows no reference data, and no registry.
+pub(crate) fn trial_plan(
+    settings: &SpeedSettings,
+    kind: EventKind,
+    format: &StreamFormat,
+) -> Result<DecodePlan, SpeedError> {
+    let enrichment = Enrichment::new(&enrichment_settings(settings), &Reference::default());
+    plan(settings, kind, format, Arc::new(enrichment))
+}
+
+fn plan(
+    settings: &SpeedSettings,
+    kind: EventKind,
+    format: &StreamFormat,
+    enrichment: Arc<Enrichment>,
+) -> Result<DecodePlan, SpeedError> {
+    let validation = ValidationSettings { future_max: settings.ingest.future_max };
+    DecodePlan::new(kind, settings.sources.of(kind), format, validation, enrichment)
 }
 
 fn enrichment_settings(settings: &SpeedSettings) -> EnrichmentSettings {

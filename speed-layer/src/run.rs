@@ -43,6 +43,12 @@ pub struct IngestReport {
     pub files: Option<usize>,
     /// Files that do not begin any more with what was ingested of them, and were not read.
     pub changed_files: Vec<String>,
+    /// Files that cannot be used as they are, and why: nothing of them is taken.
+    pub set_aside: BTreeMap<String, String>,
+    /// Watched files that end within a record, which is taken once it is whole.
+    pub cut_files: Vec<String>,
+    /// Lines before the headers of CSV files, which were passed over.
+    pub preamble_lines: u64,
     /// Rows committed, by table.
     pub rows: BTreeMap<String, u64>,
     /// Dead letters committed, by reason.

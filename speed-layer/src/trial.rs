@@ -61,7 +61,7 @@ impl Trier {
             Trial::Json => (EventKind::Impression, StreamFormat::Json, GOOD_IMPRESSION.to_vec()),
             Trial::JsonBids => (EventKind::BidRequest, StreamFormat::Json, GOOD_BID.to_vec()),
             Trial::Csv => {
-                let format = StreamFormat::Csv { header: None, delimiter: None };
+                let format = StreamFormat::CSV;
                 (EventKind::Interaction, format, GOOD_CLICK.to_vec())
             }
             Trial::Avro => {

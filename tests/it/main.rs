@@ -4,6 +4,8 @@
 mod cli;
 mod deadletters;
 mod faults;
+mod files_aside;
+mod files_growth;
 mod files_watch;
 mod harness;
 mod hostile;

@@ -102,16 +102,25 @@ impl Ingest {
                 watch.0.finish_and_clear();
                 let done = done.map_err(speed_error)?;
                 report(files.format, &done, text)?;
-                match done.changed_files.len() {
-                    0 => Ok(()),
-                    count => anyhow::bail!(
-                        "{count} files do not begin any more with what was ingested of them, and were not read; \
-                         give the new content another name to ingest it"
-                    ),
-                }
+                not_read(&done)
             }
         }
     }
+}
+
+/// An error where somebody has to do something about files that were not read.
+fn not_read(report: &IngestReport) -> Result<()> {
+    let mut problems = Vec::new();
+    if let count @ 1.. = report.set_aside.len() {
+        problems.push(format!("{count} files are set aside; once the reason is mended the next run takes them"));
+    }
+    if let count @ 1.. = report.changed_files.len() {
+        problems.push(format!(
+            "{count} files do not begin any more with what was ingested of them, or go on within its last record, and were not \
+             read; give the new content another name to ingest it"
+        ));
+    }
+    if problems.is_empty() { Ok(()) } else { anyhow::bail!(problems.join(". ")) }
 }
 
 impl Written {
@@ -152,6 +161,15 @@ fn text(report: &IngestReport) -> String {
     );
     for (table, rows) in &report.rows {
         text.push_str(&format!("  {table:<24} {rows:>12} rows\n"));
+    }
+    for (name, reason) in &report.set_aside {
+        text.push_str(&format!("  set aside: {name}: {reason}\n"));
+    }
+    for name in &report.cut_files {
+        text.push_str(&format!("  ends within a record, which is waited for: {name}\n"));
+    }
+    if report.preamble_lines > 0 {
+        text.push_str(&format!("  {:<24} {:>12} lines before headers, passed over\n", "", report.preamble_lines));
     }
     for name in &report.changed_files {
         text.push_str(&format!("  changed, not read: {name}\n"));

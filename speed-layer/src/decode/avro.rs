@@ -97,7 +97,7 @@ impl AvroPlan {
         };
         if let StreamFormat::AvroDatum { schema } = format {
             let schema = mapped(schema).map_err(|error: SchemaError| {
-                SpeedError::settings(format!("sources.{kind}.avro"), format!("the stream's own schema: {error}"))
+                SpeedError::settings(format!("sources.{kind}.avro"), format!("its own schema cannot be used: {error}"))
             })?;
             return Ok(AvroPlan { framing: AvroFraming::None, bare: Some(schema), ..plan });
         }

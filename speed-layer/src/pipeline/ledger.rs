@@ -9,13 +9,17 @@
 //!   again. Those among them that are dead letters already are passed over as they are, whatever would become of them now: with
 //!   other settings, newer reference data or a later clock a record may be judged otherwise than before the crash, and it must
 //!   neither be in both tables nor in none.
+//!
+//! It also runs ahead where a stream ends within a record ([`Ledger::take_cut`]). What there is of the record becomes a dead letter, and
+//! the table's position stays before it. If the stream is longer the next time, the whole record is read at that position, and is taken, since its
+//! bytes are not those of the letter; if it is not, the letter is found there, and not written again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use adlake_lake::Advance;
 
-use crate::record::Stream;
+use crate::record::{Chunk, RecordRef, Stream};
 use crate::source::Start;
 use crate::write::{KnownDead, Stored};
 
@@ -40,6 +44,10 @@ struct Track {
     sealed: i64,
     /// The position after the last record taken.
     next: i64,
+    /// The position after the last record that the stream's end cuts off and that is taken and not sealed.
+    cut: Option<i64>,
+    /// The same of what was sealed last.
+    cut_sealed: Option<i64>,
     /// Whether the next commit is to write down where reading began, records or not.
     pinned: bool,
 }
@@ -61,12 +69,14 @@ impl Track {
             known_dead: None,
             sealed: 0,
             next: 0,
+            cut: None,
+            cut_sealed: None,
             pinned: false,
         }
     }
 
     fn is_open(&self) -> bool {
-        self.pinned || self.next > self.sealed
+        self.pinned || self.next > self.sealed || self.cut.is_some()
     }
 }
 
@@ -157,6 +167,26 @@ impl Ledger {
         Some(Taken { from, known_dead })
     }
 
+    /// Takes records that the stream's end cuts off: they become dead letters, and the table's position does not move past them.
+    /// `None` where they are to be dropped, as all that are dead letters already.
+    pub fn take_cut(&mut self, stream: &Stream, generation: u64, chunk: &Chunk) -> Option<Taken> {
+        let track = self.tracks.get_mut(stream)?;
+        let next = chunk.next()?;
+        if track.state != State::Reading || track.generation != generation || next <= track.next || track.cut.is_some()
+        {
+            return None;
+        }
+        let (from, known_dead) = (track.next, track.known_dead.clone());
+        let is_dead = |record: &RecordRef<'_>| {
+            known_dead.as_ref().is_some_and(|known| known.contains(record.offset, record.payload))
+        };
+        if chunk.records_from(from).all(|(record, _)| is_dead(&record)) {
+            return None;
+        }
+        track.cut = Some(next);
+        Some(Taken { from, known_dead })
+    }
+
     /// No records are left before `position`, and none may have been there: it is progress all the same.
     pub fn pass(&mut self, stream: &Stream, generation: u64, position: i64) {
         let track = self.tracks.get_mut(stream);
@@ -191,6 +221,7 @@ impl Ledger {
             .map(|(stream, track)| {
                 let from = track.stored.replace(track.next);
                 track.sealed = track.next;
+                track.cut_sealed = track.cut.take();
                 track.pinned = false;
                 Span { stream: stream.clone(), from, to: track.next }
             })
@@ -203,8 +234,10 @@ impl Ledger {
     /// After a crash the stored position may be ahead of the span. It moves all the same, by one: of two processes that know the same
     /// position only one can commit.
     pub fn seal_dead(&mut self, span: &Span) -> Span {
-        let from = self.tracks.get(&span.stream).and_then(|track| track.dead_stored);
-        let to = from.map_or(span.to, |from| span.to.max(from + 1));
+        let track = self.tracks.get(&span.stream);
+        let from = track.and_then(|track| track.dead_stored);
+        let end = track.and_then(|track| track.cut_sealed).map_or(span.to, |cut| span.to.max(cut));
+        let to = from.map_or(end, |from| end.max(from + 1));
         if let Some(track) = self.tracks.get_mut(&span.stream) {
             track.dead_stored = Some(to);
         }
@@ -323,6 +356,55 @@ mod tests {
         ledger.revoke(&stream);
         ledger.forget_revoked();
         assert!(ledger.start(&stream, stored(None), 2).is_none());
+    }
+
+    #[test]
+    fn a_record_that_the_end_cuts_off_is_a_letter_and_comes_in_when_it_is_whole() {
+        let (mut ledger, stream) = (Ledger::default(), stream(0));
+        let cut = |position: i64, payload: &[u8]| {
+            let mut chunk = Chunk::new(0);
+            let rejection = crate::record::Rejection { reason: "truncated", detail: String::new() };
+            assert!(chunk.push_rejected(position, None, payload, rejection));
+            chunk.cut_off()
+        };
+        let begin = |ledger: &mut Ledger, stored: Stored, generation: u64| {
+            assert!(ledger.assign(&stream));
+            let start = ledger.start(&stream, stored, generation).unwrap();
+            ledger.started(&stream, generation, start.stored.unwrap_or(0), false);
+        };
+        begin(&mut ledger, Stored::default(), 1);
+        assert_eq!(from(ledger.take(&stream, 1, 5)), Some(0));
+        assert_eq!(ledger.take_cut(&stream, 2, &cut(5, b"{")), None, "of another generation");
+        assert_eq!(from(ledger.take_cut(&stream, 1, &cut(5, b"{"))), Some(5));
+        let spans = ledger.seal();
+        assert_eq!(spans, [Span { stream: stream.clone(), from: None, to: 5 }]);
+        assert_eq!(ledger.seal_dead(&spans[0]), Span { stream: stream.clone(), from: None, to: 6 });
+        assert!(!ledger.is_open());
+
+        // It is read again as it was: nothing is to be committed.
+        let known = || Some(Arc::new([(5, b"{")].into_iter().collect::<KnownDead>()));
+        let after =
+            || Stored { rows: Some(5), dead_letters: Some(6), known_dead: known(), ..Stored::default() };
+        begin(&mut ledger, after(), 2);
+        assert_eq!(ledger.take_cut(&stream, 2, &cut(5, b"{")), None);
+        assert!(!ledger.is_open());
+        // There is a little more of it: another letter. The table's position is named, and does not move.
+        assert_eq!(from(ledger.take_cut(&stream, 2, &cut(5, b"{}}"))), Some(5));
+        assert!(ledger.is_open());
+        let spans = ledger.seal();
+        assert_eq!(spans, [Span { stream: stream.clone(), from: Some(5), to: 5 }]);
+        assert_eq!(ledger.seal_dead(&spans[0]), Span { stream: stream.clone(), from: Some(6), to: 7 });
+        // It is whole: its bytes are not the letter's.
+        begin(&mut ledger, after(), 3);
+        let taken = ledger.take(&stream, 3, 6).unwrap();
+        assert_eq!(taken.from, 5);
+        assert!(!taken.known_dead.unwrap().contains(5, b"{}"));
+        assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(5), to: 6 }]);
+        // A crash between the letter's commit and the rows'.
+        begin(&mut ledger, Stored { rows: Some(2), ..after() }, 4);
+        assert_eq!(from(ledger.take(&stream, 4, 5)), Some(2));
+        assert_eq!(ledger.take_cut(&stream, 4, &cut(5, b"{")), None);
+        assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(2), to: 5 }]);
     }
 
     /// A table and the dead letters of one stream, as the lake keeps them.

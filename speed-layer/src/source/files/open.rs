@@ -40,6 +40,11 @@ pub struct Digest {
 }
 
 impl Digest {
+    /// Of no bytes.
+    pub fn nothing() -> Digest {
+        Consumed::default().digest()
+    }
+
     /// Of the first so many bytes; of all, where there are fewer.
     pub fn of(mut reader: impl Read, bytes: u64) -> io::Result<Digest> {
         let mut consumed = Consumed::default();
@@ -137,6 +142,20 @@ impl Content {
     /// Takes bytes that [`Content::fill`] has shown.
     pub fn consume(&mut self, bytes: usize) {
         self.reader.consume(bytes);
+    }
+
+    /// Passes over so many bytes, or as many as there are.
+    pub fn skip(&mut self, bytes: usize) -> io::Result<()> {
+        let mut left = bytes;
+        while left > 0 {
+            let taken = self.fill()?.len().min(left);
+            if taken == 0 {
+                break;
+            }
+            self.consume(taken);
+            left -= taken;
+        }
+        Ok(())
     }
 
     /// What is wrong with the compressed data after the end that [`Content::fill`] has shown.

@@ -32,6 +32,12 @@ pub trait Splitter: Send {
 
     /// The content, for what it knows of its progress.
     fn content(&self) -> &Content;
+
+    /// Whether the last piece was ended by the end of the content, or by broken compressed data, where its format asks for more. If the file
+    /// grows it may be another piece, or part of one.
+    fn is_cut(&self) -> bool {
+        false
+    }
 }
 
 /// A content some of whose bytes can be put back, to be read again before it goes on.

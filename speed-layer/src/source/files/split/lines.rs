@@ -4,6 +4,7 @@ use std::io;
 
 use memchr::memchr;
 
+use super::json::is_whole;
 use super::{Collector, Piece, Splitter, broken, skip_byte_order_mark};
 use crate::source::files::open::Content;
 
@@ -14,12 +15,13 @@ pub struct Lines {
     limit: usize,
     begun: bool,
     broken_told: bool,
+    cut: bool,
 }
 
 impl Lines {
     /// Lines of at most `limit` bytes.
     pub fn new(content: Content, limit: usize) -> Lines {
-        Lines { content, limit, begun: false, broken_told: false }
+        Lines { content, limit, begun: false, broken_told: false, cut: false }
     }
 }
 
@@ -50,17 +52,20 @@ impl Splitter for Lines {
                     }
                 }
             };
+            self.cut = false;
             if ended
                 && !self.broken_told
                 && let Some(broken) = broken(&self.content)
             {
                 self.broken_told = true;
+                self.cut = true;
                 return Ok(broken);
             }
             if !line.is_too_long() && piece.last() == Some(&b'\r') {
                 piece.pop();
             }
             if !piece.iter().all(u8::is_ascii_whitespace) {
+                self.cut = ended && !is_whole(piece);
                 return Ok(line.finish());
             }
             if ended {
@@ -71,6 +76,10 @@ impl Splitter for Lines {
 
     fn content(&self) -> &Content {
         &self.content
+    }
+
+    fn is_cut(&self) -> bool {
+        self.cut
     }
 }
 
@@ -88,6 +97,32 @@ mod tests {
         check("\n \r\n", &[]);
         check("{\"a\":1}\n{\"a\":2}", &["{\"a\":1}", "{\"a\":2}"]);
         check("\u{feff}first\r\n\nsecond\n", &["first", "second"]);
+    }
+
+    #[test]
+    fn a_last_line_without_a_line_end_that_is_no_whole_value_is_cut() {
+        let check = |content: Content, expected: &[(&str, bool)]| {
+            let mut lines = Lines::new(content, 100);
+            let mut piece = Vec::new();
+            let mut found = Vec::new();
+            while lines.next(&mut piece).unwrap() != Piece::End {
+                found.push((String::from_utf8(piece.clone()).unwrap(), lines.is_cut()));
+            }
+            let expected: Vec<_> = expected.iter().map(|(text, cut)| ((*text).to_owned(), *cut)).collect();
+            assert_eq!(found, expected);
+            assert!(!lines.is_cut());
+        };
+        let of = |text: &str| Content::of(text.as_bytes());
+        check(of("{\"a\":1}\n{\"a\":"), &[("{\"a\":1}", false), ("{\"a\":", true)]);
+        check(of("{\"a\":1}\n{\"a\":2}"), &[("{\"a\":1}", false), ("{\"a\":2}", false)]);
+        check(of("{\"a\":\n{\"a\":2}\n"), &[("{\"a\":", false), ("{\"a\":2}", false)]);
+        check(of(""), &[]);
+        // What could be read of compressed data that breaks off is no whole line, though it may look like one.
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        std::io::Write::write_all(&mut gzip, b"{\"a\":1}\n{\"a\":2}\n").unwrap();
+        let bytes = gzip.finish().unwrap();
+        let content = Content::over(io::Cursor::new(bytes[..bytes.len() - 9].to_vec())).unwrap();
+        check(content, &[("{\"a\":1}", false), ("{\"a\":2}", true)]);
     }
 
     #[test]
