@@ -166,6 +166,8 @@ impl Done {
             (Status::Begun, true) => Verdict::New,
             (Status::SetAside, _) if known.read.bytes == 0 => Verdict::New,
             (Status::Begun, false) | (Status::SetAside, _) => Verdict::Begun(known.read),
+            // An older adlake may have found no record where there are some: the positions tell.
+            (Status::Ingested, true) if known.records == 0 && !known.is_numbered_so && known.bytes > 0 => Verdict::New,
             (Status::Ingested, true) => Verdict::Done,
             (Status::Cut, true) => Verdict::Cut,
             (Status::Changed, true) => Verdict::Changed,
