@@ -48,8 +48,7 @@ impl Judge<'_> {
         let mark = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         // Checked by the settings: one ASCII character.
         let mut delimiter = self.delimiter.unwrap_or(self.csv.delimiter as u8);
-        let mut beginning =
-            Beginning { header_line: None, delimiter: self.delimiter, rows_at: 0, preamble_lines: 0 };
+        let mut beginning = Beginning { header_line: None, delimiter: self.delimiter, rows_at: 0, preamble_lines: 0 };
         let mut lines: Vec<Line> = lines(head, mark).take(LINES_MAX).filter(|line| !line.is_blank()).collect();
         if let Some(told) = lines.first().and_then(|line| told_delimiter(line.text)) {
             delimiter = told;
@@ -106,7 +105,8 @@ impl Judge<'_> {
         let other = other.flat_map(|other| lines.iter().map(move |line| (other, line)));
         if let Some((other, _)) = other.into_iter().find(|(other, line)| of(line, *other).is_header()) {
             text += &format!(" (with csv.delimiter = {:?} one would be)", char::from(other));
-        } else if let Some(nearest) = lines.iter().map(|line| of(line, delimiter)).rev().max_by_key(|known| known.fields)
+        } else if let Some(nearest) =
+            lines.iter().map(|line| of(line, delimiter)).rev().max_by_key(|known| known.fields)
             && nearest.fields > 0
         {
             text += &format!(" (the nearest does not name {})", nearest.missing.join(", "));
@@ -203,8 +203,7 @@ fn told_delimiter(line: &[u8]) -> Option<u8> {
 
 /// The cells of the first row of some bytes, and where it ends.
 fn first_row(bytes: &[u8], delimiter: u8) -> Option<(StringRecord, usize)> {
-    let mut reader =
-        ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(bytes);
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(bytes);
     let mut cells = csv::ByteRecord::new();
     if !reader.read_byte_record(&mut cells).ok()? {
         return None;
@@ -236,8 +235,7 @@ mod tests {
             let is_row = row.starts_with(b"2026-") && row.get(10) == Some(&delimiter);
             (!is_row).then(|| "bad_timestamp".to_owned())
         };
-        let judge =
-            Judge { mapping: &mapping, csv: &source.csv, delimiter: None, is_whole: true, refuses: &refuses };
+        let judge = Judge { mapping: &mapping, csv: &source.csv, delimiter: None, is_whole: true, refuses: &refuses };
         judge.look(head.as_bytes())
     }
 
@@ -272,7 +270,8 @@ mod tests {
         let semicolons = HEADER.replace(',', ";");
         check(&format!("\u{feff}SEP=;\r\n{semicolons}\r\n{ROW}"), Some(&semicolons), 1, Some(b';'));
         check(&format!("\"sep=,\"\n{ROW}"), None, 1, Some(b','));
-        let report = format!("Report name,My \"report\nDate range,2026-03-01 to 2026-03-31\n\n{HEADER}\n{ROW}Total,,,1\n");
+        let report =
+            format!("Report name,My \"report\nDate range,2026-03-01 to 2026-03-31\n\n{HEADER}\n{ROW}Total,,,1\n");
         check(&report, Some(HEADER), 2, None);
         // As far as it is looked for.
         check(&format!("{}{HEADER}\n{ROW}", "x\n".repeat(19)), Some(HEADER), 19, None);

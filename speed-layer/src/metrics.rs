@@ -185,7 +185,8 @@ impl Default for Inner {
         registry.register_with_unit("freshness", help, Unit::Seconds, inner.freshness.clone());
         registry.register_with_unit("stage", "Time spent per stage", Unit::Seconds, inner.stages.clone());
         registry.register_with_unit("resident", "Resident memory of the process", Unit::Bytes, inner.resident.clone());
-        let help = "Files ingested to their ends, files that were changed after they were, and files that cannot be used";
+        let help =
+            "Files ingested to their ends, files that were changed after they were, and files that cannot be used";
         registry.register("files", help, inner.files.clone());
         let help = "Lines before the headers of CSV files, which are passed over";
         registry.register("preamble_lines", help, inner.preamble_lines.clone());

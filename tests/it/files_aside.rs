@@ -64,7 +64,10 @@ const HEADER: &str = "timestamp,user_id,campaign_id,conversion_type";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_is_found_below_what_an_export_puts_before_it() -> Result<()> {
     let landing = Landing::new().await?;
-    landing.write("clicks-sep.csv", "sep=;\r\nuser_id;timestamp;campaign_id;conversion_type\r\nu1;2026-03-01 10:00:00;k;click\r\n")?;
+    landing.write(
+        "clicks-sep.csv",
+        "sep=;\r\nuser_id;timestamp;campaign_id;conversion_type\r\nu1;2026-03-01 10:00:00;k;click\r\n",
+    )?;
     landing.write("clicks-comma.csv", format!("sep=,\n{HEADER}\n2026-03-01 10:00:00,u2,k,click\n"))?;
     let report = format!(
         "Report name,My \"report\nDate range,2026-03-01 to 2026-03-31\n\n{HEADER}\n2026-03-01 10:00:00,u3,k,click\nTotal,,,1\n"
@@ -198,34 +201,40 @@ async fn an_unusable_file_stops_no_other() -> Result<()> {
     let locked = landing.folder.join("bids-e-locked.avro");
     fs::write(&locked, bids()?)?;
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o000))?;
+    // A link to nowhere is one of them.
+    std::os::unix::fs::symlink("nowhere", landing.folder.join("bids-f-nowhere.avro"))?;
     // The superuser may read it all the same.
     let is_locked = fs::File::open(&locked).is_err();
     if is_locked {
         expected.push(("bids-e-locked.avro", "ermission denied"));
     }
+    let listed = "select count(*) from t where status = 'set_aside' and reason <> ''";
+    let known = expected.len() as i64;
+    expected.push(("bids-f-nowhere.avro", "No such file"));
     let adlake = landing.adlake("");
     let (output, report) = landing.ingest(&adlake, &[])?;
     assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
     assert_eq!(set_aside(&report), expected.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>());
     for (name, said) in &expected {
-        let path = landing.folder.join(name).canonicalize()?.display().to_string();
+        let path = landing.folder.join(name).display().to_string();
         let reason = report["set_aside"][&path].as_str().unwrap_or_default();
         ensure!(reason.contains(said), "{name}: {reason}");
         ensure!(output.stderr.contains(name), "{name} is not in the log: {}", output.stderr);
     }
     let good = if is_locked { 3 } else { 6 };
     assert_eq!((landing.raw.count(BIDS).await?, landing.raw.count(INTERACTIONS).await?), (good, 1));
-    let listed = "select count(*) from t where status = 'set_aside' and reason <> ''";
-    assert_eq!(landing.raw.number("raw/files", listed).await?, expected.len() as i64);
+    assert_eq!(landing.raw.number("raw/files", listed).await?, known);
 
     // Once they are written as they should be, they come in.
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o644))?;
+    fs::remove_file(landing.folder.join("bids-f-nowhere.avro"))?;
     for (name, _) in &expected {
         landing.write(name, bids()?)?;
     }
     let (output, report) = landing.ingest(&adlake, &[])?;
     ensure!(output.status.success(), "{}", output.stderr);
-    assert_eq!((landing.raw.count(BIDS).await?, &report["set_aside"]), (18, &json!({})));
+    // The good one, four that were damaged, the locked one, and what was a link to nowhere.
+    assert_eq!((landing.raw.count(BIDS).await?, &report["set_aside"]), (21, &json!({})));
     Ok(())
 }
 
@@ -260,7 +269,9 @@ async fn a_watcher_outlives_unusable_files_and_takes_them_when_they_are_mended()
 }
 
 fn click(n: usize) -> String {
-    format!("{{\"timestamp\":\"2026-03-01 10:00:00\",\"user_id\":\"u{n}\",\"campaign_id\":\"k\",\"conversion_type\":\"click\"}}\n")
+    format!(
+        "{{\"timestamp\":\"2026-03-01 10:00:00\",\"user_id\":\"u{n}\",\"campaign_id\":\"k\",\"conversion_type\":\"click\"}}\n"
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

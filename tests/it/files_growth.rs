@@ -67,7 +67,8 @@ impl Growing {
 
     /// Records 0 to `count` are in, each once.
     async fn has_each_once(&self, count: usize) -> Result<()> {
-        let sql = "select count(*), count(distinct user_id), count(distinct source['offset']), max(source['offset']) from t";
+        let sql =
+            "select count(*), count(distinct user_id), count(distinct source['offset']), max(source['offset']) from t";
         assert_eq!(self.raw.query(IMPRESSIONS, sql).await?, [format!("{count} {count} {count} {}", count - 1)]);
         Ok(())
     }

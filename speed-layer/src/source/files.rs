@@ -25,15 +25,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::SpeedError;
 use crate::metrics::Metrics;
-use crate::record::{Chunk, Rejection, Stream};
+use crate::record::{Chunk, Stream};
 use crate::settings::SpeedSettings;
-use crate::source::{CHUNK_BYTES, Command, Event, Next, Port, Source, Start};
+use crate::source::{Command, Event, Next, Port, Source, Start};
 
 mod admission;
 mod discover;
 mod done;
 mod folder;
 mod open;
+mod pieces;
 mod place;
 mod s3;
 mod split;
@@ -42,6 +43,7 @@ use admission::Refused;
 pub use discover::{FileFormat, FilesWanted};
 use discover::{Input, Mappings, failed};
 use done::{Done, Whole};
+use pieces::{CutOff, Numbered};
 use place::{Found, Places};
 use split::Piece;
 
@@ -113,91 +115,6 @@ struct Reading {
     preamble_told: bool,
 }
 
-fn is_truncated(piece: &Piece) -> bool {
-    matches!(piece, Piece::Rejected(rejection) if rejection.reason == "truncated")
-}
-
-/// The pieces of a file, counted; those from a position on are kept.
-struct Numbered {
-    position: i64,
-    from: i64,
-    time: Option<i64>,
-    /// The position of the last record that was read before, and the hash of it.
-    last_before: Option<(i64, u64)>,
-    chunk: Chunk,
-}
-
-impl Numbered {
-    /// Takes a piece; `false` where it is not what was read at its position before.
-    #[inline]
-    fn take(&mut self, bytes: &[u8], piece: Piece) -> bool {
-        let position = self.position;
-        self.position += 1;
-        if position >= self.from {
-            let fits = match piece {
-                Piece::Record => self.chunk.push(position, self.time, None, bytes),
-                Piece::Rejected(rejection) => self.chunk.push_rejected(position, self.time, bytes, rejection),
-                Piece::End => true,
-            };
-            debug_assert!(fits, "a chunk is handed on long before it is full");
-            return true;
-        }
-        self.last_before.is_none_or(|(last, hash)| position != last || xxh3_64(bytes) == hash)
-    }
-
-    fn is_full(&self) -> bool {
-        self.chunk.bytes() >= CHUNK_BYTES || self.chunk.len() >= CHUNK_RECORDS
-    }
-}
-
-/// The last pieces of a file, which its end cuts off.
-#[derive(Debug, Default)]
-struct CutOff {
-    pieces: Vec<(Vec<u8>, Piece)>,
-    bytes: usize,
-}
-
-impl CutOff {
-    /// Whether more may be held: what is longer is taken as it is.
-    fn has_room(&self) -> bool {
-        self.pieces.len() < CHUNK_RECORDS && self.bytes < CHUNK_BYTES
-    }
-
-    fn push(&mut self, bytes: Vec<u8>, piece: Piece) {
-        self.bytes += bytes.len();
-        self.pieces.push((bytes, piece));
-    }
-
-    fn take(&mut self) -> Vec<(Vec<u8>, Piece)> {
-        self.bytes = 0;
-        std::mem::take(&mut self.pieces)
-    }
-
-    fn len(&self) -> i64 {
-        self.pieces.len() as i64
-    }
-
-    fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
-    }
-
-    /// The pieces from `from` on as rejected records, of which the first is at `position`.
-    fn chunk(self, position: i64, from: i64, time: Option<i64>) -> Chunk {
-        let mut chunk = Chunk::new(0);
-        for (offset, (bytes, piece)) in (position..).zip(self.pieces).filter(|(offset, _)| *offset >= from) {
-            let ends_within =
-                || Rejection { reason: "truncated", detail: "the file ends within this record".to_owned() };
-            let rejection = match piece {
-                Piece::Rejected(rejection) => rejection,
-                Piece::Record | Piece::End => ends_within(),
-            };
-            let fits = chunk.push_rejected(offset, time, &bytes, rejection);
-            debug_assert!(fits, "few pieces are held");
-        }
-        chunk.cut_off()
-    }
-}
-
 /// Why reading a file was left off.
 #[derive(Debug, PartialEq, Eq)]
 enum Left {
@@ -238,6 +155,9 @@ impl FilesSource {
             files: found.len(),
             bytes: found.iter().map(|file| file.bytes).sum(),
         };
+        for problem in source.places.take_problems() {
+            source.cannot_look_at(&problem);
+        }
         for file in found {
             source.admit(file);
         }
@@ -439,7 +359,7 @@ impl FilesSource {
             let cut = splitter.next(&mut piece).map_err(unreadable)?;
             let ended = cut == Piece::End;
             // What compressed data that breaks off ends with is cut off, whatever the format.
-            let is_cut = splitter.is_cut() || (is_truncated(&cut) && splitter.content().broken().is_some());
+            let is_cut = splitter.is_cut() || (pieces::is_truncated(&cut) && splitter.content().broken().is_some());
             if !ended && is_cut && cut_off.has_room() {
                 cut_off.push(std::mem::take(&mut piece), cut);
                 continue;

@@ -93,12 +93,16 @@ impl FilesSource {
         self.places.forget(found);
     }
 
+    /// Something in a folder cannot be looked at, so that nobody knows what it is.
+    pub(super) fn cannot_look_at(&mut self, error: &SpeedError) {
+        let SpeedError::File { path, .. } = error else { return };
+        let (path, reason) = (path.to_string_lossy(), reason(error));
+        tracing::error!(path = &*path, reason, "it is set aside: nothing of it is taken");
+        self.metrics.file_set_aside(&path, &reason);
+    }
+
     fn set_aside(&mut self, found: &Found, error: &SpeedError) {
-        let reason = match error {
-            SpeedError::File { message, source: Some(source), .. } => format!("{message}: {source}"),
-            SpeedError::File { message, .. } => message.clone(),
-            other => chain(other),
-        };
+        let reason = reason(error);
         tracing::error!(path = found.name, reason, "the file is set aside: nothing of it is taken");
         self.done.set_aside(found, &reason);
         self.metrics.file_set_aside(&found.name, &reason);
@@ -126,6 +130,15 @@ impl FilesSource {
             );
             self.metrics.file_changed(&found.name);
         }
+    }
+}
+
+/// What is wrong with a file, without its name.
+fn reason(error: &SpeedError) -> String {
+    match error {
+        SpeedError::File { message, source: Some(source), .. } => format!("{message}: {source}"),
+        SpeedError::File { message, .. } => message.clone(),
+        other => chain(other),
     }
 }
 

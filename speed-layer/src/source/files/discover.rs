@@ -113,11 +113,16 @@ pub fn literal(path: &str) -> &Path {
     Path::new(path.strip_prefix("file://").unwrap_or(path))
 }
 
-/// Adds the canonical paths of files. An error where a path does not exist, a pattern finds nothing, or a folder cannot be read; with
-/// `lenient` what cannot be looked at in folders and patterns is passed over.
-pub fn find(path: &str, any_name: bool, lenient: bool, found: &mut BTreeSet<PathBuf>) -> Result<(), SpeedError> {
+/// Adds the canonical paths of files. An error where a path does not exist, cannot be looked at, or a pattern finds nothing. What
+/// cannot be looked at in folders and patterns is one of the `problems`; without them it is passed over for now.
+pub fn find(
+    path: &str,
+    any_name: bool,
+    problems: Option<&mut Vec<SpeedError>>,
+    found: &mut BTreeSet<PathBuf>,
+) -> Result<(), SpeedError> {
     let literal = literal(path);
-    let mut search = Search { any_name, lenient, found, folders: HashSet::new() };
+    let mut search = Search { any_name, problems, found, folders: HashSet::new() };
     if literal.exists() {
         return search.add(literal, true);
     }
@@ -134,7 +139,7 @@ pub fn find(path: &str, any_name: bool, lenient: bool, found: &mut BTreeSet<Path
                 Err(failed(&path, "cannot be read", Some(error.into())))
             }
         };
-        search.pass_over(added)?;
+        search.pass_over(added);
         any = true;
     }
     if any { Ok(()) } else { Err(failed(literal, "no file matches", None)) }
@@ -143,7 +148,7 @@ pub fn find(path: &str, any_name: bool, lenient: bool, found: &mut BTreeSet<Path
 struct Search<'a> {
     /// Every file of a folder is meant, whatever its name.
     any_name: bool,
-    lenient: bool,
+    problems: Option<&'a mut Vec<SpeedError>>,
     found: &'a mut BTreeSet<PathBuf>,
     /// Where it has been: links may lead back.
     folders: HashSet<PathBuf>,
@@ -172,19 +177,17 @@ impl Search<'_> {
             let is_meant = self.any_name || extension(&name).is_some();
             if is_meant || (!is_file && entry.path().is_dir()) {
                 let added = self.add(&entry.path(), false);
-                self.pass_over(added)?;
+                self.pass_over(added);
             }
         }
         Ok(())
     }
 
-    fn pass_over(&self, added: Result<(), SpeedError>) -> Result<(), SpeedError> {
-        match added {
-            Err(error) if self.lenient => {
-                tracing::warn!(error = adlake_lake::error::chain(&error), "passed over for now");
-                Ok(())
-            }
-            added => added,
+    fn pass_over(&mut self, added: Result<(), SpeedError>) {
+        match (added, &mut self.problems) {
+            (Ok(()), _) => {}
+            (Err(error), Some(problems)) => problems.push(error),
+            (Err(error), None) => tracing::warn!(error = adlake_lake::error::chain(&error), "passed over for now"),
         }
     }
 }
@@ -456,9 +459,8 @@ mod tests {
     fn a_first_row_is_one_that_can_be_decoded() {
         let settings = SpeedSettings::default();
         let mappings = Mappings::new(&settings).unwrap();
-        let cut = |head: &str| {
-            csv_cut(head.as_bytes(), EventKind::Interaction, None, None, &settings, &mappings).unwrap()
-        };
+        let cut =
+            |head: &str| csv_cut(head.as_bytes(), EventKind::Interaction, None, None, &settings, &mappings).unwrap();
         let check = |head: &str, expected: Option<&[&str]>, rows: &str| {
             let csv = cut(head).unwrap();
             let StreamFormat::Csv { header, .. } = csv.format else { panic!("{:?}", csv.format) };

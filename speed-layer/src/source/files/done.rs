@@ -357,9 +357,7 @@ fn take(batch: &RecordBatch, files: &mut HashMap<u128, Known>) -> Option<()> {
                 hash: u128::from_str_radix(hashes.value(row), 16).ok()?,
             },
             records: records.value(row),
-            last: last
-                .filter(|last| last.is_valid(row))
-                .and_then(|last| u64::from_str_radix(last.value(row), 16).ok()),
+            last: last.filter(|last| last.is_valid(row)).and_then(|last| u64::from_str_radix(last.value(row), 16).ok()),
             is_numbered_so: numbering.as_ref().is_some_and(|numbering| numbering.is_valid(row)),
             status: Status::ALL.into_iter().find(|status| status.name() == statuses.value(row))?,
             at: at.value(row),

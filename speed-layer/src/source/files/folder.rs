@@ -72,17 +72,20 @@ impl Folders {
         }
     }
 
-    /// Everything there is now. An error where something that was named is not there, or cannot be looked at.
-    pub fn once(&mut self) -> Result<Vec<Found>, SpeedError> {
-        let mut found = BTreeSet::new();
+    /// Everything there is now, and what cannot be looked at. An error where something that was named is not there.
+    pub fn once(&mut self) -> Result<(Vec<Found>, Vec<SpeedError>), SpeedError> {
+        let (mut found, mut problems) = (BTreeSet::new(), Vec::new());
         for path in &self.paths {
-            discover::find(path, self.any_name, false, &mut found)?;
+            discover::find(path, self.any_name, Some(&mut problems), &mut found)?;
         }
-        let files = found.into_iter().map(|path| {
-            let file = Found::local(path.clone());
-            file.map_err(|error| failed(&path, "cannot be read", Some(error)))
-        });
-        files.collect()
+        let mut files = Vec::new();
+        for path in found {
+            match Found::local(path.clone()) {
+                Ok(file) => files.push(file),
+                Err(error) => problems.push(failed(&path, "cannot be read", Some(error))),
+            }
+        }
+        Ok((files, problems))
     }
 
     /// Begins to watch: what is there and settled. An error where a path that was named is not there; a pattern may match later.
@@ -100,7 +103,7 @@ impl Folders {
         let mut found = BTreeSet::new();
         for path in &self.paths {
             // Nothing may match a pattern at the moment, and a file that was named may have been moved away.
-            if let Err(error) = discover::find(path, self.any_name, true, &mut found) {
+            if let Err(error) = discover::find(path, self.any_name, None, &mut found) {
                 tracing::debug!(%error, "nothing to be seen there at present");
             }
         }
@@ -141,7 +144,7 @@ impl Folders {
         let mut told = Vec::new();
         for pattern in self.paths.clone().iter().filter(|path| is_pattern(path)) {
             let mut found = BTreeSet::new();
-            if discover::find(pattern, self.any_name, true, &mut found).is_ok() {
+            if discover::find(pattern, self.any_name, None, &mut found).is_ok() {
                 self.look_at_new(found, &mut told);
             }
         }

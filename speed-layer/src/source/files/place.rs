@@ -92,6 +92,7 @@ pub struct Places {
     folders: Folders,
     prefixes: Vec<Prefix>,
     any_name: bool,
+    problems: Vec<SpeedError>,
 }
 
 impl Places {
@@ -106,12 +107,13 @@ impl Places {
         let (objects, local): (Vec<&String>, Vec<&String>) = wanted.paths.iter().partition(is_object);
         let mut found = Vec::new();
         let mut folders = Folders::new(local.into_iter().cloned().collect(), any_name, settings.files.clone());
-        found.extend(if wanted.watch { folders.begin()? } else { folders.once()? });
+        let (local, problems) = if wanted.watch { (folders.begin()?, Vec::new()) } else { folders.once()? };
+        found.extend(local);
         let mut prefixes: Vec<Prefix> = Vec::new();
         for uri in objects {
             prefixes.push(Prefix::open(uri, &settings.files, surroundings)?);
         }
-        let mut places = Places { folders, prefixes, any_name };
+        let mut places = Places { folders, prefixes, any_name, problems };
         for prefix in &mut places.prefixes {
             let mut listed = prefix.all()?;
             listed.retain(|file| is_wanted(file, any_name, prefix.is_named(file)));
@@ -120,6 +122,11 @@ impl Places {
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found.dedup_by(|a, b| a.name == b.name);
         Ok((places, found))
+    }
+
+    /// What could not be looked at when everything was looked through.
+    pub fn take_problems(&mut self) -> Vec<SpeedError> {
+        std::mem::take(&mut self.problems)
     }
 
     /// What may be new since. What cannot be looked at now is looked at the next time.
