@@ -317,6 +317,9 @@ pub fn files_schema() -> SchemaRef {
         utf8("read_hash"),
         Field::new("records", DataType::Int64, true),
         Field::new("ingested_at", timestamp(), true),
+        utf8("reason"),
+        utf8("last_hash"),
+        Field::new("numbering", DataType::Int64, true),
     ]))
 }
 

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rows: usize = std::env::args().nth(1).map_or(Ok(2_000_000), |text| text.parse())?;
     let enrichment = Arc::new(Enrichment::new(&EnrichmentSettings::default(), &reference()));
     let json = StreamFormat::Json;
-    let csv = StreamFormat::Csv { header: None, delimiter: None };
+    let csv = StreamFormat::CSV;
     let impressions: Vec<Vec<u8>> = (0..DISTINCT).map(|n| impression(n, "").into_bytes()).collect();
     measure("JSON impressions", EventKind::Impression, &json, &enrichment, &impressions, rows)?;
     let with_agents: Vec<Vec<u8>> = (0..DISTINCT).map(|n| impression(n, &user_agent(n)).into_bytes()).collect();

@@ -84,7 +84,7 @@ impl DecodePlan {
         let mapping = Mapping::with_epoch_min(kind, source, validation.event_time_min)?;
         let format = match format {
             StreamFormat::Json => PlanFormat::Json,
-            StreamFormat::Csv { header, delimiter } => {
+            StreamFormat::Csv { header, delimiter, .. } => {
                 let names = header.clone().or_else(|| source.csv.columns.clone());
                 let names = names.unwrap_or_else(|| mapping.default_columns());
                 let delimiter = delimiter.unwrap_or(source.csv.delimiter as u8);
@@ -113,6 +113,14 @@ impl DecodePlan {
                 DecodePlan { format: PlanFormat::Avro(Box::new(avro.with_registry(registry))), ..self }
             }
             _ => self,
+        }
+    }
+
+    /// Why nothing that is written with the schema of a container can be read.
+    pub fn unusable_schema(&self) -> Option<&str> {
+        match &self.format {
+            PlanFormat::Avro(avro) => avro.unusable(),
+            _ => None,
         }
     }
 

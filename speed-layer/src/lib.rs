@@ -10,6 +10,7 @@ pub mod dead_letter;
 pub mod decode;
 pub mod enrich;
 pub mod error;
+pub(crate) mod header;
 pub mod mapping;
 pub mod metrics;
 pub mod pipeline;

@@ -3,7 +3,7 @@
 //! Counters count what is committed, never what is only read. `/metrics` is in the OpenMetrics text format; `/healthz` answers 200 as
 //! long as the process does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -90,8 +90,8 @@ struct StageLabel {
     stage: &'static str,
 }
 
-/// How many changed files are named in the report.
-const CHANGED_MAX: usize = 1000;
+/// How many files of a sort are named in the report.
+const NAMED_MAX: usize = 1000;
 /// Nothing is waiting.
 const NONE_WAITING: i64 = i64::MAX;
 
@@ -126,6 +126,11 @@ struct Inner {
     changed: Mutex<Vec<String>>,
     passed_over: Mutex<BTreeMap<PassedOverReason, PassedOverFiles>>,
     paths_without_files: Mutex<Vec<String>>,
+    /// Files that cannot be used, and why.
+    aside: Mutex<BTreeMap<String, String>>,
+    /// Files that end within a record, which is waited for.
+    cut: Mutex<BTreeSet<String>>,
+    preamble_lines: Counter,
     /// Per kind: the time of the oldest record that is read and not committed, in microseconds since the epoch.
     oldest: [AtomicI64; 3],
     file_bytes_read: AtomicU64,
@@ -161,6 +166,9 @@ impl Default for Inner {
             changed: Mutex::default(),
             passed_over: Mutex::default(),
             paths_without_files: Mutex::default(),
+            aside: Mutex::default(),
+            cut: Mutex::default(),
+            preamble_lines: Counter::default(),
             oldest: [const { AtomicI64::new(NONE_WAITING) }; 3],
             file_bytes_read: AtomicU64::new(0),
             reasons: Mutex::default(),
@@ -195,8 +203,11 @@ impl Default for Inner {
         registry.register_with_unit("freshness", help, Unit::Seconds, inner.freshness.clone());
         registry.register_with_unit("stage", "Time spent per stage", Unit::Seconds, inner.stages.clone());
         registry.register_with_unit("resident", "Resident memory of the process", Unit::Bytes, inner.resident.clone());
-        let help = "Files ingested to their ends, changed after they were, or passed over";
+        let help =
+            "Files ingested to their ends, files that were changed after they were, and files that cannot be used";
         registry.register("files", help, inner.files.clone());
+        let help = "Lines before the headers of CSV files, which are passed over";
+        registry.register("preamble_lines", help, inner.preamble_lines.clone());
         registry.register("listings", "Requests to list a prefix of S3", inner.listings.clone());
         inner
     }
@@ -226,16 +237,41 @@ impl Metrics {
         self.inner.file_bytes_read.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// All of a file is in the lake.
-    pub(crate) fn file_done(&self) {
+    /// All of a file is in the lake; with `waits` its last record is waited for, since the file ends within it.
+    pub(crate) fn file_done(&self, name: &str, waits: bool) {
         self.inner.files.get_or_create(&OutcomeLabel { outcome: "ingested" }).inc();
+        let mut cut = self.inner.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waits {
+            cut.remove(name);
+        } else if cut.len() < NAMED_MAX {
+            cut.insert(name.to_owned());
+        }
+    }
+
+    /// A file cannot be used.
+    pub(crate) fn file_set_aside(&self, name: &str, reason: &str) {
+        self.inner.files.get_or_create(&OutcomeLabel { outcome: "set_aside" }).inc();
+        let mut aside = self.inner.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if aside.len() < NAMED_MAX || aside.contains_key(name) {
+            aside.insert(name.to_owned(), reason.to_owned());
+        }
+    }
+
+    /// A file that could not be used can be now.
+    pub(crate) fn file_taken_up(&self, name: &str) {
+        self.inner.aside.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Lines before a header were passed over.
+    pub(crate) fn preamble(&self, lines: u64) {
+        self.inner.preamble_lines.inc_by(lines);
     }
 
     /// A file is no longer what was ingested.
     pub(crate) fn file_changed(&self, name: &str) {
         self.inner.files.get_or_create(&OutcomeLabel { outcome: "changed" }).inc();
         let mut changed = self.inner.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        if changed.len() < CHANGED_MAX {
+        if changed.len() < NAMED_MAX {
             changed.push(name.to_owned());
         }
     }
@@ -381,6 +417,9 @@ impl Metrics {
             changed_files: inner.changed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             passed_over: inner.passed_over.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             paths_without_files: inner.paths_without_files.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            set_aside: inner.aside.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            cut_files: inner.cut.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect(),
+            preamble_lines: inner.preamble_lines.get(),
             rows: rows.filter(|(_, rows)| *rows > 0).collect(),
             rejected: inner.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             shape_mismatches: inner.shape_mismatches.lock().unwrap_or_else(PoisonError::into_inner).clone(),

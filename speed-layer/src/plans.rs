@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use adlake_domain::event::EventKind;
-use adlake_lake::{Lake, ReferenceKind};
+use adlake_lake::{Lake, Reference, ReferenceKind};
 use arrow::datatypes::Field;
 use tokio_util::sync::CancellationToken;
 
@@ -53,9 +53,7 @@ impl Plans {
     /// The plan for records of a kind that are written in some way.
     pub fn plan(&self, kind: EventKind, format: &StreamFormat) -> Result<Arc<DecodePlan>, SpeedError> {
         let enrichment = self.enrichment.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let validation = self.settings.ingest.validation()?;
-        let source = self.settings.sources.of(kind);
-        let plan = DecodePlan::new(kind, source, format, validation, enrichment)?;
+        let plan = plan(&self.settings, kind, format, enrichment)?;
         Ok(Arc::new(plan.with_registry(self.registry(kind))))
     }
 
@@ -107,6 +105,26 @@ impl Plans {
         self.epoch.fetch_add(1, Ordering::Release);
         Ok(true)
     }
+}
+
+/// A plan for records of a kind, to try whether they can be read: it knows no reference data, and no registry.
+pub(crate) fn trial_plan(
+    settings: &SpeedSettings,
+    kind: EventKind,
+    format: &StreamFormat,
+) -> Result<DecodePlan, SpeedError> {
+    let enrichment = Enrichment::new(&enrichment_settings(settings), &Reference::default());
+    plan(settings, kind, format, Arc::new(enrichment))
+}
+
+fn plan(
+    settings: &SpeedSettings,
+    kind: EventKind,
+    format: &StreamFormat,
+    enrichment: Arc<Enrichment>,
+) -> Result<DecodePlan, SpeedError> {
+    let validation = settings.ingest.validation()?;
+    DecodePlan::new(kind, settings.sources.of(kind), format, validation, enrichment)
 }
 
 fn enrichment_settings(settings: &SpeedSettings) -> EnrichmentSettings {

@@ -33,9 +33,12 @@ pub enum StreamFormat {
     Json,
     /// One CSV row each, without its header. `header` names the columns where the stream itself has told them.
     Csv {
-        /// The columns as the file's first line names them; `None`: as the configuration says.
+        /// The columns as the file's header names them; `None`: as the configuration says.
         header: Option<Vec<String>>,
-        /// The delimiter, where the source knows it better than the configuration.
+        /// The header as it stands in the file: another delimiter cuts it into other names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        header_line: Option<String>,
+        /// The delimiter, where the file tells it: it counts instead of the configuration's.
         delimiter: Option<u8>,
     },
     /// One bare Avro datum each, without framing, written with `schema` (an Avro container's own, as JSON text).
@@ -45,6 +48,11 @@ pub enum StreamFormat {
     },
     /// One Avro message each, framed and described as the configuration says.
     AvroMessage,
+}
+
+impl StreamFormat {
+    /// CSV whose columns and delimiter are as the configuration says.
+    pub const CSV: StreamFormat = StreamFormat::Csv { header: None, header_line: None, delimiter: None };
 }
 
 const KAFKA_APPLICATION: &str = "adlake:kafka:";
@@ -109,6 +117,7 @@ pub struct Chunk {
     entries: Vec<Entry>,
     rejections: Vec<(usize, Rejection)>,
     format: Option<Arc<StreamFormat>>,
+    cut: bool,
 }
 
 impl Chunk {
@@ -128,6 +137,7 @@ impl Chunk {
             entries: Vec::with_capacity(records),
             rejections: Vec::new(),
             format: None,
+            cut: false,
         }
     }
 
@@ -140,6 +150,18 @@ impl Chunk {
     /// How its records are written, if not as their stream says.
     pub fn format(&self) -> Option<&Arc<StreamFormat>> {
         self.format.as_ref()
+    }
+
+    /// Its records are cut off by the end of their stream: all of them are rejected, and what comes at their positions once the stream is
+    /// longer is something else.
+    #[must_use]
+    pub fn cut_off(self) -> Chunk {
+        Chunk { cut: true, ..self }
+    }
+
+    /// Whether its records are cut off by the end of their stream.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// Adds a record; `false`, and nothing added, where the chunk cannot hold its bytes.

@@ -49,6 +49,12 @@ pub struct IngestReport {
     pub passed_over: BTreeMap<PassedOverReason, PassedOverFiles>,
     /// Paths that were given and of which no file is read, although there are some.
     pub paths_without_files: Vec<String>,
+    /// Files that cannot be used as they are, and why: nothing of them is taken.
+    pub set_aside: BTreeMap<String, String>,
+    /// Watched files that end within a record, which is taken once it is whole.
+    pub cut_files: Vec<String>,
+    /// Lines before the headers of CSV files, which were passed over.
+    pub preamble_lines: u64,
     /// Rows committed, by table.
     pub rows: BTreeMap<String, u64>,
     /// Dead letters committed, by reason.

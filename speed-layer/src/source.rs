@@ -11,7 +11,10 @@
 //!    [`Event::Started`] confirms it and says where reading begins.
 //! 2. **In order, without holes.** After a start at position `p` come all records of the stream with positions from `p` on, once
 //!    each, in growing order. A number that is not used by a record (a compacted one, a transaction marker) may be passed over;
-//!    [`Event::Passed`] says so where no record follows. The same position always stands for the same bytes.
+//!    [`Event::Passed`] says so where no record follows. The same position always stands for the same bytes, except that of a record
+//!    which the stream's end cuts off. Such records come last, if at all, in a chunk that says so ([`Chunk::is_cut`]), and all of them are
+//!    rejected. They become dead letters, and the stored position stays before them: once the stream is longer, what stands there is
+//!    handed on again, as what it is then.
 //! 3. **Generations.** Each start carries a generation that was never used before; everything that follows from it carries it too. A
 //!    stream may be started again at any time, which is how the pipeline goes back: what still arrives of an older
 //!    generation is dropped there.

@@ -63,7 +63,7 @@ impl Trier {
             Trial::Json => (EventKind::Impression, StreamFormat::Json, GOOD_IMPRESSION.to_vec()),
             Trial::JsonBids => (EventKind::BidRequest, StreamFormat::Json, GOOD_BID.to_vec()),
             Trial::Csv => {
-                let format = StreamFormat::Csv { header: None, delimiter: None };
+                let format = StreamFormat::CSV;
                 (EventKind::Interaction, format, GOOD_CLICK.to_vec())
             }
             Trial::Avro => {
@@ -154,7 +154,7 @@ pub fn try_file(trial: FileTrial, bytes: &[u8]) -> Result<usize, String> {
     let open = |content: Content| -> Result<Option<Box<dyn Splitter>>, String> {
         Ok(Some(match trial {
             FileTrial::Json => Box::new(json::JsonValues::new(content, FILE_LIMIT)),
-            FileTrial::Csv => Box::new(csv::Rows::new(content, b',', FILE_LIMIT, false)),
+            FileTrial::Csv => Box::new(csv::Rows::new(content, b',', FILE_LIMIT, None)),
             // Without a header it is no container, and is set aside.
             FileTrial::Avro => match avro::Container::open(content, FILE_LIMIT) {
                 Ok(container) => Box::new(container),

@@ -281,15 +281,17 @@ fn hashes(payload: &[u8]) -> impl Iterator<Item = u128> + '_ {
     std::iter::once(payload).chain(payload.get(..KEPT_BYTES).filter(|kept| kept.len() < payload.len())).map(xxh3_128)
 }
 
-/// The dead letters of a stream from a position on, as a version of their table has them.
+/// The dead letters of a stream from a position on, as a version of their table has them. Those of another kind stand in nobody's way: a
+/// file that was read as the wrong kind of event is read anew as the right one.
 async fn known_dead(lake: &Lake, version: u64, stream: &Stream, from: Option<i64>) -> Result<KnownDead, LakeError> {
     let provider = lake.provider(DEAD_LETTERS, version).await?;
     let source = |field: &str| col("source").field(field);
     let letters = SessionContext::new()
         .read_table(provider)?
         .filter(
-            source("topic")
-                .eq(lit(stream.source.as_str()))
+            col("kind")
+                .eq(lit(stream.kind.table()))
+                .and(source("topic").eq(lit(stream.source.as_str())))
                 .and(source("partition").eq(lit(stream.partition)))
                 .and(source("offset").gt_eq(lit(from.unwrap_or(i64::MIN)))),
         )?
@@ -515,5 +517,12 @@ mod tests {
         assert!(known.contains(6, b"payload 6") && !known.contains(6, b"another cluster's"));
         assert_eq!(stored[1], Stored { rows: Some(20), dead_letters: Some(20), ..Stored::default() });
         assert_eq!(stored[2], Stored::default());
+        // Read as another kind of event before, it is read anew: its letters of then are not taken for those of now.
+        let clicks = Arc::new(Stream { kind: EventKind::Interaction, ..(*streams[0]).clone() });
+        let appender = Arc::new(Mutex::new(lake.appender(DEAD_LETTERS).await.unwrap()));
+        let mut committer = Committer::open(&lake, EventKind::Interaction, &[], appender, &settings).await.unwrap();
+        let stored = committer.stored(&[clicks]).await.unwrap();
+        assert_eq!((stored[0].rows, stored[0].dead_letters), (None, Some(20)));
+        assert_eq!(stored[0].known_dead.as_deref(), Some(&KnownDead::default()));
     }
 }

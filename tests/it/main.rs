@@ -7,6 +7,8 @@ mod cli;
 mod deadletters;
 mod dry_run;
 mod faults;
+mod files_aside;
+mod files_growth;
 mod files_passed_over;
 mod files_watch;
 mod harness;

@@ -107,7 +107,7 @@ fn check_source(kind: EventKind, settings: &Settings) -> Result<(), SpeedError> 
     let source = settings.sources.of(kind);
     let format = match source.format(kind) {
         Format::Json => StreamFormat::Json,
-        Format::Csv => StreamFormat::Csv { header: None, delimiter: None },
+        Format::Csv => StreamFormat::CSV,
         Format::Avro => StreamFormat::AvroMessage,
     };
     let enrichment = EnrichmentSettings {

@@ -118,18 +118,7 @@ impl Ingest {
                 watch.0.finish_and_clear();
                 let done = done.map_err(speed_error)?;
                 report(format, &done, text)?;
-                let mut problems = Vec::new();
-                if !done.changed_files.is_empty() {
-                    problems.push(format!(
-                        "{} files do not begin any more with what was ingested of them, and were not read; \
-                         give the new content another name to ingest it",
-                        done.changed_files.len()
-                    ));
-                }
-                if !is_watched {
-                    problems.extend(nothing_read(&done.paths_without_files));
-                }
-                if problems.is_empty() { Ok(()) } else { anyhow::bail!(problems.join(". ")) }
+                not_read(&done, is_watched)
             }
         }
     }
@@ -147,13 +136,26 @@ impl Files {
     }
 }
 
-/// An error where of a path that was named no file is read.
-fn nothing_read(paths: &[String]) -> Option<String> {
-    let paths = (!paths.is_empty()).then(|| paths.join(", "))?;
-    Some(format!(
-        "nothing was read of {paths}: the files that are there were passed over, for the reasons above; \
-         \"adlake ingest files --help\" names the formats that are read"
-    ))
+/// An error where somebody has to do something about files that were not read.
+fn not_read(report: &IngestReport, is_watched: bool) -> Result<()> {
+    let mut problems = Vec::new();
+    if let count @ 1.. = report.set_aside.len() {
+        problems.push(format!("{count} files are set aside; once the reason is mended the next run takes them"));
+    }
+    if let count @ 1.. = report.changed_files.len() {
+        problems.push(format!(
+            "{count} files do not begin any more with what was ingested of them, or go on within its last record, and were not \
+             read; give the new content another name to ingest it"
+        ));
+    }
+    if !is_watched && !report.paths_without_files.is_empty() {
+        problems.push(format!(
+            "nothing was read of {}: the files that are there were passed over, for the reasons above; \
+             \"adlake ingest files --help\" names the formats that are read",
+            report.paths_without_files.join(", ")
+        ));
+    }
+    if problems.is_empty() { Ok(()) } else { anyhow::bail!(problems.join(". ")) }
 }
 
 impl Written {
@@ -194,6 +196,15 @@ fn text(report: &IngestReport) -> String {
     );
     for (table, rows) in &report.rows {
         text.push_str(&format!("  {table:<24} {rows:>12} rows\n"));
+    }
+    for (name, reason) in &report.set_aside {
+        text.push_str(&format!("  set aside: {name}: {reason}\n"));
+    }
+    for name in &report.cut_files {
+        text.push_str(&format!("  ends within a record, which is waited for: {name}\n"));
+    }
+    if report.preamble_lines > 0 {
+        text.push_str(&format!("  {:<24} {:>12} lines before headers, passed over\n", "", report.preamble_lines));
     }
     for name in &report.changed_files {
         text.push_str(&format!("  changed, not read: {name}\n"));

@@ -137,6 +137,11 @@ impl AvroPlan {
         Ok(AvroPlan { reader, ..plan })
     }
 
+    /// Why the schema of the container cannot be used, if it cannot.
+    pub fn unusable(&self) -> Option<&str> {
+        self.unusable.as_ref().map(|reject| reject.detail.as_str())
+    }
+
     /// The same with the registry that knows the schemas' ids.
     pub fn with_registry(self, registry: Option<Arc<Registry>>) -> AvroPlan {
         AvroPlan { registry, ..self }

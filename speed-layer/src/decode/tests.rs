@@ -25,7 +25,7 @@ use crate::validate::ValidationSettings;
 const NOW: i64 = 1_748_822_400_000_000;
 
 fn csv() -> StreamFormat {
-    StreamFormat::Csv { header: None, delimiter: None }
+    StreamFormat::CSV
 }
 
 fn decoder(kind: EventKind, format: &StreamFormat, change: impl FnOnce(&mut SourceSettings)) -> Decoder {

@@ -359,9 +359,13 @@ impl Lane {
     async fn decode(&mut self, chunks: Vec<Records>) -> Result<(), SpeedError> {
         let mut taken = Vec::with_capacity(chunks.len());
         for records in chunks {
-            let next = records.chunk.next().unwrap_or(i64::MIN);
-            // Others are of before the stream was started again: they make room here.
-            let Some(which) = self.ledger.take(&records.stream, records.generation, next) else { continue };
+            let (stream, generation, chunk) = (&records.stream, records.generation, &records.chunk);
+            let which = match chunk.is_cut() {
+                false => self.ledger.take(stream, generation, chunk.next().unwrap_or(i64::MIN)),
+                true => self.ledger.take_cut(stream, generation, chunk),
+            };
+            // Others are of before the stream was started again, or known already: they make room here.
+            let Some(which) = which else { continue };
             self.oldest = match (self.oldest, records.chunk.oldest()) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),

@@ -9,13 +9,17 @@
 //!   again. Those among them that are dead letters already are passed over as they are, whatever would become of them now: with
 //!   other settings, newer reference data or a later clock a record may be judged otherwise than before the crash, and it must
 //!   neither be in both tables nor in none.
+//!
+//! It also runs ahead where a stream ends within a record ([`Ledger::take_cut`]). What there is of the record becomes a dead letter, and
+//! the table's position stays before it. If the stream is longer the next time, the whole record is read at that position, and is taken, since its
+//! bytes are not those of the letter; if it is not, the letter is found there, and not written again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use adlake_lake::Advance;
 
-use crate::record::Stream;
+use crate::record::{Chunk, RecordRef, Stream};
 use crate::source::Start;
 use crate::write::{KnownDead, Stored};
 
@@ -40,6 +44,10 @@ struct Track {
     sealed: i64,
     /// The position after the last record taken.
     next: i64,
+    /// The position after the last record that the stream's end cuts off and that is taken and not sealed.
+    cut: Option<i64>,
+    /// The same of what was sealed last.
+    cut_sealed: Option<i64>,
     /// Whether the next commit is to write down where reading began, records or not.
     pinned: bool,
 }
@@ -61,12 +69,14 @@ impl Track {
             known_dead: None,
             sealed: 0,
             next: 0,
+            cut: None,
+            cut_sealed: None,
             pinned: false,
         }
     }
 
     fn is_open(&self) -> bool {
-        self.pinned || self.next > self.sealed
+        self.pinned || self.next > self.sealed || self.cut.is_some()
     }
 }
 
@@ -157,6 +167,26 @@ impl Ledger {
         Some(Taken { from, known_dead })
     }
 
+    /// Takes records that the stream's end cuts off: they become dead letters, and the table's position does not move past them.
+    /// `None` where they are to be dropped, as all that are dead letters already.
+    pub fn take_cut(&mut self, stream: &Stream, generation: u64, chunk: &Chunk) -> Option<Taken> {
+        let track = self.tracks.get_mut(stream)?;
+        let next = chunk.next()?;
+        if track.state != State::Reading || track.generation != generation || next <= track.next || track.cut.is_some()
+        {
+            return None;
+        }
+        let (from, known_dead) = (track.next, track.known_dead.clone());
+        let is_dead = |record: &RecordRef<'_>| {
+            known_dead.as_ref().is_some_and(|known| known.contains(record.offset, record.payload))
+        };
+        if chunk.records_from(from).all(|(record, _)| is_dead(&record)) {
+            return None;
+        }
+        track.cut = Some(next);
+        Some(Taken { from, known_dead })
+    }
+
     /// No records are left before `position`, and none may have been there: it is progress all the same.
     pub fn pass(&mut self, stream: &Stream, generation: u64, position: i64) {
         let track = self.tracks.get_mut(stream);
@@ -191,6 +221,7 @@ impl Ledger {
             .map(|(stream, track)| {
                 let from = track.stored.replace(track.next);
                 track.sealed = track.next;
+                track.cut_sealed = track.cut.take();
                 track.pinned = false;
                 Span { stream: stream.clone(), from, to: track.next }
             })
@@ -203,8 +234,10 @@ impl Ledger {
     /// After a crash the stored position may be ahead of the span. It moves all the same, by one: of two processes that know the same
     /// position only one can commit.
     pub fn seal_dead(&mut self, span: &Span) -> Span {
-        let from = self.tracks.get(&span.stream).and_then(|track| track.dead_stored);
-        let to = from.map_or(span.to, |from| span.to.max(from + 1));
+        let track = self.tracks.get(&span.stream);
+        let from = track.and_then(|track| track.dead_stored);
+        let end = track.and_then(|track| track.cut_sealed).map_or(span.to, |cut| span.to.max(cut));
+        let to = from.map_or(end, |from| end.max(from + 1));
         if let Some(track) = self.tracks.get_mut(&span.stream) {
             track.dead_stored = Some(to);
         }
@@ -223,271 +256,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use adlake_domain::event::EventKind;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::record::StreamFormat;
-
-    fn stored(rows: Option<i64>) -> Stored {
-        Stored { rows, ..Stored::default() }
-    }
-
-    fn from(taken: Option<Taken>) -> Option<i64> {
-        taken.map(|taken| taken.from)
-    }
-
-    fn stream(partition: i32) -> Arc<Stream> {
-        Arc::new(Stream {
-            kind: EventKind::Impression,
-            source: "topic".to_owned(),
-            partition,
-            application: format!("application {partition}"),
-            format: StreamFormat::Json,
-        })
-    }
-
-    #[test]
-    fn nothing_is_taken_before_the_start_nor_of_another_generation() {
-        let (mut ledger, stream) = (Ledger::default(), stream(0));
-        assert_eq!(ledger.take(&stream, 0, 5), None);
-        assert!(ledger.assign(&stream));
-        assert_eq!(ledger.take(&stream, 0, 5), None);
-        let start = ledger.start(&stream, stored(Some(3)), 7).unwrap();
-        assert_eq!((start.stored, start.generation), (Some(3), 7));
-        assert_eq!(ledger.take(&stream, 7, 5), None);
-        ledger.started(&stream, 6, 0, false);
-        assert_eq!(ledger.take(&stream, 7, 5), None);
-        ledger.started(&stream, 7, 3, false);
-        assert_eq!(ledger.take(&stream, 6, 5), None);
-        assert_eq!(ledger.take(&stream, 7, 3), None);
-        assert_eq!(from(ledger.take(&stream, 7, 5)), Some(3));
-        assert_eq!(from(ledger.take(&stream, 7, 9)), Some(5));
-        assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(3), to: 9 }]);
-        assert!(!ledger.is_open());
-        assert_eq!(ledger.seal(), []);
-    }
-
-    #[test]
-    fn numbers_without_records_are_progress() {
-        let (mut ledger, stream) = (Ledger::default(), stream(0));
-        assert!(ledger.assign(&stream));
-        ledger.start(&stream, stored(Some(3)), 1).unwrap();
-        ledger.pass(&stream, 1, 9);
-        assert!(!ledger.is_open(), "it has not been started");
-        ledger.started(&stream, 1, 3, false);
-        ledger.pass(&stream, 0, 9);
-        assert!(!ledger.is_open(), "of another generation");
-        ledger.pass(&stream, 1, 5);
-        assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(3), to: 5 }]);
-        assert_eq!(from(ledger.take(&stream, 1, 8)), Some(5));
-        ledger.pass(&stream, 1, 7);
-        ledger.pass(&stream, 1, 9);
-        assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(5), to: 9 }]);
-        ledger.revoke(&stream);
-        ledger.pass(&stream, 1, 20);
-        assert!(!ledger.is_open(), "it is no longer ours");
-    }
-
-    #[test]
-    fn a_first_start_at_the_end_is_written_down() {
-        let check = |pin: bool, stored: Stored, expected: &[(Option<i64>, i64)]| {
-            let (mut ledger, stream) = (Ledger::default(), stream(0));
-            assert!(ledger.assign(&stream));
-            ledger.start(&stream, stored, 1).unwrap();
-            ledger.started(&stream, 1, 40, pin);
-            let spans: Vec<_> = ledger.seal().into_iter().map(|span| (span.from, span.to)).collect();
-            assert_eq!(spans, expected);
-            assert!(!ledger.is_open());
-        };
-        check(true, stored(None), &[(None, 40)]);
-        check(true, stored(Some(40)), &[]);
-        check(false, stored(None), &[]);
-    }
-
-    #[test]
-    fn what_was_taken_of_a_revoked_stream_is_still_sealed() {
-        let (mut ledger, stream) = (Ledger::default(), stream(0));
-        assert!(ledger.assign(&stream));
-        ledger.start(&stream, stored(None), 1).unwrap();
-        ledger.started(&stream, 1, 0, false);
-        ledger.take(&stream, 1, 5);
-        ledger.revoke(&stream);
-        assert_eq!(ledger.take(&stream, 1, 6), None);
-        ledger.forget_revoked();
-        assert!(ledger.is_open_for(&stream));
-        assert!(!ledger.assign(&stream), "rows without their position would come in twice");
-        assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: None, to: 5 }]);
-        assert!(ledger.assign(&stream));
-        ledger.revoke(&stream);
-        ledger.forget_revoked();
-        assert!(ledger.start(&stream, stored(None), 2).is_none());
-    }
-
-    /// A table and the dead letters of one stream, as the lake keeps them.
-    #[derive(Debug, Default)]
-    struct Tables {
-        stored: Option<i64>,
-        dead_stored: Option<i64>,
-        rows: Vec<i64>,
-        dead: Vec<i64>,
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Take(i64),
-        /// Seal, and commit so many of the two commits; with fewer than both, or if told to, the process dies.
-        Commit {
-            commits: usize,
-            dies: bool,
-        },
-        /// Somebody else, who had been given the stream, commits so many records.
-        Other(i64),
-        Die,
-        /// From now on records are judged otherwise.
-        Rules(i64),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            4 => (1..6i64).prop_map(Step::Take),
-            4 => (0..3usize, any::<bool>()).prop_map(|(commits, dies)| Step::Commit { commits, dies }),
-            1 => (1..6i64).prop_map(Step::Other),
-            1 => Just(Step::Die),
-            1 => (2..5i64).prop_map(Step::Rules),
-        ]
-    }
-
-    fn payload(position: i64) -> Vec<u8> {
-        position.to_le_bytes().to_vec()
-    }
-
-    impl Tables {
-        fn commit_dead(&mut self, span: &Span, dead: &[i64]) -> bool {
-            if self.dead_stored != span.from {
-                return false;
-            }
-            self.dead_stored = Some(span.to);
-            self.dead.extend(dead);
-            true
-        }
-
-        fn commit_rows(&mut self, span: &Span, rows: &[i64]) -> bool {
-            if self.stored != span.from {
-                return false;
-            }
-            self.stored = Some(span.to);
-            self.rows.extend(rows);
-            true
-        }
-
-        fn look_up(&self) -> Stored {
-            let ahead = self.dead.iter().filter(|position| self.stored.is_none_or(|stored| **position >= stored));
-            let known_dead: KnownDead = ahead.map(|position| (*position, payload(*position))).collect();
-            Stored {
-                rows: self.stored,
-                dead_letters: self.dead_stored,
-                known_dead: Some(Arc::new(known_dead)),
-                ..Stored::default()
-            }
-        }
-    }
-
-    /// One process: a ledger, and what it holds in memory.
-    struct Process {
-        ledger: Ledger,
-        stream: Arc<Stream>,
-        generation: u64,
-        at: i64,
-        rows: Vec<i64>,
-        dead: Vec<i64>,
-    }
-
-    impl Process {
-        fn new(tables: &Tables) -> Process {
-            let (ledger, stream) = (Ledger::default(), stream(0));
-            let mut process = Process { ledger, stream, generation: 0, at: 0, rows: vec![], dead: vec![] };
-            assert!(process.ledger.assign(&process.stream));
-            process.begin(tables);
-            process
-        }
-
-        fn begin(&mut self, tables: &Tables) {
-            self.generation += 1;
-            let start = self.ledger.start(&self.stream, tables.look_up(), self.generation).unwrap();
-            self.at = start.stored.unwrap_or(0);
-            self.ledger.started(&self.stream, self.generation, self.at, false);
-        }
-
-        fn take(&mut self, count: i64, bad: i64) {
-            let next = self.at + count;
-            let taken = self.ledger.take(&self.stream, self.generation, next).unwrap();
-            for position in taken.from..next {
-                if taken.known_dead.as_ref().is_some_and(|dead| dead.contains(position, &payload(position))) {
-                    continue;
-                }
-                if position % bad == 0 { self.dead.push(position) } else { self.rows.push(position) }
-            }
-            self.at = next;
-        }
-
-        /// Whether the process is to go on with what it knows.
-        fn commit(&mut self, tables: &mut Tables, commits: usize) -> bool {
-            let (rows, dead) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.dead));
-            for span in self.ledger.seal() {
-                let dead_span = (!dead.is_empty()).then(|| self.ledger.seal_dead(&span));
-                // The table's position is looked at before the dead letters are committed, as the committer does.
-                let moved = tables.stored != span.from;
-                let superseded = (commits > 0
-                    && dead_span.is_some_and(|dead_span| moved || !tables.commit_dead(&dead_span, &dead)))
-                    || (commits > 1 && !tables.commit_rows(&span, &rows));
-                if superseded {
-                    assert_eq!(self.ledger.reset(), std::slice::from_ref(&self.stream));
-                    self.begin(tables);
-                    return true;
-                }
-            }
-            commits > 1
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_record_comes_in_once_whoever_dies(steps in proptest::collection::vec(step(), 1..60)) {
-            let mut tables = Tables::default();
-            let mut process = Process::new(&tables);
-            let mut bad = 3;
-            for step in steps {
-                let goes_on = match step {
-                    Step::Take(count) => {
-                        process.take(count, bad);
-                        true
-                    }
-                    Step::Commit { commits, dies } => process.commit(&mut tables, commits) && !dies,
-                    Step::Other(count) => {
-                        let mut other = Process::new(&tables);
-                        other.take(count, bad);
-                        other.commit(&mut tables, 2)
-                    }
-                    Step::Die => false,
-                    Step::Rules(rules) => {
-                        bad = rules;
-                        true
-                    }
-                };
-                if !goes_on {
-                    process = Process::new(&tables);
-                }
-                // Up to the stored position everything is in exactly one table; beyond it there are dead letters alone.
-                let stored = tables.stored.unwrap_or(0);
-                let mut all: Vec<i64> = tables.rows.iter().chain(&tables.dead).copied().collect();
-                all.sort_unstable();
-                let beyond: Vec<i64> = all.iter().copied().filter(|position| *position >= stored).collect();
-                prop_assert_eq!(&all[..all.len() - beyond.len()], &(0..stored).collect::<Vec<_>>());
-                prop_assert!(beyond.windows(2).all(|pair| pair[0] < pair[1]), "twice: {:?}", beyond);
-                prop_assert!(tables.rows.iter().all(|position| *position < stored));
-            }
-        }
-    }
-}
+mod tests;

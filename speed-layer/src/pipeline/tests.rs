@@ -51,7 +51,7 @@ fn stream(partition: i32) -> Arc<Stream> {
             source: "clicks".to_owned(),
             partition: 0,
             application: application(CLICKS),
-            format: StreamFormat::Csv { header: None, delimiter: None },
+            format: StreamFormat::CSV,
         });
     }
     Arc::new(Stream {

@@ -1,8 +1,11 @@
 //! A dead letter's payload through the decoder once more. No I/O.
 //!
 //! How a payload is written is known from the configuration (topics), or stands with the letter (files: a CSV's header and
-//! delimiter, the schema of an Avro container). What was no whole record is not decoded: a row cut off may look like a row. A
+//! delimiter, the schema of an Avro container). A header stands there as it does in the file, and is cut by the delimiter that is
+//! configured now, as the rows are. What was no whole record is not decoded: a row cut off may look like a row. A
 //! message of several records (an Avro container, a JSON array) stays a dead letter: its good ones became rows when it came in.
+
+use std::collections::HashMap;
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::FRAGMENT;
@@ -14,9 +17,11 @@ use arrow::error::ArrowError;
 
 use crate::decode::Decoder;
 use crate::error::SpeedError;
+use crate::header;
+use crate::mapping::Mapping;
 use crate::plans::Plans;
 use crate::record::{RecordRef, Stream, StreamFormat};
-use crate::settings::{Format, Sources};
+use crate::settings::{Format, SourceSettings, Sources};
 
 /// How an Avro container begins.
 const CONTAINER: &[u8] = b"Obj\x01";
@@ -50,10 +55,11 @@ pub(super) fn decode_again(
     ingested_at: i64,
 ) -> Result<Again, SpeedError> {
     let mut bench = Bench { plans, kind, again: Again::default(), open: None };
-    for batch in letters {
-        let letters = Letters::new(batch)?;
-        for row in 0..batch.num_rows() {
-            match format(&letters, row, sources, kind) {
+    let letters = letters.iter().map(Letters::new).collect::<Result<Vec<_>, _>>()?;
+    let headers = headers(&letters, sources.of(kind), kind)?;
+    for letters in &letters {
+        for row in 0..letters.payload.len() {
+            match format(letters, row, sources, kind, &headers) {
                 Ok(format) => bench.push(letters.topic.value(row), format, letters.record(row), ingested_at)?,
                 Err(verdict) => bench.again.verdicts.push(verdict),
             }
@@ -63,8 +69,51 @@ pub(super) fn decode_again(
     Ok(bench.again)
 }
 
+/// The headers among letters, by the paths of their files: where none was known when a file came in, the delimiter being wrong, say, its
+/// header is the letter of its first record.
+fn headers(
+    letters: &[Letters],
+    source: &SourceSettings,
+    kind: EventKind,
+) -> Result<HashMap<String, String>, SpeedError> {
+    let mut headers = HashMap::new();
+    if source.csv.header == Some(false) {
+        return Ok(headers);
+    }
+    let mapping = Mapping::new(kind, source)?;
+    for letters in letters {
+        for row in (0..letters.payload.len()).filter(|row| letters.is_first_of_file(*row)) {
+            let Ok(StreamFormat::Csv { header: None, delimiter, .. }) = letters.written(row) else { continue };
+            let line = letters.payload.value(row);
+            if header::is_known(line, delimiter.unwrap_or(source.csv.delimiter as u8), &mapping) {
+                headers.insert(letters.topic.value(row).to_owned(), String::from_utf8_lossy(line).into_owned());
+            }
+        }
+    }
+    Ok(headers)
+}
+
+/// The same with the header cut by the delimiter that counts now.
+fn cut_anew(format: StreamFormat, source: &SourceSettings) -> StreamFormat {
+    let StreamFormat::Csv { header, header_line, delimiter } = format else { return format };
+    let by = delimiter.unwrap_or(source.csv.delimiter as u8);
+    // Older letters have the names alone. A single one is the line, if the delimiter was another one.
+    let line = header_line.clone().or_else(|| match header.as_deref() {
+        Some([only]) if only.contains(char::from(by)) => Some(only.clone()),
+        _ => None,
+    });
+    let header = line.map(|line| header::names(&line, by)).or(header);
+    StreamFormat::Csv { header, header_line, delimiter }
+}
+
 /// How a letter is written; or why that, or the record, is not known.
-fn format(letters: &Letters, row: usize, sources: &Sources, kind: EventKind) -> Result<StreamFormat, Verdict> {
+fn format(
+    letters: &Letters,
+    row: usize,
+    sources: &Sources,
+    kind: EventKind,
+    headers: &HashMap<String, String>,
+) -> Result<StreamFormat, Verdict> {
     let dead = |reason: &str, detail: &str| Verdict::Dead { reason: reason.to_owned(), detail: detail.to_owned() };
     let fragment = || dead("fragment", "the letter is no whole record: send it again");
     if letters.format.is_valid(row) {
@@ -72,7 +121,17 @@ fn format(letters: &Letters, row: usize, sources: &Sources, kind: EventKind) -> 
         if text == FRAGMENT {
             return Err(fragment());
         }
-        return serde_json::from_str(text).map_err(|error| dead("unknown_format", &error.to_string()));
+        let format = letters.written(row).map_err(|error| dead("unknown_format", &error.to_string()))?;
+        return match (format, headers.get(letters.topic.value(row))) {
+            (StreamFormat::Csv { header: None, .. }, Some(_)) if letters.is_first_of_file(row) => {
+                Err(dead("header", "the letter is the header of its file"))
+            }
+            (StreamFormat::Csv { header: None, delimiter, .. }, Some(line)) => {
+                let format = StreamFormat::Csv { header: None, header_line: Some(line.clone()), delimiter };
+                Ok(cut_anew(format, sources.of(kind)))
+            }
+            (format, _) => Ok(cut_anew(format, sources.of(kind))),
+        };
     }
     if CUT.contains(&letters.reason.value(row)) {
         return Err(fragment());
@@ -86,7 +145,7 @@ fn format(letters: &Letters, row: usize, sources: &Sources, kind: EventKind) -> 
     }
     Ok(match sources.of(kind).format(kind) {
         Format::Json => StreamFormat::Json,
-        Format::Csv => StreamFormat::Csv { header: None, delimiter: None },
+        Format::Csv => StreamFormat::CSV,
         Format::Avro => StreamFormat::AvroMessage,
     })
 }
@@ -203,6 +262,16 @@ impl Letters {
         })
     }
 
+    /// How the letter is written, where it says so.
+    fn written(&self, row: usize) -> Result<StreamFormat, serde_json::Error> {
+        serde_json::from_str(if self.format.is_valid(row) { self.format.value(row) } else { "" })
+    }
+
+    /// Whether the letter is the first record of a file: no topic has a slash in its name.
+    fn is_first_of_file(&self, row: usize) -> bool {
+        self.offset.as_primitive::<Int64Type>().value(row) == 0 && self.topic.value(row).contains('/')
+    }
+
     fn record(&self, row: usize) -> RecordRef<'_> {
         let time = self.record_time.as_primitive::<TimestampMicrosecondType>();
         RecordRef {
@@ -220,4 +289,30 @@ fn column(batch: &RecordBatch, name: &str, data_type: &DataType) -> Result<Array
     let column = batch.column_by_name(name);
     let column = column.ok_or_else(|| ArrowError::SchemaError(format!("dead letters lack the column {name}")))?;
     cast(column, data_type)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(format: StreamFormat) -> Vec<String> {
+        let StreamFormat::Csv { header, .. } = format else { panic!("{format:?}") };
+        header.unwrap()
+    }
+
+    #[test]
+    fn a_header_is_cut_by_the_delimiter_of_now() {
+        let mut source = SourceSettings::default();
+        source.csv.delimiter = ';';
+        let of = |text: &str| names(cut_anew(serde_json::from_str(text).unwrap(), &source));
+        // As letters of now have it, and as older ones had.
+        assert_eq!(of(r#"{"csv":{"header":["a;b,c"],"header_line":"a;b,c","delimiter":null}}"#), ["a", "b,c"]);
+        assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"header_line":"a;b,c","delimiter":null}}"#), ["a", "b,c"]);
+        assert_eq!(of(r#"{"csv":{"header":["a;b"],"delimiter":null}}"#), ["a", "b"]);
+        assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"delimiter":null}}"#), ["a;b", "c"]);
+        // A delimiter that the file tells stays.
+        assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"header_line":"a;b\tc","delimiter":9}}"#), ["a;b", "c"]);
+        let text = serde_json::to_string(&StreamFormat::CSV).unwrap();
+        assert_eq!(text, r#"{"csv":{"header":null,"delimiter":null}}"#, "a letter without a header is as it was");
+    }
 }

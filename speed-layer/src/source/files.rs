@@ -2,8 +2,15 @@
 //!
 //! A file's application is named by its canonical path or its URI, so that a file that was read before is not read twice, and one that has
 //! grown is read on. Position `n` is stored when `n` records are in. To go on at a position the file is cut again from its
-//! beginning, which costs little beside decoding. Set aside and reported: a file that does not begin any more with what was ingested of
-//! it, or has fewer records than that ([`done`]).
+//! beginning, which costs little beside decoding. Reported, and not read: a file that does not begin any more with what was ingested of
+//! it, has fewer records than that, or goes on within the last of them ([`done`]).
+//!
+//! A record that is cut off by the end of its file is taken when it is whole, or when the file is final. Files that are watched are not
+//! final: such a record is left for later, and stands at the next position when the file has grown. Otherwise it becomes a dead letter in a chunk of
+//! its own, the stored position stays before it (see the contract in [`super`]), and the whole record is taken when it comes.
+//!
+//! A file that cannot be used (no container, no header that is known, not to be read at all) is set aside: nothing of it is taken, the
+//! others go on, and the next run tries it again.
 //!
 //! Files are read one after another, in the order of their names, decompressed as they are read. They are assigned some at a time, and given
 //! back when they are done, so that what is held in memory does not grow with their number.
@@ -14,12 +21,13 @@ use std::time::{Duration, Instant};
 
 use adlake_lake::Lake;
 use tokio::runtime::Handle;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::SpeedError;
 use crate::metrics::Metrics;
 use crate::record::{Chunk, Stream};
 use crate::settings::SpeedSettings;
-use crate::source::{CHUNK_BYTES, Command, Event, Next, Port, Source, Start};
+use crate::source::{Command, Event, Next, Port, Source, Start};
 
 mod admission;
 mod discover;
@@ -28,6 +36,7 @@ mod folder;
 mod kind;
 pub(crate) mod open;
 mod passed_over;
+mod pieces;
 mod place;
 mod preview;
 mod s3;
@@ -36,10 +45,10 @@ pub(crate) mod split;
 use admission::Refused;
 pub use discover::{FileFormat, FilesWanted};
 use discover::{Input, Mappings, failed};
-use done::Done;
+use done::{Done, Whole};
 pub use open::Compression;
-use open::Digest;
 pub use passed_over::{PassedOverFiles, PassedOverReason};
+use pieces::{CutOff, Numbered};
 use place::{Found, Places};
 pub use preview::{First, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
 use split::Piece;
@@ -91,6 +100,8 @@ pub struct FilesSource {
     replaced: HashSet<String>,
     /// Files that could not be read, by name.
     refused: HashMap<String, Refused>,
+    /// Files that cannot be used, by name: as they were when that was found.
+    aside: HashMap<String, String>,
     polled: Instant,
     stopped: bool,
     files: usize,
@@ -103,9 +114,11 @@ struct Reading {
     input: Input,
     /// Up to here it is in the lake.
     stored: i64,
-    /// What was read, and how many records that is: known at its end.
-    end: Option<(Digest, i64)>,
+    /// What was read: known at its end.
+    end: Option<Whole>,
     done: bool,
+    /// Whether the lines before its header are counted.
+    preamble_told: bool,
 }
 
 /// Why reading a file was left off.
@@ -142,13 +155,17 @@ impl FilesSource {
             reported: HashSet::new(),
             replaced: HashSet::new(),
             refused: HashMap::new(),
+            aside: HashMap::new(),
             polled: Instant::now(),
             stopped: false,
             files: found.len(),
             bytes: found.iter().map(|file| file.bytes).sum(),
         };
+        for problem in source.places.take_problems() {
+            source.cannot_look_at(&problem);
+        }
         for file in found {
-            source.admit(file)?;
+            source.admit(file);
         }
         Ok(source)
     }
@@ -171,17 +188,20 @@ impl FilesSource {
             self.waiting_names.remove(&found.name);
             let input = match discover::input(found.clone(), &self.wanted, &self.settings, &self.mappings) {
                 Ok(input) => input,
-                Err(error) => {
-                    self.leave_for_now(&found, error)?;
+                Err(error @ SpeedError::File { .. }) => {
+                    self.leave(&found, &error);
                     continue;
                 }
+                Err(error) => return Err(error),
             };
+            self.is_usable(&found);
             if !self.replaced.contains(&found.name) {
                 self.done.begun(&found, input.stream.kind, input.head);
             }
             let (application, stream) = (input.stream.application.clone(), input.stream.clone());
             self.kept.retain(|kept| *kept != application);
-            let before = self.inputs.insert(application, Reading { input, stored: 0, end: None, done: false });
+            let reading = Reading { input, stored: 0, end: None, done: false, preamble_told: false };
+            let before = self.inputs.insert(application, reading);
             if let Some(before) = before.filter(|before| before.input.stream != stream) {
                 // Now that it has grown it has other columns, say, but its positions are the same ones.
                 port.tell(Event::Revoked(vec![before.input.stream]));
@@ -231,12 +251,15 @@ impl FilesSource {
     /// Notes a file as done once it is read to its end and all of it is committed.
     fn finish(&mut self, application: &str) {
         let Some(reading) = self.inputs.get_mut(application).filter(|reading| !reading.done) else { return };
-        let Some((digest, records)) = reading.end.filter(|(_, records)| reading.stored >= *records) else { return };
+        let Some(whole) = reading.end.filter(|whole| reading.stored >= whole.records) else { return };
         reading.done = true;
         reading.input.found.whole = None;
         let (found, kind) = (&reading.input.found, reading.input.stream.kind);
-        self.done.ingested(found, kind, digest, records);
-        self.metrics.file_done();
+        self.done.ingested(found, kind, whole);
+        self.metrics.file_done(&found.name, whole.is_cut && self.wanted.watch);
+        if whole.is_cut {
+            tracing::warn!(path = found.name, records = whole.records, "the file ends within a record");
+        }
         self.kept.push_back(application.to_owned());
     }
 
@@ -268,13 +291,13 @@ impl FilesSource {
         }
     }
 
-    /// Reads a file. One that cannot be read while others are watched is given back, and found again later.
+    /// Reads a file. One that cannot be read is given back, and found again later.
     fn read(&mut self, start: Start, port: &mut Port) -> Result<Left, SpeedError> {
         let stream = start.stream.clone();
         match self.read_to_its_end(start, port) {
-            Err(error @ SpeedError::File { source: Some(_), .. }) if self.wanted.watch => {
+            Err(error @ SpeedError::File { source: Some(_), .. }) => {
                 if let Some(reading) = self.inputs.remove(&stream.application) {
-                    self.leave_for_now(&reading.input.found, error)?;
+                    self.leave(&reading.input.found, &error);
                 }
                 port.tell(Event::Revoked(vec![stream]));
                 Ok(Left::AtItsEnd)
@@ -284,12 +307,12 @@ impl FilesSource {
     }
 
     /// Another file has the name of one that was ingested, if in part: it is reported, and left alone.
-    /// `read` is what was read of it, where nothing is known of the other.
-    fn set_aside(&mut self, stream: Arc<Stream>, read: Option<(Digest, i64)>, port: &Port) {
+    /// `whole` is what was read of it, where nothing is known of the other.
+    fn leave_changed(&mut self, stream: Arc<Stream>, whole: Option<Whole>, port: &Port) {
         if let Some(reading) = self.inputs.remove(&stream.application) {
             let found = reading.input.found;
-            match read {
-                Some((read, records)) => self.done.replaced(&found, stream.kind, read, records),
+            match whole {
+                Some(whole) => self.done.replaced(&found, stream.kind, whole),
                 None => self.done.changed(&found),
             }
             self.report_changed(&found);
@@ -303,14 +326,24 @@ impl FilesSource {
         };
         let from = start.stored.unwrap_or(0);
         reading.stored = from;
-        let is_at_its_end = reading.done && reading.end.is_some_and(|(_, records)| records <= from);
+        // What the end cuts off may not be a dead letter yet, or not any more.
+        let is_at_its_end = reading.done && reading.end.is_some_and(|whole| whole.records <= from && !whole.is_cut);
         let input = reading.input.clone();
-        if self.replaced.remove(&input.found.name) {
-            if from > 0 {
-                self.set_aside(start.stream, None, port);
-                return Ok(Left::AtItsEnd);
-            }
+        let preamble_told = std::mem::replace(&mut reading.preamble_told, true);
+        let before = self.done.before(&input.found, input.stream.kind).filter(|before| before.records <= from);
+        let was_numbered_otherwise = before.is_some_and(|before| !before.is_numbered_so) && input.was_cut_otherwise;
+        let is_replaced = self.replaced.remove(&input.found.name);
+        if from > 0 && (is_replaced || was_numbered_otherwise) {
+            self.leave_changed(start.stream, None, port);
+            return Ok(Left::AtItsEnd);
+        }
+        if is_replaced {
             self.done.begun(&input.found, input.stream.kind, input.head);
+        }
+        if input.preamble_lines > 0 && from == 0 && !preamble_told {
+            let (path, lines) = (&input.found.name, input.preamble_lines);
+            tracing::info!(path, lines, "lines before the header are passed over");
+            self.metrics.preamble(lines);
         }
         port.tell(Event::Started { stream: start.stream.clone(), generation: start.generation, position: from });
         if is_at_its_end {
@@ -318,37 +351,49 @@ impl FilesSource {
             return Ok(Left::AtItsEnd);
         }
         let path = input.found.path();
-        let time = input.found.modified;
+        // The last record that was read of it before, if it has grown since.
+        let last_before = before.and_then(|before| Some((before.records - 1, before.last?)));
+        let (time, chunk) = (input.found.modified, Chunk::new(0));
+        let mut numbered = Numbered { position: 0, from, time, last_before, chunk };
         let unreadable = |error| failed(path, "cannot be read", Some(error));
         let mut splitter = input.split(self.settings.ingest.record_bytes_max).map_err(unreadable)?;
-        let mut piece = Vec::new();
-        let mut chunk = Chunk::new(0);
-        let mut position = 0;
+        let (mut piece, mut last) = (Vec::new(), Vec::new());
+        // Pieces that the end has cut off, if nothing that is whole follows.
+        let mut cut_off = CutOff::default();
         let mut consumed = 0;
         loop {
             let cut = splitter.next(&mut piece).map_err(unreadable)?;
             let ended = cut == Piece::End;
-            if position >= from {
-                if chunk.format().map(Arc::as_ptr) != splitter.format().map(Arc::as_ptr) {
+            // What compressed data that breaks off ends with is cut off, whatever the format.
+            let is_cut = splitter.is_cut() || (pieces::is_truncated(&cut) && splitter.content().broken().is_some());
+            if !ended && is_cut && cut_off.has_room() {
+                cut_off.push(std::mem::take(&mut piece), cut);
+                continue;
+            }
+            let mut is_same = true;
+            if !ended {
+                // Something follows those: they are what they are.
+                for (bytes, cut) in cut_off.take() {
+                    is_same &= numbered.take(&bytes, cut);
+                }
+                if numbered.chunk.format().map(Arc::as_ptr) != splitter.format().map(Arc::as_ptr) {
                     // From here on the file has another schema: in a chunk of its own.
                     let next = Chunk::new(0).written_as(splitter.format().cloned());
-                    port.hand_on(&start.stream, start.generation, std::mem::replace(&mut chunk, next));
+                    port.hand_on(&start.stream, start.generation, std::mem::replace(&mut numbered.chunk, next));
                 }
-                let fits = match cut {
-                    Piece::Record => chunk.push(position, time, None, &piece),
-                    Piece::Rejected(rejection) => chunk.push_rejected(position, time, &piece, rejection),
-                    Piece::End => true,
-                };
-                debug_assert!(fits, "a chunk is handed on long before it is full");
+                is_same &= numbered.take(&piece, cut);
+                std::mem::swap(&mut piece, &mut last);
             }
-            position += i64::from(!ended);
-            let full = chunk.bytes() >= CHUNK_BYTES || chunk.len() >= CHUNK_RECORDS;
+            if !is_same {
+                self.leave_changed(start.stream, None, port);
+                return Ok(Left::AtItsEnd);
+            }
             // While the beginning is passed over, commands are attended to as well.
-            if ended || full || position % CHUNK_RECORDS as i64 == 0 {
+            if ended || numbered.is_full() || numbered.position % CHUNK_RECORDS as i64 == 0 {
                 let now = splitter.content().consumed();
                 port.tell(Event::Consumed(now - consumed));
                 consumed = now;
-                port.hand_on(&start.stream, start.generation, std::mem::take(&mut chunk));
+                port.hand_on(&start.stream, start.generation, std::mem::take(&mut numbered.chunk));
                 if !ended && let Some(left) = self.attend(&start.stream, port) {
                     return Ok(left);
                 }
@@ -357,37 +402,46 @@ impl FilesSource {
                 break;
             }
         }
-        if position < from && self.done.is_kept() {
-            let read = splitter.content().digest();
-            self.set_aside(start.stream, Some((read, position)), port);
+        let position = numbered.position;
+        let whole = Whole {
+            read: splitter.content().digest(),
+            records: position,
+            last: (position > 0).then(|| xxh3_64(&last)),
+            is_cut: !cut_off.is_empty(),
+        };
+        // An older adlake counted what the end cuts off, too.
+        let counted = position + cut_off.len();
+        if counted < from && self.done.is_kept() {
+            self.leave_changed(start.stream, Some(whole), port);
             return Ok(Left::AtItsEnd);
         }
-        if position < from {
+        if counted < from {
             let message = format!(
-                "has {position} records, but {from} were ingested from it before: another file has taken its place. \
+                "has {counted} records, but {from} were ingested from it before: another file has taken its place. \
                  Give it another name to ingest it"
             );
             return Err(failed(path, message, None));
         }
-        let digest = splitter.content().digest();
+        if !self.wanted.watch {
+            port.hand_on(&start.stream, start.generation, cut_off.chunk(position, from, time));
+        }
         port.tell(Event::CaughtUp { stream: start.stream.clone(), generation: start.generation });
         if let Some(reading) = self.inputs.get_mut(&start.stream.application) {
-            reading.end = Some((digest, position));
+            reading.end = Some(whole);
         }
         self.finish(&start.stream.application);
         Ok(Left::AtItsEnd)
     }
 
     /// Looks for new files if it is time to.
-    fn poll(&mut self) -> Result<(), SpeedError> {
+    fn poll(&mut self) {
         if self.polled.elapsed() < place::poll_interval(&self.settings.files) {
-            return Ok(());
+            return;
         }
         self.polled = Instant::now();
         for found in self.places.poll() {
-            self.admit(found)?;
+            self.admit(found);
         }
-        Ok(())
     }
 }
 
@@ -424,7 +478,7 @@ impl Source for FilesSource {
                     } else if !self.waiting.is_empty() {
                         self.assign(port)?;
                     } else if self.wanted.watch {
-                        self.poll()?;
+                        self.poll();
                     } else if !told {
                         port.tell_done();
                         told = true;

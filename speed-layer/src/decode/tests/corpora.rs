@@ -110,7 +110,7 @@ fn csv_spectrum() {
         let payloads: Vec<&[u8]> = starts[1..].windows(2).map(|ends| &content[ends[0]..ends[1]]).collect();
         let mut decoder = decoder(
             EventKind::Interaction,
-            &StreamFormat::Csv { header: Some(header.clone()), delimiter: None },
+            &StreamFormat::Csv { header: Some(header.clone()), header_line: None, delimiter: None },
             |source| {
                 for (field, constant) in [("user_id", "u"), ("campaign_id", "c"), ("conversion_type", "t")] {
                     source.defaults.insert(field.to_owned(), constant.to_owned());
@@ -257,7 +257,7 @@ fn somebody_elses_names_and_types() {
     let mut lines = interactions.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let header = String::from_utf8(lines.next().unwrap().to_vec()).unwrap();
     let header = header.trim_end().split(',').map(str::to_owned).collect();
-    let format = StreamFormat::Csv { header: Some(header), delimiter: None };
+    let format = StreamFormat::Csv { header: Some(header), header_line: None, delimiter: None };
     let decoded = decode(EventKind::Interaction, &format, &lines.collect::<Vec<_>>());
     assert_eq!((decoded.rows.num_rows(), decoded.dead_letters.num_rows()), (1000, 0));
     let types = column(&decoded.rows, "conversion_type");

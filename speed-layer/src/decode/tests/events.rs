@@ -414,7 +414,11 @@ fn paths_and_defaults() {
 #[test]
 fn csv_interactions() {
     let header = ["timestamp", "User ID", "ad_campaign_id", "conversion_type", "value", "currency", "note"];
-    let format = StreamFormat::Csv { header: Some(header.map(str::to_owned).to_vec()), delimiter: Some(b';') };
+    let format = StreamFormat::Csv {
+        header: Some(header.map(str::to_owned).to_vec()),
+        header_line: None,
+        delimiter: Some(b';'),
+    };
     let rows: [&[u8]; 8] = [
         b"2023-10-07 16:11:30;82650;5;visit;12.345;USD;\"a;\n\"\"b\"\"\"\r\n",
         b"2023-10-07 16:11:30;;;click",

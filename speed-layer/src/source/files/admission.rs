@@ -1,4 +1,4 @@
-//! Which of the files that were found are read: new ones, those that have grown, and those that could not be read before.
+//! Which of the files that were found are read: new ones, those that have grown, and those that could not be read, or used, before.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub(super) struct Refused {
 
 impl FilesSource {
     /// Takes a file into the list of those that are to be read, if it is to be read.
-    pub(super) fn admit(&mut self, found: Found) -> Result<(), SpeedError> {
+    pub(super) fn admit(&mut self, found: Found) {
         let application = discover::application(&found.name);
         let under_way = self.inputs.get(&application).is_some_and(|reading| !reading.done);
         let is_refused = |refused: &Refused| refused.tag == found.tag && Instant::now() < refused.until;
@@ -35,12 +35,18 @@ impl FilesSource {
             || self.refused.get(&found.name).is_some_and(is_refused)
         {
             self.places.forget(&found);
-            return Ok(());
+            return;
+        }
+        if self.aside.get(&found.name) == Some(&found.tag) {
+            // Nothing has changed: neither the file, nor what this run knows of such files.
+            return;
         }
         match self.done.judge(&found, self.wanted.kind) {
             Verdict::Done if self.wanted.watch => {}
             Verdict::Done => self.metrics.consumed(found.bytes),
             Verdict::New => self.wait(found),
+            Verdict::Cut if self.wanted.watch => {}
+            Verdict::Cut => self.wait(found),
             Verdict::Changed => self.report_changed(&found),
             Verdict::Begun(before) => match still_begins_with(&found, before) {
                 Ok(same) => {
@@ -49,37 +55,65 @@ impl FilesSource {
                     }
                     self.wait(found);
                 }
-                Err(error) => self.cannot_read(&found, error)?,
+                Err(error) => self.cannot_read(&found, error),
             },
             Verdict::Written(before) => match still_begins_with(&found, before) {
                 Ok(true) if found.bytes > before.bytes => self.wait(found),
-                Ok(true) => self.done.same(&found),
+                Ok(true) => {
+                    self.done.same(&found);
+                    if !self.wanted.watch && self.done.judge(&found, self.wanted.kind) == Verdict::Cut {
+                        self.wait(found);
+                    }
+                }
                 Ok(false) => {
                     self.done.changed(&found);
                     self.report_changed(&found);
                 }
-                Err(error) => self.cannot_read(&found, error)?,
+                Err(error) => self.cannot_read(&found, error),
             },
         }
-        Ok(())
     }
 
-    fn cannot_read(&mut self, found: &Found, error: io::Error) -> Result<(), SpeedError> {
-        self.leave_for_now(found, failed(found.path(), "cannot be read", Some(error)))
+    fn cannot_read(&mut self, found: &Found, error: io::Error) {
+        self.leave(found, &failed(found.path(), "cannot be read", Some(error)));
     }
 
-    /// A file cannot be read: an error, unless files are watched. Then it is tried again, after a pause that doubles from time to time.
-    pub(super) fn leave_for_now(&mut self, found: &Found, error: SpeedError) -> Result<(), SpeedError> {
-        if !self.wanted.watch {
-            return Err(error);
+    /// A file cannot be read, or cannot be used: the others go on. What cannot be read while files are watched is tried again, after a pause
+    /// that doubles from time to time; everything else is set aside until it was written anew, or another run finds it.
+    pub(super) fn leave(&mut self, found: &Found, error: &SpeedError) {
+        let is_unreadable = matches!(error, SpeedError::File { source: Some(_), .. });
+        if !(self.wanted.watch && is_unreadable) {
+            return self.set_aside(found, error);
         }
         let before = self.refused.get(&found.name).filter(|refused| refused.tag == found.tag);
         let pause = before.map_or(REFUSED_MIN, |refused| (refused.pause * 2).min(REFUSED_MAX));
-        tracing::warn!(path = found.name, error = chain(&error), ?pause, "the file is left for now");
+        tracing::warn!(path = found.name, error = chain(error), ?pause, "the file is left for now");
         let refused = Refused { tag: found.tag.clone(), pause, until: Instant::now() + pause };
         self.refused.insert(found.name.clone(), refused);
         self.places.forget(found);
-        Ok(())
+    }
+
+    /// Something in a folder cannot be looked at, so that nobody knows what it is.
+    pub(super) fn cannot_look_at(&mut self, error: &SpeedError) {
+        let SpeedError::File { path, .. } = error else { return };
+        let (path, reason) = (path.to_string_lossy(), reason(error));
+        tracing::error!(path = &*path, reason, "it is set aside: nothing of it is taken");
+        self.metrics.file_set_aside(&path, &reason);
+    }
+
+    fn set_aside(&mut self, found: &Found, error: &SpeedError) {
+        let reason = reason(error);
+        tracing::error!(path = found.name, reason, "the file is set aside: nothing of it is taken");
+        self.done.set_aside(found, &reason);
+        self.metrics.file_set_aside(&found.name, &reason);
+        self.aside.insert(found.name.clone(), found.tag.clone());
+    }
+
+    /// A file can be used: if it was set aside before, it is not any more.
+    pub(super) fn is_usable(&mut self, found: &Found) {
+        if self.aside.remove(&found.name).is_some() {
+            self.metrics.file_taken_up(&found.name);
+        }
     }
 
     fn wait(&mut self, found: Found) {
@@ -91,11 +125,20 @@ impl FilesSource {
         if self.reported.insert(found.name.clone()) {
             tracing::error!(
                 path = found.name,
-                "the file does not begin any more with what was ingested of it, and is not read; \
+                "the file does not begin any more with what was ingested of it, or goes on within its last record, and is not read; \
                  give the new content another name to ingest it"
             );
             self.metrics.file_changed(&found.name);
         }
+    }
+}
+
+/// What is wrong with a file, without its name.
+fn reason(error: &SpeedError) -> String {
+    match error {
+        SpeedError::File { message, source: Some(source), .. } => format!("{message}: {source}"),
+        SpeedError::File { message, .. } => message.clone(),
+        other => chain(other),
     }
 }
 

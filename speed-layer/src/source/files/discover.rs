@@ -3,6 +3,7 @@
 //! The kind of event is given, or told from the file's name and folder, or from its format. The format is given, or told from the
 //! extension, or from the content.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
+use arrow::array::{Array, AsArray};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -19,10 +21,15 @@ use super::passed_over::{PassedOver, by_content, by_convention, by_extension};
 use super::place::Found;
 use super::split::{Piece, Splitter};
 use super::split::{avro, csv, json};
+use crate::decode::Decoder;
 use crate::error::SpeedError;
+use crate::header::{self, Beginning, Judge};
 use crate::mapping::Mapping;
-use crate::record::{Stream, StreamFormat};
-use crate::settings::{SourceSettings, SpeedSettings};
+use crate::metrics::now_micros;
+use crate::plans::trial_plan;
+use crate::record::{RecordRef, Stream, StreamFormat};
+use crate::settings::SpeedSettings;
+use crate::validate::Reason;
 
 /// How many bytes at the beginning of a file are looked at to tell how it is written.
 const HEAD_BYTES: usize = 64 << 10;
@@ -62,6 +69,10 @@ pub struct Input {
     /// Its beginning, as far as it was looked at.
     pub head: Digest,
     pub format: FileFormat,
+    /// Lines before its header.
+    pub preamble_lines: u64,
+    /// An older adlake would have numbered its records otherwise.
+    pub was_cut_otherwise: bool,
     /// How it is cut into records.
     pub cut: Cut,
 }
@@ -70,7 +81,13 @@ pub struct Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     Json,
-    Csv { delimiter: u8, header: bool },
+    /// Rows from this byte on.
+    Csv {
+        delimiter: u8,
+        rows_at: usize,
+        /// How many columns the header has, if there is one.
+        columns: Option<usize>,
+    },
     Avro,
 }
 
@@ -81,10 +98,13 @@ impl Input {
     }
 }
 
-fn splitter(content: Content, cut: Cut, limit: usize) -> io::Result<Box<dyn Splitter>> {
+fn splitter(mut content: Content, cut: Cut, limit: usize) -> io::Result<Box<dyn Splitter>> {
     Ok(match cut {
         Cut::Json => Box::new(json::JsonValues::new(content, limit)),
-        Cut::Csv { delimiter, header } => Box::new(csv::Rows::new(content, delimiter, limit, header)),
+        Cut::Csv { delimiter, rows_at, columns } => {
+            content.skip(rows_at)?;
+            Box::new(csv::Rows::new(content, delimiter, limit, columns))
+        }
         Cut::Avro => Box::new(avro::Container::open(content, limit)?),
     })
 }
@@ -94,17 +114,17 @@ pub fn literal(path: &str) -> &Path {
     Path::new(path.strip_prefix("file://").unwrap_or(path))
 }
 
-/// Adds the canonical paths of files. An error where a path does not exist, a pattern finds nothing, or a folder cannot be read; with
-/// `lenient` what cannot be looked at in folders and patterns is passed over.
+/// Adds the canonical paths of files. An error where a path does not exist, cannot be looked at, or a pattern finds nothing. What
+/// cannot be looked at in folders and patterns is one of the `problems`; without them it is passed over for now.
 pub fn find(
     path: &str,
     any_name: bool,
-    lenient: bool,
+    problems: Option<&mut Vec<SpeedError>>,
     passed_over: &PassedOver,
     found: &mut BTreeSet<PathBuf>,
 ) -> Result<(), SpeedError> {
     let literal = literal(path);
-    let mut search = Search { any_name, lenient, passed_over, found, folders: HashSet::new() };
+    let mut search = Search { any_name, problems, passed_over, found, folders: HashSet::new() };
     if literal.exists() {
         return search.add(literal, true);
     }
@@ -121,7 +141,7 @@ pub fn find(
                 Err(failed(&path, "cannot be read", Some(error.into())))
             }
         };
-        search.pass_over(added)?;
+        search.pass_over(added);
         any = true;
     }
     if any { Ok(()) } else { Err(failed(literal, "no file matches", None)) }
@@ -130,7 +150,7 @@ pub fn find(
 struct Search<'a> {
     /// Every file of a folder is meant, whatever its name.
     any_name: bool,
-    lenient: bool,
+    problems: Option<&'a mut Vec<SpeedError>>,
     passed_over: &'a PassedOver,
     found: &'a mut BTreeSet<PathBuf>,
     /// Where it has been: links may lead back.
@@ -165,20 +185,18 @@ impl Search<'_> {
                 }
                 _ => {
                     let added = self.add(&entry.path(), false);
-                    self.pass_over(added)?;
+                    self.pass_over(added);
                 }
             }
         }
         Ok(())
     }
 
-    fn pass_over(&self, added: Result<(), SpeedError>) -> Result<(), SpeedError> {
-        match added {
-            Err(error) if self.lenient => {
-                tracing::warn!(error = adlake_lake::error::chain(&error), "passed over for now");
-                Ok(())
-            }
-            added => added,
+    fn pass_over(&mut self, added: Result<(), SpeedError>) {
+        match (added, &mut self.problems) {
+            (Ok(()), _) => {}
+            (Err(error), Some(problems)) => problems.push(error),
+            (Err(error), None) => tracing::warn!(error = adlake_lake::error::chain(&error), "passed over for now"),
         }
     }
 }
@@ -230,11 +248,16 @@ pub fn input(
     let format = wanted.format.or(named.map(|(format, _)| format)).unwrap_or_else(|| sniff(&head));
     let kind =
         wanted.kind.or_else(|| kind::told(&found.name).map(|(kind, _)| kind)).unwrap_or_else(|| kind_by_format(format));
-    let source = settings.sources.of(kind);
     let delimiter = named.and_then(|(_, delimiter)| delimiter);
+    let (mut preamble_lines, mut was_cut_otherwise) = (0, false);
     let (cut, stream_format) = match format {
         FileFormat::Json | FileFormat::Ndjson => (Cut::Json, StreamFormat::Json),
-        FileFormat::Csv => csv_cut(&head, source, delimiter, mappings.of(kind)).map_err(unreadable)?,
+        FileFormat::Csv => {
+            let csv = csv_cut(&head, kind, delimiter, found.modified, settings, mappings)?;
+            let csv = csv.map_err(|reason| failed(path, reason, None))?;
+            (preamble_lines, was_cut_otherwise) = (csv.preamble_lines, csv.was_cut_otherwise);
+            (csv.cut, csv.format)
+        }
         FileFormat::Avro if head.is_empty() => (Cut::Json, StreamFormat::Json),
         FileFormat::Avro => {
             let limit = settings.ingest.record_bytes_max;
@@ -243,13 +266,17 @@ pub fn input(
                 ErrorKind::InvalidData => failed(path, error.to_string(), None),
                 _ => unreadable(error),
             })?;
-            (Cut::Avro, StreamFormat::AvroDatum { schema: container.schema().to_owned() })
+            let format = StreamFormat::AvroDatum { schema: container.schema().to_owned() };
+            if let Some(message) = trial_plan(settings, kind, &format)?.unusable_schema() {
+                return Err(failed(path, format!("its own schema cannot be used: {message}"), None));
+            }
+            (Cut::Avro, format)
         }
     };
     let application = application(&found.name);
     let stream =
         Arc::new(Stream { kind, source: found.name.clone(), partition: 0, application, format: stream_format });
-    Ok(Input { found, stream, head: digest, format, cut })
+    Ok(Input { found, stream, head: digest, format, preamble_lines, was_cut_otherwise, cut })
 }
 
 /// The name of a file's transactions.
@@ -271,28 +298,82 @@ fn visible(head: &[u8]) -> &[u8] {
     head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
 }
 
+/// How a CSV file is read.
+#[derive(Debug)]
+struct Csv {
+    cut: Cut,
+    format: StreamFormat,
+    preamble_lines: u64,
+    was_cut_otherwise: bool,
+}
+
+/// Looks for the header; an inner error says why nobody can tell what the columns are.
 fn csv_cut(
     head: &[u8],
-    source: &SourceSettings,
+    kind: EventKind,
     delimiter: Option<u8>,
-    mapping: &Mapping,
-) -> io::Result<(Cut, StreamFormat)> {
-    let delimiter_given = delimiter;
-    // Checked by the settings: one ASCII character.
-    let delimiter = delimiter.unwrap_or(source.csv.delimiter as u8);
-    let mut row = Vec::new();
-    let mut rows = csv::Rows::new(Content::from_bytes(head.to_vec()), delimiter, HEAD_BYTES, false);
-    let mut names = Vec::new();
-    if rows.next(&mut row)? == Piece::Record {
-        let mut reader = ::csv::ReaderBuilder::new().has_headers(false).delimiter(delimiter).from_reader(&row[..]);
-        if let Some(Ok(cells)) = reader.records().next() {
-            names = cells.iter().map(|cell| cell.trim().to_owned()).collect();
-        }
+    time: Option<i64>,
+    settings: &SpeedSettings,
+    mappings: &Mappings,
+) -> Result<Result<Csv, String>, SpeedError> {
+    let (csv, mapping) = (&settings.sources.of(kind).csv, mappings.of(kind));
+    let problem = Cell::new(None);
+    let refuses = |row: &[u8], delimiter: u8| {
+        let refused = refused(row, kind, delimiter, time, settings);
+        refused.unwrap_or_else(|error| {
+            problem.set(Some(error));
+            None
+        })
+    };
+    let judge = Judge { mapping, csv, delimiter, is_whole: head.len() < HEAD_BYTES, refuses: &refuses };
+    let found = judge.look(head);
+    if let Some(problem) = problem.take() {
+        return Err(problem);
     }
-    let known = names.iter().filter(|name| mapping.lookup(name).is_some()).count();
-    let header = source.csv.header.unwrap_or(known > 0 && known * 2 >= names.len());
-    let names = (header && !names.is_empty()).then_some(names);
-    Ok((Cut::Csv { delimiter, header }, StreamFormat::Csv { header: names, delimiter: delimiter_given }))
+    Ok(found.map(|found| {
+        let Beginning { header_line, delimiter: told, rows_at, preamble_lines } = found;
+        let by = told.unwrap_or(csv.delimiter as u8);
+        let names = header_line.as_deref().map(|line| header::names(line, by));
+        let is_first = header_line.is_some() && preamble_lines == 0;
+        let was_cut_otherwise =
+            told != delimiter || preamble_lines > 0 || header::was_header(head, csv, delimiter, mapping) != is_first;
+        Csv {
+            cut: Cut::Csv { delimiter: by, rows_at, columns: names.as_ref().map(Vec::len) },
+            format: StreamFormat::Csv { header: names, header_line, delimiter: told },
+            preamble_lines,
+            was_cut_otherwise,
+        }
+    }))
+}
+
+/// Why the first row of some bytes cannot be read as the configured columns say, if it cannot: it is decoded. What reference data or
+/// the clock may mend is no such reason.
+fn refused(
+    rows: &[u8],
+    kind: EventKind,
+    delimiter: u8,
+    time: Option<i64>,
+    settings: &SpeedSettings,
+) -> Result<Option<String>, SpeedError> {
+    let mut row = Vec::new();
+    let content = Content::from_bytes(rows.to_vec());
+    match csv::Rows::new(content, delimiter, HEAD_BYTES, None).next(&mut row) {
+        Ok(Piece::Record) => {}
+        Ok(Piece::Rejected(rejection)) => return Ok(Some(rejection.detail)),
+        Ok(Piece::End) | Err(_) => return Ok(Some("there is no row".to_owned())),
+    }
+    let format = StreamFormat::Csv { header: None, header_line: None, delimiter: Some(delimiter) };
+    let mut decoder = Decoder::new(Arc::new(trial_plan(settings, kind, &format)?), "")?;
+    decoder.push(RecordRef { payload: &row, key: None, partition: 0, offset: 0, time }, now_micros());
+    let decoded = decoder.finish()?;
+    let is_mendable = |reason: &&str| [Reason::NoFxRate.name(), Reason::TooFarInFuture.name()].contains(reason);
+    if decoded.rows.num_rows() > 0 || decoded.reasons.keys().all(|reason| is_mendable(reason)) {
+        return Ok(None);
+    }
+    let detail = decoded.dead_letters.column_by_name("detail").and_then(|column| column.as_string_opt::<i32>());
+    let detail = detail.filter(|detail| !detail.is_empty()).map_or("", |detail| detail.value(0));
+    let reasons: Vec<&str> = decoded.reasons.into_keys().collect();
+    Ok(Some(format!("{}: {detail}", reasons.join(", "))))
 }
 
 /// What the configuration says of each kind's fields.
@@ -347,24 +428,47 @@ mod tests {
     }
 
     #[test]
-    fn tells_headers_from_the_first_row() {
+    fn a_first_row_is_one_that_can_be_decoded() {
         let settings = SpeedSettings::default();
         let mappings = Mappings::new(&settings).unwrap();
-        let kind = EventKind::Interaction;
-        let check = |head: &str, expected: Option<&[&str]>| {
-            let (cut, format) = csv_cut(head.as_bytes(), settings.sources.of(kind), None, mappings.of(kind)).unwrap();
-            let StreamFormat::Csv { header, .. } = format else { panic!("{format:?}") };
-            assert_eq!(cut, Cut::Csv { delimiter: b',', header: expected.is_some() }, "{head:?}");
+        let cut =
+            |head: &str| csv_cut(head.as_bytes(), EventKind::Interaction, None, None, &settings, &mappings).unwrap();
+        let check = |head: &str, expected: Option<&[&str]>, rows: &str| {
+            let csv = cut(head).unwrap();
+            let StreamFormat::Csv { header, .. } = csv.format else { panic!("{:?}", csv.format) };
             let expected: Option<Vec<String>> =
                 expected.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
             assert_eq!(header, expected, "{head:?}");
+            let Cut::Csv { rows_at, .. } = csv.cut else { panic!("{:?}", csv.cut) };
+            assert_eq!(head[rows_at..].trim(), rows, "{head:?}");
         };
-        check("", None);
-        check(
-            "timestamp,user_id,ad_campaign_id,conversion_type\n1,2,3,click",
-            Some(&["timestamp", "user_id", "ad_campaign_id", "conversion_type"]),
-        );
-        check("\u{feff}\"User ID\", Timestamp ,x,campaign\r\n", Some(&["User ID", "Timestamp", "x", "campaign"]));
-        check("2023-10-07 16:11:30,82650,5,visit\n", None);
+        check("", None, "");
+        let names = ["timestamp", "user_id", "ad_campaign_id", "conversion_type"];
+        check("timestamp,user_id,ad_campaign_id,conversion_type\n1,2,3,click", Some(&names), "1,2,3,click");
+        let row = "2023-10-07 16:11:30,82650,5,visit\n";
+        check(row, None, row.trim());
+        // What a rate that is loaded later mends, and what only the clock says.
+        let foreign = "2023-10-07 16:11:30,82650,5,visit,,,,,1.5,CHF";
+        check(foreign, None, foreign);
+        check("2999-10-07 16:11:30,82650,5,visit", None, "2999-10-07 16:11:30,82650,5,visit");
+        let why = cut("when,who,what,how\n2023-10-07 16:11:30,82650,5,visit\n").unwrap_err();
+        assert!(why.contains("bad_timestamp"), "{why}");
+    }
+
+    #[test]
+    fn it_is_known_where_an_older_adlake_numbered_records_otherwise() {
+        let settings = SpeedSettings::default();
+        let mappings = Mappings::new(&settings).unwrap();
+        let check = |head: &str, expected: bool| {
+            let csv = csv_cut(head.as_bytes(), EventKind::Interaction, None, None, &settings, &mappings);
+            assert_eq!(csv.unwrap().unwrap().was_cut_otherwise, expected, "{head:?}");
+        };
+        let header = "timestamp,user_id,campaign_id,conversion_type";
+        check(&format!("{header}\n"), false);
+        check("2023-10-07 16:11:30,82650,5,visit\n", false);
+        check("", false);
+        check(&format!("{header},source,medium,term,content,price_eur\n"), true);
+        check(&format!("sep=,\n{header}\n"), true);
+        check(&format!("report\n{header}\n"), true);
     }
 }

@@ -7,7 +7,10 @@
 //! Before anything of a file is handed on a row says how it begins: a file that takes the place of one that was ingested in part
 //! must not be gone on with where that one was left.
 //!
-//! Of each file is held in memory: 16 bytes for its name, and what it was. A million files take about 100 MB.
+//! A file that ends within a record is not quite done: its last record is taken when it is whole, or when the file is final. One that
+//! cannot be used at all is set aside with the reason, and tried again by the next run.
+//!
+//! Of each file is held in memory: 16 bytes for its name, and what it was. A million files take about 120 MB.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use adlake_domain::catalogue::FILES;
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::files_schema;
 use adlake_lake::{Lake, LakeError, WriterSettings};
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use datafusion::prelude::SessionContext;
@@ -29,6 +32,8 @@ use super::open::Digest;
 use super::place::Found;
 use crate::metrics::now_micros;
 
+/// By which rules records are numbered in files: 1 is since headers are looked for below a preamble. Files of before have none.
+const NUMBERING: i64 = 1;
 /// Rows are written when there are so many, ...
 const ROWS_MAX: usize = 10_000;
 /// ... or the first of them is so old.
@@ -49,12 +54,40 @@ struct Known {
     bytes: u64,
     /// What was found in it; none where the list does not say.
     kind: Option<EventKind>,
+    /// Whether its records are numbered by today's rules.
+    is_numbered_so: bool,
     /// Hash of its tag.
     tag: u64,
     read: Digest,
     records: i64,
+    /// Hash of the last of the records.
+    last: Option<u64>,
     status: Status,
     at: i64,
+}
+
+/// What was read of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// Its bytes.
+    pub read: Digest,
+    /// How many records that is; without those that the end cuts off.
+    pub records: i64,
+    /// Hash of the last of them.
+    pub last: Option<u64>,
+    /// Whether it ends within a record.
+    pub is_cut: bool,
+}
+
+/// What is known of the records of a file that was read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    /// How many there were.
+    pub records: i64,
+    /// Hash of the last of them.
+    pub last: Option<u64>,
+    /// Whether they are numbered by today's rules.
+    pub is_numbered_so: bool,
 }
 
 /// What became of a file.
@@ -64,18 +97,24 @@ enum Status {
     Begun,
     /// All of it is in.
     Ingested,
+    /// All of it is in but what its end cuts off, which may be a dead letter.
+    Cut,
     /// Another file has its name, and was not read.
     Changed,
+    /// It cannot be used as it is; what was read is what was in before.
+    SetAside,
 }
 
 impl Status {
-    const ALL: [Status; 3] = [Status::Begun, Status::Ingested, Status::Changed];
+    const ALL: [Status; 5] = [Status::Begun, Status::Ingested, Status::Cut, Status::Changed, Status::SetAside];
 
     fn name(self) -> &'static str {
         match self {
             Status::Begun => "begun",
             Status::Ingested => "ingested",
+            Status::Cut => "cut",
             Status::Changed => "changed",
+            Status::SetAside => "set_aside",
         }
     }
 }
@@ -85,6 +124,7 @@ struct Row {
     path: String,
     tag: String,
     known: Known,
+    reason: Option<String>,
 }
 
 /// What a file that was found is.
@@ -94,9 +134,11 @@ pub enum Verdict {
     New,
     /// It is as it was when it was read to its end.
     Done,
+    /// It is as it was when it was read to its end, which is within a record.
+    Cut,
     /// It was written since. What was read has to be compared with its beginning.
     Written(Digest),
-    /// It was written since it was begun, which was with this.
+    /// It was written since it was begun, which was with this. Or it was set aside since.
     Begun(Digest),
     /// It is known that it does not begin any more with what was ingested.
     Changed,
@@ -122,36 +164,73 @@ impl Done {
         let is_as_it_was = known.bytes == found.bytes && known.tag == xxh3_64(found.tag.as_bytes());
         match (known.status, is_as_it_was) {
             (Status::Begun, true) => Verdict::New,
-            (Status::Begun, false) => Verdict::Begun(known.read),
+            (Status::SetAside, _) if known.read.bytes == 0 => Verdict::New,
+            (Status::Begun, false) | (Status::SetAside, _) => Verdict::Begun(known.read),
+            // An older adlake may have found no record where there are some: the positions tell.
+            (Status::Ingested, true) if known.records == 0 && !known.is_numbered_so && known.bytes > 0 => Verdict::New,
             (Status::Ingested, true) => Verdict::Done,
+            (Status::Cut, true) => Verdict::Cut,
             (Status::Changed, true) => Verdict::Changed,
-            (Status::Ingested | Status::Changed, false) => Verdict::Written(known.read),
+            (Status::Ingested | Status::Cut | Status::Changed, false) => Verdict::Written(known.read),
         }
     }
 
     /// A file is about to be read, and begins like this. Of one that was read before more is known.
     pub fn begun(&mut self, found: &Found, kind: EventKind, head: Digest) {
-        let known = self.files.get(&xxh3_128(found.name.as_bytes()));
-        if known.is_none_or(|known| known.status == Status::Begun && known.read != head) {
-            self.note(found, kind, head, 0, Status::Begun);
+        let is_new = |known: &Known| match known.status {
+            // As another kind of event it is another file.
+            _ if known.kind.is_some_and(|other| other != kind) => true,
+            Status::Begun => known.read != head,
+            Status::SetAside => known.read.bytes == 0,
+            Status::Ingested | Status::Cut | Status::Changed => false,
+        };
+        let is_numbered_so = self.before(found, kind).is_none_or(|before| before.is_numbered_so);
+        if self.files.get(&xxh3_128(found.name.as_bytes())).is_none_or(is_new) {
+            let begun = Whole { read: head, records: 0, last: None, is_cut: false };
+            self.note(found, kind, begun, Status::Begun, is_numbered_so);
         }
     }
 
+    /// What is known of the records of a file that was read as this kind of event before.
+    pub fn before(&self, found: &Found, kind: EventKind) -> Option<Before> {
+        let known = self.files.get(&xxh3_128(found.name.as_bytes()));
+        let known = known.filter(|known| known.kind.is_none_or(|other| other == kind))?;
+        Some(Before { records: known.records, last: known.last, is_numbered_so: known.is_numbered_so })
+    }
+
     /// A file was read to its end, and all of it is committed.
-    pub fn ingested(&mut self, found: &Found, kind: EventKind, read: Digest, records: i64) {
-        self.note(found, kind, read, records, Status::Ingested);
+    pub fn ingested(&mut self, found: &Found, kind: EventKind, whole: Whole) {
+        let status = if whole.is_cut { Status::Cut } else { Status::Ingested };
+        self.note(found, kind, whole, status, true);
     }
 
     /// A file has taken the place of another, of which more or something else was ingested.
-    pub fn replaced(&mut self, found: &Found, kind: EventKind, read: Digest, records: i64) {
-        self.note(found, kind, read, records, Status::Changed);
+    pub fn replaced(&mut self, found: &Found, kind: EventKind, whole: Whole) {
+        self.note(found, kind, whole, Status::Changed, true);
     }
 
-    fn note(&mut self, found: &Found, kind: EventKind, read: Digest, records: i64, status: Status) {
-        self.put(
-            found,
-            Known { bytes: found.bytes, kind: Some(kind), tag: 0, read, records, status, at: now_micros() },
-        );
+    fn note(&mut self, found: &Found, kind: EventKind, whole: Whole, status: Status, is_numbered_so: bool) {
+        let Whole { read, records, last, .. } = whole;
+        let (kind, bytes, at) = (Some(kind), found.bytes, now_micros());
+        self.put(found, Known { bytes, kind, is_numbered_so, tag: 0, read, records, last, status, at }, None);
+    }
+
+    /// A file cannot be used as it is. What is known of it stays known: it may be read on once it can be.
+    pub fn set_aside(&mut self, found: &Found, reason: &str) {
+        let nothing = || Known {
+            bytes: 0,
+            kind: None,
+            is_numbered_so: true,
+            tag: 0,
+            read: Digest::nothing(),
+            records: 0,
+            last: None,
+            status: Status::SetAside,
+            at: 0,
+        };
+        let known = self.files.get(&xxh3_128(found.name.as_bytes())).copied().unwrap_or_else(nothing);
+        let known = Known { bytes: found.bytes, status: Status::SetAside, at: now_micros(), ..known };
+        self.put(found, known, Some(reason.to_owned()));
     }
 
     /// Whether it is kept anywhere.
@@ -161,7 +240,9 @@ impl Done {
 
     /// A file was written, but it begins with what was ingested, and has no more than that.
     pub fn same(&mut self, found: &Found) {
-        self.again(found, Status::Ingested);
+        let known = self.files.get(&xxh3_128(found.name.as_bytes()));
+        let is_cut = known.is_some_and(|known| known.status == Status::Cut);
+        self.again(found, if is_cut { Status::Cut } else { Status::Ingested });
     }
 
     /// A file does not begin any more with what was ingested.
@@ -171,18 +252,18 @@ impl Done {
 
     fn again(&mut self, found: &Found, status: Status) {
         if let Some(known) = self.files.get(&xxh3_128(found.name.as_bytes())).copied() {
-            self.put(found, Known { bytes: found.bytes, status, at: now_micros(), ..known });
+            self.put(found, Known { bytes: found.bytes, status, at: now_micros(), ..known }, None);
         }
     }
 
-    fn put(&mut self, found: &Found, known: Known) {
+    fn put(&mut self, found: &Found, known: Known, reason: Option<String>) {
         let known = Known { tag: xxh3_64(found.tag.as_bytes()), ..known };
         self.files.insert(xxh3_128(found.name.as_bytes()), known);
         if self.store.is_some() {
             if self.rows.is_empty() {
                 self.since = Instant::now();
             }
-            self.rows.push(Row { path: found.name.clone(), tag: found.tag.clone(), known });
+            self.rows.push(Row { path: found.name.clone(), tag: found.tag.clone(), known, reason });
         }
     }
 
@@ -226,6 +307,9 @@ async fn append(lake: &Lake, rows: &[Row]) -> Result<(), LakeError> {
         texts(|row| Some(format!("{:032x}", row.known.read.hash))),
         numbers(|row| row.known.records),
         Arc::new(at),
+        texts(|row| row.reason.clone()),
+        texts(|row| row.known.last.map(|hash| format!("{hash:016x}"))),
+        Arc::new(rows.iter().map(|row| row.known.is_numbered_so.then_some(NUMBERING)).collect::<Int64Array>()),
     ];
     let batch = RecordBatch::try_new(files_schema(), columns)
         .map_err(|error| LakeError::Rows { table: FILES.to_owned(), detail: error.to_string() })?;
@@ -261,6 +345,9 @@ fn take(batch: &RecordBatch, files: &mut HashMap<u128, Known>) -> Option<()> {
     let (tags, hashes) = (tags.as_string_opt::<i32>()?, hashes.as_string_opt::<i32>()?);
     let (bytes, read, records) = (number("file_bytes")?, number("read_bytes")?, number("records")?);
     let at = batch.column_by_name("ingested_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    // Lists of an older adlake lack these columns until something is written to them.
+    let (last, numbering) = (text("last_hash"), number("numbering"));
+    let last = last.as_ref().and_then(|last| last.as_string_opt::<i32>());
     for row in 0..batch.num_rows() {
         let known = Known {
             bytes: u64::try_from(bytes.value(row)).ok()?,
@@ -271,6 +358,8 @@ fn take(batch: &RecordBatch, files: &mut HashMap<u128, Known>) -> Option<()> {
                 hash: u128::from_str_radix(hashes.value(row), 16).ok()?,
             },
             records: records.value(row),
+            last: last.filter(|last| last.is_valid(row)).and_then(|last| u64::from_str_radix(last.value(row), 16).ok()),
+            is_numbered_so: numbering.as_ref().is_some_and(|numbering| numbering.is_valid(row)),
             status: Status::ALL.into_iter().find(|status| status.name() == statuses.value(row))?,
             at: at.value(row),
         };

@@ -75,21 +75,24 @@ impl Folders {
         }
     }
 
-    /// Everything there is now. An error where something that was named is not there, or cannot be looked at.
-    pub fn once(&mut self) -> Result<Vec<Found>, SpeedError> {
-        let mut found = BTreeSet::new();
+    /// Everything there is now, and what cannot be looked at. An error where something that was named is not there.
+    pub fn once(&mut self) -> Result<(Vec<Found>, Vec<SpeedError>), SpeedError> {
+        let (mut found, mut problems) = (BTreeSet::new(), Vec::new());
         for path in &self.paths {
             let unexpected = self.passed_over.unexpected();
             let mut here = BTreeSet::new();
-            discover::find(path, self.any_name, false, &self.passed_over, &mut here)?;
+            discover::find(path, self.any_name, Some(&mut problems), &self.passed_over, &mut here)?;
             self.passed_over.looked_through(path, here.len(), unexpected);
             found.append(&mut here);
         }
-        let files = found.into_iter().map(|path| {
-            let file = Found::local(path.clone());
-            file.map_err(|error| failed(&path, "cannot be read", Some(error)))
-        });
-        files.collect()
+        let mut files = Vec::new();
+        for path in found {
+            match Found::local(path.clone()) {
+                Ok(file) => files.push(file),
+                Err(error) => problems.push(failed(&path, "cannot be read", Some(error))),
+            }
+        }
+        Ok((files, problems))
     }
 
     /// Begins to watch: what is there and settled. An error where a path that was named is not there; a pattern may match later.
@@ -107,7 +110,7 @@ impl Folders {
         let mut found = BTreeSet::new();
         for path in &self.paths {
             // Nothing may match a pattern at the moment, and a file that was named may have been moved away.
-            if let Err(error) = discover::find(path, self.any_name, true, &self.passed_over, &mut found) {
+            if let Err(error) = discover::find(path, self.any_name, None, &self.passed_over, &mut found) {
                 tracing::debug!(%error, "nothing to be seen there at present");
             }
         }
@@ -148,7 +151,7 @@ impl Folders {
         let mut told = Vec::new();
         for pattern in self.paths.clone().iter().filter(|path| is_pattern(path)) {
             let mut found = BTreeSet::new();
-            if discover::find(pattern, self.any_name, true, &self.passed_over, &mut found).is_ok() {
+            if discover::find(pattern, self.any_name, None, &self.passed_over, &mut found).is_ok() {
                 self.look_at_new(found, &mut told);
             }
         }

@@ -78,6 +78,11 @@ pub struct Digest {
 }
 
 impl Digest {
+    /// Of no bytes.
+    pub fn nothing() -> Digest {
+        Consumed::default().digest()
+    }
+
     /// Of the first so many bytes; of all, where there are fewer.
     pub fn of(mut reader: impl Read, bytes: u64) -> io::Result<Digest> {
         let mut consumed = Consumed::default();
@@ -198,6 +203,20 @@ impl Content {
     /// How many bytes of the decompressed content have been taken.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Passes over so many bytes, or as many as there are.
+    pub fn skip(&mut self, bytes: usize) -> io::Result<()> {
+        let mut left = bytes;
+        while left > 0 {
+            let taken = self.fill()?.len().min(left);
+            if taken == 0 {
+                break;
+            }
+            self.consume(taken);
+            left -= taken;
+        }
+        Ok(())
     }
 
     /// What is wrong with the compressed data after the end that [`Content::fill`] has shown.

@@ -88,6 +88,7 @@ pub struct Places {
     prefixes: Vec<Prefix>,
     any_name: bool,
     passed_over: PassedOver,
+    problems: Vec<SpeedError>,
 }
 
 impl Places {
@@ -104,12 +105,13 @@ impl Places {
         let passed_over = PassedOver::new(surroundings.metrics.clone());
         let local = local.into_iter().cloned().collect();
         let mut folders = Folders::new(local, any_name, settings.files.clone(), passed_over.clone());
-        found.extend(if wanted.watch { folders.begin()? } else { folders.once()? });
+        let (local, problems) = if wanted.watch { (folders.begin()?, Vec::new()) } else { folders.once()? };
+        found.extend(local);
         let mut prefixes: Vec<Prefix> = Vec::new();
         for uri in objects {
             prefixes.push(Prefix::open(uri, &settings.files, surroundings, passed_over.clone())?);
         }
-        let mut places = Places { folders, prefixes, any_name, passed_over };
+        let mut places = Places { folders, prefixes, any_name, passed_over, problems };
         for prefix in &mut places.prefixes {
             let unexpected = places.passed_over.unexpected();
             let mut listed = prefix.all()?;
@@ -120,6 +122,11 @@ impl Places {
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found.dedup_by(|a, b| a.name == b.name);
         Ok((places, found))
+    }
+
+    /// What could not be looked at when everything was looked through.
+    pub fn take_problems(&mut self) -> Vec<SpeedError> {
+        std::mem::take(&mut self.problems)
     }
 
     /// What may be new since. What cannot be looked at now is looked at the next time.

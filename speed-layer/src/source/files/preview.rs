@@ -172,7 +172,7 @@ fn read(
         FileFormat::Csv | FileFormat::Avro => None,
     };
     let (names, names_from, delimiter) = match &input.stream.format {
-        StreamFormat::Csv { header, delimiter } => {
+        StreamFormat::Csv { header, delimiter, .. } => {
             let delimiter = delimiter.map_or(source.csv.delimiter, char::from);
             let (names, from) = match (header, &source.csv.columns) {
                 (Some(header), _) => (header.clone(), NamesFrom::Header),

@@ -25,9 +25,10 @@ impl Folder {
         write("impressions-array.json", &array);
         write("impressions-lines.ndjson.zst", &zstd::encode_all(&lines[..], 1).unwrap());
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(b"a,b\n1,\"two\nlines\"\n\n3,4\n5,6\n").unwrap();
+        let header = "timestamp,user_id,campaign_id,conversion_type";
+        gzip.write_all(format!("a report\n{header}\n1,\"two\nlines\"\n\n3,4\n5,6\n").as_bytes()).unwrap();
         write("clicks.csv.gz", &gzip.finish().unwrap());
-        let rows = ["a,b", "1,\"two\nlines\"", "3,4", "5,6"].map(|row| row.as_bytes().to_vec()).to_vec();
+        let rows = ["1,\"two\nlines\"", "3,4", "5,6"].map(|row| row.as_bytes().to_vec()).to_vec();
         let records = HashMap::from([
             ("impressions-array.json", records.clone()),
             ("impressions-lines.ndjson.zst", records),
@@ -96,23 +97,21 @@ fn a_path_names_its_file_for_ever() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_left_for_longer_and_longer() {
+fn a_watched_file_that_cannot_be_read_is_left_for_longer_and_longer() {
     let folder = Folder::new();
     let mut source = folder.source();
     let found = source.waiting.pop_front().unwrap();
     source.waiting_names.remove(&found.name);
-    let refusal = || failed(found.path(), "cannot be read", None);
-    let error = source.leave_for_now(&found, refusal()).unwrap_err();
-    assert!(error.to_string().contains(found.file_name()), "{error}");
+    let refusal = failed(found.path(), "cannot be read", Some(std::io::ErrorKind::PermissionDenied.into()));
     source.wanted.watch = true;
     let mut pauses = Vec::new();
     for _ in 0..11 {
-        source.leave_for_now(&found, refusal()).unwrap();
+        source.leave(&found, &refusal);
         pauses.push(source.refused[&found.name].pause.as_secs());
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
     let is_taken = |source: &mut FilesSource, found: &Found| {
-        source.admit(found.clone()).unwrap();
+        source.admit(found.clone());
         source.waiting_names.contains(&found.name)
     };
     assert!(!is_taken(&mut source, &found), "its pause is not over");
@@ -121,7 +120,38 @@ fn a_file_that_cannot_be_read_is_left_for_longer_and_longer() {
     source.waiting.clear();
     source.waiting_names.clear();
     // Written anew meanwhile it is another file.
-    source.leave_for_now(&found, refusal()).unwrap();
+    source.leave(&found, &refusal);
     let written = Found { tag: "another".to_owned(), ..found };
     assert!(is_taken(&mut source, &written), "it was written anew");
+    assert!(source.aside.is_empty() && source.metrics.report().set_aside.is_empty());
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_set_aside_until_it_is_written_anew() {
+    for watch in [false, true] {
+        let folder = Folder::new();
+        let mut source = folder.source();
+        source.wanted.watch = watch;
+        let found = source.waiting.pop_front().unwrap();
+        source.waiting_names.remove(&found.name);
+        source.leave(&found, &failed(found.path(), "not an Avro object container", None));
+        let expected = [(found.name.clone(), "not an Avro object container".to_owned())];
+        assert_eq!(source.metrics.report().set_aside, expected.into());
+        source.admit(found.clone());
+        assert!(!source.waiting_names.contains(&found.name), "nothing has changed");
+        let written = Found { tag: "another".to_owned(), ..found };
+        source.admit(written.clone());
+        assert!(source.waiting_names.contains(&written.name), "it was written anew");
+        source.is_usable(&written);
+        assert!(source.metrics.report().set_aside.is_empty());
+    }
+}
+
+#[test]
+fn without_watching_a_file_that_cannot_be_read_is_set_aside_with_what_the_system_says() {
+    let folder = Folder::new();
+    let mut source = folder.source();
+    let found = source.waiting.pop_front().unwrap();
+    source.leave(&found, &failed(found.path(), "cannot be read", Some(std::io::Error::other("permission denied"))));
+    assert_eq!(source.metrics.report().set_aside[&found.name], "cannot be read: permission denied");
 }

@@ -51,7 +51,7 @@ pub fn topics(settings: &SpeedSettings) -> Result<Vec<Topic>, SpeedError> {
         let source = settings.sources.of(kind);
         let format = match source.format(kind) {
             Format::Json => StreamFormat::Json,
-            Format::Csv => StreamFormat::Csv { header: None, delimiter: None },
+            Format::Csv => StreamFormat::CSV,
             Format::Avro => StreamFormat::AvroMessage,
         };
         let name = source.topic(kind).to_owned();

@@ -231,14 +231,14 @@ proptest! {
     #[test]
     fn of_csv(items in items(csv_record(), CSV_TOKENS, LINE_ENDS)) {
         let (bytes, goods) = file(&items);
-        check_file(&bytes, &goods, csv::may_part, is_row, |content| Box::new(csv::Rows::new(content, b',', LIMIT, false)))?;
+        check_file(&bytes, &goods, csv::may_part, is_row, |content| Box::new(csv::Rows::new(content, b',', LIMIT, None)))?;
     }
 
     #[test]
     fn of_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let cuts = cut_all(&mut json::JsonValues::new(Content::from_bytes(bytes.clone()), LIMIT));
         check_spans(&bytes, &cuts, json::may_part)?;
-        let cuts = cut_all(&mut csv::Rows::new(Content::from_bytes(bytes.clone()), b',', LIMIT, false));
+        let cuts = cut_all(&mut csv::Rows::new(Content::from_bytes(bytes.clone()), b',', LIMIT, None));
         check_spans(&bytes, &cuts, csv::may_part)?;
     }
 }

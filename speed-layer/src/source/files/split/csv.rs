@@ -20,7 +20,6 @@ pub struct Rows {
     delimiter: u8,
     limit: usize,
     begun: bool,
-    skip_first: bool,
     /// How many cells the row before has: the header at first.
     cells: Option<usize>,
     broken_told: bool,
@@ -46,15 +45,14 @@ const UNCLOSED: &str = "a quote is opened here and not closed";
 const TEXT_AFTER_QUOTE: &str = "text follows a closing quote";
 
 impl Rows {
-    /// Rows of at most `limit` bytes; without the first one where that names the columns.
-    pub fn new(content: Content, delimiter: u8, limit: usize, skip_first: bool) -> Rows {
+    /// Rows of at most `limit` bytes. `columns`: how many the header before them has, if there is one.
+    pub fn new(content: Content, delimiter: u8, limit: usize, columns: Option<usize>) -> Rows {
         Rows {
             content: Rewound::new(content),
             delimiter,
             limit,
             begun: false,
-            skip_first,
-            cells: None,
+            cells: columns,
             broken_told: false,
             span: 0..0,
             is_cut: false,
@@ -159,12 +157,6 @@ impl Rows {
                 Row::Long(_) => start..self.content.position(),
                 _ => start..start + piece.len() as u64,
             };
-            if std::mem::take(&mut self.skip_first) {
-                if let Row::Ended { cells } | Row::Last { cells } = found {
-                    self.cells = Some(cells);
-                }
-                continue;
-            }
             return Ok(match found {
                 Row::Ended { cells } => {
                     self.cells = Some(cells);
@@ -241,7 +233,7 @@ mod tests {
     use super::*;
 
     fn rows(text: &str, limit: usize) -> Vec<(String, Option<&'static str>)> {
-        split(Rows::new(Content::of(text.as_bytes()), b',', limit, false))
+        split(Rows::new(Content::of(text.as_bytes()), b',', limit, None))
     }
 
     #[test]
@@ -255,12 +247,6 @@ mod tests {
         // A quote within a cell that did not begin with one is a character.
         check("5\" screen,b\nc,d\n", &["5\" screen,b", "c,d"]);
         check("a\tb,\"c\nd\"\n", &["a\tb,\"c\nd\""]);
-    }
-
-    #[test]
-    fn leaves_out_the_header() {
-        let splitter = Rows::new(Content::of(b"\nname,\"na\nme\"\na,b\n"), b',', 100, true);
-        assert_eq!(split(splitter), records(&["a,b"]));
     }
 
     #[test]
@@ -301,8 +287,8 @@ mod tests {
 
     #[test]
     fn a_row_that_the_end_of_the_file_cuts_off_is_told() {
-        let check = |text: &str, header: bool, last: &str, reason: Option<&'static str>| {
-            let mut splitter = Rows::new(Content::of(text.as_bytes()), b',', 100, header);
+        let check = |text: &str, columns: Option<usize>, last: &str, reason: Option<&'static str>| {
+            let mut splitter = Rows::new(Content::of(text.as_bytes()), b',', 100, columns);
             let (mut piece, mut before) = (Vec::new(), (String::new(), None, false));
             loop {
                 before = match splitter.next(&mut piece).unwrap() {
@@ -315,16 +301,16 @@ mod tests {
             }
             assert_eq!(before, (last.to_owned(), reason, reason == Some("truncated")), "{text:?}");
         };
-        check("a,b,c\n1,2,3\n4,5", true, "4,5", Some("truncated"));
-        check("a,b,c\n1,2", true, "1,2", Some("truncated"));
-        check("1,2,3\n4", false, "4", Some("truncated"));
-        check("1,2,3\n4,5,6", false, "4,5,6", None);
-        check("1,2,3\n4,5\n", false, "4,5", None);
+        check("1,2,3\n4,5", Some(3), "4,5", Some("truncated"));
+        check("1,2", Some(3), "1,2", Some("truncated"));
+        check("1,2,3\n4", None, "4", Some("truncated"));
+        check("1,2,3\n4,5,6", None, "4,5,6", None);
+        check("1,2,3\n4,5\n", None, "4,5", None);
         // Short rows are rows, if they always were.
-        check("1,2,3\n4,5\n6,7", false, "6,7", None);
-        check("1,2", false, "1,2", None);
-        check("1,2\n3,\"4", false, "3,\"4", Some("truncated"));
-        check("1,2\n3,\"4\n", false, "3,\"4", Some("invalid_csv"));
+        check("1,2,3\n4,5\n6,7", None, "6,7", None);
+        check("1,2", None, "1,2", None);
+        check("1,2\n3,\"4", None, "3,\"4", Some("truncated"));
+        check("1,2\n3,\"4\n", None, "3,\"4", Some("invalid_csv"));
     }
 
     #[test]
@@ -346,7 +332,7 @@ mod tests {
                 writer.write_record(row).unwrap();
             }
             let text = writer.into_inner().unwrap();
-            let cut = split(Rows::new(Content::of(&text), b',', 10_000, false));
+            let cut = split(Rows::new(Content::of(&text), b',', 10_000, None));
             let read: Vec<Vec<String>> = cut
                 .iter()
                 .map(|(row, reason)| {

@@ -1,0 +1,346 @@
+//! The first lines of a CSV file: whether it has a header, and where. Pure.
+//!
+//! A header is *known* when it names every required field, apart from those that the configuration has a default for; what else
+//! it names are attributes. It is looked for in the first [`LINES_MAX`] lines: what comes before it (`sep=;`, the lines that
+//! describe a report) is the preamble. A file without one has rows from its beginning, of which the first is read as the configured
+//! (else the default) columns say. A file that is neither is not read at all: by position its values would come into the wrong fields.
+//!
+//! What is found depends on the bytes and the configuration alone, and records are numbered from behind it.
+
+use csv::{ReaderBuilder, StringRecord};
+
+use crate::mapping::Mapping;
+use crate::settings::CsvSettings;
+
+/// So many lines at the beginning of a file are looked at.
+pub(crate) const LINES_MAX: usize = 20;
+/// What the delimiter may have been, where it was not the one that was expected.
+const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+
+/// How a CSV file begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Beginning {
+    /// The header as it stands there.
+    pub header_line: Option<String>,
+    /// The delimiter that the file tells.
+    pub delimiter: Option<u8>,
+    /// Where its rows begin, in bytes.
+    pub rows_at: usize,
+    /// Lines before the header that are not empty.
+    pub preamble_lines: u64,
+}
+
+/// What a file's beginning is judged by.
+pub(crate) struct Judge<'a> {
+    pub mapping: &'a Mapping,
+    pub csv: &'a CsvSettings,
+    /// The delimiter that the file's name tells.
+    pub delimiter: Option<u8>,
+    /// Whether the bytes are all that the file has.
+    pub is_whole: bool,
+    /// Why a row cannot be read as the columns say, if it cannot; the second is its delimiter.
+    pub refuses: &'a dyn Fn(&[u8], u8) -> Option<String>,
+}
+
+impl Judge<'_> {
+    /// Looks at the first bytes of a file; an error says why it cannot be told what they are.
+    pub fn look(&self, head: &[u8]) -> Result<Beginning, String> {
+        let mark = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        // Checked by the settings: one ASCII character.
+        let mut delimiter = self.delimiter.unwrap_or(self.csv.delimiter as u8);
+        let mut beginning = Beginning { header_line: None, delimiter: self.delimiter, rows_at: 0, preamble_lines: 0 };
+        let mut lines: Vec<Line> = lines(head, mark).take(LINES_MAX).filter(|line| !line.is_blank()).collect();
+        if let Some(told) = lines.first().and_then(|line| told_delimiter(line.text)) {
+            delimiter = told;
+            let line = lines.remove(0);
+            beginning = Beginning { delimiter: Some(told), rows_at: line.next, preamble_lines: 1, ..beginning };
+        }
+        let Some(first) = lines.first() else { return Ok(beginning) };
+        if self.csv.header == Some(false) {
+            return Ok(beginning);
+        }
+        // The first row that the columns take, where nothing before it can be a header.
+        let mut refused = None;
+        let mut may_be_rows = self.csv.header.is_none();
+        let before = beginning.preamble_lines;
+        for (number, line) in (0..).zip(&lines) {
+            if let Some((cells, end)) = first_row(&head[line.start..], delimiter)
+                && Known::of(&cells, self.mapping).is_header()
+            {
+                let text = String::from_utf8_lossy(&head[line.start..line.start + end]);
+                beginning.header_line = Some(text.trim_end_matches(['\r', '\n']).to_owned());
+                beginning.rows_at = line.start + end;
+                beginning.preamble_lines = before + number;
+                return Ok(beginning);
+            }
+            if may_be_rows {
+                match (self.refuses)(&head[line.start..], delimiter) {
+                    None => return Ok(beginning),
+                    Some(why) => _ = refused.get_or_insert(why),
+                }
+                may_be_rows = is_like_data(line.text, delimiter);
+            }
+        }
+        if self.csv.header == Some(true) {
+            let end = first_row(&head[first.start..], delimiter).map_or(first.next, |(_, end)| first.start + end);
+            let text = String::from_utf8_lossy(&head[first.start..end]);
+            beginning.header_line = Some(text.trim_end_matches(['\r', '\n']).to_owned());
+            beginning.rows_at = end;
+            return Ok(beginning);
+        }
+        if !self.is_whole && first.next == head.len() {
+            // No header is that long.
+            return Ok(beginning);
+        }
+        Err(self.unknown(head, &lines, delimiter, &refused.unwrap_or_default()))
+    }
+
+    fn unknown(&self, head: &[u8], lines: &[Line], delimiter: u8, refused: &str) -> String {
+        let of = |line: &Line, delimiter: u8| {
+            let cells = first_row(&head[line.start..], delimiter).map(|(cells, _)| cells).unwrap_or_default();
+            Known::of(&cells, self.mapping)
+        };
+        let mut text = format!("none of its first {LINES_MAX} lines is a header that is known");
+        let other = DELIMITERS.into_iter().filter(|other| *other != delimiter);
+        let other = other.flat_map(|other| lines.iter().map(move |line| (other, line)));
+        if let Some((other, _)) = other.into_iter().find(|(other, line)| of(line, *other).is_header()) {
+            text += &format!(" (with csv.delimiter = {:?} one would be)", char::from(other));
+        } else if let Some(nearest) =
+            lines.iter().map(|line| of(line, delimiter)).rev().max_by_key(|known| known.fields)
+            && nearest.fields > 0
+        {
+            text += &format!(" (the nearest does not name {})", nearest.missing.join(", "));
+        }
+        text + &format!(
+            ", and its first line is no row of the columns that are configured ({refused}): say in the source's fields how its \
+             columns are called, or set csv.header, csv.columns or csv.delimiter"
+        )
+    }
+}
+
+/// The names of a header.
+pub(crate) fn names(line: &str, delimiter: u8) -> Vec<String> {
+    let cells = first_row(line.as_bytes(), delimiter).map(|(cells, _)| cells);
+    cells.unwrap_or_default().iter().map(|cell| cell.trim().trim_start_matches('\u{feff}').to_owned()).collect()
+}
+
+/// Whether a line is a header that is known.
+pub(crate) fn is_known(line: &[u8], delimiter: u8, mapping: &Mapping) -> bool {
+    first_row(line, delimiter).is_some_and(|(cells, _)| Known::of(&cells, mapping).is_header())
+}
+
+/// Whether the first line of a file was taken for a header by the rules before these: half of its names had to be known.
+pub(crate) fn was_header(head: &[u8], csv: &CsvSettings, delimiter: Option<u8>, mapping: &Mapping) -> bool {
+    let delimiter = delimiter.unwrap_or(csv.delimiter as u8);
+    let mark = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+    let first = lines(head, mark).find(|line| !line.is_blank());
+    let cells = first.and_then(|line| first_row(&head[line.start..], delimiter)).map(|(cells, _)| cells);
+    let cells = cells.unwrap_or_default();
+    let known = cells.iter().filter(|cell| mapping.lookup(cell.trim()).is_some()).count();
+    csv.header.unwrap_or(known > 0 && known * 2 >= cells.len())
+}
+
+/// What a line names, taken for a header.
+struct Known {
+    /// How many fields it names.
+    fields: usize,
+    /// The required fields that it does not name, and nothing stands in for.
+    missing: Vec<String>,
+}
+
+impl Known {
+    fn of(cells: &StringRecord, mapping: &Mapping) -> Known {
+        let direct = |cell: &str| mapping.entry_at(mapping.lookup(cell.trim())?).direct;
+        let mut named: Vec<usize> = cells.iter().filter_map(direct).map(|target| usize::from(target.field)).collect();
+        named.sort_unstable();
+        named.dedup();
+        let fields = mapping.fields().iter().enumerate();
+        let missing =
+            fields.filter(|(index, field)| field.required && field.default.is_none() && !named.contains(index));
+        Known { fields: named.len(), missing: missing.map(|(_, field)| field.name.clone()).collect() }
+    }
+
+    fn is_header(&self) -> bool {
+        self.fields > 0 && self.missing.is_empty()
+    }
+}
+
+/// A line of text: CR, LF or both end it.
+struct Line<'a> {
+    start: usize,
+    text: &'a [u8],
+    /// Where the next one begins.
+    next: usize,
+}
+
+impl Line<'_> {
+    fn is_blank(&self) -> bool {
+        self.text.iter().all(u8::is_ascii_whitespace)
+    }
+}
+
+fn lines(head: &[u8], from: usize) -> impl Iterator<Item = Line<'_>> {
+    let mut start = from;
+    std::iter::from_fn(move || {
+        let rest = head.get(start..).filter(|rest| !rest.is_empty())?;
+        let length = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(rest.len());
+        let end = if rest[length..].starts_with(b"\r\n") { 2 } else { usize::from(length < rest.len()) };
+        let line = Line { start, text: &rest[..length], next: start + length + end };
+        start = line.next;
+        Some(line)
+    })
+}
+
+/// `sep=;`, as spreadsheets write it.
+fn told_delimiter(line: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(line).ok()?.trim_end_matches([' ', '\r']).trim_matches('"');
+    let (key, told) = text.split_at_checked(4)?;
+    match told.as_bytes() {
+        [told] if key.eq_ignore_ascii_case("sep=") && told.is_ascii() => Some(*told),
+        _ => None,
+    }
+}
+
+/// The cells of the first row of some bytes, and where it ends.
+fn first_row(bytes: &[u8], delimiter: u8) -> Option<(StringRecord, usize)> {
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(bytes);
+    let mut cells = csv::ByteRecord::new();
+    if !reader.read_byte_record(&mut cells).ok()? {
+        return None;
+    }
+    let end = usize::try_from(reader.position().byte()).ok()?;
+    Some((StringRecord::from_byte_record_lossy(cells), end.min(bytes.len())))
+}
+
+/// Whether a line has a cell that begins as a number or a time does: no name does.
+fn is_like_data(line: &[u8], delimiter: u8) -> bool {
+    line.split(|byte| *byte == delimiter).any(|cell| {
+        let cell = cell.trim_ascii_start();
+        cell.strip_prefix(b"\"").unwrap_or(cell).first().is_some_and(u8::is_ascii_digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_domain::event::EventKind;
+
+    use super::*;
+    use crate::settings::SourceSettings;
+
+    fn look(head: &str, change: impl Fn(&mut SourceSettings)) -> Result<Beginning, String> {
+        let mut source = SourceSettings::default();
+        change(&mut source);
+        let mapping = Mapping::new(EventKind::Interaction, &source).unwrap();
+        let refuses = |row: &[u8], delimiter: u8| {
+            let is_row = row.starts_with(b"2026-") && row.get(10) == Some(&delimiter);
+            (!is_row).then(|| "bad_timestamp".to_owned())
+        };
+        let judge = Judge { mapping: &mapping, csv: &source.csv, delimiter: None, is_whole: true, refuses: &refuses };
+        judge.look(head.as_bytes())
+    }
+
+    const HEADER: &str = "timestamp,user_id,campaign_id,conversion_type";
+    const ROW: &str = "2026-03-01,u,k,click\n";
+
+    /// The header's line and the preamble's lines; rows begin at the first `2026-`.
+    fn check(head: &str, header: Option<&str>, preamble_lines: u64, delimiter: Option<u8>) {
+        let found = look(head, |_| ()).unwrap_or_else(|why| panic!("{head:?}: {why}"));
+        assert_eq!(found.header_line.as_deref(), header, "{head:?}");
+        assert_eq!((found.preamble_lines, found.delimiter), (preamble_lines, delimiter), "{head:?}");
+        let rows = &head[found.rows_at..];
+        assert!(rows.trim_start_matches(['\u{feff}', '\r', '\n']).starts_with("2026-"), "{head:?}: {rows:?}");
+    }
+
+    #[test]
+    fn a_header_names_all_required_fields() {
+        check(&format!("{HEADER}\n{ROW}"), Some(HEADER), 0, None);
+        check(&format!("\u{feff}{HEADER}\r\n{ROW}"), Some(HEADER), 0, None);
+        check(&format!("\n \r{HEADER}\r{ROW}"), Some(HEADER), 0, None);
+        let fewer_than_half = format!("{HEADER},source,medium,term,content,price_eur");
+        check(&format!("{fewer_than_half}\n{ROW}"), Some(&fewer_than_half), 0, None);
+        let quoted = "\"User ID\", Timestamp ,\"a\nb\",campaign,type";
+        check(&format!("{quoted}\n{ROW}"), Some(quoted), 0, None);
+        check(ROW, None, 0, None);
+        check(&format!("\u{feff}{ROW}"), None, 0, None);
+    }
+
+    #[test]
+    fn what_comes_before_a_header_is_passed_over_and_counted() {
+        check(&format!("sep=,\n{HEADER}\n{ROW}"), Some(HEADER), 1, Some(b','));
+        let semicolons = HEADER.replace(',', ";");
+        check(&format!("\u{feff}SEP=;\r\n{semicolons}\r\n{ROW}"), Some(&semicolons), 1, Some(b';'));
+        check(&format!("\"sep=,\"\n{ROW}"), None, 1, Some(b','));
+        let report =
+            format!("Report name,My \"report\nDate range,2026-03-01 to 2026-03-31\n\n{HEADER}\n{ROW}Total,,,1\n");
+        check(&report, Some(HEADER), 2, None);
+        // As far as it is looked for.
+        check(&format!("{}{HEADER}\n{ROW}", "x\n".repeat(19)), Some(HEADER), 19, None);
+        assert!(look(&format!("{}{HEADER}\n{ROW}", "x\n".repeat(20)), |_| ()).is_err());
+    }
+
+    #[test]
+    fn what_is_neither_header_nor_row_is_not_read() {
+        let check = |head: &str, expected: &str| {
+            let why = look(head, |_| ()).unwrap_err();
+            assert!(why.contains(expected), "{head:?}: {why}");
+        };
+        check(&format!("when,who,what\n{ROW}"), "bad_timestamp");
+        check(&format!("time,user_id,campaign_id,what\n{ROW}"), "does not name conversion_type");
+        check(&format!("{}\n{}", HEADER.replace(',', ";"), ROW), "csv.delimiter = ';'");
+        check(&format!("Date,2026-03-01\nwhen,who,what\n{ROW}"), "none of its first 20 lines");
+    }
+
+    #[test]
+    fn a_bad_first_row_is_a_row_where_it_cannot_be_a_header() {
+        let head = format!("2025-03-01,\"u\n{ROW}");
+        let found = look(&head, |_| ()).unwrap();
+        assert_eq!((found.header_line, found.rows_at), (None, 0));
+    }
+
+    #[test]
+    fn defaults_and_names_of_the_configuration_make_a_header_known() {
+        let mended = |source: &mut SourceSettings| {
+            source.fields.insert("user_id".to_owned(), vec!["who".to_owned()]);
+            source.defaults.insert("timestamp".to_owned(), "file_time".to_owned());
+            source.defaults.insert("campaign_id".to_owned(), "k".to_owned());
+        };
+        assert_eq!(look("what,who,type\nx,u,click\n", mended).unwrap().header_line.unwrap(), "what,who,type");
+        // Though nothing is missing, a line that names nothing is no header.
+        let all = |source: &mut SourceSettings| {
+            mended(source);
+            source.defaults.insert("user_id".to_owned(), "u".to_owned());
+            source.defaults.insert("conversion_type".to_owned(), "click".to_owned());
+        };
+        assert!(look("a,b,c\n", all).unwrap_err().contains("none of its first"));
+    }
+
+    #[test]
+    fn the_configuration_may_say_whether_there_is_a_header() {
+        let says = |header: bool| move |source: &mut SourceSettings| source.csv.header = Some(header);
+        let found = look(&format!("a,b\n{ROW}"), says(true)).unwrap();
+        assert_eq!((found.header_line.as_deref(), found.rows_at), (Some("a,b"), 4));
+        let found = look(&format!("sep=,\na,b\n{ROW}"), says(true)).unwrap();
+        assert_eq!((found.header_line.as_deref(), found.preamble_lines, found.rows_at), (Some("a,b"), 1, 10));
+        let found = look(&format!("title\n{HEADER}\n{ROW}"), says(true)).unwrap();
+        assert_eq!((found.header_line.as_deref(), found.preamble_lines), (Some(HEADER), 1));
+        let found = look(&format!("{HEADER}\n{ROW}"), says(false)).unwrap();
+        assert_eq!((found.header_line, found.rows_at), (None, 0));
+        let found = look("sep=;\nbad\n", says(false)).unwrap();
+        assert_eq!((found.delimiter, found.rows_at), (Some(b';'), 6));
+    }
+
+    #[test]
+    fn nothing_but_a_header_and_nothing_at_all_are_files_without_rows() {
+        assert_eq!(look(HEADER, |_| ()).unwrap().rows_at, HEADER.len());
+        for head in ["", "\n \r\n", "sep=;\n", "\u{feff}"] {
+            assert_eq!(look(head, |_| ()).unwrap().header_line, None, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_cut_by_the_delimiter_that_is_asked_for() {
+        assert_eq!(names("a;\"b;c\"; d ", b';'), ["a", "b;c", "d"]);
+        assert_eq!(names("a;b", b','), ["a;b"]);
+        assert_eq!(names("", b','), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,204 @@
+//! Files that are not whole yet: the record that their end cuts off is taken when it is whole, or as a dead letter when the file is final.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use adlake_tests::adlake::{Adlake, Output};
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::raw::Raw;
+
+const IMPRESSIONS: &str = "raw/impressions";
+const DEAD_LETTERS: &str = "raw/dead_letters";
+const RECORDS: usize = 2_000;
+const DEADLINE: Duration = Duration::from_secs(60);
+const LAKE: &str = "[lake]\nuri = \"lake\"\n[files]\nsettle = \"300ms\"\npoll_interval = \"50ms\"\n\
+                    [ingest]\nflush_interval = \"50ms\"\n";
+
+fn line(n: usize) -> String {
+    format!(
+        "{{\"ad_creative_id\":\"c{}\",\"user_id\":\"u{n}\",\"timestamp\":\"2026-03-{:02} 10:00:00\",\"website\":\"example.com\"}}\n",
+        n % 10,
+        1 + n % 20
+    )
+}
+
+fn lines(from: usize, to: usize) -> String {
+    (from..to).map(line).collect()
+}
+
+struct Growing {
+    raw: Raw,
+    adlake: Adlake,
+    file: PathBuf,
+}
+
+impl Growing {
+    async fn new(name: &str) -> Result<Growing> {
+        let raw = Raw::new().await?;
+        fs::create_dir(raw.path().join("landing"))?;
+        let (adlake, file) = (Adlake::in_dir(raw.path()).config(LAKE), raw.path().join("landing").join(name));
+        Ok(Growing { adlake, file, raw })
+    }
+
+    fn write(&self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        Ok(fs::write(&self.file, bytes)?)
+    }
+
+    fn append(&self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        Ok(OpenOptions::new().append(true).open(&self.file)?.write_all(bytes.as_ref())?)
+    }
+
+    fn run(&self) -> Result<(Output, Value)> {
+        let output = self.adlake.run(["ingest", "files", &self.file.display().to_string(), "--format", "json"]);
+        let report = serde_json::from_str(&output.stdout).with_context(|| output.stderr.clone())?;
+        Ok((output, report))
+    }
+
+    /// A run that ends well: its rows, and its dead letters by reason.
+    fn ingest(&self) -> Result<(Value, Value)> {
+        let (output, report) = self.run()?;
+        ensure!(output.status.success(), "{}", output.stderr);
+        Ok((report["rows"].clone(), report["rejected"].clone()))
+    }
+
+    /// Records 0 to `count` are in, each once.
+    async fn has_each_once(&self, count: usize) -> Result<()> {
+        let sql =
+            "select count(*), count(distinct user_id), count(distinct source['offset']), max(source['offset']) from t";
+        assert_eq!(self.raw.query(IMPRESSIONS, sql).await?, [format!("{count} {count} {count} {}", count - 1)]);
+        Ok(())
+    }
+}
+
+fn rows(count: usize) -> Value {
+    if count == 0 { json!({}) } else { json!({ IMPRESSIONS: count }) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_a_compressed_file_and_then_the_whole_of_it() -> Result<()> {
+    let growing = Growing::new("impressions.ndjson.gz").await?;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(lines(0, RECORDS).as_bytes())?;
+    let whole = gzip.finish()?;
+    growing.write(&whole[..whole.len() / 2])?;
+    let (_, rejected) = growing.ingest()?;
+    assert_eq!(rejected, json!({ "truncated": 1 }));
+    let half = growing.raw.count(IMPRESSIONS).await?;
+    ensure!(half > 100 && half < RECORDS as i64, "{half} records of the half");
+    // The letter holds what there is of the record, at the record's place.
+    let letter = "select source['offset'], arrow_cast(payload, 'Utf8'), format from t";
+    let letters = growing.raw.query(DEAD_LETTERS, letter).await?;
+    let begins = line(half as usize);
+    let kept = letters[0].strip_prefix(&format!("{half} ")).and_then(|rest| rest.strip_suffix(" fragment"));
+    ensure!(letters.len() == 1 && kept.is_some_and(|kept| begins.starts_with(kept)), "{letters:?}, {begins}");
+    // Read again as it is, also where nothing is known of it but the positions, it gives nothing.
+    for _ in 0..2 {
+        assert_eq!(growing.ingest()?, (rows(0), json!({})));
+        fs::remove_dir_all(growing.raw.path().join("lake/raw/files"))?;
+    }
+    assert_eq!(growing.raw.count(DEAD_LETTERS).await?, 1);
+    growing.write(&whole)?;
+    assert_eq!(growing.ingest()?, (rows(RECORDS - half as usize), json!({})));
+    growing.has_each_once(RECORDS).await?;
+    assert_eq!(growing.ingest()?, (rows(0), json!({})));
+    assert_eq!(growing.raw.count(DEAD_LETTERS).await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_final_again_and_again_has_a_letter_for_each_end() -> Result<()> {
+    let growing = Growing::new("impressions.ndjson").await?;
+    let text = lines(0, 30);
+    let cut = |n: usize, more: usize| &text[..lines(0, n).len() + more];
+    // Nothing but a beginning; a little more of it; it is whole, with a few others, and another beginning.
+    let steps = [(0, 5, 0, 1), (0, 9, 0, 1), (0, 9, 0, 0), (5, 7, 5, 1), (5, 7, 0, 0), (6, 0, 1, 0), (20, 1, 14, 1)];
+    for (n, more, new, letters) in steps {
+        growing.write(cut(n, more))?;
+        let rejected = if letters == 0 { json!({}) } else { json!({ "truncated": letters }) };
+        assert_eq!(growing.ingest()?, (rows(new), rejected), "{n} and {more} bytes");
+    }
+    growing.write(&text)?;
+    assert_eq!(growing.ingest()?, (rows(10), json!({})));
+    growing.has_each_once(30).await?;
+    let offsets = growing.raw.query(DEAD_LETTERS, "select source['offset'] from t order by 1").await?;
+    assert_eq!(offsets, ["0", "0", "5", "20"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_the_letter_and_the_rows() -> Result<()> {
+    let mut growing = Growing::new("impressions.ndjson").await?;
+    growing.write(format!("{}{{\"ad_creative_id\":", lines(0, 50)))?;
+    growing.adlake = growing.adlake.env("ADLAKE_FAILPOINTS", "after-dead-letters=kill");
+    let killed = growing.adlake.run(["ingest", "files", &growing.file.display().to_string()]);
+    ensure!(!killed.status.success(), "it was not killed");
+    assert_eq!((growing.raw.count(IMPRESSIONS).await?, growing.raw.count(DEAD_LETTERS).await?), (0, 1));
+    growing.adlake = growing.adlake.env("ADLAKE_FAILPOINTS", "");
+    assert_eq!(growing.ingest()?, (rows(50), json!({})));
+    growing.write(lines(0, 51))?;
+    assert_eq!(growing.ingest()?, (rows(1), json!({})));
+    growing.has_each_once(51).await?;
+    assert_eq!(growing.raw.count(DEAD_LETTERS).await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_waits_for_the_whole_record() -> Result<()> {
+    let growing = Growing::new("impressions.ndjson").await?;
+    let next = line(20);
+    growing.write(format!("{}{}", lines(0, 20), &next[..30]))?;
+    let folder = growing.file.parent().context("a folder")?.display().to_string();
+    let watch = || growing.adlake.spawn(["ingest", "files", &folder, "--watch", "--format", "json"]);
+    let arrived = async |rows: i64| -> Result<()> {
+        let begun = Instant::now();
+        while growing.raw.count(IMPRESSIONS).await? != rows {
+            ensure!(begun.elapsed() < DEADLINE, "{} of {rows} rows", growing.raw.count(IMPRESSIONS).await?);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    };
+    let mut process = watch();
+    arrived(20).await.with_context(|| process.logs())?;
+    growing.append(&next[30..])?;
+    arrived(21).await.with_context(|| process.logs())?;
+    growing.append(&line(21)[..40])?;
+    let begun = Instant::now();
+    while process.stderr()?.matches("ends within a record").count() < 2 {
+        ensure!(begun.elapsed() < DEADLINE, "nothing was said of the second beginning\n{}", process.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    process.sigterm()?;
+    let status = process.wait_exit(DEADLINE)?;
+    let report: Value = serde_json::from_str(&process.stdout()?)?;
+    assert_eq!((status.code(), report["cut_files"].as_array().map(Vec::len)), (Some(0), Some(1)), "{report}");
+    assert_eq!((&report["rejected"], growing.raw.count(DEAD_LETTERS).await?), (&json!({}), 0));
+    // Declared final, its end is a letter; and still comes in when it is whole.
+    assert_eq!(growing.ingest()?, (rows(0), json!({ "truncated": 1 })));
+    growing.append(&line(21)[40..])?;
+    assert_eq!(growing.ingest()?, (rows(1), json!({})));
+    growing.has_each_once(22).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_line_without_a_line_end_is_taken_and_must_not_go_on() -> Result<()> {
+    let growing = Growing::new("impressions.ndjson").await?;
+    let text = lines(0, 3);
+    growing.write(text.trim_end())?;
+    assert_eq!(growing.ingest()?, (rows(3), json!({})));
+    growing.append("\n")?;
+    assert_eq!(growing.ingest()?, (rows(0), json!({})));
+    growing.write(format!("{}\n{}", text.trim_end(), line(3).trim_end()))?;
+    assert_eq!(growing.ingest()?, (rows(1), json!({})));
+    // What comes now belongs to the record that is in.
+    growing.append(format!(" and more\n{}", line(4)))?;
+    for _ in 0..2 {
+        let (output, report) = growing.run()?;
+        let changed = report["changed_files"].as_array().map(Vec::len);
+        assert_eq!((output.status.code(), changed, &report["rows"]), (Some(1), Some(1), &rows(0)), "{report}");
+    }
+    growing.has_each_once(4).await
+}
