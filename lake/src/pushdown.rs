@@ -123,8 +123,14 @@ mod tests {
             ("SELECT * FROM (SELECT count(*) AS n FROM clicks) WHERE false", vec![]),
             ("SELECT * FROM (SELECT count(*) AS n FROM clicks WHERE false)", vec!["0"]),
             ("SELECT * FROM (SELECT DISTINCT 'a' AS t, sum(cost) AS n FROM clicks) WHERE t = 'b'", vec![]),
-            ("WITH c AS (SELECT 'a' AS t, count(*) AS n FROM clicks) SELECT x.t FROM c x JOIN c y ON x.n = y.n WHERE y.t = 'b'", vec![]),
-            ("SELECT * FROM (SELECT 'a' AS t, campaign, count(*) AS n FROM clicks GROUP BY campaign) WHERE t = 'b'", vec![]),
+            (
+                "WITH c AS (SELECT 'a' AS t, count(*) AS n FROM clicks) SELECT x.t FROM c x JOIN c y ON x.n = y.n WHERE y.t = 'b'",
+                vec![],
+            ),
+            (
+                "SELECT * FROM (SELECT 'a' AS t, campaign, count(*) AS n FROM clicks GROUP BY campaign) WHERE t = 'b'",
+                vec![],
+            ),
         ] {
             assert_eq!(answer(&context, sql).await, expected, "{sql}");
         }

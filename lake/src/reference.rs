@@ -296,7 +296,11 @@ fn rates(rows: &RecordBatch) -> Result<HashMap<(i32, String), i128>, LakeError> 
     let usable = |row: &usize| rates.is_valid(*row) && rates.value(*row) > 0;
     let unusable = (0..rows.num_rows()).filter(|row| !usable(row)).count();
     if unusable > 0 {
-        tracing::warn!(table = catalogue::FX_RATES, rows = unusable, "rates that are not above 0 are not used; load them anew");
+        tracing::warn!(
+            table = catalogue::FX_RATES,
+            rows = unusable,
+            "rates that are not above 0 are not used; load them anew"
+        );
     }
     let known = (0..rows.num_rows()).filter(usable);
     Ok(known.map(|row| ((days.value(row), currencies.value(row).to_uppercase()), rates.value(row))).collect())

@@ -428,8 +428,11 @@ impl ImpressionSpec {
             height: (self.viewable > 0).then_some(250),
             viewable: [None, Some(false), Some(true)][usize::from(self.viewable) % 3],
             view_time_ms: (self.viewable == 2).then_some(if self.cost == 7 { HUGE } else { 1_200 }),
-            interaction_depth: (self.viewable > 0)
-                .then_some(if self.cost == 8 { HUGE } else { i64::from(self.viewable) }),
+            interaction_depth: (self.viewable > 0).then_some(if self.cost == 8 {
+                HUGE
+            } else {
+                i64::from(self.viewable)
+            }),
             device_type: pick(&DEVICES, self.device),
             os: (self.device == 1).then(|| "Android".to_string()),
             country: pick(&COUNTRIES, self.country),

@@ -8,9 +8,7 @@
 use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
-use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Int64Type, Schema, TimestampMicrosecondType};
 use datafusion::functions_aggregate::expr_fn::{count, max};
 use datafusion::prelude::{SessionContext, col, lit};
@@ -117,8 +115,7 @@ async fn progress(
             })
         }
     });
-    let footers: Vec<ParquetMetaData> =
-        futures::stream::iter(footers).buffered(FOOTERS_AT_ONCE).try_collect().await?;
+    let footers: Vec<ParquetMetaData> = futures::stream::iter(footers).buffered(FOOTERS_AT_ONCE).try_collect().await?;
     let mut progress = Progress::default();
     for (place, footer) in unsure.iter().zip(&footers) {
         logged[*place].rows = Some(footer.file_metadata().num_rows());
@@ -164,9 +161,8 @@ fn parse(statistics: &str) -> Logged {
     }
     // Statistics that cannot be read are none: the footer says it.
     let Ok(known) = serde_json::from_str::<Known>(statistics) else { return Logged::default() };
-    let time = |text: Option<String>| {
-        chrono::DateTime::parse_from_rfc3339(&text?).ok().map(|time| time.timestamp_micros())
-    };
+    let time =
+        |text: Option<String>| chrono::DateTime::parse_from_rfc3339(&text?).ok().map(|time| time.timestamp_micros());
     Logged { rows: known.num_records, newest: [time(known.max_values.event_time), time(known.max_values.ingested_at)] }
 }
 
@@ -197,7 +193,8 @@ async fn scanned(
 ) -> Result<Progress, LakeError> {
     let wrong = || LakeError::Corrupt(format!("{table}: its columns have other types"));
     let rows = context.read_table(lake.provider(table, version).await?)?;
-    let sums = vec![count(lit(1)).alias("rows"), max(col(TIMES[0])).alias(TIMES[0]), max(col(TIMES[1])).alias(TIMES[1])];
+    let sums =
+        vec![count(lit(1)).alias("rows"), max(col(TIMES[0])).alias(TIMES[0]), max(col(TIMES[1])).alias(TIMES[1])];
     let batches = rows.aggregate(Vec::new(), sums)?.collect().await?;
     let row = batches.iter().find(|batch| batch.num_rows() > 0).ok_or_else(wrong)?;
     let time = |place: usize| {

@@ -355,8 +355,16 @@ mod tests {
             ("r.ndjson", "{\"day\":\n", vec!["r.ndjson:1"]),
             ("r.json", "[\n{\"day\":\"2025-01-01\",\"currency\":\"EUR\",\"rate\":1},\n7]", vec!["r.json:3", "object"]),
             ("r.json", "[{\"day\":\"2025-01-01\",\"currency\":\"EUR\",\"rate\":1}", vec!["r.json:1", "end"]),
-            ("r.json", "[{\"day\":\"2025-01-01\",\"currency\":\"EUR\",\"rate\":1}]\nx", vec!["r.json:1", "after the end"]),
-            ("r.ndjson", "{\"day\":\"2025-01-01\",\"date\":\"2025-01-02\",\"currency\":\"EUR\",\"rate\":1}", vec!["r.ndjson:1", "day"]),
+            (
+                "r.json",
+                "[{\"day\":\"2025-01-01\",\"currency\":\"EUR\",\"rate\":1}]\nx",
+                vec!["r.json:1", "after the end"],
+            ),
+            (
+                "r.ndjson",
+                "{\"day\":\"2025-01-01\",\"date\":\"2025-01-02\",\"currency\":\"EUR\",\"rate\":1}",
+                vec!["r.ndjson:1", "day"],
+            ),
             ("r.txt", "x", vec!["r.txt", ".csv"]),
             ("r.parquet", "x", vec!["r.parquet"]),
         ] {
@@ -394,8 +402,11 @@ mod tests {
                  {{\"day\":\"{day}\",\"currency\":\"{currency}\",\"rate\":\"{value}\"}}"
             );
             let texts = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
-            let batch =
-                RecordBatch::try_from_iter([("day", texts(day)), ("currency", texts(currency)), ("rate", texts(value))]);
+            let batch = RecordBatch::try_from_iter([
+                ("day", texts(day)),
+                ("currency", texts(currency)),
+                ("rate", texts(value)),
+            ]);
             let batch = batch.unwrap();
             let mut parquet = Vec::new();
             let mut writer = ArrowWriter::try_new(&mut parquet, batch.schema(), None).unwrap();
