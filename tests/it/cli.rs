@@ -246,6 +246,21 @@ fn reference_data_that_does_not_fit_is_named_with_its_line() {
         &["creatives.ndjson:2", "ad_creative_id"],
     );
 
+    write("below.csv", "day,currency,rate\n2026-03-01,USD,1\n2026-03-01,EUR,-1\n");
+    check(&adlake.run(["ref", "load", "fx_rates", "below.csv"]), FAILURE, &["below.csv:3", "rate", "above 0"]);
+    write("twice.csv", "day,currency,rate\n2026-03-01,EUR,1.1\n2026-03-01,eur,1.2\n");
+    check(
+        &adlake.run(["ref", "load", "fx_rates", "twice.csv"]),
+        FAILURE,
+        &["twice.csv:3", "twice.csv:2", "2026-03-01", "EUR"],
+    );
+    write("more.csv", "day,currency,rate,note\n2026-03-01,EUR,1.1,x\n2026-03-01,EUR,1.10,y\n");
+    let more = adlake.run(["ref", "load", "fx_rates", "more.csv", "--format", "json"]);
+    let report: Value = serde_json::from_str(&more.stdout).unwrap();
+    assert_eq!((&report["rows"], &report["repeated_rows"]), (&1.into(), &1.into()), "{report}");
+    assert_eq!(report["unknown_columns"], serde_json::json!(["note"]));
+    assert!(more.stderr.contains("note") && more.stderr.contains("currency"), "{}", more.stderr);
+
     write("a.csv", "creative_id,campaign_id\ncr1,c1\ncr2,c1\n");
     write("b.json", "[{\"id\": \"cr2\", \"campaign_id\": \"c2\"}, {\"id\": \"cr3\", \"campaign_id\": \"c3\"}]");
     let load = |line: &[&str]| -> Value {

@@ -25,4 +25,5 @@ mod merge;
 mod raw;
 mod schema_change;
 mod schemas;
+mod sums;
 mod whole_way;

@@ -6,6 +6,8 @@
 //! [`REGRESSIONS`], which always run too.
 
 mod cases;
+mod earlier;
+mod freshness;
 mod lake;
 mod reach;
 

@@ -190,7 +190,10 @@ pub const KEYS: &[Key] = &[
     key("attribution.view_through_window", "How long after an impression a conversion without clicks belongs to it."),
     key("attribution.half_life", "The half-life of the time decay model."),
     key("attribution.touchpoints_max", "How many of the latest touchpoints of a conversion count."),
-    key("attribution.scope", "What a conversion and its touchpoints share: auto, advertiser or campaign."),
+    key(
+        "attribution.scope",
+        "What a conversion and its touchpoints share beside the user: auto, advertiser, campaign, or account (nothing).",
+    ),
     key("identity", "Which ids count as absent."),
     key("identity.null_values", "Values that mean \"no value\", compared exactly."),
     key("conversions", "Which interactions are clicks, and which conversions count."),

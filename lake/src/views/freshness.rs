@@ -12,6 +12,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArra
 use arrow::datatypes::{Field, Int64Type, Schema, TimestampMicrosecondType};
 use datafusion::functions_aggregate::expr_fn::{count, max};
 use datafusion::prelude::{SessionContext, col, lit};
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use parquet::basic::{LogicalType, TimeUnit};
@@ -51,14 +52,18 @@ struct Logged {
 }
 
 /// The rows of the view.
-pub(super) async fn rows(context: &SessionContext, pinned: &Pinned) -> Result<RecordBatch, LakeError> {
-    let progress = EventKind::ALL.map(|kind| async move {
-        match pinned.newest.get(kind.raw_table()) {
-            Some(version) => progress(context, &pinned.lake, kind.raw_table(), *version).await,
-            None => Ok(Progress::default()),
-        }
-    });
-    let progress = futures::future::try_join_all(progress).await?;
+pub(super) fn rows<'a>(
+    context: &'a SessionContext,
+    pinned: &'a Pinned,
+) -> BoxFuture<'a, Result<RecordBatch, LakeError>> {
+    Box::pin(read_rows(context, pinned))
+}
+
+async fn read_rows(context: &SessionContext, pinned: &Pinned) -> Result<RecordBatch, LakeError> {
+    let [first, second, third] = EventKind::ALL.map(EventKind::raw_table);
+    let of = |table| progress_of(context, pinned, table);
+    let (first, second, third) = futures::try_join!(of(first), of(second), of(third))?;
+    let progress = [first, second, third];
     let tables = EventKind::ALL.map(EventKind::raw_table);
     let number = |version: Option<u64>| version.map(|version| version as i64);
     let published_at = pinned.manifest.as_ref().map(|manifest| manifest.published_at);
@@ -80,6 +85,13 @@ pub(super) async fn rows(context: &SessionContext, pinned: &Pinned) -> Result<Re
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| LakeError::rows("freshness", error))
 }
 
+async fn progress_of(context: &SessionContext, pinned: &Pinned, table: &'static str) -> Result<Progress, LakeError> {
+    match pinned.newest.get(table) {
+        Some(version) => progress(context, &pinned.lake, table, *version).await,
+        None => Ok(Progress::default()),
+    }
+}
+
 async fn progress(
     context: &SessionContext,
     lake: &Lake,
@@ -99,23 +111,12 @@ async fn progress(
         logged.push(file.stats().map(|stats| parse(&stats)).unwrap_or_default());
     }
     let unsure = unsure(&logged);
-    let footers = unsure.iter().map(|&place| {
+    let mut reading: Vec<BoxFuture<'static, Result<ParquetMetaData, LakeError>>> = Vec::new();
+    for &place in &unsure {
         let (path, size) = paths[place].clone();
-        let store = store.clone();
-        async move {
-            let mut file = StoredFile { store, path: path.clone(), size };
-            let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_BYTES));
-            let subject = format!("{table}: {path}");
-            reader.load_and_finish(&mut file, size).await.map_err(|error| match error {
-                ParquetError::External(source) => match source.downcast::<object_store::Error>() {
-                    Ok(error) => LakeError::store(subject, *error),
-                    Err(source) => LakeError::Unavailable { subject, source },
-                },
-                error => LakeError::Corrupt(format!("{subject}: {error}")),
-            })
-        }
-    });
-    let footers: Vec<ParquetMetaData> = futures::stream::iter(footers).buffered(FOOTERS_AT_ONCE).try_collect().await?;
+        reading.push(Box::pin(read_footer(table, StoredFile { store: store.clone(), path, size })));
+    }
+    let footers: Vec<ParquetMetaData> = futures::stream::iter(reading).buffered(FOOTERS_AT_ONCE).try_collect().await?;
     let mut progress = Progress::default();
     for (place, footer) in unsure.iter().zip(&footers) {
         logged[*place].rows = Some(footer.file_metadata().num_rows());
@@ -129,6 +130,18 @@ async fn progress(
     }
     progress.rows = logged.iter().filter_map(|file| file.rows).sum();
     Ok(progress)
+}
+
+async fn read_footer(table: &'static str, mut file: StoredFile) -> Result<ParquetMetaData, LakeError> {
+    let (subject, size) = (format!("{table}: {}", file.path), file.size);
+    let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_BYTES));
+    reader.load_and_finish(&mut file, size).await.map_err(|error| match error {
+        ParquetError::External(source) => match source.downcast::<object_store::Error>() {
+            Ok(error) => LakeError::store(subject, *error),
+            Err(source) => LakeError::Unavailable { subject, source },
+        },
+        error => LakeError::Corrupt(format!("{subject}: {error}")),
+    })
 }
 
 /// Which files' footers have to be read: of those that may hold a newest time, and those of which something is not known.

@@ -29,12 +29,21 @@ pub struct TestLake {
 impl TestLake {
     /// An empty lake.
     pub async fn create(meaning: &Meaning) -> Result<TestLake> {
-        let folder = tempfile::tempdir()?;
+        Self::create_in(tempfile::tempdir()?, meaning).await
+    }
+
+    /// A lake in a folder that may hold tables already.
+    pub async fn create_in(folder: tempfile::TempDir, meaning: &Meaning) -> Result<TestLake> {
         let lake = open(&folder).await?;
         lake.create_tables().await?;
         let display = Display::default();
         let engine = engine(&lake, meaning, &display).await?;
         Ok(TestLake { folder, lake, engine, meaning: meaning.clone(), display, appended: 0 })
+    }
+
+    /// The lake itself.
+    pub fn lake(&self) -> &Lake {
+        &self.lake
     }
 
     /// Everything that a process holds is forgotten.
