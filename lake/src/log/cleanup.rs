@@ -2,7 +2,9 @@
 //!
 //! What stays: the newest checkpoint that is older than the log is kept, and everything after it. So whatever version was the newest
 //! within that time can still be read, and the entries since can be followed one by one. The same holds for the version that
-//! the published batch run covers or wrote, however old it is: the rows since are found by the entries after it.
+//! the published batch run covers or wrote, however old it is: the rows since are found by the entries after it. And it holds for the version
+//! that `_last_checkpoint` names, which may be older than the newest checkpoint, where a checkpoint was written and its name was not:
+//! readers that find the name without the checkpoint cannot read the table.
 //!
 //! Files are removed a thousand at a time, those of the oldest versions first: all are from before a checkpoint that stays, so that it does not
 //! matter where a clean-up breaks off.
@@ -12,7 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::{FOLDER, failed, parse_name};
+use super::{FOLDER, failed, last_checkpoint, parse_name};
 use crate::error::LakeError;
 use crate::manifest::Manifest;
 use crate::storage::Lake;
@@ -44,6 +46,9 @@ pub(super) async fn clean(lake: &Lake, table: &str) -> Result<u64, LakeError> {
     };
     let log_store = lake.log_store(table)?;
     let store = log_store.object_store(None);
+    // Before the listing: it only grows.
+    let hint = last_checkpoint(store.as_ref(), table).await?.map(|hint| hint.version);
+    let needed = published.into_iter().chain(hint).min();
     let ordered = log_store.root_url().scheme() == "s3";
     let mut listed = store.list(Some(&Path::from(FOLDER)));
     let mut old = Vec::new();
@@ -58,7 +63,7 @@ pub(super) async fn clean(lake: &Lake, table: &str) -> Result<u64, LakeError> {
             break;
         }
     }
-    let unneeded = unneeded(old, published);
+    let unneeded = unneeded(old, needed);
     let count = unneeded.len() as u64;
     for files in unneeded.chunks(FILES_AT_ONCE) {
         let paths: Vec<_> =
@@ -83,11 +88,11 @@ fn old_file(meta: &ObjectMeta, before: DateTime<Utc>) -> Option<Old> {
     Some(Old { version, rest: rest.into() })
 }
 
-/// Of the old files those that are of versions before the newest old checkpoint, oldest first. `published`: the version that has
+/// Of the old files those that are of versions before the newest old checkpoint, oldest first. `needed`: the version that has
 /// to stay readable.
-fn unneeded(mut old: Vec<Old>, published: Option<u64>) -> Vec<Old> {
+fn unneeded(mut old: Vec<Old>, needed: Option<u64>) -> Vec<Old> {
     let bases = old.iter().filter(|file| &*file.rest == "checkpoint.parquet").map(|file| file.version);
-    let base = bases.filter(|version| published.is_none_or(|published| *version <= published)).max();
+    let base = bases.filter(|version| needed.is_none_or(|needed| *version <= needed)).max();
     let Some(base) = base else { return Vec::new() };
     old.retain(|file| file.version < base);
     old.sort_unstable();

@@ -86,6 +86,31 @@ async fn a_short_log_holds_all_there_is_to_know() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_checkpoint_that_the_hint_names_is_kept() {
+    let fixture = Fixture::new();
+    let keeps = fixture.lake(often(3_600_000)).await;
+    let mut appender = keeps.appender(DEAD_LETTERS).await.unwrap();
+    let hint = fixture.log().join("_last_checkpoint");
+    for n in 0..5 {
+        append(&mut appender, "stream", n, 1).await;
+    }
+    keeps.keep_log(DEAD_LETTERS).await.unwrap();
+    let older = std::fs::read(&hint).unwrap();
+    for n in 5..8 {
+        append(&mut appender, "stream", n, 1).await;
+    }
+    appender.close().await;
+    keeps.keep_log(DEAD_LETTERS).await.unwrap();
+    // The checkpoint of version 8 was written, and its name was not.
+    std::fs::write(&hint, older).unwrap();
+    let removes = fixture.lake(often(1)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    removes.keep_log(DEAD_LETTERS).await.unwrap();
+    assert_eq!(fixture.entries().first(), Some(&5));
+    assert_eq!(count(&removes).await, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_was_held_up_does_not_commit_into_a_gap() {
     let fixture = Fixture::new();
     let lake = fixture.lake(often(50)).await;

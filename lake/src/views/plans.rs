@@ -51,8 +51,9 @@ impl Plans {
         &self.meaning
     }
 
-    /// Makes a table known by a name.
+    /// Makes a table known by a name, in place of one that has it: a step that an outage has broken off is planned again.
     pub fn register(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+        self.context.deregister_table(name)?;
         self.context.register_table(name, table)?;
         Ok(())
     }

@@ -274,8 +274,6 @@ impl Operation {
                 expect("batch/manifest", "select run from t", &["1"]).await?;
                 let rows = answer(&raw.lake, "SELECT count(*) AS n FROM impressions").await?;
                 ensure!(rows.contains("| 3 |"), "{rows}");
-                let kpis = answer(&raw.lake, "SELECT impressions FROM campaign_kpis").await?;
-                ensure!(kpis.contains("| 3 "), "{kpis}");
                 Ok(())
             }
             Operation::Query => Ok(()),
