@@ -36,8 +36,8 @@ impl Landing {
         Ok(fs::write(self.folder.join(name), bytes)?)
     }
 
-    fn adlake(&self, config: &str) -> Adlake {
-        Adlake::in_dir(self.raw.path()).config(&format!("{LAKE}{config}"))
+    fn adlake(&self) -> Adlake {
+        configured(Adlake::in_dir(self.raw.path()), "")
     }
 
     fn path(&self) -> String {
@@ -51,6 +51,11 @@ impl Landing {
         let report = serde_json::from_str(&output.stdout).with_context(|| output.stderr.clone())?;
         Ok((output, report))
     }
+}
+
+/// From now on with this configuration: a folder has one program, whose runs are numbered.
+fn configured(adlake: Adlake, more: &str) -> Adlake {
+    adlake.config(&format!("{LAKE}{more}"))
 }
 
 /// The names of the files that a report says are set aside.
@@ -77,7 +82,7 @@ async fn a_header_is_found_below_what_an_export_puts_before_it() -> Result<()> {
     landing.write("conversions-few-names-known.csv", few)?;
     landing.write("clicks-header-only.csv", HEADER)?;
     landing.write("clicks-empty.csv", "")?;
-    let adlake = landing.adlake("");
+    let adlake = landing.adlake();
     let (output, report) = landing.ingest(&adlake, &[])?;
     ensure!(output.status.success(), "{}", output.stderr);
     assert_eq!(report["rows"], json!({ INTERACTIONS: 4 }));
@@ -87,7 +92,7 @@ async fn a_header_is_found_below_what_an_export_puts_before_it() -> Result<()> {
         "u1 click   ",
         "u2 click   ",
         "u3 click   ",
-        r#"u4 purchase   {"content":"c","medium":"m","price_eur":"9.5","source":"s","term":"t"}"#,
+        r#"u4 purchase   {"source":"s","medium":"m","term":"t","content":"c","price_eur":"9.5"}"#,
     ];
     assert_eq!(landing.raw.query(INTERACTIONS, sql).await?, expected);
     let letters = "select arrow_cast(payload, 'Utf8'), source['offset'] from t";
@@ -104,7 +109,7 @@ async fn a_file_without_a_known_header_is_set_aside_until_the_configuration_know
     let rows: String = (0..20).map(|n| format!("2026-03-01 10:00:{n:02},u{n},k,purchase,a,b,c,d,1.5\n")).collect();
     landing.write("conversions.csv", format!("zeit,nutzer,kampagne,typ,quelle,medium,begriff,inhalt,preis\n{rows}"))?;
     landing.write("clicks-good.csv", format!("{HEADER}\n2026-03-01 10:00:00,u,k,click\n"))?;
-    let adlake = landing.adlake("");
+    let adlake = landing.adlake();
     for _ in 0..2 {
         let (output, report) = landing.ingest(&adlake, &[])?;
         assert_eq!((output.status.code(), set_aside(&report)), (Some(1), vec!["conversions.csv".to_owned()]));
@@ -116,12 +121,12 @@ async fn a_file_without_a_known_header_is_set_aside_until_the_configuration_know
 
     let names = "[sources.interactions.fields]\ntimestamp = [\"zeit\"]\nuser_id = [\"nutzer\"]\n\
                  campaign_id = [\"kampagne\"]\nconversion_type = [\"typ\"]\nvalue = [\"preis\"]\n";
-    let mended = landing.adlake(names);
+    let mended = configured(adlake, names);
     let (output, report) = landing.ingest(&mended, &[])?;
     ensure!(output.status.success(), "{}", output.stderr);
     assert_eq!((&report["rows"], &report["set_aside"]), (&json!({ INTERACTIONS: 20 }), &json!({})));
     let sql = "select count(*), count(order_id), count(distinct user_id), max(value) from t where source['topic'] like '%conversions.csv'";
-    assert_eq!(landing.raw.query(INTERACTIONS, sql).await?, ["20 0 20 1.500000"]);
+    assert_eq!(landing.raw.query(INTERACTIONS, sql).await?, ["20 0 20 1.500000000000"]);
     let (output, again) = landing.ingest(&mended, &[])?;
     assert_eq!((output.status.code(), &again["records_read"]), (Some(0), &json!(0)), "{again}");
     Ok(())
@@ -134,20 +139,23 @@ async fn letters_are_read_by_the_header_of_their_file_once_the_delimiter_is_mend
     landing.write("clicks-told.csv", text)?;
     let csv = |keys: &str| format!("[sources.interactions.csv]\n{keys}\n");
     // With a wrong delimiter nothing is known of it ...
-    let (output, report) = landing.ingest(&landing.adlake(""), &[])?;
+    let adlake = landing.adlake();
+    let (output, report) = landing.ingest(&adlake, &[])?;
     assert_eq!((output.status.code(), set_aside(&report)), (Some(1), vec!["clicks-told.csv".to_owned()]));
-    ensure!(output.stdout.contains("csv.delimiter = ';'"), "{}", output.stdout);
+    ensure!(output.stdout.contains("with csv.delimiter = ';' one would be"), "{}", output.stdout);
     // ... and where it is said to have a header, or none, all of it becomes letters.
-    landing.ingest(&landing.adlake(&csv("header = true")), &[])?;
+    let adlake = configured(adlake, &csv("header = true"));
+    landing.ingest(&adlake, &[])?;
     fs::rename(landing.folder.join("clicks-told.csv"), landing.folder.join("clicks-not-told.csv"))?;
-    landing.ingest(&landing.adlake(&csv("header = false")), &[])?;
+    let adlake = configured(adlake, &csv("header = false"));
+    landing.ingest(&adlake, &[])?;
     assert_eq!((landing.raw.count(INTERACTIONS).await?, landing.raw.count(DEAD_LETTERS).await?), (0, 5));
 
-    let mended = landing.adlake(&csv("delimiter = \";\""));
+    let mended = configured(adlake, &csv("delimiter = \";\""));
     let replayed: Value = serde_json::from_str(&mended.ok(["deadletters", "replay", "--format", "json"]))?;
     assert_eq!((&replayed["replayed"], &replayed["rejected"]), (&json!(4), &json!({ "header": 1 })), "{replayed}");
     let sql = "select user_id, campaign_id, conversion_type, value, order_id from t order by source['topic'], 1";
-    let expected = ["u1 k1 click  ", "u2 k2 purchase 7.500000 "];
+    let expected = ["u1 k1 click  ", "u2 k2 purchase 7.500000000000 "];
     assert_eq!(landing.raw.query(INTERACTIONS, sql).await?, [expected, expected].concat());
     Ok(())
 }
@@ -158,7 +166,7 @@ fn bids() -> Result<Vec<u8>> {
         r#"{"type": "record", "name": "Bid", "fields": [{"name": "auction_id", "type": "string"},
             {"name": "user_id", "type": "string"}, {"name": "timestamp", "type": "long"}]}"#,
     )?;
-    let mut writer = apache_avro::Writer::new(&schema, Vec::new())?;
+    let mut writer = apache_avro::Writer::with_codec(&schema, Vec::new(), apache_avro::Codec::Snappy)?;
     for n in 0..3i64 {
         let mut record = apache_avro::types::Record::new(&schema).context("a record schema")?;
         record.put("auction_id", format!("a{n}"));
@@ -179,7 +187,7 @@ fn unusable(landing: &Landing) -> Result<Vec<(&'static str, &'static str)>> {
     let good = bids()?;
     landing.write("bids-a-text.avro", "no container at all")?;
     landing.write("bids-b-cut.avro", &good[..40])?;
-    landing.write("bids-c-codec.avro", replaced(&good, b"null", b"nuII"))?;
+    landing.write("bids-c-codec.avro", replaced(&good, b"snappy", b"snippy"))?;
     let schema = apache_avro::Schema::parse_str("\"string\"")?;
     let mut writer = apache_avro::Writer::new(&schema, Vec::new())?;
     writer.append_value("text")?;
@@ -187,7 +195,7 @@ fn unusable(landing: &Landing) -> Result<Vec<(&'static str, &'static str)>> {
     Ok(vec![
         ("bids-a-text.avro", "not an Avro object container"),
         ("bids-b-cut.avro", "header is damaged or cut off"),
-        ("bids-c-codec.avro", "nuII"),
+        ("bids-c-codec.avro", "snippy"),
         ("bids-d-no-record.avro", "schema"),
     ])
 }
@@ -211,7 +219,7 @@ async fn an_unusable_file_stops_no_other() -> Result<()> {
     let listed = "select count(*) from t where status = 'set_aside' and reason <> ''";
     let known = expected.len() as i64;
     expected.push(("bids-f-nowhere.avro", "No such file"));
-    let adlake = landing.adlake("");
+    let adlake = landing.adlake();
     let (output, report) = landing.ingest(&adlake, &[])?;
     assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
     assert_eq!(set_aside(&report), expected.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>());
@@ -253,7 +261,7 @@ async fn a_watcher_outlives_unusable_files_and_takes_them_when_they_are_mended()
     unusable(&landing)?;
     landing.write("bids-good.avro", bids()?)?;
     let watchful = "[files]\nsettle = \"300ms\"\npoll_interval = \"50ms\"\n[ingest]\nflush_interval = \"50ms\"\n";
-    let adlake = landing.adlake(watchful);
+    let adlake = configured(landing.adlake(), watchful);
     let mut process = adlake.spawn(["ingest", "files", &landing.path(), "--watch", "--format", "json"]);
     arrived(&landing.raw, BIDS, 3).await.with_context(|| process.logs())?;
     landing.write("bids-a-text.avro", bids()?)?;
@@ -278,7 +286,7 @@ fn click(n: usize) -> String {
 async fn a_file_that_was_read_as_the_wrong_kind_comes_in_as_the_right_one() -> Result<()> {
     let landing = Landing::new().await?;
     landing.write("events.ndjson", [click(0), click(1), "{\"bad\": 1}\n".to_owned(), click(2)].concat())?;
-    let adlake = landing.adlake("");
+    let adlake = landing.adlake();
     // By its format it is taken for impressions.
     let (_, wrong) = landing.ingest(&adlake, &[])?;
     assert_eq!((&wrong["rows"], &wrong["rejected"]), (&json!({}), &json!({ "missing_field": 4 })), "{wrong}");
@@ -298,7 +306,10 @@ async fn a_file_that_was_read_as_the_wrong_kind_comes_in_as_the_right_one() -> R
     let (_, grown) = landing.ingest(&adlake, &["--kind", "interactions"])?;
     assert_eq!((&grown["rows"], &grown["rejected"]), (&json!({ INTERACTIONS: 1 }), &json!({})), "{grown}");
     // The letters of each are replayed by themselves.
-    let mended = landing.adlake("[sources.interactions.defaults]\ntimestamp = \"file_time\"\nuser_id = \"u\"\ncampaign_id = \"k\"\nconversion_type = \"click\"\n");
+    let mended = configured(
+        adlake,
+        "[sources.interactions.defaults]\ntimestamp = \"file_time\"\nuser_id = \"u\"\ncampaign_id = \"k\"\nconversion_type = \"click\"\n",
+    );
     let replay = |kind: &str| -> Result<Value> {
         Ok(serde_json::from_str(&mended.ok(["deadletters", "replay", "--kind", kind, "--format", "json"]))?)
     };
