@@ -215,9 +215,10 @@ fn check(containers: &[Built], changes: &[Change]) -> Result<(), TestCaseError> 
     let bytes: Vec<u8> = file.iter().map(|(byte, _)| *byte).collect();
     // A header whose marker was changed is a header, too.
     let found = memmem::find_iter(&bytes, MAGIC).filter_map(|at| match header::parse(&bytes[at..]) {
-        Parsed::Header(header, _) => Some(header.sync.to_vec()),
+        Parsed::Header(header, length) => Some((at..at + length, header.sync.to_vec())),
         _ => None,
     });
+    let (headers, found): (Vec<Range<usize>>, Vec<Vec<u8>>) = found.unzip();
     let markers: Vec<Vec<u8>> = markers.into_iter().chain(found).collect();
     let cuts = cut(Container::open(Content::from_bytes(bytes.clone()), 1000).unwrap());
     let slowly = cut(Container::open(Content::of(&bytes), 1000).unwrap());
@@ -248,7 +249,11 @@ fn check(containers: &[Built], changes: &[Change]) -> Result<(), TestCaseError> 
         let header = places(&file, start..start + built.header);
         for (place, datums) in &built.blocks {
             for at in places(&file, start + place.start..start + place.end) {
-                if !header.iter().any(|header| *header < at) {
+                // It may stand where nothing can tell it: within a header whose marker was changed, or within a text of a record.
+                let records = cuts.iter().filter(|cut| cut.piece == Piece::Record);
+                let records = records.map(|cut| &cut.span);
+                let is_hidden = records.chain(&headers).any(|span| span.start < at && at < span.end);
+                if is_hidden || !header.iter().any(|header| *header < at) {
                     continue;
                 }
                 let inside = at..at + place.len();
