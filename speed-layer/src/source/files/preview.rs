@@ -66,7 +66,7 @@ pub struct Reading {
     pub names_from: NamesFrom,
     /// Which names each field is taken from: the first that has a value.
     pub fields: BTreeMap<String, Vec<String>>,
-    /// Names that are no field: kept in `attributes`.
+    /// Names whose values are kept in `attributes`: they are no field, or a field is found inside them.
     pub attributes: Vec<String>,
     /// What stands in for fields.
     pub defaults: BTreeMap<String, String>,
@@ -237,17 +237,17 @@ fn map(mapping: &Mapping, names: &[String], holds: impl Fn(&str, &[Step]) -> boo
     let mut ranked: BTreeMap<String, Vec<(u16, String)>> = BTreeMap::new();
     for name in names {
         let entry = mapping.lookup(name).map(|index| mapping.entry_at(index));
-        let mut is_field = false;
+        // What a field is only looked for inside of stays as it is, too.
+        let mut is_taken = false;
         if let Some(entry) = entry {
             // An object is no text: what only a common name gives is looked for inside it.
             let paths: Vec<_> = entry.paths.iter().filter(|path| holds(name, &path.steps)).collect();
             if let Some(target) = entry.direct.filter(|target| !(target.common && !paths.is_empty())) {
-                is_field = true;
+                is_taken = true;
                 let field = mapping.fields()[usize::from(target.field)].name.clone();
                 ranked.entry(field).or_default().push((target.rank, name.clone()));
             }
             for path in paths {
-                is_field = true;
                 let field = mapping.fields()[usize::from(path.target.field)].name.clone();
                 ranked.entry(field).or_default().push((path.target.rank, path_of(name, &path.steps)));
             }
@@ -256,7 +256,7 @@ fn map(mapping: &Mapping, names: &[String], holds: impl Fn(&str, &[Step]) -> boo
                 ranked.entry(field).or_default().push((path.target.rank, path_of(name, &path.steps)));
             }
         }
-        if !is_field {
+        if !is_taken {
             mapped.attributes.push(name.clone());
         }
     }
@@ -384,7 +384,7 @@ mod tests {
                 ("user_id".to_owned(), vec!["User ID".to_owned(), "uid".to_owned()]),
                 ("website".to_owned(), vec!["ext.page".to_owned()]),
             ]),
-            attributes: vec!["foo".to_owned()],
+            attributes: vec!["ext".to_owned(), "foo".to_owned()],
             defaults: BTreeMap::from([("event_time".to_owned(), "file_time".to_owned())]),
             missing: vec!["ad_creative_id".to_owned()],
         };

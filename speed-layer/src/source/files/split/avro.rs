@@ -101,8 +101,8 @@ struct Lost {
     rejection: Rejection,
     /// Records are missing even where no byte is passed over.
     records_missing: bool,
-    /// It is no part of a block that ended with its marker: whole blocks may be in it.
-    holds_blocks: bool,
+    /// Where the block ends that it is the rest of, if that does end with its marker: no whole block is looked for there.
+    block_end: Option<u64>,
     /// How many pieces of it there were.
     parts: usize,
 }
@@ -285,7 +285,7 @@ impl Container {
     }
 
     fn pass_over(&mut self, rejection: Rejection) {
-        self.state = State::Lost(Lost { rejection, records_missing: false, holds_blocks: true, parts: 0 });
+        self.state = State::Lost(Lost { rejection, records_missing: false, block_end: None, parts: 0 });
     }
 
     /// The rest of the block is no datum.
@@ -297,7 +297,7 @@ impl Container {
             (false, 0) => bad(problem.to_owned()),
             (false, _) => bad(format!("{problem}; with this record the {left} last ones of its block are lost")),
         };
-        let lost = Lost { rejection, records_missing: left > 0, holds_blocks: false, parts: 0 };
+        let lost = Lost { rejection, records_missing: left > 0, block_end: (!cut).then_some(self.data.end), parts: 0 };
         if self.is_packed() {
             self.state = State::Rest(lost);
             return;
@@ -346,7 +346,7 @@ impl Container {
     fn next_lost(&mut self, mut lost: Lost, piece: &mut Vec<u8>) -> io::Result<Option<Piece>> {
         let mut place = self.next_place(PART_BYTES_MAX)?;
         if let Some((at, Place::Marker(header))) = &place
-            && lost.holds_blocks
+            && lost.block_end != Some(self.content.position() + *at as u64)
         {
             // What comes first has been looked at already, as a block of the current container.
             let from = usize::from(lost.parts == 0 && Arc::ptr_eq(header, &self.header));

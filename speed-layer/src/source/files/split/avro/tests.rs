@@ -291,7 +291,7 @@ fn what_is_longer_than_one_letter_becomes_several() {
 
 #[test]
 fn many_wrong_sizes_do_not_take_much_time() {
-    let (bytes, _) = container(Codec::Null);
+    let (bytes, _) = container(Codec::Snappy);
     let places = markers(&bytes);
     let sync = bytes[bytes.len() - SYNC_BYTES..].to_vec();
     let mut file = bytes[..places[0] + SYNC_BYTES].to_vec();
@@ -302,7 +302,8 @@ fn many_wrong_sizes_do_not_take_much_time() {
     }
     let started = std::time::Instant::now();
     let pieces = cut(&file);
-    assert!(pieces.iter().all(|(_, reason)| *reason == Some("invalid_avro")));
+    assert!(pieces.iter().all(|(_, reason)| reason.is_some()));
+    assert!(pieces.len() > 50_000, "{}", pieces.len());
     assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }
 
