@@ -39,7 +39,7 @@ const HEAD_BYTES_MAX: usize = 20;
 const PART_BYTES_MAX: usize = 1 << 20;
 /// How many of the containers before the current one are remembered, in case one of them goes on.
 const EARLIER_MAX: usize = 8;
-/// How often what may be a whole block within damaged data is unpacked and cut, for one sync marker.
+/// How often the data of what may be a whole block within damaged data is unpacked and cut, for one sync marker.
 const TRIALS_MAX: usize = 4;
 
 /// Cuts containers into their datums.
@@ -550,27 +550,42 @@ fn ends_by_itself(codec: &Codec) -> bool {
 /// Where a whole block begins of which these bytes are the end, sync marker aside. It is one only if it can be unpacked, and cut into
 /// exactly as many datums as its head says.
 fn block_before(bytes: &[u8], from: usize, header: &Header) -> Option<usize> {
-    let ends_here = |from: &usize| {
-        head_of(&bytes[*from..]).is_some_and(|(count, size, length)| count > 0 && from + length + size == bytes.len())
-    };
-    (from..bytes.len()).filter(ends_here).take(TRIALS_MAX).find(|from| is_block(&bytes[*from..], header))
-}
-
-fn is_block(bytes: &[u8], header: &Header) -> bool {
-    let Some((count, _, length)) = head_of(bytes) else { return false };
-    let mut data = bytes[length..].to_vec();
-    if header.codec.decompress(&mut data).is_err() {
-        return false;
-    }
-    let mut at = 0;
-    for _ in 0..count {
-        match header.skipper.skip(&data, at) {
-            // Datums without bytes prove nothing.
-            Ok(end) if end > at => at = end,
-            _ => return false,
+    // Heads that differ in their counts have the same data: it is looked at once.
+    let mut trials: Vec<(usize, Option<i64>)> = Vec::new();
+    for start in from..bytes.len() {
+        let Some((count, size, length)) = head_of(&bytes[start..]) else { continue };
+        let data = start + length;
+        if count == 0 || data + size != bytes.len() {
+            continue;
+        }
+        let known = trials.iter().find(|(tried, _)| *tried == data).map(|(_, datums)| *datums);
+        let datums = match known {
+            Some(datums) => datums,
+            None if trials.len() == TRIALS_MAX => return None,
+            None => {
+                let datums = datums(&bytes[data..], header);
+                trials.push((data, datums));
+                datums
+            }
+        };
+        if datums == Some(count) {
+            return Some(start);
         }
     }
-    at == data.len()
+    None
+}
+
+/// How many datums a block's data is, if it is nothing else.
+fn datums(stored: &[u8], header: &Header) -> Option<i64> {
+    let mut data = stored.to_vec();
+    header.codec.decompress(&mut data).ok()?;
+    let (mut at, mut count) = (0, 0);
+    while at < data.len() {
+        // Datums without bytes prove nothing.
+        at = header.skipper.skip(&data, at).ok().filter(|end| *end > at)?;
+        count += 1;
+    }
+    Some(count)
 }
 
 /// A block's count of records and size in bytes, if they can be that.

@@ -170,6 +170,10 @@ pub fn varint(bytes: &[u8], start: usize) -> Option<(i64, usize)> {
     for (index, byte) in bytes.get(start..)?.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);
         if *byte < 0x80 {
+            if index == 9 && *byte > 1 {
+                // More than 64 bits.
+                return None;
+            }
             return Some(((value >> 1) as i64 ^ -((value & 1) as i64), start + index + 1));
         }
     }

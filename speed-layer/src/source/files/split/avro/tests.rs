@@ -176,6 +176,36 @@ fn a_damaged_sync_marker_costs_no_block_but_its_own() {
 }
 
 #[test]
+fn bytes_before_a_whole_block_do_not_hide_it() {
+    for codec in [Codec::Null, Codec::Snappy] {
+        let (bytes, datums) = container(codec);
+        let second = markers(&bytes)[1] + SYNC_BYTES;
+        // With each of the first ones the count that follows is another number.
+        for junk in [&[0x80; 9][..], &[0xfe; 5], b"\x02\x02", b"\n", b"Obj\x01"] {
+            let damaged = [&bytes[..second], junk, &bytes[second..]].concat();
+            let mut pieces = expected(&datums[..5]);
+            pieces.push((String::from_utf8_lossy(junk).into_owned(), Some("invalid_avro")));
+            pieces.extend(expected(&datums[5..]));
+            assert_eq!(cut(&damaged), pieces, "{junk:?}");
+        }
+    }
+}
+
+#[test]
+fn a_whole_block_in_the_place_of_datums_comes_out() {
+    let (bytes, datums) = container(Codec::Null);
+    let places = markers(&bytes);
+    let second = places[1] + SYNC_BYTES;
+    let third = &bytes[places[2] + SYNC_BYTES..places[3] + SYNC_BYTES];
+    // The second block ends where its head says, but holds no datum.
+    let filler = vec![0xff; 2 * third.len()];
+    let head = [number(5), number(3 * third.len() as i64)].concat();
+    let damaged = [&bytes[..second], &head, &filler[..], third, &bytes[places[2]..]].concat();
+    let good: Vec<_> = cut(&damaged).into_iter().filter(|(_, reason)| reason.is_none()).collect();
+    assert_eq!(good, expected(&[&datums[..5], &datums[10..15], &datums[10..]].concat()));
+}
+
+#[test]
 fn a_size_over_two_blocks_hides_none_of_their_records() {
     // What is behind the data of a deflated block would not be looked at when it is unpacked.
     let (bytes, datums) = container(Codec::Null);
