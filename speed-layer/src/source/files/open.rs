@@ -57,8 +57,6 @@ pub struct Content {
     consumed: Arc<Mutex<Consumed>>,
     position: u64,
     broken: Option<String>,
-    /// How many decompressed bytes have been taken.
-    position: u64,
 }
 
 /// What was read of a file, as stored.
