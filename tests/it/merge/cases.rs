@@ -387,9 +387,9 @@ fn interactions_inherit_from_their_last_touch() {
     ])
     .check(&[
         expect!("clicks" ["interaction_id", "website", "ad_creative_id", "country", "region", "device_type"]
-            ["e1", "a.example", "r1", "FR", "BE", "mobile"]),
+            ["e1", "a.example", "r1", "FR", "NULL", "mobile"]),
         expect!("conversions" ["interaction_id", "website", "ad_creative_id", "country", "region", "device_type"]
-            ["p1", "a.example", "r7", "FR", "BE", "mobile"]
+            ["p1", "a.example", "r7", "FR", "NULL", "mobile"]
             ["p2", "NULL", "NULL", "NULL", "NULL", "NULL"]),
         // The credit is the touchpoint's creative and website, the conversion's country.
         expect!("campaign_hourly" ["conversion_type", "ad_creative_id", "website", "country", "conversions",
