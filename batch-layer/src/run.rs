@@ -88,8 +88,8 @@ pub struct RunReport {
 
 /// Runs the batch computation over all that is in the raw tables, and publishes it.
 ///
-/// With `full` it runs even where neither the tables nor the meaning nor the program's rules have changed since the last published
-/// run.
+/// With `full` it runs even where neither the tables nor the meaning nor the program's rules have
+/// changed since the last published run.
 pub fn run<'a>(
     lake: &'a Lake,
     meaning: &'a Meaning,

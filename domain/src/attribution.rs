@@ -227,8 +227,8 @@ impl Finder<'_, '_> {
     }
 }
 
-/// Whether an event that has no region takes that of its touchpoint: only where its country is unknown too, or is the
-/// touchpoint's. Countries are normalised.
+/// Whether an event that has no region takes that of its touchpoint: only where its country is
+/// unknown too, or is the touchpoint's. Countries are normalised.
 pub fn takes_region(country: Option<&str>, touch_country: Option<&str>) -> bool {
     country.is_none() || country == touch_country
 }
@@ -288,7 +288,8 @@ pub fn revenues(value_micros: i64, credits: &[[i64; 5]]) -> Vec<[i64; 5]> {
         if let Some(last) = revenues.last_mut()
             && credited != 0
         {
-            // What the floors of the others have left lies between 0 and the value: it has 64 bits again.
+            // What the floors of the others have left lies between 0 and the value: it has 64 bits
+            // again.
             let whole = i128::from(last[model]) + i128::from(value_micros) - given;
             last[model] = whole as i64;
         }
@@ -405,7 +406,8 @@ mod tests {
         // Clicks are joined by campaign all the same.
         assert_eq!(touchpoints(Scope::Account, "c1"), Vec::<&str>::new());
         assert_eq!(touchpoints(Scope::Account, "c3"), ["i"]);
-        // With the others a conversion whose scope is unknown is joined only by touchpoints of unknown campaign.
+        // With the others a conversion whose scope is unknown is joined only by touchpoints of
+        // unknown campaign.
         for scope in [Scope::Auto, Scope::Advertiser, Scope::Campaign] {
             assert_eq!(touchpoints(scope, "v1"), ["c2"], "{scope:?}");
         }

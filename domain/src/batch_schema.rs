@@ -1,7 +1,8 @@
 //! The Arrow schemas of the batch tables: deduplicated events, attributions, cubes, sketches, the manifest.
 //!
-//! Money and seconds are stored in micros (`..._micros`), credits in billionths (`..._billionths`), so that sums are of integers. Sums
-//! that 64 bits may not hold are decimals of 38 digits without a fraction ([`wide`]): every reader of Delta knows these.
+//! Money and seconds are stored in micros (`..._micros`), credits in billionths (`..._billionths`),
+//! so that sums are of integers. Sums that 64 bits may not hold are decimals of 38 digits without a
+//! fraction ([`wide`]): every reader of Delta knows these.
 
 use std::sync::Arc;
 

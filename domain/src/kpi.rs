@@ -1,8 +1,9 @@
 //! The sums that the cubes hold and the ratios made of them.
 //!
-//! Sums are additive whole numbers, so that any grouping of them is exact; ratios are divided last, never stored or averaged.
-//! Counts of events have 64 bits. Everything else has 128: one event may bring 10^16 micros or 10^12 milliseconds, so that
-//! some hundred events are enough to wrap 64 bits. Each ratio names its numerator and denominator among the sums: this table is the only place that says so.
+//! Sums are additive whole numbers, so that any grouping of them is exact; ratios are divided last,
+//! never stored or averaged. Counts of events have 64 bits. Everything else has 128: one event may
+//! bring 10^16 micros, and a thousand of these are more than 64 bits hold. Each ratio names its
+//! numerator and denominator among the sums: this table is the only place that says so.
 
 /// An additive sum of the cubes, as `batch/campaign_hourly` stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

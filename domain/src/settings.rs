@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Which rules this program computes with. It is raised whenever the same rows and the same [`Meaning`] give other batch
-/// tables, in their rows or in their columns. What was published under another revision is not merged with.
+/// Which rules this program computes with. It is raised whenever the same rows and the same
+/// [`Meaning`] give other batch tables, in their rows or in their columns. What was published under
+/// another revision is not merged with.
 pub const REVISION: i64 = 2;
 
 /// Everything that changes what the batch layer computes.
@@ -83,8 +84,9 @@ pub enum Scope {
     Advertiser,
     /// The campaign only.
     Campaign,
-    /// Nothing: every touchpoint of the user counts, for advertisers whose site conversions know no campaign. Clicks
-    /// are joined by campaign all the same, and identity uses the advertiser all the same.
+    /// Nothing: every touchpoint of the user counts, for advertisers whose site conversions know no
+    /// campaign. Clicks are joined by campaign all the same, and identity uses the advertiser all
+    /// the same.
     Account,
 }
 

@@ -3,8 +3,8 @@
 //! A run is published by one commit to `batch/manifest`. Before it nothing of the run is seen; after it everything is, at the
 //! versions that the manifest names.
 //!
-//! A manifest says by which rules its tables were computed. Those of another program's rules are not merged with: until the next batch
-//! run, answers are computed from the raw tables.
+//! A manifest says by which rules its tables were computed. Those of another program's rules are
+//! not merged with: until the next batch run, answers are computed from the raw tables.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +51,8 @@ impl Manifest {
         self.versions.get(table).copied()
     }
 
-    /// Whether its batch tables are what this program would write: they can be merged with newer rows.
+    /// Whether its batch tables are what this program would write: they can be merged with newer
+    /// rows.
     pub fn is_current(&self) -> bool {
         self.revision == REVISION
     }

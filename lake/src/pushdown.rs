@@ -1,13 +1,15 @@
 //! DataFusion's rule `push_down_filter`, without its fault.
 //!
-//! The rule takes a condition for one on the groups of an aggregation when all its columns are grouped by, and moves it below
-//! the aggregation. A condition without columns always passes that test. An aggregation without groups, or with grouping sets of which
-//! one may be empty, yields a row even of no rows: below it, a condition that is false empties the input, but the row stays.
-//! (`SELECT * FROM (SELECT 'a' AS t, count(*) AS n FROM clicks) WHERE t = 'b'` gave a row with 0.) Such conditions stay above.
-//! Nothing else changes: of such an aggregation the rule moves no other conditions.
+//! The rule takes a condition for one on the groups of an aggregation when all its columns are
+//! grouped by, and moves it below the aggregation. A condition without columns always passes that
+//! test. An aggregation without groups, or with grouping sets of which one may be empty, yields a
+//! row even of no rows: below it, a condition that is false empties the input, but the row stays.
+//! (`SELECT * FROM (SELECT 'a' AS t, count(*) AS n FROM clicks) WHERE t = 'b'` gave a row with 0.)
+//! Such conditions stay above. Nothing else changes: of such an aggregation the rule moves no other
+//! conditions.
 //!
-//! To be removed once DataFusion's own rule asks whether the aggregation may yield a row of no rows, as its physical one
-//! does. The test here says when that is so.
+//! To be removed once DataFusion's own rule asks whether the aggregation may yield a row of no
+//! rows, as its physical one does. The test here says when that is so.
 
 use std::sync::Arc;
 
@@ -44,8 +46,8 @@ impl OptimizerRule for MendedPushDown {
     }
 }
 
-/// Whether the plan filters an aggregation that may yield a row of no rows. Filters right below one another count as one: the rule
-/// joins them.
+/// Whether the plan filters an aggregation that may yield a row of no rows. Filters right below one
+/// another count as one: the rule joins them.
 fn filters_a_row_of_no_rows(plan: &LogicalPlan) -> bool {
     let LogicalPlan::Filter(filter) = plan else { return false };
     match filter.input.as_ref() {
@@ -106,16 +108,16 @@ mod tests {
             ("SELECT * FROM (SELECT 'a' AS t, count(*) AS n FROM clicks) WHERE t = 'b' OR n = 3", vec!["a|3"]),
             ("SELECT * FROM (SELECT 'a' AS t, count(*) AS n FROM clicks) WHERE t = 'b' AND n = 0", vec![]),
             ("SELECT * FROM (SELECT NULL AS t, count(*) AS n FROM clicks) WHERE t IS NOT NULL", vec![]),
-            (&format!("SELECT * FROM {union} WHERE t = 'b'"), vec!["b|2"]),
-            (&format!("SELECT * FROM {union} WHERE t <> 'b'"), vec!["a|1"]),
-            (&format!("SELECT * FROM {union} WHERE t = 'c'"), vec![]),
-            (&format!("SELECT * FROM {by_case} WHERE t = 'y'"), vec![]),
-            (&format!("SELECT * FROM {by_case} WHERE t = 'x'"), vec!["x|3"]),
-            (&format!("SELECT n FROM (SELECT * FROM {by_case} WHERE n > 1) WHERE t = 'y'"), vec![]),
-            (&format!("SELECT count(*) FROM {by_case} WHERE t = 'y'"), vec!["0"]),
-            (&format!("SELECT max(n) FROM (SELECT * FROM {sets} WHERE t = 'b')"), vec![""]),
-            (&format!("SELECT * FROM {sets} WHERE t = 'b'"), vec![]),
-            (&format!("SELECT n FROM {sets} WHERE campaign IS NULL"), vec!["3"]),
+            (format!("SELECT * FROM {union} WHERE t = 'b'").as_str(), vec!["b|2"]),
+            (format!("SELECT * FROM {union} WHERE t <> 'b'").as_str(), vec!["a|1"]),
+            (format!("SELECT * FROM {union} WHERE t = 'c'").as_str(), vec![]),
+            (format!("SELECT * FROM {by_case} WHERE t = 'y'").as_str(), vec![]),
+            (format!("SELECT * FROM {by_case} WHERE t = 'x'").as_str(), vec!["x|3"]),
+            (format!("SELECT n FROM (SELECT * FROM {by_case} WHERE n > 1) WHERE t = 'y'").as_str(), vec![]),
+            (format!("SELECT count(*) FROM {by_case} WHERE t = 'y'").as_str(), vec!["0"]),
+            (format!("SELECT max(n) FROM (SELECT * FROM {sets} WHERE t = 'b')").as_str(), vec![""]),
+            (format!("SELECT * FROM {sets} WHERE t = 'b'").as_str(), vec![]),
+            (format!("SELECT n FROM {sets} WHERE campaign IS NULL").as_str(), vec!["3"]),
             ("SELECT count(*) FROM clicks HAVING 1 = 2", vec![]),
             ("SELECT count(*) FROM clicks HAVING false", vec![]),
             ("SELECT count(*) FROM clicks HAVING (SELECT max(cost) FROM clicks) > 5", vec![]),

@@ -1,8 +1,9 @@
 //! Replacing what a table holds, in one commit: readers see the old rows or the new ones.
 //!
-//! A batch table that an earlier adlake has written may have other columns. Nothing of its rows stays, so the same commit gives it
-//! the columns of today. Whoever reads an older version sees the older columns. A table of reference data is given columns that it
-//! lacks, and is refused where a column has another type: its rows were loaded by the user, and may stay.
+//! A batch table that an earlier adlake has written may have other columns. Nothing of its rows
+//! stays, so the same commit gives it the columns of today. Whoever reads an older version sees the
+//! older columns. A table of reference data is given columns that it lacks, and is refused where a
+//! column has another type: its rows were loaded by the user, and may stay.
 
 use std::collections::HashMap;
 

@@ -101,8 +101,8 @@ impl Described {
         Ok(Fit::Lacks { columns: lacking, metadata })
     }
 
-    /// The `metaData` under which all of a table's rows are written anew, with the columns that we write and no others; `None`: the
-    /// table suits as it is.
+    /// The `metaData` under which all of a table's rows are written anew, with the columns that we
+    /// write and no others; `None`: the table suits as it is.
     pub fn renewed(&self, table: &Table) -> Result<Option<Value>, String> {
         self.check_all_but_columns(table)?;
         if self.fit(table) == Ok(Fit::Fits) {

@@ -1,9 +1,10 @@
 //! The merge: at every moment of a lake's history every view answers what a computation from scratch would, and what the
 //! oracle says.
 //!
-//! Every run draws new histories. `ADLAKE_MERGE_CASES` sets how many, `ADLAKE_MERGE_SEED` the seed of the first, so that a run can
-//! be repeated; the others have the seeds after it. A failure prints its seed and the shrunk history. The seed is then added to
-//! [`REGRESSIONS`], which always run too.
+//! Every run draws new histories. `ADLAKE_MERGE_CASES` sets how many, `ADLAKE_MERGE_SEED` the seed
+//! of the first, so that a run can be repeated; the others have the seeds after it. A failure
+//! prints its seed and the shrunk history. The seed is then added to [`REGRESSIONS`], which always
+//! run too.
 
 mod cases;
 mod earlier;

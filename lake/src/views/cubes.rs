@@ -1,7 +1,8 @@
 //! Aggregation: from events and attributions to sums, and from sums to the cubes.
 //!
-//! The contributions of events are additive whole numbers of 128 bits (counts: 64), so what changed is added with a plus sign and what it replaces with a
-//! minus sign; a row of a cube exists while at least one event or credit stands behind it (`events`).
+//! The contributions of events are additive whole numbers of 128 bits (counts: 64), so what changed
+//! is added with a plus sign and what it replaces with a minus sign; a row of a cube exists while
+//! at least one event or credit stands behind it (`events`).
 
 use adlake_domain::attribution::Model;
 use adlake_domain::batch_schema::{credit_column, revenue_column};
@@ -21,8 +22,9 @@ fn zero(sum: &Sum) -> String {
 
 /// SQL: interactions with the dimensions that they lack taken from their last touch.
 ///
-/// Adds `website`, `joined` and `seconds_between_micros` to the columns of the interactions. A region may only be inherited with a
-/// country that fits, which attribution has looked at: `region` of an attribution is the interaction's as it is seen.
+/// Adds `website`, `joined` and `seconds_between_micros` to the columns of the interactions. A
+/// region may only be inherited with a country that fits, which attribution has looked at: `region`
+/// of an attribution is the interaction's as it is seen.
 pub(super) fn inherited(interactions: &str, attributions: &str) -> String {
     let columns: Vec<String> = super::event_columns(adlake_domain::event::EventKind::Interaction)
         .into_iter()

@@ -1,9 +1,11 @@
-//! View `freshness`: how far each raw table has come, and how far the published run covers it. It is made from the log of the table,
-//! without scanning it.
+//! View `freshness`: how far each raw table has come, and how far the published run covers it. It
+//! is made from the log of the table, without scanning it.
 //!
-//! The log's statistics give the rows of each file, and its newest times to about a millisecond (Delta's readers compare times by
-//! milliseconds). The exact times are in the files' footers. Only the footers of files that may hold the newest time are read, and of files
-//! whose statistics say too little. Where a footer does not say it either, or rows are deleted by deletion vectors, that table is scanned.
+//! The log's statistics give the rows of each file, and its newest times to about a millisecond
+//! (Delta's readers compare times by milliseconds). The exact times are in the files' footers. Only
+//! the footers of files that may hold the newest time are read, and of files whose statistics say
+//! too little. Where a footer does not say it either, or rows are deleted by deletion vectors, that
+//! table is scanned.
 
 use std::sync::Arc;
 
@@ -28,7 +30,8 @@ use crate::storage::Lake;
 
 /// The times of which the newest is shown.
 const TIMES: [&str; 2] = ["event_time", "ingested_at"];
-/// How far a time in the statistics may be from the true one, in microseconds: some writers cut it, others round it up.
+/// How far a time in the statistics may be from the true one, in microseconds: some writers cut it,
+/// others round it up.
 const UNSURE: i64 = 1_000;
 /// How many footers are read at the same time.
 const FOOTERS_AT_ONCE: usize = 32;
@@ -144,7 +147,8 @@ async fn read_footer(table: &'static str, mut file: StoredFile) -> Result<Parque
     })
 }
 
-/// Which files' footers have to be read: of those that may hold a newest time, and those of which something is not known.
+/// Which files' footers have to be read: of those that may hold a newest time, and those of which
+/// something is not known.
 fn unsure(files: &[Logged]) -> Vec<usize> {
     let greatest: [Option<i64>; 2] =
         std::array::from_fn(|time| files.iter().filter_map(|file| file.newest[time]).max());
@@ -239,7 +243,7 @@ mod tests {
 
     #[test]
     fn statistics_are_read_as_the_log_has_them() {
-        let check = |text: &str, rows, event_time, ingested_at| {
+        let check = |text: &str, rows: Option<i64>, event_time: Option<i64>, ingested_at: Option<i64>| {
             let logged = parse(text);
             assert_eq!((logged.rows, logged.newest), (rows, [event_time, ingested_at]), "{text}");
         };

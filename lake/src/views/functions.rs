@@ -1,7 +1,8 @@
 //! The SQL functions that the views are written with.
 //!
-//! Those of [`Functions::register`] depend on the meaning and on the reference data of one manifest; those of [`register_public`] are
-//! part of the SQL surface: `reach(sketch)`, `reach_union(sketch)`, `micros(number)`, `nanos(number)`.
+//! Those of [`Functions::register`] depend on the meaning and on the reference data of one
+//! manifest; those of [`register_public`] are part of the SQL surface: `reach(sketch)`,
+//! `reach_union(sketch)`, `micros(number)`, `nanos(number)`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -247,7 +248,8 @@ fn time_function(name: &str, map: impl Fn(i64) -> i64 + Send + Sync + 'static) -
     )
 }
 
-/// `micros(number)`, `nanos(number)`: a whole number of 10^-scale units as a decimal. The digits stay, nothing is computed.
+/// `micros(number)`, `nanos(number)`: a whole number of 10^-scale units as a decimal. The digits
+/// stay, nothing is computed.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Scaled {
     name: &'static str,

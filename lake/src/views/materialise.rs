@@ -71,7 +71,8 @@ pub(super) async fn keep(
     Ok(Kept { table, rows, folder: Some(folder) })
 }
 
-/// The batch with the columns of `schema`, by place. What does not fit into a column's type is an error, not NULL.
+/// The batch with the columns of `schema`, by place. What does not fit into a column's type is an
+/// error, not NULL.
 pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let exact = CastOptions { safe: false, ..CastOptions::default() };
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {

@@ -2,8 +2,8 @@
 //!
 //! - [`plans`]: `Q`, from raw rows to events, attributions, sums and sketches. The batch layer writes what it yields.
 //! - [`merge`]: what newer rows change of a published `Q`: replaced events, replaced attributions, signed sums, sketches.
-//! - [`surface`]: the SQL views over both, in which nothing is defined but names and ratios. Only `freshness` is about the tables
-//!   themselves.
+//! - [`surface`]: the SQL views over both, in which nothing is defined but names and ratios. Only
+//!   `freshness` is about the tables themselves.
 //!
 //! Why merged equals recomputed is argued in `docs/merge.md`.
 

@@ -387,9 +387,9 @@ fn interactions_inherit_from_their_last_touch() {
     ])
     .check(&[
         expect!("clicks" ["interaction_id", "website", "ad_creative_id", "country", "region", "device_type"]
-            ["e1", "a.example", "r1", "FR", "BE", "mobile"]),
+            ["e1", "a.example", "r1", "FR", "NULL", "mobile"]),
         expect!("conversions" ["interaction_id", "website", "ad_creative_id", "country", "region", "device_type"]
-            ["p1", "a.example", "r7", "FR", "BE", "mobile"]
+            ["p1", "a.example", "r7", "FR", "NULL", "mobile"]
             ["p2", "NULL", "NULL", "NULL", "NULL", "NULL"]),
         // The credit is the touchpoint's creative and website, the conversion's country.
         expect!("campaign_hourly" ["conversion_type", "ad_creative_id", "website", "country", "conversions",
@@ -412,7 +412,8 @@ fn a_region_is_inherited_only_within_its_country() {
     let from = |country: &str, row: RawInteraction| RawInteraction { country: text(country), ..row };
     case(rows![
         seen("i1", "u1", "DE", "BE"),
-        // A Portuguese click on a German impression is not in Berlin, and neither is the conversion that comes of it.
+        // A Portuguese click on a German impression is not in Berlin, and neither is the conversion
+        // that comes of it.
         from("PT", click("e1", "u1", "c1", HOUR)),
         purchase("p1", "u1", "c1", 2 * HOUR, 1_000_000),
         from("deu", purchase("p2", "u1", "c1", 2 * HOUR, 1_000_000)),
@@ -444,7 +445,8 @@ fn a_region_is_inherited_only_within_its_country() {
 #[test]
 fn in_the_scope_account_every_touchpoint_of_the_user_counts() {
     let mut case = case(rows![
-        // The click has no campaign, though the impression that it joined has one: the conversion's takes the credit.
+        // The click has no campaign, though the impression that it joined has one: the conversion's
+        // takes the credit.
         impression("i1", "u1", "c1", 0),
         RawInteraction { impression_id: text("i1"), ..click("e1", "u1", "unknown", HOUR) },
         click("e2", "u1", "c3", 2 * HOUR),

@@ -1,4 +1,5 @@
-//! A lake that an earlier adlake has written to: batch tables with other columns, by other rules, and a manifest that names them.
+//! A lake that an earlier adlake has written to: batch tables with other columns, by other rules,
+//! and a manifest that names them.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! `freshness` to the microsecond, though it is made from the tables' logs, whose statistics are cut to milliseconds.
+//! `freshness` to the microsecond, though it is made from the tables' logs, whose statistics are
+//! cut to milliseconds.
 
 use adlake_domain::settings::Meaning;
 use adlake_tests::history::{Rows, START};
@@ -27,7 +28,8 @@ async fn freshness_is_exact_without_a_scan() {
     let mut lake = TestLake::create(&Meaning::default()).await.unwrap();
     let mut all: Vec<RawImpression> = Vec::new();
     assert_fresh(&lake, &all, "empty").await;
-    // Newest times that are apart by less than the statistics tell, in either order, and in files of different dates.
+    // Newest times that are apart by less than the statistics tell, in either order, and in files
+    // of different dates.
     for (number, (event_time, ingested_at)) in [
         (START + 999, 5_000),
         (START + 1_000, 5_001),

@@ -10,8 +10,8 @@ use super::events::{Common, Events, Interaction};
 use super::value::{Row, Value};
 use super::{Input, calendar};
 
-/// The sums of every cube with the fractional digits of their unit: 0 for counts, 6 for money and seconds, 9 for credits and
-/// for spend, which may be a CPM divided by 1000.
+/// The sums of every cube with the fractional digits of their unit: 0 for counts, 6 for money and
+/// seconds, 9 for credits and for spend, which may be a CPM divided by 1000.
 const SUMS: [(&str, i8); 17] = [
     ("impressions", 0),
     ("measurable_impressions", 0),
@@ -100,7 +100,8 @@ pub(super) fn micros_between(touch: &Touch, interaction: &Interaction, events: &
     i128::from(interaction.common.time) - i128::from(touch.common(events).time)
 }
 
-/// The interaction with what it lacks taken from its last touch, which has taken what it lacks from its impression.
+/// The interaction with what it lacks taken from its last touch, which has taken what it lacks from
+/// its impression.
 pub(super) fn inherited(interaction: &Interaction, touches: &[Touch], events: &Events) -> Common {
     let mut seen = interaction.common.clone();
     if let Some(last) = touches.last() {
@@ -113,8 +114,8 @@ pub(super) fn inherited(interaction: &Interaction, touches: &[Touch], events: &E
     seen
 }
 
-/// Gives an event what it lacks of its source. A region without its country is none: it comes only to where the country is not known,
-/// or the same.
+/// Gives an event what it lacks of its source. A region without its country is none: it comes only
+/// to where the country is not known, or the same.
 fn fill(event: &mut Common, source: &Common) {
     let region_fits = match (&event.country, &source.country) {
         (None, _) => true,

@@ -1,7 +1,8 @@
 //! The columns of a table of reference data: the names that they are found under, and values of exactly their types.
 //!
-//! What does not fit is refused, never made NULL: a rate that is lost turns revenue into dead letters. So is what no
-//! reference data can mean: an empty key, a rate that is not above 0, a currency that has not three letters, a campaign that ends before it begins.
+//! What does not fit is refused, never made NULL: a rate that is lost turns revenue into dead
+//! letters. So is what no reference data can mean: an empty key, a rate that is not above 0, a
+//! currency that has not three letters, a campaign that ends before it begins.
 
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use arrow::compute::kernels::cast_utils::parse_decimal;
 use arrow::datatypes::{DataType, Decimal128Type, SchemaRef};
 use chrono::{Datelike, NaiveDate};
 
-/// A rate is at least the first and at most the second, in units of 10^-12: what lies beyond is a mistake.
+/// A rate is at least the first and at most the second, in units of 10^-12: what lies beyond is a
+/// mistake.
 const RATE_BOUNDS: (i128, i128) = (1_000, 1_000_000_000_000_000_000_000_000);
 /// The most that one amount may be, in micros.
 const MICROS_MAX: i64 = 10_000_000_000_000_000;
@@ -74,7 +76,8 @@ impl Columns {
         self.kind
     }
 
-    /// Which column of the table each of the file's is; an error where one that is required is missing. Others are left out.
+    /// Which column of the table each of the file's is; an error where one that is required is
+    /// missing. Others are left out.
     pub fn places<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Result<Vec<Option<usize>>> {
         let places: Vec<Option<usize>> = names.clone().map(|name| self.find(name)).collect();
         for required in self.required() {
@@ -171,7 +174,8 @@ impl Rows {
 }
 
 impl Builder {
-    /// Adds a value; answers what it is if it is a whole number, a decimal (its digits) or a day (since 1970).
+    /// Adds a value; answers what it is if it is a whole number, a decimal (its digits) or a day
+    /// (since 1970).
     fn push(&mut self, text: Option<&str>) -> Result<Option<i128>> {
         Ok(match self {
             Builder::Text(builder) => {
@@ -219,7 +223,8 @@ impl Builder {
     }
 }
 
-/// Refuses a number that nobody can mean: a whole number, the digits of a decimal, or days since 1970.
+/// Refuses a number that nobody can mean: a whole number, the digits of a decimal, or days since
+/// 1970.
 fn check(kind: ReferenceKind, name: &str, value: i128) -> Result<()> {
     match (kind, name) {
         (ReferenceKind::FxRates, "rate") if value <= 0 => bail!("a rate is above 0"),

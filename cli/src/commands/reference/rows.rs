@@ -1,7 +1,8 @@
-//! Reading a file of reference data: CSV, JSON, NDJSON or Parquet. Errors name the file and the line (of Parquet: the row).
+//! Reading a file of reference data: CSV, JSON, NDJSON or Parquet. Errors name the file and the
+//! line (of Parquet: the row).
 //!
-//! A key that comes twice with other values is an error: which of the two counts cannot be told. A row that comes twice counts once,
-//! and is reported, as are columns that the table does not have.
+//! A key that comes twice with other values is an error: which of the two counts cannot be told. A
+//! row that comes twice counts once, and is reported, as are columns that the table does not have.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -23,17 +24,18 @@ const BATCH_ROWS: usize = 64 << 10;
 
 /// What a file holds.
 #[derive(Debug)]
-pub struct Read {
+pub struct FileRows {
     /// Its rows, each key once.
     pub rows: RecordBatch,
-    /// Rows that say again what an earlier row says, by the lines of both: `rates.csv:4 repeats rates.csv:2`.
+    /// Rows that say again what an earlier row says, by the lines of both: `rates.csv:4 repeats
+    /// rates.csv:2`.
     pub repeated: Vec<String>,
     /// Names of columns that the table does not have.
     pub unknown_columns: BTreeSet<String>,
 }
 
 /// The rows of a file, by its extension.
-pub fn read(path: &Path, columns: &Columns) -> Result<Read> {
+pub fn read(path: &Path, columns: &Columns) -> Result<FileRows> {
     let file = File::open(path).map_err(|error| usage(format!("cannot open {}: {error}", path.display())))?;
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let (stem, content): (&str, Box<dyn Read>) = if let Some(stem) = name.strip_suffix(".gz") {
@@ -88,7 +90,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Read> {
+    fn finish(mut self) -> Result<FileRows> {
         self.batches.push(self.rows.finish()?);
         let all = concat_batches(self.columns.schema(), &self.batches)?;
         if all.num_rows() == 0 {
@@ -121,7 +123,7 @@ impl Reading<'_> {
             repeated.push(format!("{line} repeats {earlier_line}"));
         }
         let rows = take_record_batch(&all, &UInt64Array::from(kept))?;
-        Ok(Read { rows, repeated, unknown_columns: self.unknown_columns })
+        Ok(FileRows { rows, repeated, unknown_columns: self.unknown_columns })
     }
 
     fn note_unknown<'n>(&mut self, names: impl Iterator<Item = &'n str>, places: &[Option<usize>]) {
@@ -233,7 +235,7 @@ impl Reading<'_> {
     }
 }
 
-fn read_parquet(path: &Path, file: File, columns: &Columns) -> Result<Read> {
+fn read_parquet(path: &Path, file: File, columns: &Columns) -> Result<FileRows> {
     let place = || path.display().to_string();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).with_context(place)?.build().with_context(place)?;
     let mut reading = Reading::new(path, columns);
@@ -288,7 +290,7 @@ mod tests {
         Ok(load_all(kind, name, content)?.rows)
     }
 
-    fn load_all(kind: ReferenceKind, name: &str, content: &[u8]) -> Result<Read> {
+    fn load_all(kind: ReferenceKind, name: &str, content: &[u8]) -> Result<FileRows> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         File::create(&path).unwrap().write_all(content).unwrap();
