@@ -136,6 +136,15 @@ impl Files {
     }
 }
 
+/// A problem where of a path that was named no file is read.
+fn nothing_read(paths: &[String]) -> Option<String> {
+    let paths = (!paths.is_empty()).then(|| paths.join(", "))?;
+    Some(format!(
+        "nothing was read of {paths}: the files that are there were passed over, for the reasons above; \
+         \"adlake ingest files --help\" names the formats that are read"
+    ))
+}
+
 /// An error where somebody has to do something about files that were not read.
 fn not_read(report: &IngestReport, is_watched: bool) -> Result<()> {
     let mut problems = Vec::new();
@@ -148,12 +157,8 @@ fn not_read(report: &IngestReport, is_watched: bool) -> Result<()> {
              read; give the new content another name to ingest it"
         ));
     }
-    if !is_watched && !report.paths_without_files.is_empty() {
-        problems.push(format!(
-            "nothing was read of {}: the files that are there were passed over, for the reasons above; \
-             \"adlake ingest files --help\" names the formats that are read",
-            report.paths_without_files.join(", ")
-        ));
+    if !is_watched {
+        problems.extend(nothing_read(&report.paths_without_files));
     }
     if problems.is_empty() { Ok(()) } else { anyhow::bail!(problems.join(". ")) }
 }
