@@ -147,7 +147,8 @@ fn an_empty_text_gives_way_to_another_name_and_to_a_default() {
     }
 
     let header = ["timestamp", "cuid", "afid", "campaign_id", "conversion_type", "currency", "note"];
-    let format = StreamFormat::Csv { header: Some(header.map(str::to_owned).to_vec()), delimiter: None };
+    let format =
+        StreamFormat::Csv { header: Some(header.map(str::to_owned).to_vec()), delimiter: None, header_line: None };
     let rows: [&[u8]; 4] = [
         b"1748736000,,a,k,click,,",
         b"1748736000,c,a,k,click,USD,",
@@ -336,7 +337,7 @@ fn the_time_of_an_event_in_the_future_is_shown_as_it_was_read() {
 fn the_more_telling_name_wins() {
     let header = |names: &str| Some(names.split(',').map(str::to_owned).collect::<Vec<_>>());
     let check = |names: &str, row: &str, field: &str, expected: &str| {
-        let format = StreamFormat::Csv { header: header(names), delimiter: None };
+        let format = StreamFormat::Csv { header: header(names), delimiter: None, header_line: None };
         let decoded = decode(EventKind::Interaction, &format, &[row.as_bytes()]);
         assert_eq!(cell(&decoded.rows, field, 0).as_deref(), Some(expected), "{names}: {row}");
     };
