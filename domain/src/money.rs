@@ -166,7 +166,9 @@ fn long_decimal(negative: bool, unsigned: &[u8], scale: i32, rounding: Rounding)
         };
         let place = place as i64;
         if place < kept {
-            magnitude = magnitude * 10 + i128::from(digit);
+            // Below the limit it may still be too large for another digit.
+            let longer = magnitude.checked_mul(10).and_then(|tens| tens.checked_add(i128::from(digit)));
+            magnitude = longer.unwrap_or(AMOUNT_LIMIT);
             if magnitude >= AMOUNT_LIMIT {
                 // The rest must still be digits for this to be a number too large.
                 return if is_digits(whole) && is_digits(fraction) {
@@ -293,6 +295,10 @@ mod tests {
         check("99999999999999999999999999.999999999999", Ok(AMOUNT_LIMIT - 1));
         check("99999999999999999999999999.9999999999995", Err(OutOfRange));
         check("100000000000000000000000000", Err(OutOfRange));
+        // One digit more than the limit has, which is more than 128 bits hold.
+        check("999999999999999999999999999.999999999999", Err(OutOfRange));
+        check("183456789012345678901234567890", Err(OutOfRange));
+        check("34028236692093846346337460743.1768211457", Err(OutOfRange));
         check("1e26", Err(OutOfRange));
         check("1e25", Ok(AMOUNT_LIMIT / 10));
         check("1e9999999999", Err(OutOfRange));
