@@ -126,6 +126,7 @@ impl Cause {
                 Cause::Refused
             }
             object_store::Error::Generic { source, .. } if is_forbidden(source.as_ref()) => Cause::Refused,
+            object_store::Error::Generic { source, .. } if is_no_folder(source.as_ref()) => Cause::Wrong,
             object_store::Error::AlreadyExists { .. }
             | object_store::Error::Precondition { .. }
             | object_store::Error::NotModified { .. } => Cause::Raced,
@@ -172,6 +173,13 @@ fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
     causes
         .map(ToString::to_string)
         .any(|text| ["status code: 401", "status code: 403"].iter().any(|status| text.contains(status)))
+}
+
+/// Whether a file stands where a folder of the lake should be: it does not go away by itself.
+fn is_no_folder(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::NotADirectory)
 }
 
 /// An error with its causes, on one line: many libraries' own errors say little.

@@ -193,12 +193,34 @@ async fn a_last_line_without_a_line_end_is_taken_and_must_not_go_on() -> Result<
     assert_eq!(growing.ingest()?, (rows(0), json!({})));
     growing.write(format!("{}\n{}", text.trim_end(), line(3).trim_end()))?;
     assert_eq!(growing.ingest()?, (rows(1), json!({})));
-    // What comes now belongs to the record that is in.
+    // A JSON value ends with its bracket: what follows on its line is something else.
     growing.append(format!(" and more\n{}", line(4)))?;
+    assert_eq!(growing.ingest()?, (rows(1), json!({ "invalid_json": 1 })));
+    assert_eq!(growing.ingest()?, (rows(0), json!({})));
+    growing.has_each_once(5).await
+}
+
+/// A row of CSV may go on: what comes then belongs to the record that is in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_row_without_a_line_end_is_taken_and_must_not_go_on() -> Result<()> {
+    let raw = Raw::new().await?;
+    let path = raw.path().join("clicks.csv");
+    let row = |n: usize| format!("2026-03-01 10:00:00,u{n},k,click\n");
+    let text = format!("timestamp,user_id,campaign_id,conversion_type\n{}{}", row(0), row(1));
+    let adlake = Adlake::in_dir(raw.path()).config("[lake]\nuri = \"lake\"\n");
+    let run = || -> Result<(Option<i32>, Value)> {
+        let output = adlake.run(["ingest", "files", "clicks.csv", "--format", "json"]);
+        Ok((output.status.code(), serde_json::from_str(&output.stdout)?))
+    };
+    fs::write(&path, text.trim_end())?;
+    let (code, report) = run()?;
+    assert_eq!((code, &report["rows"]), (Some(0), &json!({ "raw/interactions": 2 })), "{report}");
+    fs::write(&path, format!("{}ed\n{}", text.trim_end(), row(2)))?;
     for _ in 0..2 {
-        let (output, report) = growing.run()?;
+        let (code, report) = run()?;
         let changed = report["changed_files"].as_array().map(Vec::len);
-        assert_eq!((output.status.code(), changed, &report["rows"]), (Some(1), Some(1), &rows(0)), "{report}");
+        assert_eq!((code, changed, &report["rows"]), (Some(1), Some(1), &json!({})), "{report}");
     }
-    growing.has_each_once(4).await
+    assert_eq!(raw.count("raw/interactions").await?, 2);
+    Ok(())
 }

@@ -221,7 +221,8 @@ async fn every_byte_of_a_message_is_accounted_for() -> Result<()> {
     println!("ADLAKE_TEST_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let list = [b"[", GOOD, b",", GOOD, b"]"].concat();
-    let container = files("arrow-testing/data/avro", "simple.avro")?.into_iter().next().context("simple.avro")?.1;
+    let container =
+        files("arrow-testing/data/avro", "alltypes_plain.avro")?.into_iter().next().context("a container")?.1;
     let json: &[&[u8]] = &[b"{", b"}", b"[", b"]", b"\"", b",", b"\n", b"\0", b"\x1e", b"\\", b"x", GOOD];
     let csv: &[&[u8]] = &[b"\"", b",", b"\n", b"\r", b"\r\n", b"\"\"", b"x", GOOD_CLICK];
     let avro: &[&[u8]] = &[&[0], &[1], &[0xff], b"Obj\x01", &[0x80, 0x80, 0x80, 0x01]];

@@ -222,7 +222,7 @@ async fn the_configuration_adds_columns() -> Result<()> {
     let plain = "[lake]\nuri = \"lake\"\n";
     let more =
         |n: usize| impression(n, &format!(r#","tier":"gold","points":"{n}","site_info":{{"rank":0.5,"tags":["a"]}}"#));
-    let write = |name: &str, lines: Vec<String>| fs::write(raw.path().join(name), lines.join("\n"));
+    let write = |name: &str, lines: Vec<String>| fs::write(raw.path().join(name), lines.join("\n") + "\n");
     let files = |name: &str| raw.path().join(name).display().to_string();
     write("impressions-before.ndjson", (0..3).map(more).collect())?;
     let adlake = Adlake::in_dir(raw.path()).config(plain);
@@ -292,7 +292,7 @@ async fn the_configuration_adds_columns() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_an_older_adlake_are_given_what_they_lack() -> Result<()> {
     let raw = Raw::new().await?;
-    let write = |name: &str, lines: [String; 2]| fs::write(raw.path().join(name), lines.join("\n"));
+    let write = |name: &str, lines: [String; 2]| fs::write(raw.path().join(name), lines.join("\n") + "\n");
     let files = |name: &str| raw.path().join(name).display().to_string();
     write("impressions-1.ndjson", [impression(0, r#","city":"Bonn""#), "{".to_owned()])?;
     let adlake = Adlake::in_dir(raw.path()).config("[lake]\nuri = \"lake\"\n");

@@ -215,7 +215,7 @@ fn every_reader_agrees(lake: &Path) {
             "batch/impressions" => &["cost_micros", "campaign_id", "user_id", "website"],
             "batch/interactions" => &["value_micros"],
             "batch/bid_requests" => &["clearing_price_micros"],
-            "batch/attributions" => &["seconds_between", "credit_linear_billionths"],
+            "batch/attributions" => &["seconds_between_micros", "credit_linear_billionths"],
             "raw/dead_letters" => &["kind", "reason", "detail", "format", "replay_outcome", "source.topic"],
             "batch/campaign_hourly" => &["impressions", "cost_micros", "revenue_micros"],
             _ => &[],
@@ -252,7 +252,7 @@ fn a_duplicate_a_late_click_and_a_malformed_record_show_up_within_seconds() -> R
     let check = |moment: &str| {
         let row = &kpis()[0];
         assert_eq!((row["impressions"].as_i64(), row["reach"].as_i64()), (Some(1), Some(1)), "{moment}");
-        assert_eq!((row["ctr"].as_f64(), row["seconds_to_click"].as_i64()), (Some(1.0), Some(30)), "{moment}");
+        assert_eq!((row["ctr"].as_f64(), number(&row["seconds_to_click"])), (Some(1.0), 30_000_000), "{moment}");
         assert_eq!(number(&row["spend"]), 1500, "{moment}");
         let dead = adlake.query_json("SELECT reason, arrow_cast(payload, 'Utf8') AS payload FROM dead_letters");
         assert_eq!(dead.len(), 1, "{moment}");

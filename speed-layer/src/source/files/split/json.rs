@@ -113,9 +113,11 @@ impl JsonValues {
         self.window.take(bytes);
     }
 
-    /// Takes a piece of so many bytes, without the white space at its end.
+    /// Takes a piece of so many bytes, without the line end behind it.
     fn cut(&mut self, piece: &mut Vec<u8>, bytes: usize) {
-        let bytes = self.window.rest()[..bytes].trim_ascii_end();
+        let bytes = &self.window.rest()[..bytes];
+        let last = bytes.iter().rposition(|byte| !ends_line(*byte));
+        let bytes = &bytes[..last.map_or(0, |last| last + 1)];
         piece.extend_from_slice(bytes);
         let length = bytes.len();
         self.span = self.window.position()..self.window.position() + length as u64;
