@@ -197,7 +197,9 @@ async fn a_last_line_without_a_line_end_is_taken_and_must_not_go_on() -> Result<
     growing.append(format!(" and more\n{}", line(4)))?;
     assert_eq!(growing.ingest()?, (rows(1), json!({ "invalid_json": 1 })));
     assert_eq!(growing.ingest()?, (rows(0), json!({})));
-    growing.has_each_once(5).await
+    let users = "select count(*), count(distinct user_id), max(source['offset']) from t";
+    assert_eq!(growing.raw.query(IMPRESSIONS, users).await?, ["5 5 5"]);
+    Ok(())
 }
 
 /// A row of CSV may go on: what comes then belongs to the record that is in.

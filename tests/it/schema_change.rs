@@ -294,7 +294,7 @@ async fn tables_of_an_older_adlake_are_given_what_they_lack() -> Result<()> {
     let raw = Raw::new().await?;
     let write = |name: &str, lines: [String; 2]| fs::write(raw.path().join(name), lines.join("\n") + "\n");
     let files = |name: &str| raw.path().join(name).display().to_string();
-    write("impressions-1.ndjson", [impression(0, r#","city":"Bonn""#), "{".to_owned()])?;
+    write("impressions-1.ndjson", [impression(0, r#","city":"Bonn""#), "{]".to_owned()])?;
     let adlake = Adlake::in_dir(raw.path()).config("[lake]\nuri = \"lake\"\n");
     adlake.ok(["ingest", "files", &files("impressions-1.ndjson")]);
     from_outside(&raw, IMPRESSIONS, &rewritten("del columns['consent'], columns['city']"))?;
