@@ -308,8 +308,8 @@ impl Output {
             self.credited[0].append_option(campaign);
             self.credited[1].append_option(touch[0].or(seen[0]));
             self.credited[2].append_option(touch[1].or(seen[1]));
-            for place in COUNTRY..5 {
-                self.credited[place + 1].append_option(seen[place]);
+            for (builder, value) in self.credited[COUNTRY + 1..].iter_mut().zip(&seen[COUNTRY..]) {
+                builder.append_option(*value);
             }
             for model in 0..5 {
                 self.credits[model].append_value(credits[place][model]);

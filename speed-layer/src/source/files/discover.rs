@@ -367,7 +367,7 @@ fn refused(
     decoder.push(RecordRef { payload: &row, key: None, partition: 0, offset: 0, time }, now_micros());
     let decoded = decoder.finish()?;
     let is_mendable = |reason: &&str| [Reason::NoFxRate.name(), Reason::TooFarInFuture.name()].contains(reason);
-    if decoded.rows.num_rows() > 0 || decoded.reasons.keys().all(|reason| is_mendable(reason)) {
+    if decoded.rows.num_rows() > 0 || decoded.reasons.keys().all(is_mendable) {
         return Ok(None);
     }
     let detail = decoded.dead_letters.column_by_name("detail").and_then(|column| column.as_string_opt::<i32>());

@@ -304,7 +304,8 @@ mod tests {
     }
 
     /// Every way to compress.
-    const COMPRESSIONS: [fn(&[u8]) -> Vec<u8>; 4] = [gzip, zstd, bzip2, xz];
+    type Compress = fn(&[u8]) -> Vec<u8>;
+    const COMPRESSIONS: [Compress; 4] = [gzip, zstd, bzip2, xz];
 
     #[test]
     fn decompresses_by_the_first_bytes() {

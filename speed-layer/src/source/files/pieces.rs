@@ -7,6 +7,9 @@ use super::split::Piece;
 use crate::record::{Chunk, Rejection};
 use crate::source::CHUNK_BYTES;
 
+/// How many bytes of cut pieces are held: a block of Avro that is cut off comes in parts.
+const HELD_BYTES_MAX: usize = 64 << 20;
+
 /// Whether a piece was rejected for want of its end.
 pub fn is_truncated(piece: &Piece) -> bool {
     matches!(piece, Piece::Rejected(rejection) if rejection.reason == "truncated")
@@ -60,7 +63,7 @@ pub struct CutOff {
 impl CutOff {
     /// Whether more may be held: what is longer is taken as it is.
     pub fn has_room(&self) -> bool {
-        self.pieces.len() < CHUNK_RECORDS && self.bytes < CHUNK_BYTES
+        self.pieces.len() < CHUNK_RECORDS && self.bytes < HELD_BYTES_MAX
     }
 
     /// Holds one more.

@@ -242,8 +242,7 @@ fn map(mapping: &Mapping, names: &[String], holds: impl Fn(&str, &[Step]) -> boo
         if let Some(entry) = entry {
             // An object is no text: what only a common name gives is looked for inside it.
             let paths: Vec<_> = entry.paths.iter().filter(|path| holds(name, &path.steps)).collect();
-            if let Some(target) = entry.direct.filter(|target| !(target.origin == Origin::Common && !paths.is_empty()))
-            {
+            if let Some(target) = entry.direct.filter(|target| target.origin != Origin::Common || paths.is_empty()) {
                 is_taken = true;
                 let field = mapping.fields()[usize::from(target.field)].name.clone();
                 ranked.entry(field).or_default().push((target.rank, name.clone()));

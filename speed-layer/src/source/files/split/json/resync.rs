@@ -83,6 +83,12 @@ impl JsonValues {
         Ok(matches!(found, Read::Whole(_)))
     }
 
+    /// Whether an object with members that can be read begins `at` bytes further on. `{}` within a text is mostly a part of it.
+    fn is_object(&mut self, at: usize) -> io::Result<bool> {
+        let is_empty = self.window.rest().get(at + 1) == Some(&b'}');
+        Ok(!is_empty && self.is_value(at)?)
+    }
+
     /// The end of a value that cannot be read; `None` where it has none within the length of a record.
     pub(super) fn find_end(&mut self, found: Read) -> io::Result<Option<usize>> {
         let wrong = match found {
@@ -129,7 +135,11 @@ impl JsonValues {
             Some(wrong) => self.end_of_line(wrong)?,
             None => None,
         };
-        let in_line = self.value_in_line(wrong, next_line, line)?;
+        // What the end of the content cuts off is not broken: it may be whole once there is more.
+        let in_line = match found {
+            Read::CutOff => None,
+            _ => self.value_in_line(wrong, next_line, line)?,
+        };
         Ok([next_line, in_line, line].into_iter().flatten().min())
     }
 
@@ -184,8 +194,8 @@ impl JsonValues {
         }
     }
 
-    /// The first object or list that can be read and stands within a text of the bad value, or from its first wrong byte on,
-    /// before the next line.
+    /// The first object that can be read and stands within a text of the bad value, or from its first wrong byte on, before
+    /// the next line.
     fn value_in_line(
         &mut self,
         wrong: Option<usize>,
@@ -203,7 +213,7 @@ impl JsonValues {
             let byte = self.window.rest()[at];
             let is_after = wrong.is_some_and(|wrong| at >= wrong);
             match byte {
-                byte if is_opening(byte) && (in_string || is_after) && self.is_value(at)? => return Ok(Some(at)),
+                b'{' if (in_string || is_after) && self.is_object(at)? => return Ok(Some(at)),
                 _ if escaped => escaped = false,
                 b'\\' if in_string => escaped = true,
                 b'"' => in_string = !in_string,

@@ -96,6 +96,18 @@ fn a_value_that_is_cut_off_costs_no_other_line() {
 }
 
 #[test]
+fn what_the_end_cuts_off_is_one_piece_whatever_its_texts_hold() {
+    for cut in
+        [r#"{"website":"https://s/?ids[]=1","user_id":"u","ad_cr"#, r#"{"a":"{}","b":"{\"c\":1}"#, r#"{"a":"[0]"#]
+    {
+        check_cut_off(&format!("{A}\n{cut}"), &[A], cut);
+    }
+    // In a file that goes on, a text that looks like an address is no value either.
+    let cut = r#"{"website":"https://s/?ids[]=1&x={}","user_id":"u"#;
+    check(&format!("{A}\n{cut}\n{B}\n"), &[A, cut, B]);
+}
+
+#[test]
 fn a_value_that_is_cut_off_costs_no_other_value_of_its_line() {
     for cut in [r#"{"a":1,"b":2"#, r#"{"a":1,"b":"te"#, r#"{"a":1,"#, "{"] {
         check(&format!("{A}{cut}{B}{C}\n{A}\n"), &[A, cut, B, C, A]);
