@@ -1,6 +1,6 @@
 //! One record a datum of an Avro object container, or of several containers one behind the other.
 //!
-//! Datums stand one behind another in a block without their lengths: [`Skipper`] finds their ends by the writer's schema, without
+//! Datums stand one behind another in a block without their lengths: [`Skipper`](skipper::Skipper) finds their ends by the writer's schema, without
 //! decoding them. What cannot be cut into datums is passed over, and kept whole in rejected pieces: a block that does not
 //! end with the sync marker, or cannot be unpacked, or the rest of a block from a damaged datum on. Reading goes on
 //! at whichever comes first: a sync marker, wherever a block's head claims that it ends, or the header of another container. That one has its own
