@@ -66,6 +66,9 @@ pub struct FilesSettings {
     /// How often everything is looked through, for what the polls do not see.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
+    /// A watched file is final once it has been left alone for so long after it was read: what its end cuts off is taken.
+    #[serde(with = "humantime_serde")]
+    pub final_after: Duration,
 }
 
 impl Default for FilesSettings {
@@ -74,6 +77,7 @@ impl Default for FilesSettings {
             settle: Duration::from_secs(2),
             poll_interval: Duration::from_secs(1),
             sweep_interval: Duration::from_secs(5 * 60),
+            final_after: Duration::from_secs(5 * 60),
         }
     }
 }

@@ -79,6 +79,10 @@ pub const KEYS: &[Key] = &[
     key("files.settle", "A local file is read once it has not changed for so long; objects are read at once."),
     key("files.poll_interval", "How often new files are looked for."),
     key("files.sweep_interval", "How often everything is looked through, for what the polls do not see."),
+    key(
+        "files.final_after",
+        "A watched file is final once it has been left alone for so long: what its end cuts off is taken as it is.",
+    ),
     key("ingest", "Flushing, limits and shutdown of ingest."),
     key("ingest.flush_rows", "A table is committed once it has so many new rows,"),
     key("ingest.flush_bytes", "or holds so many bytes of them in memory,"),

@@ -5,9 +5,10 @@
 //! beginning, which costs little beside decoding. Reported, and not read: a file that does not begin any more with what was ingested of
 //! it, has fewer records than that, or goes on within the last of them ([`done`]).
 //!
-//! A record that is cut off by the end of its file is taken when it is whole, or when the file is final. Files that are watched are not
-//! final: such a record is left for later, and stands at the next position when the file has grown. Otherwise it becomes a dead letter in a chunk of
-//! its own, the stored position stays before it (see the contract in [`super`]), and the whole record is taken when it comes.
+//! A record that is cut off by the end of its file is taken when it is whole, or when the file is final. A file that is watched
+//! becomes final when it is left alone for long (`files.final_after`, [`admission`]); until then such a record is left for
+//! later, and stands at the next position when the file has grown. In a final file it becomes a dead letter in a chunk of its
+//! own, the stored position stays before it (see the contract in [`super`]), and the whole record is taken when it comes.
 //!
 //! A file that cannot be used (no container, no header that is known, not to be read at all) is set aside: nothing of it is taken, the
 //! others go on, and the next run tries it again.
@@ -42,7 +43,7 @@ mod preview;
 mod s3;
 pub(crate) mod split;
 
-use admission::Refused;
+use admission::{CutFile, Refused};
 pub use discover::{FileFormat, FilesWanted};
 use discover::{Input, Mappings, failed};
 use done::{Done, Whole};
@@ -102,6 +103,8 @@ pub struct FilesSource {
     refused: HashMap<String, Refused>,
     /// Files that cannot be used, by name: as they were when that was found.
     aside: HashMap<String, String>,
+    /// Watched files that end within a record, by name: they may still grow, or have become final.
+    cut: HashMap<String, CutFile>,
     polled: Instant,
     stopped: bool,
     files: usize,
@@ -117,6 +120,8 @@ struct Reading {
     /// What was read: known at its end.
     end: Option<Whole>,
     done: bool,
+    /// It may still grow: its end was not taken for final when it was read last.
+    is_growing: bool,
     /// Whether the lines before its header are counted.
     preamble_told: bool,
 }
@@ -156,6 +161,7 @@ impl FilesSource {
             replaced: HashSet::new(),
             refused: HashMap::new(),
             aside: HashMap::new(),
+            cut: HashMap::new(),
             polled: Instant::now(),
             stopped: false,
             files: found.len(),
@@ -200,7 +206,8 @@ impl FilesSource {
             }
             let (application, stream) = (input.stream.application.clone(), input.stream.clone());
             self.kept.retain(|kept| *kept != application);
-            let reading = Reading { input, stored: 0, end: None, done: false, preamble_told: false };
+            let is_growing = self.may_grow(&input.found);
+            let reading = Reading { input, stored: 0, end: None, done: false, is_growing, preamble_told: false };
             let before = self.inputs.insert(application, reading);
             if let Some(before) = before.filter(|before| before.input.stream != stream) {
                 // Now that it has grown it has other columns, say, but its positions are the same ones.
@@ -256,8 +263,21 @@ impl FilesSource {
         reading.input.found.whole = None;
         let (found, kind) = (&reading.input.found, reading.input.stream.kind);
         self.done.ingested(found, kind, whole);
-        self.metrics.file_done(&found.name, whole.is_cut && self.wanted.watch);
-        if whole.is_cut {
+        self.metrics.file_done(&found.name, whole.is_cut && reading.is_growing);
+        if !whole.is_cut {
+            self.cut.remove(&found.name);
+        } else if self.wanted.watch {
+            self.cut.insert(found.name.clone(), CutFile::new(found, !reading.is_growing));
+        }
+        if whole.is_cut && reading.is_growing {
+            let final_after = self.settings.files.final_after;
+            tracing::warn!(
+                path = found.name,
+                records = whole.records,
+                ?final_after,
+                "the file ends within a record, which is taken when it is whole, or the file is final"
+            );
+        } else if whole.is_cut {
             tracing::warn!(path = found.name, records = whole.records, "the file ends within a record");
         }
         self.kept.push_back(application.to_owned());
@@ -326,6 +346,7 @@ impl FilesSource {
         };
         let from = start.stored.unwrap_or(0);
         reading.stored = from;
+        let is_growing = reading.is_growing;
         // What the end cuts off may not be a dead letter yet, or not any more.
         let is_at_its_end = reading.done && reading.end.is_some_and(|whole| whole.records <= from && !whole.is_cut);
         let input = reading.input.clone();
@@ -356,7 +377,7 @@ impl FilesSource {
         let (time, chunk) = (input.found.modified, Chunk::new(0));
         let mut numbered = Numbered { position: 0, from, time, last_before, chunk };
         let unreadable = |error| failed(path, "cannot be read", Some(error));
-        let mut splitter = input.split(self.settings.ingest.record_bytes_max).map_err(unreadable)?;
+        let mut splitter = input.split(self.settings.ingest.record_bytes_max, is_growing).map_err(unreadable)?;
         let (mut piece, mut last) = (Vec::new(), Vec::new());
         // Pieces that the end has cut off, if nothing that is whole follows.
         let mut cut_off = CutOff::default();
@@ -422,7 +443,7 @@ impl FilesSource {
             );
             return Err(failed(path, message, None));
         }
-        if !self.wanted.watch {
+        if !is_growing {
             port.hand_on(&start.stream, start.generation, cut_off.chunk(position, from, time));
         }
         port.tell(Event::CaughtUp { stream: start.stream.clone(), generation: start.generation });
@@ -442,6 +463,7 @@ impl FilesSource {
         for found in self.places.poll() {
             self.admit(found);
         }
+        self.admit_final();
     }
 }
 

@@ -24,7 +24,48 @@ pub(super) struct Refused {
     pub(super) until: Instant,
 }
 
+/// A watched file that ends within a record.
+#[derive(Debug)]
+pub(super) struct CutFile {
+    found: Found,
+    /// Since when it has been as it is.
+    since: Instant,
+    /// It has been as it is for so long that it is final.
+    is_final: bool,
+}
+
+impl CutFile {
+    pub fn new(found: &Found, is_final: bool) -> CutFile {
+        CutFile { found: Found { whole: None, ..found.clone() }, since: Instant::now(), is_final }
+    }
+}
+
 impl FilesSource {
+    /// Whether what a file ends with may not be all of it.
+    pub(super) fn may_grow(&self, found: &Found) -> bool {
+        let is_final = self.cut.get(&found.name).is_some_and(|cut| cut.is_final && cut.found.tag == found.tag);
+        self.wanted.watch && !self.settings.files.final_after.is_zero() && !is_final
+    }
+
+    /// Takes the files into the list that end within a record, and have been left alone for so long that they are final.
+    pub(super) fn admit_final(&mut self) {
+        let final_after = self.settings.files.final_after;
+        let is_due = |cut: &&mut CutFile| !cut.is_final && cut.since.elapsed() >= final_after;
+        let mut due = Vec::new();
+        for cut in self.cut.values_mut().filter(is_due) {
+            cut.is_final = true;
+            due.push(cut.found.clone());
+        }
+        for found in due {
+            let application = discover::application(&found.name);
+            let under_way = self.inputs.get(&application).is_some_and(|reading| !reading.done);
+            if !under_way && !self.waiting_names.contains(&found.name) {
+                tracing::info!(path = found.name, "the file has been left alone: it is final");
+                self.wait(found);
+            }
+        }
+    }
+
     /// Takes a file into the list of those that are to be read, if it is to be read.
     pub(super) fn admit(&mut self, found: Found) {
         let application = discover::application(&found.name);
@@ -45,7 +86,11 @@ impl FilesSource {
             Verdict::Done if self.wanted.watch => {}
             Verdict::Done => self.metrics.consumed(found.bytes),
             Verdict::New => self.wait(found),
-            Verdict::Cut if self.wanted.watch => {}
+            Verdict::Cut if self.may_grow(&found) => {
+                // Known from an earlier run, or as it was when it was read.
+                self.cut.entry(found.name.clone()).or_insert_with(|| CutFile::new(&found, false));
+            }
+            Verdict::Cut if self.wanted.watch && self.cut.contains_key(&found.name) => {}
             Verdict::Cut => self.wait(found),
             Verdict::Changed => self.report_changed(&found),
             Verdict::Begun(before) => match still_begins_with(&found, before) {
@@ -61,8 +106,12 @@ impl FilesSource {
                 Ok(true) if found.bytes > before.bytes => self.wait(found),
                 Ok(true) => {
                     self.done.same(&found);
-                    if !self.wanted.watch && self.done.judge(&found, self.wanted.kind) == Verdict::Cut {
-                        self.wait(found);
+                    if self.done.judge(&found, self.wanted.kind) == Verdict::Cut {
+                        if self.may_grow(&found) {
+                            self.cut.insert(found.name.clone(), CutFile::new(&found, false));
+                        } else {
+                            self.wait(found);
+                        }
                     }
                 }
                 Ok(false) => {
@@ -117,6 +166,9 @@ impl FilesSource {
     }
 
     fn wait(&mut self, found: Found) {
+        if self.cut.get(&found.name).is_some_and(|cut| cut.found.tag != found.tag) {
+            self.cut.remove(&found.name);
+        }
         self.waiting_names.insert(found.name.clone());
         self.waiting.push_back(found);
     }

@@ -92,9 +92,9 @@ pub enum Cut {
 }
 
 impl Input {
-    /// Opens the file and cuts it from its beginning.
-    pub fn split(&self, limit: usize) -> io::Result<Box<dyn Splitter>> {
-        splitter(self.found.content()?, self.cut, limit)
+    /// Opens the file and cuts it from its beginning. `is_growing`: its end is not final.
+    pub fn split(&self, limit: usize, is_growing: bool) -> io::Result<Box<dyn Splitter>> {
+        splitter(self.found.content()?.growing(is_growing), self.cut, limit)
     }
 }
 

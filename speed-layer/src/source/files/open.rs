@@ -57,6 +57,7 @@ pub struct Content {
     consumed: Arc<Mutex<Consumed>>,
     position: u64,
     broken: Option<String>,
+    is_growing: bool,
 }
 
 /// What was read of a file, as stored.
@@ -129,13 +130,27 @@ impl Content {
     /// Bytes at hand, as they are.
     pub fn from_bytes(bytes: Vec<u8>) -> Content {
         let reader = Box::new(io::Cursor::new(bytes));
-        Content { reader, compression: Compression::None, consumed: Arc::default(), position: 0, broken: None }
+        Content {
+            reader,
+            compression: Compression::None,
+            consumed: Arc::default(),
+            position: 0,
+            broken: None,
+            is_growing: false,
+        }
     }
 
     /// The same, read so many bytes at a time.
     pub fn in_pieces(bytes: Vec<u8>, piece_bytes: usize) -> Content {
         let reader = Box::new(BufReader::with_capacity(piece_bytes, io::Cursor::new(bytes)));
-        Content { reader, compression: Compression::None, consumed: Arc::default(), position: 0, broken: None }
+        Content {
+            reader,
+            compression: Compression::None,
+            consumed: Arc::default(),
+            position: 0,
+            broken: None,
+            is_growing: false,
+        }
     }
 
     #[cfg(test)]
@@ -161,7 +176,7 @@ impl Content {
                 buffered(Box::new(XzDecoder::new_stream(file, stream)))
             }
         };
-        Ok(Content { reader, compression, consumed, position: 0, broken: None })
+        Ok(Content { reader, compression, consumed, position: 0, broken: None, is_growing: false })
     }
 
     /// How it is compressed.
@@ -220,6 +235,23 @@ impl Content {
     /// What is wrong with the compressed data after the end that [`Content::fill`] has shown.
     pub fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
+    }
+
+    /// Whether the file may still grow: its end is not final.
+    pub fn growing(mut self, is_growing: bool) -> Content {
+        self.is_growing = is_growing;
+        self
+    }
+
+    /// Whether the file may still grow.
+    pub fn is_growing(&self) -> bool {
+        self.is_growing
+    }
+
+    /// Whether more may follow the end that [`Content::fill`] has shown: the file may still grow, or its compressed data
+    /// is broken. What the end decides is not decided then.
+    pub fn may_go_on(&self) -> bool {
+        self.is_growing || self.broken.is_some()
     }
 
     /// How many bytes of the file itself have been read.

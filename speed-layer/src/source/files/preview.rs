@@ -164,7 +164,7 @@ fn read(
     };
     let mapping = mappings.of(kind);
     let mut piece = Vec::new();
-    let cut = input.split(settings.ingest.record_bytes_max).and_then(|mut splitter| splitter.next(&mut piece));
+    let cut = input.split(settings.ingest.record_bytes_max, false).and_then(|mut splitter| splitter.next(&mut piece));
     let cut = cut.map_err(unreadable)?;
     let source = settings.sources.of(kind);
     let record = match input.format {

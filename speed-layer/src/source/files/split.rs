@@ -190,6 +190,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 mod accounting;
 #[cfg(test)]
 mod any_bytes;
+#[cfg(test)]
+mod growth;
 
 #[cfg(test)]
 pub mod testing {

@@ -11,14 +11,14 @@ use proptest::sample::{Index, select};
 
 use super::*;
 
-const LIMIT: usize = 1 << 20;
+pub const LIMIT: usize = 1 << 20;
 
 /// What a splitter made of a content.
 #[derive(Debug, Clone, PartialEq)]
-struct Cut {
-    piece: Vec<u8>,
-    span: Range<u64>,
-    is_record: bool,
+pub struct Cut {
+    pub piece: Vec<u8>,
+    pub span: Range<u64>,
+    pub is_record: bool,
 }
 
 fn cut_all(splitter: &mut dyn Splitter) -> Vec<Cut> {
@@ -66,7 +66,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// How a good record is spoilt.
 #[derive(Debug, Clone)]
-enum Spoil {
+pub enum Spoil {
     Cut(Index, usize),
     Truncate(Index),
     Double(Index, usize),
@@ -109,10 +109,10 @@ impl Spoil {
 }
 
 /// A record, and how it is spoilt: not at all if it is good.
-type Item = (String, Vec<Spoil>);
+pub type Item = (String, Vec<Spoil>);
 
 /// A file of items, and where its good ones are. Bad ones stand in lines of their own; good ones are parted by anything.
-fn file(items: &[(Item, &'static str)]) -> (Vec<u8>, Vec<(usize, Vec<u8>)>) {
+pub fn file(items: &[(Item, &'static str)]) -> (Vec<u8>, Vec<(usize, Vec<u8>)>) {
     let (mut bytes, mut goods) = (Vec::new(), Vec::new());
     let mut was_good = true;
     for ((record, spoils), separator) in items {
@@ -133,7 +133,7 @@ fn file(items: &[(Item, &'static str)]) -> (Vec<u8>, Vec<(usize, Vec<u8>)>) {
     (bytes, goods)
 }
 
-fn items(
+pub fn items(
     record: impl Strategy<Value = String>,
     tokens: &'static [&'static str],
     separators: &'static [&'static str],
@@ -142,13 +142,14 @@ fn items(
     proptest::collection::vec(((record, spoils), select(separators)), 1..12)
 }
 
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 /// The ways in which a file is stored.
 fn stored(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let gzip = |bytes: &[u8]| {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    };
     let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
     let (first, second) = bytes.split_at(bytes.len() / 2);
     vec![gzip(bytes), [gzip(first), gzip(second)].concat(), zstd(bytes), [zstd(first), zstd(second)].concat()]
@@ -188,12 +189,12 @@ fn check_file(
     Ok(())
 }
 
-const JSON_TOKENS: &[&str] = &[
+pub const JSON_TOKENS: &[&str] = &[
     "{", "}", "[", "]", "\"", ",", ":", "\\", "\n", "\r\n", "\u{1e}", "\0", "x", "null", "{}", "[{}", "\u{feff}", "  ",
 ];
-const JSON_SEPARATORS: &[&str] = &["\n", "", ",", ",\n", "\r\n", "\u{1e}", " "];
+pub const JSON_SEPARATORS: &[&str] = &["\n", "", ",", ",\n", "\r\n", "\u{1e}", " "];
 
-fn json_record() -> impl Strategy<Value = String> {
+pub fn json_record() -> impl Strategy<Value = String> {
     let text = "[a-z{}\\[\\],: ]{0,6}";
     prop_oneof![
         (text, 0..100u32).prop_map(|(text, number)| format!(r#"{{"a":"{text}","b":{number},"c":[{{"d":null}}]}}"#)),
@@ -206,10 +207,10 @@ fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 
-const CSV_TOKENS: &[&str] = &["\"", "\"\"", ",", "\n", "\r", "\r\n", "x", "\"x", "\",", "\u{feff}"];
-const LINE_ENDS: &[&str] = &["\n", "\r\n", "\r", "\n\n"];
+pub const CSV_TOKENS: &[&str] = &["\"", "\"\"", ",", "\n", "\r", "\r\n", "x", "\"x", "\",", "\u{feff}"];
+pub const LINE_ENDS: &[&str] = &["\n", "\r\n", "\r", "\n\n"];
 
-fn csv_record() -> impl Strategy<Value = String> {
+pub fn csv_record() -> impl Strategy<Value = String> {
     let cell = || prop_oneof![4 => "[a-z0-9]{0,5}", 1 => "\"([a-z,]|\"\"){0,5}\"", 1 => "[a-z]\"[a-z]"];
     (cell(), cell(), cell()).prop_map(|(a, b, c)| format!("{a},{b},{c}"))
 }

@@ -7,6 +7,9 @@
 //! schema, codec and marker; [`Splitter::format`] says which schema the datums have. A block that is whole is not passed over with the
 //! damage before it: where a marker is found, the block that ends with it is looked for ([`block_before`]).
 //!
+//! The end of a file may be the middle of a block, of a block's head or of a header. Of a block that is cut off, the datums that
+//! are whole are taken, unless the file may still grow: then the block is, once its marker says that it is sound.
+//!
 //! Where the file was damaged once, blocks are looked at before they are taken ([`Container::next_block_with_care`]):
 //! however many sizes are wrong, no byte is read again and again.
 
@@ -17,7 +20,7 @@ use std::sync::Arc;
 use apache_avro::Codec;
 use memchr::memmem;
 
-use self::header::{FIRST_LOOK_BYTES, Header, Parsed, SYNC_BYTES};
+use self::header::{FIRST_LOOK_BYTES, HEADER_BYTES_MAX, Header, Parsed, SYNC_BYTES};
 use self::skipper::{NOTHINGS_MAX, varint};
 use super::{KEPT_BYTES, Piece, Rewound, Splitter, too_long};
 use crate::record::{Rejection, StreamFormat};
@@ -71,6 +74,8 @@ pub struct Container {
     span: Range<u64>,
     /// The end of the content cut off the last piece.
     is_cut: bool,
+    /// What is passed over goes on to the end of the content: more content could end it elsewhere.
+    is_lost_to_end: bool,
     /// Blocks are looked at before they are taken.
     careful: bool,
     /// Something was passed over before: it stays so.
@@ -133,8 +138,11 @@ impl Container {
         // For the whole program; the first call counts.
         apache_avro::util::max_allocation_bytes(UNPACKED_BYTES_MAX);
         let mut content = Rewound::new(content);
-        let (header, length) =
-            header_at(&mut content, 0)?.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+        let (header, length) = match header_at(&mut content, 0)? {
+            HeaderAt::Header(header, length) => (header, length),
+            HeaderAt::CutOff => return Err(io::Error::new(io::ErrorKind::InvalidData, header::DAMAGED)),
+            HeaderAt::None(why) => return Err(io::Error::new(io::ErrorKind::InvalidData, why)),
+        };
         content.consume(length);
         Ok(Container {
             content,
@@ -151,6 +159,7 @@ impl Container {
             state: State::Between,
             span: 0..0,
             is_cut: false,
+            is_lost_to_end: false,
             careful: false,
             damaged: false,
             break_told: false,
@@ -202,12 +211,18 @@ impl Container {
         let start = self.content.position();
         let ahead = self.content.peek(HEAD_BYTES_MAX)?;
         let Some((count, size, head_length)) = head_of(ahead) else {
-            let detail = if MAGIC.starts_with(&ahead[..ahead.len().min(MAGIC.len())]) {
-                "the header of a further container is damaged, or it has a codec that is not known".to_owned()
+            let is_header = MAGIC.starts_with(&ahead[..ahead.len().min(MAGIC.len())]);
+            let is_head_cut = ahead.len() < HEAD_BYTES_MAX && may_be_head(ahead);
+            let rejection = if is_header && self.ends_within_header()? {
+                self.truncated("the file ends within the header of a further container".to_owned())
+            } else if is_header {
+                bad("the header of a further container is damaged, or it has a codec that is not known".to_owned())
+            } else if is_head_cut {
+                self.truncated("the file ends within the head of a block".to_owned())
             } else {
-                "the head of a block is damaged".to_owned()
+                bad("the head of a block is damaged".to_owned())
             };
-            self.pass_over(bad(detail));
+            self.pass_over(rejection);
             return Ok(());
         };
         let data_end = head_length + size;
@@ -225,7 +240,7 @@ impl Container {
             }
             return Ok(());
         }
-        if self.next_place(length)?.is_some() {
+        if self.next_place(length)?.0.is_some() {
             let detail = format!("a block of {count} records in {size} bytes reaches beyond the end of the file");
             self.pass_over(bad(detail));
             return Ok(());
@@ -235,7 +250,9 @@ impl Container {
         let ahead = self.content.peek(length)?;
         self.block.extend_from_slice(&ahead[head_length.min(data_end)..data_end]);
         let is_whole = self.block.len() == size;
-        if !self.is_packed() || (is_whole && self.header.codec.decompress(&mut self.block).is_ok()) {
+        if self.content.content.is_growing() {
+            self.block.clear();
+        } else if !self.is_packed() || (is_whole && self.header.codec.decompress(&mut self.block).is_ok()) {
             self.content.consume(data_end);
             self.data = start + head_length as u64..start + data_end as u64;
             self.at = 0;
@@ -246,6 +263,14 @@ impl Container {
         let rejection = self.truncated(format!("the file ends within a block of {count} records"));
         self.pass_over(rejection);
         Ok(())
+    }
+
+    /// Whether what comes is the beginning of a header, and nothing at which reading can go on follows.
+    fn ends_within_header(&mut self) -> io::Result<bool> {
+        // Then everything that is left has been looked at.
+        let is_cut = matches!(header_at(&mut self.content, 0)?, HeaderAt::CutOff);
+        let left = self.content.peek(HEADER_BYTES_MAX)?.len();
+        Ok(is_cut && self.next_place(left)?.0.is_none())
     }
 
     /// Takes a block that ends with the sync marker, all of whose bytes have been taken. Its data is in `self.block`.
@@ -344,7 +369,10 @@ impl Container {
 
     /// The next part of what is passed over, if there is any before reading can go on.
     fn next_lost(&mut self, mut lost: Lost, piece: &mut Vec<u8>) -> io::Result<Option<Piece>> {
-        let mut place = self.next_place(PART_BYTES_MAX)?;
+        let (mut place, is_certain) = self.next_place(PART_BYTES_MAX)?;
+        if !is_certain && self.content.content.is_growing() {
+            place = None;
+        }
         if let Some((at, Place::Marker(header))) = &place
             && lost.block_end != Some(self.content.position() + *at as u64)
         {
@@ -354,8 +382,10 @@ impl Container {
             place = block.map(|(from, header)| (from, Place::Block(header))).or(place);
         }
         let start = self.content.position();
-        let ahead = self.content.peek(PART_BYTES_MAX + 1)?.len();
+        let ahead = self.content.peek(PART_BYTES_MAX + SYNC_BYTES)?.len();
         let length = place.as_ref().map_or(ahead.min(PART_BYTES_MAX), |(at, _)| *at);
+        // Whatever stands there may be the beginning of a marker or a header.
+        self.is_lost_to_end = place.is_none() && (ahead < PART_BYTES_MAX + SYNC_BYTES || !is_certain);
         self.content.append(piece, length)?;
         self.span = start..start + length as u64;
         let is_told = length > 0 || (lost.records_missing && lost.parts == 0);
@@ -384,10 +414,14 @@ impl Container {
         Ok(rejection.map(Piece::Rejected))
     }
 
-    /// The first place at which reading can go on, if that is at most so many bytes away.
-    fn next_place(&mut self, within: usize) -> io::Result<Option<(usize, Place)>> {
-        if let Ok((header, length)) = header_at(&mut self.content, 0)? {
-            return Ok(Some((0, Place::Header(header, length))));
+    /// The first place at which reading can go on, if that is at most so many bytes away; and whether that is certain: no header
+    /// that the content's end cuts off stands before it.
+    fn next_place(&mut self, within: usize) -> io::Result<(Option<(usize, Place)>, bool)> {
+        let mut is_certain = true;
+        match header_at(&mut self.content, 0)? {
+            HeaderAt::Header(header, length) => return Ok((Some((0, Place::Header(header, length))), true)),
+            HeaderAt::CutOff => is_certain = false,
+            HeaderAt::None(_) => {}
         }
         // Small windows first: a marker that is not there must not cost a look at everything each time.
         let (mut window, mut looked_at) = (256, 1);
@@ -405,13 +439,17 @@ impl Container {
             let end = found.as_ref().map_or(ahead.len(), |(at, _)| *at);
             while let Some(more) = memmem::find(self.content.peek(end)?.get(looked_at..).unwrap_or_default(), MAGIC) {
                 let at = looked_at + more;
-                if let Ok((header, length)) = header_at(&mut self.content, at)? {
-                    return Ok((at <= within).then_some((at, Place::Header(header, length))));
+                match header_at(&mut self.content, at)? {
+                    HeaderAt::Header(header, length) => {
+                        return Ok(((at <= within).then_some((at, Place::Header(header, length))), is_certain));
+                    }
+                    HeaderAt::CutOff => is_certain &= at > within,
+                    HeaderAt::None(_) => {}
                 }
                 looked_at = at + 1;
             }
             if found.is_some() || searched == within {
-                return Ok(found.filter(|(at, _)| *at <= within));
+                return Ok((found.filter(|(at, _)| *at <= within), is_certain));
             }
             window = window.saturating_mul(4);
         }
@@ -506,8 +544,10 @@ impl Container {
 
 impl Splitter for Container {
     fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
+        self.is_lost_to_end = false;
         let found = self.next_piece(piece)?;
-        self.is_cut = matches!(&found, Piece::Rejected(rejection) if rejection.reason == "truncated");
+        let is_truncated = matches!(&found, Piece::Rejected(rejection) if rejection.reason == "truncated");
+        self.is_cut = is_truncated || self.is_lost_to_end;
         Ok(found)
     }
 
@@ -528,15 +568,25 @@ impl Splitter for Container {
     }
 }
 
-/// The header so many bytes ahead, and its length; or why there is none.
-fn header_at(content: &mut Rewound, at: usize) -> io::Result<Result<(Arc<Header>, usize), String>> {
+/// What stands where a header may be.
+enum HeaderAt {
+    /// A header, and its length.
+    Header(Arc<Header>, usize),
+    /// What may be the beginning of one, which the content's end cuts off.
+    CutOff,
+    /// None, and why.
+    None(String),
+}
+
+/// Looks for a header so many bytes ahead.
+fn header_at(content: &mut Rewound, at: usize) -> io::Result<HeaderAt> {
     let mut needed = FIRST_LOOK_BYTES;
     loop {
         let ahead = content.peek(at + needed)?.get(at..).unwrap_or_default();
         match header::parse(ahead) {
-            Parsed::Header(header, length) => return Ok(Ok((Arc::new(*header), length))),
-            Parsed::Invalid(why) => return Ok(Err(why)),
-            Parsed::Short(_) if ahead.len() < needed => return Ok(Err(header::DAMAGED.to_owned())),
+            Parsed::Header(header, length) => return Ok(HeaderAt::Header(Arc::new(*header), length)),
+            Parsed::Invalid(why) => return Ok(HeaderAt::None(why)),
+            Parsed::Short(_) if ahead.len() < needed => return Ok(HeaderAt::CutOff),
             Parsed::Short(more) => needed = more.max(needed * 2),
         }
     }
@@ -600,6 +650,15 @@ fn head_of(bytes: &[u8]) -> Option<(i64, usize, usize)> {
     let (size, at) = varint(bytes, at)?;
     let (count, size) = counts(count, size)?;
     Some((count, size, at))
+}
+
+/// Whether more bytes could make the head of a block of these: a number in it is not ended.
+fn may_be_head(bytes: &[u8]) -> bool {
+    let is_open = |bytes: &[u8]| bytes.len() < 10 && bytes.iter().all(|byte| *byte >= 0x80);
+    match varint(bytes, 0) {
+        None => is_open(bytes),
+        Some((count, at)) => count >= 0 && varint(bytes, at).is_none() && is_open(&bytes[at..]),
+    }
 }
 
 /// A variable-length long from the content; its bytes go to `read`, too. `None`: the end, or no such number.

@@ -1,9 +1,12 @@
 //! One record a row of CSV, as [`row_scan`](crate::decode::csv::row_scan) defines it for splitter and decoder alike.
 //!
-//! Bad quotes cost their line only. Where text follows a closing quote, or a quote is not closed before the content or the limit of
-//! a record's length ends, the first line of what seemed to be a row is rejected, and the lines after it are read again.
-//! Lines of nothing but white space are no records. A last row without a line end that has fewer cells than the row before
-//! it is cut off.
+//! Bad quotes cost their line only. Where text follows a closing quote, or a quote is not closed before the content or the
+//! limit of a record's length ends, the first line of what seemed to be a row is rejected, and the lines after it are read
+//! again. Lines of nothing but white space are no records.
+//!
+//! A last row without a line end is cut off if it has fewer cells than the row before it. While a file may still grow, its
+//! last row is cut off whatever it has, and a quote that is open at the end cuts off everything behind it: nobody knows yet
+//! where they end.
 
 use std::io;
 use std::ops::Range;
@@ -37,6 +40,8 @@ enum Row {
     Long(Piece),
     /// The first line of what is no row. `is_last`: the content ends within it.
     Malformed { detail: &'static str, is_last: bool },
+    /// A quoted cell that the content's end has cut off, and everything before it in its row.
+    CutOff,
     /// The content has ended.
     Nothing,
 }
@@ -77,6 +82,7 @@ impl Rows {
             if buffer.is_empty() {
                 return match collector.length {
                     0 => Ok(Row::Nothing),
+                    _ if scan.is_quoted() && self.content.content.may_go_on() => Ok(Row::CutOff),
                     _ if scan.is_quoted() => self.first_line(piece, UNCLOSED),
                     _ => Ok(Row::Last { cells: scan.cells() }),
                 };
@@ -163,12 +169,16 @@ impl Rows {
                     Piece::Record
                 }
                 Row::Last { cells } => self.last(cells),
-                Row::Long(piece) => piece,
-                Row::Malformed { is_last: true, detail: UNCLOSED } => {
+                Row::Long(piece) => {
+                    self.is_cut = self.content.fill()?.is_empty();
+                    piece
+                }
+                Row::CutOff | Row::Malformed { is_last: true, detail: UNCLOSED } => {
                     self.is_cut = true;
                     self.broken_once().unwrap_or_else(|| truncated("the file ends within a quoted cell"))
                 }
-                Row::Malformed { detail, .. } => {
+                Row::Malformed { detail, is_last } => {
+                    self.is_cut = is_last;
                     Piece::Rejected(Rejection { reason: "invalid_csv", detail: detail.to_owned() })
                 }
                 Row::Nothing => Piece::End,
@@ -181,6 +191,7 @@ impl Rows {
         if let Some(broken) = self.broken_once() {
             return broken;
         }
+        self.is_cut = self.content.content.may_go_on();
         match self.cells {
             Some(before) if cells < before => {
                 self.is_cut = true;

@@ -161,8 +161,16 @@ impl JsonValues {
             return Ok(Piece::Record);
         }
         if let Some(end) = self.find_end(found)? {
+            let is_certain = self.resync.is_certain(end);
+            let is_last = end == self.window.rest().len() && !self.window.fill_to(end + 1)?;
+            if !is_certain && (is_last || self.window.content().may_go_on()) {
+                return Ok(self.cut_off(piece));
+            }
             self.cut(piece, end);
             return Ok(Piece::Record);
+        }
+        if !self.resync.is_certain(self.limit) && self.window.content().may_go_on() {
+            return Ok(self.cut_off(piece));
         }
         match found {
             Read::CutOff => Ok(self.cut_off(piece)),
@@ -177,7 +185,14 @@ impl JsonValues {
     /// A number, a text or a word, where a separator or nothing follows it.
     fn scalar(&mut self) -> io::Result<Option<usize>> {
         let bytes = loop {
-            let Read::Whole(bytes) = self.read_at(0)? else { return Ok(None) };
+            let bytes = match self.read_at(0)? {
+                Read::Whole(bytes) => bytes,
+                Read::CutOff => {
+                    self.resync.is_open(0);
+                    return Ok(None);
+                }
+                Read::Broken(_) | Read::TooLong => return Ok(None),
+            };
             // A number that ends with what has been read may go on.
             let may_go_on = bytes == self.window.rest().len() && bytes < self.limit;
             if !may_go_on || !self.window.fill_to(bytes + 1)? {
@@ -195,7 +210,7 @@ impl JsonValues {
                 }
                 None => {
                     if !self.window.fill_to(at + 1)? {
-                        return Ok(self.window.content().broken().is_none().then_some(bytes));
+                        return Ok((!self.window.content().may_go_on()).then_some(bytes));
                     }
                 }
             }
@@ -204,6 +219,7 @@ impl JsonValues {
 
     /// What begins no value: up to the next object or list that can be read, or the end of its line.
     fn text(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
+        self.resync.begin();
         if let Some(bytes) = self.scalar()? {
             self.cut(piece, bytes);
             return Ok(Piece::Record);
@@ -222,6 +238,9 @@ impl JsonValues {
                     at += 1;
                 }
                 None if rest.len() >= self.limit => {
+                    if !self.resync.is_certain(self.limit) && self.window.content().may_go_on() {
+                        return Ok(self.cut_off(piece));
+                    }
                     return self.long(piece, |bytes| up_to(bytes, |byte| ends_line(byte) || is_opening(byte)));
                 }
                 None => {
@@ -232,6 +251,9 @@ impl JsonValues {
                 }
             }
         };
+        if !self.resync.is_certain(end) && self.window.content().may_go_on() {
+            return Ok(self.cut_off(piece));
+        }
         self.cut_text(piece, end);
         Ok(Piece::Record)
     }
@@ -239,7 +261,7 @@ impl JsonValues {
     fn last_text(&mut self, piece: &mut Vec<u8>) -> Piece {
         let before = self.in_array;
         let end = self.text_end(self.window.rest().len());
-        if before && end < self.window.rest().trim_ascii_end().len() && self.window.content().broken().is_none() {
+        if before && end < self.window.rest().trim_ascii_end().len() && !self.window.content().may_go_on() {
             self.cut_text(piece, end);
             return Piece::Record;
         }

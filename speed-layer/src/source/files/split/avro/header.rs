@@ -12,7 +12,7 @@ use super::skipper::{Skipper, varint};
 pub const MAGIC: &[u8; 4] = b"Obj\x01";
 pub const SYNC_BYTES: usize = 16;
 /// The longest header.
-const HEADER_BYTES_MAX: usize = 16 << 20;
+pub const HEADER_BYTES_MAX: usize = 16 << 20;
 /// The most entries of a header: two are needed.
 const ENTRIES_MAX: u64 = 1024;
 /// How much of what may be a header is looked at first.

@@ -9,6 +9,9 @@
 //! 3. An object in its line that can be read, from the first wrong byte on or within a text.
 //! 4. The line end behind the first wrong byte.
 //!
+//! Where the content ends before the question is settled, the answer is not certain: more content could give another one
+//! ([`Resync::is_certain`]). While a file may still grow, such an answer is not taken.
+//!
 //! What is looked at is paid for by what was taken: [`CREDIT`] bytes for each. So the time that a file takes grows with its
 //! length, however bad it is; without credit, only the line end counts.
 
@@ -34,11 +37,13 @@ pub(super) struct Resync {
     indentation: usize,
     /// No value of this line has been taken.
     at_line_start: bool,
+    /// The content's end left open whether the piece ends here: an end behind this place is not certain.
+    open_question: usize,
 }
 
 impl Default for Resync {
     fn default() -> Self {
-        Resync { credit: CREDIT_FIRST, indentation: 0, at_line_start: true }
+        Resync { credit: CREDIT_FIRST, indentation: 0, at_line_start: true, open_question: usize::MAX }
     }
 }
 
@@ -59,6 +64,21 @@ impl Resync {
         }
     }
 
+    /// The end of another piece is looked for.
+    pub fn begin(&mut self) {
+        self.open_question = usize::MAX;
+    }
+
+    /// More content could end the piece at this place.
+    pub fn is_open(&mut self, at: usize) {
+        self.open_question = self.open_question.min(at);
+    }
+
+    /// Whether the piece ends there whatever follows the content's end.
+    pub fn is_certain(&self, end: usize) -> bool {
+        end <= self.open_question
+    }
+
     /// Whether so many more bytes may be looked at.
     fn pay(&mut self, bytes: usize) -> bool {
         let enough = self.credit >= bytes as u64;
@@ -76,7 +96,10 @@ impl JsonValues {
         let found = self.read_at(at)?;
         let looked_at = match found {
             Read::Whole(bytes) | Read::Broken(bytes) => bytes,
-            Read::CutOff => self.window.rest().len().saturating_sub(at),
+            Read::CutOff => {
+                self.resync.is_open(at);
+                self.window.rest().len().saturating_sub(at)
+            }
             Read::TooLong => self.limit,
         };
         self.resync.pay(looked_at);
@@ -91,10 +114,14 @@ impl JsonValues {
 
     /// The end of a value that cannot be read; `None` where it has none within the length of a record.
     pub(super) fn find_end(&mut self, found: Read) -> io::Result<Option<usize>> {
+        self.resync.begin();
         let wrong = match found {
             Read::Broken(at) => Some(at),
             _ => None,
         };
+        if found == Read::CutOff {
+            self.resync.is_open(0);
+        }
         let searched = SEARCHED_BYTES_MAX.min(self.limit);
         let mut brackets = Brackets::default();
         let mut scanned = 0;
@@ -104,6 +131,8 @@ impl JsonValues {
         while closed.is_none() && scanned < searched {
             let line = self.line_from(scanned, searched)?;
             if line == scanned {
+                // Its brackets may close in what follows.
+                self.resync.is_open(0);
                 break;
             }
             let rest = self.window.rest();
@@ -167,9 +196,18 @@ impl JsonValues {
         loop {
             match self.window.rest().get(at).copied() {
                 Some(b' ' | b'\t') if at - line < allowed => at += 1,
-                Some(byte) if is_opening(byte) => return Ok(wrong == Some(at) || self.is_value(at)?),
+                Some(byte) if is_opening(byte) => {
+                    let is_value = wrong == Some(at) || self.is_value(at)?;
+                    if !self.resync.is_certain(at + 1) {
+                        self.resync.is_open(line);
+                    }
+                    return Ok(is_value);
+                }
                 Some(_) => return Ok(false),
-                None if !self.window.fill_to(at + 1)? => return Ok(false),
+                None if !self.window.fill_to(at + 1)? => {
+                    self.resync.is_open(line);
+                    return Ok(false);
+                }
                 None => {}
             }
         }
@@ -189,7 +227,9 @@ impl JsonValues {
             }
             from = rest.len();
             if !self.window.fill_to(from + 1)? {
-                return Ok(Some(self.window.rest().len()));
+                let end = self.window.rest().len();
+                self.resync.is_open(end.saturating_sub(1));
+                return Ok(Some(end));
             }
         }
     }

@@ -1,0 +1,118 @@
+//! A file that grows: what is taken of its beginning is what is taken of it when it is whole. Positions are given to pieces in
+//! order, so a piece that more content changes would shift all others.
+//!
+//! So for every beginning of a file: its pieces, without those at its end that the end cuts off, are the first pieces of the
+//! whole file.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::accounting::{
+    CSV_TOKENS, Cut, Item, JSON_SEPARATORS, JSON_TOKENS, LIMIT, LINE_ENDS, csv_record, file, gzip, items, json_record,
+};
+use super::*;
+
+/// The pieces, and how many of them the end does not cut off.
+pub fn pieces(splitter: &mut dyn Splitter) -> (Vec<Cut>, usize) {
+    let (mut cuts, mut certain) = (Vec::new(), 0);
+    let mut piece = Vec::new();
+    loop {
+        let found = splitter.next(&mut piece).unwrap();
+        let is_truncated = matches!(&found, Piece::Rejected(rejection) if rejection.reason == "truncated");
+        let is_cut = splitter.is_cut() || (is_truncated && splitter.content().broken().is_some());
+        let is_record = match found {
+            Piece::End => return (cuts, certain),
+            Piece::Record => true,
+            Piece::Rejected(_) => false,
+        };
+        cuts.push(Cut { piece: piece.clone(), span: splitter.span(), is_record });
+        if !is_cut {
+            certain = cuts.len();
+        }
+    }
+}
+
+/// A beginning of a file that may still grow.
+pub fn check_growing(
+    bytes: &[u8],
+    length: usize,
+    split: impl Fn(Content) -> Box<dyn Splitter>,
+) -> Result<(), TestCaseError> {
+    let growing = |bytes: &[u8]| Content::from_bytes(bytes.to_vec()).growing(true);
+    let (whole, _) = pieces(&mut *split(growing(bytes)));
+    let (begun, certain) = pieces(&mut *split(growing(&bytes[..length])));
+    prop_assert!(certain <= whole.len(), "{certain} of {begun:?}, whole {whole:?}");
+    prop_assert_eq!(&begun[..certain], &whole[..certain], "the first {} bytes", length);
+    // Nothing is taken behind what is left for later.
+    prop_assert!(begun[certain..].len() <= 1 || begun[certain..].iter().all(|cut| !cut.is_record), "{:?}", begun);
+    Ok(())
+}
+
+/// A file whose compressed data breaks off, and is whole later.
+fn check_broken(
+    bytes: &[u8],
+    length: usize,
+    split: impl Fn(Content) -> Box<dyn Splitter>,
+) -> Result<(), TestCaseError> {
+    let stored = gzip(bytes);
+    let content = |bytes: &[u8]| Content::over(io::Cursor::new(bytes.to_vec())).unwrap();
+    let (whole, _) = pieces(&mut *split(content(&stored)));
+    let (begun, certain) = pieces(&mut *split(content(&stored[..length.min(stored.len())])));
+    prop_assert!(certain <= whole.len(), "{begun:?}, whole {whole:?}");
+    prop_assert_eq!(&begun[..certain], &whole[..certain], "the first {} bytes", length);
+    Ok(())
+}
+
+fn json(limit: usize) -> impl Fn(Content) -> Box<dyn Splitter> {
+    move |content| Box::new(json::JsonValues::new(content, limit))
+}
+
+fn csv(limit: usize, columns: Option<usize>) -> impl Fn(Content) -> Box<dyn Splitter> {
+    move |content| Box::new(csv::Rows::new(content, b',', limit, columns))
+}
+
+fn check_items(
+    items: &[(Item, &'static str)],
+    ends: &[Index],
+    split: impl Fn(Content) -> Box<dyn Splitter>,
+) -> Result<(), TestCaseError> {
+    let (bytes, _) = file(items);
+    for end in ends {
+        check_growing(&bytes, end.index(bytes.len() + 1), &split)?;
+        check_broken(&bytes, 12 + end.index(bytes.len()), &split)?;
+    }
+    Ok(())
+}
+
+/// Text in which brackets, quotes and line ends stand anywhere.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[{}\\[\\]\",:0-9a-z\\\\ \n]{0,120}",
+        "(\\{\"a\":|\\}|\\[|\\]|1|x|\"|,|\n|\n  |\\{\\}){0,40}",
+        "(\"[a-z,\n]{0,20}\"?|[0-9]{0,3}|,|\n|\r|\"\"){0,40}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn of_json(items in items(json_record(), JSON_TOKENS, JSON_SEPARATORS), ends in any::<[Index; 8]>()) {
+        check_items(&items, &ends, json(LIMIT))?;
+    }
+
+    #[test]
+    fn of_csv(
+        items in items(csv_record(), CSV_TOKENS, LINE_ENDS),
+        ends in any::<[Index; 8]>(),
+        columns in proptest::option::of(2..5usize),
+    ) {
+        check_items(&items, &ends, csv(LIMIT, columns))?;
+    }
+
+    #[test]
+    fn of_any_text(text in text(), limit in prop_oneof![Just(LIMIT), 10..60usize]) {
+        for end in 0..=text.len() {
+            check_growing(text.as_bytes(), end, json(limit))?;
+            check_growing(text.as_bytes(), end, csv(limit, None))?;
+        }
+    }
+}
