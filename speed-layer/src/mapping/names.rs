@@ -10,7 +10,6 @@
 //! click). `docs/ingest.md` lists them all.
 
 use adlake_domain::event::EventKind;
-use adlake_domain::money::{EVENT_AMOUNT_MAX, EVENT_MICROS_MAX};
 
 /// Fields whose numbers cannot be below zero. A conversion's value can (a refund), and so can its quantity.
 pub(super) const NOT_NEGATIVE: [&str; 7] =
@@ -23,11 +22,10 @@ pub(super) const BY_SHAPE: [&str; 6] = ["targeting", "imp", "site", "app", "devi
 /// One event's counts and milliseconds are at most so many.
 const COUNT_MAX: i128 = 1_000_000_000_000;
 
-/// The greatest number of a field, in its unit.
+/// The greatest number of a field, in its unit. Money has a bound in the account's currency alone:
+/// enrichment checks it, after the conversion.
 pub(super) fn most(field: &str) -> i128 {
     match field {
-        "cost_micros" => EVENT_MICROS_MAX.into(),
-        "value" | "bid_price" | "clearing_price" => EVENT_AMOUNT_MAX,
         "view_time_ms" | "interaction_depth" | "quantity" => COUNT_MAX,
         _ => i128::MAX,
     }
