@@ -32,6 +32,7 @@ use crate::settings::SpeedSettings;
 use crate::source::{Command, Event, Next, Port, Source, Start};
 
 mod admission;
+mod csv_file;
 mod discover;
 mod done;
 mod folder;
