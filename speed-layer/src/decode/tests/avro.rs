@@ -3,6 +3,8 @@
 use apache_avro::types::Value as Avro;
 use apache_avro::writer::datum::GenericDatumWriter;
 use apache_avro::{Codec, Schema, Writer};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::decode::bid_request_avro_schema;
@@ -136,4 +138,59 @@ fn configured_schemas() {
         0,
         &[("ad_creative_id", Some("-5")), ("event_time", Some("2025-06-01T00:00:00.250Z")), ("website", Some("b"))],
     );
+}
+
+/// How many records can be read one after the other from the beginning of a container, and whether
+/// that is all of it: as apache-avro's reader says.
+fn readable(container: &[u8]) -> (usize, bool) {
+    let Ok(reader) = apache_avro::Reader::new(container) else { return (0, false) };
+    let records: Vec<_> = reader.collect();
+    (records.iter().filter(|record| record.is_ok()).count(), records.iter().all(Result::is_ok))
+}
+
+#[test]
+fn of_a_damaged_container_the_records_before_the_damage_become_rows() {
+    let seed = std::env::var("ADLAKE_FUZZ_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!("ADLAKE_FUZZ_SEED={seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let schema = Schema::parse_str(
+        r#"{"type":"record","name":"Plain","fields":[
+            {"name":"some_text","type":"string"},{"name":"some_number","type":"long"}]}"#,
+    )
+    .unwrap();
+    let containers = [Codec::Null, Codec::Snappy].map(|codec| {
+        let mut writer = Writer::with_codec(&schema, Vec::new(), codec).unwrap();
+        for number in 0..20i64 {
+            let text = Avro::String(format!("text {number}"));
+            let fields = [("some_text", text), ("some_number", Avro::Long(number * 1000))];
+            writer.append_value(Avro::Record(fields.map(|(name, value)| (name.to_owned(), value)).to_vec())).unwrap();
+        }
+        writer.into_inner().unwrap()
+    });
+    let mut decoder = decoder(EventKind::BidRequest, &StreamFormat::AvroMessage, |source| {
+        for (field, default) in [("auction_id", "a"), ("user_id", "u"), ("timestamp", "ingest_time")] {
+            source.defaults.insert(field.to_owned(), default.to_owned());
+        }
+    });
+    let mut beside_letters = 0;
+    for number in 0..4_000 {
+        let mut bytes = containers[number % 2].clone();
+        for _ in 0..random.random_range(1..3) {
+            let at = random.random_range(4..bytes.len());
+            match random.random_range(0..4) {
+                0 => drop(bytes.remove(at)),
+                1 => bytes.truncate(at.max(5)),
+                2 => bytes[at] ^= 1 << random.random_range(0..7),
+                _ => bytes.insert(at, [0, 1, 0xff, 0x80][random.random_range(0..4)]),
+            }
+        }
+        let decoded = push(&mut decoder, &[&bytes]);
+        let (rows, letters) = (decoded.rows.num_rows(), letters(&decoded));
+        let (good, is_whole) = readable(&bytes);
+        assert_eq!(rows, good, "{}", String::from_utf8_lossy(&bytes));
+        assert!(letters.len() == 1 || (letters.is_empty() && is_whole && good > 0));
+        assert!(letters.iter().all(|(payload, _)| *payload == bytes));
+        beside_letters += letters.len() * rows;
+    }
+    assert!(beside_letters > 0);
 }
