@@ -13,12 +13,9 @@ pub const AMOUNT_ONE: i128 = 1_000_000_000_000;
 /// The rate of a currency to itself: rates are account units per unit, times this.
 pub const RATE_ONE: i128 = 1_000_000_000_000;
 
-/// One event's money is at most so much, in micros, above and below zero. Sums over events are
-/// wider.
+/// One event's money is at most so much, in micros of the account currency, above and below zero.
+/// Sums over events are wider.
 pub const EVENT_MICROS_MAX: i64 = 10_000_000_000_000_000;
-
-/// The same, as an amount as sent.
-pub const EVENT_AMOUNT_MAX: i128 = EVENT_MICROS_MAX as i128 * (AMOUNT_ONE / 1_000_000);
 
 /// The first amount that no longer fits `Decimal(38, 12)`.
 const AMOUNT_LIMIT: i128 = 100_000_000_000_000_000_000_000_000_000_000_000_000;
@@ -349,6 +346,14 @@ mod tests {
         assert_eq!(amount_to_micros(AMOUNT_ONE, 1_085_000_000_000), Some(1_085_000));
         assert_eq!(amount_to_micros(AMOUNT_LIMIT - 1, RATE_ONE), None);
         assert_eq!(amount_to_micros(AMOUNT_LIMIT - 1, RATE_ONE * 1000), None);
+        // The greatest amount, either way, at the least and the greatest rate.
+        for amount in [AMOUNT_LIMIT - 1, 1 - AMOUNT_LIMIT] {
+            for rate in [RATE_ONE / 1_000_000_000, RATE_ONE * 1_000_000_000_000] {
+                assert_eq!(amount_to_micros(amount, rate), None);
+            }
+        }
+        // 20 billion rupiah.
+        assert_eq!(amount_to_micros(20_000_000_000 * AMOUNT_ONE, 60_000_000), Some(1_200_000_000_000));
         assert_eq!(micros_to_micros(3, RATE_ONE / 2), Some(2));
         assert_eq!(micros_to_micros(5, RATE_ONE / 2), Some(2));
         assert_eq!(micros_to_micros(i64::MAX, RATE_ONE * 2), None);

@@ -68,6 +68,7 @@ impl DeadLetters {
     /// A record that was rejected.
     pub fn push(&mut self, record: RecordRef<'_>, reason: &'static str, detail: &str, ingested_at: i64) {
         self.format.append_option(self.written.as_deref());
+        self.bytes += self.written.as_ref().map_or(0, String::len);
         self.append(record, reason, detail, ingested_at);
     }
 
@@ -140,6 +141,15 @@ mod tests {
     use arrow::array::AsArray;
 
     use super::*;
+
+    #[test]
+    fn how_a_letter_is_written_counts_among_its_bytes() {
+        let mut letters = DeadLetters::new(EventKind::Interaction);
+        letters.written_as(Some("x".repeat(10_000)));
+        let record = RecordRef { payload: b"a", key: None, partition: 0, offset: 7, time: None };
+        (0..100).for_each(|_| letters.push(record, "bad_type", "", 1_700_000_000_000_000));
+        assert!(letters.bytes() >= 1_000_000, "{}", letters.bytes());
+    }
 
     #[test]
     fn bytes_are_kept_exactly() {

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use adlake_domain::country;
 use adlake_domain::event::EventKind;
-use adlake_domain::money::{EVENT_MICROS_MAX, RATE_ONE, amount_to_micros, micros_to_micros};
+use adlake_domain::money::{AMOUNT_ONE, EVENT_MICROS_MAX, RATE_ONE, amount_to_micros, micros_to_micros};
 use adlake_domain::schema;
 use adlake_domain::settings::Identity;
 use adlake_domain::time::{TimeParts, event_date, time_parts};
@@ -140,8 +140,15 @@ struct Inputs {
     region: Option<Place>,
     agent: Option<Place>,
     currency: Option<usize>,
-    /// The amounts, and whether they are micros.
-    amounts: Vec<(usize, bool)>,
+    amounts: Vec<AmountInput>,
+}
+
+/// A field with an amount.
+#[derive(Debug)]
+struct AmountInput {
+    name: &'static str,
+    field: usize,
+    is_micros: bool,
 }
 
 /// A field, or a part of a nested one.
@@ -227,14 +234,17 @@ impl Inputs {
             region: either(&["region"], &["device", "geo", "region"]),
             agent: either(&["user_agent"], &["device", "ua"]),
             currency: find("currency").or_else(|| find("cur")),
-            amounts: amounts.iter().filter_map(|name| Some((find(name)?, name.ends_with("micros")))).collect(),
+            amounts: amounts
+                .into_iter()
+                .filter_map(|name| Some(AmountInput { name, field: find(name)?, is_micros: name.ends_with("micros") }))
+                .collect(),
         }
     }
 
     fn money(&self, enrichment: &Enrichment, cells: &[Cell<'_>], day: i32) -> Result<[Option<i64>; 2], Reject> {
         let mut money = [None; 2];
-        for (converted, (field, is_micros)) in money.iter_mut().zip(&self.amounts) {
-            let cell = cells[*field];
+        for (converted, input) in money.iter_mut().zip(&self.amounts) {
+            let cell = cells[input.field];
             if matches!(cell, Cell::Null) {
                 continue;
             }
@@ -246,20 +256,41 @@ impl Inputs {
             };
             let rate = enrichment.rate(currency, day)?;
             *converted = match cell {
-                Cell::Integer(micros) if *is_micros => micros_to_micros(micros, rate),
+                Cell::Integer(micros) if input.is_micros => micros_to_micros(micros, rate),
                 Cell::Amount(amount) => amount_to_micros(amount, rate),
                 _ => None,
             };
             if !converted.is_some_and(|micros| micros.unsigned_abs() <= EVENT_MICROS_MAX.unsigned_abs()) {
-                let detail = format!(
-                    "the amount in {} is out of range: one event's money is at most 10^16 micros",
-                    enrichment.account_currency
-                );
-                return Err(Reject::new(Reason::OutOfRange, detail));
+                return Err(too_much(input, cell, currency, &enrichment.account_currency));
             }
         }
         Ok(money)
     }
+}
+
+/// An amount that one event cannot have. What does not fit the type of converted money is more than
+/// that, too.
+#[cold]
+fn too_much(input: &AmountInput, sent: Cell<'_>, currency: Option<&str>, account_currency: &str) -> Reject {
+    let currency = currency.filter(|currency| !currency.is_empty()).unwrap_or(account_currency);
+    let sent = match sent {
+        Cell::Integer(micros) => format!("{micros} micros of {currency}"),
+        Cell::Amount(amount) => format!("{} {currency}", units(amount)),
+        other => format!("{other:?}"),
+    };
+    let detail = format!(
+        "{}: {sent} is out of range: one event's money is at most 10,000,000,000 {account_currency} \
+         (10^16 micros), after conversion",
+        input.name
+    );
+    Reject::new(Reason::OutOfRange, detail)
+}
+
+/// An amount as a decimal number.
+fn units(amount: i128) -> String {
+    let (sign, magnitude, one) = (if amount < 0 { "-" } else { "" }, amount.unsigned_abs(), AMOUNT_ONE.unsigned_abs());
+    let text = format!("{sign}{}.{:012}", magnitude / one, magnitude % one);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -278,6 +309,8 @@ mod tests {
         reference.campaigns.insert("c1".to_owned(), campaign("a1"));
         reference.campaigns.insert("c2".to_owned(), campaign("a2"));
         reference.rates.insert((0, "EUR".to_owned()), 1_100_000_000_000);
+        reference.rates.insert((0, "IDR".to_owned()), 60_000_000);
+        reference.rates.insert((0, "BTC".to_owned()), 100_000_000_000_000_000);
         Enrichment::new(&EnrichmentSettings::default(), &reference)
     }
 
@@ -352,8 +385,44 @@ mod tests {
         check(Some(most), None, 0, Ok(Some(most)));
         check(Some(most / 11 * 10), Some("EUR"), 0, Ok(Some(most / 11 * 11)));
         check(Some(most / 11 * 10 + 20), Some("EUR"), 0, Err(Reason::OutOfRange));
+        check(Some(most + 1), None, 0, Err(Reason::OutOfRange));
+        // 20 billion rupiah are 1.2 million dollars.
+        check(Some(2 * most), Some("IDR"), 0, Ok(Some(12 * 10i64.pow(11))));
+        check(Some(i64::MAX), Some("IDR"), 0, Ok(Some(553_402_322_211_287)));
+        check(Some(i64::MIN), None, 0, Err(Reason::OutOfRange));
         // Without an amount a currency matters to nobody.
         check(None, Some("GBP"), 0, Ok(None));
+    }
+
+    #[test]
+    fn money_is_bounded_in_the_account_currency_alone() {
+        let enrichment = enrichment();
+        let check = |value: i128, currency: Option<&str>, expected: Result<i64, &str>| {
+            let currency = currency.map_or(Cell::Null, Cell::Text);
+            let cells = cells(EventKind::Interaction, &[("value", Cell::Amount(value)), ("currency", currency)]);
+            let enriched = Enricher::new(EventKind::Interaction).enrich(&enrichment, &cells, 0);
+            let found = enriched.map(|enriched| enriched.money[0].unwrap()).map_err(|reject| {
+                assert_eq!(reject.reason, Reason::OutOfRange);
+                reject.detail
+            });
+            assert_eq!(
+                found.as_ref().map_err(|detail| detail.split_once(" is out of range").unwrap().0),
+                expected.as_ref().map_err(|sent| *sent)
+            );
+        };
+        let (units, most) = (|units: i128| units * AMOUNT_ONE, 10i64.pow(16));
+        check(units(10i128.pow(10)), None, Ok(most));
+        check(units(-(10i128.pow(10))), None, Ok(-most));
+        check(units(10i128.pow(10)) + AMOUNT_ONE / 2, None, Err("value: 10000000000.5 USD"));
+        check(units(-20_000_000_000), None, Err("value: -20000000000 USD"));
+        check(units(20_000_000_000), Some("IDR"), Ok(12 * 10i64.pow(11)));
+        check(units(-20_000_000_000), Some("IDR"), Ok(-12 * 10i64.pow(11)));
+        check(units(10i128.pow(6)), Some("BTC"), Err("value: 1000000 BTC"));
+        // Products of the greatest amounts do not fit 128 bits.
+        let greatest = 10i128.pow(38) - 1;
+        check(greatest, Some("BTC"), Err("value: 99999999999999999999999999.999999999999 BTC"));
+        check(-greatest, Some("IDR"), Err("value: -99999999999999999999999999.999999999999 IDR"));
+        check(greatest, None, Err("value: 99999999999999999999999999.999999999999 USD"));
     }
 
     #[test]

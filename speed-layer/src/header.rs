@@ -5,6 +5,9 @@
 //! describe a report) is the preamble. A file without one has rows from its beginning, of which the first is read as the configured
 //! (else the default) columns say. A file that is neither is not read at all: by position its values would come into the wrong fields.
 //!
+//! A line counts only where all of it is at hand: what is told by half a header is wrong. Whoever
+//! asks is told where more bytes are needed ([`Unclear::Cut`]), and looks again with more of them.
+//!
 //! What is found depends on the bytes and the configuration alone, and records are numbered from behind it.
 
 use csv::{ReaderBuilder, StringRecord};
@@ -14,6 +17,8 @@ use crate::settings::CsvSettings;
 
 /// So many lines at the beginning of a file are looked at.
 pub(crate) const LINES_MAX: usize = 20;
+/// A longer header is not taken: each dead letter of the file keeps it.
+pub(crate) const HEADER_BYTES_MAX: usize = 64 << 10;
 /// What the delimiter may have been, where it was not the one that was expected.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
@@ -30,6 +35,15 @@ pub(crate) struct Beginning {
     pub preamble_lines: u64,
 }
 
+/// Why it cannot be told how a file begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unclear {
+    /// The bytes end within what may be the header or the first row: this line, counted from 1.
+    Cut(usize),
+    /// It has neither a header nor a first row. Why, for people.
+    Unknown(String),
+}
+
 /// What a file's beginning is judged by.
 pub(crate) struct Judge<'a> {
     pub mapping: &'a Mapping,
@@ -38,13 +52,15 @@ pub(crate) struct Judge<'a> {
     pub delimiter: Option<u8>,
     /// Whether the bytes are all that the file has.
     pub is_whole: bool,
+    /// Whether no more bytes will be looked at, even if there are any.
+    pub is_last_look: bool,
     /// Why a row cannot be read as the columns say, if it cannot; the second is its delimiter.
     pub refuses: &'a dyn Fn(&[u8], u8) -> Option<String>,
 }
 
 impl Judge<'_> {
     /// Looks at the first bytes of a file; an error says why it cannot be told what they are.
-    pub fn look(&self, head: &[u8]) -> Result<Beginning, String> {
+    pub fn look(&self, head: &[u8]) -> Result<Beginning, Unclear> {
         let mark = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         // Checked by the settings: one ASCII character.
         let mut delimiter = self.delimiter.unwrap_or(self.csv.delimiter as u8);
@@ -63,12 +79,22 @@ impl Judge<'_> {
         let mut refused = None;
         let mut may_be_rows = self.csv.header.is_none();
         let before = beginning.preamble_lines;
+        let is_cut = |end: usize| !self.is_whole && end == head.len();
+        let cut = |line: &Line| Unclear::Cut(1 + lines_before(head, line.start));
         for (number, line) in (0..).zip(&lines) {
+            if is_cut(line.next) {
+                if self.is_last_look && self.csv.header == Some(true) && number > 0 {
+                    break;
+                }
+                return Err(cut(line));
+            }
             if let Some((cells, end)) = first_row(&head[line.start..], delimiter)
                 && Known::of(&cells, self.mapping).is_header()
             {
-                let text = String::from_utf8_lossy(&head[line.start..line.start + end]);
-                beginning.header_line = Some(text.trim_end_matches(['\r', '\n']).to_owned());
+                if is_cut(line.start + end) {
+                    return Err(cut(line));
+                }
+                beginning.header_line = Some(header_line(&head[line.start..line.start + end])?);
                 beginning.rows_at = line.start + end;
                 beginning.preamble_lines = before + number;
                 return Ok(beginning);
@@ -83,16 +109,14 @@ impl Judge<'_> {
         }
         if self.csv.header == Some(true) {
             let end = first_row(&head[first.start..], delimiter).map_or(first.next, |(_, end)| first.start + end);
-            let text = String::from_utf8_lossy(&head[first.start..end]);
-            beginning.header_line = Some(text.trim_end_matches(['\r', '\n']).to_owned());
+            if is_cut(end) {
+                return Err(cut(first));
+            }
+            beginning.header_line = Some(header_line(&head[first.start..end])?);
             beginning.rows_at = end;
             return Ok(beginning);
         }
-        if !self.is_whole && first.next == head.len() {
-            // No header is that long.
-            return Ok(beginning);
-        }
-        Err(self.unknown(head, &lines, delimiter, &refused.unwrap_or_default()))
+        Err(Unclear::Unknown(self.unknown(head, &lines, delimiter, &refused.unwrap_or_default())))
     }
 
     fn unknown(&self, head: &[u8], lines: &[Line], delimiter: u8, refused: &str) -> String {
@@ -116,6 +140,18 @@ impl Judge<'_> {
              columns are called, or set csv.header, csv.columns or csv.delimiter"
         )
     }
+}
+
+/// A header as it stands in its file, without the line end.
+fn header_line(bytes: &[u8]) -> Result<String, Unclear> {
+    if bytes.len() > HEADER_BYTES_MAX {
+        return Err(Unclear::Unknown(format!(
+            "its header has {} bytes, and at most {HEADER_BYTES_MAX} are taken, since each dead letter of the file keeps it: \
+             shorten it, or set csv.header = false and name the columns in csv.columns",
+            bytes.len()
+        )));
+    }
+    Ok(String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// The names of a header.
@@ -191,6 +227,11 @@ fn lines(head: &[u8], from: usize) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
+/// How many lines end before a position.
+fn lines_before(head: &[u8], position: usize) -> usize {
+    lines(&head[..position], 0).count()
+}
+
 /// `sep=;`, as spreadsheets write it.
 fn told_delimiter(line: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(line).ok()?.trim_end_matches([' ', '\r']).trim_matches('"');
@@ -228,6 +269,13 @@ mod tests {
     use crate::settings::SourceSettings;
 
     fn look(head: &str, change: impl Fn(&mut SourceSettings)) -> Result<Beginning, String> {
+        look_at(head, true, change).map_err(|unclear| match unclear {
+            Unclear::Unknown(why) => why,
+            Unclear::Cut(_) => panic!("{head:?} is all there is"),
+        })
+    }
+
+    fn look_at(head: &str, is_whole: bool, change: impl Fn(&mut SourceSettings)) -> Result<Beginning, Unclear> {
         let mut source = SourceSettings::default();
         change(&mut source);
         let mapping = Mapping::new(EventKind::Interaction, &source).unwrap();
@@ -235,7 +283,14 @@ mod tests {
             let is_row = row.starts_with(b"2026-") && row.get(10) == Some(&delimiter);
             (!is_row).then(|| "bad_timestamp".to_owned())
         };
-        let judge = Judge { mapping: &mapping, csv: &source.csv, delimiter: None, is_whole: true, refuses: &refuses };
+        let judge = Judge {
+            mapping: &mapping,
+            csv: &source.csv,
+            delimiter: None,
+            is_whole,
+            is_last_look: false,
+            refuses: &refuses,
+        };
         judge.look(head.as_bytes())
     }
 
@@ -288,6 +343,28 @@ mod tests {
         check(&format!("time,user_id,campaign_id,what\n{ROW}"), "does not name conversion_type");
         check(&format!("{}\n{}", HEADER.replace(',', ";"), ROW), "csv.delimiter = ';'");
         check(&format!("Date,2026-03-01\nwhen,who,what\n{ROW}"), "none of its first 20 lines");
+    }
+
+    #[test]
+    fn half_a_line_tells_nothing() {
+        let check = |head: &str, expected: Result<usize, usize>| {
+            let found = look_at(head, false, |_| ()).map(|found| found.rows_at);
+            assert_eq!(found, expected.map_err(Unclear::Cut), "{head:?}");
+        };
+        check(&format!("{HEADER}\n"), Err(1));
+        check(&format!("{HEADER}\n{ROW}"), Ok(HEADER.len() + 1));
+        check(&format!("{HEADER},note"), Err(1));
+        check(&format!("{HEADER},note\n2"), Ok(HEADER.len() + 6));
+        check(&format!("{HEADER},\"a\nb"), Err(1));
+        check(&format!("{ROW}2026-"), Ok(0));
+        check(&ROW[..ROW.len() - 1], Err(1));
+        check("when,wh", Err(1));
+        check(&format!("a report\n\n{HEADER}"), Err(3));
+        check(&format!("sep=,\n{HEADER}"), Err(2));
+        let says = |header: bool| move |source: &mut SourceSettings| source.csv.header = Some(header);
+        assert_eq!(look_at("a,b", false, says(true)), Err(Unclear::Cut(1)));
+        assert_eq!(look_at("a,\"b\nc,d\n", false, says(true)), Err(Unclear::Cut(2)));
+        assert_eq!(look_at("a,b", false, says(false)).unwrap().rows_at, 0);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use adlake_lake::letters::desk::{CALLED_OFF, Desk, PickLimits, Picked, ROWS_ARE_
 use adlake_lake::letters::{LetterFilter, LetterState};
 use adlake_lake::{Advance, Appended, Appender, Lake, LakeError, TableWriter};
 use arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionContext, col, lit};
 use futures::StreamExt;
 use serde::Serialize;
@@ -24,7 +25,7 @@ use uuid::Uuid;
 
 pub use self::again::written;
 
-use self::again::{Again, decode_again};
+use self::again::{Again, Headers, decode_again};
 use crate::error::SpeedError;
 use crate::metrics::now_micros;
 use crate::plans::Plans;
@@ -80,7 +81,16 @@ pub async fn replay(
         try_out(lake, &plans, settings, &filter, options.limit, &mut report, progress, &cancel).await?;
     } else {
         let run = Uuid::new_v4().to_string();
-        let mut replay = Replay { lake, settings, plans, desk, appenders: BTreeMap::new(), run, claims: 0 };
+        let mut replay = Replay {
+            lake,
+            settings,
+            plans,
+            desk,
+            appenders: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            run,
+            claims: 0,
+        };
         let mut left = options.limit.unwrap_or(usize::MAX);
         let mut patience = lake.patience();
         // By others, or by an outage that this run has met.
@@ -111,6 +121,8 @@ struct Replay<'a> {
     plans: Arc<Plans>,
     desk: Desk,
     appenders: BTreeMap<&'static str, Appender>,
+    /// By kind, once letters of it are picked.
+    headers: BTreeMap<&'static str, Arc<Headers>>,
     run: String,
     claims: u64,
 }
@@ -158,7 +170,8 @@ impl Replay<'_> {
         let Some(picked) = self.desk.pick(filter, &self.run, limits).await? else { return Ok(None) };
         let kind = picked.kind;
         let writer = self.appender(kind).await?.writer(&ingest.writer());
-        let (picked, again) = decode(&self.plans, self.settings, picked).await?;
+        let headers = self.headers(kind).await?;
+        let (picked, again) = decode(&self.plans, self.settings, headers, picked).await?;
         let rows = again.rows.iter().map(RecordBatch::num_rows).sum::<usize>() as u64;
         let files = if rows > 0 { Some(upload(writer, again.rows).await?) } else { None };
 
@@ -201,6 +214,15 @@ impl Replay<'_> {
         }
     }
 
+    async fn headers(&mut self, kind: EventKind) -> Result<Arc<Headers>, SpeedError> {
+        if let Some(headers) = self.headers.get(kind.table()) {
+            return Ok(headers.clone());
+        }
+        let headers = headers(self.lake, self.settings, kind).await?;
+        self.headers.insert(kind.table(), headers.clone());
+        Ok(headers)
+    }
+
     async fn appender(&mut self, kind: EventKind) -> Result<&mut Appender, SpeedError> {
         match self.appenders.entry(kind.raw_table()) {
             std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
@@ -228,11 +250,35 @@ fn count(report: &mut ReplayReport, letters: u64, replayed: u64, verdicts: &[Ver
     }
 }
 
+/// The headers of files among all dead letters of a kind: a file's other letters may be in other
+/// batches, and the filter of a replay may leave the header out.
+async fn headers(lake: &Lake, settings: &SpeedSettings, kind: EventKind) -> Result<Arc<Headers>, SpeedError> {
+    let mut headers = Headers::new(&settings.sources, kind)?;
+    if headers.are_looked_for() {
+        let first = LetterFilter { kinds: vec![kind], offset: Some(0), ..LetterFilter::default() };
+        let letters = lake.dead_letters(&SessionContext::new(), &first).await?;
+        let mut batches = letters.execute_stream().await.map_err(query)?;
+        while let Some(batch) = batches.next().await {
+            headers.gather(&batch.map_err(query)?)?;
+        }
+    }
+    Ok(Arc::new(headers))
+}
+
+fn query(error: DataFusionError) -> SpeedError {
+    SpeedError::Lake(LakeError::Query(error))
+}
+
 /// Decodes on a thread for such work.
-async fn decode(plans: &Arc<Plans>, settings: &SpeedSettings, picked: Picked) -> Result<(Picked, Again), SpeedError> {
+async fn decode(
+    plans: &Arc<Plans>,
+    settings: &SpeedSettings,
+    headers: Arc<Headers>,
+    picked: Picked,
+) -> Result<(Picked, Again), SpeedError> {
     let (plans, sources) = (plans.clone(), settings.sources.clone());
     let work = tokio::task::spawn_blocking(move || {
-        let again = decode_again(&plans, &sources, picked.kind, &picked.letters, now_micros());
+        let again = decode_again(&plans, &sources, picked.kind, &headers, &picked.letters, now_micros());
         (picked, again)
     });
     let (picked, again) = work.await.map_err(|_| SpeedError::Ended("decoding"))?;
@@ -262,21 +308,22 @@ async fn try_out(
     cancel: &CancellationToken,
 ) -> Result<(), SpeedError> {
     let context = SessionContext::new();
-    let query = |error| SpeedError::Lake(LakeError::Query(error));
     for kind in EventKind::ALL {
         let letters = lake.dead_letters(&context, filter).await?;
         let left = limit.map(|limit| limit.saturating_sub(report.letters as usize));
         let letters = letters.filter(col("kind").eq(lit(kind.table()))).map_err(query)?;
         let letters = letters.limit(0, left).map_err(query)?;
         let mut batches = letters.execute_stream().await.map_err(query)?;
+        let headers = headers(lake, settings, kind).await?;
         while let Some(batch) = batches.next().await {
             if cancel.is_cancelled() {
                 return Ok(());
             }
             let letters = vec![batch.map_err(query)?];
-            let (plans, sources) = (plans.clone(), settings.sources.clone());
-            let work =
-                tokio::task::spawn_blocking(move || decode_again(&plans, &sources, kind, &letters, now_micros()));
+            let (plans, sources, headers) = (plans.clone(), settings.sources.clone(), headers.clone());
+            let work = tokio::task::spawn_blocking(move || {
+                decode_again(&plans, &sources, kind, &headers, &letters, now_micros())
+            });
             let again = work.await.map_err(|_| SpeedError::Ended("decoding"))??;
             let rows: usize = again.rows.iter().map(RecordBatch::num_rows).sum();
             let replayed = again.verdicts.iter().filter(|verdict| **verdict == Verdict::Row).count() as u64;
@@ -289,3 +336,6 @@ async fn try_out(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -233,12 +233,8 @@ fn outside(field: &Field, value: Value<'_>, is_negative: bool) -> Reject {
     if is_negative && field.least == 0 {
         return Reject::new(Reason::NegativeNumber, format!("{name}: {sent} is below zero"));
     }
-    let most = match (field.shape, name.as_str()) {
-        (Shape::Amount, _) => "money is at most 10,000,000,000 units of its currency (10^16 micros)",
-        (_, "cost_micros") => "money is at most 10^16 micros",
-        _ => "counts and milliseconds are at most 10^12",
-    };
-    Reject::new(Reason::OutOfRange, format!("{name}: {sent} is out of range: one event's {most}"))
+    let detail = format!("{name}: {sent} is out of range: one event's counts and milliseconds are at most 10^12");
+    Reject::new(Reason::OutOfRange, detail)
 }
 
 #[cold]
@@ -423,8 +419,10 @@ mod tests {
         check(Value::Integer(3), Ok(Cell::Integer(3)));
         check(Value::Double(3.0), Ok(Cell::Integer(3)));
         check(Value::Decimal(&Decimal { unscaled: 300, scale: 2 }), Ok(Cell::Integer(3)));
-        check(Value::Number("9223372036854775807"), Err(Reason::OutOfRange));
+        check(Value::Number("9223372036854775807"), Ok(Cell::Integer(i64::MAX)));
         check(Value::Number("9223372036854775808"), Err(Reason::OutOfRange));
+        check(Value::Number("-9223372036854775808"), Err(Reason::NegativeNumber));
+        check(Value::Decimal(&Decimal { unscaled: i128::MAX, scale: 0 }), Err(Reason::OutOfRange));
         check(Value::Number("1e99"), Err(Reason::OutOfRange));
         check(Value::Number("-1"), Err(Reason::NegativeNumber));
         for value in [
@@ -443,20 +441,25 @@ mod tests {
     }
 
     #[test]
-    fn one_events_money_and_counts_are_bounded() {
-        let kinds = [EventKind::Impression, EventKind::Interaction, EventKind::BidRequest];
-        let [impression, interaction, bid] = kinds;
-        let most = 10i64.pow(16);
-        check(impression, "cost_micros", Value::Integer(most), Ok(Cell::Integer(most)));
-        check(impression, "cost_micros", Value::Integer(most + 1), Err(Reason::OutOfRange));
+    fn money_as_sent_is_taken_as_far_as_its_type_holds_it() {
+        let [interaction, bid] = [EventKind::Interaction, EventKind::BidRequest];
+        let most = "99999999999999999999999999.999999999999";
         for (kind, field) in [(interaction, "value"), (bid, "bid_price"), (bid, "clearing_price")] {
-            check(kind, field, Value::Cell("10000000000"), Ok(Cell::Amount(10i128.pow(22))));
-            check(kind, field, Value::Cell("10000000000.000000000001"), Err(Reason::OutOfRange));
-            check(kind, field, Value::Number("9000000000000"), Err(Reason::OutOfRange));
+            check(kind, field, Value::Cell("20000000000"), Ok(Cell::Amount(2 * 10i128.pow(22))));
+            check(kind, field, Value::Cell(most), Ok(Cell::Amount(10i128.pow(38) - 1)));
+            check(kind, field, Value::Number("100000000000000000000000000"), Err(Reason::OutOfRange));
+            check(kind, field, Value::Double(1e26), Err(Reason::OutOfRange));
+            check(kind, field, Value::Decimal(&Decimal { unscaled: i128::MAX, scale: 12 }), Err(Reason::OutOfRange));
         }
-        check(interaction, "value", Value::Cell("-10000000000"), Ok(Cell::Amount(-10i128.pow(22))));
-        check(interaction, "value", Value::Cell("-10000000000.5"), Err(Reason::OutOfRange));
-        check(bid, "bid_price", Value::Cell("-10000000000.5"), Err(Reason::NegativeNumber));
+        let negative = format!("-{most}");
+        check(interaction, "value", Value::Cell(&negative), Ok(Cell::Amount(1 - 10i128.pow(38))));
+        check(interaction, "value", Value::Number("-1e26"), Err(Reason::OutOfRange));
+        check(bid, "bid_price", Value::Cell(&negative), Err(Reason::NegativeNumber));
+    }
+
+    #[test]
+    fn one_events_counts_are_bounded() {
+        let [impression, interaction] = [EventKind::Impression, EventKind::Interaction];
         let most = 10i64.pow(12);
         for (kind, field) in
             [(impression, "view_time_ms"), (impression, "interaction_depth"), (interaction, "quantity")]

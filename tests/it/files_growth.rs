@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use adlake_tests::adlake::{Adlake, Output};
+use adlake_tests::adlake::{Adlake, Output, Process};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -63,6 +63,20 @@ impl Growing {
         let (output, report) = self.run()?;
         ensure!(output.status.success(), "{}", output.stderr);
         Ok((report["rows"].clone(), report["rejected"].clone()))
+    }
+
+    fn watch(&self) -> Result<Process> {
+        let folder = self.file.parent().context("a folder")?.display().to_string();
+        Ok(self.adlake.spawn(["ingest", "files", &folder, "--watch", "--format", "json"]))
+    }
+
+    async fn arrived(&self, table: &str, rows: i64) -> Result<()> {
+        let begun = Instant::now();
+        while self.raw.count(table).await? != rows {
+            ensure!(begun.elapsed() < DEADLINE, "{} of {rows} rows", self.raw.count(table).await?);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// Records 0 to `count` are in, each once.
@@ -151,20 +165,10 @@ async fn a_watcher_waits_for_the_whole_record() -> Result<()> {
     let growing = Growing::new("impressions.ndjson").await?;
     let next = line(20);
     growing.write(format!("{}{}", lines(0, 20), &next[..30]))?;
-    let folder = growing.file.parent().context("a folder")?.display().to_string();
-    let watch = || growing.adlake.spawn(["ingest", "files", &folder, "--watch", "--format", "json"]);
-    let arrived = async |rows: i64| -> Result<()> {
-        let begun = Instant::now();
-        while growing.raw.count(IMPRESSIONS).await? != rows {
-            ensure!(begun.elapsed() < DEADLINE, "{} of {rows} rows", growing.raw.count(IMPRESSIONS).await?);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    };
-    let mut process = watch();
-    arrived(20).await.with_context(|| process.logs())?;
+    let mut process = growing.watch()?;
+    growing.arrived(IMPRESSIONS, 20).await.with_context(|| process.logs())?;
     growing.append(&next[30..])?;
-    arrived(21).await.with_context(|| process.logs())?;
+    growing.arrived(IMPRESSIONS, 21).await.with_context(|| process.logs())?;
     growing.append(&line(21)[..40])?;
     let begun = Instant::now();
     while process.stderr()?.matches("ends within a record").count() < 2 {
@@ -225,4 +229,66 @@ async fn a_last_row_without_a_line_end_is_taken_and_must_not_go_on() -> Result<(
     }
     assert_eq!(raw.count("raw/interactions").await?, 2);
     Ok(())
+}
+
+const INTERACTIONS: &str = "raw/interactions";
+const HEADER: &str = "timestamp,user_id,campaign_id,conversion_type,order_id,value\n";
+
+fn purchase(user: &str, order: &str, value: &str) -> String {
+    format!("2026-03-01 10:00:00,{user},k,purchase,{order},{value}\n")
+}
+
+/// What may go on is not taken while the file is watched: half a number is a number, and the first line of a cell of several
+/// lines is a line.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_takes_no_row_that_may_go_on() -> Result<()> {
+    let growing = Growing::new("purchases.csv").await?;
+    let rows = async |expected: &[&str]| {
+        let sql = "select user_id, order_id, value_micros from t order by source['offset']";
+        assert_eq!(growing.raw.query(INTERACTIONS, sql).await.unwrap(), expected);
+    };
+    growing.write(format!("{HEADER}{}{}", purchase("u0", "o0", "1"), purchase("u1", "o1", "12.3").trim_end()))?;
+    let mut process = growing.watch()?;
+    growing.arrived(INTERACTIONS, 1).await.with_context(|| process.logs())?;
+    growing.append("4\n")?;
+    growing.arrived(INTERACTIONS, 2).await.with_context(|| process.logs())?;
+    let third = purchase("u2", "\"o2\nof two lines\"", "3");
+    let cut = third.find("of two").context("its second line")?;
+    growing.append(format!("{}{}", purchase("u9", "o9", "9"), &third[..cut]))?;
+    growing.arrived(INTERACTIONS, 3).await.with_context(|| process.logs())?;
+    growing.append(&third[cut..])?;
+    growing.arrived(INTERACTIONS, 4).await.with_context(|| process.logs())?;
+    rows(&["u0 o0 1000000", "u1 o1 12340000", "u9 o9 9000000", "u2 o2\nof two lines 3000000"]).await;
+    process.sigterm()?;
+    let status = process.wait_exit(DEADLINE)?;
+    let report: Value = serde_json::from_str(&process.stdout()?)?;
+    assert_eq!((status.code(), &report["rejected"], &report["cut_files"]), (Some(0), &json!({}), &json!([])));
+    Ok(())
+}
+
+/// A watched file that is left alone is final: a last row without a line end is a row, a record that is cut off a letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_file_that_is_left_alone_is_final() -> Result<()> {
+    let mut growing = Growing::new("purchases.csv").await?;
+    growing.adlake = growing.adlake.config(&LAKE.replace("[files]\n", "[files]\nfinal_after = \"1s\"\n"));
+    let impressions = growing.file.with_file_name("impressions.ndjson");
+    let next = line(3);
+    growing.write(format!("{HEADER}{}{}", purchase("u0", "o0", "1"), purchase("u1", "o1", "2").trim_end()))?;
+    fs::write(&impressions, format!("{}{}", lines(0, 3), &next[..30]))?;
+    let mut process = growing.watch()?;
+    growing.arrived(INTERACTIONS, 2).await.with_context(|| process.logs())?;
+    growing.arrived(DEAD_LETTERS, 1).await.with_context(|| process.logs())?;
+    growing.arrived(IMPRESSIONS, 3).await.with_context(|| process.logs())?;
+    // The whole record comes all the same, and the file of rows may grow by further ones.
+    OpenOptions::new().append(true).open(&impressions)?.write_all(&next.as_bytes()[30..])?;
+    growing.append(format!("\n{}", purchase("u2", "o2", "3")))?;
+    growing.arrived(IMPRESSIONS, 4).await.with_context(|| process.logs())?;
+    growing.arrived(INTERACTIONS, 3).await.with_context(|| process.logs())?;
+    process.sigterm()?;
+    let status = process.wait_exit(DEADLINE)?;
+    let report: Value = serde_json::from_str(&process.stdout()?)?;
+    let rejected = json!({ "truncated": 1 });
+    assert_eq!((status.code(), &report["rejected"], &report["cut_files"]), (Some(0), &rejected, &json!([])));
+    assert_eq!(growing.raw.count(DEAD_LETTERS).await?, 1);
+    growing.has_each_once(4).await
 }

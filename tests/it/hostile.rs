@@ -212,8 +212,38 @@ fn spoilt(good: &[u8], tokens: &[&[u8]], random: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
+/// How many records of an Avro container can be read one after the other from its beginning, and
+/// whether that is all of it: as apache-avro's reader says.
+fn readable(container: &[u8]) -> (usize, bool) {
+    let Ok(reader) = apache_avro::Reader::new(container) else { return (0, false) };
+    let mut count = 0;
+    for record in reader {
+        if record.is_err() {
+            return (count, false);
+        }
+        count += 1;
+    }
+    (count, true)
+}
+
+/// A container of one block that nothing packs: damage within it leaves the records before it good.
+fn plain_container() -> Result<Vec<u8>> {
+    let schema = apache_avro::Schema::parse_str(
+        r#"{"type":"record","name":"Plain","fields":[{"name":"some_text","type":"string"},{"name":"some_number","type":"long"}]}"#,
+    )?;
+    let mut writer = apache_avro::Writer::with_codec(&schema, Vec::new(), apache_avro::Codec::Null)?;
+    for number in 0..20i64 {
+        let mut record = apache_avro::types::Record::new(&schema).context("a record schema")?;
+        record.put("some_text", format!("text {number}"));
+        record.put("some_number", number * 1000);
+        writer.append_value(record)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
 /// Every byte of every message is accounted for, whatever compresses the topic: a message becomes rows, or a dead letter that holds
-/// it whole; of a list of JSON, each element does. And every good message between bad ones lands.
+/// it whole; of a list of JSON, each element does. Of an Avro container exactly the records before a
+/// bad part become rows, beside the letter. And every good message between bad ones lands.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_byte_of_a_message_is_accounted_for() -> Result<()> {
     const RECORDS: usize = 300;
@@ -231,7 +261,7 @@ async fn every_byte_of_a_message_is_accounted_for() -> Result<()> {
         for (kind, goods, tokens) in [
             ("impressions", vec![GOOD.to_vec(), list.clone()], json),
             ("interactions", vec![GOOD_CLICK.to_vec()], csv),
-            ("bid_requests", vec![container.clone()], avro),
+            ("bid_requests", vec![container.clone(), plain_container()?], avro),
         ] {
             let raw = Raw::new().await?;
             let bad = (0..RECORDS).map(|n| spoilt(&goods[n % goods.len()], tokens, &mut random));
@@ -248,6 +278,7 @@ async fn every_byte_of_a_message_is_accounted_for() -> Result<()> {
                 rows.insert(offset.parse()?, count.parse()?);
             }
             let letters = letters(&raw).await?;
+            let mut beside_letters = 0;
             let good_rows = rows.get(&0).copied().context("a good message has no rows")?;
             for (offset, record) in records.iter().enumerate() {
                 let what = || format!("seed {seed}, {kind}, {compression}: {:?}", String::from_utf8_lossy(record));
@@ -261,13 +292,20 @@ async fn every_byte_of_a_message_is_accounted_for() -> Result<()> {
                     ensure!(count + own.len() == events.len(), "{count} rows, {} letters: {}", own.len(), what());
                     ensure!(own.iter().all(|own| events.iter().any(|event| hex(event) == **own)), "{}", what());
                 } else {
-                    // Of a container with a bad part the good records are rows, and the message is a letter as a whole.
-                    let is_one =
-                        if kind == "bid_requests" { count > 0 || own.len() == 1 } else { count + own.len() == 1 };
-                    ensure!(is_one && own.len() <= 1, "{count} rows, {} letters: {}", own.len(), what());
+                    if kind == "bid_requests" && record.starts_with(b"Obj\x01") {
+                        // The good records are rows. If anything is bad, the message is a letter.
+                        let (good, is_whole) = readable(record);
+                        ensure!(count == good, "{count} rows of {good} good records: {}", what());
+                        let is_told = own.len() == 1 || (own.is_empty() && is_whole && good > 0);
+                        ensure!(is_told, "{count} rows, {} letters: {}", own.len(), what());
+                        beside_letters += usize::from(own.len() == 1) * count;
+                    } else {
+                        ensure!(count + own.len() == 1, "{count} rows, {} letters: {}", own.len(), what());
+                    }
                     ensure!(own.iter().all(|own| **own == hex(record)), "not whole: {}", what());
                 }
             }
+            ensure!(kind != "bid_requests" || beside_letters > 0, "seed {seed}: no row stands beside a letter");
         }
     }
     Ok(())

@@ -1,11 +1,16 @@
 //! The decoder as a whole: what becomes of records, those of public test suites and hostile ones included.
 
+mod avro;
 mod corpora;
 mod events;
 mod evolution;
+mod messages;
+mod money;
 mod mutations;
+mod names;
 mod neighbours;
 mod shapes;
+mod times;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,9 +34,18 @@ fn csv() -> StreamFormat {
 }
 
 fn decoder(kind: EventKind, format: &StreamFormat, change: impl FnOnce(&mut SourceSettings)) -> Decoder {
+    decoder_with(kind, format, &Reference::default(), change)
+}
+
+fn decoder_with(
+    kind: EventKind,
+    format: &StreamFormat,
+    reference: &Reference,
+    change: impl FnOnce(&mut SourceSettings),
+) -> Decoder {
     let mut source = SourceSettings::default();
     change(&mut source);
-    let enrichment = Enrichment::new(&EnrichmentSettings::default(), &Reference::default());
+    let enrichment = Enrichment::new(&EnrichmentSettings::default(), reference);
     let plan = DecodePlan::new(kind, &source, format, ValidationSettings::default(), Arc::new(enrichment)).unwrap();
     Decoder::new(Arc::new(plan), "topic").unwrap()
 }
@@ -68,6 +82,25 @@ fn cell(batch: &RecordBatch, path: &str, row: usize) -> Option<String> {
     let array = column(batch, path);
     let options = FormatOptions::default();
     array.is_valid(row).then(|| ArrayFormatter::try_new(&array, &options).unwrap().value(row).to_string())
+}
+
+/// Compares values of a row, by their paths.
+fn check(batch: &RecordBatch, row: usize, expected: &[(&str, Option<&str>)]) {
+    for (path, value) in expected {
+        assert_eq!(cell(batch, path, row).as_deref(), *value, "{path}");
+    }
+}
+
+/// What becomes of one JSON impression: its attributes, or the reason of its dead letter.
+fn impression(payload: &str) -> Result<Option<String>, String> {
+    let decoded = decode(EventKind::Impression, &StreamFormat::Json, &[payload.as_bytes()]);
+    match letters(&decoded).first() {
+        Some((bytes, reason)) => {
+            assert_eq!(bytes, payload.as_bytes());
+            Err(reason.clone())
+        }
+        None => Ok(cell(&decoded.rows, "attributes", 0)),
+    }
 }
 
 /// The payloads and reasons of the dead letters.

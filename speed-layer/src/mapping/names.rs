@@ -10,7 +10,6 @@
 //! click). `docs/ingest.md` lists them all.
 
 use adlake_domain::event::EventKind;
-use adlake_domain::money::{EVENT_AMOUNT_MAX, EVENT_MICROS_MAX};
 
 /// Fields whose numbers cannot be below zero. A conversion's value can (a refund), and so can its quantity.
 pub(super) const NOT_NEGATIVE: [&str; 7] =
@@ -23,11 +22,10 @@ pub(super) const BY_SHAPE: [&str; 6] = ["targeting", "imp", "site", "app", "devi
 /// One event's counts and milliseconds are at most so many.
 const COUNT_MAX: i128 = 1_000_000_000_000;
 
-/// The greatest number of a field, in its unit.
+/// The greatest number of a field, in its unit. Money has a bound in the account's currency alone:
+/// enrichment checks it, after the conversion.
 pub(super) fn most(field: &str) -> i128 {
     match field {
-        "cost_micros" => EVENT_MICROS_MAX.into(),
-        "value" | "bid_price" | "clearing_price" => EVENT_AMOUNT_MAX,
         "view_time_ms" | "interaction_depth" | "quantity" => COUNT_MAX,
         _ => i128::MAX,
     }
@@ -42,6 +40,28 @@ pub(super) fn own(field: &str) -> Vec<&str> {
     if field == "event_time" { vec!["timestamp", "event_time"] } else { vec![field] }
 }
 
+/// The names of an event's time: those of its own kind, those that any record has, then those of
+/// other kinds. `request_time` is one of a bid request's own.
+macro_rules! names_of_time {
+    (own: [$($own:literal),*], request: [$($request:literal),*], others: [$($other:literal),*]) => {
+        &[
+            "event_timestamp",
+            $($own,)*
+            "occurred_at",
+            "ts",
+            "time",
+            "datetime",
+            "date_time",
+            "@timestamp",
+            $($request,)*
+            "created_at",
+            "ext.ts",
+            "ext.timestamp",
+            $($other,)*
+        ]
+    };
+}
+
 /// The common aliases of a field in records of a kind.
 pub(super) fn aliases(kind: EventKind, field: &str) -> &'static [&'static str] {
     match kind {
@@ -53,29 +73,11 @@ pub(super) fn aliases(kind: EventKind, field: &str) -> &'static [&'static str] {
 
 fn impression(field: &str) -> &'static [&'static str] {
     match field {
-        "event_time" => &[
-            "event_timestamp",
-            "impression_time",
-            "impression_timestamp",
-            "occurred_at",
-            "ts",
-            "time",
-            "datetime",
-            "date_time",
-            "@timestamp",
-            "request_time",
-            "request_timestamp",
-            "created_at",
-            "ext.ts",
-            "ext.timestamp",
-            "auction_time",
-            "bid_time",
-            "bid_timestamp",
-            "click_time",
-            "click_timestamp",
-            "conversion_time",
-            "conversion_timestamp",
-        ],
+        "event_time" => names_of_time!(
+            own: ["impression_time", "impression_timestamp"],
+            request: ["request_time", "request_timestamp"],
+            others: ["auction_time", "bid_time", "bid_timestamp", "click_time", "click_timestamp", "conversion_time", "conversion_timestamp"]
+        ),
         "website" => &[
             "website_url",
             "site_domain",
@@ -106,29 +108,11 @@ fn impression(field: &str) -> &'static [&'static str] {
 
 fn interaction(field: &str) -> &'static [&'static str] {
     match field {
-        "event_time" => &[
-            "event_timestamp",
-            "conversion_time",
-            "conversion_timestamp",
-            "click_time",
-            "click_timestamp",
-            "occurred_at",
-            "ts",
-            "time",
-            "datetime",
-            "date_time",
-            "@timestamp",
-            "request_time",
-            "request_timestamp",
-            "created_at",
-            "ext.ts",
-            "ext.timestamp",
-            "impression_time",
-            "impression_timestamp",
-            "auction_time",
-            "bid_time",
-            "bid_timestamp",
-        ],
+        "event_time" => names_of_time!(
+            own: ["conversion_time", "conversion_timestamp", "click_time", "click_timestamp"],
+            request: ["request_time", "request_timestamp"],
+            others: ["impression_time", "impression_timestamp", "auction_time", "bid_time", "bid_timestamp"]
+        ),
         "conversion_type" => {
             &["interaction_type", "event_name", "event", "event_type", "action_type", "action", "type"]
         }
@@ -143,29 +127,11 @@ fn interaction(field: &str) -> &'static [&'static str] {
 
 fn bid_request(field: &str) -> &'static [&'static str] {
     match field {
-        "event_time" => &[
-            "event_timestamp",
-            "request_time",
-            "request_timestamp",
-            "auction_time",
-            "bid_time",
-            "bid_timestamp",
-            "occurred_at",
-            "ts",
-            "time",
-            "datetime",
-            "date_time",
-            "@timestamp",
-            "created_at",
-            "ext.ts",
-            "ext.timestamp",
-            "impression_time",
-            "impression_timestamp",
-            "click_time",
-            "click_timestamp",
-            "conversion_time",
-            "conversion_timestamp",
-        ],
+        "event_time" => names_of_time!(
+            own: ["request_time", "request_timestamp", "auction_time", "bid_time", "bid_timestamp"],
+            request: [],
+            others: ["impression_time", "impression_timestamp", "click_time", "click_timestamp", "conversion_time", "conversion_timestamp"]
+        ),
         "auction_id" => &["bid_request_id", "request_id", "id"],
         "user_id" => &["uid", "user.id", "user.buyeruid", "user_details[0].user_id"],
         "imp" => &["imps"],

@@ -46,51 +46,81 @@ pub(super) struct Again {
     pub rows: Vec<RecordBatch>,
 }
 
-/// Decodes letters of one kind.
+/// The headers among the letters of a kind, by the paths of their files. Where no header was known
+/// when a file came in (the delimiter being wrong, say), its header is the letter of its first
+/// record.
+#[derive(Debug)]
+pub(super) struct Headers {
+    /// What tells a header; none: the configuration says that there is none.
+    mapping: Option<Mapping>,
+    delimiter: u8,
+    lines: HashMap<String, String>,
+}
+
+impl Headers {
+    /// None as yet.
+    pub fn new(sources: &Sources, kind: EventKind) -> Result<Headers, SpeedError> {
+        let source = sources.of(kind);
+        let mapping = match source.csv.header {
+            Some(false) => None,
+            Some(true) | None => Some(Mapping::new(kind, source)?),
+        };
+        Ok(Headers { mapping, delimiter: source.csv.delimiter as u8, lines: HashMap::new() })
+    }
+
+    /// Whether there can be any.
+    pub fn are_looked_for(&self) -> bool {
+        self.mapping.is_some()
+    }
+
+    /// Adds those among some letters.
+    pub fn gather(&mut self, letters: &RecordBatch) -> Result<(), SpeedError> {
+        let found = self.among(&[Letters::new(letters)?]);
+        self.lines.extend(found);
+        Ok(())
+    }
+
+    fn among(&self, letters: &[Letters]) -> HashMap<String, String> {
+        let mut found = HashMap::new();
+        let Some(mapping) = &self.mapping else { return found };
+        for letters in letters {
+            for row in (0..letters.payload.len()).filter(|row| letters.is_first_of_file(*row)) {
+                let Ok(StreamFormat::Csv { header: None, delimiter, .. }) = letters.written(row) else { continue };
+                let line = letters.record(row).payload;
+                if header::is_known(line, delimiter.unwrap_or(self.delimiter), mapping) {
+                    found.insert(letters.topic.value(row).to_owned(), String::from_utf8_lossy(line).into_owned());
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Decodes letters of one kind. `headers` are those of all letters that there were.
 pub(super) fn decode_again(
     plans: &Plans,
     sources: &Sources,
     kind: EventKind,
+    headers: &Headers,
     letters: &[RecordBatch],
     ingested_at: i64,
 ) -> Result<Again, SpeedError> {
     let mut bench = Bench { plans, kind, again: Again::default(), open: None };
     let letters = letters.iter().map(Letters::new).collect::<Result<Vec<_>, _>>()?;
-    let headers = headers(&letters, sources.of(kind), kind)?;
+    // Some letters may have come in since.
+    let own = headers.among(&letters);
     for letters in &letters {
         for row in 0..letters.payload.len() {
-            match format(letters, row, sources, kind, &headers) {
-                Ok(format) => bench.push(letters.topic.value(row), format, letters.record(row), ingested_at)?,
+            let topic = letters.topic.value(row);
+            let header = own.get(topic).or_else(|| headers.lines.get(topic));
+            match format(letters, row, sources, kind, header.map(String::as_str)) {
+                Ok(format) => bench.push(topic, format, letters.record(row), ingested_at)?,
                 Err(verdict) => bench.again.verdicts.push(verdict),
             }
         }
     }
     bench.finish()?;
     Ok(bench.again)
-}
-
-/// The headers among letters, by the paths of their files: where none was known when a file came in, the delimiter being wrong, say, its
-/// header is the letter of its first record.
-fn headers(
-    letters: &[Letters],
-    source: &SourceSettings,
-    kind: EventKind,
-) -> Result<HashMap<String, String>, SpeedError> {
-    let mut headers = HashMap::new();
-    if source.csv.header == Some(false) {
-        return Ok(headers);
-    }
-    let mapping = Mapping::new(kind, source)?;
-    for letters in letters {
-        for row in (0..letters.payload.len()).filter(|row| letters.is_first_of_file(*row)) {
-            let Ok(StreamFormat::Csv { header: None, delimiter, .. }) = letters.written(row) else { continue };
-            let line = letters.payload.value(row);
-            if header::is_known(line, delimiter.unwrap_or(source.csv.delimiter as u8), &mapping) {
-                headers.insert(letters.topic.value(row).to_owned(), String::from_utf8_lossy(line).into_owned());
-            }
-        }
-    }
-    Ok(headers)
 }
 
 /// The same with the header cut by the delimiter that counts now.
@@ -106,13 +136,14 @@ fn cut_anew(format: StreamFormat, source: &SourceSettings) -> StreamFormat {
     StreamFormat::Csv { header, header_line, delimiter }
 }
 
-/// How a letter is written; or why that, or the record, is not known.
+/// How a letter is written; or why that, or the record, is not known. `header` is the header of its
+/// file, where that is a letter itself.
 fn format(
     letters: &Letters,
     row: usize,
     sources: &Sources,
     kind: EventKind,
-    headers: &HashMap<String, String>,
+    header: Option<&str>,
 ) -> Result<StreamFormat, Verdict> {
     let dead = |reason: &str, detail: &str| Verdict::Dead { reason: reason.to_owned(), detail: detail.to_owned() };
     let fragment = || dead("fragment", "the letter is no whole record: send it again");
@@ -122,12 +153,12 @@ fn format(
             return Err(fragment());
         }
         let format = letters.written(row).map_err(|error| dead("unknown_format", &error.to_string()))?;
-        return match (format, headers.get(letters.topic.value(row))) {
+        return match (format, header) {
             (StreamFormat::Csv { header: None, .. }, Some(_)) if letters.is_first_of_file(row) => {
                 Err(dead("header", "the letter is the header of its file"))
             }
             (StreamFormat::Csv { header: None, delimiter, .. }, Some(line)) => {
-                let format = StreamFormat::Csv { header: None, header_line: Some(line.clone()), delimiter };
+                let format = StreamFormat::Csv { header: None, header_line: Some(line.to_owned()), delimiter };
                 Ok(cut_anew(format, sources.of(kind)))
             }
             (format, _) => Ok(cut_anew(format, sources.of(kind))),

@@ -11,12 +11,14 @@
 //! own, the stored position stays before it (see the contract in [`super`]), and the whole record is taken when it comes.
 //!
 //! A file that cannot be used (no container, no header that is known, not to be read at all) is set aside: nothing of it is taken, the
-//! others go on, and the next run tries it again.
+//! others go on, and the next run tries it again. One that fails half-way is set aside, too: what
+//! was handed on before stays taken, and the next run goes on behind it.
 //!
 //! Files are read one after another, in the order of their names, decompressed as they are read. They are assigned some at a time, and given
 //! back when they are done, so that what is held in memory does not grow with their number.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,7 @@ use crate::settings::SpeedSettings;
 use crate::source::{Command, Event, Next, Port, Source, Start};
 
 mod admission;
+mod csv_file;
 mod discover;
 mod done;
 mod folder;
@@ -49,7 +52,7 @@ use discover::{Input, Mappings, failed};
 use done::{Done, Whole};
 pub use open::Compression;
 pub use passed_over::{PassedOverFiles, PassedOverReason};
-use pieces::{CutOff, Numbered};
+use pieces::{CutOff, DoesNotFit, Numbered};
 use place::{Found, Places};
 pub use preview::{First, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
 use split::Piece;
@@ -117,6 +120,8 @@ struct Reading {
     input: Input,
     /// Up to here it is in the lake.
     stored: i64,
+    /// Up to here it was handed on.
+    handed_on: i64,
     /// What was read: known at its end.
     end: Option<Whole>,
     done: bool,
@@ -195,7 +200,7 @@ impl FilesSource {
             let input = match discover::input(found.clone(), &self.wanted, &self.settings, &self.mappings) {
                 Ok(input) => input,
                 Err(error @ SpeedError::File { .. }) => {
-                    self.leave(&found, &error);
+                    self.leave(&found, &error, 0);
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -207,7 +212,8 @@ impl FilesSource {
             let (application, stream) = (input.stream.application.clone(), input.stream.clone());
             self.kept.retain(|kept| *kept != application);
             let is_growing = self.may_grow(&input.found);
-            let reading = Reading { input, stored: 0, end: None, done: false, is_growing, preamble_told: false };
+            let reading =
+                Reading { input, stored: 0, handed_on: 0, end: None, done: false, is_growing, preamble_told: false };
             let before = self.inputs.insert(application, reading);
             if let Some(before) = before.filter(|before| before.input.stream != stream) {
                 // Now that it has grown it has other columns, say, but its positions are the same ones.
@@ -317,7 +323,7 @@ impl FilesSource {
         match self.read_to_its_end(start, port) {
             Err(error @ SpeedError::File { source: Some(_), .. }) => {
                 if let Some(reading) = self.inputs.remove(&stream.application) {
-                    self.leave(&reading.input.found, &error);
+                    self.leave(&reading.input.found, &error, reading.handed_on);
                 }
                 port.tell(Event::Revoked(vec![stream]));
                 Ok(Left::AtItsEnd)
@@ -340,12 +346,21 @@ impl FilesSource {
         port.tell(Event::Revoked(vec![stream]));
     }
 
+    /// Hands on records of a file, and notes how far that was.
+    fn hand_on(&mut self, start: &Start, chunk: Chunk, port: &Port) {
+        let reading = self.inputs.get_mut(&start.stream.application);
+        if let (Some(reading), Some(next)) = (reading, chunk.next()) {
+            reading.handed_on = next;
+        }
+        port.hand_on(&start.stream, start.generation, chunk);
+    }
+
     fn read_to_its_end(&mut self, start: Start, port: &mut Port) -> Result<Left, SpeedError> {
         let Some(reading) = self.inputs.get_mut(&start.stream.application) else {
             return Ok(Left::AtItsEnd);
         };
         let from = start.stored.unwrap_or(0);
-        reading.stored = from;
+        (reading.stored, reading.handed_on) = (from, from);
         let is_growing = reading.is_growing;
         // What the end cuts off may not be a dead letter yet, or not any more.
         let is_at_its_end = reading.done && reading.end.is_some_and(|whole| whole.records <= from && !whole.is_cut);
@@ -376,7 +391,8 @@ impl FilesSource {
         let last_before = before.and_then(|before| Some((before.records - 1, before.last?)));
         let (time, chunk) = (input.found.modified, Chunk::new(0));
         let mut numbered = Numbered { position: 0, from, time, last_before, chunk };
-        let unreadable = |error| failed(path, "cannot be read", Some(error));
+        let unreadable = |error: io::Error| failed(path, "cannot be read", Some(error));
+        let unfit = |error: DoesNotFit| unreadable(error.into());
         let mut splitter = input.split(self.settings.ingest.record_bytes_max, is_growing).map_err(unreadable)?;
         let (mut piece, mut last) = (Vec::new(), Vec::new());
         // Pieces that the end has cut off, if nothing that is whole follows.
@@ -395,14 +411,14 @@ impl FilesSource {
             if !ended {
                 // Something follows those: they are what they are.
                 for (bytes, cut) in cut_off.take() {
-                    is_same &= numbered.take(&bytes, cut);
+                    is_same &= numbered.take(&bytes, cut).map_err(unfit)?;
                 }
                 if numbered.chunk.format().map(Arc::as_ptr) != splitter.format().map(Arc::as_ptr) {
                     // From here on the file has another schema: in a chunk of its own.
                     let next = Chunk::new(0).written_as(splitter.format().cloned());
-                    port.hand_on(&start.stream, start.generation, std::mem::replace(&mut numbered.chunk, next));
+                    self.hand_on(&start, std::mem::replace(&mut numbered.chunk, next), port);
                 }
-                is_same &= numbered.take(&piece, cut);
+                is_same &= numbered.take(&piece, cut).map_err(unfit)?;
                 std::mem::swap(&mut piece, &mut last);
             }
             if !is_same {
@@ -414,7 +430,7 @@ impl FilesSource {
                 let now = splitter.content().consumed();
                 port.tell(Event::Consumed(now - consumed));
                 consumed = now;
-                port.hand_on(&start.stream, start.generation, std::mem::take(&mut numbered.chunk));
+                self.hand_on(&start, std::mem::take(&mut numbered.chunk), port);
                 if !ended && let Some(left) = self.attend(&start.stream, port) {
                     return Ok(left);
                 }
@@ -444,7 +460,8 @@ impl FilesSource {
             return Err(failed(path, message, None));
         }
         if !is_growing {
-            port.hand_on(&start.stream, start.generation, cut_off.chunk(position, from, time));
+            let chunk = cut_off.chunk(position, from, time).map_err(unfit)?;
+            port.hand_on(&start.stream, start.generation, chunk);
         }
         port.tell(Event::CaughtUp { stream: start.stream.clone(), generation: start.generation });
         if let Some(reading) = self.inputs.get_mut(&start.stream.application) {

@@ -124,19 +124,26 @@ impl FilesSource {
     }
 
     fn cannot_read(&mut self, found: &Found, error: io::Error) {
-        self.leave(found, &failed(found.path(), "cannot be read", Some(error)));
+        self.leave(found, &failed(found.path(), "cannot be read", Some(error)), 0);
     }
 
     /// A file cannot be read, or cannot be used: the others go on. What cannot be read while files are watched is tried again, after a pause
     /// that doubles from time to time; everything else is set aside until it was written anew, or another run finds it.
-    pub(super) fn leave(&mut self, found: &Found, error: &SpeedError) {
+    /// `taken` is how many of its records were handed on before.
+    pub(super) fn leave(&mut self, found: &Found, error: &SpeedError, taken: i64) {
         let is_unreadable = matches!(error, SpeedError::File { source: Some(_), .. });
         if !(self.wanted.watch && is_unreadable) {
-            return self.set_aside(found, error);
+            return self.set_aside(found, error, taken);
         }
         let before = self.refused.get(&found.name).filter(|refused| refused.tag == found.tag);
         let pause = before.map_or(REFUSED_MIN, |refused| (refused.pause * 2).min(REFUSED_MAX));
-        tracing::warn!(path = found.name, error = chain(error), ?pause, "the file is left for now");
+        tracing::warn!(
+            path = found.name,
+            error = chain(error),
+            records_taken = taken,
+            ?pause,
+            "the file is left for now"
+        );
         let refused = Refused { tag: found.tag.clone(), pause, until: Instant::now() + pause };
         self.refused.insert(found.name.clone(), refused);
         self.places.forget(found);
@@ -150,9 +157,14 @@ impl FilesSource {
         self.metrics.file_set_aside(&path, &reason);
     }
 
-    fn set_aside(&mut self, found: &Found, error: &SpeedError) {
-        let reason = reason(error);
-        tracing::error!(path = found.name, reason, "the file is set aside: nothing of it is taken");
+    fn set_aside(&mut self, found: &Found, error: &SpeedError, taken: i64) {
+        let mut reason = reason(error);
+        if taken > 0 {
+            reason += &format!("; its first {taken} records are taken, and the next run goes on behind them");
+            tracing::error!(path = found.name, reason, "the file is set aside: the rest of it is not taken");
+        } else {
+            tracing::error!(path = found.name, reason, "the file is set aside: nothing of it is taken");
+        }
         self.done.set_aside(found, &reason);
         self.metrics.file_set_aside(&found.name, &reason);
         self.aside.insert(found.name.clone(), found.tag.clone());

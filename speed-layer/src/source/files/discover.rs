@@ -3,7 +3,6 @@
 //! The kind of event is given, or told from the file's name and folder, or from its format. The format is given, or told from the
 //! extension, or from the content.
 
-use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -11,28 +10,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
-use arrow::array::{Array, AsArray};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::csv_file::CsvFile;
 use super::kind;
 use super::open::{Content, Digest};
 use super::passed_over::{PassedOver, by_content, by_convention, by_extension};
 use super::place::Found;
-use super::split::{Piece, Splitter};
+use super::split::Splitter;
 use super::split::{avro, csv, json};
-use crate::decode::Decoder;
 use crate::error::SpeedError;
-use crate::header::{self, Beginning, Judge};
 use crate::mapping::Mapping;
-use crate::metrics::now_micros;
 use crate::plans::trial_plan;
-use crate::record::{RecordRef, Stream, StreamFormat};
+use crate::record::{Stream, StreamFormat};
 use crate::settings::SpeedSettings;
-use crate::validate::Reason;
 
-/// How many bytes at the beginning of a file are looked at to tell how it is written.
-const HEAD_BYTES: usize = 64 << 10;
+/// How many bytes at the beginning of a file are looked at to tell how it is written. Of a CSV file
+/// it may be more ([`CsvFile`]).
+pub(super) const HEAD_BYTES: usize = 64 << 10;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,7 +236,7 @@ pub fn input(
     let mut head = vec![0; HEAD_BYTES];
     let length = content.read_up_to(&mut head).map_err(unreadable)?;
     head.truncate(length);
-    let digest = content.digest();
+    let mut digest = content.digest();
     if let Some(what) = by_content(&head) {
         return Err(failed(path, format!("is not read: it is {what}"), None));
     }
@@ -253,8 +249,10 @@ pub fn input(
     let (cut, stream_format) = match format {
         FileFormat::Json | FileFormat::Ndjson => (Cut::Json, StreamFormat::Json),
         FileFormat::Csv => {
-            let csv = csv_cut(&head, kind, delimiter, found.modified, settings, mappings)?;
+            let file = CsvFile { kind, delimiter, time: found.modified, settings, mappings };
+            let csv = file.begins(&mut content, &mut head, unreadable)?;
             let csv = csv.map_err(|reason| failed(path, reason, None))?;
+            digest = content.digest();
             (preamble_lines, was_cut_otherwise) = (csv.preamble_lines, csv.was_cut_otherwise);
             (csv.cut, csv.format)
         }
@@ -296,84 +294,6 @@ fn sniff(head: &[u8]) -> FileFormat {
 
 fn visible(head: &[u8]) -> &[u8] {
     head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
-}
-
-/// How a CSV file is read.
-#[derive(Debug)]
-struct Csv {
-    cut: Cut,
-    format: StreamFormat,
-    preamble_lines: u64,
-    was_cut_otherwise: bool,
-}
-
-/// Looks for the header; an inner error says why nobody can tell what the columns are.
-fn csv_cut(
-    head: &[u8],
-    kind: EventKind,
-    delimiter: Option<u8>,
-    time: Option<i64>,
-    settings: &SpeedSettings,
-    mappings: &Mappings,
-) -> Result<Result<Csv, String>, SpeedError> {
-    let (csv, mapping) = (&settings.sources.of(kind).csv, mappings.of(kind));
-    let problem = Cell::new(None);
-    let refuses = |row: &[u8], delimiter: u8| {
-        let refused = refused(row, kind, delimiter, time, settings);
-        refused.unwrap_or_else(|error| {
-            problem.set(Some(error));
-            None
-        })
-    };
-    let judge = Judge { mapping, csv, delimiter, is_whole: head.len() < HEAD_BYTES, refuses: &refuses };
-    let found = judge.look(head);
-    if let Some(problem) = problem.take() {
-        return Err(problem);
-    }
-    Ok(found.map(|found| {
-        let Beginning { header_line, delimiter: told, rows_at, preamble_lines } = found;
-        let by = told.unwrap_or(csv.delimiter as u8);
-        let names = header_line.as_deref().map(|line| header::names(line, by));
-        let is_first = header_line.is_some() && preamble_lines == 0;
-        let was_cut_otherwise =
-            told != delimiter || preamble_lines > 0 || header::was_header(head, csv, delimiter, mapping) != is_first;
-        Csv {
-            cut: Cut::Csv { delimiter: by, rows_at, columns: names.as_ref().map(Vec::len) },
-            format: StreamFormat::Csv { header: names, header_line, delimiter: told },
-            preamble_lines,
-            was_cut_otherwise,
-        }
-    }))
-}
-
-/// Why the first row of some bytes cannot be read as the configured columns say, if it cannot: it is decoded. What reference data or
-/// the clock may mend is no such reason.
-fn refused(
-    rows: &[u8],
-    kind: EventKind,
-    delimiter: u8,
-    time: Option<i64>,
-    settings: &SpeedSettings,
-) -> Result<Option<String>, SpeedError> {
-    let mut row = Vec::new();
-    let content = Content::from_bytes(rows.to_vec());
-    match csv::Rows::new(content, delimiter, HEAD_BYTES, None).next(&mut row) {
-        Ok(Piece::Record) => {}
-        Ok(Piece::Rejected(rejection)) => return Ok(Some(rejection.detail)),
-        Ok(Piece::End) | Err(_) => return Ok(Some("there is no row".to_owned())),
-    }
-    let format = StreamFormat::Csv { header: None, header_line: None, delimiter: Some(delimiter) };
-    let mut decoder = Decoder::new(Arc::new(trial_plan(settings, kind, &format)?), "")?;
-    decoder.push(RecordRef { payload: &row, key: None, partition: 0, offset: 0, time }, now_micros());
-    let decoded = decoder.finish()?;
-    let is_mendable = |reason: &&str| [Reason::NoFxRate.name(), Reason::TooFarInFuture.name()].contains(reason);
-    if decoded.rows.num_rows() > 0 || decoded.reasons.keys().all(is_mendable) {
-        return Ok(None);
-    }
-    let detail = decoded.dead_letters.column_by_name("detail").and_then(|column| column.as_string_opt::<i32>());
-    let detail = detail.filter(|detail| !detail.is_empty()).map_or("", |detail| detail.value(0));
-    let reasons: Vec<&str> = decoded.reasons.into_keys().collect();
-    Ok(Some(format!("{}: {detail}", reasons.join(", "))))
 }
 
 /// What the configuration says of each kind's fields.
@@ -425,50 +345,5 @@ mod tests {
         assert_eq!(sniff(b"Obj\x01..."), FileFormat::Avro);
         assert_eq!(sniff(b" {}"), FileFormat::Json);
         assert_eq!(sniff(b"a,b"), FileFormat::Csv);
-    }
-
-    #[test]
-    fn a_first_row_is_one_that_can_be_decoded() {
-        let settings = SpeedSettings::default();
-        let mappings = Mappings::new(&settings).unwrap();
-        let cut =
-            |head: &str| csv_cut(head.as_bytes(), EventKind::Interaction, None, None, &settings, &mappings).unwrap();
-        let check = |head: &str, expected: Option<&[&str]>, rows: &str| {
-            let csv = cut(head).unwrap();
-            let StreamFormat::Csv { header, .. } = csv.format else { panic!("{:?}", csv.format) };
-            let expected: Option<Vec<String>> =
-                expected.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-            assert_eq!(header, expected, "{head:?}");
-            let Cut::Csv { rows_at, .. } = csv.cut else { panic!("{:?}", csv.cut) };
-            assert_eq!(head[rows_at..].trim(), rows, "{head:?}");
-        };
-        check("", None, "");
-        let names = ["timestamp", "user_id", "ad_campaign_id", "conversion_type"];
-        check("timestamp,user_id,ad_campaign_id,conversion_type\n1,2,3,click", Some(&names), "1,2,3,click");
-        let row = "2023-10-07 16:11:30,82650,5,visit\n";
-        check(row, None, row.trim());
-        // What a rate that is loaded later mends, and what only the clock says.
-        let foreign = "2023-10-07 16:11:30,82650,5,visit,,,,,1.5,CHF";
-        check(foreign, None, foreign);
-        check("2999-10-07 16:11:30,82650,5,visit", None, "2999-10-07 16:11:30,82650,5,visit");
-        let why = cut("when,who,what,how\n2023-10-07 16:11:30,82650,5,visit\n").unwrap_err();
-        assert!(why.contains("bad_timestamp"), "{why}");
-    }
-
-    #[test]
-    fn it_is_known_where_an_older_adlake_numbered_records_otherwise() {
-        let settings = SpeedSettings::default();
-        let mappings = Mappings::new(&settings).unwrap();
-        let check = |head: &str, expected: bool| {
-            let csv = csv_cut(head.as_bytes(), EventKind::Interaction, None, None, &settings, &mappings);
-            assert_eq!(csv.unwrap().unwrap().was_cut_otherwise, expected, "{head:?}");
-        };
-        let header = "timestamp,user_id,campaign_id,conversion_type";
-        check(&format!("{header}\n"), false);
-        check("2023-10-07 16:11:30,82650,5,visit\n", false);
-        check("", false);
-        check(&format!("{header},source,medium,term,content,price_eur\n"), true);
-        check(&format!("sep=,\n{header}\n"), true);
-        check(&format!("report\n{header}\n"), true);
     }
 }

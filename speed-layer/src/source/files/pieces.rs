@@ -1,4 +1,8 @@
 //! The pieces of a file on their way into chunks: numbered, and at the end of a file perhaps cut off.
+//!
+//! A piece is in its chunk, or it is an error that names it: none is left out in silence.
+
+use std::io;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,6 +17,27 @@ const HELD_BYTES_MAX: usize = 64 << 20;
 /// Whether a piece was rejected for want of its end.
 pub fn is_truncated(piece: &Piece) -> bool {
     matches!(piece, Piece::Rejected(rejection) if rejection.reason == "truncated")
+}
+
+/// A record that does not fit into its chunk. Chunks are handed on long before they are full, and
+/// `ingest.record_bytes_max` bounds the records: it is the guard behind both.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "record {position}, of {bytes} bytes, does not fit into a chunk of {max} bytes: lower ingest.record_bytes_max, \
+     so that it becomes a dead letter",
+    max = Chunk::BYTES_MAX
+)]
+pub struct DoesNotFit {
+    /// The number of the record in its file, from 0.
+    pub position: i64,
+    /// How long it is.
+    pub bytes: usize,
+}
+
+impl From<DoesNotFit> for io::Error {
+    fn from(error: DoesNotFit) -> io::Error {
+        io::Error::new(io::ErrorKind::FileTooLarge, error)
+    }
 }
 
 /// The pieces of a file, counted; those from a position on are kept.
@@ -32,19 +57,22 @@ pub struct Numbered {
 impl Numbered {
     /// Takes a piece; `false` where it is not what was read at its position before.
     #[inline]
-    pub fn take(&mut self, bytes: &[u8], piece: Piece) -> bool {
+    pub fn take(&mut self, bytes: &[u8], piece: Piece) -> Result<bool, DoesNotFit> {
         let position = self.position;
-        self.position += 1;
         if position >= self.from {
             let fits = match piece {
                 Piece::Record => self.chunk.push(position, self.time, None, bytes),
                 Piece::Rejected(rejection) => self.chunk.push_rejected(position, self.time, bytes, rejection),
                 Piece::End => true,
             };
-            debug_assert!(fits, "a chunk is handed on long before it is full");
-            return true;
+            if !fits {
+                return Err(DoesNotFit { position, bytes: bytes.len() });
+            }
+            self.position += 1;
+            return Ok(true);
         }
-        self.last_before.is_none_or(|(last, hash)| position != last || xxh3_64(bytes) == hash)
+        self.position += 1;
+        Ok(self.last_before.is_none_or(|(last, hash)| position != last || xxh3_64(bytes) == hash))
     }
 
     /// Whether what is kept is to be handed on.
@@ -89,7 +117,7 @@ impl CutOff {
     }
 
     /// The pieces from `from` on as rejected records, of which the first is at `position`.
-    pub fn chunk(self, position: i64, from: i64, time: Option<i64>) -> Chunk {
+    pub fn chunk(self, position: i64, from: i64, time: Option<i64>) -> Result<Chunk, DoesNotFit> {
         let mut chunk = Chunk::new(0);
         for (offset, (bytes, piece)) in (position..).zip(self.pieces).filter(|(offset, _)| *offset >= from) {
             let rejection = match piece {
@@ -98,9 +126,54 @@ impl CutOff {
                     Rejection { reason: "truncated", detail: "the file ends within this record".to_owned() }
                 }
             };
-            let fits = chunk.push_rejected(offset, time, &bytes, rejection);
-            debug_assert!(fits, "few pieces are held");
+            if !chunk.push_rejected(offset, time, &bytes, rejection) {
+                return Err(DoesNotFit { position: offset, bytes: bytes.len() });
+            }
         }
-        chunk.cut_off()
+        Ok(chunk.cut_off())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejection() -> Rejection {
+        Rejection { reason: "truncated", detail: "cut".to_owned() }
+    }
+
+    /// More than a chunk holds. Nothing reads it, so it takes no memory.
+    fn too_much() -> Vec<u8> {
+        vec![0; Chunk::BYTES_MAX + 1]
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_chunk_is_an_error_that_names_it() {
+        let chunk = Chunk::new(0);
+        let mut numbered = Numbered { position: 5, from: 0, time: None, last_before: None, chunk };
+        assert_eq!(numbered.take(b"fits", Piece::Record), Ok(true));
+        for piece in [Piece::Record, Piece::Rejected(rejection())] {
+            let error = numbered.take(&too_much(), piece).unwrap_err();
+            assert_eq!(error, DoesNotFit { position: 6, bytes: Chunk::BYTES_MAX + 1 });
+        }
+        // It can be gone on with: nothing was counted that is not there.
+        assert_eq!(numbered.take(b"fits, too", Piece::Record), Ok(true));
+        assert_eq!((numbered.position, numbered.chunk.len()), (7, 2));
+        let error = io::Error::from(DoesNotFit { position: 6, bytes: 5_000_000_000 });
+        assert!(error.to_string().starts_with("record 6, of 5000000000 bytes, does not fit"), "{error}");
+    }
+
+    #[test]
+    fn what_is_cut_off_and_does_not_fit_into_a_chunk_is_an_error_that_names_it() {
+        let held = || {
+            let mut cut_off = CutOff::default();
+            cut_off.push(b"fits".to_vec(), Piece::Record);
+            cut_off.push(too_much(), Piece::Rejected(rejection()));
+            cut_off
+        };
+        let error = held().chunk(7, 0, None).unwrap_err();
+        assert_eq!(error, DoesNotFit { position: 8, bytes: Chunk::BYTES_MAX + 1 });
+        // What was taken before does not count.
+        assert!(held().chunk(7, 9, None).unwrap().is_empty());
     }
 }

@@ -42,6 +42,9 @@ pub enum At {
     Local(PathBuf),
     /// An object.
     Object(Arc<S3>, String),
+    /// These bytes, behind which the system gives no more.
+    #[cfg(test)]
+    Breaks(Vec<u8>),
 }
 
 impl Found {
@@ -67,6 +70,8 @@ impl Found {
             (Some(bytes), _) => Box::new(io::Cursor::new(bytes.clone())),
             (None, At::Local(path)) => Box::new(std::fs::File::open(path)?.take(self.bytes)),
             (None, At::Object(s3, key)) => Box::new(ObjectReader::new(s3.clone(), key, &self.tag, self.bytes)),
+            #[cfg(test)]
+            (None, At::Breaks(bytes)) => Box::new(io::Cursor::new(bytes.clone()).chain(tests::Fails)),
         })
     }
 
@@ -172,4 +177,19 @@ fn is_wanted(file: &Found, any_name: bool, named: bool, passed_over: &PassedOver
 /// How often places are looked at.
 pub fn poll_interval(settings: &FilesSettings) -> Duration {
     settings.poll_interval.max(Duration::from_millis(10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a disk that is damaged.
+    #[derive(Debug)]
+    pub struct Fails;
+
+    impl Read for Fails {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(5))
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::io::Write;
 use super::discover::failed;
 use super::*;
 use crate::source::conformance::{Fixture, suite};
+use crate::source::{Handle, TopicMarks};
 
 struct Folder {
     folder: tempfile::TempDir,
@@ -106,7 +107,7 @@ fn a_watched_file_that_cannot_be_read_is_left_for_longer_and_longer() {
     source.wanted.watch = true;
     let mut pauses = Vec::new();
     for _ in 0..11 {
-        source.leave(&found, &refusal);
+        source.leave(&found, &refusal, 0);
         pauses.push(source.refused[&found.name].pause.as_secs());
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
@@ -120,7 +121,7 @@ fn a_watched_file_that_cannot_be_read_is_left_for_longer_and_longer() {
     source.waiting.clear();
     source.waiting_names.clear();
     // Written anew meanwhile it is another file.
-    source.leave(&found, &refusal);
+    source.leave(&found, &refusal, 0);
     let written = Found { tag: "another".to_owned(), ..found };
     assert!(is_taken(&mut source, &written), "it was written anew");
     assert!(source.aside.is_empty() && source.metrics.report().set_aside.is_empty());
@@ -134,7 +135,7 @@ fn a_file_that_cannot_be_used_is_set_aside_until_it_is_written_anew() {
         source.wanted.watch = watch;
         let found = source.waiting.pop_front().unwrap();
         source.waiting_names.remove(&found.name);
-        source.leave(&found, &failed(found.path(), "not an Avro object container", None));
+        source.leave(&found, &failed(found.path(), "not an Avro object container", None), 0);
         let expected = [(found.name.clone(), "not an Avro object container".to_owned())];
         assert_eq!(source.metrics.report().set_aside, expected.into());
         source.admit(found.clone());
@@ -152,6 +153,41 @@ fn without_watching_a_file_that_cannot_be_read_is_set_aside_with_what_the_system
     let folder = Folder::new();
     let mut source = folder.source();
     let found = source.waiting.pop_front().unwrap();
-    source.leave(&found, &failed(found.path(), "cannot be read", Some(std::io::Error::other("permission denied"))));
+    source.leave(&found, &failed(found.path(), "cannot be read", Some(std::io::Error::other("permission denied"))), 0);
     assert_eq!(source.metrics.report().set_aside[&found.name], "cannot be read: permission denied");
+}
+
+#[tokio::test]
+async fn of_a_file_that_fails_half_way_it_is_told_how_much_is_taken() {
+    for (share, taken) in [(0.9, 16_384), (0.6, 8192), (0.1, 0)] {
+        let folder = Folder::new();
+        let mut source = folder.source();
+        source.waiting.retain(|found| found.file_name() == "impressions-array.json");
+        let bytes = fs::read(folder.folder.path().join("impressions-array.json")).unwrap();
+        let found = &mut source.waiting[0];
+        let name = found.name.clone();
+        found.at = place::At::Breaks(bytes[..(bytes.len() as f64 * share) as usize].to_vec());
+        let metrics = source.metrics.clone();
+        let mut handle = Handle::spawn(Box::new(source), 64 << 20).unwrap();
+        let mut handed_on = 0;
+        loop {
+            match handle.next().await.unwrap() {
+                Event::Assigned(streams) => {
+                    let start = |stream| Start { stream, stored: None, marks: TopicMarks::default(), generation: 1 };
+                    handle.commander().tell(Command::Start(streams.into_iter().map(start).collect()));
+                }
+                Event::Records(records) => handed_on = records.chunk.next().unwrap(),
+                Event::Done { starts: 1 } => break,
+                _ => {}
+            }
+        }
+        handle.close().await.unwrap();
+        assert_eq!(handed_on, taken);
+        let reason = metrics.report().set_aside[&name].clone();
+        let told = format!("; its first {taken} records are taken, and the next run goes on behind them");
+        assert_eq!(
+            reason.strip_prefix("cannot be read: Input/output error (os error 5)").unwrap(),
+            if taken > 0 { &told } else { "" }
+        );
+    }
 }

@@ -210,7 +210,11 @@ impl JsonValues {
                 }
                 None => {
                     if !self.window.fill_to(at + 1)? {
-                        return Ok((!self.window.content().may_go_on()).then_some(bytes));
+                        if self.window.content().may_go_on() {
+                            self.resync.is_open(0);
+                            return Ok(None);
+                        }
+                        return Ok(Some(bytes));
                     }
                 }
             }

@@ -125,6 +125,12 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+fn small_change() -> impl Strategy<Value = Change> {
+    change().prop_filter("moves blocks", |change| {
+        matches!(change, Change::Changed(..) | Change::Injected(..) | Change::Ended(..))
+    })
+}
+
 /// The bytes, each with its place in the file as it was; new bytes have none.
 type Traced = Vec<(u8, Option<usize>)>;
 
@@ -274,7 +280,9 @@ fn check(containers: &[Built], changes: &[Change]) -> Result<(), TestCaseError> 
     // Each good block comes out whole, where it stands.
     let mut start = 0;
     for built in containers {
-        let header = places(&file, start..start + built.header);
+        let mut header = places(&file, start..start + built.header);
+        // One that begins within another one, as in what is taken for its marker, cannot be told either.
+        header.retain(|at| !headers.iter().any(|span| span.start < *at && *at < span.end));
         for (place, datums) in &built.blocks {
             for at in places(&file, start + place.start..start + place.end) {
                 // It may stand where nothing can tell it: within a header whose marker was changed, or within a text of a record.
@@ -297,14 +305,12 @@ fn check(containers: &[Built], changes: &[Change]) -> Result<(), TestCaseError> 
 }
 
 proptest! {
-    /// See [`growth`](crate::source::files::split::growth). Where bytes stand twice, a damaged block may end with the marker of
-    /// another one by chance: then the file counts as changed.
+    /// See [`growth`](crate::source::files::split::growth). Where stretches stand twice or are missing, a block whose size is
+    /// wrong may end with another one's marker by chance: such a file counts as changed when it grows.
     #[test]
     fn a_file_that_grows_is_cut_as_the_whole_one(
         containers in proptest::collection::vec(built(), 1..4),
-        changes in proptest::collection::vec(change().prop_filter("bytes stand twice", |change| {
-            !matches!(change, Change::Doubled(..) | Change::Swapped(..) | Change::Marker(..))
-        }), 0..3),
+        changes in proptest::collection::vec(small_change(), 0..3),
         ends in any::<[Index; 8]>(),
     ) {
         let bytes = changed(&containers, &changes);
