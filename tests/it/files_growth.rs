@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use adlake_tests::adlake::{Adlake, Output, Process};
+use adlake_tests::adlake::{Adlake, Output};
+use adlake_tests::process::Process;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -244,7 +245,7 @@ fn purchase(user: &str, order: &str, value: &str) -> String {
 async fn a_watcher_takes_no_row_that_may_go_on() -> Result<()> {
     let growing = Growing::new("purchases.csv").await?;
     let rows = async |expected: &[&str]| {
-        let sql = "select user_id, order_id, value_micros from t order by source['offset']";
+        let sql = "select user_id, order_id, value from t order by source['offset']";
         assert_eq!(growing.raw.query(INTERACTIONS, sql).await.unwrap(), expected);
     };
     growing.write(format!("{HEADER}{}{}", purchase("u0", "o0", "1"), purchase("u1", "o1", "12.3").trim_end()))?;
@@ -258,7 +259,8 @@ async fn a_watcher_takes_no_row_that_may_go_on() -> Result<()> {
     growing.arrived(INTERACTIONS, 3).await.with_context(|| process.logs())?;
     growing.append(&third[cut..])?;
     growing.arrived(INTERACTIONS, 4).await.with_context(|| process.logs())?;
-    rows(&["u0 o0 1000000", "u1 o1 12340000", "u9 o9 9000000", "u2 o2\nof two lines 3000000"]).await;
+    let (one, two) = ("u0 o0 1.000000000000", "u1 o1 12.340000000000");
+    rows(&[one, two, "u9 o9 9.000000000000", "u2 o2\nof two lines 3.000000000000"]).await;
     process.sigterm()?;
     let status = process.wait_exit(DEADLINE)?;
     let report: Value = serde_json::from_str(&process.stdout()?)?;

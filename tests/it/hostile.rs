@@ -241,6 +241,14 @@ fn plain_container() -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
+/// The same, with ten good records before one whose text has a length below zero.
+fn half_good_container() -> Result<Vec<u8>> {
+    let mut container = plain_container()?;
+    let text = container.windows(7).position(|window| window == b"text 10").context("the text")?;
+    container[text - 1] = 1;
+    Ok(container)
+}
+
 /// Every byte of every message is accounted for, whatever compresses the topic: a message becomes rows, or a dead letter that holds
 /// it whole; of a list of JSON, each element does. Of an Avro container exactly the records before a
 /// bad part become rows, beside the letter. And every good message between bad ones lands.
@@ -264,7 +272,10 @@ async fn every_byte_of_a_message_is_accounted_for() -> Result<()> {
             ("bid_requests", vec![container.clone(), plain_container()?], avro),
         ] {
             let raw = Raw::new().await?;
-            let bad = (0..RECORDS).map(|n| spoilt(&goods[n % goods.len()], tokens, &mut random));
+            let mut bad: Vec<_> = (0..RECORDS).map(|n| spoilt(&goods[n % goods.len()], tokens, &mut random)).collect();
+            if kind == "bid_requests" {
+                bad[0] = half_good_container()?;
+            }
             let records = among(&goods[0], bad);
             compressed_through_kafka(&raw, kind, &records, compression, |source| {
                 if kind == "bid_requests" {
@@ -305,7 +316,10 @@ async fn every_byte_of_a_message_is_accounted_for() -> Result<()> {
                     ensure!(own.iter().all(|own| **own == hex(record)), "not whole: {}", what());
                 }
             }
-            ensure!(kind != "bid_requests" || beside_letters > 0, "seed {seed}: no row stands beside a letter");
+            ensure!(
+                kind != "bid_requests" || beside_letters >= 10,
+                "seed {seed}: {beside_letters} rows beside letters"
+            );
         }
     }
     Ok(())
