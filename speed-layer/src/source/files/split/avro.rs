@@ -43,7 +43,7 @@ const PART_BYTES_MAX: usize = 1 << 20;
 /// How many of the containers before the current one are remembered, in case one of them goes on.
 const EARLIER_MAX: usize = 8;
 /// How often the data of what may be a whole block within damaged data is unpacked and cut, for one sync marker.
-const TRIALS_MAX: usize = 4;
+const TRIALS_MAX: usize = 16;
 
 /// Cuts containers into their datums.
 pub struct Container {

@@ -92,6 +92,22 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    /// Lines that are taken without being parsed are the pieces that parsing finds.
+    #[test]
+    fn a_flat_line_is_what_parsing_finds(
+        lines in proptest::collection::vec("(\\{\"[a-z]{0,3}\":(1|\"x?\"?|x|\t|\"\\\\|\\[\\])(,\"b\":2)?\\}[\r ]?|\\}|x|\"\\{)", 0..8),
+        limit in prop_oneof![Just(LIMIT), 5..30usize],
+        is_growing: bool,
+    ) {
+        let text = lines.join("\n");
+        for text in [text.clone(), format!("[{text}"), format!("{text}\n")] {
+            let content = || Content::of(text.as_bytes()).growing(is_growing);
+            let found = pieces(&mut json::JsonValues::new(content(), limit));
+            let parsed = pieces(&mut json::JsonValues::without_shortcut(content(), limit));
+            prop_assert_eq!(found, parsed, "{:?}", text);
+        }
+    }
+
     #[test]
     fn of_json(items in items(json_record(), JSON_TOKENS, JSON_SEPARATORS), ends in any::<[Index; 8]>()) {
         check_items(&items, &ends, json(LIMIT))?;

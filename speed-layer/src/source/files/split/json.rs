@@ -11,7 +11,7 @@
 use std::io;
 use std::ops::Range;
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memchr2, memchr3};
 use serde::de::IgnoredAny;
 
 use self::resync::Resync;
@@ -39,6 +39,8 @@ pub struct JsonValues {
     resync: Resync,
     span: Range<u64>,
     is_cut: bool,
+    /// Lines that are one flat object are not parsed.
+    has_shortcut: bool,
 }
 
 /// What was found where a value should be.
@@ -65,7 +67,14 @@ impl JsonValues {
             resync: Resync::default(),
             span: 0..0,
             is_cut: false,
+            has_shortcut: true,
         }
+    }
+
+    /// The same, with every value parsed.
+    #[cfg(test)]
+    pub fn without_shortcut(content: Content, limit: usize) -> JsonValues {
+        JsonValues { has_shortcut: false, ..JsonValues::new(content, limit) }
     }
 
     /// Passes over what parts values; the first byte of the next one.
@@ -153,8 +162,23 @@ impl JsonValues {
         }
     }
 
+    /// The length of an object that has its line for itself, and no other bracket or escape in it: most records of most
+    /// files. What is looked for otherwise would find the same end, be the object good or bad.
+    fn flat_line(&self) -> Option<usize> {
+        let rest = self.window.rest();
+        let end = 1 + memchr3(b'{', b'}', b'\\', rest.strip_prefix(b"{")?)?;
+        let after = &rest[end + 1..];
+        let is_alone = rest[end] == b'}' && (after.starts_with(b"\n") || after.starts_with(b"\r\n"));
+        let is_flat = is_alone && end < self.limit && memchr2(b'\n', b'[', &rest[..end]).is_none();
+        (is_flat && self.has_shortcut).then_some(end + 1)
+    }
+
     /// An object or a list.
     fn value(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
+        if let Some(bytes) = self.flat_line() {
+            self.cut(piece, bytes);
+            return Ok(Piece::Record);
+        }
         let found = self.read_at(0)?;
         if let Read::Whole(bytes) = found {
             self.cut(piece, bytes);

@@ -118,7 +118,9 @@ fn change() -> impl Strategy<Value = Change> {
         (any::<Index>(), 1..200usize).prop_map(|(at, length)| Change::Doubled(at, length)),
         (any::<Index>(), any::<Index>(), 1..100usize).prop_map(|(a, b, length)| Change::Swapped(a, b, length)),
         (any::<Index>(), any::<Index>()).prop_map(|(at, marker)| Change::Marker(at, marker)),
-        3 => small_change(),
+        small_change(),
+        small_change(),
+        small_change(),
     ]
 }
 

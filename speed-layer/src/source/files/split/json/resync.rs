@@ -108,6 +108,8 @@ impl JsonValues {
 
     /// Whether an object with members that can be read begins `at` bytes further on. `{}` within a text is mostly a part of it.
     fn is_object(&mut self, at: usize) -> io::Result<bool> {
+        // However much of the content is at hand.
+        self.window.fill_to(at + 2)?;
         let is_empty = self.window.rest().get(at + 1) == Some(&b'}');
         Ok(!is_empty && self.is_value(at)?)
     }
