@@ -3,7 +3,7 @@
 //!
 //! The operations run in this process, over an S3 server behind a proxy; each on a lake of its own, copied from one that is prepared once.
 //! First the requests are counted. Then it runs once for every request and every fault, in an order drawn from the seed, for as long
-//! as `ADLAKE_TEST_SWEEP_SECONDS` says (`make soak`: to the end). The client's own retries are switched off, since they would hide most
+//! as `ADLAKE_TEST_SWEEP_SECONDS` says (each operation; `make soak`: five minutes). The client's own retries are switched off, since they would hide most
 //! faults from adlake: what is seen then is what a longer outage looks like. Every fourth run has them all the same.
 
 use std::fs;
