@@ -119,6 +119,37 @@ fn define<'s>(schema: &'s Schema, found: &mut HashMap<&'s Name, &'s Schema>) {
     }
 }
 
+/// CRC-64-AVRO of a schema's parsing canonical form.
+fn fingerprint(schema: &Schema) -> Result<[u8; 8], SchemaError> {
+    let invalid = |error: &dyn std::fmt::Display| SchemaError::Invalid(error.to_string());
+    let mut json = serde_json::to_value(schema).map_err(|error| invalid(&error))?;
+    let bytes = if drop_odd_numbers(&mut json) {
+        Schema::parse(&json).map_err(|error| invalid(&error))?.fingerprint::<Rabin>().bytes
+    } else {
+        schema.fingerprint::<Rabin>().bytes
+    };
+    <[u8; 8]>::try_from(bytes).map_err(|_| SchemaError::Invalid("no fingerprint".to_owned()))
+}
+
+/// Removes attributes of a schema that have the name of a number and are none. apache-avro keeps them, as it keeps all that
+/// it does not know, and panics when it makes the canonical form. Whether it removed any.
+fn drop_odd_numbers(schema: &mut serde_json::Value) -> bool {
+    match schema {
+        serde_json::Value::Array(values) => values.iter_mut().fold(false, |any, value| drop_odd_numbers(value) | any),
+        serde_json::Value::Object(attributes) => {
+            let before = attributes.len();
+            attributes.retain(|name, value| {
+                let is_number =
+                    value.as_i64().is_some() || value.as_str().is_some_and(|text| text.parse::<i64>().is_ok());
+                is_number || !["size", "precision", "scale"].contains(&name.as_str())
+            });
+            let removed = attributes.len() < before;
+            attributes.values_mut().fold(removed, |any, value| drop_odd_numbers(value) | any)
+        }
+        _ => false,
+    }
+}
+
 /// A writer's schema: a record.
 #[derive(Debug)]
 pub(crate) struct WriterSchema {
@@ -148,10 +179,7 @@ impl WriterSchema {
             Node::Refused { detail, .. } => return Err(SchemaError::Unreadable(detail.clone())),
             _ => return Err(SchemaError::NotARecord),
         }
-        let mut fingerprint = [0; 8];
-        let bytes = writer.schema.fingerprint::<Rabin>().bytes;
-        let bytes = bytes.get(..8).ok_or_else(|| SchemaError::Invalid("no fingerprint".to_owned()))?;
-        fingerprint.copy_from_slice(bytes);
+        let fingerprint = fingerprint(&writer.schema)?;
         Ok(WriterSchema { nodes: compiler.nodes, root, fingerprint })
     }
 
@@ -350,6 +378,17 @@ fn leaf(schema: &Schema) -> Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attribute_with_the_name_of_a_number_that_is_none_is_no_part_of_the_fingerprint() {
+        let schema = |attribute: &str| {
+            format!(r#"{{"type":"record","name":"R",{attribute}"fields":[{{"name":"a","type":["null","bytes"]}}]}}"#)
+        };
+        let plain = WriterSchema::parse(&schema("")).unwrap().fingerprint();
+        for attribute in [r#""precision":"com.example","#, r#""scale":0.5,"#, r#""size":{"precision":null},"#] {
+            assert_eq!(WriterSchema::parse(&schema(attribute)).unwrap().fingerprint(), plain, "{attribute}");
+        }
+    }
 
     #[test]
     fn only_records() {

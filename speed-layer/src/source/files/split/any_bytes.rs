@@ -33,7 +33,7 @@ fn check(bytes: &[u8], split: impl Fn(Content) -> Box<dyn Splitter>) -> Result<(
 
 fn text() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
-        "[{}\\[\\]\",:0-9a-z\\\\ \n]{0,200}".prop_map(String::into_bytes),
+        "[{}\\[\\]\",:0-9a-z.+\\\\ \n-]{0,200}".prop_map(String::into_bytes),
         "(\"[a-z,\n]{0,20}\"?|[0-9]{0,3}|,|\n|\"\"){0,60}".prop_map(String::into_bytes),
         "(\\[{0,70}|\\]{0,70}|\\{\"a\":|\\}|,|\n){0,20}".prop_map(String::into_bytes),
         proptest::collection::vec(any::<u8>(), 0..200),

@@ -156,7 +156,8 @@ impl Rows {
                 }
                 return Ok(Piece::End);
             }
-            if piece.iter().all(u8::is_ascii_whitespace) {
+            // What is kept of a long line may be its white space alone.
+            if !matches!(found, Row::Long(_)) && piece.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
             self.span = match found {
@@ -331,6 +332,12 @@ mod tests {
         assert_eq!(rows(&text, 10), [long(&"x".repeat(10)), ("a,b".to_owned(), None)]);
         let text = format!("\"{}\na,b\n", "x".repeat(50));
         assert_eq!(rows(&text, 10), [long(&format!("\"{}", "x".repeat(9))), ("a,b".to_owned(), None)]);
+    }
+
+    #[test]
+    fn a_long_row_that_begins_with_white_space_is_told() {
+        let text = format!("{}x\na,b\n", " ".repeat(50));
+        assert_eq!(rows(&text, 10), [(" ".repeat(10), Some("too_long")), ("a,b".to_owned(), None)]);
     }
 
     proptest! {

@@ -85,7 +85,7 @@ fn check_items(
 /// Text in which brackets, quotes and line ends stand anywhere.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
-        "[{}\\[\\]\",:0-9a-z\\\\ \n]{0,120}",
+        "[{}\\[\\]\",:0-9a-z.+\\\\ \n-]{0,120}",
         "(\\{\"a\":|\\}|\\[|\\]|1|x|\"|,|\n|\n  |\\{\\}){0,40}",
         "(\"[a-z,\n]{0,20}\"?|[0-9]{0,3}|,|\n|\r|\"\"){0,40}",
     ]

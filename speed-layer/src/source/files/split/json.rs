@@ -11,7 +11,7 @@
 use std::io;
 use std::ops::Range;
 
-use memchr::{memchr, memchr_iter, memchr2, memchr3};
+use memchr::{memchr, memchr_iter, memchr3};
 use serde::de::IgnoredAny;
 
 use self::resync::Resync;
@@ -169,7 +169,11 @@ impl JsonValues {
         let end = 1 + memchr3(b'{', b'}', b'\\', rest.strip_prefix(b"{")?)?;
         let after = &rest[end + 1..];
         let is_alone = rest[end] == b'}' && (after.starts_with(b"\n") || after.starts_with(b"\r\n"));
-        let is_flat = is_alone && end < self.limit && memchr2(b'\n', b'[', &rest[..end]).is_none();
+        // With the line end within the limit, so that a text that it cuts off is seen to end there.
+        let is_short = is_alone && end + 1 < self.limit;
+        let is_flat = is_short
+            && memchr(b'[', &rest[..end]).is_none()
+            && memchr3(b'\n', b'\r', RECORD_SEPARATOR, &rest[..end]).is_none();
         (is_flat && self.has_shortcut).then_some(end + 1)
     }
 
@@ -425,7 +429,13 @@ fn read(bytes: &[u8]) -> Read {
                 line => memchr_iter(b'\n', bytes).nth(line - 2).map_or(0, |end| end + 1),
             };
             // The column counts the byte that was looked at, or stands before it.
-            Read::Broken((line + error.column()).saturating_sub(1).min(bytes.len()))
+            let wrong = (line + error.column()).saturating_sub(1).min(bytes.len());
+            // Of a number that the end cuts off serde_json says that it is no number.
+            let is_last = wrong + 1 >= bytes.len();
+            if is_last && bytes.last().is_some_and(|last| b".eE+-".contains(last)) {
+                return Read::CutOff;
+            }
+            Read::Broken(wrong)
         }
         None => Read::CutOff,
     }

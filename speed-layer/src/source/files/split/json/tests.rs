@@ -139,6 +139,19 @@ fn an_array_that_is_not_closed_is_told() {
 }
 
 #[test]
+fn a_number_may_be_read_in_parts() {
+    for number in ["0.1", "-1", "1e5", "1E+5", "-0.25e-10"] {
+        for before in 0..8 {
+            let (space, object) = (" ".repeat(before), format!("{{\"a\":{number}}}"));
+            check(&format!("{space}{number}"), &[number]);
+            check(&format!("{space}[{number},{object}{number}]{object}"), &[number, &object, number, &object]);
+        }
+    }
+    check_cut_off("{\"a\":-", &[], "{\"a\":-");
+    check_cut_off("{\"a\":0.", &[], "{\"a\":0.");
+}
+
+#[test]
 fn depth_costs_neither_memory_nor_neighbours() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let text = format!("[{{}},{deep},{{}},{}", "[".repeat(10_000));
