@@ -210,7 +210,7 @@ mod tests {
         let names = "timestamp,user_id,campaign_id,conversion_type";
         let row = "2026-03-01 10:00:00,u,k,click\n";
         let wide = |count: usize| (10_000..10_000 + count).map(|n| format!(",column_{n}")).collect::<String>();
-        // Required names stand both before and after the bytes that are looked at first.
+        // Required names stand at the beginning and at the end of the header.
         let both = |wide: &str| [format!("{names}{wide}"), format!("{}{wide},conversion_type", &names[..29])];
         for header in both(&wide(4_500)) {
             for preamble in
@@ -222,7 +222,7 @@ mod tests {
                 assert_eq!(&content[rows_at..], row);
             }
         }
-        // Each dead letter would hold the whole row.
+        // Each dead letter would hold the whole header.
         for header in both(&wide(20_000)) {
             let why = begins(&format!("{header}\n{row}"), |_| ()).unwrap_err();
             assert!(why.contains(&format!("its header has {} bytes, and at most 65536", header.len() + 1)), "{why}");
