@@ -16,11 +16,11 @@
 //!    compacted record, a transaction marker) may be passed over. [`Event::Passed`] says so where
 //!    no record follows.
 //!
-//! The same position always stands for the same bytes, with one exception: records that the end of
-//! the stream cuts off. Such records come last, in a chunk that says so ([`Chunk::is_cut`]), and
-//! all of them are rejected. They become dead letters, and the stored position stays before them.
-//! Once the stream is longer, the bytes at that position are handed on again, as what they are
-//! then.
+//!    The same position always stands for the same bytes, with one exception: records that the end
+//!    of the stream cuts off. Such records come last, in a chunk that says so ([`Chunk::is_cut`]),
+//!    and all of them are rejected. They become dead letters, and the stored position stays before
+//!    them. Once the stream is longer, the bytes at that position are handed on again, as what they
+//!    are then.
 //! 3. **Generations.** Each start carries a generation that was never used before, and so does
 //!    everything that follows from it. The pipeline may start a stream again at any time, which is
 //!    how it goes back. It drops what still arrives of an older generation.

@@ -192,8 +192,8 @@ impl FilesSource {
         if self.reported.insert(found.name.clone()) {
             tracing::error!(
                 path = found.name,
-                "the file does not begin any more with what was ingested of it, or goes on within its last record, and is not read; \
-                 give the new content another name to ingest it"
+                "the file does not begin any more with what was ingested of it, or goes on within its last record, \
+                 and is not read; give the new content another name to ingest it"
             );
             self.metrics.file_changed(&found.name);
         }

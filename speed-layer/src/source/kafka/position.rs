@@ -27,8 +27,9 @@ pub enum Begin {
 }
 
 /// What to do about records that are gone.
-pub const EXPIRED: &str = "The records between were deleted before they were ingested (retention). To go on without them, \
-                           ingest into a new lake or under another kafka.cluster name; to keep this from happening, raise the topic's retention";
+pub const EXPIRED: &str = "The records between were deleted before they were ingested (retention). \
+                           To go on without them, ingest into a new lake or under another kafka.cluster name; \
+                           to keep this from happening, raise the topic's retention";
 /// What to do about a topic that was deleted and created again, or truncated.
 pub const RECREATED: &str = "The topic was deleted and created again, or its log was truncated. If it is a new topic, \
                              give it another name or set another kafka.cluster name";

@@ -20,7 +20,8 @@ const TEND_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a topic is looked at that the broker did not know the last time.
 const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 
-const DELETED: &str = "the topic was deleted. What had been read of it is in the lake. To ingest without it, set its topic to \"\"; \
+const DELETED: &str = "the topic was deleted. What had been read of it is in the lake. To ingest without it, \
+                       set its topic to \"\"; \
                        if it is created again, give it another name or set another kafka.cluster name";
 
 impl KafkaSource {

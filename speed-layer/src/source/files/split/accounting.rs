@@ -236,7 +236,8 @@ proptest! {
     #[test]
     fn of_csv(items in items(csv_record(), CSV_TOKENS, LINE_ENDS)) {
         let (bytes, goods) = file(&items);
-        check_file(&bytes, &goods, csv::may_part, is_row, |content| Box::new(csv::Rows::new(content, b',', LIMIT, None)))?;
+        check_file(&bytes, &goods, csv::may_part, is_row,
+            |content| Box::new(csv::Rows::new(content, b',', LIMIT, None)))?;
     }
 
     #[test]
