@@ -343,7 +343,7 @@ impl FilesSource {
     }
 
     /// Reports a file that took the name of another one that was ingested at least in part, and
-    /// leaves it alone. `whole` is what was read of it, where nothing is known of the earlier file.
+    /// leaves it alone. `whole` is what was read of the file, if it was read to its end.
     fn leave_changed(&mut self, stream: Arc<Stream>, whole: Option<Whole>, port: &Port) {
         if let Some(reading) = self.inputs.remove(&stream.application) {
             let found = reading.input.found;
@@ -405,7 +405,7 @@ impl FilesSource {
         let unfit = |error: DoesNotFit| unreadable(error.into());
         let mut splitter = input.split(self.settings.ingest.record_bytes_max, is_growing).map_err(unreadable)?;
         let (mut piece, mut last) = (Vec::new(), Vec::new());
-        // Pieces that the end of the file cuts off, as long as no whole piece follows them.
+        // Pieces that the end of the file cuts off, unless something follows them.
         let mut cut_off = CutOff::default();
         let mut consumed = 0;
         loop {
