@@ -2,35 +2,45 @@
 //!
 //! # The exactly-once contract
 //!
-//! A source hands on *streams*: a Kafka partition, a file. Each has an application name that is the same for ever, and positions
-//! that number its records. The lake stores, with the rows, the position up to which each stream has come; nothing else is ever
-//! resumed from. Between a source and the pipeline this holds:
+//! A source hands on *streams*: a Kafka partition, or a file. Each stream has an application name
+//! that never changes, and positions that number its records. The lake stores, in the same commit
+//! as the rows, the position that each stream has reached. Nothing else is ever resumed from.
+//! Between a source and the pipeline this holds:
 //!
-//! 1. **Assigned, then started.** A stream's records are handed on only after [`Event::Assigned`] has been answered by
-//!    [`Command::Start`] with the position stored in the lake (or none, for a stream that the lake has never seen).
-//!    [`Event::Started`] confirms it and says where reading begins.
-//! 2. **In order, without holes.** After a start at position `p` come all records of the stream with positions from `p` on, once
-//!    each, in growing order. A number that is not used by a record (a compacted one, a transaction marker) may be passed over;
-//!    [`Event::Passed`] says so where no record follows. The same position always stands for the same bytes, except that of a record
-//!    which the stream's end cuts off. Such records come last, if at all, in a chunk that says so ([`Chunk::is_cut`]), and all of them are
-//!    rejected. They become dead letters, and the stored position stays before them: once the stream is longer, what stands there is
-//!    handed on again, as what it is then.
-//! 3. **Generations.** Each start carries a generation that was never used before; everything that follows from it carries it too. A
-//!    stream may be started again at any time, which is how the pipeline goes back: what still arrives of an older
-//!    generation is dropped there.
-//! 4. **Refused, not skipped.** Where the records from `p` on no longer exist, or the stream ends before `p`, the source
-//!    fails with an error that names the stream and both positions. It never goes on elsewhere.
-//! 5. **Revoked, then released.** After [`Event::Revoked`] no record of the stream follows. The source gives the stream
-//!    away when [`Command::Release`] says that its last rows are committed, or after a time limit. It is safe not to wait: whoever
-//!    commits second finds another position stored than it expects.
-//! 6. **Acknowledged afterwards.** [`Command::Acknowledge`] follows a commit to the lake, and a start at a stored position; it is for
-//!    observers, and may be lost.
-//! 7. **Done.** A source with an end says [`Event::Done`] when every started stream has been handed on to its end; it goes on
-//!    listening, since streams may be started again.
-//! 8. **Bounded.** Records handed on and not yet dropped by the pipeline are counted in bytes; a source waits for room
-//!    ([`Port::has_room`]) before it reads more, and attends to its group meanwhile.
-//! 9. **Skipped.** After [`Command::Skip`] a stream counts as handed on: its table is stopped, nobody takes its records. It stays
-//!    this source's until it is revoked, and waits for no start.
+//! 1. **Assigned, then started.** A stream's records are handed on only after [`Event::Assigned`]
+//!    was answered by [`Command::Start`]. The start carries the position stored in the lake, or
+//!    none for a stream that the lake has never seen. [`Event::Started`] confirms it and says where
+//!    reading begins.
+//! 2. **In order, without holes.** After a start at position `p` all records of the stream from
+//!    position `p` on follow, once each, in growing order. A number that no record uses (a
+//!    compacted record, a transaction marker) may be passed over. [`Event::Passed`] says so where
+//!    no record follows.
+//!
+//!    The same position always stands for the same bytes, with one exception: records that the end
+//!    of the stream cuts off. Such records come last, in a chunk that says so ([`Chunk::is_cut`]),
+//!    and all of them are rejected. They become dead letters, and the stored position stays before
+//!    them. Once the stream is longer, the bytes at that position are handed on again, as what they
+//!    are then.
+//! 3. **Generations.** Each start carries a generation that was never used before, and so does
+//!    everything that follows from it. The pipeline may start a stream again at any time, which is
+//!    how it goes back. It drops what still arrives of an older generation.
+//! 4. **Refused, not skipped.** If the records from `p` on no longer exist, or the stream ends
+//!    before `p`, the source fails with an error that names the stream and both positions. It never
+//!    goes on elsewhere.
+//! 5. **Revoked, then released.** After [`Event::Revoked`] no record of the stream follows. The
+//!    source gives the stream away when [`Command::Release`] says that its last rows are committed,
+//!    or after a time limit. Not waiting is safe: the second one to commit finds another position
+//!    stored than it expects.
+//! 6. **Acknowledged afterwards.** [`Command::Acknowledge`] follows a commit to the lake, and a
+//!    start at a stored position. It is for observers, and may be lost.
+//! 7. **Done.** A source with an end says [`Event::Done`] when every started stream has been handed
+//!    on to its end. It goes on listening, since streams may be started again.
+//! 8. **Bounded.** Records that were handed on and are not yet dropped by the pipeline are counted
+//!    in bytes. A source waits for room ([`Port::has_room`]) before it reads more, and serves its
+//!    consumer group meanwhile.
+//! 9. **Skipped.** After [`Command::Skip`] a stream counts as handed on: its table is stopped, and
+//!    nobody takes its records. The source keeps the stream until it is revoked, and expects no
+//!    start of it.
 //!
 //! `conformance` checks this for any implementation.
 
@@ -50,7 +60,7 @@ pub mod kafka;
 #[doc(hidden)]
 pub mod conformance;
 
-/// The bytes that a chunk is handed on at.
+/// A chunk that has reached this many bytes is handed on.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
 /// How many bytes of a record that is too long are kept in its dead letter.
@@ -59,76 +69,79 @@ pub const KEPT_BYTES: usize = 64 << 10;
 /// What a source tells the pipeline.
 #[derive(Debug)]
 pub enum Event {
-    /// These streams are this source's to read. Each waits for a start.
+    /// These streams were given to this source to read. Each waits for a start.
     Assigned(Vec<Arc<Stream>>),
     /// A start has taken effect.
     Started {
         /// The stream.
         stream: Arc<Stream>,
-        /// Of the start.
+        /// The generation of the start.
         generation: u64,
         /// Where reading begins.
         position: i64,
     },
     /// Records, in order.
     Records(Records),
-    /// All records before this position have been handed on: what lies between the last of them and here is none (the mark of a
-    /// transaction, a record that was rolled back or compacted away).
+    /// All records before this position have been handed on. Between the last one and this position
+    /// there is none (only transaction markers, records that were rolled back, or compacted ones).
     Passed {
         /// The stream.
         stream: Arc<Stream>,
-        /// Of the start.
+        /// The generation of the start.
         generation: u64,
-        /// Where reading has come to.
+        /// The position that reading has reached.
         position: i64,
     },
-    /// What the source has found of the topic that a stream is of, for the lake to keep beside the stream's position.
+    /// What the source found out about a stream's topic. The lake keeps it beside the stream's
+    /// position.
     Topic {
         /// The stream.
         stream: Arc<Stream>,
         /// What was found.
         marks: TopicMarks,
     },
-    /// Nothing came of a stream that had more to give, and something is done about it.
+    /// Nothing arrived from a stream that has more records. The source is trying to revive it.
     Stalled(Arc<Stream>),
     /// Everything that the stream holds at this moment has been handed on.
     CaughtUp {
         /// The stream.
         stream: Arc<Stream>,
-        /// Of the start.
+        /// The generation of the start.
         generation: u64,
     },
-    /// These streams go to somebody else.
+    /// These streams go to another consumer.
     Revoked(Vec<Arc<Stream>>),
-    /// How many records each stream holds that have not been handed on.
+    /// How many records of each stream have not been handed on.
     Behind(Vec<(Arc<Stream>, i64)>),
-    /// Bytes of files (as stored, compressed ones so) that have been read since the last such event.
+    /// How many bytes of files were read since the last such event. Compressed files count as
+    /// stored.
     Consumed(u64),
-    /// Nothing is left to hand on, after so many commands to start.
+    /// Nothing is left to hand on.
     Done {
-        /// How many [`Command::Start`] the source had obeyed.
+        /// How many [`Command::Start`] the source had carried out.
         starts: u64,
     },
 }
 
-/// A chunk with what it belongs to. Dropping it makes room.
+/// A chunk, its stream and its generation. Dropping it frees its room in the budget.
 #[derive(Debug)]
 pub struct Records {
     /// The stream.
     pub stream: Arc<Stream>,
-    /// Of the start that it follows.
+    /// The generation of the start that the records follow.
     pub generation: u64,
     /// The records.
     pub chunk: Chunk,
     _room: Room,
 }
 
-/// What is remembered of a topic as a whole, from when the lake first saw it.
+/// What the lake remembers of a topic as a whole, from when it first saw the topic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TopicMarks {
-    /// A number made of the id that the cluster gave the topic: another one is another topic, if of the same name.
+    /// A number made of the id that the cluster gave the topic. Another number is another topic,
+    /// even under the same name.
     pub id: Option<i64>,
-    /// How many partitions it had. Those with higher numbers were added since.
+    /// How many partitions it had. Partitions with higher numbers were added since.
     pub partitions: Option<i64>,
 }
 
@@ -137,11 +150,11 @@ pub struct TopicMarks {
 pub struct Start {
     /// The stream.
     pub stream: Arc<Stream>,
-    /// The position stored in the lake; none: the stream has never been seen.
+    /// The position stored in the lake. `None`: the lake has never seen the stream.
     pub stored: Option<i64>,
-    /// What the lake has stored of its topic.
+    /// What the lake has stored of the stream's topic.
     pub marks: TopicMarks,
-    /// Never used before.
+    /// A number that was never used before.
     pub generation: u64,
 }
 
@@ -150,22 +163,22 @@ pub struct Start {
 pub enum Command {
     /// Begin, or begin again.
     Start(Vec<Start>),
-    /// What was read of these revoked streams is committed, or given up.
+    /// The rows read from these revoked streams are committed, or given up.
     Release(Vec<Arc<Stream>>),
-    /// Hand on nothing more of these streams, and wait for no start of theirs.
+    /// Hand on nothing more of these streams, and expect no start of them.
     Skip(Vec<Arc<Stream>>),
-    /// Committed up to (before) these positions.
+    /// Everything before these positions is committed.
     Acknowledge(Vec<(Arc<Stream>, i64)>),
-    /// Hand on nothing more; answered by [`Event::Done`].
+    /// Hand on nothing more. [`Event::Done`] is the answer.
     Stop,
 }
 
-/// Something that records come from. It blocks, and has a thread of its own.
+/// A source of records. It blocks, and has a thread of its own.
 pub trait Source: Send + 'static {
-    /// Names its thread.
+    /// The name of its thread.
     fn name(&self) -> &'static str;
 
-    /// Works until [`Port::next_command`] says that the pipeline is gone, then leaves in order.
+    /// Works until [`Port::next_command`] says that the pipeline is gone, then leaves its group.
     fn run(self: Box<Self>, port: &mut Port) -> Result<(), SpeedError>;
 }
 
@@ -183,14 +196,14 @@ pub struct Port {
 pub enum Next {
     /// A command.
     Command(Command),
-    /// None as yet.
+    /// No command has come.
     Nothing,
-    /// The pipeline is gone: leave.
+    /// The pipeline is gone: the source should leave.
     Closed,
 }
 
 impl Port {
-    /// The next command, waited for at most so long.
+    /// The next command, awaited for at most `wait`.
     pub fn next_command(&mut self, wait: Duration) -> Next {
         let received = if wait.is_zero() {
             self.commands.try_recv().map_err(|error| error == blocking::TryRecvError::Disconnected)
@@ -209,17 +222,17 @@ impl Port {
         }
     }
 
-    /// Tells the pipeline; where that is gone, [`Port::next_command`] will say so.
+    /// Tells the pipeline. If the pipeline is gone, [`Port::next_command`] will say so.
     pub fn tell(&self, event: Event) {
         let _ = self.events.send(event);
     }
 
-    /// Says that nothing is left, as of the commands taken so far.
+    /// Tells the pipeline that nothing is left, as of the commands received so far.
     pub fn tell_done(&self) {
         self.tell(Event::Done { starts: self.starts });
     }
 
-    /// Hands on records. They count against the room at once, and are never refused.
+    /// Hands on records. They count against the budget at once, and are never refused.
     pub fn hand_on(&self, stream: &Arc<Stream>, generation: u64, chunk: Chunk) {
         if !chunk.is_empty() {
             let room = self.budget.take(chunk.memory());
@@ -227,7 +240,7 @@ impl Port {
         }
     }
 
-    /// Whether there is room for more records, waited for at most so long.
+    /// Whether there is room for more records, awaited for at most `wait`.
     pub fn has_room(&self, wait: Duration) -> bool {
         self.budget.wait(wait)
     }
@@ -249,7 +262,7 @@ pub struct Commander {
 }
 
 impl Commander {
-    /// Tells the source; where that has ended, [`Handle::next`] will say so.
+    /// Tells the source. If the source has ended, [`Handle::next`] will say so.
     pub fn tell(&self, command: Command) {
         if matches!(command, Command::Start(_)) {
             self.starts.fetch_add(1, Ordering::SeqCst);
@@ -257,14 +270,14 @@ impl Commander {
         let _ = self.commands.send(command);
     }
 
-    /// How many commands to start have been sent.
+    /// How many [`Command::Start`] have been sent.
     pub fn starts(&self) -> u64 {
         self.starts.load(Ordering::SeqCst)
     }
 }
 
 impl Handle {
-    /// Starts a source, which may have so many bytes of records under way.
+    /// Starts a source that may have about `room_bytes` bytes of records in flight.
     pub fn spawn(source: Box<dyn Source>, room_bytes: usize) -> Result<Handle, SpeedError> {
         let (command_sender, commands) = blocking::channel();
         let (events, event_receiver) = mpsc::unbounded_channel();
@@ -276,7 +289,7 @@ impl Handle {
             .spawn(move || {
                 let mut port = Port { commands, events, budget, starts: 0 };
                 let result = source.run(&mut port);
-                // The port goes last, so that whoever sees the events end finds the result.
+                // The port is dropped last: whoever sees the events end finds the result.
                 let _ = end.send(result);
                 drop(port);
             })
@@ -299,13 +312,13 @@ impl Handle {
     pub async fn close(self) -> Result<(), SpeedError> {
         let Handle { mut events, commands, ended } = self;
         drop(commands);
-        // Records still under way are dropped, so that the source never waits for room.
+        // Records in flight are dropped, so that the source never waits for room.
         while events.recv().await.is_some() {}
         ended.await.unwrap_or(Err(SpeedError::Ended("the source")))
     }
 }
 
-/// A number of bytes that may be under way.
+/// The budget of bytes that may be in flight.
 #[derive(Debug)]
 struct Budget {
     limit: usize,

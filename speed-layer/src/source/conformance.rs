@@ -1,6 +1,6 @@
-//! The contract of [`super`] as a suite that any source is run through.
+//! The contract of [`super`] as a test suite for any source.
 //!
-//! Each check opens the source anew. The fixture's streams must not change while the suite runs.
+//! Each check opens the source again. The fixture's streams must not change while the suite runs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::error::SpeedError;
 use crate::record::Stream;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long nothing may happen where nothing must happen.
+/// How long the suite waits to see that nothing happens.
 const QUIET: Duration = Duration::from_millis(600);
 const ROOM: usize = 64 << 20;
 
@@ -20,11 +20,12 @@ pub trait Fixture {
     /// Opens a source with an end.
     fn open(&self) -> Result<Box<dyn Source>, SpeedError>;
 
-    /// By application: the records as sent, in order. At least two streams of at least three records each.
+    /// The records as sent, in order, by application. There must be at least two streams of at
+    /// least three records each.
     fn expected(&self) -> HashMap<String, Vec<Vec<u8>>>;
 }
 
-/// Runs every check; an error says which one failed and why.
+/// Runs every check. The error says which check failed, and why.
 pub async fn suite(fixture: &impl Fixture) -> Result<(), String> {
     check("reads everything in order", reads_everything(fixture)).await?;
     check("resumes at every position", resumes(fixture)).await?;
@@ -44,13 +45,13 @@ fn ensure(condition: bool, problem: impl FnOnce() -> String) -> Result<(), Strin
     if condition { Ok(()) } else { Err(problem()) }
 }
 
-/// A source at work, and its streams.
+/// A running source, and its streams.
 struct Opened {
     handle: Handle,
     streams: Vec<Arc<Stream>>,
 }
 
-/// What a stream's start gave.
+/// What followed from the start of a stream.
 #[derive(Debug, Default, Clone)]
 struct Read {
     began: Option<i64>,
@@ -149,7 +150,7 @@ fn ensure_read(
     Ok(())
 }
 
-/// The position after the record with a number.
+/// The position after the record with this number.
 fn after(read: &HashMap<String, Read>, application: &str, number: usize) -> Option<i64> {
     let read = read.get(application)?;
     let last = number.checked_sub(1)?.min(read.records.len().checked_sub(1)?);
@@ -176,7 +177,7 @@ async fn resumes(fixture: &impl Fixture) -> Result<(), String> {
         ensure_read(&read, &expected, number)?;
     }
     opened.close().await?;
-    // The same for a source that was opened anew, as by another process.
+    // The same for a source that is opened again, as by another process.
     let mut opened = Opened::new(fixture, ROOM).await?;
     opened.start(1, |stream| after(&all, &stream.application, 2));
     ensure_read(&opened.read(1).await?, &expected, 2)?;
@@ -186,7 +187,8 @@ async fn resumes(fixture: &impl Fixture) -> Result<(), String> {
 async fn starts_again(fixture: &impl Fixture) -> Result<(), String> {
     let mut opened = Opened::new(fixture, ROOM).await?;
     opened.start(1, |_| None);
-    // In the middle of reading, at its beginning, or at its end: it must not matter.
+    // The restart may happen in the middle of reading, at its beginning or at its end. It must not
+    // matter.
     loop {
         match opened.handle.next().await {
             Some(Event::Records(_)) => break,
@@ -240,7 +242,8 @@ async fn refuses_beyond_the_end(fixture: &impl Fixture) -> Result<(), String> {
 async fn waits_for_room(fixture: &impl Fixture) -> Result<(), String> {
     let mut opened = Opened::new(fixture, 1).await?;
     opened.start(1, |_| None);
-    // What is held is not dropped: only what is read at a time may come, and then nothing more.
+    // The records are held and not dropped: only as many as are read at a time may come, and then
+    // nothing more.
     let mut held = Vec::new();
     loop {
         match tokio::time::timeout(QUIET, opened.handle.next()).await {

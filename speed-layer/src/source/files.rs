@@ -1,21 +1,27 @@
-//! Files as a source: each file is a stream, each record in it has a position, counted from 0.
+//! Files as a source. Each file is a stream, and each record in it has a position, counted from 0.
 //!
-//! A file's application is named by its canonical path or its URI, so that a file that was read before is not read twice, and one that has
-//! grown is read on. Position `n` is stored when `n` records are in. To go on at a position the file is cut again from its
-//! beginning, which costs little beside decoding. Reported, and not read: a file that does not begin any more with what was ingested of
-//! it, has fewer records than that, or goes on within the last of them ([`done`]).
+//! A file's application is named by its canonical path or its URI. So a file that was read before
+//! is not read twice, and one that has grown is read on. Position `n` is stored when `n` records
+//! are in the lake. To go on at a position, the file is cut again from its beginning, which costs
+//! little beside decoding. Three kinds of changed files are reported and not read: a file that no
+//! longer begins with what was ingested of it, one that has fewer records than that, and one that
+//! goes on within the last of them ([`done`]).
 //!
-//! A record that is cut off by the end of its file is taken when it is whole, or when the file is final. A file that is watched
-//! becomes final when it is left alone for long (`files.final_after`, [`admission`]); until then such a record is left for
-//! later, and stands at the next position when the file has grown. In a final file it becomes a dead letter in a chunk of its
-//! own, the stored position stays before it (see the contract in [`super`]), and the whole record is taken when it comes.
+//! A record that the end of its file cuts off is taken when it is whole, or when the file is final.
+//! A watched file becomes final when it is left alone for long (`files.final_after`,
+//! [`admission`]). Until then such a record is left for later, and stands at the next position when
+//! the file has grown. In a final file it becomes a dead letter in a chunk of its own. The stored
+//! position stays before it (see the contract in [`super`]), and the whole record is taken when it
+//! comes.
 //!
-//! A file that cannot be used (no container, no header that is known, not to be read at all) is set aside: nothing of it is taken, the
-//! others go on, and the next run tries it again. One that fails half-way is set aside, too: what
-//! was handed on before stays taken, and the next run goes on behind it.
+//! A file that cannot be used (no container, no known header, not readable at all) is set aside.
+//! Nothing of it is taken, the other files go on, and the next run tries it again. A file that
+//! fails half-way is set aside, too: what was handed on before stays taken, and the next run goes
+//! on after it.
 //!
-//! Files are read one after another, in the order of their names, decompressed as they are read. They are assigned some at a time, and given
-//! back when they are done, so that what is held in memory does not grow with their number.
+//! Files are read one after another, in the order of their names, and decompressed as they are
+//! read. A limited number is assigned at a time, and files are given back when they are done. So
+//! the memory in use does not grow with the number of files.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -57,24 +63,25 @@ use place::{Found, Places};
 pub use preview::{First, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
 use split::Piece;
 
-/// The most records of a chunk.
+/// The most records in a chunk.
 const CHUNK_RECORDS: usize = 8192;
 /// How many files are assigned at a time.
 const ASSIGNED_AT_ONCE: usize = 64;
-/// How many files that are done are kept, in case they are started again; more are given back.
+/// How many finished files are kept assigned, in case they are started again. When there are more,
+/// they are given back.
 const KEPT_MAX: usize = 512;
 const WAIT: Duration = Duration::from_millis(100);
 
-/// What a source of files works with beside its settings.
+/// What a source of files needs beside its settings.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// Where the list of done files is; none: it is not kept.
+    /// The lake that holds the list of finished files. `None`: no list is kept.
     pub lake: Option<Lake>,
     /// What runs requests to the lake and to S3.
     pub runtime: Option<Handle>,
     /// How S3 is reached: the lake's storage options.
     pub store_options: HashMap<String, String>,
-    /// Where it counts.
+    /// The metrics that the source updates.
     pub metrics: Metrics,
 }
 
@@ -87,26 +94,27 @@ pub struct FilesSource {
     metrics: Metrics,
     places: Places,
     done: Done,
-    /// Found, and not assigned yet.
+    /// Files that were found and are not assigned yet.
     waiting: VecDeque<Found>,
     /// Their names.
     waiting_names: HashSet<String>,
-    /// Assigned, by application.
+    /// Assigned files, by application.
     inputs: HashMap<String, Reading>,
     queue: VecDeque<Start>,
     /// Streams that were never started.
     unstarted: Vec<Arc<Stream>>,
-    /// Applications of files that are done, the first done first.
+    /// Applications of finished files. The first one finished comes first.
     kept: VecDeque<String>,
     /// Names of files that were reported as changed.
     reported: HashSet<String>,
-    /// Names of files that do not begin as they did when they were begun: they are changed, if anything of them is in.
+    /// Names of files that do not begin as they did when they were begun. They count as changed if
+    /// anything of them is in the lake.
     replaced: HashSet<String>,
     /// Files that could not be read, by name.
     refused: HashMap<String, Refused>,
-    /// Files that cannot be used, by name: as they were when that was found.
+    /// Files that cannot be used, by name, each with the tag that it had when that was found.
     aside: HashMap<String, String>,
-    /// Watched files that end within a record, by name: they may still grow, or have become final.
+    /// Watched files that end within a record, by name. They may still grow, or have become final.
     cut: HashMap<String, CutFile>,
     polled: Instant,
     stopped: bool,
@@ -118,24 +126,24 @@ pub struct FilesSource {
 #[derive(Debug)]
 struct Reading {
     input: Input,
-    /// Up to here it is in the lake.
+    /// The position that the lake has stored.
     stored: i64,
-    /// Up to here it was handed on.
+    /// The position that has been handed on.
     handed_on: i64,
-    /// What was read: known at its end.
+    /// What was read of the file. Known once its end is reached.
     end: Option<Whole>,
     done: bool,
-    /// It may still grow: its end was not taken for final when it was read last.
+    /// The file may still grow: when it was last read, its end did not count as final.
     is_growing: bool,
-    /// Whether the lines before its header are counted.
+    /// Whether the lines before its header have been counted.
     preamble_told: bool,
 }
 
-/// Why reading a file was left off.
+/// Why reading a file stopped.
 #[derive(Debug, PartialEq, Eq)]
 enum Left {
     AtItsEnd,
-    /// It is started again, or everything is stopped.
+    /// The file is started again, or everything is stopped.
     Before,
     Closed,
 }
@@ -186,7 +194,7 @@ impl FilesSource {
         self.files
     }
 
-    /// Their bytes as stored.
+    /// Their size in bytes, as stored.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -216,12 +224,13 @@ impl FilesSource {
                 Reading { input, stored: 0, handed_on: 0, end: None, done: false, is_growing, preamble_told: false };
             let before = self.inputs.insert(application, reading);
             if let Some(before) = before.filter(|before| before.input.stream != stream) {
-                // Now that it has grown it has other columns, say, but its positions are the same ones.
+                // The file has grown and may have other columns, for example. Its positions are the
+                // same.
                 port.tell(Event::Revoked(vec![before.input.stream]));
             }
             self.unstarted.push(stream);
         }
-        // Before anything of them is in.
+        // Written before anything of the files is ingested.
         self.done.write();
         if !self.unstarted.is_empty() {
             port.tell(Event::Assigned(self.unstarted.clone()));
@@ -243,7 +252,7 @@ impl FilesSource {
                 self.queue.clear();
                 port.tell_done();
             }
-            // One that is being read is read to its end; what it hands on is dropped.
+            // A file that is being read is read to its end. What it hands on is dropped.
             Command::Skip(streams) => {
                 self.unstarted.retain(|stream| !streams.contains(stream));
                 self.queue.retain(|start| !streams.contains(&start.stream));
@@ -261,7 +270,7 @@ impl FilesSource {
         }
     }
 
-    /// Notes a file as done once it is read to its end and all of it is committed.
+    /// Notes a file as done once it is read to its end and everything of it is committed.
     fn finish(&mut self, application: &str) {
         let Some(reading) = self.inputs.get_mut(application).filter(|reading| !reading.done) else { return };
         let Some(whole) = reading.end.filter(|whole| reading.stored >= whole.records) else { return };
@@ -299,7 +308,8 @@ impl FilesSource {
         }
     }
 
-    /// Takes commands, and waits for room unless there is nothing to hand on. Says why reading should be left off, if it should.
+    /// Takes commands, and waits for room unless there is nothing to hand on. Returns why reading
+    /// should stop, if it should.
     fn attend(&mut self, stream: &Arc<Stream>, port: &mut Port) -> Option<Left> {
         loop {
             match port.next_command(Duration::ZERO) {
@@ -317,7 +327,7 @@ impl FilesSource {
         }
     }
 
-    /// Reads a file. One that cannot be read is given back, and found again later.
+    /// Reads a file. A file that cannot be read is given back, and found again later.
     fn read(&mut self, start: Start, port: &mut Port) -> Result<Left, SpeedError> {
         let stream = start.stream.clone();
         match self.read_to_its_end(start, port) {
@@ -332,8 +342,8 @@ impl FilesSource {
         }
     }
 
-    /// Another file has the name of one that was ingested, if in part: it is reported, and left alone.
-    /// `whole` is what was read of it, where nothing is known of the other.
+    /// Reports a file that took the name of another one that was ingested at least in part, and
+    /// leaves it alone. `whole` is what was read of the file, if it was read to its end.
     fn leave_changed(&mut self, stream: Arc<Stream>, whole: Option<Whole>, port: &Port) {
         if let Some(reading) = self.inputs.remove(&stream.application) {
             let found = reading.input.found;
@@ -346,7 +356,7 @@ impl FilesSource {
         port.tell(Event::Revoked(vec![stream]));
     }
 
-    /// Hands on records of a file, and notes how far that was.
+    /// Hands on records of a file, and notes how far it has come.
     fn hand_on(&mut self, start: &Start, chunk: Chunk, port: &Port) {
         let reading = self.inputs.get_mut(&start.stream.application);
         if let (Some(reading), Some(next)) = (reading, chunk.next()) {
@@ -387,7 +397,7 @@ impl FilesSource {
             return Ok(Left::AtItsEnd);
         }
         let path = input.found.path();
-        // The last record that was read of it before, if it has grown since.
+        // The last record that was read of the file before, if the file has grown since.
         let last_before = before.and_then(|before| Some((before.records - 1, before.last?)));
         let (time, chunk) = (input.found.modified, Chunk::new(0));
         let mut numbered = Numbered { position: 0, from, time, last_before, chunk };
@@ -395,13 +405,13 @@ impl FilesSource {
         let unfit = |error: DoesNotFit| unreadable(error.into());
         let mut splitter = input.split(self.settings.ingest.record_bytes_max, is_growing).map_err(unreadable)?;
         let (mut piece, mut last) = (Vec::new(), Vec::new());
-        // Pieces that the end has cut off, if nothing that is whole follows.
+        // Pieces that the end of the file cuts off, unless something follows them.
         let mut cut_off = CutOff::default();
         let mut consumed = 0;
         loop {
             let cut = splitter.next(&mut piece).map_err(unreadable)?;
             let ended = cut == Piece::End;
-            // What compressed data that breaks off ends with is cut off, whatever the format.
+            // Where compressed data breaks off, the last piece is cut off, whatever the format.
             let is_cut = splitter.is_cut() || (pieces::is_truncated(&cut) && splitter.content().broken().is_some());
             if !ended && is_cut && cut_off.has_room() {
                 cut_off.push(std::mem::take(&mut piece), cut);
@@ -409,12 +419,12 @@ impl FilesSource {
             }
             let mut is_same = true;
             if !ended {
-                // Something follows those: they are what they are.
+                // Something follows the held pieces, so the end of the file does not cut them off.
                 for (bytes, cut) in cut_off.take() {
                     is_same &= numbered.take(&bytes, cut).map_err(unfit)?;
                 }
                 if numbered.chunk.format().map(Arc::as_ptr) != splitter.format().map(Arc::as_ptr) {
-                    // From here on the file has another schema: in a chunk of its own.
+                    // From here on the file has another schema, which needs a chunk of its own.
                     let next = Chunk::new(0).written_as(splitter.format().cloned());
                     self.hand_on(&start, std::mem::replace(&mut numbered.chunk, next), port);
                 }
@@ -425,7 +435,7 @@ impl FilesSource {
                 self.leave_changed(start.stream, None, port);
                 return Ok(Left::AtItsEnd);
             }
-            // While the beginning is passed over, commands are attended to as well.
+            // Commands are also handled while the beginning is passed over.
             if ended || numbered.is_full() || numbered.position % CHUNK_RECORDS as i64 == 0 {
                 let now = splitter.content().consumed();
                 port.tell(Event::Consumed(now - consumed));
@@ -446,7 +456,7 @@ impl FilesSource {
             last: (position > 0).then(|| xxh3_64(&last)),
             is_cut: !cut_off.is_empty(),
         };
-        // An older adlake counted what the end cuts off, too.
+        // Older versions of adlake also counted the pieces that the end cuts off.
         let counted = position + cut_off.len();
         if counted < from && self.done.is_kept() {
             self.leave_changed(start.stream, Some(whole), port);
@@ -513,7 +523,7 @@ impl Source for FilesSource {
                         }
                         told &= self.stopped;
                     } else if self.stopped || !self.unstarted.is_empty() {
-                        // Nothing to do until a command comes.
+                        // There is nothing to do until a command comes.
                     } else if !self.waiting.is_empty() {
                         self.assign(port)?;
                     } else if self.wanted.watch {

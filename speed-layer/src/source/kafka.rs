@@ -1,11 +1,18 @@
-//! Topics as a source: a consumer group shares out the partitions, the lake says where each is begun.
+//! Kafka topics as a source. A consumer group shares out the partitions; the lake says at which
+//! offset each one begins.
 //!
-//! One thread polls the group and takes messages in batches ([`batch_queue`]). While the pipeline has no room, messages stay
-//! in librdkafka's queue, which is bounded, and the group goes on being polled: a slow lake never costs us our place in it.
+//! One thread polls the group and takes messages in batches ([`batch_queue`]). While the pipeline
+//! has no room, messages stay in librdkafka's queue, which is bounded, and the thread goes on
+//! polling the group. A slow lake therefore never costs this process its membership.
 //!
-//! What always holds: nothing is resumed from the group's own offsets, which are committed afterwards for lag exporters. An offset that
-//! the broker does not have stops ingest ([`position`]), and so does a topic that was deleted or made anew ([`tend`]). Refused: topics
-//! that do not exist, librdkafka properties that the contract of [`super`] depends on.
+//! What always holds:
+//!
+//! - Nothing is resumed from the group's own offsets. They are committed after the lake's commit,
+//!   for lag exporters.
+//! - Ingest stops at an offset that the broker does not have ([`position`]), and when a topic was
+//!   deleted or recreated ([`tend`]).
+//! - Topics that do not exist are refused. So are librdkafka properties that would break the
+//!   contract of [`super`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,21 +50,22 @@ use watch::Listened;
 
 /// The most messages taken at a time.
 const BATCH_MAX: usize = 4096;
-/// How long a batch may take to come together; commands and rebalances wait as long.
+/// How long a batch may take to fill. Commands and rebalances wait as long.
 const BATCH_WAIT: Duration = Duration::from_millis(20);
-/// How long the broker may take to tell a partition's ends before it is asked again.
+/// How long the broker may take to answer with a partition's first and last offsets. After that it
+/// is asked again.
 const WATERMARKS_TIMEOUT: Duration = Duration::from_secs(5);
 const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pause after the broker did not answer.
+/// The pause before a retry when the broker did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// How long after partitions were taken an assignment is waited for.
+/// How long an assignment is awaited after partitions were revoked.
 const MOVING_MAX: Duration = Duration::from_secs(15);
-/// Events of the group served between two batches.
+/// How many events of the group are served between two batches.
 const GROUP_EVENTS_MAX: usize = 16;
 
 /// The topics of the configuration as one source.
 pub struct KafkaSource {
-    // Before the consumer: queues go before their client.
+    // Declared before the consumer: queues are destroyed before their client.
     queue: BatchQueue<Group>,
     inquiry: Inquiry<Group>,
     consumer: Arc<BaseConsumer<Group>>,
@@ -66,21 +74,23 @@ pub struct KafkaSource {
     topics: Vec<Topic>,
     record_bytes_max: usize,
     revoke_deadline: Duration,
-    /// Where reading ends, per partition, in a run that has an end.
+    /// Where reading ends, per partition, in a run that reads up to the end and stops.
     ends: Option<HashMap<Place, i64>>,
 
     slots: Vec<Slot>,
     membership: Membership,
-    /// Assignments for which the group waits until each has its start.
+    /// The group has assigned partitions and waits for the answer. The answer follows once each
+    /// partition has its start.
     assigning: bool,
     revoking: Option<Revoking>,
-    /// Starts that could not be made yet.
+    /// Starts that cannot be made yet.
     starts: Vec<Start>,
-    /// Where partitions were begun that the lake had not seen.
+    /// The offsets at which this run began partitions that the lake had not seen.
     begun: HashMap<Place, i64>,
     retry_at: Instant,
     acknowledged: HashMap<Place, i64>,
-    /// What was done in vain about the silence of partitions that were given back, which may come again by that.
+    /// How many remedies a silent partition had had when it was revoked. Rejoining the group is
+    /// itself a remedy, so the partition may be assigned again: its count must survive that.
     in_vain: HashMap<Place, u32>,
     tended_at: Instant,
     inquired_at: Instant,
@@ -91,13 +101,15 @@ pub struct KafkaSource {
     starts_obeyed: u64,
 }
 
-/// What the group has said of what is ours. While partitions are on their way, having none does not mean that all is read.
+/// What the group has said about this consumer's partitions. While partitions move between
+/// consumers, holding none does not mean that everything is read.
 enum Membership {
-    /// Nothing yet.
+    /// The group has not answered yet.
     Joining,
-    /// It is ours.
+    /// The partitions are assigned.
     Settled,
-    /// Some of it was taken, at this moment. Another assignment follows, if an empty one, which not every protocol tells.
+    /// Partitions were revoked at this moment. Another assignment follows, possibly an empty one,
+    /// which not every group protocol announces.
     Moving(Instant),
 }
 
@@ -124,7 +136,8 @@ impl std::fmt::Debug for KafkaSource {
 }
 
 impl KafkaSource {
-    /// Connects to the cluster and looks at the topics. Blocks. With `until_end`, reading ends where the partitions end now.
+    /// Connects to the cluster and looks up the topics. Blocks. With `until_end`, reading ends
+    /// where the partitions end now.
     pub fn connect(settings: &SpeedSettings, until_end: bool) -> Result<KafkaSource, SpeedError> {
         let kafka = &settings.kafka;
         let mut topics = connect::topics(settings)?;
@@ -205,7 +218,7 @@ impl KafkaSource {
         Ok(())
     }
 
-    /// A round of everything that there is to do. `false`: the pipeline is gone.
+    /// Does one round of everything that is due. `false`: the pipeline is gone.
     fn turn(&mut self, port: &mut Port) -> Result<bool, SpeedError> {
         loop {
             match port.next_command(Duration::ZERO) {
@@ -220,7 +233,7 @@ impl KafkaSource {
         self.tell_if_done(port);
         self.tend(port)?;
         if self.stopped || !port.has_room(BATCH_WAIT) {
-            // Messages wait in librdkafka; the group is polled all the same.
+            // Messages wait in librdkafka. The group is polled all the same.
             if self.stopped
                 && let Next::Command(command) = port.next_command(BATCH_WAIT)
             {
@@ -279,7 +292,8 @@ impl KafkaSource {
             match self.consumer.poll(Duration::ZERO) {
                 None => {}
                 Some(Ok(message)) => {
-                    // Only partitions that are not attached would come here, and every assigned one is.
+                    // Only partitions that are not attached to the batch queue would deliver here,
+                    // and every assigned partition is attached.
                     drop(message);
                     return Err(SpeedError::Ended("the forwarding of a partition"));
                 }
@@ -347,7 +361,8 @@ impl KafkaSource {
             slot.hand_on(port);
         }
         if let Some(average) = bytes.checked_div(taken) {
-            // A few long records among many short ones should shorten the batch soon, and lengthen it slowly.
+            // A few long records among many short ones shorten the batch at once; short records
+            // lengthen it slowly.
             self.record_bytes_average = average.max((self.record_bytes_average * 7 + average) / 8);
         }
         for index in astray {
@@ -379,7 +394,8 @@ impl KafkaSource {
         port.tell_done();
     }
 
-    /// Leaves the group, telling it how far we came. What is still revoked or unassigned here is so on the spot.
+    /// Leaves the group and tells it how far this consumer came. Partitions that are still
+    /// assigned, or whose revocation is not answered, are given back at once.
     fn leave(&mut self) {
         self.consumer.context().close();
         let mut list = TopicPartitionList::new();
@@ -392,7 +408,7 @@ impl KafkaSource {
             tracing::debug!(%error, "the consumer group's offsets were not committed");
         }
         if self.revoking.take().is_some() || self.assigning {
-            // The group waits for our answer to its last change; any answer will do now.
+            // The group waits for the answer to its last change. While leaving, any answer will do.
             let unassigned = if group::is_cooperative(&self.consumer) {
                 let mut revoked = TopicPartitionList::new();
                 for slot in self.slots.iter().filter(|slot| slot.state == State::Revoked && slot.is_assigned) {

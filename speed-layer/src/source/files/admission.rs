@@ -1,4 +1,5 @@
-//! Which of the files that were found are read: new ones, those that have grown, and those that could not be read, or used, before.
+//! Decides which of the found files are read: new files, files that have grown, and files that
+//! could not be read or used before.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,11 +13,11 @@ use super::open::Digest;
 use super::place::Found;
 use crate::error::SpeedError;
 
-/// The pause before a file that could not be read is tried again, at first and at most.
+/// The first pause and the longest pause before a file that could not be read is tried again.
 const REFUSED_MIN: Duration = Duration::from_secs(1);
 const REFUSED_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// A file that could not be read, and is not tried again for a while.
+/// A file that could not be read. It is not tried again for a while.
 #[derive(Debug)]
 pub(super) struct Refused {
     tag: String,
@@ -28,9 +29,9 @@ pub(super) struct Refused {
 #[derive(Debug)]
 pub(super) struct CutFile {
     found: Found,
-    /// Since when it has been as it is.
+    /// Since when the file has not changed.
     since: Instant,
-    /// It has been as it is for so long that it is final.
+    /// The file has not changed for so long that it is final.
     is_final: bool,
 }
 
@@ -41,13 +42,14 @@ impl CutFile {
 }
 
 impl FilesSource {
-    /// Whether what a file ends with may not be all of it.
+    /// Whether the file may still grow beyond its present end.
     pub(super) fn may_grow(&self, found: &Found) -> bool {
         let is_final = self.cut.get(&found.name).is_some_and(|cut| cut.is_final && cut.found.tag == found.tag);
         self.wanted.watch && !self.settings.files.final_after.is_zero() && !is_final
     }
 
-    /// Takes the files into the list that end within a record, and have been left alone for so long that they are final.
+    /// Queues the files that end within a record and have been left alone for so long that they are
+    /// final.
     pub(super) fn admit_final(&mut self) {
         let final_after = self.settings.files.final_after;
         let is_due = |cut: &&mut CutFile| !cut.is_final && cut.since.elapsed() >= final_after;
@@ -66,7 +68,7 @@ impl FilesSource {
         }
     }
 
-    /// Takes a file into the list of those that are to be read, if it is to be read.
+    /// Queues a file for reading, if it should be read.
     pub(super) fn admit(&mut self, found: Found) {
         let application = discover::application(&found.name);
         let under_way = self.inputs.get(&application).is_some_and(|reading| !reading.done);
@@ -79,7 +81,7 @@ impl FilesSource {
             return;
         }
         if self.aside.get(&found.name) == Some(&found.tag) {
-            // Nothing has changed: neither the file, nor what this run knows of such files.
+            // Neither the file nor what this run knows of it has changed.
             return;
         }
         match self.done.judge(&found, self.wanted.kind) {
@@ -87,7 +89,7 @@ impl FilesSource {
             Verdict::Done => self.metrics.consumed(found.bytes),
             Verdict::New => self.wait(found),
             Verdict::Cut if self.may_grow(&found) => {
-                // Known from an earlier run, or as it was when it was read.
+                // Known from an earlier run, or unchanged since it was read.
                 self.cut.entry(found.name.clone()).or_insert_with(|| CutFile::new(&found, false));
             }
             Verdict::Cut if self.wanted.watch && self.cut.contains_key(&found.name) => {}
@@ -127,9 +129,10 @@ impl FilesSource {
         self.leave(found, &failed(found.path(), "cannot be read", Some(error)), 0);
     }
 
-    /// A file cannot be read, or cannot be used: the others go on. What cannot be read while files are watched is tried again, after a pause
-    /// that doubles from time to time; everything else is set aside until it was written anew, or another run finds it.
-    /// `taken` is how many of its records were handed on before.
+    /// Leaves a file that cannot be read or used; the other files go on. While files are watched, a
+    /// file that cannot be read is tried again, after a pause that doubles each time. Any other is
+    /// set aside until it is written again, or another run finds it. `taken` is how many of its
+    /// records were handed on before.
     pub(super) fn leave(&mut self, found: &Found, error: &SpeedError, taken: i64) {
         let is_unreadable = matches!(error, SpeedError::File { source: Some(_), .. });
         if !(self.wanted.watch && is_unreadable) {
@@ -149,7 +152,7 @@ impl FilesSource {
         self.places.forget(found);
     }
 
-    /// Something in a folder cannot be looked at, so that nobody knows what it is.
+    /// Reports something in a folder that cannot be looked at, so that nobody knows what it is.
     pub(super) fn cannot_look_at(&mut self, error: &SpeedError) {
         let SpeedError::File { path, .. } = error else { return };
         let (path, reason) = (path.to_string_lossy(), reason(error));
@@ -170,7 +173,7 @@ impl FilesSource {
         self.aside.insert(found.name.clone(), found.tag.clone());
     }
 
-    /// A file can be used: if it was set aside before, it is not any more.
+    /// Notes that a file can be used. If it was set aside before, it no longer is.
     pub(super) fn is_usable(&mut self, found: &Found) {
         if self.aside.remove(&found.name).is_some() {
             self.metrics.file_taken_up(&found.name);
@@ -189,15 +192,15 @@ impl FilesSource {
         if self.reported.insert(found.name.clone()) {
             tracing::error!(
                 path = found.name,
-                "the file does not begin any more with what was ingested of it, or goes on within its last record, and is not read; \
-                 give the new content another name to ingest it"
+                "the file does not begin any more with what was ingested of it, or goes on within its last record, \
+                 and is not read; give the new content another name to ingest it"
             );
             self.metrics.file_changed(&found.name);
         }
     }
 }
 
-/// What is wrong with a file, without its name.
+/// What is wrong with a file, without the file's name.
 fn reason(error: &SpeedError) -> String {
     match error {
         SpeedError::File { message, source: Some(source), .. } => format!("{message}: {source}"),
@@ -206,7 +209,7 @@ fn reason(error: &SpeedError) -> String {
     }
 }
 
-/// Whether a file begins with what was read of it.
+/// Whether a file still begins with what was read of it.
 fn still_begins_with(found: &Found, before: Digest) -> io::Result<bool> {
     if found.bytes < before.bytes {
         return Ok(false);

@@ -1,8 +1,8 @@
-//! How a CSV file begins: what its columns are, and where its rows are.
+//! How a CSV file begins: what its columns are, and where its rows begin.
 //!
-//! Mostly the first bytes tell, which were read to tell the format. Where they end within what may be
-//! the header, more is read, as much as a record may have. A header is never taken in half: where its
-//! end is not found, the file is set aside.
+//! Mostly the first bytes tell, which were read anyway to detect the format. If they end within
+//! what may be the header, more is read, up to the length of a record. A header is never taken in
+//! part: if its end is not found, the file is set aside.
 
 use std::cell::Cell;
 use std::io;
@@ -32,12 +32,13 @@ pub(super) struct Csv {
     pub(super) was_cut_otherwise: bool,
 }
 
-/// How much of a CSV file is looked at where its first lines are long: as much as a record may have.
+/// How many bytes of a CSV file are looked at if its first lines are long: as many as a record may
+/// have.
 fn head_bytes_max(settings: &SpeedSettings) -> usize {
     settings.ingest.record_bytes_max.max(HEAD_BYTES)
 }
 
-/// Reads on until twice as much of a file is at hand, up to a limit.
+/// Reads on until twice as many bytes are at hand, up to a limit.
 fn read_on(content: &mut Content, head: &mut Vec<u8>, limit: usize) -> io::Result<()> {
     let before = head.len();
     head.resize((2 * before).min(limit), 0);
@@ -56,7 +57,7 @@ fn too_long(line: usize, limit: usize) -> String {
 /// What is known of a CSV file beside its content.
 pub(super) struct CsvFile<'a> {
     pub(super) kind: EventKind,
-    /// The delimiter that its name tells.
+    /// The delimiter that the file's extension tells.
     pub(super) delimiter: Option<u8>,
     /// When it was last changed.
     pub(super) time: Option<i64>,
@@ -65,8 +66,8 @@ pub(super) struct CsvFile<'a> {
 }
 
 impl CsvFile<'_> {
-    /// Looks for the header, in the bytes at hand and, where they end within it, in more of the content.
-    /// An inner error says why nobody can tell what the columns are.
+    /// Looks for the header in the bytes at hand. If they end within it, more of the content is
+    /// read. An inner error says why nobody can tell what the columns are.
     pub(super) fn begins(
         &self,
         content: &mut Content,
@@ -105,7 +106,7 @@ impl CsvFile<'_> {
         if let Some(problem) = problem.take() {
             return Err(problem);
         }
-        // An older adlake looked at so much.
+        // Older versions of adlake looked at this many bytes.
         let head_before = &head[..head.len().min(HEAD_BYTES)];
         Ok(found.map(|found| {
             let Beginning { header_line, delimiter: told, rows_at, preamble_lines } = found;
@@ -123,8 +124,8 @@ impl CsvFile<'_> {
     }
 }
 
-/// Why the first row of some bytes cannot be read as the configured columns say, if it cannot: it is decoded. What reference data or
-/// the clock may mend is no such reason.
+/// Decodes the first row of some bytes, and says why it cannot be read with the configured columns,
+/// if it cannot. A problem that reference data or the clock may solve does not count.
 fn refused(
     rows: &[u8],
     kind: EventKind,
@@ -180,7 +181,7 @@ mod tests {
         check("timestamp,user_id,ad_campaign_id,conversion_type\n1,2,3,click", Some(&names), "1,2,3,click");
         let row = "2023-10-07 16:11:30,82650,5,visit\n";
         check(row, None, row.trim());
-        // What a rate that is loaded later mends, and what only the clock says.
+        // A rate that is loaded later solves this problem, and only the clock decides the next one.
         let foreign = "2023-10-07 16:11:30,82650,5,visit,,,,,1.5,CHF";
         check(foreign, None, foreign);
         check("2999-10-07 16:11:30,82650,5,visit", None, "2999-10-07 16:11:30,82650,5,visit");
@@ -188,7 +189,8 @@ mod tests {
         assert!(matches!(&why, Unclear::Unknown(why) if why.contains("bad_timestamp")), "{why:?}");
     }
 
-    /// The header and the first byte of the rows of a CSV file with this content; or why it is set aside.
+    /// The header, and the first byte of the rows, of a CSV file with this content; or why the file
+    /// is set aside.
     fn begins(content: &str, change: impl FnOnce(&mut SpeedSettings)) -> Result<(Option<Vec<String>>, usize), String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("clicks.csv");
@@ -208,7 +210,7 @@ mod tests {
         let names = "timestamp,user_id,campaign_id,conversion_type";
         let row = "2026-03-01 10:00:00,u,k,click\n";
         let wide = |count: usize| (10_000..10_000 + count).map(|n| format!(",column_{n}")).collect::<String>();
-        // Names that are required stand before and behind what is looked at first.
+        // Required names stand at the beginning and at the end of the header.
         let both = |wide: &str| [format!("{names}{wide}"), format!("{}{wide},conversion_type", &names[..29])];
         for header in both(&wide(4_500)) {
             for preamble in
@@ -220,12 +222,12 @@ mod tests {
                 assert_eq!(&content[rows_at..], row);
             }
         }
-        // Each dead letter would keep all of it.
+        // Each dead letter would hold the whole header.
         for header in both(&wide(20_000)) {
             let why = begins(&format!("{header}\n{row}"), |_| ()).unwrap_err();
             assert!(why.contains(&format!("its header has {} bytes, and at most 65536", header.len() + 1)), "{why}");
         }
-        // A first row that is long is a row all the same.
+        // A long first row is still a row.
         let long = format!("2026-03-01 10:00:00,u,k,click,{}\n{row}", "x".repeat(100_000));
         assert_eq!(begins(&long, |_| ()).unwrap(), (None, 0));
     }
@@ -245,7 +247,8 @@ mod tests {
             settings.sources.interactions.csv.header = Some(false);
         };
         assert_eq!(begins(&long, no_header).unwrap(), (None, 0));
-        // Where the configuration says that the first line is the header, a long line below it costs nothing.
+        // Where the configuration says that the first line is the header, a long line after it
+        // costs nothing.
         let header = |settings: &mut SpeedSettings| {
             limit(settings);
             settings.sources.interactions.csv.header = Some(true);
@@ -253,7 +256,7 @@ mod tests {
         let content = format!("a,b\n1,{}\n", "x".repeat(200_000));
         assert_eq!(begins(&content, header).unwrap(), (Some(vec!["a".to_owned(), "b".to_owned()]), 4));
         assert!(begins(&long, header).unwrap_err().contains("line 1 does not end"));
-        // Exactly as long as is looked at.
+        // Exactly as long as the bytes that are looked at.
         let content = format!("{}\n", "x".repeat(HEAD_BYTES - 1));
         assert!(begins(&content, limit).unwrap_err().contains("none of its first 20 lines"));
     }

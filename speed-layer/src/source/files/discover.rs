@@ -1,7 +1,7 @@
-//! Which files are read, as what.
+//! Finds out which files are read, as which kind of event and in which format.
 //!
-//! The kind of event is given, or told from the file's name and folder, or from its format. The format is given, or told from the
-//! extension, or from the content.
+//! The kind of event is given, or told by the file's name and folder, or by its format. The format
+//! is given, or told by the extension, or by the content.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -26,8 +26,8 @@ use crate::plans::trial_plan;
 use crate::record::{Stream, StreamFormat};
 use crate::settings::SpeedSettings;
 
-/// How many bytes at the beginning of a file are looked at to tell how it is written. Of a CSV file
-/// it may be more ([`CsvFile`]).
+/// How many bytes at the beginning of a file are looked at to detect its format. For a CSV file
+/// more may be needed ([`CsvFile`]).
 pub(super) const HEAD_BYTES: usize = 64 << 10;
 
 /// How a file is written.
@@ -38,7 +38,7 @@ pub enum FileFormat {
     Json,
     /// One JSON value a line.
     Ndjson,
-    /// Rows, with or without a line of names.
+    /// Rows, with or without a header line.
     Csv,
     /// An Avro object container.
     Avro,
@@ -47,9 +47,10 @@ pub enum FileFormat {
 /// What to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FilesWanted {
-    /// Files, folders (with everything in them), patterns (`*`, `?`, `[..]`, `**`), and `s3://bucket/prefix`.
+    /// Files, folders (with everything in them), patterns (`*`, `?`, `[..]`, `**`), and
+    /// `s3://bucket/prefix`.
     pub paths: Vec<String>,
-    /// Goes on looking for new ones until stopped.
+    /// Keeps looking for new files until stopped.
     pub watch: bool,
     /// The kind of event in all of them.
     pub kind: Option<EventKind>,
@@ -62,12 +63,12 @@ pub struct FilesWanted {
 pub struct Input {
     pub found: Found,
     pub stream: Arc<Stream>,
-    /// Its beginning, as far as it was looked at.
+    /// A digest of its beginning, as far as it was looked at.
     pub head: Digest,
     pub format: FileFormat,
-    /// Lines before its header.
+    /// How many lines stand before its header.
     pub preamble_lines: u64,
-    /// An older adlake would have numbered its records otherwise.
+    /// Older versions of adlake would have numbered its records differently.
     pub was_cut_otherwise: bool,
     /// How it is cut into records.
     pub cut: Cut,
@@ -105,13 +106,14 @@ fn splitter(mut content: Content, cut: Cut, limit: usize) -> io::Result<Box<dyn 
     })
 }
 
-/// Without `file://`.
+/// The path without `file://`.
 pub fn literal(path: &str) -> &Path {
     Path::new(path.strip_prefix("file://").unwrap_or(path))
 }
 
-/// Adds the canonical paths of files. An error where a path does not exist, cannot be looked at, or a pattern finds nothing. What
-/// cannot be looked at in folders and patterns is one of the `problems`; without them it is passed over for now.
+/// Adds the canonical paths of files. It is an error if a path does not exist or cannot be looked
+/// at, or if a pattern finds nothing. What cannot be looked at inside folders and patterns becomes
+/// one of the `problems`. Without `problems` it is passed over for now.
 pub fn find(
     path: &str,
     any_name: bool,
@@ -144,17 +146,17 @@ pub fn find(
 }
 
 struct Search<'a> {
-    /// Every file of a folder is meant, whatever its name.
+    /// Every file of a folder is taken, whatever its name.
     any_name: bool,
     problems: Option<&'a mut Vec<SpeedError>>,
     passed_over: &'a PassedOver,
     found: &'a mut BTreeSet<PathBuf>,
-    /// Where it has been: links may lead back.
+    /// The folders visited so far: links may lead back to them.
     folders: HashSet<PathBuf>,
 }
 
 impl Search<'_> {
-    /// `named`: the file is meant whatever its name.
+    /// `named`: the user named the file, so it is taken whatever its name.
     fn add(&mut self, path: &Path, named: bool) -> Result<(), SpeedError> {
         let unreadable = |error| failed(path, "cannot be read", Some(error));
         if !fs::metadata(path).map_err(unreadable)?.is_dir() {
@@ -173,7 +175,7 @@ impl Search<'_> {
                 self.passed_over.note(&folder.join(&*name).to_string_lossy(), reason);
                 continue;
             }
-            // What is certainly a file is told by its name; a link may lead to a folder.
+            // An entry that is certainly a file is judged by its name. A link may lead to a folder.
             let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
             match by_extension(&name).filter(|_| !self.any_name) {
                 Some(reason) if is_file || !entry.path().is_dir() => {
@@ -197,7 +199,8 @@ impl Search<'_> {
     }
 }
 
-/// The format that a file's name tells, compression aside, and the delimiter if it tells that.
+/// The format that a file's extension tells (after the extension of a compression), and the
+/// delimiter if the extension tells it.
 pub fn extension(name: &str) -> Option<(FileFormat, Option<u8>)> {
     let name = name.to_ascii_lowercase();
     match uncompressed(&name).rsplit_once('.')?.1 {
@@ -210,7 +213,7 @@ pub fn extension(name: &str) -> Option<(FileFormat, Option<u8>)> {
     }
 }
 
-/// A name in lower case without the extension that tells its compression.
+/// A name in lower case, without the extension of its compression.
 pub fn uncompressed(name: &str) -> &str {
     [".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
 }
@@ -223,7 +226,7 @@ pub fn kind_by_format(format: FileFormat) -> EventKind {
     }
 }
 
-/// Looks at how a file is written, and what it holds.
+/// Looks at a file to find its format and its kind of event.
 pub fn input(
     found: Found,
     wanted: &FilesWanted,
@@ -277,7 +280,7 @@ pub fn input(
     Ok(Input { found, stream, head: digest, format, preamble_lines, was_cut_otherwise, cut })
 }
 
-/// The name of a file's transactions.
+/// The application name of a file's transactions.
 pub fn application(name: &str) -> String {
     format!("adlake:file:{:032x}", xxh3_128(name.as_bytes()))
 }
@@ -296,7 +299,7 @@ fn visible(head: &[u8]) -> &[u8] {
     head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start()
 }
 
-/// What the configuration says of each kind's fields.
+/// What the configuration says about the fields of each kind.
 #[derive(Debug)]
 pub struct Mappings([Mapping; 3]);
 

@@ -1,16 +1,19 @@
-//! Which files are done, and which were begun: `raw/files`.
+//! Which files were begun and which are done: the table `raw/files`.
 //!
-//! Whether a record is in the lake is told by the positions alone. This list saves opening a million files to find each at its end, and
-//! knows what was read, so that a file that is no longer what it was can be told. A file's row is written some time after its
-//! last records were committed. If it is lost, the file is read through once more, and nothing of it is ingested twice.
+//! Positions alone tell whether a record is in the lake. This list saves opening a million files to
+//! find each one at its end. It also knows what was read, so that a file that was changed can be
+//! recognized. A file's row is written some time after its last records were committed. If the row
+//! is lost, the file is read through once more, and nothing of it is ingested twice.
 //!
-//! Before anything of a file is handed on a row says how it begins: a file that takes the place of one that was ingested in part
-//! must not be gone on with where that one was left.
+//! Before anything of a file is handed on, a row says how the file begins. If another file takes
+//! the place of one that was ingested in part, reading must not go on there at the stored position.
 //!
-//! A file that ends within a record is not quite done: its last record is taken when it is whole, or when the file is final. One that
-//! cannot be used at all is set aside with the reason, and tried again by the next run.
+//! A file that ends within a record is not quite done: its last record is taken when it is whole,
+//! or when the file is final. A file that cannot be used at all is set aside with the reason, and
+//! the next run tries it again.
 //!
-//! Of each file is held in memory: 16 bytes for its name, and what it was. A million files take about 120 MB.
+//! In memory each file takes 16 bytes for its name, and a record of what it was. A million files
+//! take about 120 MB.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,11 +35,12 @@ use super::open::Digest;
 use super::place::Found;
 use crate::metrics::now_micros;
 
-/// By which rules records are numbered in files: 1 is since headers are looked for below a preamble. Files of before have none.
+/// The version of the rules that number a file's records. Version 1 also looks for headers below a
+/// preamble. Files ingested before that have no version.
 const NUMBERING: i64 = 1;
-/// Rows are written when there are so many, ...
+/// Rows are written when there are this many, ...
 const ROWS_MAX: usize = 10_000;
-/// ... or the first of them is so old.
+/// ... or when the first of them is this old.
 const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The list of the files that are done.
@@ -52,15 +56,15 @@ pub struct Done {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     bytes: u64,
-    /// What was found in it; none where the list does not say.
+    /// The kind of event found in it. `None`: the list does not say.
     kind: Option<EventKind>,
-    /// Whether its records are numbered by today's rules.
+    /// Whether today's rules numbered its records.
     is_numbered_so: bool,
-    /// Hash of its tag.
+    /// A hash of its tag.
     tag: u64,
     read: Digest,
     records: i64,
-    /// Hash of the last of the records.
+    /// A hash of its last record.
     last: Option<u64>,
     status: Status,
     at: i64,
@@ -69,11 +73,11 @@ struct Known {
 /// What was read of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Whole {
-    /// Its bytes.
+    /// The digest of its bytes.
     pub read: Digest,
-    /// How many records that is; without those that the end cuts off.
+    /// How many records that is, without those that the end cuts off.
     pub records: i64,
-    /// Hash of the last of them.
+    /// A hash of the last of them.
     pub last: Option<u64>,
     /// Whether it ends within a record.
     pub is_cut: bool,
@@ -84,24 +88,24 @@ pub struct Whole {
 pub struct Before {
     /// How many there were.
     pub records: i64,
-    /// Hash of the last of them.
+    /// A hash of the last of them.
     pub last: Option<u64>,
-    /// Whether they are numbered by today's rules.
+    /// Whether today's rules numbered them.
     pub is_numbered_so: bool,
 }
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
-    /// Something of it may be in; what was read is how it begins.
+    /// Something of it may be in the lake. The digest is that of its beginning.
     Begun,
-    /// All of it is in.
+    /// All of it is in the lake.
     Ingested,
-    /// All of it is in but what its end cuts off, which may be a dead letter.
+    /// All of it is in the lake except what its end cuts off, which may be a dead letter.
     Cut,
-    /// Another file has its name, and was not read.
+    /// Another file took its name, and was not read.
     Changed,
-    /// It cannot be used as it is; what was read is what was in before.
+    /// It cannot be used as it is. The digest covers what was ingested before.
     SetAside,
 }
 
@@ -127,25 +131,25 @@ struct Row {
     reason: Option<String>,
 }
 
-/// What a file that was found is.
+/// What the list says about a file that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It was never read to its end.
     New,
-    /// It is as it was when it was read to its end.
+    /// It is unchanged since it was read to its end.
     Done,
-    /// It is as it was when it was read to its end, which is within a record.
+    /// It is unchanged since it was read to its end, which is within a record.
     Cut,
-    /// It was written since. What was read has to be compared with its beginning.
+    /// It was written since. Its beginning must be compared with this digest of what was read.
     Written(Digest),
-    /// It was written since it was begun, which was with this. Or it was set aside since.
+    /// It was written since it was begun, when it began like this. Or it was set aside since.
     Begun(Digest),
-    /// It is known that it does not begin any more with what was ingested.
+    /// It is known that it no longer begins with what was ingested.
     Changed,
 }
 
 impl Done {
-    /// The list as the lake has it; without a lake an empty one.
+    /// Reads the list from the lake. Without a lake the list is empty.
     pub fn open(lake: Option<&Lake>, runtime: Option<&Handle>) -> Result<Done, LakeError> {
         let store = lake.cloned().zip(runtime.cloned());
         let files = match &store {
@@ -155,7 +159,7 @@ impl Done {
         Ok(Done { files, store, rows: Vec::new(), since: Instant::now() })
     }
 
-    /// What a file is, where it is to be read as this kind of event.
+    /// Judges a file that is to be read as this kind of event.
     pub fn judge(&self, found: &Found, kind: Option<EventKind>) -> Verdict {
         let Some(known) = self.files.get(&xxh3_128(found.name.as_bytes())) else { return Verdict::New };
         if kind.is_some() && known.kind != kind {
@@ -166,7 +170,8 @@ impl Done {
             (Status::Begun, true) => Verdict::New,
             (Status::SetAside, _) if known.read.bytes == 0 => Verdict::New,
             (Status::Begun, false) | (Status::SetAside, _) => Verdict::Begun(known.read),
-            // An older adlake may have found no record where there are some: the positions tell.
+            // An older version of adlake may have found no record where there are some. The
+            // positions decide.
             (Status::Ingested, true) if known.records == 0 && !known.is_numbered_so && known.bytes > 0 => Verdict::New,
             (Status::Ingested, true) => Verdict::Done,
             (Status::Cut, true) => Verdict::Cut,
@@ -175,10 +180,11 @@ impl Done {
         }
     }
 
-    /// A file is about to be read, and begins like this. Of one that was read before more is known.
+    /// Notes that a file is about to be read, and how it begins. More is known already of a file
+    /// that was read before.
     pub fn begun(&mut self, found: &Found, kind: EventKind, head: Digest) {
         let is_new = |known: &Known| match known.status {
-            // As another kind of event it is another file.
+            // Read as another kind of event, it counts as another file.
             _ if known.kind.is_some_and(|other| other != kind) => true,
             Status::Begun => known.read != head,
             Status::SetAside => known.read.bytes == 0,
@@ -191,20 +197,21 @@ impl Done {
         }
     }
 
-    /// What is known of the records of a file that was read as this kind of event before.
+    /// What is known about the records of a file that was read before as this kind of event.
     pub fn before(&self, found: &Found, kind: EventKind) -> Option<Before> {
         let known = self.files.get(&xxh3_128(found.name.as_bytes()));
         let known = known.filter(|known| known.kind.is_none_or(|other| other == kind))?;
         Some(Before { records: known.records, last: known.last, is_numbered_so: known.is_numbered_so })
     }
 
-    /// A file was read to its end, and all of it is committed.
+    /// Notes that a file was read to its end, and that everything of it is committed.
     pub fn ingested(&mut self, found: &Found, kind: EventKind, whole: Whole) {
         let status = if whole.is_cut { Status::Cut } else { Status::Ingested };
         self.note(found, kind, whole, status, true);
     }
 
-    /// A file has taken the place of another, of which more or something else was ingested.
+    /// Notes that a file took the place of another one, of which more, or something else, was
+    /// ingested.
     pub fn replaced(&mut self, found: &Found, kind: EventKind, whole: Whole) {
         self.note(found, kind, whole, Status::Changed, true);
     }
@@ -215,7 +222,8 @@ impl Done {
         self.put(found, Known { bytes, kind, is_numbered_so, tag: 0, read, records, last, status, at }, None);
     }
 
-    /// A file cannot be used as it is. What is known of it stays known: it may be read on once it can be.
+    /// Notes that a file cannot be used as it is. What is known of it stays: reading may go on once
+    /// the file can be used.
     pub fn set_aside(&mut self, found: &Found, reason: &str) {
         let nothing = || Known {
             bytes: 0,
@@ -233,19 +241,19 @@ impl Done {
         self.put(found, known, Some(reason.to_owned()));
     }
 
-    /// Whether it is kept anywhere.
+    /// Whether the list is kept anywhere.
     pub fn is_kept(&self) -> bool {
         self.store.is_some()
     }
 
-    /// A file was written, but it begins with what was ingested, and has no more than that.
+    /// Notes that a file was written but begins with what was ingested and has no more than that.
     pub fn same(&mut self, found: &Found) {
         let known = self.files.get(&xxh3_128(found.name.as_bytes()));
         let is_cut = known.is_some_and(|known| known.status == Status::Cut);
         self.again(found, if is_cut { Status::Cut } else { Status::Ingested });
     }
 
-    /// A file does not begin any more with what was ingested.
+    /// Notes that a file no longer begins with what was ingested.
     pub fn changed(&mut self, found: &Found) {
         self.again(found, Status::Changed);
     }
@@ -267,7 +275,7 @@ impl Done {
         }
     }
 
-    /// Writes the rows if it is time to. What cannot be written now is written later.
+    /// Writes the rows when it is time to. Rows that cannot be written now are written later.
     pub fn write_if_due(&mut self) {
         if self.rows.len() >= ROWS_MAX || (!self.rows.is_empty() && self.since.elapsed() >= INTERVAL) {
             self.write();
@@ -280,7 +288,7 @@ impl Done {
         if self.rows.is_empty() {
             return;
         }
-        // Rows that are written twice say the same twice.
+        // A row that is written twice says the same twice.
         match runtime.block_on(lake.patiently(|| append(lake, &self.rows))) {
             Ok(()) => self.rows.clear(),
             Err(error) => {
@@ -317,7 +325,7 @@ async fn append(lake: &Lake, rows: &[Row]) -> Result<(), LakeError> {
     let mut writer = appender.writer(&WriterSettings::default());
     writer.write(&batch)?;
     let files = writer.finish().await?;
-    // No positions: a row written twice says the same twice.
+    // No positions are needed: a row that is written twice says the same twice.
     appender.commit(files, Vec::new()).await?;
     appender.close().await;
     Ok(())
@@ -345,7 +353,7 @@ fn take(batch: &RecordBatch, files: &mut HashMap<u128, Known>) -> Option<()> {
     let (tags, hashes) = (tags.as_string_opt::<i32>()?, hashes.as_string_opt::<i32>()?);
     let (bytes, read, records) = (number("file_bytes")?, number("read_bytes")?, number("records")?);
     let at = batch.column_by_name("ingested_at")?.as_primitive_opt::<TimestampMicrosecondType>()?;
-    // Lists of an older adlake lack these columns until something is written to them.
+    // The list of an older version of adlake lacks these columns until something is written to it.
     let (last, numbering) = (text("last_hash"), number("numbering"));
     let last = last.as_ref().and_then(|last| last.as_string_opt::<i32>());
     for row in 0..batch.num_rows() {

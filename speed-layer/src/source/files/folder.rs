@@ -1,8 +1,9 @@
-//! Folders of this machine, watched without looking at every file every time.
+//! Watches folders on this machine without looking at every file every time.
 //!
-//! A folder whose time of change is as it was has no file more than before, and is not listed. Files that were changed a short time ago are
-//! looked at every time, since they may still grow; all others when everything is looked through, once in a while. A file is told
-//! once it has been left alone for `files.settle`.
+//! A folder whose modification time is unchanged has no new files, and is not listed. Files that
+//! changed a short time ago are looked at every time, since they may still grow. All others are
+//! looked at in a full sweep, once in a while. A file is reported once it has been left alone for
+//! `files.settle`.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -17,9 +18,10 @@ use super::place::Found;
 use crate::error::SpeedError;
 use crate::settings::FilesSettings;
 
-/// Clocks of file systems are coarse: a folder that changed so short a time before it was listed is listed again.
+/// File system clocks are coarse. A folder that changed this short a time before it was listed is
+/// listed again.
 const COARSE: Duration = Duration::from_secs(3);
-/// A file that was changed so short a time ago is looked at every time ...
+/// Files that changed this short a time ago are looked at every time ...
 const RECENT: Duration = Duration::from_secs(10 * 60);
 /// ... unless there are more of them.
 const RECENT_MAX: usize = 10_000;
@@ -31,13 +33,13 @@ pub struct Folders {
     any_name: bool,
     settings: FilesSettings,
     passed_over: PassedOver,
-    /// Every folder under those that were named, and when it had changed last when it was listed.
+    /// Every folder under the named ones, with its modification time when it was last listed.
     folders: HashMap<PathBuf, Option<SystemTime>>,
     /// Files that were seen, by the hash of their paths.
     seen: HashSet<u128>,
     /// Files that may still be being written.
     unsettled: HashMap<PathBuf, Look>,
-    /// Files that were told and may grow.
+    /// Files that were reported and may grow.
     recent: HashMap<PathBuf, Look>,
     swept: Instant,
 }
@@ -75,7 +77,8 @@ impl Folders {
         }
     }
 
-    /// Everything there is now, and what cannot be looked at. An error where something that was named is not there.
+    /// Everything there is now, and what cannot be looked at. It is an error if a named path does
+    /// not exist.
     pub fn once(&mut self) -> Result<(Vec<Found>, Vec<SpeedError>), SpeedError> {
         let (mut found, mut problems) = (BTreeSet::new(), Vec::new());
         for path in &self.paths {
@@ -95,7 +98,8 @@ impl Folders {
         Ok((files, problems))
     }
 
-    /// Begins to watch: what is there and settled. An error where a path that was named is not there; a pattern may match later.
+    /// Begins to watch. Returns the files that are there and settled. It is an error if a named
+    /// path does not exist; a pattern may match later.
     pub fn begin(&mut self) -> Result<Vec<Found>, SpeedError> {
         for path in self.paths.iter().filter(|path| !is_pattern(path)) {
             let path = discover::literal(path);
@@ -109,7 +113,7 @@ impl Folders {
         self.swept = Instant::now();
         let mut found = BTreeSet::new();
         for path in &self.paths {
-            // Nothing may match a pattern at the moment, and a file that was named may have been moved away.
+            // A pattern may match nothing at the moment, and a named file may have been moved away.
             if let Err(error) = discover::find(path, self.any_name, None, &self.passed_over, &mut found) {
                 tracing::debug!(%error, "nothing to be seen there at present");
             }
@@ -133,14 +137,14 @@ impl Folders {
         told
     }
 
-    /// A file that was told is to be told again.
+    /// Makes the next poll report a file again.
     pub fn forget(&mut self, path: &Path) {
         if self.recent.remove(path).is_some() {
             self.unsettled.insert(path.to_owned(), Look { bytes: 0, tag: String::new(), since: Instant::now() });
         }
     }
 
-    /// What may be new.
+    /// The files that may be new.
     pub fn poll(&mut self) -> Vec<Found> {
         if self.paths.is_empty() {
             return Vec::new();
@@ -167,7 +171,7 @@ impl Folders {
         for path in self.unsettled.keys().chain(self.recent.keys()).cloned().collect::<BTreeSet<_>>() {
             match Found::local(path.clone()) {
                 Ok(file) => self.look(path, file, &mut told),
-                // Removed, or not to be seen any more.
+                // The file was removed, or can no longer be seen.
                 Err(_) => {
                     self.unsettled.remove(&path);
                     self.recent.remove(&path);
@@ -177,7 +181,7 @@ impl Folders {
         told
     }
 
-    /// Looks at a file: tells it when it is not as it was told before, and is settled.
+    /// Looks at a file. Reports it if it is settled and differs from what was reported before.
     fn look(&mut self, path: PathBuf, file: Found, told: &mut Vec<Found>) {
         self.seen.insert(xxh3_128(file.name.as_bytes()));
         if self.recent.get(&path).is_some_and(|before| before.shows(&file)) {
@@ -189,7 +193,8 @@ impl Folders {
         let settled = match self.unsettled.get(&path) {
             Some(before) if before.shows(&file) => before.since.elapsed() >= self.settings.settle,
             Some(_) => false,
-            // Seen for the first time, but not changed for long: for so long that a file server's clock cannot be that wrong.
+            // Seen for the first time, and unchanged for so long that no file server's clock can be
+            // that wrong.
             None => !is_recent(&file, RECENT),
         };
         if settled {
@@ -212,11 +217,11 @@ impl Folders {
         }
     }
 
-    /// Lists a folder that has changed, and new ones in it.
+    /// Lists a folder that has changed, and the new folders in it.
     fn list(&mut self, folder: &Path, told: &mut Vec<Found>) {
         let changed = changed_at(folder);
         let Ok(entries) = fs::read_dir(folder) else {
-            // Removed with all that was in it.
+            // The folder was removed with everything in it.
             self.folders.remove(folder);
             return;
         };
@@ -245,9 +250,9 @@ impl Folders {
         self.look_at_new(files, told);
     }
 
-    /// Notes the folders under one whose files are known.
+    /// Notes the folders under a folder whose files are known.
     fn note_folders(&mut self, folder: &Path, noted: &mut HashSet<PathBuf>) {
-        // A link may lead back to where it is.
+        // A link may lead back to a folder above it.
         if !noted.insert(folder.to_owned()) {
             return;
         }
@@ -263,7 +268,8 @@ impl Folders {
     }
 }
 
-/// The canonical path of what is in a folder whose path is canonical, and whether it is a folder. Links are followed.
+/// The canonical path of an entry in a folder whose path is canonical, and whether the entry is a
+/// folder. Links are followed.
 fn followed(entry: &fs::DirEntry) -> (PathBuf, bool) {
     match entry.file_type() {
         Ok(kind) if !kind.is_symlink() => (entry.path(), kind.is_dir()),

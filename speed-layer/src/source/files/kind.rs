@@ -1,14 +1,19 @@
-//! Which kind of event a file holds, as its name and its folders tell.
+//! Tells the kind of event that a file holds by the names of the file and its folders.
 //!
-//! A name consists of words: what stands between `_`, dots, spaces, digits and other characters that are neither letters nor hyphens.
-//! A word tells a kind if it is one of the kind's own words (`clicks`), or is put together with hyphens and has one of them as its
-//! first part (`clicks-eu`, `bid-requests`), or in the plural as its last part (`ad-impressions`). Of file and folders the nearest that
-//! tells a kind counts. A kind's word elsewhere in a hyphenated one (`double-click`, `click` in `one-click-buy`) is mostly part of a
-//! proper name: it counts where nothing else tells a kind.
+//! A name consists of words. Words are separated by `_`, dots, spaces, digits and all other
+//! characters that are neither letters nor hyphens. A word tells a kind in three cases: it is one
+//! of the kind's own words (`clicks`); it is hyphenated and its first part is such a word
+//! (`clicks-eu`, `bid-requests`); or it is hyphenated and its last part is such a word in the
+//! plural (`ad-impressions`).
+//!
+//! Of the file and its folders, the nearest one that tells a kind counts. A kind's word elsewhere
+//! in a hyphenated word (`double-click`, `click` in `one-click-buy`) is mostly part of a proper
+//! name. It counts only if nothing else tells a kind.
 
 use adlake_domain::event::EventKind;
 
-/// The kind that a canonical path or a URI tells, and the part of it (a file's or a folder's name) that does.
+/// The kind that a canonical path or a URI tells, and the part of it (the name of the file or of a
+/// folder) that tells it.
 pub fn told(path: &str) -> Option<(EventKind, &str)> {
     let tells = |how: fn(&str) -> Option<EventKind>| {
         path.rsplit(['/', '\\']).find_map(|part| {
@@ -51,7 +56,7 @@ mod tests {
         const INTERACTIONS: Option<EventKind> = Some(EventKind::Interaction);
         const BIDS: Option<EventKind> = Some(EventKind::BidRequest);
         let table = [
-            // The names of the default topics, and names like them.
+            // The names of the default topics, and similar names.
             ("ad-impressions.json", IMPRESSIONS),
             ("clicks-conversions-2026-01-01.csv", INTERACTIONS),
             ("bid-requests.avro", BIDS),
@@ -63,20 +68,20 @@ mod tests {
             ("us-east-1-impressions-0.ndjson.gz", IMPRESSIONS),
             ("acme-impressions.json", IMPRESSIONS),
             ("export.conversions.2026.csv", INTERACTIONS),
-            // The nearest part of the path.
+            // The nearest part of the path counts.
             ("impressions/2026/clicks-1.csv.gz", INTERACTIONS),
             ("clicks/ad-impressions.json", IMPRESSIONS),
             ("impressions/part-0001.json", IMPRESSIONS),
             ("Bids/part-0001.json", BIDS),
             ("s3://bucket/clicks/dt=2026-03-01/part-0.json", INTERACTIONS),
-            // A part of a compound is no word of its own.
+            // Part of a hyphenated word does not count as a word.
             ("impressions/double-click-x.ndjson", IMPRESSIONS),
             ("impressions/google-double-click.ndjson", IMPRESSIONS),
             ("bid-requests/one-click-buy.json", BIDS),
             ("double-click-x.ndjson", INTERACTIONS),
             ("double-click/impressions/x.json", IMPRESSIONS),
             ("impressions/double-click/x.json", IMPRESSIONS),
-            // Neither is a part of a word.
+            // Nor does part of a word.
             ("AdImpressions2026/part-0.json", None),
             ("forbidden/data.csv", None),
             ("préclicks.csv", None),

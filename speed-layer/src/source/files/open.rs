@@ -1,7 +1,7 @@
-//! A file's content: decompressed while it is read, in bounded memory.
+//! The content of a file, decompressed while it is read, in bounded memory.
 //!
-//! Compression is told from the first bytes, not from the name. Where compressed data breaks off or is damaged the content ends,
-//! and says so ([`Content::broken`]): what came before it is good.
+//! The first bytes tell the compression, not the name. Where compressed data breaks off or is
+//! damaged, the content ends and says so ([`Content::broken`]). What came before is good.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,9 +33,10 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Told by the first bytes.
+    /// Detects the compression by the first bytes.
     fn of(start: &[u8]) -> Compression {
-        // A text may begin with "BZh", too: what follows in a stream is the mark of a block, or of the end of an empty stream.
+        // A text may begin with "BZh", too. In a bzip2 stream the marker of a block follows, or
+        // that of the end of an empty stream.
         let is_bzip2 = |blocks: &[u8]| {
             matches!(blocks, [b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..])
                 || matches!(blocks, [b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..])
@@ -60,29 +61,29 @@ pub struct Content {
     is_growing: bool,
 }
 
-/// What was read of a file, as stored.
+/// The digest of what was read of a file, as stored.
 #[derive(Default)]
 struct Consumed {
     bytes: u64,
     hash: Xxh3Default,
 }
 
-/// The bytes at the beginning of a file.
+/// A digest of the bytes at the beginning of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest {
-    /// How many.
+    /// How many bytes.
     pub bytes: u64,
-    /// XXH3-128 of them.
+    /// Their XXH3-128 hash.
     pub hash: u128,
 }
 
 impl Digest {
-    /// Of no bytes.
+    /// The digest of no bytes.
     pub fn nothing() -> Digest {
         Consumed::default().digest()
     }
 
-    /// Of the first so many bytes; of all, where there are fewer.
+    /// The digest of the first `bytes` bytes, or of all if there are fewer.
     pub fn of(mut reader: impl Read, bytes: u64) -> io::Result<Digest> {
         let mut consumed = Consumed::default();
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -120,14 +121,14 @@ impl std::fmt::Debug for Content {
 }
 
 impl Content {
-    /// What can be read, from its beginning.
+    /// Reads a content from the beginning of `reader`.
     pub fn over(reader: impl Read + Send + 'static) -> io::Result<Content> {
         let consumed = Arc::<Mutex<Consumed>>::default();
         let counted = Counted { reader, consumed: consumed.clone() };
         Content::new(BufReader::with_capacity(BUFFER_BYTES, counted), consumed)
     }
 
-    /// Bytes at hand, as they are.
+    /// A content of bytes at hand, without compression.
     pub fn from_bytes(bytes: Vec<u8>) -> Content {
         let reader = Box::new(io::Cursor::new(bytes));
         Content {
@@ -140,7 +141,7 @@ impl Content {
         }
     }
 
-    /// The same, read so many bytes at a time.
+    /// The same, read `piece_bytes` bytes at a time.
     pub fn in_pieces(bytes: Vec<u8>, piece_bytes: usize) -> Content {
         let reader = Box::new(BufReader::with_capacity(piece_bytes, io::Cursor::new(bytes)));
         Content {
@@ -155,7 +156,7 @@ impl Content {
 
     #[cfg(test)]
     pub fn of(bytes: &[u8]) -> Content {
-        // Small reads, so that every record is seen to straddle the buffer.
+        // Reads are small, so that records straddle the buffer's end.
         Content::in_pieces(bytes.to_vec(), 7)
     }
 
@@ -179,12 +180,12 @@ impl Content {
         Ok(Content { reader, compression, consumed, position: 0, broken: None, is_growing: false })
     }
 
-    /// How it is compressed.
+    /// How the file is compressed.
     pub fn compression(&self) -> Compression {
         self.compression
     }
 
-    /// The next bytes; none at the end, and where the compressed data breaks off.
+    /// The next bytes. There are none at the end, or where the compressed data breaks off.
     pub fn fill(&mut self) -> io::Result<&[u8]> {
         if self.broken.is_some() {
             return Ok(&[]);
@@ -203,7 +204,7 @@ impl Content {
             self.broken = broken;
             return Ok(&[]);
         }
-        // What the loop has filled is buffered: this reads nothing.
+        // The loop has filled the buffer, so this reads nothing.
         self.reader.fill_buf()
     }
 
@@ -218,7 +219,7 @@ impl Content {
         self.position
     }
 
-    /// Passes over so many bytes, or as many as there are.
+    /// Skips `bytes` bytes, or as many as there are.
     pub fn skip(&mut self, bytes: usize) -> io::Result<()> {
         let mut left = bytes;
         while left > 0 {
@@ -232,12 +233,12 @@ impl Content {
         Ok(())
     }
 
-    /// What is wrong with the compressed data after the end that [`Content::fill`] has shown.
+    /// What is wrong with the compressed data, once [`Content::fill`] has reached its end.
     pub fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
     }
 
-    /// Whether the file may still grow: its end is not final.
+    /// Sets whether the file may still grow, so that its end is not final.
     pub fn growing(mut self, is_growing: bool) -> Content {
         self.is_growing = is_growing;
         self
@@ -248,23 +249,23 @@ impl Content {
         self.is_growing
     }
 
-    /// Whether more may follow the end that [`Content::fill`] has shown: the file may still grow, or its compressed data
-    /// is broken. What the end decides is not decided then.
+    /// Whether more may follow the end that [`Content::fill`] has reached: the file may still grow,
+    /// or its compressed data is broken. In both cases nothing is decided by this end.
     pub fn may_go_on(&self) -> bool {
         self.is_growing || self.broken.is_some()
     }
 
-    /// How many bytes of the file itself have been read.
+    /// How many bytes of the stored file have been read.
     pub fn consumed(&self) -> u64 {
         self.consumed.lock().unwrap_or_else(PoisonError::into_inner).bytes
     }
 
-    /// The bytes of the file itself that have been read.
+    /// The digest of the stored file's bytes that have been read.
     pub fn digest(&self) -> Digest {
         self.consumed.lock().unwrap_or_else(PoisonError::into_inner).digest()
     }
 
-    /// Reads exactly as many bytes as there is room for, or as there are; how many that was.
+    /// Reads as many bytes as there is room for, or as there are. Returns how many.
     pub fn read_up_to(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < into.len() {
@@ -281,7 +282,8 @@ impl Content {
     }
 }
 
-/// A system's error has a code, and a store's says what it is; a decoder's does neither.
+/// Whether a decoder made the error. An error of the system has a code, and a store's error has a
+/// type of its own; a decoder's error has neither.
 fn is_of_decoder(error: &io::Error) -> bool {
     error.raw_os_error().is_none() && !error.get_ref().is_some_and(|error| error.is::<Broken>())
 }
@@ -335,7 +337,7 @@ mod tests {
         ::zstd::encode_all(bytes, 1).unwrap()
     }
 
-    /// Every way to compress.
+    /// A compression function. The tests run over every kind of compression.
     type Compress = fn(&[u8]) -> Vec<u8>;
     const COMPRESSIONS: [Compress; 4] = [gzip, zstd, bzip2, xz];
 
@@ -369,7 +371,7 @@ mod tests {
             assert!(!good.is_empty() && text.starts_with(&good));
             assert!(broken.is_some());
         }
-        // Zstandard checks nothing by itself.
+        // Zstandard does not check anything by default.
         for compress in [gzip, bzip2, xz] {
             let mut damaged = compress(&text);
             let middle = damaged.len() / 2;

@@ -1,6 +1,7 @@
-//! Files in a folder or prefix that are not read, without being opened: their names say that they should not be, or cannot be.
+//! Files in a folder or prefix that are not read. They are not even opened: their names say that
+//! they should not or cannot be read.
 //!
-//! Each is counted once and told in the report, since a user who finds no rows has to learn why.
+//! Each is counted once and shown in the report, since a user who finds no rows has to learn why.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::discover;
 use crate::metrics::Metrics;
 
-/// How many files of each reason are named in the report and in the log.
+/// How many files per reason are named in the report and in the log.
 const EXAMPLES_MAX: usize = 5;
 
 /// Why a file is passed over.
@@ -22,9 +23,9 @@ pub enum PassedOverReason {
     Hidden,
     /// Its name ends with `.tmp`, `.partial` or `.inprogress`.
     HalfWritten,
-    /// It holds other files.
+    /// It is an archive that holds other files.
     Archive,
-    /// Its extension is none that is read.
+    /// Its extension is not one that is read.
     UnknownExtension,
 }
 
@@ -33,12 +34,12 @@ pub enum PassedOverReason {
 pub struct PassedOverFiles {
     /// How many.
     pub count: u64,
-    /// The first of them.
+    /// The names of the first ones.
     pub examples: Vec<String>,
 }
 
 impl PassedOverReason {
-    /// For people: what is the matter with such files, and what to do.
+    /// Explains to people what is wrong with such files, and what to do.
     pub fn explanation(self) -> &'static str {
         match self {
             PassedOverReason::Hidden => "hidden by convention: the name begins with . or _",
@@ -52,14 +53,15 @@ impl PassedOverReason {
         }
     }
 
-    /// Whether such a file is data that somebody may wait for in vain: the other names say themselves that they are not meant.
+    /// Whether such a file may be data that somebody waits for in vain. The other names say
+    /// themselves that the files are not meant to be read.
     pub fn is_unexpected(self) -> bool {
         matches!(self, PassedOverReason::Archive | PassedOverReason::UnknownExtension)
     }
 }
 
 impl PassedOverFiles {
-    /// One more.
+    /// Counts one more file.
     pub(crate) fn add(&mut self, name: &str) {
         self.count += 1;
         if self.examples.len() < EXAMPLES_MAX {
@@ -68,7 +70,7 @@ impl PassedOverFiles {
     }
 }
 
-/// Whether a file or folder of this name is left alone when it was not named itself.
+/// Why a file or folder of this name is passed over, unless the user named it.
 pub(super) fn by_convention(name: &str) -> Option<PassedOverReason> {
     let name = name.to_ascii_lowercase();
     if name.starts_with(['.', '_']) {
@@ -80,7 +82,7 @@ pub(super) fn by_convention(name: &str) -> Option<PassedOverReason> {
     }
 }
 
-/// Whether a file of this name is passed over because nothing says how it is written.
+/// Why a file of this name is passed over, if nothing tells its format.
 pub(super) fn by_extension(name: &str) -> Option<PassedOverReason> {
     if discover::extension(name).is_some() {
         return None;
@@ -91,7 +93,7 @@ pub(super) fn by_extension(name: &str) -> Option<PassedOverReason> {
     Some(if is_archive { PassedOverReason::Archive } else { PassedOverReason::UnknownExtension })
 }
 
-/// What a file is that is not read whatever its name, told by its first bytes.
+/// What a file is, by its first bytes, if it is never read whatever its name.
 pub(super) fn by_content(head: &[u8]) -> Option<&'static str> {
     match head {
         [b'P', b'K', 3, 4, ..] => Some("a zip archive: unpack it, and ingest what is in it"),
@@ -103,10 +105,10 @@ pub(super) fn by_content(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Takes note of files that are passed over, each once. Copies share what they know.
+/// Remembers files that are passed over, each once. Clones share what they know.
 #[derive(Debug, Clone)]
 pub(super) struct PassedOver {
-    /// Files that were told before, by the hashes of their names.
+    /// Files that were noted before, by the hashes of their names.
     seen: Arc<Mutex<HashSet<u128>>>,
     metrics: Metrics,
 }
@@ -116,7 +118,7 @@ impl PassedOver {
         PassedOver { seen: Arc::default(), metrics }
     }
 
-    /// A file is passed over. `name` is its canonical path or its URI.
+    /// Notes that a file is passed over. `name` is its canonical path or its URI.
     pub fn note(&self, name: &str, reason: PassedOverReason) {
         if !self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(xxh3_128(name.as_bytes())) {
             return;
@@ -136,7 +138,8 @@ impl PassedOver {
         }
     }
 
-    /// A path was looked through for the first time. `unexpected` is what [`PassedOver::unexpected`] said before.
+    /// Notes that a path was looked through for the first time. `unexpected` is what
+    /// [`PassedOver::unexpected`] returned before.
     pub fn looked_through(&self, path: &str, files: usize, unexpected: u64) {
         if files == 0 && self.unexpected() > unexpected {
             self.metrics.path_without_files(path);
@@ -144,7 +147,7 @@ impl PassedOver {
         }
     }
 
-    /// How many files somebody may wait for in vain.
+    /// How many passed-over files somebody may wait for in vain.
     pub fn unexpected(&self) -> u64 {
         self.metrics.files_passed_over_unexpectedly()
     }

@@ -1,6 +1,7 @@
-//! The pieces of a file on their way into chunks: numbered, and at the end of a file perhaps cut off.
+//! Puts the pieces of a file into chunks: numbers them, and holds back those that the end of the
+//! file may cut off.
 //!
-//! A piece is in its chunk, or it is an error that names it: none is left out in silence.
+//! A piece is in its chunk, or an error names it. None is left out in silence.
 
 use std::io;
 
@@ -11,16 +12,17 @@ use super::split::Piece;
 use crate::record::{Chunk, Rejection};
 use crate::source::CHUNK_BYTES;
 
-/// How many bytes of cut pieces are held: a block of Avro that is cut off comes in parts.
+/// How many bytes of cut-off pieces are held. An Avro block that is cut off comes in several parts.
 const HELD_BYTES_MAX: usize = 64 << 20;
 
-/// Whether a piece was rejected for want of its end.
+/// Whether a piece was rejected because its end is missing.
 pub fn is_truncated(piece: &Piece) -> bool {
     matches!(piece, Piece::Rejected(rejection) if rejection.reason == "truncated")
 }
 
-/// A record that does not fit into its chunk. Chunks are handed on long before they are full, and
-/// `ingest.record_bytes_max` bounds the records: it is the guard behind both.
+/// A record does not fit into its chunk. This should not happen: chunks are handed on long before
+/// they are full, and `ingest.record_bytes_max` bounds the records. The error guards against a
+/// mistake in either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "record {position}, of {bytes} bytes, does not fit into a chunk of {max} bytes: lower ingest.record_bytes_max, \
@@ -30,7 +32,7 @@ pub fn is_truncated(piece: &Piece) -> bool {
 pub struct DoesNotFit {
     /// The number of the record in its file, from 0.
     pub position: i64,
-    /// How long it is.
+    /// The length of the record.
     pub bytes: usize,
 }
 
@@ -40,22 +42,22 @@ impl From<DoesNotFit> for io::Error {
     }
 }
 
-/// The pieces of a file, counted; those from a position on are kept.
+/// Numbers the pieces of a file, and keeps those from a position on.
 pub struct Numbered {
-    /// How many there were.
+    /// How many pieces there were.
     pub position: i64,
-    /// Where keeping begins.
+    /// The first position that is kept.
     pub from: i64,
     /// When the file was last changed.
     pub time: Option<i64>,
-    /// The position of the last record that was read before, and the hash of it.
+    /// The position and the hash of the last record that was read before.
     pub last_before: Option<(i64, u64)>,
-    /// The kept ones.
+    /// The pieces that were kept.
     pub chunk: Chunk,
 }
 
 impl Numbered {
-    /// Takes a piece; `false` where it is not what was read at its position before.
+    /// Takes a piece. `false`: it is not what was read at its position before.
     #[inline]
     pub fn take(&mut self, bytes: &[u8], piece: Piece) -> Result<bool, DoesNotFit> {
         let position = self.position;
@@ -75,7 +77,7 @@ impl Numbered {
         Ok(self.last_before.is_none_or(|(last, hash)| position != last || xxh3_64(bytes) == hash))
     }
 
-    /// Whether what is kept is to be handed on.
+    /// Whether the kept pieces should be handed on.
     pub fn is_full(&self) -> bool {
         self.chunk.bytes() >= CHUNK_BYTES || self.chunk.len() >= CHUNK_RECORDS
     }
@@ -89,34 +91,35 @@ pub struct CutOff {
 }
 
 impl CutOff {
-    /// Whether more may be held: what is longer is taken as it is.
+    /// Whether more may be held. Beyond the limit, pieces are taken as they are.
     pub fn has_room(&self) -> bool {
         self.pieces.len() < CHUNK_RECORDS && self.bytes < HELD_BYTES_MAX
     }
 
-    /// Holds one more.
+    /// Holds one more piece.
     pub fn push(&mut self, bytes: Vec<u8>, piece: Piece) {
         self.bytes += bytes.len();
         self.pieces.push((bytes, piece));
     }
 
-    /// Gives them up: something follows them.
+    /// Releases the held pieces, since something follows them.
     pub fn take(&mut self) -> Vec<(Vec<u8>, Piece)> {
         self.bytes = 0;
         std::mem::take(&mut self.pieces)
     }
 
-    /// How many are held.
+    /// How many pieces are held.
     pub fn len(&self) -> i64 {
         self.pieces.len() as i64
     }
 
-    /// Whether none is held.
+    /// Whether no piece is held.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// The pieces from `from` on as rejected records, of which the first is at `position`.
+    /// Makes a chunk of rejected records from the pieces from `from` on. The first held piece is at
+    /// `position`.
     pub fn chunk(self, position: i64, from: i64, time: Option<i64>) -> Result<Chunk, DoesNotFit> {
         let mut chunk = Chunk::new(0);
         for (offset, (bytes, piece)) in (position..).zip(self.pieces).filter(|(offset, _)| *offset >= from) {
@@ -142,7 +145,7 @@ mod tests {
         Rejection { reason: "truncated", detail: "cut".to_owned() }
     }
 
-    /// More than a chunk holds. Nothing reads it, so it takes no memory.
+    /// More than a chunk can hold. Nothing reads it, so it takes no memory.
     fn too_much() -> Vec<u8> {
         vec![0; Chunk::BYTES_MAX + 1]
     }
@@ -156,7 +159,7 @@ mod tests {
             let error = numbered.take(&too_much(), piece).unwrap_err();
             assert_eq!(error, DoesNotFit { position: 6, bytes: Chunk::BYTES_MAX + 1 });
         }
-        // It can be gone on with: nothing was counted that is not there.
+        // Reading can go on: the failed piece was not counted.
         assert_eq!(numbered.take(b"fits, too", Piece::Record), Ok(true));
         assert_eq!((numbered.position, numbered.chunk.len()), (7, 2));
         let error = io::Error::from(DoesNotFit { position: 6, bytes: 5_000_000_000 });
@@ -173,7 +176,7 @@ mod tests {
         };
         let error = held().chunk(7, 0, None).unwrap_err();
         assert_eq!(error, DoesNotFit { position: 8, bytes: Chunk::BYTES_MAX + 1 });
-        // What was taken before does not count.
+        // A piece that was taken before does not count.
         assert!(held().chunk(7, 9, None).unwrap().is_empty());
     }
 }

@@ -1,7 +1,9 @@
-//! Where files are found: folders, patterns and files of this machine, and prefixes of S3.
+//! The places where files are found: folders, patterns and files of this machine, and prefixes of
+//! S3.
 //!
-//! A place is looked through whole once. Somebody who watches it asks again and again what may be new ([`Places::poll`]), which costs little
-//! however much is there; what is told may well be known already, and whoever asks compares.
+//! A place is looked through as a whole once. After that, a watcher polls for what may be new
+//! ([`Places::poll`]), which costs little however much is there. A poll may report files that are
+//! known already, so the caller must compare.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ use crate::settings::{FilesSettings, SpeedSettings};
 /// A file as it was when it was found.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Its canonical path, or its URI: what its stream is named by.
+    /// Its canonical path or its URI, which also names its stream.
     pub name: String,
     /// How it is opened.
     pub at: At,
@@ -29,9 +31,10 @@ pub struct Found {
     pub bytes: u64,
     /// When it was last changed, in microseconds since the epoch.
     pub modified: Option<i64>,
-    /// Differs whenever the file was written in between: an ETag, or when it was last changed.
+    /// A tag that differs whenever the file was written in between: an ETag, or the modification
+    /// time.
     pub tag: String,
-    /// All of it, where it is small and was fetched already.
+    /// The whole file, if it is small and was fetched already.
     pub whole: Option<Bytes>,
 }
 
@@ -40,31 +43,32 @@ pub struct Found {
 pub enum At {
     /// A file of this machine.
     Local(PathBuf),
-    /// An object.
+    /// An object in a bucket.
     Object(Arc<S3>, String),
-    /// These bytes, behind which the system gives no more.
+    /// These bytes, after which the system returns an error.
     #[cfg(test)]
     Breaks(Vec<u8>),
 }
 
 impl Found {
-    /// A file of this machine, by its canonical path.
+    /// Looks at a file of this machine by its canonical path.
     pub fn local(path: PathBuf) -> io::Result<Found> {
         let metadata = std::fs::metadata(&path)?;
         let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified = since.and_then(|since| i64::try_from(since.as_micros()).ok());
-        // Nanoseconds: more than a microsecond tells.
+        // In nanoseconds, which tell more than microseconds.
         let tag = since.map_or_else(String::new, |since| since.as_nanos().to_string());
         let name = path.to_string_lossy().into_owned();
         Ok(Found { name, at: At::Local(path), bytes: metadata.len(), modified, tag, whole: None })
     }
 
-    /// Its content, decompressed.
+    /// The decompressed content of the file.
     pub fn content(&self) -> io::Result<Content> {
         Content::over(self.stored()?)
     }
 
-    /// Its bytes as stored, up to the length that it had when it was found: what is written behind that may be half a record yet.
+    /// The file's bytes as stored, up to the length that it had when it was found. What was written
+    /// after that may be half a record so far.
     pub fn stored(&self) -> io::Result<Box<dyn Read + Send>> {
         Ok(match (&self.whole, &self.at) {
             (Some(bytes), _) => Box::new(io::Cursor::new(bytes.clone())),
@@ -80,13 +84,13 @@ impl Found {
         self.name.rsplit('/').next().unwrap_or_default()
     }
 
-    /// As errors name it.
+    /// Its path as errors show it.
     pub fn path(&self) -> &Path {
         Path::new(&self.name)
     }
 }
 
-/// Everything that is to be read.
+/// All places that are read.
 #[derive(Debug)]
 pub struct Places {
     folders: Folders,
@@ -97,7 +101,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// Looks through all of them. Blocks.
+    /// Looks through all places. Blocks.
     pub fn open(
         wanted: &FilesWanted,
         settings: &SpeedSettings,
@@ -134,12 +138,12 @@ impl Places {
         std::mem::take(&mut self.problems)
     }
 
-    /// What may be new since. What cannot be looked at now is looked at the next time.
+    /// The files that may be new. What cannot be looked at now is looked at the next time.
     pub fn poll(&mut self) -> Vec<Found> {
         let mut found = self.folders.poll();
         for prefix in &mut self.prefixes {
             let mut listed = Vec::new();
-            // What was listed before it failed is not listed again soon.
+            // What was listed before the failure is not listed again soon, so it is used.
             if let Err(error) = prefix.poll(&mut listed) {
                 tracing::warn!(%error, "cannot look for new objects; trying again");
             }
@@ -149,14 +153,14 @@ impl Places {
         found
     }
 
-    /// A file was told, and not taken: it is to be told again.
+    /// Makes a later poll report a file again that was reported and not taken.
     pub fn forget(&mut self, file: &Found) {
         if let At::Local(path) = &file.at {
             self.folders.forget(path);
         }
     }
 
-    /// Fetches what is small, several at a time.
+    /// Fetches small files ahead, several at a time.
     pub fn fetch_small(&self, files: &mut [Found]) {
         if let Some(prefix) = self.prefixes.first() {
             prefix.s3().fetch_small(files);
@@ -174,7 +178,7 @@ fn is_wanted(file: &Found, any_name: bool, named: bool, passed_over: &PassedOver
     }
 }
 
-/// How often places are looked at.
+/// How often the places are polled.
 pub fn poll_interval(settings: &FilesSettings) -> Duration {
     settings.poll_interval.max(Duration::from_millis(10))
 }
@@ -183,7 +187,7 @@ pub fn poll_interval(settings: &FilesSettings) -> Duration {
 mod tests {
     use super::*;
 
-    /// As a disk that is damaged.
+    /// A reader that fails like a damaged disk.
     #[derive(Debug)]
     pub struct Fails;
 

@@ -1,8 +1,8 @@
-//! What would become of files, without writing anything: for each its kind, format, header and mapping, and its first record as it
-//! would land.
+//! Shows what would become of files, without writing anything. It shows the kind, format, header
+//! and mapping of each file, and its first record as it would be ingested.
 //!
-//! It goes the way that ingest goes: the same files are found, told apart, cut and decoded by the same code. Of each file only the beginning is
-//! read.
+//! A preview uses the code of ingest to find, recognize, cut and decode the files. It reads only
+//! the beginning of each file.
 
 use std::collections::BTreeMap;
 
@@ -27,9 +27,9 @@ use crate::plans::Plans;
 use crate::record::{RecordRef, StreamFormat};
 use crate::settings::SpeedSettings;
 
-/// How much of a record that would be a dead letter is shown.
+/// How many bytes of a record that would be a dead letter are shown.
 const SHOWN_BYTES: usize = 200;
-/// How many names inside a record's names are followed.
+/// How deeply nested names of a record are followed.
 const DEPTH_MAX: usize = 16;
 
 /// What would become of a file.
@@ -37,7 +37,7 @@ const DEPTH_MAX: usize = 16;
 pub struct Preview {
     /// Its canonical path, or its URI.
     pub path: String,
-    /// How it would be read; none where it cannot be.
+    /// How it would be read. `None`: it cannot be read.
     #[serde(flatten)]
     pub reading: Option<Reading>,
     /// Why it cannot be read.
@@ -48,47 +48,49 @@ pub struct Preview {
 /// How a file would be read.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Reading {
-    /// What its records are; written as `--kind` takes it.
+    /// The kind of its records, written as `--kind` takes it.
     #[serde(serialize_with = "table")]
     pub kind: EventKind,
-    /// What tells the kind.
+    /// How the kind is known.
     pub kind_from: KindFrom,
     /// How it is written.
     pub format: FileFormat,
     /// How it is compressed.
     pub compression: Compression,
-    /// What parts the cells of a row.
+    /// The delimiter between the cells of a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
-    /// The columns, keys or fields of its records, in order. For JSON those of the first record.
+    /// The columns, keys or fields of its records, in order. For JSON they are those of the first
+    /// record.
     pub names: Vec<String>,
-    /// Where they are known from.
+    /// How these names are known.
     pub names_from: NamesFrom,
-    /// Which names each field is taken from: the first that has a value.
+    /// The names from which each field is taken: the first one that has a value.
     pub fields: BTreeMap<String, Vec<String>>,
-    /// Names whose values are kept in `attributes`: they are no field, or a field is found inside them.
+    /// Names whose values are kept in `attributes`, because they are no field, or because a field
+    /// is found inside them.
     pub attributes: Vec<String>,
-    /// What stands in for fields.
+    /// The defaults of fields.
     pub defaults: BTreeMap<String, String>,
-    /// Required fields that no name gives and nothing stands in for: every record would be a dead letter.
+    /// Required fields that have neither a name nor a default: every record would be a dead letter.
     pub missing: Vec<String>,
     /// What would become of its first record.
     pub first: First,
 }
 
-/// What tells a file's kind.
+/// How the kind of a file is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KindFrom {
-    /// It was given for all files.
+    /// The user gave it for all files.
     Option,
-    /// This part of its path.
+    /// By this part of the path.
     Name(String),
-    /// Nothing but its format.
+    /// By its format alone.
     Format,
 }
 
-/// Where the names of a file's fields are known from.
+/// How the names of a file's fields are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NamesFrom {
@@ -119,7 +121,7 @@ pub enum First {
         /// Its bytes as text, or the beginning of them.
         record: String,
     },
-    /// The file holds no record.
+    /// The file has no record.
     Nothing,
 }
 
@@ -127,7 +129,7 @@ fn table<S: Serializer>(kind: &EventKind, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_str(kind.table())
 }
 
-/// What would become of all files that are found. Blocks.
+/// Previews all files that are found. Blocks.
 pub fn preview(
     wanted: &FilesWanted,
     settings: &SpeedSettings,
@@ -221,7 +223,7 @@ fn read(
     })
 }
 
-/// What the names of a file's fields are to a mapping.
+/// What a mapping makes of the names of a file's fields.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Mapped {
     fields: BTreeMap<String, Vec<String>>,
@@ -230,17 +232,18 @@ struct Mapped {
     missing: Vec<String>,
 }
 
-/// `holds` says whether there is something inside the value of a name.
+/// `holds` tells whether a name's value has something inside it at the given steps.
 fn map(mapping: &Mapping, names: &[String], holds: impl Fn(&str, &[Step]) -> bool) -> Mapped {
     let mut mapped = Mapped::default();
-    // By field: how early each name comes, and the name.
+    // For each field, the names with their ranks: an earlier name wins.
     let mut ranked: BTreeMap<String, Vec<(u16, String)>> = BTreeMap::new();
     for name in names {
         let entry = mapping.lookup(name).map(|index| mapping.entry_at(index));
-        // What a field is only looked for inside of stays as it is, too.
+        // If a field is only looked for inside a value, the value itself is kept as well.
         let mut is_taken = false;
         if let Some(entry) = entry {
-            // An object is no text: what only a common name gives is looked for inside it.
+            // An object is not a text. A field that only a common name gives is looked for inside
+            // the object.
             let paths: Vec<_> = entry.paths.iter().filter(|path| holds(name, &path.steps)).collect();
             if let Some(target) = entry.direct.filter(|target| target.origin != Origin::Common || paths.is_empty()) {
                 is_taken = true;
@@ -300,7 +303,8 @@ fn schema_names(schema: &str) -> Vec<String> {
     }
 }
 
-/// Whether records of a schema can have something there. What is only referred to by name is not looked into.
+/// Whether records of a schema can have something at these steps. Types that are only referred to
+/// by name are not followed.
 fn schema_holds(schema: &Schema, name: &str, steps: &[Step]) -> bool {
     fn holds(schema: &Schema, steps: &[Step], depth: usize) -> bool {
         let Some(depth) = depth.checked_sub(1) else { return false };
@@ -320,7 +324,7 @@ fn schema_holds(schema: &Schema, name: &str, steps: &[Step]) -> bool {
     holds(schema, &steps, DEPTH_MAX)
 }
 
-/// The object that a JSON text is, or the first one of a list.
+/// The object in a JSON text, or the first object of a list.
 fn first_object(text: &[u8]) -> Option<serde_json::Map<String, Value>> {
     match serde_json::from_slice(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)).ok()? {
         Value::Object(object) => Some(object),
@@ -347,7 +351,7 @@ fn decode(input: &Input, payload: &[u8], plans: &Plans) -> Result<First, SpeedEr
     Ok(First::DeadLetter { reason: text("reason"), detail: text("detail"), record: shown(payload) })
 }
 
-/// A batch's only row. What is NULL is left out.
+/// The only row of a batch as JSON, without its NULLs.
 fn as_json(row: &RecordBatch) -> Result<Value, SpeedError> {
     let mut writer = LineDelimitedWriter::new(Vec::new());
     writer.write(row)?;

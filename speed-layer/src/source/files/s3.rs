@@ -1,12 +1,14 @@
-//! Prefixes of S3, watched without listing all of them every time.
+//! Watches prefixes of S3 without listing everything every time.
 //!
-//! S3 lists keys in order, from any key on. New objects mostly sort after all others (`.../2026/11/21/...`), or after the others of
-//! their folder: each poll asks for what comes after the last key, and after the last key of the folders that got new objects last. Any
-//! other new key is found by going through the whole prefix, some pages at each poll, once around in `files.sweep_interval`. A
-//! prefix of up to a thousand objects is one page, and seen whole every time.
+//! S3 lists keys in order, starting after any given key. New objects mostly sort after all others
+//! (`.../2026/11/21/...`), or after the others of their folder. So each poll asks for what comes
+//! after the last key of all, and after the last key of each folder that recently got new objects.
+//! Any other new key is found by a sweep through the whole prefix, some pages at each poll, once
+//! around in `files.sweep_interval`. A prefix of up to a thousand objects is one page, and is seen
+//! whole every time.
 //!
-//! Objects are written whole, so what is listed can be read. A reader goes on where its connection broke, and fails if the object has
-//! been replaced meanwhile.
+//! Objects are written whole, so what is listed can be read. A reader goes on where its connection
+//! broke, and fails if the object has been replaced meanwhile.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -31,15 +33,15 @@ use crate::error::SpeedError;
 use crate::metrics::{Metrics, now_micros};
 use crate::settings::FilesSettings;
 
-/// How many of the folders that got new objects last are asked for more.
+/// How many of the folders that last got new objects are asked for more.
 const FOLDERS_ASKED: usize = 4;
-/// New objects: written within an hour.
+/// Objects written within the last hour count as new.
 const RECENT_MICROS: i64 = 3_600_000_000;
 /// Objects up to this size are fetched ahead, ...
 const SMALL_BYTES: u64 = 256 << 10;
-/// ... so many at a time.
+/// ... this many at a time.
 const FETCHED_AT_ONCE: usize = 16;
-/// How often reading an object is taken up again without having come further.
+/// How often reading an object is retried without progress.
 const ATTEMPTS_MAX: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -56,20 +58,20 @@ pub struct S3 {
 #[derive(Debug)]
 pub struct Prefix {
     s3: Arc<S3>,
-    /// An object, or what all keys of a folder begin with.
+    /// The key of an object, or what all keys of a folder begin with.
     prefix: String,
-    /// The prefix is the key of an object.
+    /// The prefix is the key of one object.
     is_object: bool,
     /// The last key of all.
     last: String,
-    /// The folders that got new objects last, and the last key of each.
+    /// The folders that last got new objects, and the last key of each.
     folders: VecDeque<(String, String)>,
-    /// Up to where the whole has been gone through.
+    /// The key that the sweep has reached.
     swept_to: String,
-    /// Pages of the whole, as far as they are known.
+    /// The number of pages in the whole prefix, as far as it is known.
     pages: usize,
     pages_swept: usize,
-    /// Which share of the whole is gone through at each poll.
+    /// The share of the whole prefix that each poll sweeps.
     share: f64,
     passed_over: PassedOver,
 }
@@ -77,7 +79,7 @@ pub struct Prefix {
 struct Page {
     found: Vec<Found>,
     passed_over: Vec<(String, PassedOverReason)>,
-    /// The last key listed, wanted or not; `None`: nothing follows.
+    /// The last key listed, whether wanted or not. `None`: nothing follows.
     next: Option<String>,
     last: Option<String>,
 }
@@ -86,7 +88,8 @@ impl S3 {
     fn connect(bucket: &str, surroundings: &Surroundings) -> Result<S3, SpeedError> {
         let Some(runtime) = surroundings.runtime.clone() else { return Err(SpeedError::Ended("the runtime")) };
         let options = &surroundings.store_options;
-        // The same names as the lake's storage options have, with or without their prefix.
+        // The options have the same names as the lake's storage options, with or without their
+        // prefix.
         let option = |name: &str| {
             let is_it = |key: &str| {
                 let key = key.to_ascii_lowercase();
@@ -113,11 +116,11 @@ impl S3 {
         let loaded = runtime.block_on(loader.load());
         let virtual_hosted =
             option("virtual_hosted_style_request").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        // An endpoint of one's own seldom has a name for each bucket.
+        // A custom endpoint seldom has a host name for each bucket.
         let path_style = loaded.endpoint_url().is_some() && !virtual_hosted;
         let mut config = aws_sdk_s3::config::Builder::from(&loaded).force_path_style(path_style);
         if loaded.region().is_none() {
-            // As the lake's own store has it.
+            // The same default as in the lake's own store.
             config = config.region(Region::new("us-east-1"));
         }
         let client = Client::from_conf(config.build());
@@ -133,7 +136,7 @@ impl S3 {
         SpeedError::File { path: self.uri(key).into(), message, source: None }
     }
 
-    /// One page of keys after a key.
+    /// One page of keys after a given key.
     fn page(self: &Arc<Self>, prefix: &str, after: &str) -> Result<Page, SpeedError> {
         self.metrics.listed();
         let mut request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
@@ -149,7 +152,7 @@ impl S3 {
             let key = object.key()?;
             let bytes = u64::try_from(object.size()?).ok()?;
             let below = key.strip_prefix(prefix).unwrap_or(key);
-            // A key that ends with a slash stands for a folder; an empty object holds no record.
+            // A key that ends with a slash stands for a folder. An empty object holds no record.
             if bytes == 0 {
                 return None;
             }
@@ -165,7 +168,7 @@ impl S3 {
         Ok(Page { found: found.collect(), passed_over, next, last })
     }
 
-    /// An object from a byte on.
+    /// The bytes of an object from a given byte on.
     fn get(&self, key: &str, tag: &str, from: u64) -> io::Result<ByteStream> {
         let mut request = self.client.get_object().bucket(&self.bucket).key(key);
         if !tag.is_empty() {
@@ -190,7 +193,8 @@ impl S3 {
         }
     }
 
-    /// Fetches small objects; one that cannot be fetched is opened later, which says why.
+    /// Fetches small objects. An object that cannot be fetched is opened later, and the error is
+    /// reported then.
     pub fn fetch_small(&self, files: &mut [Found]) {
         let small = files.iter_mut().filter(|file| file.bytes <= SMALL_BYTES);
         let fetches = small.filter_map(|file| {
@@ -211,7 +215,7 @@ impl S3 {
 }
 
 impl Prefix {
-    /// `s3://bucket`, `s3://bucket/prefix`, `s3://bucket/key`.
+    /// Opens `s3://bucket`, `s3://bucket/prefix` or `s3://bucket/key`.
     pub fn open(
         uri: &str,
         settings: &FilesSettings,
@@ -243,7 +247,7 @@ impl Prefix {
         })
     }
 
-    /// As the user gave it, with a slash behind a folder.
+    /// The URI as the user gave it, with a slash after a folder.
     pub fn uri(&self) -> String {
         self.s3.uri(&self.prefix)
     }
@@ -253,12 +257,12 @@ impl Prefix {
         &self.s3
     }
 
-    /// Whether this object is the one that was named, whatever its name is.
+    /// Whether this object is the one that the user named. Then it is read whatever its name.
     pub fn is_named(&self, file: &Found) -> bool {
         self.is_object && file.name == self.s3.uri(&self.prefix)
     }
 
-    /// Everything there is.
+    /// All objects that are there.
     pub fn all(&mut self) -> Result<Vec<Found>, SpeedError> {
         if !self.prefix.is_empty() && !self.prefix.ends_with('/') {
             let page = self.s3.page(&self.prefix, "")?;
@@ -285,19 +289,19 @@ impl Prefix {
         Ok(found)
     }
 
-    /// Adds what may be new.
+    /// Adds the objects that may be new.
     pub fn poll(&mut self, found: &mut Vec<Found>) -> Result<(), SpeedError> {
         if self.is_object {
             self.pages = 0;
             found.append(&mut self.all()?);
             return Ok(());
         }
-        // One page is the whole, and is gone through below.
+        // A single page is the whole prefix, and is swept below.
         if self.pages > 1 {
             let prefix = self.prefix.clone();
             self.after(&prefix, self.last.clone(), found)?;
             for (folder, last) in self.folders.clone() {
-                // The folder of the last key of all has been asked just now.
+                // The folder of the last key of all has just been asked.
                 if !self.last.starts_with(&folder) {
                     self.after(&folder, last, found)?;
                 }
@@ -333,7 +337,7 @@ impl Prefix {
         }
     }
 
-    /// Remembers where keys come last, and what is not read.
+    /// Remembers the last keys, and which objects are not read.
     fn note(&mut self, page: &Page) {
         if !self.is_object {
             page.passed_over.iter().for_each(|(name, reason)| self.passed_over.note(name, *reason));
@@ -359,12 +363,12 @@ impl Prefix {
     }
 }
 
-/// The store, not the data, is why reading ended.
+/// Reading ended because of the store, not because of the data.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Broken(String);
 
-/// Reads an object as a file is read.
+/// Reads an object like a file.
 #[derive(Debug)]
 pub struct ObjectReader {
     s3: Arc<S3>,
@@ -378,7 +382,7 @@ pub struct ObjectReader {
 }
 
 impl ObjectReader {
-    /// From the beginning; `tag` and `size` as they were listed.
+    /// Reads from the beginning. `tag` and `size` are those that were listed.
     pub fn new(s3: Arc<S3>, key: &str, tag: &str, size: u64) -> ObjectReader {
         let (key, tag) = (key.to_owned(), tag.to_owned());
         ObjectReader { s3, key, tag, size, at: 0, body: None, chunk: Bytes::new(), attempts: 0 }

@@ -1,11 +1,13 @@
-//! Files cut into records, in bounded memory.
+//! Splitters cut a file into records, in bounded memory.
 //!
-//! A piece is a record, or bytes that are no record, with the reason. Each piece takes one position. The same bytes are always
-//! cut the same way, because a resumed run knows nothing but positions.
+//! A piece is a record, or bytes that are no record together with the reason. Each piece takes one
+//! position. The same bytes are always cut in the same way, because a resumed run knows nothing but
+//! positions.
 //!
-//! **Every byte is accounted for.** [`Splitter::span`] says which bytes of the content the last piece stands for. Spans come in
-//! order and do not overlap. What lies between them is of a kind that the format names: separators, headers, block heads.
-//! `accounting` holds this for every format, compression and mutation.
+//! **Every byte is accounted for.** [`Splitter::span`] says which bytes of the content the last
+//! piece stands for. Spans come in order and do not overlap. What lies between them is of a kind
+//! that the format names: separators, headers, block heads. The tests in `accounting` check this
+//! for every format, compression and mutation.
 
 use std::io;
 use std::ops::Range;
@@ -19,48 +21,49 @@ pub mod avro;
 pub mod csv;
 pub mod json;
 
-/// What was cut off.
+/// What a splitter cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// A record, in the buffer.
+    /// A record. Its bytes are in the buffer.
     Record,
-    /// Bytes that are no record, in the buffer.
+    /// Bytes that are no record. They are in the buffer.
     Rejected(Rejection),
     /// Nothing is left.
     End,
 }
 
-/// Cuts one file's content.
+/// Cuts the content of one file into pieces.
 pub trait Splitter: Send {
-    /// Cuts off the next piece and leaves its bytes in `piece`, whatever that held before.
+    /// Cuts off the next piece. Its bytes replace whatever `piece` held.
     fn next(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece>;
 
-    /// The bytes of the decompressed content that the last piece stands for. Of a piece that is too long `next` keeps
-    /// only the beginning; the span covers all of it.
+    /// The bytes of the decompressed content that the last piece stands for. Of a piece that is too
+    /// long, `next` keeps only the beginning; the span covers all of it.
     fn span(&self) -> Range<u64>;
 
-    /// Whether the end of the content cut off the last piece: its format asks for more.
+    /// Whether the end of the content cuts off the last piece, so that more content could change
+    /// it.
     fn is_cut(&self) -> bool;
 
-    /// The content, for what it knows of its progress.
+    /// The content, which knows how far it was read.
     fn content(&self) -> &Content;
 
-    /// How the last record is written, where it is not as the file's first ones are.
+    /// How the last record is written, if not like the first ones of the file.
     fn format(&self) -> Option<&Arc<StreamFormat>> {
         None
     }
 }
 
-/// How many bytes [`Rewound::peek`] reads beyond those that it is asked for, at most.
+/// [`Rewound::peek`] reads at most this many bytes beyond those that it was asked for.
 const PEEKED_BYTES_MAX: usize = 16 << 20;
 
-/// A content some of whose bytes can be put back, to be read again before it goes on.
+/// A content whose bytes can be put back, to be read again before it goes on.
 #[derive(Debug)]
 struct Rewound {
     content: Content,
     held: Vec<u8>,
     held_read: usize,
-    /// Nothing follows what is held.
+    /// Nothing follows the held bytes.
     ended: bool,
 }
 
@@ -81,12 +84,14 @@ impl Rewound {
         }
     }
 
-    /// How many bytes of the decompressed content have been taken, without those that were put back.
+    /// How many bytes of the decompressed content have been taken, without those that were put
+    /// back.
     fn position(&self) -> u64 {
         self.content.position() - (self.held.len() - self.held_read) as u64
     }
 
-    /// Puts bytes back, before those that are still to be read again. They are the last ones that were taken.
+    /// Puts bytes back, in front of those that are still to be read again. They must be the last
+    /// ones that were taken.
     fn put_back(&mut self, bytes: &[u8]) {
         let before = self.held_read.checked_sub(bytes.len());
         if let Some(before) = before.filter(|before| self.held[*before..self.held_read] == *bytes) {
@@ -99,12 +104,13 @@ impl Rewound {
         self.held_read = 0;
     }
 
-    /// So many bytes, or as many as there are, without taking them.
+    /// The next `count` bytes, or as many as there are, without taking them.
     fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         if self.held.len() - self.held_read < count && !self.ended {
             self.held.drain(..self.held_read);
             self.held_read = 0;
-            // More than was asked for: whoever goes on byte by byte would else move all the others each time.
+            // Reads more than was asked for. A caller that advances byte by byte would otherwise
+            // make `drain` move all held bytes each time.
             let wanted = count.saturating_add(count.min(PEEKED_BYTES_MAX));
             while self.held.len() < wanted {
                 let buffer = self.content.fill()?;
@@ -121,7 +127,8 @@ impl Rewound {
         Ok(&ahead[..ahead.len().min(count)])
     }
 
-    /// Appends so many bytes, or as many as there are; whether that was all of them.
+    /// Takes `count` bytes, or as many as there are, and appends them to `into`. Returns whether
+    /// there were that many.
     fn append(&mut self, into: &mut Vec<u8>, count: usize) -> io::Result<bool> {
         let mut left = count;
         while left > 0 {
@@ -138,7 +145,7 @@ impl Rewound {
     }
 }
 
-/// Collects a record up to the limit; of a longer one it keeps the beginning.
+/// Collects a record up to the limit. Of a longer record it keeps the beginning.
 #[derive(Debug)]
 struct Collector {
     limit: usize,
@@ -178,7 +185,7 @@ fn truncated(detail: impl Into<String>) -> Piece {
     Piece::Rejected(Rejection { reason: "truncated", detail: detail.into() })
 }
 
-/// What ends a content whose compressed data is broken: one piece that says so.
+/// The last piece of a content whose compressed data is broken. It says so.
 fn broken(content: &Content) -> Option<Piece> {
     content.broken().map(|detail| truncated(format!("the compressed data is damaged or cut off: {detail}")))
 }
@@ -197,7 +204,7 @@ mod growth;
 pub mod testing {
     use super::*;
 
-    /// All pieces: their bytes, and the reason of those that are no record.
+    /// All pieces: their bytes, and the reason if they are no record.
     pub fn split(mut splitter: impl Splitter) -> Vec<(String, Option<&'static str>)> {
         let mut pieces = Vec::new();
         let mut piece = b"what was there before".to_vec();
@@ -213,7 +220,7 @@ pub mod testing {
         pieces
     }
 
-    /// Records only.
+    /// The expected pieces when all of them are records.
     pub fn records(expected: &[&str]) -> Vec<(String, Option<&'static str>)> {
         expected.iter().map(|record| (record.to_string(), None)).collect()
     }

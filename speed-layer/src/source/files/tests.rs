@@ -1,4 +1,4 @@
-//! Files against the contract of sources.
+//! Tests files against the contract of sources.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,7 +15,7 @@ struct Folder {
 }
 
 impl Folder {
-    /// The same records in several formats; enough of them for several chunks.
+    /// The same records in several formats, enough of them for several chunks.
     fn new() -> Folder {
         let folder = tempfile::tempdir().unwrap();
         let records: Vec<Vec<u8>> =
@@ -120,7 +120,7 @@ fn a_watched_file_that_cannot_be_read_is_left_for_longer_and_longer() {
     assert!(is_taken(&mut source, &found), "its pause is over");
     source.waiting.clear();
     source.waiting_names.clear();
-    // Written anew meanwhile it is another file.
+    // When it is written again meanwhile, it counts as another file.
     source.leave(&found, &refusal, 0);
     let written = Found { tag: "another".to_owned(), ..found };
     assert!(is_taken(&mut source, &written), "it was written anew");

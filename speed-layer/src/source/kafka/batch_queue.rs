@@ -1,14 +1,20 @@
-//! librdkafka's batch interface, which `rdkafka` does not wrap: messages of many partitions, many at a time.
+//! librdkafka's batch interface, which `rdkafka` does not wrap. It takes many messages of many
+//! partitions in one call.
 //!
-//! All unsafe code of the speed layer is in this file and in [`super::topics`]. What is relied on:
+//! All unsafe code of the speed layer is in this file and in [`super::topics`]. The code relies on
+//! this:
 //!
-//! - A queue of its own (`rd_kafka_queue_new`) that partitions are forwarded to. Events of the group stay on the consumer's queue and
-//!   are polled there: `rd_kafka_consume_batch_queue` on the consumer's queue would swallow rebalances.
-//! - Stopping to fetch a partition clears its forwarding, but not the mark that the application had set it, so that nothing sets it
-//!   again: a partition is silent for ever unless [`BatchQueue::attach`] is called at *every* assignment, before it.
-//! - A message owns its memory until it is destroyed, and is destroyed exactly once, by the call that got it.
-//! - The queue is destroyed before the client: the queue's owner holds the consumer.
-//! - After a seek or a new assignment, what was queued before, records and ends, is discarded within librdkafka by its version.
+//! - Partitions are forwarded to a queue of its own (`rd_kafka_queue_new`). Events of the group
+//!   stay on the consumer's queue and are polled there: `rd_kafka_consume_batch_queue` on the
+//!   consumer's queue would swallow rebalances.
+//! - When librdkafka stops fetching a partition, it clears the forwarding, but not the flag that
+//!   says that the application had set it. So librdkafka never sets it again, and the partition is
+//!   silent for ever unless [`BatchQueue::attach`] is called before *every* assignment.
+//! - A message owns its memory until it is destroyed. It is destroyed exactly once, by the call
+//!   that got it.
+//! - The queue is destroyed before the client: the owner of the queue holds the consumer.
+//! - After a seek or a new assignment, librdkafka discards what was queued before (records and
+//!   ends), by its version number.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
@@ -21,7 +27,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys as native;
 
-/// What came out of the queue. It borrows librdkafka's memory.
+/// One item of the queue. It borrows librdkafka's memory.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// A record.
@@ -35,36 +41,40 @@ pub enum Item<'a> {
         /// A record without a value (a tombstone) has no bytes.
         payload: &'a [u8],
     },
-    /// The end of a partition, as of now: everything before this offset that is to be read has come.
+    /// The end of a partition, as of now. Every readable record before this offset has been
+    /// delivered.
     End { topic: &'a str, partition: i32, offset: i64 },
     /// The partition cannot be read.
     Failed { topic: &'a str, partition: i32, code: RDKafkaErrorCode, reason: Cow<'a, str> },
 }
 
-/// A queue that partitions are forwarded to and messages are taken from in batches.
+/// A queue to which partitions are forwarded, and from which messages are taken in batches.
 pub struct BatchQueue<C: ConsumerContext + 'static> {
     queue: NonNull<native::rd_kafka_queue_t>,
     messages: Vec<*mut native::rd_kafka_message_t>,
-    // Last, so that it outlives the queue.
+    // Last, so that the consumer outlives the queue.
     consumer: Arc<BaseConsumer<C>>,
 }
 
-// SAFETY: librdkafka's queues may be used from any thread; `messages` holds no message between calls.
+// SAFETY: librdkafka's queues may be used from any thread; `messages` holds no message between
+// calls.
 unsafe impl<C: ConsumerContext + 'static> Send for BatchQueue<C> {}
 
 impl<C: ConsumerContext + 'static> BatchQueue<C> {
-    /// A queue without partitions; `None` where librdkafka has no memory for it.
+    /// A queue without partitions. `None`: librdkafka has no memory for it.
     pub fn new(consumer: Arc<BaseConsumer<C>>) -> Option<BatchQueue<C>> {
         // SAFETY: the client is alive, as `consumer` is.
         let queue = NonNull::new(unsafe { native::rd_kafka_queue_new(consumer.client().native_ptr()) })?;
         Some(BatchQueue { queue, messages: Vec::new(), consumer })
     }
 
-    /// Sends what is fetched of a partition to this queue, until the partition is next unassigned. `false`: no such partition can be.
+    /// Forwards what is fetched of a partition to this queue, until the partition is next
+    /// unassigned. `false`: librdkafka has no such partition.
     #[must_use]
     pub fn attach(&self, topic: &str, partition: i32) -> bool {
         let Ok(topic) = CString::new(topic) else { return false };
-        // SAFETY: client and name are alive during the call; the reference got is given back below.
+        // SAFETY: client and name are alive during the call. The reference that it returns is given
+        // back below.
         let of_partition = unsafe {
             native::rd_kafka_queue_get_partition(self.consumer.client().native_ptr(), topic.as_ptr(), partition)
         };
@@ -79,19 +89,22 @@ impl<C: ConsumerContext + 'static> BatchQueue<C> {
         true
     }
 
-    /// Takes up to `count` messages, waiting up to `wait` for so many, and shows each to `each`, in order. Gives how many there were.
+    /// Takes up to `count` messages and shows each one to `each`, in order. Waits up to `wait` for
+    /// that many. Returns how many there were.
     pub fn consume(&mut self, count: usize, wait: Duration, mut each: impl FnMut(Item<'_>)) -> usize {
         self.messages.clear();
         self.messages.resize(count, ptr::null_mut());
         let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the array has `count` places; librdkafka fills as many of them as it says.
+        // SAFETY: the array has `count` places. librdkafka fills the first ones and returns how
+        // many.
         let taken = unsafe {
             native::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_ms, self.messages.as_mut_ptr(), count)
         };
-        // A negative count is an error of the arguments, of which there is none here.
+        // A negative count means wrong arguments, which these are not.
         let taken = usize::try_from(taken).unwrap_or(0).min(count);
         for message in self.messages.drain(..).take(taken) {
-            // SAFETY: a message got above, destroyed nowhere but here, after `each` has given its borrow back.
+            // SAFETY: the message was got above. It is destroyed only here, after `each` has
+            // returned its borrow.
             unsafe {
                 if let Some(item) = item(&*message) {
                     each(item);
@@ -102,7 +115,8 @@ impl<C: ConsumerContext + 'static> BatchQueue<C> {
         taken
     }
 
-    /// The end of a partition as the last answer to a fetch told it; `None` before the first.
+    /// The end of a partition, as told by the last answer to a fetch. `None` before the first
+    /// answer.
     pub fn known_end(&self, topic: &str, partition: i32) -> Option<i64> {
         let topic = CString::new(topic).ok()?;
         let (mut low, mut high) = (-1, -1);
@@ -122,43 +136,45 @@ impl<C: ConsumerContext + 'static> BatchQueue<C> {
 
 impl<C: ConsumerContext + 'static> Drop for BatchQueue<C> {
     fn drop(&mut self) {
-        // SAFETY: the queue came from rd_kafka_queue_new, and the client is alive: `consumer` is dropped after this.
+        // SAFETY: the queue came from rd_kafka_queue_new. The client is alive: `consumer` is
+        // dropped after this.
         unsafe { native::rd_kafka_queue_destroy(self.queue.as_ptr()) }
     }
 }
 
-/// A message's parts.
+/// The parts of a message.
 ///
 /// # Safety
 ///
-/// The message must have come from librdkafka, and stay undestroyed while the item lives.
+/// The message must have come from librdkafka, and must not be destroyed while the item lives.
 unsafe fn item(message: &native::rd_kafka_message_t) -> Option<Item<'_>> {
     let topic = if message.rkt.is_null() {
         ""
     } else {
-        // SAFETY: the message keeps its topic alive, whose name ends with a zero byte.
+        // SAFETY: the message keeps its topic alive. The topic's name ends with a zero byte.
         let name = unsafe { CStr::from_ptr(native::rd_kafka_topic_name(message.rkt)) };
-        // Names of topics are ASCII.
+        // Topic names are ASCII.
         name.to_str().ok()?
     };
     let partition = message.partition;
     match message.err {
         native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {}
         native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
-            // The offset that would be fetched next: past the marks of transactions and past what was rolled back.
+            // The offset that would be fetched next: after transaction markers and records that
+            // were rolled back.
             return Some(Item::End { topic, partition, offset: message.offset });
         }
         error => {
-            // SAFETY: the text belongs to the message, or is static, and ends with a zero byte.
+            // SAFETY: the text is static or belongs to the message, and ends with a zero byte.
             let reason = unsafe { CStr::from_ptr(native::rd_kafka_message_errstr(message)) }.to_string_lossy();
             return Some(Item::Failed { topic, partition, code: error.into(), reason });
         }
     }
     let mut time_type = native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-    // SAFETY: the message and the place for the type are alive during the call.
+    // SAFETY: the message and `time_type` are alive during the call.
     let time_ms = unsafe { native::rd_kafka_message_timestamp(message, &mut time_type) };
     let time_ms = (time_ms >= 0).then_some(time_ms);
-    // SAFETY: librdkafka's pairs of pointer and length; they live as long as the message.
+    // SAFETY: pointer and length are a pair from librdkafka, and live as long as the message.
     let key = unsafe { bytes(message.key, message.key_len) };
     let payload = unsafe { bytes(message.payload, message.len) }.unwrap_or_default();
     Some(Item::Record { topic, partition, offset: message.offset, time_ms, key, payload })
@@ -168,6 +184,6 @@ unsafe fn item(message: &native::rd_kafka_message_t) -> Option<Item<'_>> {
 ///
 /// `data` must be null or point to `length` bytes that live as long as `'a`.
 unsafe fn bytes<'a>(data: *const std::ffi::c_void, length: usize) -> Option<&'a [u8]> {
-    // SAFETY: as above.
+    // SAFETY: the caller guarantees it (see above).
     (!data.is_null()).then(|| unsafe { slice::from_raw_parts(data.cast(), length) })
 }

@@ -1,7 +1,8 @@
-//! The client: its settings, a first contact with the broker, and a first look at the topics.
+//! The Kafka client: its settings, the first contact with the broker, and the first look at the
+//! topics.
 //!
-//! Whoever is refused at the start is told so at once; while ingest runs it is an outage like any other, since credentials and
-//! certificates are renewed under running programs.
+//! A refusal at the start is an error at once. While ingest runs, a refusal is an outage like any
+//! other, since credentials and certificates are renewed under running programs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,16 +19,18 @@ use crate::error::SpeedError;
 use crate::record::StreamFormat;
 use crate::settings::{Format, KafkaSettings, SpeedSettings};
 
-/// How long one attempt of the first contact may take; in between, the client's complaints are heard.
+/// How long one attempt of the first contact may take. The client's error events are served between
+/// attempts.
 const ATTEMPT: Duration = Duration::from_millis(500);
-/// How long the broker may take to tell the topics' ids, and how long that is waited for at the start.
+/// How long the broker may take to tell the topics' ids, and how long the start waits for them.
 const IDS_TIMEOUT: Duration = Duration::from_secs(5);
 const IDS_PATIENCE: Duration = Duration::from_secs(1);
-/// Events of the client heard after each attempt.
+/// How many events of the client are served after each attempt.
 const EVENTS_MAX: usize = 64;
-/// A secure connection may fail once for other reasons than its settings, such as a broker that goes down in the middle of it.
+/// How long secure connections may fail before the settings are blamed. One may fail for another
+/// reason, such as a broker that goes down in the middle of the handshake.
 const INSECURE_PATIENCE: Duration = Duration::from_secs(2);
-/// The bytes of an answer to a fetch, which may be of many partitions.
+/// The most bytes in one fetch response, which may hold many partitions.
 const FETCH_BYTES_MAX: usize = 16 << 20;
 
 /// A topic that is read.
@@ -35,17 +38,17 @@ pub struct Topic {
     pub kind: EventKind,
     pub name: String,
     pub format: StreamFormat,
-    /// A number made of its id; none where the broker has not told it.
+    /// A number made of the topic's id. `None`: the broker has not told it.
     pub id: Option<i64>,
-    /// The same as the lake has stored it.
+    /// The same number as stored in the lake.
     pub stored_id: Option<i64>,
     /// How many partitions it had at the start.
     pub partitions: i64,
-    /// In how many of the broker's last answers it was missing.
+    /// In how many of the broker's last answers the topic was missing.
     pub missing: u32,
 }
 
-/// The configured topics; an error where there is none.
+/// The configured topics. It is an error to have none.
 pub fn topics(settings: &SpeedSettings) -> Result<Vec<Topic>, SpeedError> {
     let topic = |kind: EventKind| {
         let source = settings.sources.of(kind);
@@ -66,7 +69,7 @@ pub fn consumer(settings: &SpeedSettings) -> Result<Arc<BaseConsumer<Group>>, Sp
     let group = Group::new(settings.kafka.oauth_token_command.clone());
     match client_config(settings).create_with_context(group) {
         Ok(consumer) => Ok(Arc::new(consumer)),
-        // The value is not told: it may be a password under a misspelt name.
+        // The error does not show the value, which may be a password under a misspelt name.
         Err(KafkaError::ClientConfig(_, problem, key, _)) => {
             Err(SpeedError::settings(format!("kafka.properties.{key:?}"), problem))
         }
@@ -83,13 +86,16 @@ fn client_config(settings: &SpeedSettings) -> ClientConfig {
         .set("client.id", "adlake")
         .set("queued.max.messages.kbytes", (kafka.fetch_bytes_max >> 10).max(1).to_string())
         .set("topic.metadata.refresh.interval.ms", kafka.metadata_interval.as_millis().to_string())
-        // When its queue was full the client looks so much later whether there is room again. By default it is a second, in which the queue is
-        // emptied and the processor idle; what the queue holds is read in less than a tenth of one.
+        // After its queue was full, the client waits this long before it looks for room again. The
+        // default is a second. The queue is read in less than a tenth of that, and the processor
+        // would be idle for the rest.
         .set("fetch.queue.backoff.ms", "20")
-        // An answer's bytes are kept until the last record in them is read, and with many partitions it is as long as it may be.
+        // The bytes of a response are held until its last record is read. With many partitions,
+        // responses are as long as this limit allows.
         .set("fetch.max.bytes", FETCH_BYTES_MAX.to_string())
         .set("fetch.error.backoff.ms", "200");
-    // Of the newer protocol of groups the broker assigns partitions, and always one by one.
+    // With the newer group protocol (KIP-848) the broker assigns partitions, and always
+    // incrementally.
     if kafka.properties.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
         config.set("partition.assignment.strategy", "cooperative-sticky");
     }
@@ -106,14 +112,15 @@ fn client_config(settings: &SpeedSettings) -> ClientConfig {
     config
 }
 
-/// Asks the broker for anything, until it answers, refuses us, or its time is up.
+/// Asks the broker for metadata until it answers, refuses this client, or the time is up.
 pub fn first_contact(consumer: &BaseConsumer<Group>, settings: &KafkaSettings, topic: &str) -> Result<(), SpeedError> {
     let started = Instant::now();
     let mut insecure: Option<Instant> = None;
     loop {
         let left = settings.start_timeout.saturating_sub(started.elapsed());
         let answer = consumer.fetch_metadata(Some(topic), ATTEMPT.min(left.max(Duration::from_millis(1))));
-        // What the client has to say, and its wish for a token, are heard here alone.
+        // During the first contact, only this loop serves the client's errors and its requests for
+        // a token.
         for _ in 0..EVENTS_MAX {
             drop(consumer.poll(Duration::ZERO));
         }
@@ -148,7 +155,7 @@ fn refusal(settings: &KafkaSettings, complaints: &Complaints, insecure: Option<I
     Some(SpeedError::settings("kafka.properties", format!("{} {what}: {reason}", settings.brokers)))
 }
 
-/// Looks at the topics for the first time: each has to be there.
+/// Looks up the topics for the first time. Each must exist.
 pub fn look_at(
     topics: &mut [Topic],
     consumer: &BaseConsumer<Group>,
@@ -161,7 +168,7 @@ pub fn look_at(
     }
     let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
     inquiry.ask(&names, IDS_TIMEOUT);
-    // Brokers that do not tell, or not in time, are asked again while reading goes on.
+    // A broker that does not tell the ids, or not in time, is asked again while reading goes on.
     if let Some(Ok(described)) = inquiry.answer(IDS_PATIENCE) {
         for topic in topics {
             topic.id = described.iter().find(|found| found.name == topic.name).and_then(|found| found.id);

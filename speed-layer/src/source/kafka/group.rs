@@ -1,7 +1,9 @@
-//! What the client tells: partitions that come and go, brokers that refuse us, librdkafka's own log, and the want of a token.
+//! What the client reports: assignments and revocations, brokers that refuse this client,
+//! librdkafka's log, and requests for a token.
 //!
-//! The callback of the group only notes what happened; [`super::KafkaSource`] acts on it, since the answer to an assignment (where to begin) has to
-//! be asked of the lake first. Only while closing is a revocation granted on the spot.
+//! The group's callback only notes what happened, and [`super::KafkaSource`] acts on it: the lake
+//! must first be asked where an assigned partition begins. Only while closing are revocations
+//! granted in the callback.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -19,18 +21,18 @@ use rdkafka::types::RDKafkaRespErr;
 use super::token;
 use crate::metrics::now_micros;
 
-/// How long the program that prints a token may take. The group is not polled meanwhile.
+/// How long the program that prints a token may take. Meanwhile the group is not polled.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A topic and a partition.
 pub type Place = (String, i32);
 
-/// A change of what is ours.
+/// A change of this consumer's assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Partitions come; the group waits for the assignment to be made.
+    /// Partitions were assigned. The group waits for the assignment to be made.
     Assigned(Vec<Place>),
-    /// Partitions go; the group waits for them to be unassigned.
+    /// Partitions were revoked. The group waits for them to be unassigned.
     Revoked(Vec<Place>),
 }
 
@@ -43,29 +45,30 @@ pub struct Group {
     complaints: Mutex<Complaints>,
 }
 
-/// What brokers, or the way to them, have said against us since the beginning.
+/// The errors that brokers, or connections to them, have reported since the beginning.
 #[derive(Debug, Clone, Default)]
 pub struct Complaints {
-    /// How often our credentials were refused.
+    /// How often the credentials were refused.
     pub refused: u32,
-    /// How often there was no secure connection.
+    /// How often a secure connection failed.
     pub insecure: u32,
-    /// The last reason given, whatever it is about.
+    /// The last reason given, of any kind of error.
     pub last: Option<String>,
 }
 
 impl Group {
-    /// For a client that gets its tokens from a program, if it needs any.
+    /// The callbacks of a client. `token_command` is the program that prints its tokens, where it
+    /// needs any.
     pub fn new(token_command: Vec<String>) -> Group {
         Group { token_command, ..Group::default() }
     }
 
-    /// What was said against us so far.
+    /// The errors reported so far.
     pub fn complaints(&self) -> Complaints {
         self.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The oldest change that has not been taken.
+    /// Takes the oldest change that nobody has taken.
     pub fn next_change(&self) -> Option<Change> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
@@ -76,12 +79,13 @@ impl Group {
     }
 }
 
-/// Whether partitions come and go one by one, or all at once.
+/// Whether the group assigns and revokes partitions incrementally (cooperatively) instead of all at
+/// once.
 pub fn is_cooperative(consumer: &BaseConsumer<Group>) -> bool {
     matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative)
 }
 
-/// Gives partitions back.
+/// Gives revoked partitions back to the group.
 pub fn unassign(consumer: &BaseConsumer<Group>, partitions: &TopicPartitionList) -> KafkaResult<()> {
     if is_cooperative(consumer) { consumer.incremental_unassign(partitions) } else { consumer.unassign() }
 }
@@ -107,7 +111,7 @@ impl ConsumerContext for Group {
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         if let Err(error) = result {
-            // Nothing depends on these offsets but the lag that others show.
+            // Only the lag that other tools show depends on these offsets.
             tracing::debug!(%error, "the consumer group's offsets were not committed");
         }
     }
@@ -117,7 +121,8 @@ impl ClientContext for Group {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        // The client asks again before the token's end, and soon after a failure, which comes back through `error`.
+        // The client asks again before the token expires, and soon after a failure. A failure comes
+        // back through `error`.
         Ok(token::from_command(&self.token_command, TOKEN_TIMEOUT, now_micros() / 1_000)?)
     }
 
@@ -140,9 +145,10 @@ impl ClientContext for Group {
                 complaints.refused += 1
             }
             Some(RDKafkaErrorCode::SSL) => complaints.insecure += 1,
-            // A broker that does not like our certificate says so after the handshake, and cuts the connection.
+            // A broker that rejects the client's certificate says so after the handshake, and cuts
+            // the connection.
             Some(_) if reason.contains("SSL routines") => complaints.insecure += 1,
-            // It only sums up what was said before.
+            // This error only sums up earlier ones.
             Some(RDKafkaErrorCode::AllBrokersDown) => return,
             _ => {}
         }

@@ -1,7 +1,9 @@
-//! Partitions that come, begin, are sought in, and go.
+//! Partitions: assigned, begun, sought in, and revoked.
 //!
-//! An assignment is answered to the group once the pipeline has said of every new partition where the lake has it; one whose ends the broker does
-//! not tell follows later. A revocation is answered once what was read is committed, or its time is up. Where a partition begins is decided by [`position`] and nowhere else.
+//! The group's assignment is answered once the pipeline has said of every new partition where the
+//! lake has it. A partition whose first and last offsets the broker does not tell follows later. A
+//! revocation is answered once the rows that were read are committed, or after a time limit. Only
+//! [`position`] decides where a partition begins.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,7 +39,8 @@ impl KafkaSource {
                 format: topic.format.clone(),
             });
             self.slots.retain(|slot| slot.stream != stream);
-            // A partition that was added since the run began is not part of it.
+            // A partition that was added after the run began is not part of a run that ends: it
+            // ends at 0.
             let place = (name, partition);
             let end = self.ends.as_ref().map(|ends| ends.get(&place).copied().unwrap_or(0));
             let mut slot = Slot::new(stream.clone(), end, self.listened);
@@ -69,7 +72,8 @@ impl KafkaSource {
         port.tell(Event::Revoked(streams));
     }
 
-    /// Fetches nothing more of partitions whose table is stopped. The group's assignment does not wait for them.
+    /// Stops fetching partitions whose table is stopped. The group's assignment does not wait for
+    /// them.
     pub(super) fn skip(&mut self, streams: &[Arc<Stream>]) {
         self.starts.retain(|start| !streams.contains(&start.stream));
         self.slots
@@ -115,9 +119,13 @@ impl KafkaSource {
         self.stay(|slot| slot.state == State::Reading)
     }
 
-    /// Goes on with partitions that stay ours through a cooperative rebalance exactly where they are. librdkafka pauses them meanwhile, and
-    /// resumes at the position that it believes was consumed. Where the end of a partition was among the last batch, that is one record
-    /// too far (`rd_kafka_q_serve_rkmessages` counts the end for a record): nobody would ever have read that record.
+    /// Seeks to the next offset in each partition that stays assigned through a cooperative
+    /// rebalance.
+    ///
+    /// librdkafka pauses such partitions during the rebalance, and resumes at the position that it
+    /// believes was consumed. If the last batch held the end of a partition, that position is one
+    /// record too far, since `rd_kafka_q_serve_rkmessages` counts the end as a record. That record
+    /// would never be read.
     fn stay(&self, stays: impl Fn(&Slot) -> bool) -> Result<(), SpeedError> {
         if !group::is_cooperative(&self.consumer) {
             return Ok(());
@@ -131,8 +139,8 @@ impl KafkaSource {
         Ok(())
     }
 
-    /// Makes the starts that can be made: seeks in partitions that are being read, and the group's assignment once every new
-    /// partition has its start.
+    /// Makes the starts that can be made. Partitions that are being read are sought in. New
+    /// partitions are assigned once every one of them has its start.
     pub(super) fn start(&mut self, port: &Port) -> Result<(), SpeedError> {
         if self.stopped || Instant::now() < self.retry_at {
             return Ok(());
@@ -146,17 +154,20 @@ impl KafkaSource {
                 State::Reading => self.begin(index, &start, true, port)?,
             };
             if !done {
-                // Each may take its time to fail, and the group has to be polled in between. The others come first the next time.
+                // Each failure may take its time, and the group must be polled in between. The next
+                // round begins with the other starts.
                 waiting.push_back(start);
                 self.retry_at = Instant::now() + RETRY_PAUSE;
                 break;
             }
         }
         self.starts = waiting.into();
-        // One whose broker does not answer (it may have no leader) does not keep the others waiting: it follows when it can.
+        // A partition whose broker does not answer (it may have no leader) does not keep the others
+        // waiting. It follows when its broker answers.
         let is_tried = |slot: &Slot| self.starts.iter().any(|start| start.stream == slot.stream);
         let all_tried = self.slots.iter().filter(|slot| slot.state == State::Waiting).all(is_tried);
-        // While the group waits for partitions to be given back it would take an assignment for the answer.
+        // While the group waits for partitions to be given back, it would take an assignment for
+        // the answer.
         let follows = self.revoking.is_none() && self.slots.iter().any(|slot| slot.state == State::Ready);
         if all_tried && (self.assigning || follows) {
             self.assign()?;
@@ -164,7 +175,8 @@ impl KafkaSource {
         Ok(())
     }
 
-    /// Finds where a partition begins and, if it is being read, goes there. `false`: the broker did not answer.
+    /// Finds where a partition begins and, if it is being read, seeks there. `false`: retry later,
+    /// since the broker did not answer or the seek failed.
     fn begin(&mut self, index: usize, start: &Start, seek: bool, port: &Port) -> Result<bool, SpeedError> {
         let slot = &self.slots[index];
         let (topic, partition) = (slot.stream.source.as_str(), slot.stream.partition);
@@ -177,7 +189,8 @@ impl KafkaSource {
         };
         let Some(info) = self.topics.iter_mut().find(|info| info.name == topic) else { return Ok(true) };
         info.stored_id = info.stored_id.or(start.marks.id);
-        // Where it was begun in this run, if that is not written down yet: elsewhere there would be other records.
+        // If this run has begun the partition and the lake has no position of it yet, it begins at
+        // the same offset again. Another offset would give other records.
         let place = (topic.to_owned(), partition);
         let begun = start.stored.or_else(|| self.begun.get(&place).copied());
         let stored = begun.unwrap_or_default();
@@ -219,7 +232,8 @@ impl KafkaSource {
         slot.heard = self.listened;
         slot.chunk = Chunk::new(partition);
         slot.state = if seek { State::Reading } else { State::Ready };
-        // Of the same generation it is the same start, found again.
+        // With the same generation it is the same start, made again: the pipeline already knows of
+        // it.
         if slot.generation != start.generation {
             slot.generation = start.generation;
             let (stream, generation) = (slot.stream.clone(), start.generation);
@@ -269,7 +283,8 @@ impl KafkaSource {
         }
     }
 
-    /// Takes a partition anew that is being read: whatever librdkafka has under way for it is dropped.
+    /// Unassigns a partition that is being read, and assigns it again at `next`. librdkafka drops
+    /// what it had fetched of it.
     pub(super) fn take_anew(&self, index: usize, next: i64) -> KafkaResult<()> {
         let stream = &self.slots[index].stream;
         let mut list = TopicPartitionList::new();
@@ -286,8 +301,10 @@ impl KafkaSource {
         self.consumer.assign(&list)
     }
 
-    /// Goes elsewhere in a partition that is being read. One that has stopped by an error refuses: it is unassigned and assigned anew. That it
-    /// is stopped first clears its forwarding, at a moment that nobody tells; [`KafkaSource::tend`] sets it again.
+    /// Seeks in a partition that is being read. librdkafka refuses to seek in one that has stopped
+    /// with an error: that one is unassigned and assigned again. The unassignment clears its
+    /// forwarding, at a moment that librdkafka does not report; [`KafkaSource::tend`] sets it
+    /// again.
     fn go_to(&self, index: usize, next: i64) -> KafkaResult<()> {
         let stream = &self.slots[index].stream;
         let (topic, partition) = (stream.source.as_str(), stream.partition);
@@ -295,21 +312,23 @@ impl KafkaSource {
             return Ok(());
         };
         if self.assigning || self.revoking.is_some() {
-            // The group would take that for the answer that it waits for.
+            // The group would take a new assignment for the answer that it waits for.
             return Err(error);
         }
         tracing::debug!(topic, partition, %error, "taking a partition anew");
         self.take_anew(index, next)
     }
 
-    /// Begins to fetch partitions that have their starts; where the group waits for that, it is its answer.
+    /// Assigns the partitions that have their starts. If the group waits for an answer to its
+    /// assignment, this is the answer.
     pub(super) fn assign(&mut self) -> Result<(), SpeedError> {
         let answers = std::mem::replace(&mut self.assigning, false);
         let cooperative = group::is_cooperative(&self.consumer);
         let mut list = TopicPartitionList::new();
         let mut new = Vec::new();
         for slot in &mut self.slots {
-            // Assigned as a whole, partitions that are being read are named again, where they are.
+            // Without cooperative rebalancing an assignment replaces the whole list: partitions
+            // that are being read are named again, each at its next offset.
             let is_new = slot.state == State::Ready;
             if is_new || (!cooperative && slot.state == State::Reading) {
                 if !self.queue.attach(&slot.stream.source, slot.stream.partition) {
@@ -329,7 +348,8 @@ impl KafkaSource {
         self.stay(|slot| slot.state == State::Reading && !new.contains(&slot.stream))
     }
 
-    /// The broker says that it does not have the next offset. If it has, reading goes on there; if not, [`KafkaSource::begin`] refuses.
+    /// The broker says that it does not have the next offset. Asks it again: if it has the offset
+    /// after all, reading goes on there; if not, [`KafkaSource::begin`] refuses.
     pub(super) fn find_again(&mut self, index: usize) {
         let slot = &self.slots[index];
         let is_restarted = self.starts.iter().any(|start| start.stream == slot.stream);

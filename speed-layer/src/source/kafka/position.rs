@@ -1,4 +1,5 @@
-//! Where reading a partition begins: decided from what the lake has stored and what the broker holds, and from nothing else.
+//! Decides where reading a partition begins, from what the lake has stored and what the broker
+//! holds, and from nothing else.
 
 /// Where a partition begins that the lake has never seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,7 +8,8 @@ pub enum First {
     Earliest,
     /// At the broker's end.
     Latest,
-    /// At the first record of a time or later, as the broker has found it; none: there is none yet.
+    /// At the first record of a given time or later, as found by the broker. `None`: there is no
+    /// such record yet.
     Since(Option<i64>),
     /// At this offset, as configured.
     Offset(i64),
@@ -18,20 +20,22 @@ pub enum First {
 pub enum Begin {
     /// At this offset.
     At(i64),
-    /// The records that come next do not exist; what happened and what can be done.
+    /// The next records do not exist any more. The text says what happened and what can be done.
     Lost(&'static str),
     /// The broker does not have the configured offset.
     Outside,
 }
 
-/// What can be done about records that are gone.
-pub const EXPIRED: &str = "The records between were deleted before they were ingested (retention). To go on without them, \
-                           ingest into a new lake or under another kafka.cluster name; to keep this from happening, raise the topic's retention";
-/// What can be done about a topic that is not what it was.
+/// What to do about records that are gone.
+pub const EXPIRED: &str = "The records between were deleted before they were ingested (retention). \
+                           To go on without them, ingest into a new lake or under another kafka.cluster name; \
+                           to keep this from happening, raise the topic's retention";
+/// What to do about a topic that was deleted and created again, or truncated.
 pub const RECREATED: &str = "The topic was deleted and created again, or its log was truncated. If it is a new topic, \
                              give it another name or set another kafka.cluster name";
 
-/// `low` is the broker's first offset and `high` its end; `stored` the next offset to read, as stored in the lake.
+/// Decides where to begin. `low` is the broker's first offset and `high` its end. `stored` is the
+/// next offset to read, as stored in the lake.
 pub fn begin(stored: Option<i64>, low: i64, high: i64, first: First) -> Begin {
     match stored {
         Some(stored) if stored < low => Begin::Lost(EXPIRED),
@@ -40,7 +44,7 @@ pub fn begin(stored: Option<i64>, low: i64, high: i64, first: First) -> Begin {
         None => match first {
             First::Earliest => Begin::At(low),
             First::Latest => Begin::At(high),
-            // The three numbers were asked for one after another.
+            // The broker was asked for the three numbers one after another, so they may disagree.
             First::Since(found) => Begin::At(found.unwrap_or(high).clamp(low, high)),
             First::Offset(offset) if (low..=high).contains(&offset) => Begin::At(offset),
             First::Offset(_) => Begin::Outside,
@@ -48,8 +52,9 @@ pub fn begin(stored: Option<i64>, low: i64, high: i64, first: First) -> Begin {
     }
 }
 
-/// Whether a partition was added after the lake first saw its topic, which had so many partitions then: it must not lose its first
-/// records to a `first_start` that was meant for the topic as it was.
+/// Whether a partition was added after the lake first saw its topic, which then had
+/// `partitions_then` partitions. Such a partition must not lose its first records to a
+/// `first_start` that was meant for the topic as it was then.
 pub fn is_added(partition: i32, partitions_then: i64) -> bool {
     i64::from(partition) >= partitions_then
 }

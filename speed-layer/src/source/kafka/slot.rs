@@ -1,4 +1,4 @@
-//! A partition that is ours, and the chunk of it in the making.
+//! A partition that this consumer holds, and the chunk that is being filled with its records.
 
 use std::sync::Arc;
 
@@ -7,34 +7,35 @@ use crate::decode::columns::room_after;
 use crate::record::{Chunk, Rejection, Stream};
 use crate::source::{CHUNK_BYTES, Event, KEPT_BYTES, Port};
 
-/// A partition that is ours.
+/// A partition that this consumer holds.
 pub struct Slot {
     pub stream: Arc<Stream>,
     pub state: State,
-    /// Whether the client fetches it, or did before it was revoked.
+    /// Whether the client fetches it, or fetched it until it was revoked.
     pub is_assigned: bool,
     pub chunk: Chunk,
-    /// Bytes and records about as many as the last chunk had, for which room is made when the next one begins: with many partitions most have none in the making.
+    /// The bytes and the records to reserve when the next chunk begins, by the size of the last
+    /// one. No chunk is kept ready: with many partitions, most have no records waiting.
     room: (usize, usize),
     pub generation: u64,
     pub next: i64,
-    /// Where reading ends, in a run that has an end.
+    /// Where reading ends, in a run that reads up to the end and stops.
     pub end: Option<i64>,
     pub caught_up: bool,
-    /// How long we had listened when something last came of it.
+    /// The listening time at which something last arrived from the partition.
     pub heard: Listened,
-    /// What was done about its silence since.
+    /// How many remedies were tried since then to end its silence.
     pub remedies: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Assigned; the pipeline has not said where to begin.
+    /// Assigned. The pipeline has not said where to begin.
     Waiting,
-    /// It has, but the group's other new partitions are still waiting.
+    /// It has its start, but other new partitions of the group still wait for theirs.
     Ready,
     Reading,
-    /// Ours, and of no use: its table is stopped.
+    /// Assigned, but its table is stopped: nothing is read.
     Skipped,
     Revoked,
 }
@@ -49,19 +50,20 @@ impl Slot {
         Slot { stream, state, is_assigned, chunk, room, generation, next, end, caught_up, heard, remedies }
     }
 
-    /// Something came of it.
+    /// Notes that something arrived from the partition.
     pub fn hear(&mut self, now: Listened) {
         self.heard = now;
         self.remedies = 0;
     }
 
-    /// Whether everything is read that a run with an end is to read.
+    /// Whether everything has been read that a run with an end is to read.
     pub fn is_at_end(&self) -> bool {
         self.end.is_some_and(|end| self.next >= end)
     }
 
-    /// Nothing before an offset is left to come: what lies between the last record and there is none. Records that are past
-    /// the end of the run are not passed, since they were not taken.
+    /// Notes that no record before `offset` is still to come: there is none between the last record
+    /// and there. In a run with an end, the position never moves past the end, since the records
+    /// behind it were not taken.
     pub fn pass(&mut self, offset: i64, port: &Port) {
         let position = self.end.map_or(offset, |end| offset.min(end));
         self.hand_on(port);
@@ -71,7 +73,7 @@ impl Slot {
         }
     }
 
-    /// Adds a record to the chunk, which is handed on when it is large enough.
+    /// Adds a record to the chunk. A chunk that is large enough is handed on.
     pub fn take(
         &mut self,
         offset: i64,
@@ -108,7 +110,7 @@ impl Slot {
         }
     }
 
-    /// Says, once, that nothing is left at the moment.
+    /// Tells the pipeline, once, that nothing is left at the moment.
     pub fn catch_up(&mut self, port: &Port) {
         if !self.caught_up {
             self.caught_up = true;
@@ -117,7 +119,8 @@ impl Slot {
     }
 }
 
-/// The slot of a partition; most messages come from the same as the one before.
+/// Finds the slot of a partition. `last` is tried first: most messages come from the same partition
+/// as the one before.
 pub fn find(slots: &[Slot], last: usize, topic: &str, partition: i32) -> Option<usize> {
     let matches = |slot: &Slot| slot.stream.partition == partition && slot.stream.source == topic;
     if slots.get(last).is_some_and(matches) { Some(last) } else { slots.iter().position(matches) }

@@ -1,6 +1,7 @@
-//! What is done once in a while beside reading: the lag is told, topics are looked at, silent partitions are brought back.
+//! What is done now and then beside reading: report the lag, look at the topics, wake silent
+//! partitions.
 //!
-//! What to think of the broker's answers is decided in [`super::watch`].
+//! [`super::watch`] decides what the broker's answers mean.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ const TEND_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a topic is looked at that the broker did not know the last time.
 const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 
-const DELETED: &str = "the topic was deleted. What had been read of it is in the lake. To ingest without it, set its topic to \"\"; \
+const DELETED: &str = "the topic was deleted. What had been read of it is in the lake. To ingest without it, \
+                       set its topic to \"\"; \
                        if it is created again, give it another name or set another kafka.cluster name";
 
 impl KafkaSource {
@@ -30,7 +32,7 @@ impl KafkaSource {
         }
         self.tended_at = Instant::now();
         for slot in self.slots.iter().filter(|slot| slot.state == State::Reading) {
-            // Of use after a partition was taken anew, and harmless otherwise.
+            // Needed after a partition was assigned again, and harmless otherwise.
             if !self.queue.attach(&slot.stream.source, slot.stream.partition) {
                 tracing::warn!(
                     topic = slot.stream.source,
@@ -47,7 +49,7 @@ impl KafkaSource {
         self.wake_silent(port)
     }
 
-    /// Asks about the topics when it is time, and takes up the answer when it comes. Never waits.
+    /// Asks about the topics when it is time, and handles the answer when it arrives. Never waits.
     fn look_at_topics(&mut self) -> Result<(), SpeedError> {
         let is_missing = self.topics.iter().any(|topic| topic.missing > 0);
         let interval = if is_missing { MISSING_INTERVAL } else { self.settings.metadata_interval };
@@ -59,7 +61,8 @@ impl KafkaSource {
         let answers = match self.inquiry.answer(Duration::ZERO) {
             Some(Ok(answers)) => answers,
             Some(Err(error)) => {
-                // In an outage there are other complaints; some brokers never tell.
+                // During an outage other errors report the cause, and some brokers never answer
+                // this request.
                 tracing::debug!(%error, "the broker does not say what its topics are; asking again later");
                 return Ok(());
             }
@@ -85,11 +88,11 @@ impl KafkaSource {
         Ok(())
     }
 
-    /// Looks after partitions of which nothing has come for long.
+    /// Tries to wake partitions that have been silent for long.
     fn wake_silent(&mut self, port: &Port) -> Result<(), SpeedError> {
         if self.assigning || self.revoking.is_some() {
-            // The group waits for our answer and everything is paused meanwhile, so that silence means nothing; and a partition that was
-            // taken anew now would be taken for the answer.
+            // The group waits for an answer, and everything is paused meanwhile: silence means
+            // nothing. A partition that was assigned again now would be taken for the answer.
             let listened = self.listened;
             self.slots.iter_mut().for_each(|slot| slot.heard = listened);
             return Ok(());
@@ -101,7 +104,7 @@ impl KafkaSource {
         };
         let mut asked = TopicPartitionList::new();
         for slot in self.slots.iter().filter(|slot| is_silent(slot)) {
-            // In a question about times, this one means the end.
+            // In a request for offsets by time, `End` asks for the end.
             if let Err(error) = asked.add_partition_offset(&slot.stream.source, slot.stream.partition, Offset::End) {
                 return Err(failed("cannot ask for the ends of partitions", error));
             }
@@ -125,7 +128,7 @@ impl KafkaSource {
                 (Ok(()), Offset::Offset(end)) => Some(end),
                 _ => None,
             });
-            // The next look at it is as far away, whatever comes of this one.
+            // Whatever this look finds, the next one comes after the same interval.
             slot.heard = listened;
             match watch::silence(end, next, slot.remedies) {
                 Silence::Unknown => {}
@@ -147,7 +150,7 @@ impl KafkaSource {
             }
         }
         if rejoin {
-            // What is ours is taken from us in order, and given again by the next assignment.
+            // The group revokes the partitions in order and assigns them again.
             self.membership = Membership::Moving(Instant::now());
             self.consumer.unsubscribe();
             self.subscribe()?;

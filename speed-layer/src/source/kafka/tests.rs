@@ -1,4 +1,4 @@
-//! The source over a broker inside the process that can be told to misbehave.
+//! The Kafka source against an in-process mock broker, which can be told to misbehave.
 
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
@@ -44,7 +44,7 @@ impl Broker {
     }
 }
 
-/// What is made of the events, once there are enough of them.
+/// Collects events until `take` makes a value of them.
 async fn awaited<T>(handle: &mut Handle, what: &str, mut take: impl FnMut(Event) -> Option<T>) -> T {
     let found = async {
         loop {
@@ -67,7 +67,7 @@ async fn assigned(handle: &mut Handle, partitions: usize) -> Vec<Arc<Stream>> {
     .await
 }
 
-/// Starts streams that the lake has nothing of.
+/// Starts streams of which the lake has nothing.
 fn start(handle: &Handle, streams: &[Arc<Stream>], generation: u64) {
     let start = |stream: &Arc<Stream>| {
         let (stream, marks) = (stream.clone(), TopicMarks::default());
@@ -76,7 +76,7 @@ fn start(handle: &Handle, streams: &[Arc<Stream>], generation: u64) {
     handle.commander().tell(Command::Start(streams.iter().map(start).collect()));
 }
 
-/// The payloads of the next records, and the partition that they are of.
+/// The payloads of the next records, and the partition they belong to.
 async fn records(handle: &mut Handle) -> (i32, Vec<String>) {
     awaited(handle, "records", |event| {
         let Event::Records(records) = event else { return None };
@@ -121,7 +121,8 @@ async fn where_a_partition_was_begun_is_where_it_begins_again() {
     assert_eq!(started(&mut handle, 1).await, 3);
     broker.produce(0, &["d", "e"]);
     assert_eq!(records(&mut handle).await.1[0], "d");
-    // Nothing was committed when it is started over: the latest is another place now, and "d" would be lost.
+    // Nothing was committed when the stream is started again. By now "latest" is another offset,
+    // and "d" would be lost there.
     start(&handle, &streams, 2);
     assert_eq!(started(&mut handle, 2).await, 3);
     drop(streams);

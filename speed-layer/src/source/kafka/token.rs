@@ -1,7 +1,9 @@
-//! Tokens for SASL OAUTHBEARER, printed by a program of the user's: whatever the identity provider is, it has one.
+//! Tokens for SASL OAUTHBEARER, printed by a program that the user configures. Such a program
+//! exists for every identity provider.
 //!
-//! The program prints a token, or a JSON object with `token` or `access_token`, and optionally `expires_in` (seconds), `expires_at_ms` or
-//! `lifetime_ms` (milliseconds since the epoch) and `principal`. What it leaves out is taken from the token, where that is a JWT. What it prints to its
+//! The program prints a token, or a JSON object with `token` or `access_token`, and optionally
+//! `expires_in` (seconds), `expires_at_ms` or `lifetime_ms` (milliseconds since the epoch) and
+//! `principal`. Values that it leaves out are taken from the token if that is a JWT. The program's
 //! standard output is never logged.
 
 use std::io::Read;
@@ -14,12 +16,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::client::OAuthToken;
 use serde_json::{Map, Value};
 
-/// How long a token without an end is used before another is asked for.
+/// How long a token without an expiry time is used before another is requested.
 const LIFETIME_DEFAULT_MS: i64 = 15 * 60 * 1_000;
 const POLL: Duration = Duration::from_millis(5);
-/// How much of a failed program's standard error is told.
+/// How many characters of a failed program's standard error are shown.
 const STDERR_CHARS: usize = 200;
-/// A token is sent in one frame; this is far more than a broker takes.
+/// The most bytes of output that are read. A token is sent in one frame, and this is far more than
+/// a broker takes.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
 /// Runs the program and reads its token. The error says which program failed, and how.
@@ -48,7 +51,7 @@ fn output_of(program: &str, arguments: &[String], timeout: Duration) -> Result<S
         match child.try_wait().map_err(|error| format!("cannot be waited for: {error}"))? {
             Some(status) => break status,
             None if started.elapsed() >= timeout => {
-                // Both fail only when it is gone already.
+                // Both calls fail only when the program has already ended.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(format!("has not ended within {timeout:?}"));
@@ -56,7 +59,8 @@ fn output_of(program: &str, arguments: &[String], timeout: Duration) -> Result<S
             None => thread::sleep(POLL),
         }
     };
-    // A child of its own may hold the pipes open; what was printed until now has been read.
+    // A child process of the program may hold the pipes open until the time is up. The output is
+    // lost then.
     let text = |reader: thread::JoinHandle<Vec<u8>>| {
         while !reader.is_finished() && started.elapsed() < timeout {
             thread::sleep(POLL);
@@ -75,7 +79,7 @@ fn read(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>>
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(pipe) = pipe {
-            // What cannot be read is missing from the token, which is said then.
+            // If reading fails, the token is incomplete, and that is reported when it is parsed.
             let _ = pipe.take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes);
         }
         bytes
@@ -104,7 +108,7 @@ fn token(output: &str, now_ms: i64) -> Result<OAuthToken, &'static str> {
     Ok(OAuthToken { token: token.to_owned(), principal_name: principal.to_owned(), lifetime_ms })
 }
 
-/// What a JWT says; nothing of other tokens. Its signature is the broker's affair.
+/// The claims of a JWT; none of other tokens. The broker checks the signature.
 fn claims(token: &str) -> Map<String, Value> {
     let payload = token.split('.').nth(1).unwrap_or_default();
     let bytes = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).unwrap_or_default();

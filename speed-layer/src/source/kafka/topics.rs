@@ -1,7 +1,9 @@
-//! Asks the broker what its topics are: their ids and numbers of partitions. `rdkafka` does not wrap this request of librdkafka.
+//! Asks the broker for the ids and partition counts of topics. `rdkafka` does not wrap this request
+//! of librdkafka.
 //!
-//! What is relied on: an answer comes to the queue that was named with the question, and owns everything in it until it is destroyed,
-//! once, here. A queue is destroyed before its client, which its owner holds.
+//! The code relies on this: an answer comes to the queue that was named with the request. It owns
+//! everything in it until it is destroyed, and it is destroyed once, here. A queue is destroyed
+//! before its client, which the owner of the queue holds.
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{self, NonNull};
@@ -16,18 +18,18 @@ use rdkafka_sys as native;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     pub name: String,
-    /// A number made of the topic's id; none where the broker gives its topics no ids.
+    /// A number made of the topic's id. `None`: the broker gives its topics no ids.
     pub id: Option<i64>,
     pub partitions: i64,
-    /// Why it says nothing about the topic.
+    /// Why the broker says nothing about the topic.
     pub error: Option<RDKafkaErrorCode>,
 }
 
-/// A question to the broker at a time.
+/// Asks the broker, one request at a time.
 pub struct Inquiry<C: ConsumerContext + 'static> {
     queue: NonNull<native::rd_kafka_queue_t>,
     is_open: bool,
-    // Last, so that it outlives the queue.
+    // Last, so that the consumer outlives the queue.
     consumer: Arc<BaseConsumer<C>>,
 }
 
@@ -35,14 +37,14 @@ pub struct Inquiry<C: ConsumerContext + 'static> {
 unsafe impl<C: ConsumerContext + 'static> Send for Inquiry<C> {}
 
 impl<C: ConsumerContext + 'static> Inquiry<C> {
-    /// Asks nothing yet; `None` where librdkafka has no memory for a queue.
+    /// Asks nothing yet. `None`: librdkafka has no memory for a queue.
     pub fn new(consumer: Arc<BaseConsumer<C>>) -> Option<Inquiry<C>> {
         // SAFETY: the client is alive, as `consumer` is.
         let queue = NonNull::new(unsafe { native::rd_kafka_queue_new(consumer.client().native_ptr()) })?;
         Some(Inquiry { queue, is_open: false, consumer })
     }
 
-    /// Asks about topics, unless an answer is still to come. Returns at once.
+    /// Asks about topics, unless an answer is still awaited. Returns at once.
     pub fn ask(&mut self, topics: &[&str], timeout: Duration) {
         if self.is_open {
             return;
@@ -51,8 +53,8 @@ impl<C: ConsumerContext + 'static> Inquiry<C> {
         let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let client = self.consumer.client().native_ptr();
-        // SAFETY: client, queue and names are alive during the calls, which copy what they keep; collection and options are
-        // made and destroyed here.
+        // SAFETY: client, queue and names are alive during the calls, which copy what they keep.
+        // The collection and the options are made and destroyed here.
         unsafe {
             let collection = native::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
             let options = native::rd_kafka_AdminOptions_new(
@@ -67,16 +69,17 @@ impl<C: ConsumerContext + 'static> Inquiry<C> {
         self.is_open = true;
     }
 
-    /// The answer, waited for at most so long; an error where the broker gave none in time.
+    /// The answer, awaited for at most `wait`. An error if the broker did not answer in time.
     pub fn answer(&mut self, wait: Duration) -> Option<Result<Vec<Described>, RDKafkaErrorCode>> {
         if !self.is_open {
             return None;
         }
         let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the queue is alive; the event is destroyed below, after everything in it was copied.
+        // SAFETY: the queue is alive. The event is destroyed below, after everything in it was
+        // copied.
         let event = NonNull::new(unsafe { native::rd_kafka_queue_poll(self.queue.as_ptr(), wait_ms) })?;
         self.is_open = false;
-        // SAFETY: a live event; its result, if it has one, lives as long.
+        // SAFETY: the event is alive, and its result, if it has one, lives as long.
         let answer = unsafe {
             let error = native::rd_kafka_event_error(event.as_ptr());
             let result = native::rd_kafka_event_DescribeTopics_result(event.as_ptr());
@@ -88,7 +91,7 @@ impl<C: ConsumerContext + 'static> Inquiry<C> {
                 Ok(described(result))
             }
         };
-        // SAFETY: got above, destroyed once.
+        // SAFETY: the event was got above, and is destroyed once.
         unsafe { native::rd_kafka_event_destroy(event.as_ptr()) };
         Some(answer)
     }
@@ -96,7 +99,8 @@ impl<C: ConsumerContext + 'static> Inquiry<C> {
 
 impl<C: ConsumerContext + 'static> Drop for Inquiry<C> {
     fn drop(&mut self) {
-        // SAFETY: the queue came from rd_kafka_queue_new, and the client is alive: `consumer` is dropped after this.
+        // SAFETY: the queue came from rd_kafka_queue_new. The client is alive: `consumer` is
+        // dropped after this.
         unsafe { native::rd_kafka_queue_destroy(self.queue.as_ptr()) }
     }
 }
@@ -106,11 +110,11 @@ impl<C: ConsumerContext + 'static> Drop for Inquiry<C> {
 /// The result must belong to an event that lives during the call.
 unsafe fn described(result: *const native::rd_kafka_DescribeTopics_result_t) -> Vec<Described> {
     let mut count = 0;
-    // SAFETY: librdkafka's array of so many descriptions, which belong to the result.
+    // SAFETY: librdkafka's array holds `count` descriptions, which belong to the result.
     let topics = unsafe { native::rd_kafka_DescribeTopics_result_topics(result, &mut count) };
     let mut found = Vec::with_capacity(count);
     for place in 0..count {
-        // SAFETY: within the array; name, error and id belong to the description.
+        // SAFETY: `place` is within the array. Name, error and id belong to the description.
         unsafe {
             let topic = *topics.add(place);
             let error = native::rd_kafka_error_code(native::rd_kafka_TopicDescription_error(topic));
@@ -138,7 +142,7 @@ unsafe fn id(uuid: *const native::rd_kafka_Uuid_t) -> Option<i64> {
     if uuid.is_null() {
         return None;
     }
-    // SAFETY: as above.
+    // SAFETY: the caller guarantees it (see above).
     let (most, least) = unsafe {
         (native::rd_kafka_Uuid_most_significant_bits(uuid), native::rd_kafka_Uuid_least_significant_bits(uuid))
     };

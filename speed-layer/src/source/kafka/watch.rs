@@ -1,4 +1,5 @@
-//! What is concluded from what the broker says while reading goes on: of topics, and of partitions that are silent. Pure.
+//! Draws conclusions from the broker's answers while reading goes on, about topics and about silent
+//! partitions. Pure.
 
 use std::time::Duration;
 
@@ -6,29 +7,31 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::topics::Described;
 
-/// Answers in a row that have to agree before a topic is believed to be gone: a broker that has just come back may not know it yet.
+/// How many answers in a row must say that a topic is unknown before it counts as gone. A broker
+/// that has just restarted may not know the topic yet.
 pub const GONE_ANSWERS: u32 = 3;
 
 /// What became of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopicState {
-    /// It is the one that we read.
+    /// It is the topic that is being read.
     Same,
-    /// The broker does not know it, for the so many-th time in a row.
+    /// The broker does not know it. The number counts such answers in a row.
     Missing(u32),
-    /// It is gone.
+    /// The topic was deleted.
     Gone,
-    /// Another one has its name.
+    /// Another topic has its name.
     Recreated,
 }
 
-/// What an answer says of a topic that had this id, and was missing in the last so many answers.
+/// What `answer` says about a topic that had the id `known_id` and was missing in the last
+/// `missing` answers.
 pub fn topic(known_id: Option<i64>, missing: u32, answer: &Described) -> TopicState {
     match answer.error {
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
             if missing + 1 >= GONE_ANSWERS { TopicState::Gone } else { TopicState::Missing(missing + 1) }
         }
-        // Anything else says nothing about whether it exists.
+        // Other errors say nothing about whether the topic exists.
         Some(_) => TopicState::Missing(missing.min(1)),
         None => match (known_id, answer.id) {
             (Some(known), Some(found)) if known != found => TopicState::Recreated,
@@ -40,25 +43,27 @@ pub fn topic(known_id: Option<i64>, missing: u32, answer: &Described) -> TopicSt
 /// How a silent partition is brought back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// It is unassigned and assigned anew, where it was.
+    /// Unassign the partition and assign it again at the same offset.
     TakeAnew,
-    /// The group is left and joined again.
+    /// Leave the group and join it again.
     Rejoin,
 }
 
-/// What to think of a partition of which nothing has come for [`crate::settings::KafkaSettings::stall_timeout`].
+/// What the silence of a partition means from which nothing has arrived for
+/// [`crate::settings::KafkaSettings::stall_timeout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Silence {
-    /// The broker does not say what it has: an outage, in which silence is no wonder.
+    /// The broker does not say what it has: an outage, which explains the silence.
     Unknown,
-    /// It has nothing more to give.
+    /// The partition has no more records.
     Idle,
-    /// It has, and does not.
+    /// The partition has more records and does not deliver them.
     Stalled(Remedy),
 }
 
-/// `end` is the end that the broker tells a reader like us (committed records alone, unless configured otherwise), `next` the offset that
-/// we wait for, `remedies` how often something was done about it since the last record.
+/// Judges the silence of a partition. `end` is the end that the broker tells a reader with the same
+/// settings (committed records only, unless configured otherwise). `next` is the offset that is
+/// awaited. `remedies` counts what was tried since the last record.
 pub fn silence(end: Option<i64>, next: i64, remedies: u32) -> Silence {
     match end {
         None => Silence::Unknown,
@@ -68,30 +73,31 @@ pub fn silence(end: Option<i64>, next: i64, remedies: u32) -> Silence {
     }
 }
 
-/// How long a partition may be silent before something is done about it (again). Twice as long after each remedy in vain: on a busy machine, or
-/// from a broker that has just come back, records take longer than the time-out, and every remedy makes them begin anew.
+/// How long a partition may be silent before the next remedy. The time doubles after each remedy
+/// that did not help: on a busy machine, or from a broker that has just restarted, records take
+/// longer than the time-out, and every remedy makes fetching begin again.
 pub fn silence_max(stall_timeout: Duration, remedies: u32) -> Duration {
     stall_timeout.saturating_mul(1 << remedies.min(REMEDIES_DOUBLING))
 }
 
-/// After so many remedies the time does not double any more.
+/// After this many remedies the time does not double any more.
 const REMEDIES_DOUBLING: u32 = 6;
 
-/// How long we have listened in all, the time in which there was no room for records left out: a partition that nobody
-/// listens to is not silent.
+/// The total time spent listening. Time without room for records does not count: a partition that
+/// nobody listens to is not silent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Listened(Duration);
 
-/// A single wait is counted for no more than this: the process may have been stopped meanwhile.
+/// The most that a single wait counts for. The process may have been stopped during a longer one.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Listened {
-    /// We have listened.
+    /// Adds time spent listening.
     pub fn add(&mut self, time: Duration) {
         self.0 += time.min(WAIT_MAX);
     }
 
-    /// How much of it was since then.
+    /// How much listening time has passed since `then`.
     pub fn since(self, then: Listened) -> Duration {
         self.0.saturating_sub(then.0)
     }

@@ -1,8 +1,9 @@
-//! Every byte of a file is accounted for: it is in a record, in a rejected piece that holds it whole, or it is a separator, a header
-//! or a mark that the format names. And what is good lands, whatever stands beside it.
+//! Tests that every byte of a file is accounted for. A byte is in a record, in a rejected piece
+//! that holds it whole, or in a separator, header or marker that the format names. And good records
+//! are ingested, whatever stands beside them.
 //!
-//! Files are made of good records and of bad ones (good ones that were cut, doubled, swapped or injected into), plain and
-//! compressed, and with the compressed data cut off.
+//! The files are made of good records and of bad ones (good ones that were cut, doubled, swapped or
+//! injected into). They are stored plain, compressed, and with the compressed data cut off.
 
 use std::io::Write;
 
@@ -34,7 +35,8 @@ fn cut_all(splitter: &mut dyn Splitter) -> Vec<Cut> {
     }
 }
 
-/// Spans in order, each with exactly its bytes, and nothing between them but what `may_part` allows.
+/// Spans come in order, each holds exactly its bytes, and between them stands only what `may_part`
+/// allows.
 fn check_spans(bytes: &[u8], cuts: &[Cut], may_part: impl Fn(&[u8]) -> bool) -> Result<(), TestCaseError> {
     let mut end = 0;
     for cut in cuts {
@@ -108,10 +110,11 @@ impl Spoil {
     }
 }
 
-/// A record, and how it is spoilt: not at all if it is good.
+/// A record, and the ways in which it is spoilt: none if it is good.
 pub type Item = (String, Vec<Spoil>);
 
-/// A file of items, and where its good ones are. Bad ones stand in lines of their own; good ones are parted by anything.
+/// Builds a file of items, and tells where its good records are. Bad records stand on lines of
+/// their own; any separator may follow a good one.
 pub fn file(items: &[(Item, &'static str)]) -> (Vec<u8>, Vec<(usize, Vec<u8>)>) {
     let (mut bytes, mut goods) = (Vec::new(), Vec::new());
     let mut was_good = true;
@@ -128,7 +131,7 @@ pub fn file(items: &[(Item, &'static str)]) -> (Vec<u8>, Vec<(usize, Vec<u8>)>) 
         bytes.extend_from_slice(&record);
         was_good = is_good;
     }
-    // So that the last one is known to be whole.
+    // A line end, so that the last record is known to be whole.
     bytes.push(b'\n');
     (bytes, goods)
 }
@@ -170,7 +173,8 @@ fn check_file(
     for stored in stored(bytes) {
         let content = |bytes: &[u8]| Content::over(io::Cursor::new(bytes.to_vec())).unwrap();
         prop_assert_eq!(&cut_all(&mut *split(content(&stored))), &cuts, "compressed");
-        // Cut off: what could be read is accounted for, and it is told that something is missing.
+        // If the data is cut off, what could be read is accounted for, and a piece says that
+        // something is missing.
         let cut_off = &stored[..stored.len() - 5];
         let mut splitter = split(content(cut_off));
         let cuts = cut_all(&mut *splitter);
@@ -215,7 +219,7 @@ pub fn csv_record() -> impl Strategy<Value = String> {
     (cell(), cell(), cell()).prop_map(|(a, b, c)| format!("{a},{b},{c}"))
 }
 
-/// One row whose quotes are where they may be.
+/// Whether the bytes are one row whose quotes are all where quotes may be.
 fn is_row(bytes: &[u8]) -> bool {
     use crate::decode::csv::row_scan::{RowScan, Stop};
     let mut scan = RowScan::new(b',');
@@ -232,7 +236,8 @@ proptest! {
     #[test]
     fn of_csv(items in items(csv_record(), CSV_TOKENS, LINE_ENDS)) {
         let (bytes, goods) = file(&items);
-        check_file(&bytes, &goods, csv::may_part, is_row, |content| Box::new(csv::Rows::new(content, b',', LIMIT, None)))?;
+        check_file(&bytes, &goods, csv::may_part, is_row,
+            |content| Box::new(csv::Rows::new(content, b',', LIMIT, None)))?;
     }
 
     #[test]

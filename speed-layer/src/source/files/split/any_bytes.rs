@@ -1,5 +1,6 @@
-//! What must hold of every splitter for any bytes: it comes to an end, no piece is longer than the limit (or what is kept of one that
-//! is), and the same bytes are cut the same way however they are read. A position would else mean something else the next time.
+//! What every splitter must do for any bytes. It ends. No piece is longer than the limit, or than
+//! what is kept of a longer one. And the same bytes are cut in the same way however they are read
+//! in: otherwise a position would mean something else the next time.
 
 use proptest::prelude::*;
 
@@ -19,7 +20,7 @@ fn pieces(mut splitter: Box<dyn Splitter>, bytes: usize) -> Result<Vec<(Vec<u8>,
                 found.push((piece.clone(), cut));
             }
         }
-        // Records of nothing aside, every piece takes a byte.
+        // Every piece takes at least one byte, except records that have no bytes.
         prop_assert!(found.len() <= bytes + 2048);
     }
 }

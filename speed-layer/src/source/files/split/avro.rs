@@ -1,17 +1,24 @@
-//! One record a datum of an Avro object container, or of several containers one behind the other.
+//! Avro object containers: a datum is a record. A file may hold several containers, one after
+//! another.
 //!
-//! Datums stand one behind another in a block without their lengths: [`Skipper`](skipper::Skipper) finds their ends by the writer's schema, without
-//! decoding them. What cannot be cut into datums is passed over, and kept whole in rejected pieces: a block that does not
-//! end with the sync marker, or cannot be unpacked, or the rest of a block from a damaged datum on. Reading goes on
-//! at whichever comes first: a sync marker, wherever a block's head claims that it ends, or the header of another container. That one has its own
-//! schema, codec and marker; [`Splitter::format`] says which schema the datums have. A block that is whole is not passed over with the
-//! damage before it: where a marker is found, the block that ends with it is looked for ([`block_before`]).
+//! The datums of a block follow one another without lengths. [`Skipper`](skipper::Skipper) finds
+//! their ends by the writer's schema, without decoding them. What cannot be cut into datums is
+//! passed over, and kept whole in rejected pieces. That is a block that does not end with the sync
+//! marker or cannot be unpacked, or the rest of a block from a damaged datum on.
 //!
-//! The end of a file may be the middle of a block, of a block's head or of a header. Of a block that is cut off, the datums that
-//! are whole are taken, unless the file may still grow: then the block is, once its marker says that it is sound.
+//! Reading goes on at whichever comes first: a sync marker, wherever a block's head claims that the
+//! block ends, or the header of another container. That container has its own schema, codec and
+//! marker; [`Splitter::format`] says which schema the datums have. A whole block is not passed over
+//! with the damage before it: where a marker is found, the block that ends with it is looked for
+//! ([`block_before`]).
 //!
-//! Where the file was damaged once, blocks are looked at before they are taken ([`Container::next_block_with_care`]):
-//! however many sizes are wrong, no byte is read again and again.
+//! The end of a file may fall within a block, a block's head or a header. If a block is cut off,
+//! its whole datums are taken. The exception is a file that may still grow: there the whole block
+//! is taken later, once its marker shows that it is sound.
+//!
+//! After the first damage in a file, blocks are looked at before they are taken
+//! ([`Container::next_block_with_care`]). However many sizes are wrong, no byte is read again and
+//! again.
 
 use std::io;
 use std::ops::Range;
@@ -33,16 +40,17 @@ pub use self::header::MAGIC;
 
 /// The longest block as stored.
 const BLOCK_BYTES_MAX: i64 = 256 << 20;
-/// The longest block unpacked: a bomb is a damaged block.
+/// The longest block when unpacked. A longer one is a decompression bomb, and counts as damaged.
 const UNPACKED_BYTES_MAX: usize = 128 << 20;
-/// The longest head of a block: two numbers.
+/// The longest head of a block, which is two numbers.
 const HEAD_BYTES_MAX: usize = 20;
-/// The longest rejected piece of what is passed over: more becomes several. It does not depend on the settings, since the number of pieces
-/// must not.
+/// The longest rejected piece of passed-over bytes. More bytes become several pieces. The constant
+/// does not depend on the settings, since the number of pieces must not depend on them.
 const PART_BYTES_MAX: usize = 1 << 20;
-/// How many of the containers before the current one are remembered, in case one of them goes on.
+/// How many containers before the current one are remembered, in case one of them goes on.
 const EARLIER_MAX: usize = 8;
-/// How often the data of what may be a whole block within damaged data is unpacked and cut, for one sync marker.
+/// How many candidates for a whole block within damaged data are unpacked and cut, for one sync
+/// marker.
 const TRIALS_MAX: usize = 16;
 
 /// Cuts containers into their datums.
@@ -51,40 +59,42 @@ pub struct Container {
     limit: usize,
     /// The container whose blocks are read.
     header: Arc<Header>,
-    /// Those before it. A header that was found in damaged data may belong to a container within a datum.
+    /// The containers before it. A header that was found in damaged data may belong to a container
+    /// that is stored within a datum.
     earlier: Vec<Arc<Header>>,
     /// The schema of the first container: the stream's.
     first_schema: String,
-    /// How datums are written, if not as those of the first container.
+    /// How datums are written, if not like those of the first container.
     format: Option<Arc<StreamFormat>>,
     /// The block's datums.
     block: Vec<u8>,
-    /// The block's data as stored, where it is packed.
+    /// The block's data as stored, if it is compressed.
     stored: Vec<u8>,
     /// Where the block's data stands in the content.
     data: Range<u64>,
-    /// Up to here the block is cut.
+    /// The block is cut up to here.
     at: usize,
     /// How many datums of the block are left.
     left: i64,
     state: State,
-    /// The last piece's place in the content.
-    /// The bytes of the decompressed content that the last piece stands for. Headers, heads of blocks and sync markers lie
-    /// between such spans. A datum of a packed block has the span of the block's packed data.
+    /// The bytes of the decompressed content that the last piece stands for. Headers, heads of
+    /// blocks and sync markers lie between such spans. A datum of a compressed block has the span
+    /// of the block's compressed data.
     span: Range<u64>,
     /// The end of the content cut off the last piece.
     is_cut: bool,
-    /// What is passed over goes on to the end of the content: more content could end it elsewhere.
+    /// What is passed over reaches the end of the content. With more content it could end
+    /// elsewhere.
     is_lost_to_end: bool,
-    /// Blocks are looked at before they are taken.
+    /// Whether blocks are looked at before they are taken.
     careful: bool,
-    /// Something was passed over before: it stays so.
+    /// Something was passed over. Once set, it stays set.
     damaged: bool,
-    /// That the compressed data breaks off has been told.
+    /// Whether a piece has said that the compressed data breaks off.
     break_told: bool,
 }
 
-/// What comes next, once no datum of a block is left.
+/// What comes next, once a block has no datum left.
 #[derive(Debug)]
 enum State {
     /// The end of a block. `cut`: the file ends within it.
@@ -93,32 +103,33 @@ enum State {
     },
     /// A block, another container, or the end.
     Between,
-    /// The rest of an unpacked block, which cannot be told apart.
+    /// The rest of a decompressed block, in which no more datums can be found.
     Rest(Lost),
-    /// What is passed over until reading can go on.
+    /// Bytes that are passed over until reading can go on.
     Lost(Lost),
     End,
 }
 
-/// What cannot be cut into records.
+/// Bytes that cannot be cut into records.
 #[derive(Debug)]
 struct Lost {
     rejection: Rejection,
-    /// Records are missing even where no byte is passed over.
+    /// Records are missing even if no byte is passed over.
     records_missing: bool,
-    /// Where the block ends that it is the rest of, if that does end with its marker: no whole block is looked for there.
+    /// The bytes are the rest of a block, which ends here with its marker. No whole block is looked
+    /// for before that marker.
     block_end: Option<u64>,
-    /// How many pieces of it there were.
+    /// How many pieces the bytes have made so far.
     parts: usize,
 }
 
-/// Where reading can go on.
+/// A place where reading can go on.
 enum Place {
     /// A sync marker of a container.
     Marker(Arc<Header>),
     /// A whole block of a container.
     Block(Arc<Header>),
-    /// A container, and how long its header is.
+    /// A container, and the length of its header.
     Header(Arc<Header>, usize),
 }
 
@@ -133,9 +144,9 @@ impl std::fmt::Debug for Container {
 }
 
 impl Container {
-    /// Reads the header. What is wrong with it is `InvalidData`.
+    /// Reads the header. A wrong header is an `InvalidData` error.
     pub fn open(content: Content, limit: usize) -> io::Result<Container> {
-        // For the whole program; the first call counts.
+        // This setting holds for the whole program. Only the first call has an effect.
         apache_avro::util::max_allocation_bytes(UNPACKED_BYTES_MAX);
         let mut content = Rewound::new(content);
         let (header, length) = match header_at(&mut content, 0)? {
@@ -175,7 +186,7 @@ impl Container {
         self.header.codec != Codec::Null
     }
 
-    /// Reads the next block, as long as nothing was wrong with any.
+    /// Reads the next block. Once something was wrong, blocks are read with care.
     fn next_block(&mut self) -> io::Result<()> {
         self.block.clear();
         if self.content.fill()?.is_empty() {
@@ -191,7 +202,8 @@ impl Container {
         if let Some(count) = long(&mut self.content, &mut head)?
             && let Some(size) = long(&mut self.content, &mut head)?
             && let Some((count, size)) = counts(count, size)
-            // Not reserved in advance: a damaged size must not cost the memory that it asks for.
+            // Nothing is reserved in advance: a damaged size must not cost the memory that it asks
+            // for.
             && self.content.append(&mut self.block, size)?
             && self.content.append(&mut sync, SYNC_BYTES)?
             && sync == self.header.sync
@@ -206,7 +218,7 @@ impl Container {
         self.next_block_with_care()
     }
 
-    /// Looks at what comes, and takes it if it is a whole block.
+    /// Looks at what comes next, and takes it if it is a whole block.
     fn next_block_with_care(&mut self) -> io::Result<()> {
         let start = self.content.position();
         let ahead = self.content.peek(HEAD_BYTES_MAX)?;
@@ -245,7 +257,7 @@ impl Container {
             self.pass_over(bad(detail));
             return Ok(());
         }
-        // The file ends within its last block. What is there can be told apart as far as it goes.
+        // The file ends within its last block. The datums that are there can be told apart.
         let data_end = data_end.min(length);
         let ahead = self.content.peek(length)?;
         self.block.extend_from_slice(&ahead[head_length.min(data_end)..data_end]);
@@ -265,15 +277,17 @@ impl Container {
         Ok(())
     }
 
-    /// Whether what comes is the beginning of a header, and nothing at which reading can go on follows.
+    /// Whether a header begins here that the file's end cuts off, and nothing follows at which
+    /// reading can go on.
     fn ends_within_header(&mut self) -> io::Result<bool> {
-        // Then everything that is left has been looked at.
+        // In that case everything that is left has been looked at.
         let is_cut = matches!(header_at(&mut self.content, 0)?, HeaderAt::CutOff);
         let left = self.content.peek(HEADER_BYTES_MAX)?.len();
         Ok(is_cut && self.next_place(left)?.0.is_none())
     }
 
-    /// Takes a block that ends with the sync marker, all of whose bytes have been taken. Its data is in `self.block`.
+    /// Takes a block that ends with the sync marker. All its bytes have been taken from the
+    /// content, and its data is in `self.block`.
     fn take_block(&mut self, start: u64, head: &[u8], count: i64) {
         let data_start = start + head.len() as u64;
         self.data = data_start..data_start + self.block.len() as u64;
@@ -313,7 +327,7 @@ impl Container {
         self.state = State::Lost(Lost { rejection, records_missing: false, block_end: None, parts: 0 });
     }
 
-    /// The rest of the block is no datum.
+    /// Gives up the rest of the block, which is no datum.
     fn give_up_block(&mut self, problem: &str, cut: bool) {
         let left = std::mem::take(&mut self.left);
         let rejection = match (cut, left) {
@@ -327,7 +341,7 @@ impl Container {
             self.state = State::Rest(lost);
             return;
         }
-        // There may be a marker in it, and good blocks behind that.
+        // The rest may hold a marker, and good blocks after that.
         let mut rest = self.block.split_off(self.at);
         if !cut {
             rest.extend_from_slice(&self.header.sync);
@@ -337,7 +351,7 @@ impl Container {
         self.state = State::Lost(lost);
     }
 
-    /// All datums of the block are cut off.
+    /// Ends a block all of whose datums are cut off.
     fn end_block(&mut self, cut: bool) -> io::Result<()> {
         if self.at < self.block.len() {
             self.give_up_block("bytes follow the last record of a block", cut);
@@ -355,19 +369,19 @@ impl Container {
         Ok(())
     }
 
-    /// The next part of the rest of an unpacked block.
+    /// Takes the next part of the rest of a decompressed block.
     fn next_rest(&mut self, mut lost: Lost, piece: &mut Vec<u8>) -> Piece {
         let end = self.block.len().min(self.at + PART_BYTES_MAX);
         piece.extend_from_slice(&self.block[self.at..end]);
         self.at = end;
         self.span = self.data.clone();
         let rejection = lost.next_part("");
-        // The next block is read as any other: the sync marker of this one has been taken.
+        // The next block is read like any other: the sync marker of this one has been taken.
         self.state = if end < self.block.len() { State::Rest(lost) } else { State::Between };
         Piece::Rejected(rejection)
     }
 
-    /// The next part of what is passed over, if there is any before reading can go on.
+    /// Takes the next part of what is passed over. `None`: reading goes on at once.
     fn next_lost(&mut self, mut lost: Lost, piece: &mut Vec<u8>) -> io::Result<Option<Piece>> {
         let (mut place, is_certain) = self.next_place(PART_BYTES_MAX)?;
         if !is_certain && self.content.content.is_growing() {
@@ -376,7 +390,7 @@ impl Container {
         if let Some((at, Place::Marker(header))) = &place
             && lost.block_end != Some(self.content.position() + *at as u64)
         {
-            // What comes first has been looked at already, as a block of the current container.
+            // The first bytes have already been looked at, as a block of the current container.
             let from = usize::from(lost.parts == 0 && Arc::ptr_eq(header, &self.header));
             let block = block_before(self.content.peek(*at)?, from, header).map(|from| (from, header.clone()));
             place = block.map(|(from, header)| (from, Place::Block(header))).or(place);
@@ -384,7 +398,7 @@ impl Container {
         let start = self.content.position();
         let ahead = self.content.peek(PART_BYTES_MAX + SYNC_BYTES)?.len();
         let length = place.as_ref().map_or(ahead.min(PART_BYTES_MAX), |(at, _)| *at);
-        // Whatever stands there may be the beginning of a marker or a header.
+        // The last bytes may be the beginning of a marker or a header.
         self.is_lost_to_end = place.is_none() && (ahead < PART_BYTES_MAX + SYNC_BYTES || !is_certain);
         self.content.append(piece, length)?;
         self.span = start..start + length as u64;
@@ -414,8 +428,8 @@ impl Container {
         Ok(rejection.map(Piece::Rejected))
     }
 
-    /// The first place at which reading can go on, if that is at most so many bytes away; and whether that is certain: no header
-    /// that the content's end cuts off stands before it.
+    /// The first place at which reading can go on, if it is at most `within` bytes away. The flag
+    /// says whether that is certain: no header that the content's end cuts off stands before it.
     fn next_place(&mut self, within: usize) -> io::Result<(Option<(usize, Place)>, bool)> {
         let mut is_certain = true;
         match header_at(&mut self.content, 0)? {
@@ -423,7 +437,7 @@ impl Container {
             HeaderAt::CutOff => is_certain = false,
             HeaderAt::None(_) => {}
         }
-        // Small windows first: a marker that is not there must not cost a look at everything each time.
+        // Small windows first: a missing marker must not cost a look at everything each time.
         let (mut window, mut looked_at) = (256, 1);
         loop {
             let searched = within.min(window);
@@ -470,14 +484,15 @@ impl Container {
         }
     }
 
-    /// The file ends too early; where its compressed data does, that is the reason.
+    /// A rejection that says that the file ends too early. If the compressed data ends too early,
+    /// that is the reason given.
     fn truncated(&mut self, detail: String) -> Rejection {
         let broken = self.content.content.broken().map(broken_detail);
         self.break_told |= broken.is_some();
         Rejection { reason: "truncated", detail: broken.unwrap_or(detail) }
     }
 
-    /// Nothing is left. That the compressed data breaks off is told once.
+    /// Ends the content. A break in the compressed data is reported once.
     fn end(&mut self) -> Piece {
         let at = self.content.position();
         self.span = at..at;
@@ -489,7 +504,7 @@ impl Container {
 }
 
 impl Lost {
-    /// Why the next part is rejected; `goes_on` is what comes behind it.
+    /// The rejection of the next part. `goes_on` says what follows it.
     fn next_part(&mut self, goes_on: &str) -> Rejection {
         self.parts += 1;
         let Rejection { reason, detail } = &self.rejection;
@@ -568,17 +583,17 @@ impl Splitter for Container {
     }
 }
 
-/// What stands where a header may be.
+/// What was found where a header may be.
 enum HeaderAt {
     /// A header, and its length.
     Header(Arc<Header>, usize),
-    /// What may be the beginning of one, which the content's end cuts off.
+    /// What may be the beginning of a header, cut off by the content's end.
     CutOff,
-    /// None, and why.
+    /// No header, and why.
     None(String),
 }
 
-/// Looks for a header so many bytes ahead.
+/// Looks for a header `at` bytes ahead.
 fn header_at(content: &mut Rewound, at: usize) -> io::Result<HeaderAt> {
     let mut needed = FIRST_LOOK_BYTES;
     loop {
@@ -592,15 +607,17 @@ fn header_at(content: &mut Rewound, at: usize) -> io::Result<HeaderAt> {
     }
 }
 
-/// Whether a codec's data ends where it says itself, whatever follows: a block that is said to be longer would go unseen.
+/// Whether the codec's data marks its own end. Unpacking then ignores what follows, so a block head
+/// with too large a size would go unnoticed.
 fn ends_by_itself(codec: &Codec) -> bool {
     matches!(codec, Codec::Deflate(_) | Codec::Bzip2(_) | Codec::Xz(_))
 }
 
-/// Where a whole block begins of which these bytes are the end, sync marker aside. It is one only if it can be unpacked, and cut into
-/// exactly as many datums as its head says.
+/// Finds the whole block that ends with these bytes, and returns where it begins. The bytes exclude
+/// the sync marker. A block counts only if it can be unpacked, and cut into exactly as many datums
+/// as its head says.
 fn block_before(bytes: &[u8], from: usize, header: &Header) -> Option<usize> {
-    // Heads that differ in their counts have the same data: it is looked at once.
+    // Heads that differ only in their counts have the same data, which is tried once.
     let mut trials: Vec<(usize, Option<i64>)> = Vec::new();
     for start in from..bytes.len() {
         let Some((count, size, length)) = head_of(&bytes[start..]) else { continue };
@@ -625,7 +642,7 @@ fn block_before(bytes: &[u8], from: usize, header: &Header) -> Option<usize> {
     None
 }
 
-/// How many datums a block's data is, if it is nothing else.
+/// How many datums the stored data of a block holds. `None`: it holds something else as well.
 fn datums(stored: &[u8], header: &Header) -> Option<i64> {
     let mut data = stored.to_vec();
     header.codec.decompress(&mut data).ok()?;
@@ -638,13 +655,13 @@ fn datums(stored: &[u8], header: &Header) -> Option<i64> {
     Some(count)
 }
 
-/// A block's count of records and size in bytes, if they can be that.
+/// Checks a block's count of records and its size in bytes. `None`: they cannot be right.
 fn counts(count: i64, size: i64) -> Option<(i64, usize)> {
     let size = (0..=BLOCK_BYTES_MAX).contains(&size).then_some(size)?;
     Some((Some(count).filter(|count| *count >= 0)?, usize::try_from(size).ok()?))
 }
 
-/// The same, and the length of the head that says so.
+/// The count, the size, and the length of the head that holds them.
 fn head_of(bytes: &[u8]) -> Option<(i64, usize, usize)> {
     let (count, at) = varint(bytes, 0)?;
     let (size, at) = varint(bytes, at)?;
@@ -652,7 +669,7 @@ fn head_of(bytes: &[u8]) -> Option<(i64, usize, usize)> {
     Some((count, size, at))
 }
 
-/// Whether more bytes could make the head of a block of these: a number in it is not ended.
+/// Whether more bytes could make a block's head of these: a number in it is not ended.
 fn may_be_head(bytes: &[u8]) -> bool {
     let is_open = |bytes: &[u8]| bytes.len() < 10 && bytes.iter().all(|byte| *byte >= 0x80);
     match varint(bytes, 0) {
@@ -661,7 +678,8 @@ fn may_be_head(bytes: &[u8]) -> bool {
     }
 }
 
-/// A variable-length long from the content; its bytes go to `read`, too. `None`: the end, or no such number.
+/// Reads a variable-length long from the content. Its bytes are also appended to `read`. `None`:
+/// the content ends, or the bytes are no such number.
 fn long(content: &mut Rewound, read: &mut Vec<u8>) -> io::Result<Option<i64>> {
     let start = read.len();
     while read.len() - start < 10 {

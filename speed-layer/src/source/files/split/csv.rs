@@ -1,12 +1,14 @@
-//! One record a row of CSV, as [`row_scan`](crate::decode::csv::row_scan) defines it for splitter and decoder alike.
+//! CSV: a row is a record. [`row_scan`](crate::decode::csv::row_scan) defines rows for the splitter
+//! and the decoder alike.
 //!
-//! Bad quotes cost their line only. Where text follows a closing quote, or a quote is not closed before the content or the
-//! limit of a record's length ends, the first line of what seemed to be a row is rejected, and the lines after it are read
-//! again. Lines of nothing but white space are no records.
+//! Bad quotes cost only their own line. This concerns two cases: text follows a closing quote, or a
+//! quote is not closed before the content ends or the limit of a record's length is reached. Then
+//! the first line of the supposed row is rejected, and the lines after it are read again. Lines of
+//! nothing but white space are no records.
 //!
-//! A last row without a line end is cut off if it has fewer cells than the row before it. While a file may still grow, its
-//! last row is cut off whatever it has, and a quote that is open at the end cuts off everything behind it: nobody knows yet
-//! where they end.
+//! A last row without a line end counts as cut off if it has fewer cells than the row before it.
+//! While a file may still grow, its last row counts as cut off whatever it holds. A quote that is
+//! open at the end then cuts off everything after it, since nobody knows yet where the cell ends.
 
 use std::io;
 use std::ops::Range;
@@ -23,24 +25,24 @@ pub struct Rows {
     delimiter: u8,
     limit: usize,
     begun: bool,
-    /// How many cells the row before has: the header at first.
+    /// How many cells the row before has. At first this is the header's number.
     cells: Option<usize>,
     broken_told: bool,
     span: Range<u64>,
     is_cut: bool,
 }
 
-/// What was found where a row should be.
+/// What the reader found where a row should be.
 enum Row {
-    /// A row that a line end has ended.
+    /// A row that ends with a line end.
     Ended { cells: usize },
-    /// A row that the content's end has ended.
+    /// A row that ends with the content.
     Last { cells: usize },
     /// A line that is longer than a record may be.
     Long(Piece),
-    /// The first line of what is no row. `is_last`: the content ends within it.
+    /// The first line of something that is no row. `is_last`: the content ends within it.
     Malformed { detail: &'static str, is_last: bool },
-    /// A quoted cell that the content's end has cut off, and everything before it in its row.
+    /// A quoted cell that the content's end cuts off, with everything before it in its row.
     CutOff,
     /// The content has ended.
     Nothing,
@@ -50,7 +52,8 @@ const UNCLOSED: &str = "a quote is opened here and not closed";
 const TEXT_AFTER_QUOTE: &str = "text follows a closing quote";
 
 impl Rows {
-    /// Rows of at most `limit` bytes. `columns`: how many the header before them has, if there is one.
+    /// Cuts rows of at most `limit` bytes. `columns`: how many the header before them has, if there
+    /// is one.
     pub fn new(content: Content, delimiter: u8, limit: usize, columns: Option<usize>) -> Rows {
         Rows {
             content: Rewound::new(content),
@@ -87,7 +90,7 @@ impl Rows {
                     _ => Ok(Row::Last { cells: scan.cells() }),
                 };
             }
-            // At the limit a row is judged by the same bytes, however the content is read.
+            // At the limit, a row is judged by the same bytes however the content is read in.
             if collector.length == self.limit {
                 return if scan.is_quoted() && piece.iter().any(|byte| is_line_end(*byte)) {
                     self.first_line(piece, UNCLOSED)
@@ -114,7 +117,7 @@ impl Rows {
         }
     }
 
-    /// Leaves the first line in `piece`; what has been taken of others is read again.
+    /// Leaves the first line in `piece`. What was taken of later lines is put back and read again.
     fn first_line(&mut self, piece: &mut Vec<u8>, detail: &'static str) -> io::Result<Row> {
         if let Some(end) = piece.iter().position(|byte| is_line_end(*byte)) {
             self.content.put_back(&piece[end + 1..]);
@@ -129,7 +132,7 @@ impl Rows {
         }
     }
 
-    /// Takes the rest of a line, quotes or not, and its line end.
+    /// Takes the rest of a line up to its line end, whatever quotes it has.
     fn rest_of_line(&mut self, piece: &mut Vec<u8>, mut collector: Collector) -> io::Result<Piece> {
         loop {
             let buffer = self.content.fill()?;
@@ -139,7 +142,8 @@ impl Rows {
             collector.add(piece, &buffer[..taken]);
             self.content.consume(taken);
             if is_over {
-                // A line end is left to be read as that of an empty line: so the end of the content is told apart.
+                // The line end stays in the content, where it reads as an empty line. So the caller
+                // can tell whether the content ends here.
                 return Ok(collector.finish());
             }
         }
@@ -187,7 +191,8 @@ impl Rows {
         }
     }
 
-    /// The last row, which no line end ends. That of broken data is as far as it could be read, not as it was.
+    /// The last row, which has no line end. If the compressed data is broken, the row may have been
+    /// longer than what could be read.
     fn last(&mut self, cells: usize) -> Piece {
         if let Some(broken) = self.broken_once() {
             return broken;
@@ -210,7 +215,7 @@ impl Rows {
     }
 }
 
-/// Whether bytes may stand between two rows.
+/// Whether the bytes may stand between two rows.
 pub fn may_part(bytes: &[u8]) -> bool {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes).iter().all(u8::is_ascii_whitespace)
 }
@@ -256,7 +261,7 @@ mod tests {
         check("a,b\r\nc,d", &["a,b", "c,d"]);
         check("\u{feff}a,\"b\nb\"\nc,\"d \"\"d\n\"\" d\"\n", &["a,\"b\nb\"", "c,\"d \"\"d\n\"\" d\""]);
         check("\"a\",\"\"\n\"\",b\n", &["\"a\",\"\"", "\"\",b"]);
-        // A quote within a cell that did not begin with one is a character.
+        // In a cell that did not begin with a quote, a quote is an ordinary character.
         check("5\" screen,b\nc,d\n", &["5\" screen,b", "c,d"]);
         check("a\tb,\"c\nd\"\n", &["a\tb,\"c\nd\""]);
     }
@@ -270,7 +275,7 @@ mod tests {
         assert_eq!(rows("a,\"b", 1000), [cut_off("a,\"b")]);
         assert_eq!(rows("a,\"b\nc,d\ne,\"f", 1000), [unclosed("a,\"b"), row("c,d"), cut_off("e,\"f")]);
         assert_eq!(rows("a,\"b\nc,\"d\ne,f", 1000), [unclosed("a,\"b"), unclosed("c,\"d"), row("e,f")]);
-        // The same where the limit is met within quotes.
+        // The same happens if the limit is reached within quotes.
         let text = format!("a,\"b\n{}", "c,d\n".repeat(20));
         let pieces = rows(&text, 30);
         assert_eq!(pieces[0], unclosed("a,\"b"));
@@ -318,7 +323,7 @@ mod tests {
         check("1,2,3\n4", None, "4", Some("truncated"));
         check("1,2,3\n4,5,6", None, "4,5,6", None);
         check("1,2,3\n4,5\n", None, "4,5", None);
-        // Short rows are rows, if they always were.
+        // Short rows are valid rows if all rows before them were as short.
         check("1,2,3\n4,5\n6,7", None, "6,7", None);
         check("1,2", None, "1,2", None);
         check("1,2\n3,\"4", None, "3,\"4", Some("truncated"));

@@ -1,8 +1,9 @@
-//! A file that grows: what is taken of its beginning is what is taken of it when it is whole. Positions are given to pieces in
-//! order, so a piece that more content changes would shift all others.
+//! Tests with files that grow. A piece taken from the beginning of a file must stay the same when
+//! the file is whole. Positions are given to pieces in order, so a piece that more content changes
+//! would shift all later ones.
 //!
-//! So for every beginning of a file: its pieces, without those at its end that the end cuts off, are the first pieces of the
-//! whole file.
+//! So for every beginning of a file this holds: its pieces, without the last ones that the end cuts
+//! off, are the first pieces of the whole file.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -12,7 +13,7 @@ use super::accounting::{
 };
 use super::*;
 
-/// The pieces, and how many of them the end does not cut off.
+/// The pieces, and how many of them come before those that the end cuts off.
 pub fn pieces(splitter: &mut dyn Splitter) -> (Vec<Cut>, usize) {
     let (mut cuts, mut certain) = (Vec::new(), 0);
     let mut piece = Vec::new();
@@ -32,7 +33,7 @@ pub fn pieces(splitter: &mut dyn Splitter) -> (Vec<Cut>, usize) {
     }
 }
 
-/// A beginning of a file that may still grow.
+/// Checks a beginning of a file that may still grow.
 pub fn check_growing(
     bytes: &[u8],
     length: usize,
@@ -46,7 +47,7 @@ pub fn check_growing(
     Ok(())
 }
 
-/// A file whose compressed data breaks off, and is whole later.
+/// Checks a file whose compressed data breaks off at first and is complete later.
 fn check_broken(
     bytes: &[u8],
     length: usize,
@@ -92,10 +93,11 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Lines that are taken without being parsed are the pieces that parsing finds.
+    /// A line taken by the shortcut is the same piece that parsing finds.
     #[test]
     fn a_flat_line_is_what_parsing_finds(
-        lines in proptest::collection::vec("(\\{\"[a-z]{0,3}\":(1|\"x?\"?|x|\t|\"\\\\|\\[\\])(,\"b\":2)?\\}[\r ]?|\\}|x|\"\\{)", 0..8),
+        lines in proptest::collection::vec("(\\{\"[a-z]{0,3}\":(1|\"x?\"?|x|\t|\"\\\\|\\[\\])\
+            (,\"b\":2)?\\}[\r ]?|\\}|x|\"\\{)", 0..8),
         limit in prop_oneof![Just(LIMIT), 5..30usize],
         is_growing: bool,
     ) {

@@ -1,12 +1,14 @@
-//! JSON: a file is a sequence of values, whatever parts them.
+//! JSON: a file is a sequence of values, whatever separates them.
 //!
-//! Between values stand white space, line ends, commas, the record separator 0x1E, byte order marks, or nothing. A `[` before
-//! what may be a value, or a `]`, opens an array whose elements are values like the others. So one array, one value a line,
-//! and values over many lines are all read in the same way.
+//! Values are separated by white space, line ends, commas, the record separator 0x1E, byte order
+//! marks, or nothing. A `[` that stands before what may be a value, or before a `]`, opens an array
+//! whose elements are values like the others. So one array, one value a line, and values over many
+//! lines are all read in the same way.
 //!
-//! **A value that cannot be read costs nobody else.** It ends where the next value can be read, else at the next line:
-//! [`resync`] looks for that place. Its bytes are one piece, which the decoder rejects. Text that begins no value (`x`) ends
-//! at the next object or list that can be read, or at the end of its line.
+//! **A value that cannot be read does not cost its neighbours.** It ends where the next value can
+//! be read, else at the next line: [`resync`] looks for that place. Its bytes are one piece, which
+//! the decoder rejects. Text that begins no value (`x`) ends at the next object or list that can be
+//! read, or at the end of its line.
 
 use std::io;
 use std::ops::Range;
@@ -25,7 +27,7 @@ mod window;
 use brackets::Brackets;
 use window::Window;
 
-/// RFC 7464 begins each text with it.
+/// RFC 7464 puts this byte before each text.
 const RECORD_SEPARATOR: u8 = 0x1e;
 
 /// Cuts a file into its values.
@@ -33,31 +35,31 @@ const RECORD_SEPARATOR: u8 = 0x1e;
 pub struct JsonValues {
     window: Window,
     limit: usize,
-    /// An array has been opened, and not closed yet.
+    /// An array was opened and is not closed yet.
     in_array: bool,
     ended: bool,
     resync: Resync,
     span: Range<u64>,
     is_cut: bool,
-    /// Lines that are one flat object are not parsed.
+    /// Whether a line that is one flat object is taken without being parsed.
     has_shortcut: bool,
 }
 
-/// What was found where a value should be.
+/// What the reader found where a value should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
-    /// A value of so many bytes.
+    /// A value of this many bytes.
     Whole(usize),
-    /// No JSON from about this byte on, which is not behind the first wrong one.
+    /// No JSON from about this byte on. The first wrong byte is this one or a later one.
     Broken(usize),
-    /// JSON so far, but the content ends.
+    /// Valid JSON so far, but the content ends.
     CutOff,
-    /// JSON so far, but longer than a record may be.
+    /// Valid JSON so far, but longer than a record may be.
     TooLong,
 }
 
 impl JsonValues {
-    /// Values of at most `limit` bytes.
+    /// Cuts values of at most `limit` bytes.
     pub fn new(content: Content, limit: usize) -> JsonValues {
         JsonValues {
             window: Window::new(content),
@@ -71,13 +73,13 @@ impl JsonValues {
         }
     }
 
-    /// The same, with every value parsed.
+    /// The same splitter without the shortcut: it parses every value.
     #[cfg(test)]
     pub fn without_shortcut(content: Content, limit: usize) -> JsonValues {
         JsonValues { has_shortcut: false, ..JsonValues::new(content, limit) }
     }
 
-    /// Passes over what parts values; the first byte of the next one.
+    /// Skips separators. Returns the first byte of the next value.
     fn next_visible(&mut self) -> io::Result<Option<u8>> {
         loop {
             let rest = self.window.rest();
@@ -99,7 +101,8 @@ impl JsonValues {
         }
     }
 
-    /// Whether the `[` that comes next opens an array of records. Another one belongs to a text that is no JSON.
+    /// Whether the `[` that comes next opens an array of records. Any other `[` belongs to text
+    /// that is no JSON.
     fn opens_array(&mut self) -> io::Result<bool> {
         let mut at = 1;
         loop {
@@ -122,7 +125,7 @@ impl JsonValues {
         self.window.take(bytes);
     }
 
-    /// Takes a piece of so many bytes, without the line end behind it.
+    /// Takes a piece of `bytes` bytes, and leaves the line ends at its end out of the piece.
     fn cut(&mut self, piece: &mut Vec<u8>, bytes: usize) {
         let bytes = &self.window.rest()[..bytes];
         let last = bytes.iter().rposition(|byte| !ends_line(*byte));
@@ -133,7 +136,7 @@ impl JsonValues {
         self.take(length);
     }
 
-    /// Takes all that is left as a piece that the end of the content cut off.
+    /// Takes everything that is left, as a piece that the end of the content cuts off.
     fn cut_off(&mut self, piece: &mut Vec<u8>) -> Piece {
         self.is_cut = true;
         self.ended = true;
@@ -141,7 +144,7 @@ impl JsonValues {
         broken(self.window.content()).unwrap_or_else(|| truncated("the file ends within a JSON value"))
     }
 
-    /// Reads a value that begins `at` bytes further on.
+    /// Reads a value that begins `at` bytes ahead.
     fn read_at(&mut self, at: usize) -> io::Result<Read> {
         loop {
             let rest = self.window.rest();
@@ -162,8 +165,9 @@ impl JsonValues {
         }
     }
 
-    /// The length of an object that has its line for itself, and no other bracket or escape in it: most records of most
-    /// files. What is looked for otherwise would find the same end, be the object good or bad.
+    /// The length of an object that is alone on its line and has no other bracket and no escape in
+    /// it. Most records of most files are such objects. The full search would find the same end,
+    /// whether the object is good or bad.
     fn flat_line(&self) -> Option<usize> {
         let rest = self.window.rest();
         let end = 1 + memchr3(b'{', b'}', b'\\', rest.strip_prefix(b"{")?)?;
@@ -177,7 +181,7 @@ impl JsonValues {
         (is_flat && self.has_shortcut).then_some(end + 1)
     }
 
-    /// An object or a list.
+    /// Takes an object or a list.
     fn value(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
         if let Some(bytes) = self.flat_line() {
             self.cut(piece, bytes);
@@ -210,7 +214,8 @@ impl JsonValues {
         }
     }
 
-    /// A number, a text or a word, where a separator or nothing follows it.
+    /// The length of a number, a string or a word. `None`: no separator or end follows it, or it
+    /// cannot be read.
     fn scalar(&mut self) -> io::Result<Option<usize>> {
         let bytes = loop {
             let bytes = match self.read_at(0)? {
@@ -221,7 +226,7 @@ impl JsonValues {
                 }
                 Read::Broken(_) | Read::TooLong => return Ok(None),
             };
-            // A number that ends with what has been read may go on.
+            // A number at the end of the bytes read so far may go on.
             let may_go_on = bytes == self.window.rest().len() && bytes < self.limit;
             if !may_go_on || !self.window.fill_to(bytes + 1)? {
                 break bytes;
@@ -249,7 +254,8 @@ impl JsonValues {
         }
     }
 
-    /// What begins no value: up to the next object or list that can be read, or the end of its line.
+    /// Takes text that begins no value, up to the next object or list that can be read, or the end
+    /// of its line.
     fn text(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
         self.resync.begin();
         if let Some(bytes) = self.scalar()? {
@@ -300,7 +306,8 @@ impl JsonValues {
         self.cut_off(piece)
     }
 
-    /// Takes a text, without the separators at its end and the bracket that closes its array.
+    /// Takes a text, without the separators at its end and without the bracket that closes its
+    /// array.
     fn cut_text(&mut self, piece: &mut Vec<u8>, end: usize) {
         let end = self.text_end(end);
         self.cut(piece, end);
@@ -315,7 +322,7 @@ impl JsonValues {
         if self.in_array && end > 1 && self.window.rest()[end - 1] == b']' { trimmed(end - 1) } else { end }
     }
 
-    /// Takes a piece that is longer than a record may be, up to where `scan` finds its end.
+    /// Takes a piece that is longer than a record may be. `scan` finds its end.
     fn long(&mut self, piece: &mut Vec<u8>, mut scan: impl FnMut(&[u8]) -> (usize, bool)) -> io::Result<Piece> {
         let mut collector = Collector::new(self.limit);
         let start = self.window.position();
@@ -383,12 +390,12 @@ impl Splitter for JsonValues {
     }
 }
 
-/// What may stand between values, byte order marks aside.
+/// What may stand between values, except byte order marks.
 fn is_separator(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == b',' || byte == RECORD_SEPARATOR
 }
 
-/// Whether bytes may stand between two pieces.
+/// Whether the bytes may stand between two pieces.
 pub fn may_part(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     while let Some((first, after)) = rest.split_first() {
@@ -410,14 +417,14 @@ fn is_opening(byte: u8) -> bool {
     matches!(byte, b'{' | b'[')
 }
 
-/// How many bytes come before the first one that ends the piece, and whether there is one.
+/// How many bytes come before the first one that ends the piece, and whether there is such a byte.
 fn up_to(bytes: &[u8], ends: impl Fn(u8) -> bool) -> (usize, bool) {
     let end = bytes.iter().position(|byte| ends(*byte));
     (end.unwrap_or(bytes.len()), end.is_some())
 }
 
-/// Reads the value that the bytes begin with, by serde_json's strict grammar. Of a text only the quotes are looked at: whether
-/// it is UTF-8 is the decoder's to say.
+/// Reads the value at the beginning of the bytes, by serde_json's strict grammar. Of strings only
+/// the quotes matter here. Whether they are UTF-8 is for the decoder to check.
 fn read(bytes: &[u8]) -> Read {
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
     match values.next() {
@@ -441,7 +448,7 @@ fn read(bytes: &[u8]) -> Read {
     }
 }
 
-/// The first line end from `from` on.
+/// The first line feed from `from` on.
 fn line_end(bytes: &[u8], from: usize) -> Option<usize> {
     memchr(b'\n', bytes.get(from..)?).map(|end| from + end)
 }

@@ -1,5 +1,6 @@
-//! Every byte of a file of containers is in a record, in a rejected piece, or in a header, a block's head or a sync marker; and every
-//! block that was left alone comes out, whatever was done to the bytes around it.
+//! Tests that every byte of a file of containers is in a record, in a rejected piece, or in a
+//! header, a block's head or a sync marker. And every block that was left alone is delivered,
+//! whatever was done to the bytes around it.
 
 use apache_avro::types::{Record, Value};
 use apache_avro::{DeflateSettings, Schema, Writer, ZstandardSettings};
@@ -28,7 +29,7 @@ struct Built {
     blocks: Vec<(Range<usize>, Vec<Vec<u8>>)>,
 }
 
-/// Something that is done to a file behind its first header.
+/// A change to the file, after its first header.
 #[derive(Debug, Clone)]
 enum Change {
     Cut(Index, usize),
@@ -36,7 +37,7 @@ enum Change {
     Swapped(Index, Index, usize),
     Injected(Index, Vec<u8>),
     Changed(Index, u8),
-    /// One of the sync markers stands there once more.
+    /// A copy of one of the sync markers is inserted.
     Marker(Index, Index),
     /// The end is missing.
     Ended(Index),
@@ -52,7 +53,8 @@ fn codec() -> impl Strategy<Value = Codec> {
     ]
 }
 
-/// A marker that does not begin again within itself, however far it is shrunk: real ones are drawn.
+/// A marker that does not overlap with itself, even after proptest shrinks it, as is true of the
+/// random markers of real files.
 fn sync() -> impl Strategy<Value = [u8; SYNC_BYTES]> {
     any::<[u8; SYNC_BYTES]>().prop_map(|mut sync| {
         sync.iter_mut().for_each(|byte| *byte &= 0x7f);
@@ -98,14 +100,15 @@ fn build(schema: &'static str, codec: Codec, sync: [u8; SYNC_BYTES], blocks: &[V
     }
     built.bytes = writer.into_inner().unwrap();
     if built.header == 0 {
-        // Nothing was written before the first block, or at the end.
+        // The writer writes nothing before the first block, and nothing at the end.
         let Parsed::Header(_, length) = header::parse(&built.bytes) else { panic!("it has no header") };
         built.header = length;
         if let Some((place, _)) = built.blocks.first_mut() {
             place.start = length;
         }
     }
-    // The writer draws its markers: a failure would not be the same the next time.
+    // The writer draws its markers at random. They are replaced, so that a failure can be
+    // reproduced.
     for end in std::iter::once(built.header).chain(built.blocks.iter().map(|(place, _)| place.end)) {
         built.bytes[end - SYNC_BYTES..end].copy_from_slice(&sync);
     }
@@ -124,7 +127,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// A change that moves no stretch of the file to another place.
+/// A change that moves no part of the file to another place.
 fn small_change() -> impl Strategy<Value = Change> {
     let bytes = proptest::collection::vec(any::<u8>(), 1..30);
     prop_oneof![
@@ -134,7 +137,7 @@ fn small_change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// The bytes, each with its place in the file as it was; new bytes have none.
+/// The bytes, each with its place in the original file. New bytes have no place.
 type Traced = Vec<(u8, Option<usize>)>;
 
 fn apply(change: &Change, file: &mut Traced, from: usize, markers: &[Vec<u8>]) {
@@ -174,7 +177,7 @@ fn apply(change: &Change, file: &mut Traced, from: usize, markers: &[Vec<u8>]) {
     }
 }
 
-/// The places at which a stretch of the file as it was stands unchanged.
+/// The places at which a stretch of the original file stands unchanged.
 fn places(file: &Traced, stretch: Range<usize>) -> Vec<usize> {
     let stands = |at: &usize| {
         let here = file[*at..].iter().take(stretch.len()).map(|(_, from)| *from);
@@ -210,7 +213,7 @@ fn cut(mut container: Container) -> Vec<Cut> {
     }
 }
 
-/// Whether bytes between two spans are headers, heads of blocks and sync markers.
+/// Whether the bytes between two spans are headers, heads of blocks and sync markers.
 fn is_between(mut gap: &[u8], markers: &[Vec<u8>], is_last: bool) -> bool {
     while !gap.is_empty() {
         if let Some(marker) = markers.iter().find(|marker| gap.starts_with(marker)) {
@@ -232,7 +235,7 @@ fn markers(containers: &[Built]) -> Vec<Vec<u8>> {
     containers.iter().map(|built| built.bytes[built.header - SYNC_BYTES..built.header].to_vec()).collect()
 }
 
-/// The containers one behind the other, with the changes.
+/// The containers, one after another, with the changes applied.
 fn traced(containers: &[Built], changes: &[Change], markers: &[Vec<u8>]) -> Traced {
     let whole: Vec<u8> = containers.iter().flat_map(|built| built.bytes.clone()).collect();
     let mut file: Traced = whole.iter().enumerate().map(|(at, byte)| (*byte, Some(at))).collect();
@@ -250,7 +253,7 @@ fn check(containers: &[Built], changes: &[Change]) -> Result<(), TestCaseError> 
     let markers = markers(containers);
     let file = traced(containers, changes, &markers);
     let bytes: Vec<u8> = file.iter().map(|(byte, _)| *byte).collect();
-    // A header whose marker was changed is a header, too.
+    // A header whose marker was changed is still a header.
     let found = memmem::find_iter(&bytes, MAGIC).filter_map(|at| match header::parse(&bytes[at..]) {
         Parsed::Header(header, length) => Some((at..at + length, header.sync.to_vec())),
         _ => None,
@@ -280,15 +283,17 @@ fn check(containers: &[Built], changes: &[Change]) -> Result<(), TestCaseError> 
     let gap = &bytes[end..];
     prop_assert!(is_between(gap, &markers, true), "{gap:?} at the end is in no piece");
 
-    // Each good block comes out whole, where it stands.
+    // Each good block is delivered whole, where it stands.
     let mut start = 0;
     for built in containers {
         let mut header = places(&file, start..start + built.header);
-        // One that begins within another one, as in what is taken for its marker, cannot be told either.
+        // A header that begins within another one (for example in the bytes taken for its marker)
+        // cannot be recognized either.
         header.retain(|at| !headers.iter().any(|span| span.start < *at && *at < span.end));
         for (place, datums) in &built.blocks {
             for at in places(&file, start + place.start..start + place.end) {
-                // It may stand where nothing can tell it: within a header whose marker was changed, or within a text of a record.
+                // The block may stand where nothing can recognize it: within a header whose marker
+                // was changed, or within a string of a record.
                 let records = cuts.iter().filter(|cut| cut.piece == Piece::Record);
                 let records = records.map(|cut| &cut.span);
                 let is_hidden = records.chain(&headers).any(|span| span.start < at && at < span.end);
@@ -308,8 +313,9 @@ fn check(containers: &[Built], changes: &[Change]) -> Result<(), TestCaseError> 
 }
 
 proptest! {
-    /// See [`growth`](crate::source::files::split::growth). Where stretches stand twice or are missing, a block whose size is
-    /// wrong may end with another one's marker by chance: such a file counts as changed when it grows.
+    /// See [`growth`](crate::source::files::split::growth). Only small changes are made. If a part
+    /// of the file stood twice or were missing, a block with a wrong size could end with another
+    /// block's marker by chance, and such a file counts as changed when it grows.
     #[test]
     fn a_file_that_grows_is_cut_as_the_whole_one(
         containers in proptest::collection::vec(built(), 1..4),

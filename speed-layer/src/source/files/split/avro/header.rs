@@ -1,4 +1,4 @@
-//! What a container says of itself before its blocks: schema, codec and sync marker.
+//! The header of a container, before its blocks: schema, codec and sync marker.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -8,17 +8,17 @@ use serde::de::IgnoredAny;
 
 use super::skipper::{Skipper, varint};
 
-/// What an object container begins with.
+/// An object container begins with these bytes.
 pub const MAGIC: &[u8; 4] = b"Obj\x01";
 pub const SYNC_BYTES: usize = 16;
 /// The longest header.
 pub const HEADER_BYTES_MAX: usize = 16 << 20;
-/// The most entries of a header: two are needed.
+/// The most entries in a header. Two are needed.
 const ENTRIES_MAX: u64 = 1024;
-/// How much of what may be a header is looked at first.
+/// How many bytes are looked at first where a header may be.
 pub const FIRST_LOOK_BYTES: usize = 4 << 10;
 
-/// A container's header, and what is needed to read its blocks.
+/// A container's header, and what is needed to read the blocks.
 #[derive(Debug)]
 pub struct Header {
     /// The writer's schema, JSON text.
@@ -28,25 +28,25 @@ pub struct Header {
     pub skipper: Skipper,
 }
 
-/// What stands at the beginning of some bytes.
+/// What stands at the beginning of the given bytes.
 #[derive(Debug)]
 pub enum Parsed {
     /// A header, and its length.
     Header(Box<Header>, usize),
-    /// The beginning of a header, of which at least so many bytes are needed.
+    /// The beginning of a header. At least this many bytes are needed.
     Short(usize),
     /// No header, and why.
     Invalid(String),
 }
 
-/// Why parsing ends before there is a header.
+/// Why parsing ended without a header.
 enum Stop {
     Short(usize),
     Invalid(String),
 }
 
-/// Looks for a header at the beginning of some bytes. The time that this takes does not grow with the lengths that the bytes
-/// promise: whatever is no JSON is left at its first wrong byte.
+/// Looks for a header at the beginning of some bytes. The time does not grow with the lengths that
+/// the bytes promise: a schema that is no JSON is left at its first wrong byte.
 pub fn parse(bytes: &[u8]) -> Parsed {
     match read(bytes) {
         Ok((header, length)) => Parsed::Header(Box::new(header), length),
@@ -108,7 +108,7 @@ fn long(bytes: &[u8], at: &mut usize) -> Result<i64, Stop> {
     }
 }
 
-/// A text or bytes, with the length before them.
+/// A string or bytes, preceded by the length.
 fn field<'a>(bytes: &'a [u8], at: &mut usize) -> Result<&'a [u8], Stop> {
     let length = long(bytes, at)?;
     take(bytes, at, usize::try_from(length).map_err(|_| damaged())?)
@@ -125,7 +125,7 @@ fn no_container() -> Stop {
     invalid("not an Avro object container")
 }
 
-/// Also what is said of a header that the file ends within.
+/// The same text describes a header within which the file ends.
 pub const DAMAGED: &str = "its header is damaged or cut off";
 
 fn damaged() -> Stop {

@@ -1,4 +1,4 @@
-//! Where a datum ends, by its schema, without decoding it.
+//! Finds where a datum ends, by its schema, without decoding it.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,11 @@ use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
 
 const DEPTH_MAX: usize = 256;
-/// A block may have so many records, and a datum so many inner records, more than it has bytes: those without fields have none.
+/// How many more records a block may have than it has bytes, and how many more inner records a
+/// datum. Records without fields take no bytes.
 pub const NOTHINGS_MAX: usize = 1024;
 
-/// What a schema's values look like as bytes.
+/// The byte layout of a schema's values.
 #[derive(Debug, Clone)]
 enum Shape {
     Empty,
@@ -30,7 +31,7 @@ pub struct Skipper {
 }
 
 impl Skipper {
-    /// For datums written with a schema (JSON text).
+    /// Prepares for datums that were written with `schema` (JSON text).
     pub fn new(schema: &str) -> Result<Skipper, String> {
         let schema = Schema::parse_str(schema).map_err(|error| error.to_string())?;
         let mut skipper = Skipper { shapes: Vec::new(), root: 0 };
@@ -97,13 +98,14 @@ impl Skipper {
         Ok(index)
     }
 
-    /// The position behind the datum that begins at `start`.
+    /// The position after the datum that begins at `start`.
     pub fn skip(&self, bytes: &[u8], start: usize) -> Result<usize, &'static str> {
         let mut steps = bytes.len() - start + NOTHINGS_MAX;
         self.skip_shape(self.root, bytes, start, DEPTH_MAX, &mut steps)
     }
 
-    /// `steps`: how many fields of records may still be looked at, since those of nothing but records take no bytes.
+    /// `steps` is how many record fields may still be visited. It bounds the work for records that
+    /// contain nothing but records, which take no bytes.
     fn skip_shape(
         &self,
         shape: usize,
@@ -153,7 +155,8 @@ impl Skipper {
                         }
                         at = self.skip_shape(*item, bytes, at, deeper, steps)?;
                         if at == before {
-                            // Items without bytes: there is nothing to skip, however many there are.
+                            // Items without bytes: there is nothing to skip, however many there
+                            // are.
                             break;
                         }
                     }
@@ -163,7 +166,7 @@ impl Skipper {
     }
 }
 
-/// A variable-length long and the position behind it.
+/// Reads a variable-length long. Returns it and the position after it.
 #[inline]
 pub fn varint(bytes: &[u8], start: usize) -> Option<(i64, usize)> {
     let mut value = 0u64;
@@ -171,7 +174,7 @@ pub fn varint(bytes: &[u8], start: usize) -> Option<(i64, usize)> {
         value |= u64::from(byte & 0x7f) << (7 * index);
         if *byte < 0x80 {
             if index == 9 && *byte > 1 {
-                // More than 64 bits.
+                // The number has more than 64 bits.
                 return None;
             }
             return Some(((value >> 1) as i64 ^ -((value & 1) as i64), start + index + 1));

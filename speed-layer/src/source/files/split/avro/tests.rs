@@ -34,7 +34,7 @@ fn node(index: i64, next: Option<Value>) -> Value {
     ])
 }
 
-/// Twenty records, five a block, and the datums as `apache_avro` writes them.
+/// Twenty records, five to a block, and the datums as `apache_avro` writes them.
 fn container(codec: Codec) -> (Vec<u8>, Vec<Vec<u8>>) {
     let schema = Schema::parse_str(SCHEMA).unwrap();
     let mut writer = Writer::with_codec(&schema, Vec::new(), codec).unwrap();
@@ -79,7 +79,7 @@ fn cuts_containers_of_every_codec_into_datums() {
 fn a_damaged_block_costs_no_other_block() {
     let (bytes, datums) = container(Codec::Snappy);
     let sync = bytes[bytes.len() - SYNC_BYTES..].to_vec();
-    // The second block: behind the second marker (the first one ends the header).
+    // The second block follows the second marker (the first marker ends the header).
     let second = memmem::find_iter(&bytes, &sync).nth(1).unwrap() + SYNC_BYTES;
     for offset in [0, 1, 2, 20] {
         let mut damaged = bytes.clone();
@@ -110,7 +110,7 @@ fn a_file_that_breaks_off_keeps_what_came_before() {
     assert_eq!(cut(&bytes[..bytes.len() - 3]), expected(&datums), "only the last marker is cut");
 }
 
-/// The places of the sync markers, that of the header included.
+/// The places of the sync markers, including that of the header.
 fn markers(bytes: &[u8]) -> Vec<usize> {
     let sync = &bytes[bytes.len() - SYNC_BYTES..];
     memmem::find_iter(bytes, sync).collect()
@@ -163,7 +163,7 @@ fn a_damaged_sync_marker_costs_no_block_but_its_own() {
         let (bytes, datums) = container(codec);
         let markers = markers(&bytes);
         let second = markers[1] + SYNC_BYTES;
-        // Changed, cut, and with more bytes in it.
+        // The marker is changed, missing, or has more bytes in it.
         for marker in [&[7; SYNC_BYTES][..], b"", b"0123456789abcdefghij"] {
             let damaged = [&bytes[..markers[2]], marker, &bytes[markers[2] + SYNC_BYTES..]].concat();
             let lost = [&bytes[second..markers[2]], marker].concat();
@@ -180,7 +180,7 @@ fn bytes_before_a_whole_block_do_not_hide_it() {
     for codec in [Codec::Null, Codec::Snappy] {
         let (bytes, datums) = container(codec);
         let second = markers(&bytes)[1] + SYNC_BYTES;
-        // With each of the first ones the count that follows is another number.
+        // With each of the first ones, the count that follows becomes another number.
         for junk in [&[0x80; 9][..], &[0xfe; 5], b"\x02\x02", b"\n", b"Obj\x01"] {
             let damaged = [&bytes[..second], junk, &bytes[second..]].concat();
             let mut pieces = expected(&datums[..5]);
@@ -207,7 +207,7 @@ fn a_whole_block_in_the_place_of_datums_comes_out() {
 
 #[test]
 fn a_size_over_two_blocks_hides_none_of_their_records() {
-    // What is behind the data of a deflated block would not be looked at when it is unpacked.
+    // Unpacking ignores what follows the data of a deflated block.
     let (bytes, datums) = container(Codec::Null);
     let places = markers(&bytes);
     let second = places[1] + SYNC_BYTES;
@@ -232,7 +232,7 @@ fn bytes_behind_the_last_record_of_a_block_are_kept() {
         let (bytes, datums) = container(codec);
         let places = markers(&bytes);
         let second = places[1] + SYNC_BYTES;
-        // Three of five, says the head.
+        // The head says three records instead of five.
         assert_eq!(bytes[second], 10);
         let mut damaged = bytes.clone();
         damaged[second] = 6;
@@ -241,7 +241,8 @@ fn bytes_behind_the_last_record_of_a_block_are_kept() {
         pieces.push((String::from_utf8_lossy(&lost).into_owned(), Some("invalid_avro")));
         pieces.extend(expected(&datums[10..]));
         assert_eq!(cut(&damaged), pieces);
-        // Six of five: no byte is lost, but that one is missing is said.
+        // The head says six records instead of five. No byte is lost, but a piece says that a
+        // record is missing.
         damaged[second] = 12;
         let pieces = cut(&damaged);
         assert_eq!(pieces.len(), 21, "{rest}");
@@ -260,7 +261,7 @@ fn containers_one_behind_the_other_are_read_each_with_its_own_schema() {
     let other_bytes = writer.into_inner().unwrap();
     let (bytes, datums) = container(Codec::Null);
     let numbers: Vec<Vec<u8>> = (0..50).map(number).collect();
-    // Damage at the seam does not hide the second one.
+    // Damage between two containers does not hide the second one.
     for seam in [&b""[..], b"\n", b"Obj\x01", b"some bytes that nobody knows"] {
         let file = [&bytes, seam, &other_bytes, &bytes].concat();
         let mut container = Container::open(Content::of(&file), 1000).unwrap();
@@ -281,7 +282,7 @@ fn containers_one_behind_the_other_are_read_each_with_its_own_schema() {
         let second = numbers.iter().map(|datum| (datum.clone(), Some(format.clone())));
         let mut found = found.into_iter().map(|(datum, format)| {
             let parsed = format.map(|format| match format {
-                // As it stands in the header, whatever its spelling.
+                // The schema is the one in the header, character by character.
                 StreamFormat::AvroDatum { schema } => {
                     StreamFormat::AvroDatum { schema: Schema::parse_str(&schema).unwrap().canonical_form() }
                 }
@@ -325,7 +326,8 @@ fn many_wrong_sizes_do_not_take_much_time() {
     let places = markers(&bytes);
     let sync = bytes[bytes.len() - SYNC_BYTES..].to_vec();
     let mut file = bytes[..places[0] + SYNC_BYTES].to_vec();
-    // Each says that it is as long as nearly everything that follows, or that another container begins.
+    // Each block claims to be as long as nearly everything that follows, or that another container
+    // begins.
     for n in 0..100_000i64 {
         file.extend([number(1), number(4_000_000 - 30 * n)].concat());
         file.extend_from_slice(if n % 2 == 0 { &sync } else { b"Obj\x01\x02\x16avro.schema\x80\x80\x80\x02" });

@@ -1,26 +1,27 @@
-//! The end of a value that may be no JSON, by its brackets and quotes alone.
+//! Finds the end of a value that may be no JSON, by its brackets and quotes alone.
 
 use memchr::{memchr3, memrchr};
 
-/// Brackets deeper than this are only counted, not matched by kind: the decoder refuses such a value anyway.
+/// Brackets nested deeper than this are only counted, not matched by kind. The decoder refuses such
+/// a value anyway.
 const DEPTH_MAX: usize = 1024;
 
-/// Finds the bracket that closes a value, over any number of buffers. A closing bracket closes the nearest opening one of its
-/// kind, and those within it. A text ends at a line end.
+/// Finds the bracket that closes a value, over any number of buffers. A closing bracket closes the
+/// nearest opening one of its kind, and all brackets within that. A string ends at a line end.
 #[derive(Debug, Default)]
 pub(super) struct Brackets {
     open: Vec<u8>,
-    /// Brackets open beyond [`DEPTH_MAX`].
+    /// How many brackets are open beyond [`DEPTH_MAX`].
     beyond: usize,
     in_string: bool,
     escaped: bool,
-    /// A line of the value has ended.
+    /// The value has more than one line.
     is_long: bool,
 }
 
 impl Brackets {
-    /// How many of the bytes belong to the value, and whether it ends with them. A value of one line whose text a line end
-    /// cuts off ends there.
+    /// How many of the bytes belong to the value, and whether it ends with them. If a line end cuts
+    /// off a string in the value's first line, the value ends there.
     pub fn scan(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut at = 0;
         while at < bytes.len() {

@@ -1,19 +1,27 @@
-//! Where reading goes on behind a value that cannot be read.
+//! Finds the place where reading goes on after a value that cannot be read.
 //!
-//! The places looked at, of which the first one counts:
+//! These places are looked for:
 //!
-//! 1. A line within the value that begins another one, which can be read (or whose opening bracket is what is wrong with the
-//!    first), and stands no deeper than the line that the bad one begins in. So a value that is cut off within its line does not take those of the next lines for parts of itself, and
-//!    the parts of a pretty-printed value are not taken for values.
-//! 2. Where the value's own brackets close, if no such line comes before.
-//! 3. An object in its line that can be read, from the first wrong byte on or within a text.
-//! 4. The line end behind the first wrong byte.
+//! 1. A line within the bad value that begins another value. That value can be read, or its opening
+//!    bracket is the first wrong byte of the bad one. It is indented no deeper than the line in
+//!    which the bad value begins. So a value that is cut off within its line does not take the
+//!    values of the next lines for its own parts, and the parts of a pretty-printed value do not
+//!    count as values.
+//! 2. The place where the bad value's own brackets close, if no such line comes before.
+//! 3. An object that can be read and stands before the next line: from the first wrong byte on, or
+//!    within a string.
+//! 4. The line end after the first wrong byte.
 //!
-//! Where the content ends before the question is settled, the answer is not certain: more content could give another one
-//! ([`Resync::is_certain`]). While a file may still grow, such an answer is not taken.
+//! Place 2 counts only if it comes after the first wrong byte, and then it goes before 3 and 4.
+//! Otherwise the first place in the content counts.
 //!
-//! What is looked at is paid for by what was taken: [`CREDIT`] bytes for each. So the time that a file takes grows with its
-//! length, however bad it is; without credit, only the line end counts.
+//! If the content ends before the question is settled, the answer is not certain: more content
+//! could give another one ([`Resync::is_certain`]). Such an answer is not used while a file may
+//! still grow.
+//!
+//! The search has a budget: each byte taken pays for looking at [`CREDIT`] bytes. So the time for a
+//! file grows in proportion to its length, however bad the file is. Without credit, only the line
+//! end counts.
 
 use std::io;
 
@@ -22,22 +30,23 @@ use memchr::memrchr;
 
 use super::{JsonValues, RECORD_SEPARATOR, Read, ends_line, is_opening, is_separator, line_end};
 
-/// So many bytes may be looked at for each one taken.
+/// Each byte taken allows looking at this many bytes.
 const CREDIT: u64 = 64;
-/// What may be looked at in any case.
+/// How many bytes may be looked at in any case.
 const CREDIT_FIRST: u64 = 16 << 20;
-/// How far behind the beginning of a bad value the search goes.
+/// How far beyond the beginning of a bad value the search goes.
 const SEARCHED_BYTES_MAX: usize = 1 << 20;
 
-/// What the search has to go by.
+/// The state of the search.
 #[derive(Debug)]
 pub(super) struct Resync {
     credit: u64,
-    /// How far in the first value of this line stands: separators, and the bracket that opens an array.
+    /// The indentation of this line's first value: separators, and the bracket that opens an array.
     indentation: usize,
-    /// No value of this line has been taken.
+    /// No value of this line has been taken yet.
     at_line_start: bool,
-    /// The content's end left open whether the piece ends here: an end behind this place is not certain.
+    /// The earliest place at which more content could end the piece. An end beyond it is not
+    /// certain.
     open_question: usize,
 }
 
@@ -48,7 +57,7 @@ impl Default for Resync {
 }
 
 impl Resync {
-    /// These bytes have been taken.
+    /// Notes that these bytes were taken.
     pub fn taken(&mut self, bytes: &[u8]) {
         self.credit = self.credit.saturating_add(bytes.len() as u64 * CREDIT).min(u64::MAX / 2);
         let line_end = memrchr(b'\n', bytes);
@@ -64,22 +73,22 @@ impl Resync {
         }
     }
 
-    /// The end of another piece is looked for.
+    /// Starts the search for the end of another piece.
     pub fn begin(&mut self) {
         self.open_question = usize::MAX;
     }
 
-    /// More content could end the piece at this place.
+    /// Notes that more content could end the piece at this place.
     pub fn is_open(&mut self, at: usize) {
         self.open_question = self.open_question.min(at);
     }
 
-    /// Whether the piece ends there whatever follows the content's end.
+    /// Whether the piece ends at `end` whatever follows the content.
     pub fn is_certain(&self, end: usize) -> bool {
         end <= self.open_question
     }
 
-    /// Whether so many more bytes may be looked at.
+    /// Spends credit for looking at `bytes` bytes. Returns whether there was enough.
     fn pay(&mut self, bytes: usize) -> bool {
         let enough = self.credit >= bytes as u64;
         self.credit = self.credit.saturating_sub(bytes as u64);
@@ -88,7 +97,7 @@ impl Resync {
 }
 
 impl JsonValues {
-    /// Whether an object or list that can be read begins `at` bytes further on.
+    /// Whether an object or list that can be read begins `at` bytes ahead.
     pub(super) fn is_value(&mut self, at: usize) -> io::Result<bool> {
         if !self.resync.pay(1) {
             return Ok(false);
@@ -106,15 +115,16 @@ impl JsonValues {
         Ok(matches!(found, Read::Whole(_)))
     }
 
-    /// Whether an object with members that can be read begins `at` bytes further on. `{}` within a text is mostly a part of it.
+    /// Whether an object with members that can be read begins `at` bytes ahead. `{}` within a
+    /// string is mostly part of the string.
     fn is_object(&mut self, at: usize) -> io::Result<bool> {
-        // However much of the content is at hand.
+        // Looks two bytes ahead, however little of the content has been read so far.
         self.window.fill_to(at + 2)?;
         let is_empty = self.window.rest().get(at + 1) == Some(&b'}');
         Ok(!is_empty && self.is_value(at)?)
     }
 
-    /// The end of a value that cannot be read; `None` where it has none within the length of a record.
+    /// The end of a value that cannot be read. `None`: it has no end within the length of a record.
     pub(super) fn find_end(&mut self, found: Read) -> io::Result<Option<usize>> {
         self.resync.begin();
         let wrong = match found {
@@ -129,11 +139,11 @@ impl JsonValues {
         let mut scanned = 0;
         let mut closed = None;
         let mut next_line = None;
-        // Line by line: does the value close, does another one begin?
+        // Checks line by line: does the value close, or does another one begin?
         while closed.is_none() && scanned < searched {
             let line = self.line_from(scanned, searched)?;
             if line == scanned {
-                // Its brackets may close in what follows.
+                // Its brackets may close in content that is still to come.
                 self.resync.is_open(0);
                 break;
             }
@@ -143,7 +153,7 @@ impl JsonValues {
             if ended {
                 closed = brackets.are_closed().then_some(scanned + taken);
                 if closed.is_none() {
-                    // A value of one line, whose text the line end cuts off.
+                    // The value has one line, and the line end cuts off a string in it.
                     next_line = self.line_of_a_value(line, wrong)?.then_some(line);
                     break;
                 }
@@ -166,7 +176,8 @@ impl JsonValues {
             Some(wrong) => self.end_of_line(wrong)?,
             None => None,
         };
-        // What the end of the content cuts off is not broken: it may be whole once there is more.
+        // A value that the end of the content cuts off is not broken: with more content it may be
+        // whole.
         let in_line = match found {
             Read::CutOff => None,
             _ => self.value_in_line(wrong, next_line, line)?,
@@ -174,7 +185,8 @@ impl JsonValues {
         Ok([next_line, in_line, line].into_iter().flatten().min())
     }
 
-    /// Where the line that goes on at `from` has ended; `most`, or the end of the content, if that comes before.
+    /// Where the line around `from` ends: behind its line feed, or at `most` or the end of the
+    /// content if that comes first.
     fn line_from(&mut self, from: usize, most: usize) -> io::Result<usize> {
         let mut searched_to = from;
         loop {
@@ -190,8 +202,8 @@ impl JsonValues {
         }
     }
 
-    /// Whether the line that begins at `line` begins a value, no deeper than the line that reading is in: one that can be
-    /// read, or one whose opening bracket is the first wrong byte.
+    /// Whether the line at `line` begins a value that is indented no deeper than the line that
+    /// reading is in. The value can be read, or its opening bracket is the first wrong byte.
     fn line_of_a_value(&mut self, line: usize, wrong: Option<usize>) -> io::Result<bool> {
         let allowed = self.resync.indentation;
         let mut at = line;
@@ -215,7 +227,7 @@ impl JsonValues {
         }
     }
 
-    /// The line end from `wrong` on; `None` where the record would be too long before.
+    /// The line end from `wrong` on. `None`: the record would reach its length limit first.
     fn end_of_line(&mut self, wrong: usize) -> io::Result<Option<usize>> {
         let mut from = wrong;
         loop {
@@ -236,8 +248,8 @@ impl JsonValues {
         }
     }
 
-    /// The first object that can be read and stands within a text of the bad value, or from its first wrong byte on, before
-    /// the next line.
+    /// The first object that can be read before the next line: within a string of the bad value, or
+    /// from its first wrong byte on.
     fn value_in_line(
         &mut self,
         wrong: Option<usize>,

@@ -7,12 +7,12 @@ fn cut(text: &str, limit: usize) -> Vec<(String, Option<&'static str>)> {
     split(JsonValues::new(Content::of(text.as_bytes()), limit))
 }
 
-/// The pieces, all of which are records to the splitter.
+/// Checks the pieces, all of which are records to the splitter.
 fn check(text: &str, expected: &[&str]) {
     assert_eq!(cut(text, LIMIT), records(expected), "{text:?}");
 }
 
-/// The last piece is cut off by the end of the file.
+/// Checks that the end of the file cuts off the last piece.
 fn check_cut_off(text: &str, before: &[&str], last: &str) {
     let mut expected = records(before);
     expected.push((last.to_owned(), Some("truncated")));
@@ -35,7 +35,7 @@ fn cuts_arrays_into_elements() {
     );
     check(r#"[null,{"a":"\\"},{}]"#, &["null", r#"{"a":"\\"}"#, "{}"]);
     check(&format!("[{A}{B}]"), &[A, B]);
-    // What is in an array within the array is one message of several records.
+    // An array within the array is one message of several records.
     check(&format!("[[{A}],[{B}]]"), &[&format!("[{A}]"), &format!("[{B}]")]);
 }
 
@@ -102,7 +102,7 @@ fn what_the_end_cuts_off_is_one_piece_whatever_its_texts_hold() {
     {
         check_cut_off(&format!("{A}\n{cut}"), &[A], cut);
     }
-    // In a file that goes on, a text that looks like an address is no value either.
+    // In a file that may go on, text that looks like a URL is no value either.
     let cut = r#"{"website":"https://s/?ids[]=1&x={}","user_id":"u"#;
     check(&format!("{A}\n{cut}\n{B}\n"), &[A, cut, B]);
 }
@@ -121,11 +121,11 @@ fn damage_stays_within_its_value() {
     let missing_comma = r#"{"a":1 "b":{"c":2}}"#;
     check(&format!("{A}{missing_comma}{B}"), &[A, missing_comma, B]);
     check("[{},}}},{}]", &["{}", "}}}", "{}"]);
-    // The lines of a pretty-printed value are no values.
+    // The lines of a pretty-printed value are not values.
     let pretty = "{\n  \"a\": x,\n  \"b\": [\n    {},\n    {\"c\": 1}\n  ]\n}";
     check(&format!("{A}\n{pretty}\n{B}"), &[A, pretty, B]);
     check("[\n{\n\"a\":\"cut,\n\"b\":1\n},\n{\"a\":3}\n]", &["{\n\"a\":\"cut,\n\"b\":1\n}", r#"{"a":3}"#]);
-    // One that is cut off ends where the next one begins.
+    // A pretty-printed value that is cut off ends where the next one begins.
     let cut = "{\n  \"a\": 1,\n  \"b\": {";
     check(&format!("{pretty}\n{cut}\n{pretty}\n{{\n  \"a\": 2\n}}\n"), &[pretty, cut, pretty, "{\n  \"a\": 2\n}"]);
 }

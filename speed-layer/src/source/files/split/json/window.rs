@@ -1,10 +1,11 @@
-//! A part of a content that can be looked at before it is taken.
+//! A window on a content: bytes can be looked at before they are taken.
 
 use std::io;
 
 use crate::source::files::open::Content;
 
-/// What was taken of the buffer goes when it is more than this, and more than what is left.
+/// Taken bytes are removed from the buffer when they are more than this, and more than the bytes
+/// that are left.
 const TAKEN_BYTES_MAX: usize = 256 << 10;
 
 /// The bytes that come next, as many as were asked for.
@@ -25,7 +26,8 @@ impl Window {
         &self.buffer[self.taken..]
     }
 
-    /// Reads until so many bytes are at hand, or nothing is left; whether there are so many.
+    /// Reads until `bytes` bytes are available, or nothing is left. Returns whether there are that
+    /// many.
     pub fn fill_to(&mut self, bytes: usize) -> io::Result<bool> {
         if self.rest().len() >= bytes {
             return Ok(true);
@@ -46,7 +48,7 @@ impl Window {
         Ok(true)
     }
 
-    /// Takes bytes of the rest.
+    /// Takes the first `bytes` bytes of the rest.
     pub fn take(&mut self, bytes: usize) {
         self.taken += bytes;
         if self.taken == self.buffer.len() {
