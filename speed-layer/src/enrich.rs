@@ -349,7 +349,7 @@ mod tests {
         check("cr1", Some("c9"), (Some("c1"), None));
         check("cr1", Some("unknown"), (Some("c1"), Some("a1")));
         check("cr9", None, (None, None));
-        // Ids of the null list are absent on either side.
+        // Ids in `null_values` count as absent on either side.
         check("0", None, (None, None));
         check("cr2", None, (None, None));
     }
@@ -360,7 +360,7 @@ mod tests {
             let settings = EnrichmentSettings { time_zone: zone, ..EnrichmentSettings::default() };
             let enrichment = Enrichment::new(&settings, &Reference::default());
             let mut enricher = Enricher::new(EventKind::Impression);
-            // Around hours and midnights, forth and back.
+            // Times around hours and midnights, forward and backward.
             let hours = (0..2_000i64).map(|n| n * 7 % 48 * 3_600_000_000);
             for time in hours.flat_map(|hour| [hour, hour + 999_999, hour + 1_000_000, (hour - 1).max(0)]) {
                 let enriched = enricher.enrich(&enrichment, &impression(&[]), time).unwrap();
@@ -398,7 +398,7 @@ mod tests {
         check(Some(2 * most), Some("IDR"), 0, Ok(Some(12 * 10i64.pow(11))));
         check(Some(i64::MAX), Some("IDR"), 0, Ok(Some(553_402_322_211_287)));
         check(Some(i64::MIN), None, 0, Err(Reason::OutOfRange));
-        // Without an amount a currency matters to nobody.
+        // Without an amount the currency does not matter.
         check(None, Some("GBP"), 0, Ok(None));
     }
 
@@ -426,7 +426,7 @@ mod tests {
         check(units(20_000_000_000), Some("IDR"), Ok(12 * 10i64.pow(11)));
         check(units(-20_000_000_000), Some("IDR"), Ok(-12 * 10i64.pow(11)));
         check(units(10i128.pow(6)), Some("BTC"), Err("value: 1000000 BTC"));
-        // Products of the greatest amounts do not fit 128 bits.
+        // The products of the greatest amounts exceed 128 bits.
         let greatest = 10i128.pow(38) - 1;
         check(greatest, Some("BTC"), Err("value: 99999999999999999999999999.999999999999 BTC"));
         check(-greatest, Some("IDR"), Err("value: -99999999999999999999999999.999999999999 IDR"));

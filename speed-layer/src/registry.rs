@@ -104,8 +104,12 @@ impl Registry {
                     continue;
                 }
             };
-            tracing::debug!(id, registry = %self.client, known = matches!(learnt, Known::Schema(_)), "schema looked \
-                up");
+            tracing::debug!(
+                id,
+                registry = %self.client,
+                known = matches!(learnt, Known::Schema(_)),
+                "schema looked up"
+            );
             self.known.write().unwrap_or_else(PoisonError::into_inner).insert(id, (learnt, Instant::now()));
         }
         // Records may contain many ids that do not exist, so old ones are evicted. Those of records

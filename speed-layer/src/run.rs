@@ -246,7 +246,7 @@ mod tests {
             run_files(&self.lake, &self.settings, wanted, progress, cancel).await
         }
 
-        /// The answer to a query of one table, called `t`, as text without the frame.
+        /// The formatted result of a query of one table, called `t`, without the frame.
         async fn query(&self, table: &str, sql: &str) -> Vec<String> {
             let version = self.lake.newest_version(table).await.unwrap().unwrap();
             let context = SessionContext::new();
@@ -311,14 +311,14 @@ mod tests {
         let again = fixture.ingest().await;
         assert_eq!((again.rows, again.rejected, again.commits), (BTreeMap::new(), BTreeMap::new(), 0));
 
-        // A file that has grown is read on.
+        // A file that has grown is read from where it ended before.
         let lines = |count: usize| (0..count).map(|n| impression(n) + "\n").collect::<String>();
         write(&fixture.input("more-impressions.ndjson"), lines(10));
         assert_eq!(fixture.ingest().await.rows, rows(10, 0, 0));
         write(&fixture.input("more-impressions.ndjson"), lines(14));
         assert_eq!(fixture.ingest().await.rows, rows(4, 0, 0));
-        // One that was replaced by a shorter one, or by another, is reported again and again, and
-        // never read.
+        // A file that was replaced by a shorter or a different one is reported each time, and never
+        // read.
         let other = |count: usize| (100..100 + count).map(|n| impression(n) + "\n").collect::<String>();
         for content in [lines(3), other(14), other(20)] {
             write(&fixture.input("more-impressions.ndjson"), content);
@@ -328,11 +328,11 @@ mod tests {
                 assert!(report.changed_files[0].ends_with("more-impressions.ndjson"));
             }
         }
-        // What it was comes back, and grows.
+        // The file has its former content again, and grows.
         write(&fixture.input("more-impressions.ndjson"), lines(16));
         let report = fixture.ingest().await;
         assert_eq!((report.rows, report.changed_files), (rows(2, 0, 0), Vec::new()));
-        // Without the list, positions alone are left to go by.
+        // Without the list of finished files, only positions are left.
         fs::remove_dir_all(fixture.folder.path().join("lake").join(FILES)).unwrap();
         assert_eq!(fixture.ingest().await.commits, 0);
         fs::remove_dir_all(fixture.folder.path().join("lake").join(FILES)).unwrap();
@@ -378,7 +378,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_run_that_was_stopped_is_taken_up_where_it_was() {
         let mut fixture = Fixture::new().await;
-        // Little at a time, so that it is stopped in the middle.
+        // Small batches, so that the run is stopped in the middle.
         fixture.settings.ingest.flush_rows = 10_000;
         fixture.settings.ingest.queue_bytes_max = 1 << 20;
         const RECORDS: usize = 300_000;
@@ -417,17 +417,18 @@ mod tests {
         let progress = CancelsEarly { cancel: cancel.clone(), seen: AtomicBool::new(false) };
         let half = fixture.try_ingest(&progress, cancel).await.unwrap().rows.values().sum::<u64>();
         assert!(half > 0 && half < RECORDS as u64, "{half} rows");
-        // Other records under the same numbers: the second half of them must not be taken for that
-        // of the first file.
+        // Other records under the same numbers. Their second half must not be taken for that of the
+        // first file.
         write(&path, lines(RECORDS));
         for _ in 0..2 {
             let report = fixture.ingest().await;
             assert_eq!((report.commits, report.changed_files.len()), (0, 1), "{report:?}");
         }
-        // It comes back, and is gone on with.
+        // The file has its former content again, and the rest of it is read.
         write(&path, lines(0));
         assert_eq!(fixture.ingest().await.rows.values().sum::<u64>(), RECORDS as u64 - half);
-        // Of one that was begun and of which nothing is in, whatever is there now is read.
+        // Nothing of this file is in the lake, although reading it had begun. Its current content
+        // is read.
         fs::remove_dir_all(fixture.folder.path().join("lake").join(EventKind::Impression.raw_table())).unwrap();
         write(&path, lines(RECORDS));
         fs::remove_dir_all(fixture.folder.path().join("lake").join(FILES)).unwrap();

@@ -373,7 +373,7 @@ impl SchemaCache {
 mod tests {
     use super::*;
 
-    /// How a payload is framed, in words; what was configured decides.
+    /// The framing of a payload, in words, with the configured framing.
     fn framed(
         payload: &[u8],
         framing: AvroFraming,

@@ -407,7 +407,8 @@ mod tests {
 
     #[test]
     fn values_and_nulls_are_those_that_were_set() {
-        // Every pattern of fifteen rows, twice: what was finished before must not matter.
+        // Every seventh pattern of fifteen rows. The columns are reused: what was finished before
+        // must not matter.
         let (mut texts, mut numbers) = (Column::new(&DataType::Utf8).unwrap(), Column::new(&DataType::Int64).unwrap());
         for pattern in (0..1u32 << 15).step_by(7) {
             let expected: Vec<Option<i64>> = (0..15).map(|row| (pattern >> row & 1 == 1).then_some(row)).collect();

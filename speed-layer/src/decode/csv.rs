@@ -380,15 +380,28 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn delimiters_are_where_they_are(line in proptest::collection::vec(proptest::sample::select(b"ab,;-\x00\x01\x7f\x80\xac\xff".to_vec()), 0..200), delimiter: u8) {
+        fn delimiters_are_where_they_are(
+            line in proptest::collection::vec(
+                proptest::sample::select(b"ab,;-\x00\x01\x7f\x80\xac\xff".to_vec()),
+                0..200
+            ),
+            delimiter: u8
+        ) {
             for delimiter in [b',', b';', delimiter] {
                 let places = (0..line.len()).filter(|place| line[*place] == delimiter);
-                proptest::prop_assert_eq!(Delimiters::new(&line, delimiter).collect::<Vec<_>>(), places.collect::<Vec<_>>());
+                proptest::prop_assert_eq!(
+                    Delimiters::new(&line, delimiter).collect::<Vec<_>>(),
+                    places.collect::<Vec<_>>()
+                );
             }
         }
 
         #[test]
-        fn rows_are_cut_as_the_reader_cuts_them(text in "([ab;é\\r\\n\"]{0,3}|\"[ab,;é\\n]{0,4}\")(,([ab;é]{0,3}|\"[ab,;é\\r]{0,4}\"|[a\"\\n]{0,3})){0,4}(\\r?\\n)?", delimiter in proptest::sample::select(vec![b',', b';'])) {
+        fn rows_are_cut_as_the_reader_cuts_them(
+            text in "([ab;é\\r\\n\"]{0,3}|\"[ab,;é\\n]{0,4}\")\
+                (,([ab;é]{0,3}|\"[ab,;é\\r]{0,4}\"|[a\"\\n]{0,3})){0,4}(\\r?\\n)?",
+            delimiter in proptest::sample::select(vec![b',', b';'])
+        ) {
             let mut reader = CsvReader::new(delimiter);
             let read = reader.split(text.as_bytes());
             let line = line(&text);

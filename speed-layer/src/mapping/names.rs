@@ -78,7 +78,15 @@ fn impression(field: &str) -> &'static [&'static str] {
         "event_time" => names_of_time!(
             own: ["impression_time", "impression_timestamp"],
             request: ["request_time", "request_timestamp"],
-            others: ["auction_time", "bid_time", "bid_timestamp", "click_time", "click_timestamp", "conversion_time", "conversion_timestamp"]
+            others: [
+                "auction_time",
+                "bid_time",
+                "bid_timestamp",
+                "click_time",
+                "click_timestamp",
+                "conversion_time",
+                "conversion_timestamp"
+            ]
         ),
         "website" => &[
             "website_url",
@@ -132,7 +140,14 @@ fn bid_request(field: &str) -> &'static [&'static str] {
         "event_time" => names_of_time!(
             own: ["request_time", "request_timestamp", "auction_time", "bid_time", "bid_timestamp"],
             request: [],
-            others: ["impression_time", "impression_timestamp", "click_time", "click_timestamp", "conversion_time", "conversion_timestamp"]
+            others: [
+                "impression_time",
+                "impression_timestamp",
+                "click_time",
+                "click_timestamp",
+                "conversion_time",
+                "conversion_timestamp"
+            ]
         ),
         "auction_id" => &["bid_request_id", "request_id", "id"],
         "user_id" => &["uid", "user.id", "user.buyeruid", "user_details[0].user_id"],
@@ -184,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    /// The table of a kind in the documentation: fields that have more names than their own.
+    /// The table of a kind in the documentation: the fields that have more names than their own.
     fn table(kind: EventKind) -> String {
         let mut table = format!("| field of {kind} | is looked for under, in this order |\n|---|---|\n");
         for field in content_fields(kind) {

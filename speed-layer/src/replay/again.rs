@@ -344,12 +344,12 @@ mod tests {
         let mut source = SourceSettings::default();
         source.csv.delimiter = ';';
         let of = |text: &str| names(cut_anew(serde_json::from_str(text).unwrap(), &source));
-        // As letters of now have it, and as older ones had.
+        // A header as letters store it now, and as older letters store it.
         assert_eq!(of(r#"{"csv":{"header":["a;b,c"],"header_line":"a;b,c","delimiter":null}}"#), ["a", "b,c"]);
         assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"header_line":"a;b,c","delimiter":null}}"#), ["a", "b,c"]);
         assert_eq!(of(r#"{"csv":{"header":["a;b"],"delimiter":null}}"#), ["a", "b"]);
         assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"delimiter":null}}"#), ["a;b", "c"]);
-        // A delimiter that the file tells stays.
+        // A delimiter that the file names is kept.
         assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"header_line":"a;b\tc","delimiter":9}}"#), ["a;b", "c"]);
         let text = serde_json::to_string(&StreamFormat::CSV).unwrap();
         assert_eq!(text, r#"{"csv":{"header":null,"delimiter":null}}"#, "a letter without a header is as it was");

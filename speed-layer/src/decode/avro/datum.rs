@@ -335,7 +335,7 @@ mod tests {
             let record = AvroValue::Record(vec![("v".to_owned(), value)]);
             let datum = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(record).unwrap();
             assert_eq!(decode(field, &datum).as_deref(), Ok(expected), "{field}");
-            // Every cut of it is refused.
+            // Every truncated prefix of it is rejected.
             for end in 0..datum.len() {
                 assert!(decode_prefix(field, &datum[..end]).is_err(), "{field} cut at {end}");
             }
@@ -392,9 +392,9 @@ mod tests {
         check(r#"["null","int"]"#, &[4]);
         check(r#"["null","int"]"#, &[1]);
         check(r#"{"type":"enum","name":"E","symbols":["A"]}"#, &[2]);
-        // A list of 2^40 nulls takes no bytes.
+        // A list of 2^40 nulls takes no bytes for its values.
         check(r#"{"type":"array","items":"null"}"#, &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 0]);
-        // A chain that is longer than the stack would be.
+        // A chain so long that recursion would overflow the stack.
         let chain = r#"{"type":"record","name":"L","fields":[{"name":"n","type":["null","L"]}]}"#;
         check(chain, &[2; 100_000]);
     }

@@ -338,8 +338,21 @@ mod tests {
         fn names_of_one_field_are_weighed_as_the_parser_weighs_them(
             members in prop::collection::vec(
                 (
-                    prop::sample::select(&["cuid", "afid", "uid", "user", "user_id", "website", "url", "site", "currency"][..]),
-                    prop::sample::select(&[r#""""#, r#""""#, r#""a""#, r#""b\u0063""#, "7", "null", r#"{"id":""}"#, r#"{"id":"i"}"#][..]),
+                    prop::sample::select(
+                        &["cuid", "afid", "uid", "user", "user_id", "website", "url", "site", "currency"][..]
+                    ),
+                    prop::sample::select(
+                        &[
+                            r#""""#,
+                            r#""""#,
+                            r#""a""#,
+                            r#""b\u0063""#,
+                            "7",
+                            "null",
+                            r#"{"id":""}"#,
+                            r#"{"id":"i"}"#
+                        ][..]
+                    ),
                 ),
                 0..6,
             ),
@@ -352,8 +365,10 @@ mod tests {
 
         #[test]
         fn mutated_records_are_read_as_the_parser_reads_them(
-            changes in prop::collection::vec((0usize..400, prop::sample::select(&b"\"\\{}[]:,01-.eEtn \
-                \x1f\n\x80a"[..]), any::<bool>()), 0..4),
+            changes in prop::collection::vec(
+                (0usize..400, prop::sample::select(&b"\"\\{}[]:,01-.eEtn \x1f\n\x80a"[..]), any::<bool>()),
+                0..4
+            ),
         ) {
             let mut bytes = PLAIN.as_bytes().to_vec();
             for (at, byte, inserts) in changes {
