@@ -182,7 +182,7 @@ struct Stage {
     attributes: Attributes,
     enricher: Enricher,
     batch: BatchBuilder,
-    /// By field: the number of rows without a value because it was sent in the wrong shape.
+    /// By field: the number of rows in which it was sent in the wrong shape.
     misshapen: BTreeMap<usize, u64>,
 }
 

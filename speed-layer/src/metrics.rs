@@ -326,7 +326,7 @@ impl Metrics {
         inner.commit_seconds.get_or_create(&table(kind)).observe(took.as_secs_f64());
     }
 
-    /// Rows were committed in which a field has no value because it was sent in the wrong shape.
+    /// Rows were committed in which a field was sent in the wrong shape.
     pub(crate) fn misshapen(&self, kind: EventKind, fields: &BTreeMap<String, u64>) {
         for (field, rows) in fields {
             let table = kind.raw_table();

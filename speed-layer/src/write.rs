@@ -72,7 +72,7 @@ pub struct Sealed {
     pub writer: Option<TableWriter>,
     /// Dead letters, in any order.
     pub dead_letters: Vec<RecordBatch>,
-    /// By field: the number of rows without a value because it was sent in the wrong shape.
+    /// By field: the number of rows in which it was sent in the wrong shape.
     pub misshapen: BTreeMap<String, u64>,
 }
 

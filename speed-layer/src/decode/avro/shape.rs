@@ -87,8 +87,8 @@ pub(crate) fn shapers(
 /// The greatest number of parts of a plan. A type that is named repeatedly is in the plan as often,
 /// and containers bring schemas of their own.
 const PARTS_MAX: usize = 4096;
-/// The names of members without a column are stored in the plan. Each so many bytes of a name count
-/// as one more part.
+/// The names of members without a column are stored in the plan. Such a member counts as one part,
+/// and as one more for each this many bytes of its name.
 const NAME_BYTES: usize = 64;
 
 struct Compiler<'s> {
