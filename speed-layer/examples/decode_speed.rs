@@ -1,8 +1,10 @@
-//! How fast records become columns: decode, validate, enrich and hash, on one thread, by format.
+//! Measures how fast records become columns: decode, validate, enrich and hash, on one thread, by
+//! format.
 //!
-//! `cargo run --release -p adlake-speed-layer --example decode_speed [ROWS [NAME]]` prints rows per second and per-row
-//! nanoseconds for JSON impressions of about 270 bytes, the same with a user agent, CSV clicks and conversions, Avro bid
-//! requests of our own schema, and OpenRTB bid requests as JSON.
+//! `cargo run --release -p adlake-speed-layer --example decode_speed [ROWS [NAME]]` prints rows per
+//! second and nanoseconds per row. It measures JSON impressions of about 270 bytes, the same with a
+//! user agent, CSV clicks and conversions, Avro bid requests of our own schema, and OpenRTB bid
+//! requests as JSON.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,9 +22,9 @@ use apache_avro::Schema;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 
-/// The moment of ingest: 2025-06-02T00:00:00Z.
+/// The time of ingest: 2025-06-02T00:00:00Z.
 const NOW: i64 = 1_748_822_400_000_000;
-/// Distinct records of each format; they come again until there are enough.
+/// The number of distinct records of each format. They repeat until there are enough.
 const DISTINCT: usize = 20_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -84,7 +86,8 @@ fn measure(
     let (per_second, nanos) = (rows as f64 / best, best * 1e9 / rows as f64);
     let finish = finish * 1e9 / rows as f64;
     println!(
-        "{name:30} {bytes:5} bytes  {per_second:10.0} rows/s  {nanos:6.0} ns a row, {finish:.0} of them in finish  rejected {rejected}"
+        "{name:30} {bytes:5} bytes  {per_second:10.0} rows/s  {nanos:6.0} ns a row, \
+         {finish:.0} of them in finish  rejected {rejected}"
     );
     Ok(())
 }
@@ -150,7 +153,7 @@ fn text(value: impl Into<String>) -> Value {
     some(Value::String(value.into()))
 }
 
-/// A record of these fields, the others null.
+/// A record with these fields. The others are null.
 fn record<'a>(names: &[&'a str], mut values: HashMap<&'a str, Value>) -> Value {
     let null = || Value::Union(0, Box::new(Value::Null));
     Value::Record(names.iter().map(|name| ((*name).to_owned(), values.remove(name).unwrap_or_else(null))).collect())

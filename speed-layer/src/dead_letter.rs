@@ -1,4 +1,4 @@
-//! Dead letters in the making: rejected records with their bytes exactly as received, where they came from and why.
+//! Builds dead letters: rejected records with their exact bytes, their origin and the reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) struct DeadLetters {
     record_time: TimestampMicrosecondBuilder,
     ingested_at: TimestampMicrosecondBuilder,
     ingest_date: Date32Builder,
-    /// How whole records are written, where the configuration does not say it.
+    /// The format of whole records, where the configuration does not name it.
     written: Option<String>,
     format: StringBuilder,
     rows: usize,
@@ -36,7 +36,7 @@ pub(crate) struct DeadLetters {
     reasons: BTreeMap<&'static str, u64>,
 }
 
-/// What a dead letter takes beside its texts.
+/// The approximate memory, in bytes, of a dead letter besides its texts.
 const ROW_BYTES: usize = 64;
 
 impl DeadLetters {
@@ -60,19 +60,20 @@ impl DeadLetters {
         }
     }
 
-    /// Keeps with every letter how it is written (see [`crate::replay::written`]).
+    /// Stores the format with every dead letter (see [`crate::replay::written`]).
     pub fn written_as(&mut self, written: Option<String>) {
         self.written = written;
     }
 
-    /// A record that was rejected.
+    /// Adds a record that was rejected.
     pub fn push(&mut self, record: RecordRef<'_>, reason: &'static str, detail: &str, ingested_at: i64) {
         self.format.append_option(self.written.as_deref());
         self.bytes += self.written.as_ref().map_or(0, String::len);
         self.append(record, reason, detail, ingested_at);
     }
 
-    /// What was rejected because it is not a whole record: it can never be read again.
+    /// Adds bytes that were rejected because they are not a whole record. They can never be
+    /// replayed.
     pub fn push_fragment(&mut self, record: RecordRef<'_>, reason: &'static str, detail: &str, ingested_at: i64) {
         self.format.append_value(schema::FRAGMENT);
         self.append(record, reason, detail, ingested_at);
@@ -101,7 +102,8 @@ impl DeadLetters {
         self.bytes
     }
 
-    /// The batch (`schema::dead_letters_schema()`) and how many there are of each reason; what follows begins anew.
+    /// Returns the batch (`schema::dead_letters_schema()`) and the number of dead letters by
+    /// reason. The builder is empty afterwards.
     pub fn finish(&mut self, topic: &str) -> Result<(RecordBatch, BTreeMap<&'static str, u64>), ArrowError> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;

@@ -1,11 +1,16 @@
-//! Records into columns: decode, validate, enrich, hash. A bad record becomes a dead letter and leaves no other trace.
+//! Turns records into columns: decode, validate, enrich, hash. A bad record becomes a dead letter
+//! and leaves no other trace.
 //!
-//! A record is first read as a whole into a [`row::Row`] (which value each field gets, and what no field takes), then
-//! its values are converted and judged (some at once, where their place is known beforehand), and only then is anything appended to columns. So rows and dead letters are
-//! together exactly the records pushed, and neighbours never touch. A message of several records gives a row for each good one:
-//! of a JSON list each bad element is a dead letter of its own, of an Avro container the message is one if any record is bad.
+//! A record is first read as a whole into a [`row::Row`]: the value that each field gets, and the
+//! values that no field takes. Then the values are converted and checked. (A value is converted
+//! while it is read if its field is already certain.) Only then is anything appended to columns. So
+//! each record is either rows or a dead letter, and a bad record does not affect its neighbours.
 //!
-//! Formats differ only in how they offer values to the row: [`json`], [`csv`], [`avro`].
+//! A message of several records gives a row for each good record. In a JSON list, each bad element
+//! is a dead letter of its own. An Avro container with any bad record is one dead letter as a
+//! whole, beside the rows of its good records.
+//!
+//! The formats differ only in how they offer values to the row: [`json`], [`csv`], [`avro`].
 
 pub(crate) mod avro;
 mod batch;
@@ -43,12 +48,14 @@ use crate::registry::Registry;
 use crate::settings::SourceSettings;
 use crate::validate::{Reason, Reject, ValidationSettings};
 
-/// The schema that adlake writes bid requests with, and reads them with where no other is configured: JSON text.
+/// The Avro schema of bid requests, as JSON text. adlake writes bid requests with it, and reads
+/// them with it where no other schema is configured.
 pub fn bid_request_avro_schema() -> &'static str {
     include_str!("../schemas/bid_request.avsc")
 }
 
-/// Everything that decoding a source depends on. Immutable: a change of settings or reference data is a new plan.
+/// Everything that decoding a source depends on. It is immutable: a change of settings or reference
+/// data makes a new plan.
 #[derive(Debug)]
 pub struct DecodePlan {
     kind: EventKind,
@@ -56,7 +63,7 @@ pub struct DecodePlan {
     mapping: Mapping,
     /// A bit for each required field.
     required: u32,
-    /// A bit for each field that something stands in for.
+    /// A bit for each field that has a default.
     fallbacks: u32,
     event_time: usize,
     records_max: usize,
@@ -72,8 +79,8 @@ enum PlanFormat {
 }
 
 impl DecodePlan {
-    /// Compiles the plan for a stream of a kind. Reads the file of the Avro schema where one is configured; errors
-    /// name the key of the configuration.
+    /// Compiles the plan for a stream of events of one kind. Reads the file of the Avro schema
+    /// where one is configured. Errors name the configuration key.
     pub fn new(
         kind: EventKind,
         source: &SourceSettings,
@@ -106,7 +113,7 @@ impl DecodePlan {
         Ok(DecodePlan { kind, format, mapping, required, fallbacks, event_time, records_max, validation, enrichment })
     }
 
-    /// The same with the registry that knows the schemas' ids.
+    /// The same plan with the registry that resolves schema ids.
     pub fn with_registry(self, registry: Option<Arc<Registry>>) -> DecodePlan {
         match self.format {
             PlanFormat::Avro(avro) => {
@@ -116,7 +123,7 @@ impl DecodePlan {
         }
     }
 
-    /// Why nothing that is written with the schema of a container can be read.
+    /// Why containers written with the configured schema cannot be read, if they cannot.
     pub fn unusable_schema(&self) -> Option<&str> {
         match &self.format {
             PlanFormat::Avro(avro) => avro.unusable(),
@@ -129,7 +136,7 @@ impl DecodePlan {
         self.kind
     }
 
-    /// Whether a message is a container, of which a part may be good.
+    /// Whether a message is a container, which may hold both good and bad records.
     fn is_container(&self, payload: &[u8]) -> bool {
         match &self.format {
             PlanFormat::Avro(avro) => avro.is_container(payload),
@@ -138,23 +145,24 @@ impl DecodePlan {
     }
 }
 
-/// What came of the records pushed.
+/// The result of the records pushed since the last batch.
 #[derive(Debug)]
 pub struct Decoded {
-    /// The good ones: `schema::raw_schema(kind)`.
+    /// The good records, as `schema::raw_schema(kind)`.
     pub rows: RecordBatch,
-    /// The bad ones: `schema::dead_letters_schema()`.
+    /// The bad records, as `schema::dead_letters_schema()`.
     pub dead_letters: RecordBatch,
-    /// How many of the bad ones there are of each reason.
+    /// The number of bad records by reason.
     pub reasons: BTreeMap<&'static str, u64>,
-    /// In how many of the good ones a field was sent in another shape, and is among the attributes,
-    /// by field.
+    /// By field: the number of good records in which the field has the wrong shape. Its value is
+    /// kept among the attributes.
     pub misshapen: BTreeMap<String, u64>,
 }
 
 /// Decodes the records of one source, batch after batch.
 ///
-/// One batch's texts of one column must stay below 2 GiB: finish it well before [`Decoder::bytes`] gets there.
+/// The texts of one column of one batch must stay below 2 GiB. Finish the batch well before
+/// [`Decoder::bytes`] reaches that.
 #[derive(Debug)]
 pub struct Decoder {
     topic: String,
@@ -168,21 +176,21 @@ pub struct Decoder {
     unpacked: Vec<u8>,
 }
 
-/// The part of a decoder that judges rows and appends them.
+/// The part of a decoder that checks rows and appends them.
 #[derive(Debug)]
 struct Stage {
     attributes: Attributes,
     enricher: Enricher,
     batch: BatchBuilder,
-    /// Rows that lack a field which was sent in another shape, by field.
+    /// By field: the number of rows in which it was sent in the wrong shape.
     misshapen: BTreeMap<usize, u64>,
 }
 
 impl Decoder {
-    /// A decoder of the records of `topic` (or of the file with that path).
+    /// A decoder for the records of `topic`, or of the file with that path.
     pub fn new(plan: Arc<DecodePlan>, topic: &str) -> Result<Decoder, SpeedError> {
         if matches!(plan.format, PlanFormat::Avro(_)) {
-            // For the whole program; the first call counts.
+            // The limit holds for the whole program. Only the first call sets it.
             apache_avro::util::max_allocation_bytes(container::UNPACKED_BYTES_MAX);
         }
         Ok(Decoder {
@@ -203,32 +211,35 @@ impl Decoder {
         })
     }
 
-    /// Decodes a record: a row, or a dead letter. One message of several records: as many of either.
+    /// Decodes a record into a row or a dead letter. A message of several records may give several
+    /// of each.
     pub fn push(&mut self, record: RecordRef<'_>, ingested_at: i64) {
         if let Err(reject) = self.decode(record, ingested_at, &|_| false) {
             self.dead_letters.push(record, reject.reason.name(), &reject.detail, ingested_at);
         }
     }
 
-    /// The same for a record that was read before: what is a dead letter already stays one, and is passed over. `is_dead` knows
-    /// the payloads of the dead letters from the record's place.
+    /// Decodes a record that was read before. Payloads that are dead letters already stay dead
+    /// letters and are skipped. `is_dead` knows the payloads of the dead letters from the record's
+    /// position.
     pub fn push_again(&mut self, record: RecordRef<'_>, ingested_at: i64, is_dead: &dyn Fn(&[u8]) -> bool) {
         if !is_dead(record.payload) {
             if let Err(reject) = self.decode(record, ingested_at, is_dead) {
                 self.dead_letters.push(record, reject.reason.name(), &reject.detail, ingested_at);
             }
         } else if self.plan.is_container(record.payload) {
-            // The message is in, as the one dead letter of its bad records; its good ones are not.
+            // The whole message is stored as one dead letter because of its bad records. Its good
+            // records are not stored yet.
             let _ = self.decode(record, ingested_at, is_dead);
         }
     }
 
-    /// Makes a dead letter of bytes that were rejected before they came here.
+    /// Makes a dead letter of bytes that were rejected before they reached the decoder.
     pub fn reject(&mut self, record: RecordRef<'_>, rejection: &Rejection, ingested_at: i64) {
         self.dead_letters.push_fragment(record, rejection.reason, &rejection.detail, ingested_at);
     }
 
-    /// Keeps with every dead letter how it is written, where the configuration does not say it.
+    /// Stores the format with every dead letter, where the configuration does not name it.
     #[must_use]
     pub fn written_as(mut self, written: Option<String>) -> Decoder {
         self.dead_letters.written_as(written);
@@ -316,16 +327,16 @@ impl Decoder {
         self.dead_letters.rows()
     }
 
-    /// About how much memory the rows and dead letters since the last batch take.
+    /// The approximate memory, in bytes, of the rows and dead letters since the last batch.
     pub fn bytes(&self) -> usize {
         self.stage.batch.bytes() + self.dead_letters.bytes()
     }
 
-    /// The batch of what was pushed since the last one.
+    /// Returns the batch of everything pushed since the last batch.
     pub fn finish(&mut self) -> Result<Decoded, SpeedError> {
         let rows = self.stage.batch.finish(&self.topic)?;
         let (dead_letters, reasons) = self.dead_letters.finish(&self.topic)?;
-        // What one huge record has left behind is not kept.
+        // Frees the memory that one huge record has grown the arena to.
         if self.arena.allocated_bytes() > ARENA_BYTES_MAX {
             self.arena = Bump::new();
         }
@@ -343,18 +354,18 @@ fn csv_reader(plan: &DecodePlan) -> CsvReader {
     }
 }
 
-/// A payload as text.
+/// The payload as text.
 #[inline]
 fn utf8(payload: &[u8]) -> Result<&str, Reject> {
     if is_ascii(payload) {
-        // SAFETY: ASCII is UTF-8. Most records are, and it is quickly seen.
+        // SAFETY: ASCII is valid UTF-8. Most records are ASCII, and the check is fast.
         return Ok(unsafe { std::str::from_utf8_unchecked(payload) });
     }
     let refused = |error: Utf8Error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to()));
     std::str::from_utf8(payload).map_err(refused)
 }
 
-/// Whether all bytes are ASCII, 32 at a time.
+/// Whether all bytes are ASCII. It looks at 32 bytes at a time.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
     let (chunks, rest) = bytes.as_chunks::<32>();
@@ -362,14 +373,14 @@ fn is_ascii(bytes: &[u8]) -> bool {
     let mut add = |chunk: &[u8; 32]| any.iter_mut().zip(chunk).for_each(|(any, byte)| *any |= byte);
     chunks.iter().for_each(&mut add);
     match bytes.last_chunk() {
-        // Bytes seen twice are as good as once.
+        // The last chunk may overlap the one before it. Looking at a byte twice does no harm.
         Some(last) => add(last),
         None => return rest.is_ascii(),
     }
     any.is_ascii()
 }
 
-/// Adds one for each field that has a bit.
+/// Adds one for each field whose bit is set.
 #[cold]
 fn count(fields: u32, rows: &mut BTreeMap<usize, u64>) {
     for index in (0..mapping::FIELDS_MAX).filter(|index| fields >> index & 1 == 1) {
@@ -377,11 +388,11 @@ fn count(fields: u32, rows: &mut BTreeMap<usize, u64>) {
     }
 }
 
-/// Scratch memory that is kept from batch to batch.
+/// The scratch memory, in bytes, that may be kept from batch to batch.
 const ARENA_BYTES_MAX: usize = 4 << 20;
 
 impl Stage {
-    /// Reads a record into a row, judges it and appends it.
+    /// Reads a record into a row, checks it and appends it.
     #[inline]
     fn row<'a>(
         &mut self,
@@ -410,7 +421,7 @@ impl Stage {
         Ok(())
     }
 
-    /// One datum and nothing else.
+    /// Reads a payload that is exactly one datum.
     fn datum<'a>(
         &mut self,
         plan: &'a DecodePlan,
@@ -429,7 +440,8 @@ impl Stage {
         })
     }
 
-    /// Every record of a container; the first bad one and the number of bad ones where there are any.
+    /// Reads every record of a container. If any is bad, the error names the first bad record and
+    /// the number of bad ones.
     fn container(
         &mut self,
         plan: &DecodePlan,
@@ -447,7 +459,8 @@ impl Stage {
             for _ in 0..block.count {
                 arena.reset();
                 let rest = &block.bytes[at..];
-                // A datum that cannot be read takes the rest of the message with it: nothing tells where it ends.
+                // A datum that cannot be read makes the rest of the message unreadable: its end is
+                // unknown.
                 let mut length = None;
                 let outcome = self.row(plan, arena, record, ingested_at, |row| {
                     let (read, outcome) = datum::read(rest, &schema, row);

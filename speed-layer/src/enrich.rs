@@ -1,9 +1,13 @@
-//! What ingest adds to an event, beside what was sent: the column `enriched`.
+//! What ingest adds to an event besides what was sent: the column `enriched`.
 //!
-//! Campaign and advertiser from the reference data, country and region from the event, device, operating system and
-//! browser from the user agent, parts of the day and year in the report's zone, money in micros of the account currency.
-//! None of it touches identity or content, and only money can reject a record: an amount in a currency that has no rate
-//! on the event's UTC day is never summed as if it had one.
+//! - Campaign and advertiser come from the reference data.
+//! - Country and region come from the event.
+//! - Device, operating system and browser come from the user agent.
+//! - The parts of the day and the year are in the report's time zone.
+//! - Money is in micros of the account currency.
+//!
+//! None of it affects identity or content. Only money can reject a record: an amount in a currency
+//! that has no rate on the event's UTC day is never summed as if it had one.
 
 mod agent;
 
@@ -28,9 +32,9 @@ use crate::validate::{Reason, Reject};
 /// How events are enriched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrichmentSettings {
-    /// The currency of the account, ISO 4217: amounts without a currency are in it.
+    /// The currency of the account (ISO 4217). Amounts without a currency are in it.
     pub account_currency: String,
-    /// The zone of the parts of day and year.
+    /// The time zone for the parts of the day and the year.
     pub time_zone: Tz,
     /// Which ids count as absent.
     pub identity: Identity,
@@ -42,7 +46,8 @@ impl Default for EnrichmentSettings {
     }
 }
 
-/// The reference data, indexed for ingest: shared by all decoders, replaced as a whole when it changes.
+/// The reference data, indexed for ingest. All decoders share it. It is replaced as a whole when
+/// the data changes.
 #[derive(Debug)]
 pub struct Enrichment {
     account_currency: String,
@@ -50,12 +55,12 @@ pub struct Enrichment {
     null_values: HashSet<String>,
     creatives: HashMap<String, String>,
     advertisers: HashMap<String, String>,
-    /// By currency, then by UTC day.
+    /// The rates by currency and UTC day.
     rates: HashMap<String, HashMap<i32, i128>>,
 }
 
 impl Enrichment {
-    /// Indexes the reference data. Ids that count as absent are left out: they are known to nobody.
+    /// Indexes the reference data. Ids that count as absent are left out, so they are never found.
     pub fn new(settings: &EnrichmentSettings, reference: &Reference) -> Enrichment {
         let null_values: HashSet<String> = settings.identity.null_values.iter().cloned().collect();
         let known = |id: &String| !null_values.contains(id);
@@ -87,7 +92,8 @@ impl Enrichment {
         }
     }
 
-    /// The advertiser of an event: its campaign's as sent, and only where none was sent the creative's campaign's.
+    /// The advertiser of an event: that of the campaign that was sent. If no campaign was sent,
+    /// that of the creative's campaign.
     fn advertiser(&self, sent: Option<&str>, of_creative: Option<&str>) -> Option<&str> {
         match sent {
             Some(sent) => match self.advertisers.get(sent) {
@@ -99,7 +105,7 @@ impl Enrichment {
         }
     }
 
-    /// Account units per unit (times 10^12) of a currency on a UTC day.
+    /// How many account units one unit of a currency is worth on a UTC day, times 10^12.
     fn rate(&self, currency: Option<&str>, day: i32) -> Result<i128, Reject> {
         let Some(currency) = currency.filter(|currency| !currency.is_empty()) else { return Ok(RATE_ONE) };
         if currency.eq_ignore_ascii_case(&self.account_currency) || self.null_values.contains(currency) {
@@ -118,7 +124,7 @@ impl Enrichment {
     }
 }
 
-/// What was added to one event.
+/// What is added to one event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Enriched<'e> {
     pub campaign_id: Option<&'e str>,
@@ -127,11 +133,11 @@ pub(crate) struct Enriched<'e> {
     pub region: Option<&'e str>,
     pub client: Client,
     pub time: TimeParts,
-    /// The kind's amounts in account micros, in schema order.
+    /// The kind's amounts in micros of the account currency, in schema order.
     pub money: [Option<i64>; 2],
 }
 
-/// Where the inputs of enrichment stand among the content fields of a kind.
+/// The positions of enrichment's inputs among the content fields of a kind.
 #[derive(Debug)]
 struct Inputs {
     creative: Option<usize>,
@@ -143,7 +149,7 @@ struct Inputs {
     amounts: Vec<AmountInput>,
 }
 
-/// A field with an amount.
+/// A field that holds an amount.
 #[derive(Debug)]
 struct AmountInput {
     name: &'static str,
@@ -151,7 +157,7 @@ struct AmountInput {
     is_micros: bool,
 }
 
-/// A field, or a part of a nested one.
+/// A field, or a part of a nested field.
 #[derive(Debug)]
 struct Place {
     field: usize,
@@ -164,12 +170,13 @@ impl Place {
     }
 }
 
-/// Enriches the events of one kind. What repeats is remembered: user agents, and the day.
+/// Enriches the events of one kind. It caches the results for user agents, and for the last second.
 #[derive(Debug)]
 pub(crate) struct Enricher {
     inputs: Inputs,
     agents: Agents,
-    /// The second of the last event, and what it is a part of. Offsets of zones are whole seconds, at any time.
+    /// The second of the last event, and its parts of the day and the year. The offsets of time
+    /// zones are whole seconds, so a whole second has the same parts.
     second: (i64, Option<TimeParts>),
 }
 
@@ -178,7 +185,8 @@ impl Enricher {
         Enricher { inputs: Inputs::new(kind), agents: Agents::default(), second: (0, None) }
     }
 
-    /// What is added to the event of these cells; rejects amounts that have no rate or do not fit.
+    /// Returns what is added to the event with these cells. Rejects amounts that have no rate or
+    /// are out of range.
     #[inline]
     pub fn enrich<'e>(
         &mut self,
@@ -250,7 +258,7 @@ impl Inputs {
             }
             let currency = match self.currency.map(|field| cells[field]) {
                 Some(Cell::Text(currency)) => Some(currency),
-                // A bid's currency is the first of those that the auction allows.
+                // The currency of a bid is the first of those that the auction allows.
                 Some(Cell::List([first, ..])) => first.text(),
                 _ => None,
             };
@@ -268,8 +276,8 @@ impl Inputs {
     }
 }
 
-/// An amount that one event cannot have. What does not fit the type of converted money is more than
-/// that, too.
+/// Rejects an amount that is too large for one event. A converted amount that does not fit its type
+/// is too large as well.
 #[cold]
 fn too_much(input: &AmountInput, sent: Cell<'_>, currency: Option<&str>, account_currency: &str) -> Reject {
     let currency = currency.filter(|currency| !currency.is_empty()).unwrap_or(account_currency);
@@ -286,7 +294,7 @@ fn too_much(input: &AmountInput, sent: Cell<'_>, currency: Option<&str>, account
     Reject::new(Reason::OutOfRange, detail)
 }
 
-/// An amount as a decimal number.
+/// The amount as a decimal number.
 fn units(amount: i128) -> String {
     let (sign, magnitude, one) = (if amount < 0 { "-" } else { "" }, amount.unsigned_abs(), AMOUNT_ONE.unsigned_abs());
     let text = format!("{sign}{}.{:012}", magnitude / one, magnitude % one);
@@ -341,7 +349,7 @@ mod tests {
         check("cr1", Some("c9"), (Some("c1"), None));
         check("cr1", Some("unknown"), (Some("c1"), Some("a1")));
         check("cr9", None, (None, None));
-        // Ids of the null list are absent on either side.
+        // Ids in `null_values` count as absent on either side.
         check("0", None, (None, None));
         check("cr2", None, (None, None));
     }
@@ -352,7 +360,7 @@ mod tests {
             let settings = EnrichmentSettings { time_zone: zone, ..EnrichmentSettings::default() };
             let enrichment = Enrichment::new(&settings, &Reference::default());
             let mut enricher = Enricher::new(EventKind::Impression);
-            // Around hours and midnights, forth and back.
+            // Times around hours and midnights, forward and backward.
             let hours = (0..2_000i64).map(|n| n * 7 % 48 * 3_600_000_000);
             for time in hours.flat_map(|hour| [hour, hour + 999_999, hour + 1_000_000, (hour - 1).max(0)]) {
                 let enriched = enricher.enrich(&enrichment, &impression(&[]), time).unwrap();
@@ -390,7 +398,7 @@ mod tests {
         check(Some(2 * most), Some("IDR"), 0, Ok(Some(12 * 10i64.pow(11))));
         check(Some(i64::MAX), Some("IDR"), 0, Ok(Some(553_402_322_211_287)));
         check(Some(i64::MIN), None, 0, Err(Reason::OutOfRange));
-        // Without an amount a currency matters to nobody.
+        // Without an amount the currency does not matter.
         check(None, Some("GBP"), 0, Ok(None));
     }
 
@@ -418,7 +426,7 @@ mod tests {
         check(units(20_000_000_000), Some("IDR"), Ok(12 * 10i64.pow(11)));
         check(units(-20_000_000_000), Some("IDR"), Ok(-12 * 10i64.pow(11)));
         check(units(10i128.pow(6)), Some("BTC"), Err("value: 1000000 BTC"));
-        // Products of the greatest amounts do not fit 128 bits.
+        // The products of the greatest amounts exceed 128 bits.
         let greatest = 10i128.pow(38) - 1;
         check(greatest, Some("BTC"), Err("value: 99999999999999999999999999.999999999999 BTC"));
         check(-greatest, Some("IDR"), Err("value: -99999999999999999999999999.999999999999 IDR"));

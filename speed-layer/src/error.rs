@@ -1,27 +1,30 @@
-//! What can stop ingest, cut by what the caller does about it.
+//! The errors that can stop ingest, divided by what the caller does about them.
 //!
-//! A bad record is not among them: it is a dead letter. Neither is an outage while ingest can wait for its end: it pauses and tries again.
+//! A bad record is not among them: it is a dead letter. Neither is an outage that ingest can wait
+//! out: it pauses and retries.
 
 use std::path::PathBuf;
 
 use adlake_lake::LakeError;
 use adlake_lake::patience::MayPass;
 
-/// Why ingest could not begin, or could not go on.
+/// Why ingest could not begin or could not continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SpeedError {
     /// The configuration has to be changed.
     #[error("{key}: {message}")]
     Settings {
-        /// The key of the configuration.
+        /// The configuration key.
         key: String,
-        /// What is wrong with it.
+        /// What is wrong with its value.
         message: String,
     },
 
-    /// The broker no longer has what comes next, or never had what was read: somebody has to decide.
+    /// The broker no longer has the next records, or never had those that were read. A person has
+    /// to decide.
     #[error(
-        "{topic} partition {partition}: the lake has it up to offset {stored}, but the broker has offsets {low} to {high}. {advice}"
+        "{topic} partition {partition}: the lake has it up to offset {stored}, but the broker has offsets {low} to \
+        {high}. {advice}"
     )]
     Lost {
         /// The topic.
@@ -32,13 +35,13 @@ pub enum SpeedError {
         stored: i64,
         /// The broker's first offset.
         low: i64,
-        /// The broker's end.
+        /// The broker's end offset.
         high: i64,
         /// What happened and what can be done.
         advice: &'static str,
     },
 
-    /// A topic is not there any more, or is another one: somebody has to decide.
+    /// A topic no longer exists, or has been replaced. A person has to decide.
     #[error("{topic}: {advice}")]
     Topic {
         /// The topic.
@@ -47,7 +50,7 @@ pub enum SpeedError {
         advice: &'static str,
     },
 
-    /// Kafka refused in a way that waiting will not mend.
+    /// Kafka failed in a way that waiting does not repair.
     #[error("kafka: {what}")]
     Kafka {
         /// What was being done.
@@ -57,7 +60,7 @@ pub enum SpeedError {
         source: rdkafka::error::KafkaError,
     },
 
-    /// A file cannot be read, or is not what it was.
+    /// A file cannot be read, or has changed.
     #[error("{}: {message}", path.display())]
     File {
         /// The file.
@@ -69,23 +72,24 @@ pub enum SpeedError {
         source: Option<std::io::Error>,
     },
 
-    /// The lake refused in a way that waiting will not mend, or failed before ingest had begun.
+    /// The lake failed in a way that waiting does not repair, or before ingest had begun.
     #[error("cannot write to the lake")]
     Lake(#[from] LakeError),
 
-    /// Decoded columns do not fit together: a defect of adlake.
+    /// Decoded columns do not fit together. This is a bug in adlake.
     #[error("cannot build columns")]
     Columns(#[from] arrow::error::ArrowError),
 
-    /// A part of ingest ended by a panic: a defect of adlake.
+    /// A part of ingest has panicked. This is a bug in adlake.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
 
-    /// What was read could not be committed within the deadline of the shutdown. Nothing is lost: it is read again.
+    /// What was read could not be committed before the shutdown deadline. Nothing is lost: it is
+    /// read again.
     #[error("stopped before everything read was committed: {0}. It will be read again")]
     Unfinished(String),
 
-    /// The metrics' address cannot be listened on.
+    /// The metrics server cannot listen on its address.
     #[error("cannot listen on {address} for metrics")]
     Metrics {
         /// The configured address.
@@ -102,17 +106,17 @@ impl SpeedError {
         SpeedError::Settings { key: key.into(), message: message.into() }
     }
 
-    /// A thread that the system does not give.
+    /// The system could not start a thread.
     pub(crate) fn thread(name: &str, error: std::io::Error) -> SpeedError {
         SpeedError::File { path: name.into(), message: "cannot start a thread".to_owned(), source: Some(error) }
     }
 
-    /// Whether it concerns one table alone: the others can go on.
+    /// Whether the error concerns one table alone, so that the others can go on.
     pub fn stops_table(&self) -> bool {
         matches!(self, SpeedError::Lake(LakeError::Schema { .. }))
     }
 
-    /// Whether waiting may mend it.
+    /// Whether waiting may repair it.
     pub fn is_retryable(&self) -> bool {
         matches!(self, SpeedError::Lake(error) if error.is_retryable())
     }

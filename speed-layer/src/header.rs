@@ -1,68 +1,76 @@
-//! The first lines of a CSV file: whether it has a header, and where. Pure.
+//! Decides from the first lines of a CSV file whether it has a header, and where. It is pure.
 //!
-//! A header is *known* when it names every required field, apart from those that the configuration has a default for; what else
-//! it names are attributes. It is looked for in the first [`LINES_MAX`] lines: what comes before it (`sep=;`, the lines that
-//! describe a report) is the preamble. A file without one has rows from its beginning, of which the first is read as the configured
-//! (else the default) columns say. A file that is neither is not read at all: by position its values would come into the wrong fields.
+//! A header is *known* when it names every required field, except those that have a default in the
+//! configuration. Other names in it become attributes. The header is looked for in the first
+//! [`LINES_MAX`] lines. The lines before it (`sep=;`, a report's description) are the preamble.
 //!
-//! A line counts only where all of it is at hand: what is told by half a header is wrong. Whoever
-//! asks is told where more bytes are needed ([`Unclear::Cut`]), and looks again with more of them.
+//! A file without a header has rows from its beginning. Its first row is read with the configured
+//! columns, else with the default ones. If that fails, the file is not read at all: by position,
+//! its values would come into the wrong fields.
 //!
-//! What is found depends on the bytes and the configuration alone, and records are numbered from behind it.
+//! A line counts only if all of it is at hand, because half a header leads to wrong results. If
+//! more bytes are needed, the caller is told where ([`Unclear::Cut`]), and calls again with more of
+//! them.
+//!
+//! The result depends on the bytes and the configuration alone. Records are numbered from the end
+//! of the header.
 
 use csv::{ReaderBuilder, StringRecord};
 
 use crate::mapping::Mapping;
 use crate::settings::CsvSettings;
 
-/// So many lines at the beginning of a file are looked at.
+/// The number of lines at the beginning of a file that are searched for a header.
 pub(crate) const LINES_MAX: usize = 20;
-/// A longer header is not taken: each dead letter of the file keeps it.
+/// The greatest length of a header. A longer one is not accepted, because each dead letter of the
+/// file stores it.
 pub(crate) const HEADER_BYTES_MAX: usize = 64 << 10;
-/// What the delimiter may have been, where it was not the one that was expected.
+/// Other delimiters to suggest, if the header does not have the expected one.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
 /// How a CSV file begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Beginning {
-    /// The header as it stands there.
+    /// The header line as it stands in the file.
     pub header_line: Option<String>,
-    /// The delimiter that the file tells.
+    /// The delimiter that the file names.
     pub delimiter: Option<u8>,
-    /// Where its rows begin, in bytes.
+    /// The position of the first row, in bytes.
     pub rows_at: usize,
-    /// Lines before the header that are not empty.
+    /// The number of lines before the header that are not empty.
     pub preamble_lines: u64,
 }
 
-/// Why it cannot be told how a file begins.
+/// Why the beginning of a file cannot be classified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unclear {
-    /// The bytes end within what may be the header or the first row: this line, counted from 1.
+    /// The bytes end within what may be the header or the first row. The number is that of its
+    /// line, from 1.
     Cut(usize),
-    /// It has neither a header nor a first row. Why, for people.
+    /// There is neither a header nor a valid first row. The text says why, for people.
     Unknown(String),
 }
 
-/// What a file's beginning is judged by.
+/// What is known when a file's beginning is judged.
 pub(crate) struct Judge<'a> {
     pub mapping: &'a Mapping,
     pub csv: &'a CsvSettings,
-    /// The delimiter that the file's name tells.
+    /// The delimiter that the file's name implies.
     pub delimiter: Option<u8>,
-    /// Whether the bytes are all that the file has.
+    /// Whether the bytes are the whole file.
     pub is_whole: bool,
-    /// Whether no more bytes will be looked at, even if there are any.
+    /// Whether this is the last attempt: no more bytes will be passed, even if there are any.
     pub is_last_look: bool,
-    /// Why a row cannot be read as the columns say, if it cannot; the second is its delimiter.
+    /// Returns why a row cannot be read with the columns, if it cannot. The second argument is the
+    /// delimiter.
     pub refuses: &'a dyn Fn(&[u8], u8) -> Option<String>,
 }
 
 impl Judge<'_> {
-    /// Looks at the first bytes of a file; an error says why it cannot be told what they are.
+    /// Examines the first bytes of a file. An error says why the beginning cannot be classified.
     pub fn look(&self, head: &[u8]) -> Result<Beginning, Unclear> {
         let mark = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        // Checked by the settings: one ASCII character.
+        // The settings have checked that it is one ASCII character.
         let mut delimiter = self.delimiter.unwrap_or(self.csv.delimiter as u8);
         let mut beginning = Beginning { header_line: None, delimiter: self.delimiter, rows_at: 0, preamble_lines: 0 };
         let mut lines: Vec<Line> = lines(head, mark).take(LINES_MAX).filter(|line| !line.is_blank()).collect();
@@ -75,7 +83,8 @@ impl Judge<'_> {
         if self.csv.header == Some(false) {
             return Ok(beginning);
         }
-        // The first row that the columns take, where nothing before it can be a header.
+        // The rows begin at the first line that the columns accept, provided that no line before it
+        // can be a header.
         let mut refused = None;
         let mut may_be_rows = self.csv.header.is_none();
         let before = beginning.preamble_lines;
@@ -136,17 +145,19 @@ impl Judge<'_> {
             text += &format!(" (the nearest does not name {})", nearest.missing.join(", "));
         }
         text + &format!(
-            ", and its first line is no row of the columns that are configured ({refused}): say in the source's fields how its \
+            ", and its first line is no row of the columns that are configured ({refused}): say in the source's \
+             fields how its \
              columns are called, or set csv.header, csv.columns or csv.delimiter"
         )
     }
 }
 
-/// A header as it stands in its file, without the line end.
+/// A header line as it stands in its file, without the line end.
 fn header_line(bytes: &[u8]) -> Result<String, Unclear> {
     if bytes.len() > HEADER_BYTES_MAX {
         return Err(Unclear::Unknown(format!(
-            "its header has {} bytes, and at most {HEADER_BYTES_MAX} are taken, since each dead letter of the file keeps it: \
+            "its header has {} bytes, and at most {HEADER_BYTES_MAX} are taken, since each dead letter of the \
+             file keeps it: \
              shorten it, or set csv.header = false and name the columns in csv.columns",
             bytes.len()
         )));
@@ -154,18 +165,19 @@ fn header_line(bytes: &[u8]) -> Result<String, Unclear> {
     Ok(String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// The names of a header.
+/// The names in a header line.
 pub(crate) fn names(line: &str, delimiter: u8) -> Vec<String> {
     let cells = first_row(line.as_bytes(), delimiter).map(|(cells, _)| cells);
     cells.unwrap_or_default().iter().map(|cell| cell.trim().trim_start_matches('\u{feff}').to_owned()).collect()
 }
 
-/// Whether a line is a header that is known.
+/// Whether a line is a known header.
 pub(crate) fn is_known(line: &[u8], delimiter: u8, mapping: &Mapping) -> bool {
     first_row(line, delimiter).is_some_and(|(cells, _)| Known::of(&cells, mapping).is_header())
 }
 
-/// Whether the first line of a file was taken for a header by the rules before these: half of its names had to be known.
+/// Whether earlier versions took the first line of a file for a header. Half of its names had to be
+/// known.
 pub(crate) fn was_header(head: &[u8], csv: &CsvSettings, delimiter: Option<u8>, mapping: &Mapping) -> bool {
     let delimiter = delimiter.unwrap_or(csv.delimiter as u8);
     let mark = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
@@ -176,11 +188,11 @@ pub(crate) fn was_header(head: &[u8], csv: &CsvSettings, delimiter: Option<u8>, 
     csv.header.unwrap_or(known > 0 && known * 2 >= cells.len())
 }
 
-/// What a line names, taken for a header.
+/// What a line names if it is read as a header.
 struct Known {
-    /// How many fields it names.
+    /// The number of fields that it names.
     fields: usize,
-    /// The required fields that it does not name, and nothing stands in for.
+    /// The required fields that it does not name and that have no default.
     missing: Vec<String>,
 }
 
@@ -201,11 +213,11 @@ impl Known {
     }
 }
 
-/// A line of text: CR, LF or both end it.
+/// A line of text, which ends at CR, LF or CRLF.
 struct Line<'a> {
     start: usize,
     text: &'a [u8],
-    /// Where the next one begins.
+    /// Where the next line begins.
     next: usize,
 }
 
@@ -227,12 +239,12 @@ fn lines(head: &[u8], from: usize) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
-/// How many lines end before a position.
+/// The number of lines that end before a position.
 fn lines_before(head: &[u8], position: usize) -> usize {
     lines(&head[..position], 0).count()
 }
 
-/// `sep=;`, as spreadsheets write it.
+/// The delimiter in a line like `sep=;`, as spreadsheets write it.
 fn told_delimiter(line: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(line).ok()?.trim_end_matches([' ', '\r']).trim_matches('"');
     let (key, told) = text.split_at_checked(4)?;
@@ -242,7 +254,7 @@ fn told_delimiter(line: &[u8]) -> Option<u8> {
     }
 }
 
-/// The cells of the first row of some bytes, and where it ends.
+/// The cells of the first row in `bytes`, and the position where the row ends.
 fn first_row(bytes: &[u8], delimiter: u8) -> Option<(StringRecord, usize)> {
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(bytes);
     let mut cells = csv::ByteRecord::new();
@@ -253,7 +265,7 @@ fn first_row(bytes: &[u8], delimiter: u8) -> Option<(StringRecord, usize)> {
     Some((StringRecord::from_byte_record_lossy(cells), end.min(bytes.len())))
 }
 
-/// Whether a line has a cell that begins as a number or a time does: no name does.
+/// Whether a line has a cell that begins like a number or a time. No name does.
 fn is_like_data(line: &[u8], delimiter: u8) -> bool {
     line.split(|byte| *byte == delimiter).any(|cell| {
         let cell = cell.trim_ascii_start();
@@ -297,7 +309,7 @@ mod tests {
     const HEADER: &str = "timestamp,user_id,campaign_id,conversion_type";
     const ROW: &str = "2026-03-01,u,k,click\n";
 
-    /// The header's line and the preamble's lines; rows begin at the first `2026-`.
+    /// Checks the header line and the number of preamble lines. Rows begin at the first `2026-`.
     fn check(head: &str, header: Option<&str>, preamble_lines: u64, delimiter: Option<u8>) {
         let found = look(head, |_| ()).unwrap_or_else(|why| panic!("{head:?}: {why}"));
         assert_eq!(found.header_line.as_deref(), header, "{head:?}");
@@ -328,7 +340,7 @@ mod tests {
         let report =
             format!("Report name,My \"report\nDate range,2026-03-01 to 2026-03-31\n\n{HEADER}\n{ROW}Total,,,1\n");
         check(&report, Some(HEADER), 2, None);
-        // As far as it is looked for.
+        // The last line in which a header is looked for.
         check(&format!("{}{HEADER}\n{ROW}", "x\n".repeat(19)), Some(HEADER), 19, None);
         assert!(look(&format!("{}{HEADER}\n{ROW}", "x\n".repeat(20)), |_| ()).is_err());
     }
@@ -382,7 +394,7 @@ mod tests {
             source.defaults.insert("campaign_id".to_owned(), "k".to_owned());
         };
         assert_eq!(look("what,who,type\nx,u,click\n", mended).unwrap().header_line.unwrap(), "what,who,type");
-        // Though nothing is missing, a line that names nothing is no header.
+        // Nothing is missing, but a line that names no field is not a header.
         let all = |source: &mut SourceSettings| {
             mended(source);
             source.defaults.insert("user_id".to_owned(), "u".to_owned());

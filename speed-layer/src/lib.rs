@@ -1,10 +1,16 @@
-//! The speed layer: streams and files into the raw tables, exactly once.
+//! The speed layer ingests streams and files into the raw tables, exactly once.
 //!
-//! Data walks one way: [`source`] -> [`decode`] -> [`validate`] -> [`enrich`] -> [`mod@write`]; [`pipeline`] shows the whole walk and
-//! alone owns channels and order. [`run`] is what the program calls.
+//! Data flows one way: [`source`] -> [`decode`] -> [`validate`] -> [`enrich`] -> [`mod@write`].
+//! [`pipeline`] shows the whole flow. It alone owns the channels and the order. [`run`] holds the
+//! entry points.
 //!
-//! What always holds: every record of a stream is in its raw table or in `raw/dead_letters` once, whatever crashes, restarts
-//! and rebalances there were; a bad record never costs its neighbours; memory is bounded; an outage pauses.
+//! These invariants always hold:
+//!
+//! - Every record of a stream is in its raw table or in `raw/dead_letters` exactly once, whatever
+//!   crashes, restarts and rebalances there were.
+//! - A bad record never affects its neighbours.
+//! - Memory is bounded.
+//! - An outage pauses ingest.
 
 pub mod dead_letter;
 pub mod decode;

@@ -1,16 +1,22 @@
-//! Under which names a source sends each field: configuration, compiled once into one lookup.
+//! The names under which a source sends each field. The configuration is compiled once into one
+//! lookup table.
 //!
-//! A field is looked for under the names configured for it, then under its own name, then under common aliases
-//! ([`names`]). A name is a key of the record, as it is or after folding (case, spaces, underscores and hyphens do
-//! not count), or a path into a nested value (`user.id`, `user_details[0].user_id`); a name with a dot or bracket is
-//! tried as both. Of several names that a record sends, the first of this order with a value wins: as it is before
-//! folded. An empty text is no value where another name has one.
+//! A field is looked up under three groups of names, in this order: the names configured for it,
+//! its own names, common aliases ([`names`]). A name is either a key of the record or a path into a
+//! nested value (`user.id`, `user_details[0].user_id`). A name with a dot or bracket is tried as
+//! both. A key matches exactly or after folding: folding ignores case, spaces, underscores and
+//! hyphens.
 //!
-//! A name that the configuration gives binds: a value under it that does not fit its field makes a
-//! dead letter. The other names are guesses. Where a nested field ([`names::BY_SHAPE`]) is sent in
-//! another shape under one of them, the value is something else, and is kept among the attributes.
-//! What a name belongs to is settled here, not by what a record holds: a configured name is taken
-//! from every field that would have it by default, and two fields cannot be configured to one name.
+//! If a record sends a field under several names, the first of this order with a value wins, and an
+//! exact match wins over a folded one. An empty text does not count as a value if another name has
+//! one.
+//!
+//! A configured name binds: a value under it that does not fit its field makes a dead letter. The
+//! other names are guesses. If a nested field ([`names::BY_SHAPE`]) is sent in another shape under
+//! such a name, the value is assumed to mean something else and is kept among the attributes.
+//!
+//! Which field a name belongs to is decided here, not by the content of a record. A configured name
+//! is taken from every field that has it by default. Two fields cannot be configured to one name.
 
 mod added;
 mod names;
@@ -29,14 +35,15 @@ use crate::error::SpeedError;
 use crate::settings::SourceSettings;
 use crate::validate::ValidationSettings;
 
-/// More fields than any kind of event has: rows in the making are arrays of this length.
+/// The greatest number of fields. No kind of event has more. The arrays of a row have this length.
 pub(crate) const FIELDS_MAX: usize = 32;
 
-/// Where a source's fields are found, and what stands in for those that it never sends.
+/// Where the fields of a source are found, and the defaults of those that a record does not send.
 #[derive(Debug)]
 pub struct Mapping {
     fields: Vec<Field>,
-    /// The columns that the configuration adds: they take nothing away from the fields and the attributes.
+    /// The columns that the configuration adds. Their values also stay in the fields and the
+    /// attributes.
     added: Vec<Field>,
     entries: Vec<Entry>,
     exact: HashMap<Box<str>, u16>,
@@ -48,26 +55,27 @@ pub struct Mapping {
 /// One field of the content, in schema order.
 #[derive(Debug)]
 pub(crate) struct Field {
-    /// Its name in the schema.
+    /// The field's name in the schema.
     pub name: String,
-    /// Its column's type.
+    /// The type of the field's column.
     pub data_type: DataType,
-    /// The same, as the decoder branches on it.
+    /// The type as the decoder branches on it.
     pub shape: Shape,
     /// Whether a record without it is a dead letter.
     pub required: bool,
-    /// Whether an empty text is as good as none (times, the type of an interaction, and what has a
-    /// default).
+    /// Whether an empty text counts as missing. It does for times, for the type of an interaction,
+    /// and for fields with a default.
     pub empty_is_missing: bool,
-    /// A lesser number is a dead letter.
+    /// The lowest number allowed. A record with a lower one is a dead letter.
     pub least: i128,
-    /// A greater one, too.
+    /// The highest number allowed. A record with a higher one is a dead letter.
     pub most: i128,
-    /// Whether a value of another shape, under a name that is not configured, is something else.
+    /// Whether a value of another shape, under a name that is not configured, is assumed to mean
+    /// something else.
     pub by_shape: bool,
     /// Whether an object or list is kept as its JSON text.
     pub keeps_json: bool,
-    /// What stands in for it.
+    /// The value of the field where a record does not send it.
     pub default: Option<Fallback>,
 }
 
@@ -85,37 +93,38 @@ pub(crate) enum Shape {
     Nested,
 }
 
-/// What stands in for a field that a record does not send.
+/// The default of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fallback {
-    /// Always this.
+    /// A fixed value.
     Constant(Box<str>),
     /// The time of the Kafka record or of the file.
     RecordTime,
-    /// The moment of ingest.
+    /// The time of ingest.
     IngestTime,
 }
 
-/// What a key of a record is good for.
+/// What the value of a record's key is used for.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Entry {
-    /// The field that its value is, if it is one.
+    /// The field that gets the value, if any.
     pub direct: Option<Target>,
-    /// The fields that are found inside its value.
+    /// The fields that are found inside the value.
     pub paths: Vec<Path>,
-    /// The added columns that its value, or something inside it, goes to as well.
+    /// The added columns that get the value, or a value inside it.
     pub added: Vec<Path>,
 }
 
 impl Entry {
-    /// The field that a value is and nothing else, whatever it is.
+    /// The field that gets the value, if the value is used for nothing else.
     #[inline]
     pub fn alone(&self) -> Option<Target> {
         self.direct.filter(|_| self.paths.is_empty() && self.added.is_empty())
     }
 }
 
-/// A field, and how early in its list of names this one comes: lower wins.
+/// A field that a name belongs to. `rank` is the name's place among the names of the field: the
+/// lower rank wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target {
     pub field: u8,
@@ -123,18 +132,18 @@ pub(crate) struct Target {
     pub origin: Origin,
 }
 
-/// Where a name of a field is from.
+/// The origin of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The configuration: what is sent under it is the field's value, or makes a dead letter.
+    /// The configuration. A value under the name fits the field or makes a dead letter.
     Configured,
     /// The contract or the schema.
     Own,
-    /// A common alias: an object or list under it is something else, unless the field is nested.
+    /// A common alias. An object or list under it means something else, unless the field is nested.
     Common,
 }
 
-/// The way from a key's value to a field inside it.
+/// The path from a key's value to a field inside it.
 #[derive(Debug, Clone)]
 pub(crate) struct Path {
     pub target: Target,
@@ -151,12 +160,12 @@ pub(crate) enum Step {
 }
 
 impl Mapping {
-    /// Compiles the mapping of a kind's source; an error names the key of the configuration.
+    /// Compiles the mapping for a source of one kind. Errors name the configuration key.
     pub fn new(kind: EventKind, settings: &SourceSettings) -> Result<Mapping, SpeedError> {
         Mapping::with_epoch_min(kind, settings, ValidationSettings::default().event_time_min)
     }
 
-    /// The same, with the earliest time that digits can be, in microseconds.
+    /// As [`Mapping::new`], with the earliest time, in microseconds, that digits are accepted as.
     pub fn with_epoch_min(kind: EventKind, settings: &SourceSettings, epoch_min: i64) -> Result<Mapping, SpeedError> {
         let mut mapping = Mapping {
             fields: fields(kind),
@@ -182,10 +191,12 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Configured names of all fields first (an empty list takes the field out), then the fields' own, then the common aliases: who comes first keeps it.
+    /// Adds the configured names of all fields first, then the fields' own names, then the common
+    /// aliases. The first field that gets a name keeps it. A field configured with an empty list of
+    /// names is not looked up at all.
     fn add_names(&mut self, kind: EventKind, settings: &SourceSettings) -> Result<(), SpeedError> {
         let mut ranks = vec![0u16; self.fields.len()];
-        // A field whose list is empty is not looked for: what is called like it is an attribute.
+        // A field with an empty list is not looked up. A key with the field's name is an attribute.
         let mut unmapped = Vec::new();
         for (name, accepted) in settings.fields.iter().filter(|(name, _)| !settings.columns.contains_key(*name)) {
             let key = || format!("sources.{kind}.fields.{name}");
@@ -210,7 +221,7 @@ impl Mapping {
         let common = fields.iter().enumerate().flat_map(|(index, field)| {
             names::aliases(kind, field).iter().map(move |name| (index, *name, Origin::Common))
         });
-        // Names that are taken already stay with their field.
+        // A name that another field already has stays with that field.
         for (index, name, origin) in own.chain(common).filter(|(index, ..)| !unmapped.contains(index)) {
             self.add_name(index, &mut ranks, name, origin).map_err(|message| {
                 SpeedError::settings(format!("sources.{kind}.fields"), format!("{name}: {message}"))
@@ -223,7 +234,7 @@ impl Mapping {
         if name.is_empty() {
             return Err("a name must not be empty".to_owned());
         }
-        // Even ranks are for names as they are, odd ones for folded names.
+        // Even ranks are for exact names, odd ranks for folded ones.
         let rank = ranks[index];
         ranks[index] = rank.checked_add(2).ok_or("has too many names")?;
         let target = Target { field: index as u8, rank, origin };
@@ -256,7 +267,7 @@ impl Mapping {
         self.exact.get(name).and_then(|index| self.entries[usize::from(*index)].direct)
     }
 
-    /// What a key of a record is good for, if anything.
+    /// The index of the entry for a key of a record, if there is one.
     pub(crate) fn lookup(&self, key: &str) -> Option<u16> {
         if let Some(index) = self.exact.get(key) {
             return Some(*index);
@@ -266,12 +277,13 @@ impl Mapping {
         self.folded.get(folded).copied()
     }
 
-    /// The entry that [`Mapping::lookup`] found.
+    /// The entry at an index that [`Mapping::lookup`] returned.
     pub(crate) fn entry_at(&self, index: u16) -> &Entry {
         &self.entries[usize::from(index)]
     }
 
-    /// For each of the keys of a record that never has others: the field that it is, if it is nothing else and no other key is that field.
+    /// For each key of a record: the field that only this key fills, if the key is used for nothing
+    /// else. The record must have no other keys than these.
     pub(crate) fn alone(&self, entries: impl Iterator<Item = Option<u16>> + Clone) -> Vec<Option<usize>> {
         let mut candidates = vec![0; self.fields.len()];
         for entry in entries.clone().flatten().map(|entry| self.entry_at(entry)) {
@@ -295,23 +307,23 @@ impl Mapping {
         &self.added
     }
 
-    /// How times are written.
+    /// How the source writes times.
     #[inline]
     pub(crate) fn times(&self) -> &Times {
         &self.times
     }
 
-    /// How deep the values of a record may be nested.
+    /// How deeply the values of a record may be nested.
     pub(crate) fn depth_max(&self) -> usize {
         self.depth_max
     }
 
-    /// The place of a field in the content, by its name in the schema or in the contract.
+    /// The index of a field in the content, by its name in the schema or in the contract.
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|field| field.name == name || names::own(&field.name).contains(&name))
     }
 
-    /// The names of the columns of a source that does not tell them: the fields in schema order.
+    /// The column names of a source that does not name its columns: the fields in schema order.
     pub(crate) fn default_columns(&self) -> Vec<String> {
         self.fields.iter().map(|field| names::own(&field.name)[0].to_owned()).collect()
     }
@@ -371,12 +383,13 @@ fn fallback(field: &Field, text: &str, times: &Times, key: &dyn Fn() -> String) 
     }
 }
 
-/// Lower case (ASCII), without spaces, underscores and hyphens.
+/// The name in lower case (ASCII), without spaces, underscores and hyphens.
 fn fold(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, ' ' | '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// The same without allocating; `None` for names longer than the buffer, which no accepted name is.
+/// As [`fold`], without allocating. `None` for names longer than the buffer: no accepted name is
+/// that long.
 fn fold_into<'b>(name: &str, buffer: &'b mut [u8; 64]) -> Option<&'b str> {
     let mut length = 0;
     for byte in name.bytes().filter(|byte| !matches!(byte, b' ' | b'_' | b'-')) {
@@ -386,7 +399,7 @@ fn fold_into<'b>(name: &str, buffer: &'b mut [u8; 64]) -> Option<&'b str> {
     std::str::from_utf8(&buffer[..length]).ok()
 }
 
-/// `a.b[0].c` as `a` and the steps to `c`.
+/// Splits `a.b[0].c` into `a` and the steps to `c`.
 fn parse_path(text: &str) -> Result<(&str, Vec<Step>), String> {
     let malformed = || format!("{text} is not a path like user.details[0].id");
     let end = text.find(['.', '[']).unwrap_or(text.len());

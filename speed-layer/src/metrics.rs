@@ -1,7 +1,7 @@
-//! What ingest tells about itself while it runs: Prometheus metrics over HTTP, and progress for whoever watches.
+//! What ingest reports while it runs: Prometheus metrics over HTTP, and progress for observers.
 //!
-//! Counters count what is committed, never what is only read. `/metrics` is in the OpenMetrics text format; `/healthz` answers 200 as
-//! long as the process does.
+//! Rows and dead letters are counted when they are committed, not when they are read. `/metrics`
+//! serves the OpenMetrics text format. `/healthz` answers 200 as long as the process runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -29,31 +29,31 @@ use crate::record::Stream;
 use crate::run::IngestReport;
 use crate::source::files::{PassedOverFiles, PassedOverReason};
 
-/// Somebody who watches a run.
+/// An observer of a run.
 pub trait Progress: Send + Sync {
     /// Called a few times a second, and at the end.
     fn update(&self, state: &IngestProgress);
 }
 
-/// Nobody watches.
+/// An observer that does nothing.
 impl Progress for () {
     fn update(&self, _state: &IngestProgress) {}
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct IngestProgress {
     /// Records read from the source.
     pub records_read: u64,
-    /// Bytes of files read, as stored; 0 for Kafka.
+    /// Bytes of files read, as stored. 0 for Kafka.
     pub bytes_read: u64,
-    /// Bytes of all files, as stored; none for Kafka.
+    /// Bytes of all files, as stored. `None` for Kafka.
     pub bytes_total: Option<u64>,
     /// Rows committed.
     pub rows: u64,
     /// Dead letters committed.
     pub rejected: u64,
-    /// Records at the broker that are not read yet; none where it is not known.
+    /// Records at the broker that are not read yet. `None` where this is unknown.
     pub behind: Option<u64>,
 }
 
@@ -90,12 +90,12 @@ struct StageLabel {
     stage: &'static str,
 }
 
-/// How many files of a sort are named in the report.
+/// The greatest number of files that the report names for each list.
 const NAMED_MAX: usize = 1000;
-/// Nothing is waiting.
+/// The value of `oldest` when no record is waiting.
 const NONE_WAITING: i64 = i64::MAX;
 
-/// The metrics of a run. Cheap to clone.
+/// The metrics of a run. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -128,14 +128,15 @@ struct Inner {
     paths_without_files: Mutex<Vec<String>>,
     /// Files that cannot be used, and why.
     aside: Mutex<BTreeMap<String, String>>,
-    /// Files that end within a record, which is waited for.
+    /// Files that end within a record. Its rest is awaited.
     cut: Mutex<BTreeSet<String>>,
     preamble_lines: Counter,
-    /// Per kind: the time of the oldest record that is read and not committed, in microseconds since the epoch.
+    /// By kind: the time of the oldest record that is read and not committed, in microseconds since
+    /// the epoch.
     oldest: [AtomicI64; 3],
     file_bytes_read: AtomicU64,
     reasons: Mutex<BTreeMap<String, u64>>,
-    /// Rows by table and field, as `raw/bid_requests.targeting`.
+    /// The number of rows by table and field, as in `raw/bid_requests.targeting`.
     shape_mismatches: Mutex<BTreeMap<String, u64>>,
     lags: Mutex<BTreeMap<String, i64>>,
 }
@@ -226,7 +227,7 @@ fn slot(kind: EventKind) -> usize {
 }
 
 impl Metrics {
-    /// Records were handed on.
+    /// Records were taken to be decoded.
     pub(crate) fn read(&self, kind: EventKind, records: usize, bytes: usize) {
         self.inner.records.get_or_create(&table(kind)).inc_by(records as u64);
         self.inner.record_bytes.get_or_create(&table(kind)).inc_by(bytes as u64);
@@ -237,7 +238,8 @@ impl Metrics {
         self.inner.file_bytes_read.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// All of a file is in the lake; with `waits` its last record is waited for, since the file ends within it.
+    /// All of a file is in the lake. With `waits`, the file ends within its last record, whose rest
+    /// is awaited.
     pub(crate) fn file_done(&self, name: &str, waits: bool) {
         self.inner.files.get_or_create(&OutcomeLabel { outcome: "ingested" }).inc();
         let mut cut = self.inner.cut.lock().unwrap_or_else(PoisonError::into_inner);
@@ -257,17 +259,17 @@ impl Metrics {
         }
     }
 
-    /// A file that could not be used can be now.
+    /// A file that could not be used can be used now.
     pub(crate) fn file_taken_up(&self, name: &str) {
         self.inner.aside.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// Lines before a header were passed over.
+    /// Lines before a header were skipped.
     pub(crate) fn preamble(&self, lines: u64) {
         self.inner.preamble_lines.inc_by(lines);
     }
 
-    /// A file is no longer what was ingested.
+    /// A file differs from what was ingested of it.
     pub(crate) fn file_changed(&self, name: &str) {
         self.inner.files.get_or_create(&OutcomeLabel { outcome: "changed" }).inc();
         let mut changed = self.inner.changed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -276,7 +278,8 @@ impl Metrics {
         }
     }
 
-    /// A file in a folder or prefix is not read; how many that makes for this reason.
+    /// A file in a folder or prefix is not read. Returns the number of files so far with this
+    /// reason.
     pub(crate) fn file_passed_over(&self, name: &str, reason: PassedOverReason) -> u64 {
         self.inner.files.get_or_create(&OutcomeLabel { outcome: "passed_over" }).inc();
         let mut passed_over = self.inner.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,18 +288,18 @@ impl Metrics {
         files.count
     }
 
-    /// How many files were passed over whose names do not say that they should be.
+    /// The number of files that were not read although their names do not say so.
     pub(crate) fn files_passed_over_unexpectedly(&self) -> u64 {
         let passed_over = self.inner.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         passed_over.iter().filter(|(reason, _)| reason.is_unexpected()).map(|(_, files)| files.count).sum()
     }
 
-    /// Of a path that was named no file is read, although there are some.
+    /// No file of a given path is read, although there are some.
     pub(crate) fn path_without_files(&self, path: &str) {
         self.inner.paths_without_files.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
     }
 
-    /// A prefix of S3 was listed: one request.
+    /// A prefix of S3 was listed with one request.
     pub(crate) fn listed(&self) {
         self.inner.listings.inc();
     }
@@ -323,7 +326,7 @@ impl Metrics {
         inner.commit_seconds.get_or_create(&table(kind)).observe(took.as_secs_f64());
     }
 
-    /// Rows were committed that lack a field which was sent in another shape.
+    /// Rows were committed in which a field was sent in the wrong shape.
     pub(crate) fn misshapen(&self, kind: EventKind, fields: &BTreeMap<String, u64>) {
         for (field, rows) in fields {
             let table = kind.raw_table();
@@ -337,7 +340,7 @@ impl Metrics {
         }
     }
 
-    /// Commits to a table met others'.
+    /// Commits to a table collided with other commits.
     pub(crate) fn conflicts(&self, table: &'static str, count: u64) {
         self.inner.commit_conflicts.get_or_create(&TableLabel { table }).inc_by(count);
     }
@@ -360,20 +363,20 @@ impl Metrics {
         self.inner.stages.get_or_create(&StageLabel { stage }).inc_by(time.as_secs_f64());
     }
 
-    /// How many records of a partition are not read yet.
+    /// The number of records of a partition that are not read yet.
     pub(crate) fn behind(&self, stream: &Stream, records: i64) {
         let label = PartitionLabel { topic: stream.source.clone(), partition: stream.partition };
         self.inner.behind.get_or_create(&label).set(records);
         self.lags().insert(stream.application.clone(), records);
     }
 
-    /// A partition that had more to give was silent.
+    /// A partition with records left delivered nothing.
     pub(crate) fn stalled(&self, stream: &Stream) {
         let label = PartitionLabel { topic: stream.source.clone(), partition: stream.partition };
         self.inner.stalls.get_or_create(&label).inc();
     }
 
-    /// A partition is no longer ours.
+    /// A partition is no longer assigned.
     pub(crate) fn not_ours(&self, stream: &Stream) {
         let label = PartitionLabel { topic: stream.source.clone(), partition: stream.partition };
         self.inner.behind.remove(&label);
@@ -384,12 +387,13 @@ impl Metrics {
         self.inner.lags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time of the oldest record of a kind that is read and not committed, in microseconds since the epoch.
+    /// Sets the time of the oldest record of a kind that is read and not committed, in microseconds
+    /// since the epoch.
     pub(crate) fn oldest(&self, kind: EventKind, time: Option<i64>) {
         self.inner.oldest[slot(kind)].store(time.unwrap_or(NONE_WAITING), Ordering::Relaxed);
     }
 
-    /// Where the run has come to. `bytes_total` is known to the caller.
+    /// The progress of the run. The caller knows `bytes_total`.
     pub(crate) fn progress(&self, bytes_total: Option<u64>) -> IngestProgress {
         let inner = &self.inner;
         let sum = |family: &Family<TableLabel, Counter>| {
@@ -406,7 +410,7 @@ impl Metrics {
         }
     }
 
-    /// What has been done so far.
+    /// The report of what has been done so far.
     pub(crate) fn report(&self) -> IngestReport {
         let inner = &self.inner;
         let of = |family: &Family<TableLabel, Counter>, kind: EventKind| family.get_or_create(&table(kind)).get();
@@ -428,7 +432,7 @@ impl Metrics {
         }
     }
 
-    /// The metrics as text.
+    /// The metrics in the text format.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         let now = now_micros();
         for kind in EventKind::ALL {
@@ -445,12 +449,12 @@ impl Metrics {
     }
 }
 
-/// Now, in microseconds since the epoch.
+/// The current time, in microseconds since the epoch.
 pub(crate) fn now_micros() -> i64 {
     chrono::Utc::now().timestamp_micros()
 }
 
-/// The memory of this process that is in RAM; `None` where the system does not tell.
+/// The resident memory of this process. `None` where the system does not report it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -458,12 +462,12 @@ fn resident_bytes() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Opens the address for [`serve`].
+/// Binds the address for [`serve`].
 pub async fn listen(address: &str) -> Result<TcpListener, SpeedError> {
     TcpListener::bind(address).await.map_err(|source| SpeedError::Metrics { address: address.to_owned(), source })
 }
 
-/// Answers `/metrics` and `/healthz` until cancelled.
+/// Serves `/metrics` and `/healthz` until cancelled.
 pub async fn serve(listener: TcpListener, metrics: Metrics, cancel: CancellationToken) {
     let routes =
         Router::new().route("/metrics", get(answer)).route("/healthz", get(async || "ok\n")).with_state(metrics);

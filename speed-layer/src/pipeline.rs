@@ -1,17 +1,23 @@
-//! The whole walk: a source's records through decode, validate, enrich and write, into the lake.
+//! The pipeline: takes a source's records through decode, validate, enrich and write, into the
+//! lake.
 //!
 //! ```text
-//!   source's thread          one task                 one task per table            a thread per table
-//!   ---------------          --------                 ------------------            --------------
-//!   source ── events ──────> pipeline ── orders ────> lane ── chunks ─────────────> decode, validate, enrich, encode
-//!     ^  (bounded in bytes)     |                      |  └── sealed batches ─────> upload, commit
-//!     └────── commands ─────────┴──────────────────────┘
+//! source's thread      one task              one task per table       one thread per table
+//! ---------------      --------              ------------------       --------------------
+//! source -- events --> pipeline -- orders -> lane -- chunks --------> decode, validate,
+//!   ^  (bounded in        |                   |  |                    enrich, encode
+//!   |   bytes)            |                   |  +-- sealed batches -> upload, commit
+//!   +---- commands -------+-------------------+
 //! ```
 //!
-//! All channels are made here, and the order of things is kept here: a lane per table, chunks to their lane in the order in which they
-//! were read; at the end the source is stopped, the lanes are drained, and only then the source may leave its group.
-//! Where schemas come from a registry a lane asks for those that a chunk needs before it is decoded; see [`parking`].
-//! Memory is bounded by the bytes that the source may have under way and by two batches per table.
+//! All channels are made here. There is one lane per table, and chunks go to their lane in the
+//! order in which they were read. At the end the source is stopped, then the lanes are drained, and
+//! only then may the source leave its consumer group.
+//!
+//! Where schemas come from a registry, a lane fetches the schemas that a chunk needs before the
+//! chunk is decoded: see [`parking`].
+//!
+//! Memory is bounded by the bytes that the source may have in flight, and by two batches per table.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -46,28 +52,30 @@ use lane::{Lane, Order, Parts, Worker};
 use stopped::Stopped;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a source may take to leave once everything is committed, or once something has failed.
+/// How long a source may take to leave its group after the last commit or after a failure.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What a run needs beside its source.
+/// What a run needs besides its source.
 pub(crate) struct Dependencies<'a> {
     pub lake: &'a Lake,
     pub settings: &'a SpeedSettings,
     pub plans: Arc<Plans>,
     pub metrics: Metrics,
     pub progress: &'a dyn Progress,
-    /// Bytes of all files, where it is files that are read.
+    /// The size of all files in bytes, if the source reads files.
     pub bytes_total: Option<u64>,
-    /// Stops the run in order.
+    /// Cancelling it stops the run in an orderly way.
     pub cancel: CancellationToken,
 }
 
-/// Runs until the source has come to its end, or the run is cancelled. Everything read is committed then.
+/// Runs until the source has reached its end or the run is cancelled. By then everything that was
+/// read is committed.
 pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>) -> Result<(), SpeedError> {
     let settings = dependencies.settings;
     let opened = tokio::select! {
         opened = open_all(&dependencies) => opened?,
-        // A lake that does not answer at the start is not waited for.
+        // At the start there is nothing to commit, so a stop does not wait for a lake that does not
+        // answer.
         () = dependencies.cancel.cancelled() => return Ok(()),
     };
 
@@ -109,7 +117,7 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
     }
 
     let result = walk(&mut handle, &mut lanes, &mut tasks, &mut notices, &stopping, &dependencies).await;
-    // The lanes end with their orders, and with them the last senders of commands.
+    // When their orders end, the lanes end too, and the last senders of commands with them.
     drop(lanes);
     let ended = match result {
         Ok(()) => finish(&mut tasks).await,
@@ -121,7 +129,7 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
     let left = tokio::time::timeout(LEAVE_DEADLINE, handle.close()).await;
     dependencies.progress.update(&dependencies.metrics.progress(dependencies.bytes_total));
     match (ended, left) {
-        // Where the source has failed, the lanes' end is only a consequence.
+        // If the source has failed, the failure of a lane is only a consequence.
         (_, Ok(Err(error))) => Err(error),
         (Err(error), _) => Err(error),
         (Ok(()), Ok(Ok(()))) => Ok(()),
@@ -132,7 +140,7 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
     }
 }
 
-/// A kind's tables, or why one of them is stopped from the start.
+/// A kind, and its tables or the error that stops them from the start.
 type Opened = (EventKind, Result<(Builder, Committer), SpeedError>);
 
 /// Opens all tables.
@@ -148,7 +156,7 @@ async fn open_all(dependencies: &Dependencies<'_>) -> Result<Vec<Opened>, SpeedE
     Ok(opened)
 }
 
-/// Opens the tables of a kind: for building rows, and for committing them.
+/// Opens the tables of a kind, for building rows and for committing them.
 async fn open(
     kind: EventKind,
     dependencies: &Dependencies<'_>,
@@ -161,7 +169,8 @@ async fn open(
     Ok((builder, committer))
 }
 
-/// Hands on events until everything is read and committed, or no table is left that can be written.
+/// Forwards events until everything is read and committed, or until no table is left that can be
+/// written.
 async fn walk(
     handle: &mut Handle,
     lanes: &mut Lanes,
@@ -172,7 +181,8 @@ async fn walk(
 ) -> Result<(), SpeedError> {
     let commander = handle.commander().clone();
     let mut drains = FuturesUnordered::new();
-    // How many starts the source had obeyed when it last said that nothing is left.
+    // The number of starts that the source had carried out when it last reported that nothing is
+    // left.
     let mut done_after = None;
     let mut deadline: Option<Instant> = None;
     let mut ended = false;
@@ -198,7 +208,8 @@ async fn walk(
             }
             event = handle.next(), if !ended => match event {
                 None => {
-                    // It has failed, and says why when it is closed. What was read is committed first: it may exist nowhere else any more.
+                    // The source has failed. `close` returns its error later. What was read is
+                    // committed first: it may exist nowhere else any more.
                     ended = true;
                     drains = lanes.drain();
                     stopping.cancel();
@@ -217,9 +228,10 @@ async fn walk(
                 }
             },
             drained = drains.next(), if !drains.is_empty() => {
-                // A lane that ended without an answer has failed, and says why to `join_next`.
+                // A lane that ended without an answer has failed. `join_next` returns its error.
                 if drained == Some(Ok(())) && drains.is_empty() {
-                    // A lane that has gone back meanwhile will read on; the source will say when that is done.
+                    // A lane that has been reset in the meantime will read on. The source will
+                    // report when that is done.
                     let all_read = done_after == Some(commander.starts());
                     if ended {
                         return Err(SpeedError::Ended("the source"));
@@ -241,23 +253,24 @@ async fn walk(
 async fn finish(tasks: &mut JoinSet<Result<(), SpeedError>>) -> Result<(), SpeedError> {
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        // One that was stopped has ended long before the others, which are waited for.
+        // A lane whose table is stopped has ended long before the others. The others are still
+        // awaited.
         result = result.and(ended.map_err(|_| SpeedError::Ended("a table's lane"))?);
     }
     result
 }
 
-/// The ways to the lanes.
+/// The channels to the lanes.
 struct Lanes {
     orders: Vec<(EventKind, mpsc::UnboundedSender<Order>)>,
-    /// The kinds that there has been something to read of.
+    /// The kinds of all streams that were assigned so far.
     assigned: Vec<EventKind>,
     /// The kinds whose tables are stopped.
     stopped: Vec<EventKind>,
 }
 
 impl Lanes {
-    /// Whether there was something to read, and no table is left that takes any of it.
+    /// Whether streams were assigned and the tables of all of them are stopped.
     fn all_stopped(&self) -> bool {
         !self.assigned.is_empty() && self.assigned.iter().all(|kind| self.stopped.contains(kind))
     }
@@ -286,7 +299,7 @@ impl Lanes {
         }
     }
 
-    /// To each lane its own; to none an empty list.
+    /// Sends each lane its own items. A lane without items gets nothing.
     fn split<T>(&self, items: Vec<T>, kind: impl Fn(&T) -> EventKind, event: impl Fn(Vec<T>) -> Event) {
         let mut items = items;
         for wanted in EventKind::ALL {
@@ -300,7 +313,7 @@ impl Lanes {
 
     fn order(&self, kind: EventKind, event: Event) {
         if let Some((_, orders)) = self.orders.iter().find(|(other, _)| *other == kind) {
-            // A lane that has ended says why to whoever joins it.
+            // If the lane has ended, joining its task returns the error.
             let _ = orders.send(Order::Event(event));
         }
     }

@@ -1,6 +1,7 @@
-//! How each stream is decoded: plans made from the settings and the newest reference data.
+//! Plans for decoding each stream, made from the settings and the newest reference data.
 //!
-//! Reference data is read at the start and again whenever it has changed; the rows that are decoded from then on are enriched with it.
+//! Reference data is read at the start, and again whenever it has changed. The rows decoded from
+//! then on are enriched with it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,19 +21,19 @@ use crate::record::StreamFormat;
 use crate::registry::Registry;
 use crate::settings::SpeedSettings;
 
-/// Makes plans.
+/// Makes the plans and keeps the reference data fresh.
 #[derive(Debug)]
 pub struct Plans {
     settings: SpeedSettings,
     enrichment: RwLock<Arc<Enrichment>>,
-    /// The versions of the reference data.
+    /// The version of each reference table in use.
     versions: Mutex<BTreeMap<String, u64>>,
     epoch: AtomicU64,
     registries: Vec<(EventKind, Arc<Registry>)>,
 }
 
 impl Plans {
-    /// With the reference data that the lake has now.
+    /// Reads the reference data that the lake has now.
     pub async fn open(lake: &Lake, settings: &SpeedSettings) -> Result<Plans, SpeedError> {
         let reference = lake.reference().await?;
         let enrichment = Enrichment::new(&enrichment_settings(settings), &reference);
@@ -50,7 +51,7 @@ impl Plans {
         })
     }
 
-    /// The plan for records of a kind that are written in some way.
+    /// The plan for records of a kind in a format.
     pub fn plan(&self, kind: EventKind, format: &StreamFormat) -> Result<Arc<DecodePlan>, SpeedError> {
         let enrichment = self.enrichment.read().unwrap_or_else(PoisonError::into_inner).clone();
         let plan = plan(&self.settings, kind, format, enrichment)?;
@@ -67,12 +68,13 @@ impl Plans {
         added_columns(kind, self.settings.sources.of(kind))
     }
 
-    /// Grows whenever plans made before are out of date.
+    /// A number that grows whenever earlier plans are out of date.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Looks for newer reference data again and again until cancelled. While the lake does not answer, the old goes on being used.
+    /// Looks for newer reference data repeatedly, until cancelled. While the lake does not answer,
+    /// the old data stays in use.
     pub async fn keep_fresh(self: Arc<Self>, lake: Lake, interval: Duration, cancel: CancellationToken) {
         loop {
             tokio::select! {
@@ -87,7 +89,7 @@ impl Plans {
         }
     }
 
-    /// Takes newer reference data if there is any, and says whether there was.
+    /// Loads newer reference data, if there is any. Returns whether there was.
     pub async fn refresh(&self, lake: &Lake) -> Result<bool, SpeedError> {
         let mut newest = BTreeMap::new();
         for kind in [ReferenceKind::Creatives, ReferenceKind::Campaigns, ReferenceKind::FxRates] {
@@ -107,7 +109,8 @@ impl Plans {
     }
 }
 
-/// A plan for records of a kind, to try whether they can be read: it knows no reference data, and no registry.
+/// A plan for trying whether records of a kind can be read. It has no reference data and no
+/// registry.
 pub(crate) fn trial_plan(
     settings: &SpeedSettings,
     kind: EventKind,

@@ -1,106 +1,111 @@
-//! What a source hands to the decoder: records as they were sent, with where they came from.
+//! What a source passes to the decoder: records as they were sent, with their origin.
 //!
-//! A [`Chunk`] holds consecutive records of one [`Stream`] (a Kafka partition, a file) in one allocation. Positions grow
-//! strictly within a chunk; they may have gaps where the stream has them (compacted topics, transaction markers).
-//! A chunk never holds a record of another stream, or of another start of the same stream (its `generation`), and all its records are
-//! written in one way: mostly as the stream says, but a file may hold Avro containers of several schemas.
+//! A [`Chunk`] holds consecutive records of one [`Stream`] (a Kafka partition, a file) in one
+//! allocation. Positions grow strictly within a chunk. They may have gaps where the stream has them
+//! (compacted topics, transaction markers). All records of a chunk belong to one stream and to one
+//! start of it (its `generation`), and have one format. Mostly that is the stream's format, but a
+//! file may hold Avro containers of several schemas.
 
 use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
 use serde::{Deserialize, Serialize};
 
-/// One record as the decoder sees it.
+/// One record, as the decoder sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordRef<'a> {
-    /// The bytes sent.
+    /// The bytes that were sent.
     pub payload: &'a [u8],
     /// The Kafka record's key.
     pub key: Option<&'a [u8]>,
     /// The Kafka partition; 0 for files.
     pub partition: i32,
-    /// The Kafka offset; a record's index in its file, from 0.
+    /// The Kafka offset. For files, the index of the record in its file, from 0.
     pub offset: i64,
-    /// The Kafka record's time or the file's, in microseconds since the epoch.
+    /// The time of the Kafka record or of the file, in microseconds since the epoch.
     pub time: Option<i64>,
 }
 
-/// How the bytes of a stream's records are written.
+/// The format of a stream's records.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamFormat {
-    /// One JSON object each.
+    /// One JSON object per record.
     Json,
-    /// One CSV row each, without its header. `header` names the columns where the stream itself has told them.
+    /// One CSV row per record, without the header. `header` holds the column names if the stream
+    /// itself names them.
     Csv {
-        /// The columns as the file's header names them; `None`: as the configuration says.
+        /// The columns named by the file's header. `None` means that the configuration names them.
         header: Option<Vec<String>>,
-        /// The header as it stands in the file: another delimiter cuts it into other names.
+        /// The header line as it stands in the file. Another delimiter would split it into other
+        /// names.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         header_line: Option<String>,
-        /// The delimiter, where the file tells it: it counts instead of the configuration's.
+        /// The delimiter that the file itself names. It overrides the configuration's.
         delimiter: Option<u8>,
     },
-    /// One bare Avro datum each, without framing, written with `schema` (an Avro container's own, as JSON text).
+    /// One bare Avro datum per record, without framing, written with `schema` (an Avro container's
+    /// own, as JSON text).
     AvroDatum {
         /// The writer's schema.
         schema: String,
     },
-    /// One Avro message each, framed and described as the configuration says.
+    /// One Avro message per record. The configuration describes its framing.
     AvroMessage,
 }
 
 impl StreamFormat {
-    /// CSV whose columns and delimiter are as the configuration says.
+    /// CSV with the columns and the delimiter of the configuration.
     pub const CSV: StreamFormat = StreamFormat::Csv { header: None, header_line: None, delimiter: None };
 }
 
 const KAFKA_APPLICATION: &str = "adlake:kafka:";
 
-/// An ordered stream of records with one Delta application transaction per table it is written to.
+/// An ordered stream of records. It has one Delta application transaction for each table it is
+/// written to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stream {
-    /// What its records are.
+    /// The kind of its records.
     pub kind: EventKind,
-    /// The topic or path: `source.topic` of its rows.
+    /// The topic or path. Its rows have it in `source.topic`.
     pub source: String,
     /// The Kafka partition; 0 for files.
     pub partition: i32,
-    /// The name of its application transactions; equal exactly for equal streams.
+    /// The name of its application transactions. Equal names mean equal streams.
     pub application: String,
-    /// How its records are written.
+    /// The format of its records.
     pub format: StreamFormat,
 }
 
 impl Stream {
-    /// The application of a topic's partition; `cluster` is the cluster's name in the lake.
+    /// The application of a partition of a topic. `cluster` is the cluster's name in the lake.
     pub fn partition_application(cluster: &str, topic: &str, partition: i32) -> String {
         format!("{KAFKA_APPLICATION}{cluster}:{topic}:{partition}")
     }
 
-    /// What the applications of all partitions of the same topic begin with; none for files.
+    /// The prefix of the applications of all partitions of the stream's topic. Files have none.
     pub fn topic_application(&self) -> Option<&str> {
         let (topic, _partition) = self.application.rsplit_once(':')?;
         topic.starts_with(KAFKA_APPLICATION).then_some(topic)
     }
 }
 
-/// Why the bytes in a record's place were rejected before decoding.
+/// Why bytes were rejected before decoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// Machine-readable.
+    /// The reason, for programs.
     pub reason: &'static str,
-    /// For people.
+    /// The detail, for people.
     pub detail: String,
 }
 
-/// A record's place. Its key and its payload follow what the record before it has.
+/// The metadata of a record in a chunk. Its key and payload follow those of the record before it.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     offset: i64,
-    /// [`NO_TIME`] if it has none.
+    /// The record's time, or [`NO_TIME`].
     time: i64,
-    /// The key's bytes, [`NO_KEY`] if it has none.
+    /// The length of the key in bytes, or [`NO_KEY`].
     key: u32,
     /// Where the payload ends.
     end: u32,
@@ -121,15 +126,15 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// The most bytes that a chunk can address.
+    /// The greatest number of bytes that a chunk can address.
     pub const BYTES_MAX: usize = NO_KEY as usize - 1;
 
-    /// An empty chunk of records of a partition (0 for files).
+    /// An empty chunk for records of a partition (0 for files).
     pub fn new(partition: i32) -> Chunk {
         Chunk { partition, ..Chunk::default() }
     }
 
-    /// As [`Chunk::new`], with memory for so many bytes and records.
+    /// As [`Chunk::new`], with memory reserved for this many bytes and records.
     pub fn with_capacity(partition: i32, bytes: usize, records: usize) -> Chunk {
         Chunk {
             partition,
@@ -141,19 +146,19 @@ impl Chunk {
         }
     }
 
-    /// The same for records that are not written as the others of their stream.
+    /// Sets the format of its records, if it differs from the stream's.
     #[must_use]
     pub fn written_as(self, format: Option<Arc<StreamFormat>>) -> Chunk {
         Chunk { format, ..self }
     }
 
-    /// How its records are written, if not as their stream says.
+    /// The format of its records, if it differs from the stream's.
     pub fn format(&self) -> Option<&Arc<StreamFormat>> {
         self.format.as_ref()
     }
 
-    /// Its records are cut off by the end of their stream: all of them are rejected, and what comes at their positions once the stream is
-    /// longer is something else.
+    /// Marks its records as cut off by the end of their stream. All of them are rejected. Once the
+    /// stream is longer, other records will stand at their positions.
     #[must_use]
     pub fn cut_off(self) -> Chunk {
         Chunk { cut: true, ..self }
@@ -164,7 +169,7 @@ impl Chunk {
         self.cut
     }
 
-    /// Adds a record; `false`, and nothing added, where the chunk cannot hold its bytes.
+    /// Adds a record. Returns `false` and adds nothing if the chunk cannot hold its bytes.
     #[must_use]
     pub fn push(&mut self, offset: i64, time: Option<i64>, key: Option<&[u8]>, payload: &[u8]) -> bool {
         let end = self.bytes.len() + key.map_or(0, <[u8]>::len) + payload.len();
@@ -175,13 +180,14 @@ impl Chunk {
             self.bytes.extend_from_slice(key);
         }
         self.bytes.extend_from_slice(payload);
-        // Both fit: they are at most BYTES_MAX.
+        // The casts are lossless: both are at most BYTES_MAX.
         let (key, end) = (key.map_or(NO_KEY, |key| key.len() as u32), end as u32);
         self.entries.push(Entry { offset, time: time.unwrap_or(NO_TIME), key, end });
         true
     }
 
-    /// Adds bytes that are no record, and why: they become a dead letter in the record's place.
+    /// Adds bytes that are not a record, with the reason. They become a dead letter at the record's
+    /// position.
     #[must_use]
     pub fn push_rejected(&mut self, offset: i64, time: Option<i64>, payload: &[u8], rejection: Rejection) -> bool {
         if !self.push(offset, time, None, payload) {
@@ -191,12 +197,12 @@ impl Chunk {
         true
     }
 
-    /// How many records it holds.
+    /// The number of its records.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it holds none.
+    /// Whether it has no records.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -206,7 +212,7 @@ impl Chunk {
         self.bytes.len()
     }
 
-    /// The memory it holds.
+    /// The memory it holds, in bytes.
     pub fn memory(&self) -> usize {
         self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
@@ -221,12 +227,13 @@ impl Chunk {
         self.entries.last().map(|entry| entry.offset + 1)
     }
 
-    /// The time of its oldest record that has one, in microseconds since the epoch.
+    /// The time of its oldest record with a time, in microseconds since the epoch.
     pub fn oldest(&self) -> Option<i64> {
         self.entries.iter().map(|entry| entry.time).filter(|time| *time != NO_TIME).min()
     }
 
-    /// Its records from position `from` on, in order, each with why it was rejected already, if it was.
+    /// Its records from position `from` on, in order, each with its rejection if it was rejected
+    /// already.
     pub fn records_from(&self, from: i64) -> impl Iterator<Item = (RecordRef<'_>, Option<&Rejection>)> {
         let first = self.entries.partition_point(|entry| entry.offset < from);
         let mut rejections = self.rejections.iter().peekable();

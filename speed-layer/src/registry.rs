@@ -1,11 +1,15 @@
-//! Schemas of a registry, by id: asked for over HTTP (Confluent's REST API) once, and kept.
+//! The schemas of a schema registry, by id. Each is fetched once over HTTP (Confluent's REST API)
+//! and cached.
 //!
-//! The rules of the speed layer hold here, too: an id that the registry does not know is a matter of the records that carry it, which
-//! become dead letters; a registry that does not answer, or answers anything else, is an outage, which ingest waits out. So asking
-//! ([`Registry::fetch`]) is apart from decoding, and what decoding asks for ([`Registry::get`]) is there by then.
+//! The rules of the speed layer hold here, too. An id that the registry does not know concerns only
+//! the records with that id: they become dead letters. A registry that does not answer, or gives an
+//! unexpected answer, is an outage, which ingest waits out. So fetching ([`Registry::fetch`]) is
+//! separate from decoding. When decoding asks for a schema ([`Registry::get`]), it is there
+//! already.
 //!
-//! A schema never changes under its id, and is kept as long as the process runs: there are as many as the source uses. That an
-//! id is unknown is believed for a while only, since a registry may learn it later.
+//! A schema never changes under its id, so it is cached as long as the process runs. There are as
+//! many as the source uses. An unknown id is cached for a limited time only, because the registry
+//! may learn it later.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,49 +29,50 @@ mod client;
 pub use client::Outage;
 use client::{Client, Found};
 
-/// How many ids are asked for at a time.
+/// The number of ids that are fetched at a time.
 const PARALLEL: usize = 8;
-/// How long it is believed that an id is unknown.
+/// How long an unknown id is cached.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 
-/// The highest id that a registry can give: its API has them as signed numbers, and refuses others as if it were broken.
+/// The highest id that a registry can give. Its API uses signed numbers, and fails on higher ids
+/// with an error that looks like an outage.
 const ID_MAX: u32 = i32::MAX as u32;
 
-/// What is known of an id.
+/// What is known about an id.
 #[derive(Debug, Clone)]
 pub(crate) enum Known {
     /// Its schema.
     Schema(Arc<Parsed>),
-    /// It is no Avro schema, or not a valid one.
+    /// It is not an Avro schema, or not a valid one.
     Unusable(Arc<str>),
     /// The registry does not know it.
     Unknown,
 }
 
-/// The registry of a source.
+/// The schema registry of a source.
 #[derive(Debug)]
 pub struct Registry {
     client: Client,
     framing: AvroFraming,
-    /// With when it was learnt.
+    /// What is known about each id, and since when.
     known: RwLock<HashMap<u32, (Known, Instant)>>,
 }
 
 impl Registry {
-    /// The registry that is configured for a kind, if there is one. It is not asked anything.
+    /// The registry that is configured for a kind, if there is one. This sends no request.
     pub fn open(kind: EventKind, settings: &AvroSettings) -> Result<Option<Registry>, SpeedError> {
         let Some(url) = settings.registry.as_deref() else { return Ok(None) };
         let client = Client::new(kind, url, settings)?;
         Ok(Some(Registry { client, framing: settings.framing, known: RwLock::default() }))
     }
 
-    /// Adds the ids in a chunk's records that have to be asked for before it is decoded.
+    /// Adds to `wanted` the ids in a chunk's records that have to be fetched before it is decoded.
     pub fn wanted(&self, chunk: &Chunk, wanted: &mut BTreeSet<u32>) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let mut last = None;
         for (record, rejection) in chunk.records_from(i64::MIN) {
             let id = schema_id(record.payload, self.framing).filter(|_| rejection.is_none());
-            // Most records have the schema of the one before.
+            // Most records have the same schema as the one before.
             let Some(id) = id.filter(|id| last != Some(*id)) else { continue };
             last = Some(id);
             match known.get(&id) {
@@ -79,7 +84,8 @@ impl Registry {
         }
     }
 
-    /// Asks for ids, some at a time. What is learnt is kept, also where some of it could not be.
+    /// Fetches ids, several at a time. The answers are cached even if some ids could not be
+    /// fetched.
     pub async fn fetch(&self, ids: &BTreeSet<u32>) -> Result<(), Outage> {
         let mut answers = stream::iter(ids.iter().copied())
             .map(async |id| (id, self.client.schema(id).await))
@@ -98,16 +104,22 @@ impl Registry {
                     continue;
                 }
             };
-            tracing::debug!(id, registry = %self.client, known = matches!(learnt, Known::Schema(_)), "schema looked up");
+            tracing::debug!(
+                id,
+                registry = %self.client,
+                known = matches!(learnt, Known::Schema(_)),
+                "schema looked up"
+            );
             self.known.write().unwrap_or_else(PoisonError::into_inner).insert(id, (learnt, Instant::now()));
         }
-        // Records may be full of ids that do not exist. Those still being decoded are younger than this.
+        // Records may contain many ids that do not exist, so old ones are evicted. Those of records
+        // that are still being decoded are younger than this.
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (known, since)| !matches!(known, Known::Unknown) || since.elapsed() < 2 * UNKNOWN_FOR);
         outage.map_or(Ok(()), Err)
     }
 
-    /// What is known of an id; `None`: it was never asked for.
+    /// What is known about an id. `None` means that it was never fetched.
     pub(crate) fn get(&self, id: u32) -> Option<Known> {
         if id > ID_MAX {
             return Some(Known::Unknown);

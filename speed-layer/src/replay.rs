@@ -1,9 +1,12 @@
-//! Replay: dead letters are decoded again, by today's configuration and reference data; what is good now becomes rows.
+//! Replay decodes dead letters again with the current configuration and reference data. Those that
+//! are good now become rows.
 //!
-//! Each letter becomes rows at most once, and is marked if and only if it did, whatever is killed, and however many replays run
-//! at the same time. The three commits by which this holds are described in [`adlake_lake::letters::desk`], and argued for in
-//! `docs/exactly-once.md`. A row keeps the `source` of its letter; `ingested_at` is the moment of the replay. A letter whose record
-//! is rejected again stays what it is, and says why.
+//! Each letter becomes rows at most once, and is marked if and only if it did. This holds whatever
+//! is killed, and however many replays run at the same time. It takes three commits, which
+//! [`adlake_lake::letters::desk`] describes and `docs/exactly-once.md` argues for.
+//!
+//! A row keeps the `source` of its letter; `ingested_at` is the time of the replay. A letter whose
+//! record is rejected again stays a dead letter, with the new reason.
 
 mod again;
 
@@ -31,39 +34,40 @@ use crate::metrics::now_micros;
 use crate::plans::Plans;
 use crate::settings::SpeedSettings;
 
-/// What is to be replayed.
+/// What to replay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplayOptions {
-    /// Which letters; those that are rows already never are.
+    /// Which letters to replay. Letters that are rows already are never replayed.
     pub filter: LetterFilter,
-    /// So many at most.
+    /// The greatest number of letters.
     pub limit: Option<usize>,
-    /// Whether it is only tried what would become of them.
+    /// Whether to decode only, and change nothing.
     pub dry_run: bool,
 }
 
-/// What a replay has done, or would do.
+/// The result of a replay, or of a dry run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ReplayReport {
     /// Letters decoded again.
     pub letters: u64,
-    /// Those that are rows now.
+    /// Letters that have become rows.
     pub replayed: u64,
     /// Rows committed, by table.
     pub rows: BTreeMap<String, u64>,
     /// Letters rejected again, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Letters whose rows an interrupted replay had committed, and that are marked now.
+    /// Letters whose rows an interrupted replay had committed. They are marked now.
     pub finished: u64,
-    /// Letters that an interrupted replay had claimed, and that were set free.
+    /// Letters that an interrupted replay had claimed. They were released.
     pub released: u64,
-    /// Whether nothing was changed.
+    /// Whether it was a dry run.
     pub dry_run: bool,
-    /// How long it took.
+    /// The duration of the replay.
     pub seconds: f64,
 }
 
-/// Replays letters until none is left, or it is cancelled: between two batches, so that nothing is left half done.
+/// Replays letters until none is left or it is cancelled. It stops between two batches, so nothing
+/// is left half done.
 pub async fn replay(
     lake: &Lake,
     settings: &SpeedSettings,
@@ -93,7 +97,7 @@ pub async fn replay(
         };
         let mut left = options.limit.unwrap_or(usize::MAX);
         let mut patience = lake.patience();
-        // By others, or by an outage that this run has met.
+        // Another replay may have been interrupted. So may this one, by an outage.
         let mut interrupted = true;
         while left > 0 && !cancel.is_cancelled() {
             match lake.watch(replay.round(&filter, left, &mut interrupted, &mut report)).await {
@@ -114,21 +118,21 @@ pub async fn replay(
     Ok(report)
 }
 
-/// A run of replays.
+/// The state of one replay.
 struct Replay<'a> {
     lake: &'a Lake,
     settings: &'a SpeedSettings,
     plans: Arc<Plans>,
     desk: Desk,
     appenders: BTreeMap<&'static str, Appender>,
-    /// By kind, once letters of it are picked.
+    /// The headers by kind, loaded once letters of the kind are picked.
     headers: BTreeMap<&'static str, Arc<Headers>>,
     run: String,
     claims: u64,
 }
 
 impl Replay<'_> {
-    /// Ends what was interrupted, if anything was; then does some letters.
+    /// Finishes what was interrupted, if anything was. Then replays one batch of letters.
     async fn round(
         &mut self,
         filter: &LetterFilter,
@@ -143,7 +147,8 @@ impl Replay<'_> {
         self.batch(filter, left, report).await
     }
 
-    /// Ends what interrupted replays have left: where their rows are in, the letters are marked; else the claim is called off.
+    /// Finishes what interrupted replays have left. If a claim's rows are committed, its letters
+    /// are marked. Otherwise the claim is called off.
     async fn take_up(&mut self, report: &mut ReplayReport) -> Result<(), SpeedError> {
         for claim in self.desk.claims().await? {
             let replayed = self.decide(claim.kind, &claim.id, None).await?;
@@ -158,7 +163,8 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Decodes, claims, commits and marks some letters. Says how many; `None`: there are none left.
+    /// Decodes, claims, commits and marks a batch of letters. Returns how many. `None` means that
+    /// none are left.
     async fn batch(
         &mut self,
         filter: &LetterFilter,
@@ -179,7 +185,8 @@ impl Replay<'_> {
         let claim = format!("{}-{}", self.run, self.claims);
         let letters = picked.len();
         if !self.desk.claim(picked, &claim, &again.verdicts, now_micros()).await? {
-            // Somebody else was at these files. They are picked again, as they are now.
+            // Another process has changed these files. The letters are picked again in the next
+            // round.
             return Ok(Some(0));
         }
         let mut replayed = 0;
@@ -187,7 +194,7 @@ impl Replay<'_> {
             let is_in = self.decide(kind, &claim, Some(files)).await?;
             self.desk.settle(&claim, is_in, now_micros()).await?;
             if !is_in {
-                // Another replay took this one for dead. Its letters are free again.
+                // Another replay took this one for dead and released its letters.
                 return Ok(Some(0));
             }
             replayed = again.verdicts.iter().filter(|verdict| **verdict == Verdict::Row).count() as u64;
@@ -197,8 +204,8 @@ impl Replay<'_> {
         Ok(Some(letters))
     }
 
-    /// Moves a claim's transaction: with files to [`ROWS_ARE_IN`], without to [`CALLED_OFF`]. Whoever was first has decided it: whether
-    /// the rows are in.
+    /// Advances a claim's transaction: to [`ROWS_ARE_IN`] with files, to [`CALLED_OFF`] without.
+    /// The first commit decides the claim. Returns whether the rows are in.
     async fn decide(
         &mut self,
         kind: EventKind,
@@ -250,8 +257,8 @@ fn count(report: &mut ReplayReport, letters: u64, replayed: u64, verdicts: &[Ver
     }
 }
 
-/// The headers of files among all dead letters of a kind: a file's other letters may be in other
-/// batches, and the filter of a replay may leave the header out.
+/// The headers of files among all dead letters of a kind. The other letters of a file may be in
+/// other batches, and the filter of a replay may exclude the header.
 async fn headers(lake: &Lake, settings: &SpeedSettings, kind: EventKind) -> Result<Arc<Headers>, SpeedError> {
     let mut headers = Headers::new(&settings.sources, kind)?;
     if headers.are_looked_for() {
@@ -269,7 +276,7 @@ fn query(error: DataFusionError) -> SpeedError {
     SpeedError::Lake(LakeError::Query(error))
 }
 
-/// Decodes on a thread for such work.
+/// Decodes on a thread for blocking work.
 async fn decode(
     plans: &Arc<Plans>,
     settings: &SpeedSettings,
@@ -295,7 +302,7 @@ async fn upload(writer: TableWriter, rows: Vec<RecordBatch>) -> Result<Vec<adlak
     Ok(work.await.map_err(|_| SpeedError::Ended("writing files"))??)
 }
 
-/// Decodes letters again, and changes nothing.
+/// Decodes letters again and changes nothing.
 #[allow(clippy::too_many_arguments, reason = "one caller; the parts of one run")]
 async fn try_out(
     lake: &Lake,

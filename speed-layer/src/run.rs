@@ -1,7 +1,8 @@
-//! What the program calls: a run over Kafka's topics, and a run over files.
+//! The entry points of the program: a run over Kafka topics, and a run over files.
 //!
-//! A run ends when its source does, or when it is cancelled: then the source is stopped, what was read is committed, the group is left.
-//! Either way everything that the report counts is in the lake, and nothing else is.
+//! A run ends when its source ends or when it is cancelled. When it is cancelled, the source is
+//! stopped, what was read is committed, and the consumer group is left. In either case the report
+//! counts exactly what is in the lake.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,45 +27,45 @@ use crate::source::kafka::KafkaSource;
 /// How often newer reference data is looked for.
 const REFERENCE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How Kafka is read.
+/// Options for reading Kafka.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KafkaRun {
-    /// Ends the run at the offsets that are the partitions' ends when it begins.
+    /// Ends the run at the end offsets that the partitions have when it begins.
     pub until_end: bool,
 }
 
-/// Which files are read, and as what.
+/// The files to read, and the kind of event they hold.
 pub type FilesRun = FilesWanted;
 
-/// What a run has done.
+/// The result of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct IngestReport {
-    /// Records read, those read again after going back included.
+    /// The number of records read, including those that were read again.
     pub records_read: u64,
-    /// Files found at the beginning.
+    /// The number of files found at the beginning.
     pub files: Option<usize>,
-    /// Files that do not begin any more with what was ingested of them, and were not read.
+    /// Files whose beginning differs from what was ingested of them. They were not read.
     pub changed_files: Vec<String>,
     /// Files in folders and prefixes that were not read, by reason.
     pub passed_over: BTreeMap<PassedOverReason, PassedOverFiles>,
-    /// Paths that were given and of which no file is read, although there are some.
+    /// Given paths of which no file was read, although there are some.
     pub paths_without_files: Vec<String>,
-    /// Files that cannot be used as they are, and why: nothing of them is taken.
+    /// Files that cannot be used as they are, and why. Nothing of them is taken.
     pub set_aside: BTreeMap<String, String>,
-    /// Watched files that end within a record, which is taken once it is whole.
+    /// Watched files that end within a record. The record is taken once it is whole.
     pub cut_files: Vec<String>,
-    /// Lines before the headers of CSV files, which were passed over.
+    /// The number of lines skipped before the headers of CSV files.
     pub preamble_lines: u64,
     /// Rows committed, by table.
     pub rows: BTreeMap<String, u64>,
     /// Dead letters committed, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Rows committed in which a field was sent in another shape than its own, and is kept in
-    /// `attributes`, by table and field.
+    /// By table and field: rows committed in which the field was sent in the wrong shape. The value
+    /// is kept in `attributes`.
     pub shape_mismatches: BTreeMap<String, u64>,
-    /// Commits.
+    /// The number of commits.
     pub commits: u64,
-    /// How long it took.
+    /// The duration of the run.
     pub seconds: f64,
 }
 
@@ -76,7 +77,7 @@ pub fn run_kafka<'a>(
     progress: &'a dyn Progress,
     cancel: CancellationToken,
 ) -> BoxFuture<'a, Result<IngestReport, SpeedError>> {
-    // Boxed, it is compiled here, and not once more in every program that awaits it.
+    // Boxing the future compiles it once here, not again in every program that awaits it.
     Box::pin(async move {
         settings.check()?;
         let connect = {
@@ -87,7 +88,8 @@ pub fn run_kafka<'a>(
     })
 }
 
-/// Ingests files to their ends, each record once, however often it is called. Where they are watched, until cancelled.
+/// Ingests files to their ends. Each record is ingested once, however often this is called. Watched
+/// files are ingested until cancelled.
 pub fn run_files<'a>(
     lake: &'a Lake,
     settings: &'a SpeedSettings,
@@ -116,18 +118,18 @@ pub fn run_files<'a>(
     })
 }
 
-/// What would become of files. Nothing is written.
+/// What ingest would do with files. Nothing is written.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PreviewReport {
-    /// Each file that would be read.
+    /// The files that would be read.
     pub files: Vec<Preview>,
     /// Files in folders and prefixes that would not be read, by reason.
     pub passed_over: BTreeMap<PassedOverReason, PassedOverFiles>,
-    /// Paths that were given and of which no file would be read, although there are some.
+    /// Given paths of which no file would be read, although there are some.
     pub paths_without_files: Vec<String>,
 }
 
-/// Looks at files without ingesting them. Reads the lake's reference data, and writes nothing.
+/// Examines files without ingesting them. Reads the lake's reference data, and writes nothing.
 pub fn preview_files<'a>(
     lake: &'a Lake,
     settings: &'a SpeedSettings,
@@ -151,7 +153,8 @@ pub fn preview_files<'a>(
     })
 }
 
-/// Opens a source where blocking does no harm, and runs the pipeline over it, with metrics and fresh reference data beside.
+/// Opens a source on a thread where blocking does no harm. Runs the pipeline over it, beside the
+/// metrics server and the refresh of reference data.
 async fn run<S: Source>(
     lake: &Lake,
     settings: &SpeedSettings,
@@ -174,7 +177,8 @@ async fn run<S: Source>(
     }
     let plans = tokio::select! {
         plans = Plans::open(lake, settings) => Arc::new(plans?),
-        // A lake that does not answer at the start is not waited for.
+        // At the start there is nothing to commit, so a stop does not wait for a lake that does not
+        // answer.
         () = cancel.cancelled() => return Ok(metrics.report()),
     };
     tokio::spawn(plans.clone().keep_fresh(lake.clone(), REFERENCE_INTERVAL, beside));
@@ -242,7 +246,7 @@ mod tests {
             run_files(&self.lake, &self.settings, wanted, progress, cancel).await
         }
 
-        /// The answer to a query of one table, called `t`, as text without the frame.
+        /// The formatted result of a query of one table, called `t`, without the frame.
         async fn query(&self, table: &str, sql: &str) -> Vec<String> {
             let version = self.lake.newest_version(table).await.unwrap().unwrap();
             let context = SessionContext::new();
@@ -256,7 +260,8 @@ mod tests {
 
     fn impression(n: usize) -> String {
         format!(
-            "{{\"ad_creative_id\":\"c{}\",\"user_id\":\"u{n}\",\"timestamp\":\"2026-03-0{} 10:00:00\",\"website\":\"example.com\"}}",
+            "{{\"ad_creative_id\":\"c{}\",\"user_id\":\"u{n}\",\"timestamp\":\"2026-03-0{} \
+            10:00:00\",\"website\":\"example.com\"}}",
             n % 10,
             1 + n % 3
         )
@@ -306,13 +311,14 @@ mod tests {
         let again = fixture.ingest().await;
         assert_eq!((again.rows, again.rejected, again.commits), (BTreeMap::new(), BTreeMap::new(), 0));
 
-        // A file that has grown is read on.
+        // A file that has grown is read from where it ended before.
         let lines = |count: usize| (0..count).map(|n| impression(n) + "\n").collect::<String>();
         write(&fixture.input("more-impressions.ndjson"), lines(10));
         assert_eq!(fixture.ingest().await.rows, rows(10, 0, 0));
         write(&fixture.input("more-impressions.ndjson"), lines(14));
         assert_eq!(fixture.ingest().await.rows, rows(4, 0, 0));
-        // One that was replaced by a shorter one, or by another, is reported again and again, and never read.
+        // A file that was replaced by a shorter or a different one is reported each time, and never
+        // read.
         let other = |count: usize| (100..100 + count).map(|n| impression(n) + "\n").collect::<String>();
         for content in [lines(3), other(14), other(20)] {
             write(&fixture.input("more-impressions.ndjson"), content);
@@ -322,11 +328,11 @@ mod tests {
                 assert!(report.changed_files[0].ends_with("more-impressions.ndjson"));
             }
         }
-        // What it was comes back, and grows.
+        // The file has its former content again, and grows.
         write(&fixture.input("more-impressions.ndjson"), lines(16));
         let report = fixture.ingest().await;
         assert_eq!((report.rows, report.changed_files), (rows(2, 0, 0), Vec::new()));
-        // Without the list, positions alone are left to go by.
+        // Without the list of finished files, only positions are left.
         fs::remove_dir_all(fixture.folder.path().join("lake").join(FILES)).unwrap();
         assert_eq!(fixture.ingest().await.commits, 0);
         fs::remove_dir_all(fixture.folder.path().join("lake").join(FILES)).unwrap();
@@ -372,7 +378,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_run_that_was_stopped_is_taken_up_where_it_was() {
         let mut fixture = Fixture::new().await;
-        // Little at a time, so that it is stopped in the middle.
+        // Small batches, so that the run is stopped in the middle.
         fixture.settings.ingest.flush_rows = 10_000;
         fixture.settings.ingest.queue_bytes_max = 1 << 20;
         const RECORDS: usize = 300_000;
@@ -411,16 +417,18 @@ mod tests {
         let progress = CancelsEarly { cancel: cancel.clone(), seen: AtomicBool::new(false) };
         let half = fixture.try_ingest(&progress, cancel).await.unwrap().rows.values().sum::<u64>();
         assert!(half > 0 && half < RECORDS as u64, "{half} rows");
-        // Other records under the same numbers: the second half of them must not be taken for that of the first file.
+        // Other records under the same numbers. Their second half must not be taken for that of the
+        // first file.
         write(&path, lines(RECORDS));
         for _ in 0..2 {
             let report = fixture.ingest().await;
             assert_eq!((report.commits, report.changed_files.len()), (0, 1), "{report:?}");
         }
-        // It comes back, and is gone on with.
+        // The file has its former content again, and the rest of it is read.
         write(&path, lines(0));
         assert_eq!(fixture.ingest().await.rows.values().sum::<u64>(), RECORDS as u64 - half);
-        // Of one that was begun and of which nothing is in, whatever is there now is read.
+        // Nothing of this file is in the lake, although reading it had begun. Its current content
+        // is read.
         fs::remove_dir_all(fixture.folder.path().join("lake").join(EventKind::Impression.raw_table())).unwrap();
         write(&path, lines(RECORDS));
         fs::remove_dir_all(fixture.folder.path().join("lake").join(FILES)).unwrap();

@@ -1,6 +1,8 @@
-//! The speed layer's part of the configuration: the sections `[account]`, `[kafka]`, `[files]`, `[ingest]` `[sources.*]`.
+//! The speed layer's part of the configuration: the sections `[account]`, `[kafka]`, `[files]`,
+//! `[ingest]` and `[sources.*]`.
 //!
-//! Plain values, as written. Unknown keys are refused; what depends on several keys is checked by [`SpeedSettings::check`].
+//! The values are plain, as written. Unknown keys are rejected. [`SpeedSettings::check`] checks the
+//! values, also those that depend on several keys.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,21 +23,22 @@ mod kafka;
 
 pub use kafka::{FirstStart, KafkaSettings};
 
-/// All that the speed layer is configured by.
+/// All settings of the speed layer.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SpeedSettings {
-    /// The account that money is counted in.
+    /// The account, whose currency all amounts are in.
     pub account: AccountSettings,
-    /// The broker.
+    /// The Kafka broker.
     pub kafka: KafkaSettings,
-    /// Watching folders and prefixes.
+    /// How folders and prefixes are watched.
     pub files: FilesSettings,
-    /// Flushing, limits, shutdown.
+    /// Flushing, limits and shutdown.
     pub ingest: IngestSettings,
-    /// What the records of each kind look like.
+    /// The form of the records of each kind.
     pub sources: Sources,
-    /// What events mean. Here it matters which ids count as absent, and the calendar's zone.
+    /// What events mean. The speed layer uses which ids count as absent, and the time zone of the
+    /// calendar.
     pub meaning: Meaning,
 }
 
@@ -43,7 +46,7 @@ pub struct SpeedSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccountSettings {
-    /// The currency of the account, ISO 4217: all amounts are converted to it.
+    /// The currency of the account (ISO 4217). All amounts are converted to it.
     pub currency: String,
 }
 
@@ -57,16 +60,17 @@ impl Default for AccountSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilesSettings {
-    /// A local file is read once its length and its time of change have stayed the same for so long.
+    /// A local file is read once its length and modification time have not changed for this long.
     #[serde(with = "humantime_serde")]
     pub settle: Duration,
     /// How often new files are looked for.
     #[serde(with = "humantime_serde")]
     pub poll_interval: Duration,
-    /// How often everything is looked through, for what the polls do not see.
+    /// How often everything is listed anew, to find what the polls miss.
     #[serde(with = "humantime_serde")]
     pub sweep_interval: Duration,
-    /// A watched file is final once it has been left alone for so long after it was read: what its end cuts off is taken.
+    /// A watched file is final once it has not changed for this long after it was read. Then a
+    /// record that its end cuts off is taken as it is.
     #[serde(with = "humantime_serde")]
     pub final_after: Duration,
 }
@@ -86,39 +90,41 @@ impl Default for FilesSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IngestSettings {
-    /// A table is committed once it has so many new rows ...
+    /// A table is committed once it has this many new rows, ...
     pub flush_rows: usize,
-    /// ... or holds so many bytes of them in memory ...
+    /// ... or once they take this many bytes of memory, ...
     pub flush_bytes: usize,
-    /// ... or its oldest new row is so old.
+    /// ... or once the oldest of them is this old.
     #[serde(with = "humantime_serde")]
     pub flush_interval: Duration,
-    /// Memory for records read and not yet decoded, over all tables.
+    /// The memory, in bytes, for records that are read and not yet decoded, over all tables.
     pub queue_bytes_max: usize,
-    /// A record longer than this is a dead letter that keeps its first bytes.
+    /// The greatest length of a record in bytes. A longer record is a dead letter that keeps its
+    /// first bytes.
     pub record_bytes_max: usize,
-    /// An event further ahead of the clock than this is a dead letter.
+    /// How far an event may be ahead of the clock. An event further ahead is a dead letter.
     #[serde(with = "humantime_serde")]
     pub future_max: Duration,
-    /// A number or digits are an epoch only where they give a time from here on: a date, or an RFC
-    /// 3339 time.
+    /// A number or digits are read as an epoch only if the resulting time is not before this one.
+    /// It is a date or an RFC 3339 time.
     pub event_time_min: String,
-    /// After SIGTERM: how long draining and committing may take.
+    /// How long draining and committing may take after SIGTERM.
     #[serde(with = "humantime_serde")]
     pub shutdown_deadline: Duration,
-    /// How long a partition that goes to another consumer is held to commit what was read of it.
+    /// How long a partition that is revoked is held while the records read from it are committed.
     #[serde(with = "humantime_serde")]
     pub revoke_deadline: Duration,
-    /// The longest pause between attempts while the store is out.
+    /// The longest pause between attempts while the store does not answer.
     #[serde(with = "humantime_serde")]
     pub retry_pause_max: Duration,
     /// Parquet's zstd level.
     pub compression_level: i32,
-    /// Where `/metrics` and `/healthz` are served, `host:port`; empty: nowhere.
+    /// The address that serves `/metrics` and `/healthz`, as `host:port`. If empty, there is none.
     pub metrics_listen: String,
 }
 
-/// Rows of a row group of raw files: what is encoded of one is held apart until it is full, and its memory serves for the next.
+/// The number of rows in a row group of raw files. An encoded row group is buffered until it is
+/// full. Its memory is reused for the next one.
 const ROW_GROUP_ROWS: usize = 128 << 10;
 
 impl IngestSettings {
@@ -131,7 +137,7 @@ impl IngestSettings {
         }
     }
 
-    /// Which well-formed events are refused; an error names the key.
+    /// The limits of validation. Errors name the configuration key.
     pub fn validation(&self) -> Result<ValidationSettings, SpeedError> {
         let text = self.event_time_min.as_str();
         let parsed = if is_epoch(text) { Err(TimeError::NotATime) } else { parse_time(text, Tz::UTC) };
@@ -162,31 +168,32 @@ impl Default for IngestSettings {
     }
 }
 
-/// How records are written.
+/// The format of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// One JSON object a record.
+    /// One JSON object per record.
     Json,
-    /// One row a record.
+    /// One row per record.
     Csv,
-    /// One datum a record.
+    /// One datum per record.
     Avro,
 }
 
-/// What stands around an Avro datum in a Kafka record.
+/// The framing of an Avro datum in a Kafka record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AvroFraming {
-    /// Told by the first bytes: 0 and a schema id (Confluent), 03 and a schema version id (Glue), C3 01 and a fingerprint (single
-    /// object), `Obj` 01 (a container), else none.
+    /// Detected from the first bytes: 0 and a schema id (Confluent), 03 and a schema version id
+    /// (Glue), C3 01 and a fingerprint (single object), `Obj` 01 (a container), else no framing.
     #[default]
     Auto,
-    /// Nothing.
+    /// No framing.
     None,
-    /// A zero byte and a four-byte schema id.
+    /// A zero byte and a schema id of four bytes.
     Confluent,
-    /// 03, 00 or (packed by zlib) 05, and a sixteen-byte schema version id of the AWS Glue registry.
+    /// 03, then 00 or (compressed by zlib) 05, then a schema version id of sixteen bytes in the AWS
+    /// Glue registry.
     Glue,
     /// Avro's single-object encoding.
     SingleObject,
@@ -196,11 +203,12 @@ pub enum AvroFraming {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CsvSettings {
-    /// One ASCII character.
+    /// The delimiter, which is one ASCII character.
     pub delimiter: char,
-    /// The names of the columns, in order, where the data does not tell them. By default the fields of the schema, in its order.
+    /// The names of the columns, in order, where the data does not name them. The default is the
+    /// fields of the schema, in its order.
     pub columns: Option<Vec<String>>,
-    /// Whether files begin with a line of names. By default it is told from the first line.
+    /// Whether files begin with a header line. By default this is detected from the first lines.
     pub header: Option<bool>,
 }
 
@@ -214,36 +222,38 @@ impl Default for CsvSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AvroSettings {
-    /// What stands around a datum in a Kafka record.
+    /// The framing of a datum in a Kafka record.
     pub framing: AvroFraming,
-    /// The writer's schema of what no framing tells it for, as JSON text. By default, for bid requests, adlake's own.
+    /// The writer's schema of datums whose framing does not name one, as JSON text. For bid
+    /// requests the default is adlake's own schema.
     pub schema: Option<String>,
     /// A file with that schema.
     pub schema_file: Option<PathBuf>,
-    /// Files with writers' schemas that single-object messages name by their fingerprints.
+    /// Files with the writer's schemas of single-object messages, which name them by fingerprint.
     pub single_object_schema_files: Vec<PathBuf>,
-    /// For a schema version id of the AWS Glue registry: a file with its schema.
+    /// For each schema version id of the AWS Glue registry, a file with its schema.
     pub glue_schema_files: BTreeMap<String, PathBuf>,
-    /// A file with the schema to read with: its field names, aliases and defaults, by Avro's rules of resolution. By default what was
-    /// written is taken as it is.
+    /// A file with the reader's schema: its field names, aliases and defaults apply by Avro's rules
+    /// of resolution. By default there is none, and fields keep what was written.
     pub reader_schema_file: Option<PathBuf>,
-    /// The schema registry that knows the ids of Confluent's framing: the base address of its REST API.
+    /// The schema registry for the ids in Confluent framing: the base address of its REST API.
     pub registry: Option<String>,
-    /// Its user, for basic authentication.
+    /// The registry's user, for basic authentication.
     pub registry_user: Option<String>,
-    /// The user's password.
+    /// The registry user's password.
     pub registry_password: Option<String>,
-    /// A file with certificates (PEM) that its own is checked against, beside the system's.
+    /// A file with certificates (PEM) that the registry's certificate is checked against, in
+    /// addition to the system's.
     pub registry_ca_file: Option<PathBuf>,
-    /// A file with a certificate of ours and its key (PEM), where the registry asks for one.
+    /// A file with a client certificate and its key (PEM), if the registry requires one.
     pub registry_client_certificate_file: Option<PathBuf>,
-    /// How long an answer of it is waited for. By default 10 seconds.
+    /// How long to wait for an answer of the registry. The default is 10 seconds.
     #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub registry_timeout: Option<Duration>,
 }
 
 impl AvroSettings {
-    /// The time limit in force.
+    /// The timeout in effect.
     pub fn registry_timeout(&self) -> Duration {
         self.registry_timeout.unwrap_or(Duration::from_secs(10))
     }
@@ -253,33 +263,37 @@ impl AvroSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceSettings {
-    /// The Kafka topic; empty: none is read for this kind.
+    /// The Kafka topic. If empty, no topic is read for this kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// How the topic's records are written; files tell it by their extension.
+    /// The format of the topic's records. For files the extension names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// The zone of times that name none (IANA name). By default UTC.
+    /// The time zone (IANA name) of times that name none. The default is UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// Further forms of times, as strftime writes them, tried before the known ones.
+    /// Additional time formats, in strftime's notation. They are tried before the known ones.
     pub time_formats: Vec<String>,
-    /// Objects and lists in a record's values may be nested so deep; what is deeper is a dead letter. By default 64.
+    /// How deeply objects and lists in the values of a record may be nested. A record nested deeper
+    /// is a dead letter. The default is 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth_max: Option<usize>,
-    /// One Kafka message (a JSON list, an Avro container) may hold so many records; one with more is a dead letter. By default 100,000.
+    /// How many records one Kafka message (a JSON list, an Avro container) may hold. A message with
+    /// more is a dead letter. The default is 100,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records_max: Option<usize>,
-    /// For a field of the schema: the names and paths it is looked for under, first found first.
+    /// For a field of the schema: the names and paths that it is looked up under. The first one
+    /// found wins.
     pub fields: BTreeMap<String, Vec<String>>,
-    /// For a field that the source never sends: a constant, or `record_time`, `file_time`, `ingest_time`.
+    /// For a field that the source does not send: a constant, or `record_time`, `file_time`,
+    /// `ingest_time`.
     pub defaults: BTreeMap<String, String>,
-    /// Columns that are added to the raw table: by name, the type. Filled from what is sent under the name, or under the names and
-    /// paths that `fields` has for it.
+    /// Columns to add to the raw table: the type, by column name. A column gets the value sent
+    /// under its name, or under the names and paths that `fields` lists for it.
     pub columns: BTreeMap<String, String>,
-    /// How its CSV is written.
+    /// How the source writes CSV.
     pub csv: CsvSettings,
-    /// How its Avro is written.
+    /// How the source writes Avro.
     pub avro: AvroSettings,
 }
 
@@ -287,11 +301,11 @@ pub struct SourceSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sources {
-    /// Impressions: JSON by default.
+    /// Impressions. The default format is JSON.
     pub impressions: SourceSettings,
-    /// Clicks and conversions: CSV by default.
+    /// Clicks and conversions. The default format is CSV.
     pub interactions: SourceSettings,
-    /// Bid requests: Avro by default.
+    /// Bid requests. The default format is Avro.
     pub bid_requests: SourceSettings,
 }
 
@@ -316,7 +330,7 @@ impl Sources {
         }
     }
 
-    /// The same with every default that depends on the kind filled in.
+    /// The same settings with every default that depends on the kind filled in.
     pub fn resolved(&self) -> Sources {
         let resolve = |kind| {
             let settings = self.of(kind);
@@ -342,12 +356,12 @@ impl Sources {
 }
 
 impl SourceSettings {
-    /// The topic in force; empty: none.
+    /// The topic in effect. If empty, there is none.
     pub fn topic(&self, kind: EventKind) -> &str {
         self.topic.as_deref().unwrap_or(kind.default_topic())
     }
 
-    /// The format in force.
+    /// The format in effect.
     pub fn format(&self, kind: EventKind) -> Format {
         self.format.unwrap_or(match kind {
             EventKind::Impression => Format::Json,
@@ -356,24 +370,24 @@ impl SourceSettings {
         })
     }
 
-    /// The zone in force.
+    /// The time zone in effect.
     pub fn time_zone(&self) -> &str {
         self.time_zone.as_deref().unwrap_or("UTC")
     }
 
-    /// The limit of nesting in force.
+    /// The limit of nesting in effect.
     pub fn depth_max(&self) -> usize {
         self.depth_max.unwrap_or(64)
     }
 
-    /// The limit of records in a message in force.
+    /// The limit of records per message in effect.
     pub fn records_max(&self) -> usize {
         self.records_max.unwrap_or(100_000)
     }
 }
 
 impl SpeedSettings {
-    /// Refuses values that cannot work, naming the key.
+    /// Rejects values that cannot work. Errors name the configuration key.
     pub fn check(&self) -> Result<(), SpeedError> {
         let ingest = &self.ingest;
         let positive: [(&str, u128); 10] = [
@@ -417,7 +431,7 @@ impl SpeedSettings {
                     "must be one ASCII character, and neither a quote nor a line end",
                 ));
             }
-            // Most readers of what is kept as JSON give up at 128.
+            // Most readers of stored JSON fail at a depth of 128.
             if !(1..=120).contains(&source.depth_max()) {
                 return Err(SpeedError::settings(format!("sources.{kind}.depth_max"), "must be 1 to 120"));
             }
@@ -436,7 +450,7 @@ impl SpeedSettings {
                 let key = format!("sources.{kind}.avro.registry_timeout");
                 return Err(SpeedError::settings(key, "must be more than nothing"));
             }
-            // An address or a certificate that cannot be used is refused here, too.
+            // This also rejects an address or a certificate that cannot be used.
             Registry::open(kind, &source.avro)?;
         }
         let topics: Vec<&str> = EventKind::ALL.iter().map(|kind| self.sources.of(*kind).topic(*kind)).collect();

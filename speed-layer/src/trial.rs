@@ -1,7 +1,12 @@
-//! What must hold for any bytes whatever, put to the proof: for property tests and fuzzing, not for programs.
+//! Checks invariants of decoders and splitters on arbitrary bytes. It is for property tests and
+//! fuzzing, not for programs.
 //!
-//! Bytes are pushed as one record between two good ones. The good ones come out as they do alone; of the bytes come rows or dead
-//! letters, at least one of either; dead letters are the bytes, or (of a JSON list) a part of them; what is held grows with what was sent.
+//! The bytes are pushed as one record between two good records. These invariants are checked:
+//!
+//! - The good records give the same rows as they do alone.
+//! - The bytes give rows or dead letters, at least one in all.
+//! - A dead letter holds the bytes, or (for a JSON list) a part of them.
+//! - The memory held grows with the bytes that were sent.
 
 use std::sync::Arc;
 
@@ -18,24 +23,25 @@ use crate::source::files::open::Content;
 use crate::source::files::split::{Piece, Splitter, avro, csv, json};
 use crate::validate::ValidationSettings;
 
-/// Of a record of that many bytes a decoder may hold so many times as much, and a bit more: many small texts have offsets.
+/// How many times the bytes of a record a decoder may hold (and a constant more). Many small texts
+/// also have offsets.
 const GROWTH_MAX: usize = 600;
 const NOW: i64 = 1_748_822_400_000_000;
 
-/// How the bytes are taken.
+/// The format in which the bytes are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trial {
     /// As a JSON impression.
     Json,
-    /// As a JSON bid request, whose fields are nested.
+    /// As a JSON bid request, which has nested fields.
     JsonBids,
     /// As a CSV interaction.
     Csv,
-    /// As an Avro message of any framing, a bid request.
+    /// As a bid request in an Avro message of any framing.
     Avro,
 }
 
-/// A decoder that can be tried again and again.
+/// A decoder that can be tried repeatedly.
 #[derive(Debug)]
 pub struct Trier {
     decoder: Decoder,
@@ -43,17 +49,17 @@ pub struct Trier {
     alone: RecordBatch,
 }
 
-/// What became of the bytes.
+/// What the bytes have become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// Rows of them.
+    /// The number of rows.
     pub rows: usize,
-    /// Dead letters of them.
+    /// The number of dead letters.
     pub dead_letters: usize,
 }
 
 impl Trier {
-    /// For one way of taking bytes.
+    /// A trier for one format.
     pub fn new(trial: Trial) -> Result<Trier, String> {
         let mut source = SourceSettings::default();
         for (field, constant) in [("user_id", "u"), ("timestamp", "ingest_time")] {
@@ -83,7 +89,7 @@ impl Trier {
         Ok(Trier { decoder, good, alone })
     }
 
-    /// Tries bytes; an error says what does not hold.
+    /// Tries bytes. An error says which invariant does not hold.
     pub fn try_bytes(&mut self, bytes: &[u8]) -> Result<Tally, String> {
         for (offset, payload) in [&self.good, bytes, &self.good].into_iter().enumerate() {
             self.decoder.push(record(offset, payload), NOW);
@@ -133,29 +139,35 @@ fn offsets(rows: &RecordBatch) -> Result<Vec<i64>, String> {
     Ok(offsets.ok_or("rows lack their offsets")?.values().to_vec())
 }
 
-/// How a file is read.
+/// The format in which a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileTrial {
     /// As JSON values.
     Json,
-    /// As rows of CSV.
+    /// As CSV rows.
     Csv,
     /// As an Avro container.
     Avro,
 }
 
-/// The length of a record in tried files: small, so that long ones come up.
+/// The limit on the length of a record in tried files. It is small, so that records over the limit
+/// occur.
 const FILE_LIMIT: usize = 512;
 
-/// Tries bytes as a file, which may be compressed: how many pieces it is cut into. An error says what does not hold: the pieces
-/// end, stand in the file in order, are the bytes that they stand for, have only what the format names between them, and are
-/// the same ones however the file is read.
+/// Tries bytes as a file, which may be compressed. Returns the number of pieces that it is split
+/// into. An error says which of these invariants does not hold:
+///
+/// - The pieces come to an end.
+/// - They stand in the file in order.
+/// - Each piece holds the bytes that stand at its place.
+/// - Between them stands only what the format allows.
+/// - They are the same in whichever portions the file is read.
 pub fn try_file(trial: FileTrial, bytes: &[u8]) -> Result<usize, String> {
     let open = |content: Content| -> Result<Option<Box<dyn Splitter>>, String> {
         Ok(Some(match trial {
             FileTrial::Json => Box::new(json::JsonValues::new(content, FILE_LIMIT)),
             FileTrial::Csv => Box::new(csv::Rows::new(content, b',', FILE_LIMIT, None)),
-            // Without a header it is no container, and is set aside.
+            // Without a header it is not a container, and is set aside.
             FileTrial::Avro => match avro::Container::open(content, FILE_LIMIT) {
                 Ok(container) => Box::new(container),
                 Err(_) => return Ok(None),
@@ -168,7 +180,7 @@ pub fn try_file(trial: FileTrial, bytes: &[u8]) -> Result<usize, String> {
     loop {
         let buffer = content.fill().map_err(|error| error.to_string())?;
         let length = buffer.len();
-        // A bomb is not looked at to its end.
+        // A compression bomb is not decompressed to its end.
         if length == 0 || whole.len() > bytes.len() + (4 << 20) {
             break;
         }
@@ -225,15 +237,15 @@ fn is_between(trial: FileTrial, bytes: &[u8]) -> bool {
     }
 }
 
-/// Records that are good by themselves, to begin from.
+/// A good impression to start from.
 pub const GOOD_IMPRESSION: &[u8] =
     br#"{"ad_creative_id":"c","user_id":"u\u00e9","timestamp":1748736000,"website":"w","width":300,
     "viewable":true,"cost_micros":1500,"x":{"y":[1,2.5,null]}}"#;
-/// The same of a bid request.
+/// A good bid request to start from.
 pub const GOOD_BID: &[u8] = br#"{"id":"a","imp":[{"id":"1","banner":{"w":300,"h":250},"bidfloor":0.5,"ext":{"a":1}}],
     "site":{"domain":"d","publisher":{"id":"p"}},"device":{"geo":{"country":"DEU","lat":52.5},"devicetype":2},
     "cur":["USD"],"badv":["x"],"ts":1748736000,"targeting":{"k":"v"}}"#;
-/// The same of a click.
+/// A good click to start from.
 pub const GOOD_CLICK: &[u8] = b"1748736000,\"u \"\"1\"\"\",k,click,e1,c1,,,1.25,USD,2";
 /// The schema of [`GOOD_DATUM`].
 pub const GOOD_AVRO_SCHEMA: &str = r#"{"type":"record","name":"Bid","fields":[{"name":"auction_id","type":"string"},
@@ -242,7 +254,8 @@ pub const GOOD_AVRO_SCHEMA: &str = r#"{"type":"record","name":"Bid","fields":[{"
     {"name":"cur","type":{"type":"array","items":"string"}},{"name":"targeting","type":{"type":"map","values":["null","string"]}},
     {"name":"tree","type":["null",{"type":"record","name":"Node","fields":[{"name":"v","type":"int"},
         {"name":"next","type":["null","Node"]}]}]}]}"#;
-/// Auction "ab", user "u", 1748736000, a price of 1.5, one currency, one entry, a tree of two.
+/// Auction "ab", user "u", time 1748736000, a price of 1.5, one currency, one targeting entry, a
+/// tree of two nodes.
 pub const GOOD_DATUM: &[u8] = &[
     4, b'a', b'b', 2, 2, b'u', 0x80, 0xe0, 0xdc, 0x83, 0x0d, 2, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 2, 6, b'U', b'S', b'D',
     0, 2, 2, b'k', 2, 2, b'v', 0, 2, 2, 2, 4, 0,

@@ -1,8 +1,9 @@
-//! What makes a record a dead letter, and the conversion of its values to the types of their fields.
+//! Decides what makes a record a dead letter, and converts its values to the types of their fields.
 //!
-//! A record is judged as a whole before anything of it is stored: the first field in schema order that is missing or
-//! of the wrong type decides, then what concerns the event (its time, its money). Nothing is guessed and nothing
-//! is clipped: a value is exactly what was sent, or the record is a dead letter that says why.
+//! A record is checked as a whole before any of it is stored. First come the fields, in schema
+//! order: the first one that is missing or of the wrong type decides. Then comes the event: its
+//! time and its money. Nothing is guessed and nothing is clipped. A value is exactly what was sent,
+//! or the record is a dead letter that says why.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,46 +16,49 @@ use crate::decode::columns::Cell;
 use crate::decode::value::Value;
 use crate::mapping::{Field, ReadTime, Shape, Times};
 
-/// Why a record is a dead letter: the column `reason` of `raw/dead_letters`, and a label of the metrics.
+/// Why a record is a dead letter. It is the column `reason` of `raw/dead_letters`, and a label of
+/// the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// The payload is empty (in Kafka also: a tombstone).
+    /// The payload is empty. In Kafka this may be a tombstone.
     EmptyRecord,
-    /// JSON or CSV that is not UTF-8.
+    /// JSON or CSV is not UTF-8.
     InvalidUtf8,
-    /// Not JSON by RFC 8259, or nested too deep.
+    /// Not JSON by RFC 8259, or nested too deeply.
     InvalidJson,
-    /// JSON, or Avro, but not an object (a record): a scalar, or a list without any object.
+    /// JSON or Avro that is not an object (a record), but a scalar or a list without any object.
     NotAnObject,
-    /// More records in one message than `records_max`.
+    /// A message holds more records than `records_max`.
     TooManyRecords,
     /// CSV in which a quote is never closed.
     InvalidCsv,
-    /// A CSV row with more cells than there are columns.
+    /// A CSV row has more cells than there are columns.
     TooManyColumns,
-    /// Bytes that are not a datum of the writer's schema, or not a sound container.
+    /// The bytes are not a datum of the writer's schema, or not a valid container.
     InvalidAvro,
-    /// Avro whose schema is not known: neither to the registry nor configured.
+    /// The schema of an Avro datum is neither known to the registry nor configured.
     UnknownSchema,
-    /// A schema of the registry that is not Avro's, or cannot be read with the configured reader's schema.
+    /// The registry's schema is not an Avro schema, or cannot be read with the configured reader's
+    /// schema.
     UnusableSchema,
-    /// Something follows the record in its message.
+    /// More bytes follow the record in its message.
     TrailingData,
-    /// A required field is missing, null, or (a time, the type of an interaction) empty.
+    /// A required field is missing or null. For a time or the type of an interaction, empty counts
+    /// as missing.
     MissingField,
-    /// A value is not of its field's type.
+    /// A value does not have its field's type.
     BadType,
-    /// A time that is none of the accepted forms, or does not exist.
+    /// A time is in none of the accepted formats, or does not exist.
     BadTimestamp,
-    /// A number or digits that, read as an epoch, give a time before `ingest.event_time_min`.
+    /// A number or digits give, read as an epoch, a time before `ingest.event_time_min`.
     ImplausibleTimestamp,
-    /// A number or time outside what its field can hold, or what one event can have.
+    /// A number or time does not fit its field, or is too large for one event.
     OutOfRange,
-    /// A number below zero in a field where that means nothing.
+    /// A negative number in a field that cannot be negative.
     NegativeNumber,
     /// The event is further ahead of the clock than the configuration allows.
     TooFarInFuture,
-    /// An amount in a currency that has no rate on the event's day.
+    /// An amount is in a currency that has no rate on the event's day.
     NoFxRate,
 }
 
@@ -82,7 +86,7 @@ impl Reason {
         Reason::NoFxRate,
     ];
 
-    /// The name by which programs know it.
+    /// The name in the table and in the metrics.
     pub fn name(self) -> &'static str {
         match self {
             Reason::EmptyRecord => "empty_record",
@@ -126,23 +130,24 @@ impl Reject {
         Reject { reason, detail: detail.into() }
     }
 
-    /// Whether it is the bytes that are not a datum, whatever they say.
+    /// Whether the bytes are not a datum of the schema at all.
     pub fn is_not_a_datum(&self) -> bool {
         matches!(self.reason, Reason::InvalidAvro | Reason::TrailingData)
     }
 
-    /// The same, with the place in front.
+    /// The same reject, with the place before the detail.
     pub fn at(self, place: impl fmt::Display) -> Reject {
         Reject { detail: format!("{place}: {}", self.detail), ..self }
     }
 }
 
-/// What is refused although it is well-formed.
+/// Limits on well-formed events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValidationSettings {
-    /// How far ahead of the moment of ingest an event may be.
+    /// How far an event may be ahead of the time of ingest.
     pub future_max: Duration,
-    /// A number or digits are an epoch only where they give a time from here on, in microseconds.
+    /// The earliest time, in microseconds, that a number or digits are accepted as when read as an
+    /// epoch.
     pub event_time_min: i64,
 }
 
@@ -154,7 +159,7 @@ impl Default for ValidationSettings {
 }
 
 impl ValidationSettings {
-    /// Refuses events too far ahead of the clock. Late is never refused.
+    /// Rejects events too far ahead of the clock. Late events are never rejected.
     pub(crate) fn check_time(&self, event_time: i64, ingested_at: i64) -> Result<(), Reject> {
         let allowed = i64::try_from(self.future_max.as_micros()).unwrap_or(i64::MAX);
         let ahead = event_time.saturating_sub(ingested_at);
@@ -173,14 +178,14 @@ fn too_far(event_time: i64, ahead: i64, allowed: i64) -> Reject {
     } else {
         format!("{:.1}", allowed as f64 / unit as f64)
     };
-    // Rounded up, so that it is never what is allowed.
+    // Rounded up, so that the shown value always exceeds the limit.
     let tenths = ahead / (unit / 10) + i64::from(ahead % (unit / 10) > 0);
     let (read, whole, tenth) = (ReadTime(event_time), tenths / 10, tenths % 10);
     let detail = format!("{read} is {whole}.{tenth} {name} ahead; {allowed} {name} are allowed (ingest.future_max)");
     Reject::new(Reason::TooFarInFuture, detail)
 }
 
-/// Whether a value is as good as nothing for its field.
+/// Whether a value counts as missing for its field.
 pub(crate) fn is_missing(field: &Field, value: Value<'_>) -> bool {
     match value {
         Value::Null => true,
@@ -188,10 +193,10 @@ pub(crate) fn is_missing(field: &Field, value: Value<'_>) -> bool {
     }
 }
 
-/// The value of a field that is not nested, in its type.
+/// Converts a value to the type of its field, which is not nested.
 #[inline]
 pub(crate) fn cell<'a>(field: &Field, value: Value<'a>, times: &Times, arena: &'a Bump) -> Result<Cell<'a>, Reject> {
-    // The most common case of all.
+    // A fast path for the most common case.
     if let (Shape::Text, Value::Text(text) | Value::Cell(text)) = (field.shape, value) {
         return Ok(Cell::Text(text));
     }
@@ -226,7 +231,7 @@ fn is_outside(field: &Field, number: i128) -> bool {
     number < field.least || number > field.most
 }
 
-/// A number that one event cannot have.
+/// Rejects a number that is out of range for one event.
 #[cold]
 fn outside(field: &Field, value: Value<'_>, is_negative: bool) -> Reject {
     let (name, sent) = (&field.name, value.describe());
@@ -247,7 +252,7 @@ fn out_of_range(value: Value<'_>) -> Reject {
     Reject::new(Reason::OutOfRange, format!("{} is out of range", value.describe()))
 }
 
-/// A scalar as its text; `None` for objects and lists.
+/// A scalar as text. `None` for objects and lists.
 pub(crate) fn text<'a>(value: Value<'a>, arena: &'a Bump) -> Option<Cell<'a>> {
     value.to_text(arena).map(Cell::Text)
 }
@@ -258,7 +263,7 @@ fn integer(value: Value<'_>) -> Result<i64, Reject> {
         Value::Integer(number) => return Ok(number),
         Value::Number(text) | Value::Cell(text) => parse_scaled(text, 0, Rounding::Exact),
         Value::Text(text) => {
-            // In a text, digits and nothing else: "3.0" is no integer there.
+            // A text may hold only digits and a sign: "3.0" is not an integer there.
             let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
             if digits.bytes().all(|byte| byte.is_ascii_digit()) {
                 parse_scaled(text, 0, Rounding::Exact)
@@ -307,14 +312,14 @@ fn boolean<'a>(value: Value<'a>) -> Result<Cell<'a>, Reject> {
     parsed.map(Cell::Boolean).ok_or_else(|| bad_type("true or false", value))
 }
 
-/// A finite double: the nearest to the decimal that was sent.
+/// A finite double, the nearest to the decimal that was sent.
 pub(crate) fn double<'a>(value: Value<'a>) -> Result<Cell<'a>, Reject> {
     let number = match value {
         Value::Double(number) => Some(number),
-        // By its own shortest decimal, as amounts are.
+        // Converted through its shortest decimal, as amounts are.
         Value::Float(number) => format!("{number:e}").parse().ok(),
         Value::Integer(number) => Some(number as f64),
-        // Rust also reads "inf" and "nan"; they are not finite.
+        // Rust also parses "inf" and "nan". They are rejected below, because they are not finite.
         Value::Number(text) | Value::Text(text) | Value::Cell(text) => text.trim_ascii().parse().ok(),
         Value::Decimal(_) => {
             let mut text = String::new();
@@ -352,7 +357,7 @@ fn event_time<'a>(value: Value<'a>, times: &Times) -> Result<Cell<'a>, Reject> {
     }
 }
 
-/// A text, or a number that is written in digits, by the formats of the configuration.
+/// Reads a text, or a number written in digits, with the configured formats.
 #[cold]
 fn time_by_format(value: Value<'_>, times: &Times) -> Option<i64> {
     match value {
@@ -362,7 +367,7 @@ fn time_by_format(value: Value<'_>, times: &Times) -> Option<i64> {
     }
 }
 
-/// A time that is early, or none. What was digits must not be early.
+/// Handles a time that is early or invalid. A time from digits must not be early.
 #[cold]
 fn odd_time<'a>(value: Value<'a>, parsed: Result<i64, TimeError>, times: &Times) -> Result<Cell<'a>, Reject> {
     let digits = match value {

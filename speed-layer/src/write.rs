@@ -1,8 +1,9 @@
-//! Decoded rows become Parquet, and Parquet becomes a commit.
+//! Writes decoded rows as Parquet, and commits the files.
 //!
-//! [`Builder`] holds what has been taken of one table and not been sealed: the CPU's part, no I/O. [`Committer`] uploads and commits
-//! what was sealed, dead letters first. If it fails in between, the dead letters' position is ahead of the rows'; then the letters in
-//! between are looked up ([`KnownDead`]), and not written again.
+//! [`Builder`] holds what has been taken for one table and is not sealed yet. It uses the CPU and
+//! does no I/O. [`Committer`] uploads and commits what was sealed, dead letters first. If it fails
+//! after the dead letters, their position is ahead of the rows'. The dead letters in between are
+//! then looked up ([`KnownDead`]) and not written again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,15 +28,15 @@ use crate::replay::written;
 use crate::settings::IngestSettings;
 use crate::source::{KEPT_BYTES, TopicMarks};
 
-/// Rows are handed from the columns' builders to the encoder when there are so many ...
+/// The decoder's rows go to the encoder when there are this many ...
 const BATCH_ROWS: usize = 32 << 10;
-/// ... or so many bytes.
+/// ... or when they take this many bytes.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Rows and dead letters of one table in the making.
+/// Builds the rows and dead letters of one table.
 pub struct Builder {
     plans: Arc<Plans>,
-    /// Makes writers; commits nothing.
+    /// It makes writers here and commits nothing.
     appender: Appender,
     writer_settings: WriterSettings,
     decoder: Option<Open>,
@@ -64,19 +65,19 @@ impl std::fmt::Debug for Builder {
     }
 }
 
-/// What is to be committed, beside positions.
+/// What is to be committed, besides positions.
 #[derive(Debug, Default)]
 pub struct Sealed {
-    /// The rows; none: positions advance all the same.
+    /// The rows. Without any, the positions advance all the same.
     pub writer: Option<TableWriter>,
     /// Dead letters, in any order.
     pub dead_letters: Vec<RecordBatch>,
-    /// Rows that lack a field which was sent in another shape, by field.
+    /// By field: the number of rows in which it was sent in the wrong shape.
     pub misshapen: BTreeMap<String, u64>,
 }
 
 impl Builder {
-    /// For the raw table of a kind, which is created if need be.
+    /// A builder for the raw table of a kind. The table is created if it does not exist.
     pub async fn open(
         lake: &Lake,
         kind: EventKind,
@@ -99,8 +100,8 @@ impl Builder {
         })
     }
 
-    /// Takes the records of a chunk from a position on, except those that are dead letters already. `ingested_at` is now, in
-    /// microseconds since the epoch.
+    /// Takes the records of a chunk from position `from` on, except those that are dead letters
+    /// already. `ingested_at` is the current time, in microseconds since the epoch.
     pub fn take(
         &mut self,
         stream: &Arc<Stream>,
@@ -159,23 +160,23 @@ impl Builder {
         Ok(())
     }
 
-    /// Rows and dead letters held.
+    /// The number of rows and dead letters held.
     pub fn rows(&self) -> usize {
         self.rows + self.decoder.as_ref().map_or(0, |open| open.decoder.rows() + open.decoder.rejected())
     }
 
-    /// Memory held, approximately.
+    /// The approximate memory held, in bytes.
     pub fn bytes(&self) -> usize {
         let decoding = self.decoder.as_ref().map_or(0, |open| open.decoder.bytes());
         decoding + self.dead_bytes + self.writer.as_ref().map_or(0, TableWriter::buffered_bytes)
     }
 
-    /// How long encoding has taken since this was last asked.
+    /// The time that encoding has taken since the last call.
     pub fn take_encoding_time(&mut self) -> Duration {
         std::mem::take(&mut self.encoding_time)
     }
 
-    /// Hands out everything held, and begins anew.
+    /// Returns everything held. The builder is empty afterwards.
     pub fn seal(&mut self) -> Result<Sealed, SpeedError> {
         self.encode()?;
         self.rows = 0;
@@ -198,7 +199,8 @@ impl Builder {
     }
 }
 
-/// The streams, by source and partition, that dead letters came from, and how many there are per reason.
+/// The streams that have dead letters, by source and partition, and the number of dead letters by
+/// reason.
 type DeadLetterCounts = (BTreeSet<(String, i32)>, BTreeMap<String, u64>);
 
 /// Counts dead letters.
@@ -218,7 +220,7 @@ pub fn count_dead_letters(batches: &[RecordBatch]) -> Result<DeadLetterCounts, S
     Ok((places, reasons))
 }
 
-/// Where each row of a batch came from.
+/// The origin of each row of a batch.
 struct Places<'a> {
     topic: &'a StringArray,
     partition: &'a Int32Array,
@@ -247,15 +249,18 @@ pub struct Stored {
     pub rows: Option<i64>,
     /// The position in the dead letters.
     pub dead_letters: Option<i64>,
-    /// Where that is ahead of the rows' after a crash: the dead letters in between.
+    /// The dead letters between the two positions, if the dead letters' is ahead after a crash.
     pub known_dead: Option<Arc<KnownDead>>,
-    /// Of its topic.
+    /// The marks of the stream's topic.
     pub marks: TopicMarks,
 }
 
-/// Dead letters that are in: their positions, and a hash of their bytes. The hash tells them from those of another cluster's topic of the
-/// same name, which share table, topic and numbers. Of long ones there is a hash of their first bytes as well: with another
-/// `ingest.record_bytes_max` the same record is kept whole, or as its first [`KEPT_BYTES`].
+/// Dead letters that are stored: their positions and a hash of their bytes.
+///
+/// The hash tells them from those of a topic of the same name on another cluster, which have the
+/// same table, topic and offsets. A long dead letter also has a hash of its first [`KEPT_BYTES`].
+/// With another `ingest.record_bytes_max` the same record is stored either whole or as these first
+/// bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownDead(HashSet<(i64, u128)>);
 
@@ -276,13 +281,14 @@ impl<P: AsRef<[u8]>> FromIterator<(i64, P)> for KnownDead {
     }
 }
 
-/// Of all bytes, and of those that are kept of a record that is too long.
+/// The hash of all bytes, and of the bytes that are stored of a record that is too long.
 fn hashes(payload: &[u8]) -> impl Iterator<Item = u128> + '_ {
     std::iter::once(payload).chain(payload.get(..KEPT_BYTES).filter(|kept| kept.len() < payload.len())).map(xxh3_128)
 }
 
-/// The dead letters of a stream from a position on, as a version of their table has them. Those of another kind stand in nobody's way: a
-/// file that was read as the wrong kind of event is read anew as the right one.
+/// The dead letters of a stream from a position on, in a version of their table. Dead letters of
+/// another kind do not count: a file that was read as the wrong kind of event is read again as the
+/// right one.
 async fn known_dead(lake: &Lake, version: u64, stream: &Stream, from: Option<i64>) -> Result<KnownDead, LakeError> {
     let provider = lake.provider(DEAD_LETTERS, version).await?;
     let source = |field: &str| col("source").field(field);
@@ -310,23 +316,23 @@ async fn known_dead(lake: &Lake, version: u64, stream: &Stream, from: Option<i64
     Ok(known.into_iter().collect())
 }
 
-/// What became of a sealed batch.
+/// The result of committing a sealed batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is in.
+    /// It is committed.
     Committed {
-        /// Bytes of the files.
+        /// The total size of the files in bytes.
         bytes: u64,
-        /// How many files there are.
+        /// The number of files.
         files: usize,
-        /// How often another's commit was where one of ours was to be, by table.
+        /// By table: how often another commit took the version that ours was meant for.
         conflicts: [(&'static str, u64); 2],
     },
-    /// Its rows are not in: somebody else has moved one of the streams.
+    /// Its rows are not committed: another process has advanced one of the streams.
     Superseded,
 }
 
-/// Commits to one table, and to the dead letters that all tables share.
+/// Commits to one table, and to the dead letters, which all tables share.
 #[derive(Debug)]
 pub struct Committer {
     lake: Lake,
@@ -336,7 +342,8 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// For the raw table of a kind, with the columns that the configuration adds. `dead_letters` appends to `raw/dead_letters`.
+    /// A committer for the raw table of a kind, with the columns that the configuration adds.
+    /// `dead_letters` appends to `raw/dead_letters`.
     pub async fn open(
         lake: &Lake,
         kind: EventKind,
@@ -349,7 +356,7 @@ impl Committer {
         Ok(Committer { lake: lake.clone(), rows, dead_letters, writer_settings })
     }
 
-    /// What the table and the dead letters have stored of streams.
+    /// What the table and the dead letters have stored of these streams.
     pub async fn stored(&mut self, streams: &[Arc<Stream>]) -> Result<Vec<Stored>, LakeError> {
         let lake = self.lake.clone();
         lake.watch(self.look_up(streams)).await
@@ -367,7 +374,7 @@ impl Committer {
         };
         let mut stored = Vec::with_capacity(streams.len());
         for ((stream, rows), dead_letters) in streams.iter().zip(rows.iter().copied()).zip(dead) {
-            // NULL, never seen, is less than any position.
+            // `None` (never stored) is less than any position.
             let known_dead = match dead_letters > rows {
                 true => Some(Arc::new(known_dead(&self.lake, version, stream, rows).await?)),
                 false => None,
@@ -381,7 +388,8 @@ impl Committer {
         Ok(stored)
     }
 
-    /// Uploads and commits: the dead letters with their positions, if there are any, then the rows with theirs.
+    /// Uploads and commits: first the dead letters with their positions, if there are any, then the
+    /// rows with theirs.
     pub async fn commit(
         &mut self,
         sealed: Sealed,
@@ -399,7 +407,8 @@ impl Committer {
             let files = finish(writer).await?;
             bytes += files.iter().map(DataFile::bytes).sum::<u64>();
             count += files.len();
-            // Who commits rows alone leaves no mark among the dead letters: a table that has moved on is to be seen here.
+            // A process that commits only rows does not advance the dead letters' positions. So the
+            // table's positions are checked here.
             let applications: Vec<String> = advances.iter().map(|advance| advance.application.clone()).collect();
             let stored = self.rows.stored_all(&applications).await?;
             if advances.iter().zip(&stored).any(|(advance, stored)| advance.from != *stored) {
@@ -420,7 +429,7 @@ impl Committer {
         bytes += files.iter().map(DataFile::bytes).sum::<u64>();
         count += files.len();
         let uploaded = started.elapsed();
-        // Others have committed since; that is read now, and not after a PUT in vain.
+        // Others may have committed since. Reading that now avoids a PUT that fails.
         self.rows.refresh().await?;
         match self.rows.commit(files, advances).await? {
             Appended::Committed { version } => {
@@ -435,13 +444,14 @@ impl Committer {
         }
     }
 
-    /// Waits for what goes on in the background.
+    /// Waits for background work.
     pub async fn close(self) {
         self.rows.close().await;
     }
 }
 
-/// Finishes and uploads. The last pages are compressed here, so that this leaves the runtime's threads.
+/// Finishes the files and uploads them. The last pages are compressed here, which would block the
+/// runtime's threads.
 async fn finish(writer: TableWriter) -> Result<Vec<DataFile>, SpeedError> {
     let runtime = tokio::runtime::Handle::current();
     let finished = tokio::task::spawn_blocking(move || runtime.block_on(writer.finish())).await;
@@ -517,7 +527,8 @@ mod tests {
         assert!(known.contains(6, b"payload 6") && !known.contains(6, b"another cluster's"));
         assert_eq!(stored[1], Stored { rows: Some(20), dead_letters: Some(20), ..Stored::default() });
         assert_eq!(stored[2], Stored::default());
-        // Read as another kind of event before, it is read anew: its letters of then are not taken for those of now.
+        // The file was first read as another kind of event. When it is read again, the dead letters
+        // of that kind do not count.
         let clicks = Arc::new(Stream { kind: EventKind::Interaction, ..(*streams[0]).clone() });
         let appender = Arc::new(Mutex::new(lake.appender(DEAD_LETTERS).await.unwrap()));
         let mut committer = Committer::open(&lake, EventKind::Interaction, &[], appender, &settings).await.unwrap();

@@ -1,10 +1,11 @@
-//! Avro: bare datums, datums that a registry or a fingerprint names the schema of, and containers of one or more records in a
-//! message.
+//! Avro: bare datums, datums whose schema is named by a registry id or a fingerprint, and
+//! containers of one or more records in a message.
 //!
-//! Datums are decoded by a small decoder of ours ([`datum`]) that borrows texts and bytes from the payload, bounds
-//! depth and size, and refuses whatever does not fit; schemas, fingerprints and the codecs of containers are
-//! apache-avro's. Which schema a datum was written with is told by what stands before it ([`Framed`]); schemas of a registry are looked
-//! up before anything is decoded (`pipeline::parking`), so that nothing here waits.
+//! A small decoder of our own ([`datum`]) decodes datums. It borrows texts and bytes from the
+//! payload, bounds depth and size, and rejects whatever does not fit. Schemas, fingerprints and the
+//! codecs of containers are apache-avro's. The bytes before a datum name the schema that it was
+//! written with ([`Framed`]). Schemas of a registry are fetched before anything is decoded
+//! (`pipeline::parking`), so nothing here waits.
 
 pub(crate) mod container;
 pub(crate) mod datum;
@@ -31,15 +32,16 @@ use crate::registry::{Known, Registry};
 use crate::settings::{AvroFraming, SourceSettings};
 use crate::validate::{Reason, Reject};
 
-/// A schema, and what its fields are to a mapping.
+/// A schema whose fields are matched with a mapping.
 #[derive(Debug)]
 pub(crate) struct MappedSchema {
     pub writer: WriterSchema,
     /// For each field of the record: its entry in the mapping.
     pub entries: Vec<Option<u16>>,
-    /// The same for those that the reader's schema has a default for.
+    /// The same for the fields that have a default in the reader's schema.
     pub default_entries: Vec<Option<u16>>,
-    /// For each field of the record: how it is put into its column, where that is known beforehand.
+    /// For each field of the record: the index of its content field and how it is converted, if
+    /// both are known before a value is read.
     pub shapers: Vec<Option<(usize, Shaper)>>,
 }
 
@@ -53,13 +55,13 @@ impl MappedSchema {
     }
 }
 
-/// The schemas of a source, as it is configured.
+/// The schemas of a source, as configured.
 #[derive(Debug)]
 pub(crate) struct AvroPlan {
     framing: AvroFraming,
-    /// Of datums that nothing tells the schema of.
+    /// The schema of datums without framing.
     bare: Option<Arc<MappedSchema>>,
-    /// Why there is none, although datums have told one.
+    /// Why the schema of a container cannot be used.
     unusable: Option<Reject>,
     by_fingerprint: HashMap<[u8; 8], Arc<MappedSchema>>,
     by_version: HashMap<[u8; 16], Arc<MappedSchema>>,
@@ -68,7 +70,7 @@ pub(crate) struct AvroPlan {
 }
 
 impl AvroPlan {
-    /// For a stream of datums or messages; errors name the key of the configuration.
+    /// The plan for a stream of datums or messages. Errors name the configuration key.
     pub fn new(
         kind: EventKind,
         source: &SourceSettings,
@@ -99,7 +101,8 @@ impl AvroPlan {
             registry: None,
         };
         if let StreamFormat::AvroDatum { schema } = format {
-            // A file that holds several containers may have one good schema and one bad one: only its datums are rejected.
+            // One file may hold several containers, of which some have a bad schema. Only the
+            // datums of those are rejected.
             let (bare, unusable) = match mapped(schema) {
                 Ok(schema) => (Some(schema), None),
                 Err(error) => (None, Some(unusable(error).at("the container's schema"))),
@@ -137,17 +140,18 @@ impl AvroPlan {
         Ok(AvroPlan { reader, ..plan })
     }
 
-    /// Why the schema of the container cannot be used, if it cannot.
+    /// Why the container's schema cannot be used, if it cannot.
     pub fn unusable(&self) -> Option<&str> {
         self.unusable.as_ref().map(|reject| reject.detail.as_str())
     }
 
-    /// The same with the registry that knows the schemas' ids.
+    /// The same plan with the registry that resolves schema ids.
     pub fn with_registry(self, registry: Option<Arc<Registry>>) -> AvroPlan {
         AvroPlan { registry, ..self }
     }
 
-    /// Without plans from here on; how many fields of the configured schema had one.
+    /// Switches the fast path off. Returns the number of fields of the configured schema that used
+    /// it.
     #[cfg(test)]
     pub fn read_in_the_general_way(&mut self) -> usize {
         self.by_fingerprint.clear();
@@ -160,7 +164,7 @@ impl AvroPlan {
         self.framing == AvroFraming::Auto && payload.starts_with(MAGIC)
     }
 
-    /// Looks at the first bytes of a payload.
+    /// Finds the framing of a payload from its first bytes.
     pub fn frame<'a>(&self, payload: &'a [u8]) -> Result<Framed<'_, 'a>, Reject> {
         match (self.framing, payload) {
             (AvroFraming::None, datum) => self.datum(datum),
@@ -197,7 +201,7 @@ impl AvroPlan {
         match (known, &self.bare, self.framing) {
             (Some(schema), ..) if is_packed => Ok(Framed::Packed(schema, body)),
             (Some(schema), ..) => Ok(Framed::Datum(schema, body)),
-            // A datum may begin like this, too.
+            // A bare datum may begin with the same bytes.
             (None, Some(schema), AvroFraming::Auto) => {
                 Ok(Framed::Unless { schema, bare: payload, otherwise: unknown_version(version) })
             }
@@ -224,22 +228,22 @@ impl AvroPlan {
     }
 }
 
-/// What a payload is.
+/// What a payload holds.
 #[derive(Debug)]
 pub(crate) enum Framed<'p, 'a> {
-    /// A datum of a schema.
+    /// A datum and its schema.
     Datum(&'p Arc<MappedSchema>, &'a [u8]),
-    /// The same, packed by zlib.
+    /// A datum compressed by zlib, and its schema.
     Packed(&'p Arc<MappedSchema>, &'a [u8]),
-    /// A datum of the registry's schema with that id.
+    /// A datum whose schema has this id in the registry.
     Registered(u32, &'a [u8]),
-    /// A datum behind a framing, or one that begins with a zero byte.
+    /// Either a framed datum, or a bare one that begins with a zero byte.
     Either {
         schema: &'p Arc<MappedSchema>,
         framed: &'a [u8],
         bare: &'a [u8],
     },
-    /// A datum, or else something of an unknown schema.
+    /// A bare datum. If it is not one, it is framed and its schema is unknown.
     Unless {
         schema: &'p Arc<MappedSchema>,
         bare: &'a [u8],
@@ -251,7 +255,7 @@ pub(crate) enum Framed<'p, 'a> {
 /// The first bytes of a container.
 const MAGIC: &[u8] = b"Obj\x01";
 
-/// The id of the registry's schema that a message of a topic is written with, if its framing has one.
+/// The registry's schema id in the framing of a message, if there is one.
 pub(crate) fn schema_id(payload: &[u8], framing: AvroFraming) -> Option<u32> {
     match (framing, payload) {
         (AvroFraming::Confluent | AvroFraming::Auto, [0, a, b, c, d, ..]) => Some(u32::from_be_bytes([*a, *b, *c, *d])),
@@ -259,7 +263,7 @@ pub(crate) fn schema_id(payload: &[u8], framing: AvroFraming) -> Option<u32> {
     }
 }
 
-/// Unpacks zlib, up to a limit.
+/// Decompresses zlib, up to a limit.
 pub(crate) fn unpack(packed: &[u8], into: &mut Vec<u8>) -> Result<(), Reject> {
     into.clear();
     let mut decoder = ZlibDecoder::new(packed).take(container::UNPACKED_BYTES_MAX as u64 + 1);
@@ -291,7 +295,7 @@ fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A UUID, with hyphens or without.
+/// Parses a UUID, with or without hyphens.
 fn version_id(text: &str) -> Option<[u8; 16]> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     let valid = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -302,7 +306,8 @@ fn read_schema(path: &Path, key: impl Fn() -> String) -> Result<String, SpeedErr
     fs::read_to_string(path).map_err(|error| SpeedError::settings(key(), format!("{}: {error}", path.display())))
 }
 
-/// The schemas that records have brought: of a registry by id, of containers by text. Most records of a source have the same.
+/// The schemas of the records so far: registry schemas by id, container schemas by text. Most
+/// records of a source have the same schema.
 #[derive(Debug, Default)]
 pub(crate) struct SchemaCache {
     of_containers: HashMap<Box<[u8]>, Arc<MappedSchema>>,
@@ -310,11 +315,11 @@ pub(crate) struct SchemaCache {
     last: Option<(u32, Arc<MappedSchema>)>,
 }
 
-/// Distinct schemas remembered of either; beyond it all are forgotten at once.
+/// The number of distinct schemas kept of each sort. If one more comes, all are evicted at once.
 const SCHEMAS_MAX: usize = 256;
 
 impl SchemaCache {
-    /// The schema of this JSON text.
+    /// The schema with this JSON text.
     pub fn schema(&mut self, text: &[u8], plan: &AvroPlan, mapping: &Mapping) -> Result<Arc<MappedSchema>, Reject> {
         if let Some(schema) = self.of_containers.get(text) {
             return Ok(schema.clone());
@@ -330,7 +335,7 @@ impl SchemaCache {
         Ok(schema)
     }
 
-    /// The schema with this id, as the registry has told it.
+    /// The registry's schema with this id.
     #[inline]
     pub fn registered(&mut self, id: u32, plan: &AvroPlan, mapping: &Mapping) -> Result<Arc<MappedSchema>, Reject> {
         if let Some((last, schema)) = &self.last
@@ -350,7 +355,7 @@ impl SchemaCache {
         let schema = match plan.registry.as_ref().and_then(|registry| registry.get(id)) {
             Some(Known::Schema(parsed)) => plan.map(&parsed, mapping),
             Some(Known::Unusable(detail)) => Err(Reject::new(Reason::UnusableSchema, format!("schema {id}: {detail}"))),
-            // It may be there by the next time: this is not remembered here.
+            // Not cached: the registry may know the id next time.
             Some(Known::Unknown) | None => {
                 return Err(Reject::new(Reason::UnknownSchema, format!("the registry knows no schema {id}")));
             }
@@ -368,7 +373,7 @@ impl SchemaCache {
 mod tests {
     use super::*;
 
-    /// How a payload is framed, in words; what was configured decides.
+    /// The framing of a payload, in words, with the configured framing.
     fn framed(
         payload: &[u8],
         framing: AvroFraming,

@@ -1,4 +1,4 @@
-//! A batch of raw rows in the making: the content's columns, and those that ingest adds.
+//! Builds a batch of raw rows: the columns of the content, and those that ingest adds.
 
 use std::sync::Arc;
 
@@ -16,21 +16,21 @@ use crate::enrich::Enriched;
 use crate::mapping::Field as AddedField;
 use crate::record::RecordRef;
 
-/// A judged and enriched event.
+/// A checked and enriched event.
 #[derive(Debug)]
 pub(crate) struct Accepted<'r> {
     /// The content fields, in schema order.
     pub cells: &'r [Cell<'r>],
-    /// A bit for each field that is not NULL.
+    /// A bit for each field that has a value.
     pub present: u32,
     pub attributes: Option<&'r str>,
     pub enriched: Enriched<'r>,
     pub event_time: i64,
-    /// The columns that the configuration adds, in order.
+    /// The columns that the configuration adds, in its order.
     pub added: &'r [Cell<'r>],
 }
 
-/// A batch of raw rows in the making.
+/// Builds a batch of raw rows.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     kind: EventKind,
@@ -47,11 +47,11 @@ pub(crate) struct BatchBuilder {
     bytes: usize,
 }
 
-/// About what a row takes in columns, beside its payload.
+/// The approximate memory, in bytes, of a row's columns beside its payload.
 const ROW_BYTES: usize = 256;
 
 impl BatchBuilder {
-    /// For a kind's content, and columns that the configuration adds.
+    /// A builder for the content of one kind and the columns that the configuration adds.
     pub fn new(kind: EventKind, added: &[AddedField]) -> Result<BatchBuilder, ArrowError> {
         let fields = schema::content_fields(kind);
         let raw = schema::raw_schema(kind);
@@ -107,7 +107,8 @@ impl BatchBuilder {
         self.bytes
     }
 
-    /// The batch, `schema::raw_schema(kind)` and the added columns, of records of `topic`; what follows begins anew.
+    /// Returns the batch of records of `topic`: `schema::raw_schema(kind)` and the added columns.
+    /// The builder is empty afterwards.
     pub fn finish(&mut self, topic: &str) -> Result<RecordBatch, ArrowError> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
@@ -141,10 +142,10 @@ impl BatchBuilder {
     }
 }
 
-/// The struct `enriched` in the making.
+/// Builds the struct `enriched`.
 #[derive(Debug)]
 struct EnrichedBuilder {
-    /// campaign, advertiser, country, region, device, os, browser: NULL where nothing is set.
+    /// Campaign, advertiser, country, region, device, os, browser. A row without a value is NULL.
     texts: [Column; 7],
     part_of_day: Texts,
     day_type: Texts,

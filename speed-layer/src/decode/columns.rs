@@ -1,7 +1,8 @@
-//! Columns in the making: one builder per type, nested types included.
+//! Column builders: one per type, nested types included.
 //!
-//! A column may lag behind the rows: what is missing at its end is NULL, and is filled in when a value comes or the
-//! batch ends. Fields that a source never sends cost nothing per row.
+//! A column may have fewer values than there are rows. The missing values at its end are NULL, and
+//! are filled in when the next value comes or the batch ends. So fields that a source never sends
+//! cost nothing per row.
 
 use std::sync::Arc;
 
@@ -19,21 +20,21 @@ use arrow::error::ArrowError;
 pub(crate) enum Cell<'a> {
     Null,
     Text(&'a str),
-    /// Also times, in microseconds.
+    /// Whole numbers, and times in microseconds.
     Integer(i64),
     Double(f64),
     Boolean(bool),
-    /// 10^-12 units.
+    /// A number of 10^-12 units.
     Amount(i128),
-    /// In the order of the type's fields.
+    /// The values in the order of the type's fields.
     Struct(&'a [Cell<'a>]),
     List(&'a [Cell<'a>]),
-    /// Sorted by key.
+    /// Entries sorted by key.
     Map(&'a [(&'a str, Option<&'a str>)]),
 }
 
 impl<'a> Cell<'a> {
-    /// The text, where it is one.
+    /// The text, if the cell is one.
     pub fn text(&self) -> Option<&'a str> {
         match self {
             Cell::Text(text) => Some(text),
@@ -41,7 +42,7 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// A part of a struct.
+    /// The field at `index` of a struct.
     pub fn part(&self, index: usize) -> Cell<'a> {
         match self {
             Cell::Struct(cells) => cells.get(index).copied().unwrap_or(Cell::Null),
@@ -50,7 +51,7 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// Which rows have a value; nothing is written down until the first one has none.
+/// Which rows have a value. Bits are stored only from the first NULL on.
 #[derive(Debug, Default)]
 struct Validity {
     rows: usize,
@@ -96,16 +97,17 @@ impl Validity {
     }
 }
 
-/// Room for what comes after so much: batches differ a little, and one that had no room for its last row would be copied into twice its room.
+/// The capacity to reserve for a batch after one that used `used`. Batches differ a little in size.
+/// A buffer without room for its last row would be copied into one of twice its size.
 pub(crate) fn room_after(used: usize) -> usize {
     used + used / 8
 }
 
-/// Texts one after another, one a row.
+/// Texts stored one after another, one per row.
 #[derive(Debug)]
 pub(crate) struct Texts {
     bytes: Vec<u8>,
-    /// Where the first begins, and where each ends.
+    /// The start of the first text, and the end of each.
     offsets: Vec<i32>,
 }
 
@@ -114,11 +116,12 @@ impl Texts {
         Texts { bytes: Vec::new(), offsets: vec![0] }
     }
 
-    /// The next row's text.
+    /// Appends the text of the next row.
     #[inline]
     pub fn push(&mut self, text: &str) {
         append_short(&mut self.bytes, text.as_bytes());
-        // A batch is finished long before its texts are this long (`Decoder::bytes`); if it is not, that is seen as it is finished.
+        // A batch is finished long before its texts reach this length (see `Decoder::bytes`). If it
+        // is not, `finish` reports an error.
         self.offsets.push(self.bytes.len() as i32);
     }
 
@@ -127,10 +130,11 @@ impl Texts {
         self.offsets.extend(std::iter::repeat_n(end, count));
     }
 
-    /// The texts so far, of which those of `nulls` are none; what follows begins anew, with the room that they took.
+    /// Returns the texts so far, NULL where `nulls` says so. The builder is empty afterwards and
+    /// reserves as much memory as they took.
     pub fn finish(&mut self, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
         let rows = self.offsets.len() - 1;
-        // A column of NULLs alone keeps no room.
+        // A column of NULLs alone reserves no memory.
         let is_empty = nulls.as_ref().is_some_and(|nulls| nulls.null_count() == rows);
         let room = if is_empty { (0, 1) } else { (room_after(self.bytes.len()), room_after(rows + 1)) };
         let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(room.0));
@@ -144,14 +148,16 @@ impl Texts {
         if nulls.as_ref().is_some_and(|nulls| nulls.len() != rows) {
             return Err(ArrowError::ComputeError("a column has other rows than texts".to_owned()));
         }
-        // SAFETY: the bytes are whole texts one after another, and the offsets the ends of those, none of which is beyond 2^31; there are as
-        // many rows as texts. Every text was looked at when its record was read.
+        // SAFETY: the bytes are whole texts one after another, and the offsets are their ends. No
+        // offset exceeds 2^31. There are as many rows as texts. Every text was checked to be UTF-8
+        // when its record was read.
         let array = unsafe { StringArray::new_unchecked(offsets, Buffer::from_vec(bytes), nulls) };
         Ok(Arc::new(array))
     }
 }
 
-/// The values of a type so far, of which those of `nulls` are none; what follows begins anew, with the room that they took.
+/// Returns the values so far, NULL where `nulls` says so. The builder is empty afterwards and
+/// reserves as much memory as they took.
 pub(crate) fn finish_values<P: ArrowPrimitiveType>(
     values: &mut Vec<P::Native>,
     nulls: Option<NullBuffer>,
@@ -164,25 +170,25 @@ pub(crate) fn finish_values<P: ArrowPrimitiveType>(
     Ok(Arc::new(array.with_data_type(data_type.clone())))
 }
 
-/// A column in the making.
+/// Builds one column.
 #[derive(Debug)]
 pub(crate) struct Column {
     valid: Validity,
     values: Values,
 }
 
-/// As many values as rows; what stands where a row has none means nothing.
+/// One value per row. The value of a row that is NULL is arbitrary.
 #[derive(Debug)]
 enum Values {
     Text(Texts),
     Int32(Vec<i32>),
     Int64(Vec<i64>),
     Double(Vec<f64>),
-    /// Of a byte each.
+    /// One byte per value.
     Boolean(Vec<u8>),
     Time(Vec<i64>, DataType),
     Amount(Vec<i128>, DataType),
-    /// The children may lag behind, as columns do.
+    /// The children may have fewer values than there are rows, as columns may.
     Struct {
         fields: Fields,
         children: Vec<Column>,
@@ -201,7 +207,7 @@ enum Values {
 }
 
 impl Column {
-    /// An empty column; errors for types that events do not have.
+    /// An empty column. Fails for types that events do not have.
     pub fn new(data_type: &DataType) -> Result<Column, ArrowError> {
         let values = match data_type {
             DataType::Utf8 => Values::Text(Texts::new()),
@@ -244,7 +250,7 @@ impl Column {
         Column { valid: Validity::default(), values: Values::Int64(Vec::new()) }
     }
 
-    /// NULL up to `rows` rows.
+    /// Fills the column with NULL up to `rows` rows.
     #[inline]
     pub fn pad(&mut self, rows: usize) {
         if self.valid.rows < rows {
@@ -270,8 +276,8 @@ impl Column {
         }
     }
 
-    /// The value of row `row`, which is the next or a later one; a value of another type than the column's is NULL
-    /// (the decoder never makes one).
+    /// Sets the value of row `row`, which is the next row or a later one. A value of another type
+    /// than the column's becomes NULL (the decoder never makes one).
     #[inline]
     pub fn set(&mut self, row: usize, cell: &Cell<'_>) {
         self.pad(row);
@@ -291,7 +297,7 @@ impl Column {
         self.valid.push();
     }
 
-    /// As [`Column::set`], of a column of texts.
+    /// As [`Column::set`], for a column of texts.
     #[inline]
     pub fn set_text(&mut self, row: usize, text: &str) {
         self.pad(row);
@@ -301,7 +307,7 @@ impl Column {
         }
     }
 
-    /// The column of `rows` rows; what follows begins a new one.
+    /// Returns the column of `rows` rows. The builder is empty afterwards.
     pub fn finish(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
         self.pad(rows);
         let nulls = self.valid.finish();
@@ -342,7 +348,7 @@ impl Column {
 }
 
 impl Values {
-    /// As [`Column::set`], for what consists of others; `false`: the value is of another type.
+    /// As [`Column::set`], for nested types. Returns `false` if the value is of another type.
     fn set_nested(&mut self, row: usize, cell: &Cell<'_>) -> bool {
         match (self, cell) {
             (Values::Struct { children, .. }, Cell::Struct(cells)) => {
@@ -401,7 +407,8 @@ mod tests {
 
     #[test]
     fn values_and_nulls_are_those_that_were_set() {
-        // Every pattern of fifteen rows, twice: what was finished before must not matter.
+        // Every seventh pattern of fifteen rows. The columns are reused: what was finished before
+        // must not matter.
         let (mut texts, mut numbers) = (Column::new(&DataType::Utf8).unwrap(), Column::new(&DataType::Int64).unwrap());
         for pattern in (0..1u32 << 15).step_by(7) {
             let expected: Vec<Option<i64>> = (0..15).map(|row| (pattern >> row & 1 == 1).then_some(row)).collect();

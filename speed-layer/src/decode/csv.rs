@@ -1,8 +1,10 @@
-//! CSV: one row a record, without its header. Most rows are cut here; what is not plain, or wrong, csv-core reads.
+//! CSV: one row per record, without its header. Most rows are split here. Rows that are not plain,
+//! or are wrong, are read by csv-core.
 //!
-//! What a row is, [`row_scan`] says. A row too short leaves its last columns NULL. A row too long, a quote that is not closed, text
-//! after a closing quote, or a second row make a dead letter. An empty cell is NULL, but for required fields, where it is
-//! an empty text.
+//! [`row_scan`] defines what a row is. A row with too few cells leaves its last columns NULL. A row
+//! with too many cells, a quote that is not closed, text after a closing quote, or a second row
+//! makes a dead letter. An empty cell is NULL, except in required fields, where it is an empty
+//! text.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use memchr::{memchr, memchr3};
@@ -17,7 +19,7 @@ use super::value::Value;
 use crate::mapping::{Mapping, Shape};
 use crate::validate::{self, Reason, Reject};
 
-/// The columns of a source, matched with the fields that they are.
+/// The columns of a source, matched with the fields that they fill.
 #[derive(Debug)]
 pub(crate) struct CsvColumns {
     columns: Vec<CsvColumn>,
@@ -28,17 +30,17 @@ pub(crate) struct CsvColumns {
 struct CsvColumn {
     name: String,
     entry: Option<u16>,
-    /// Whether an empty cell is an empty text.
+    /// Whether an empty cell is an empty text, not NULL.
     keeps_empty: bool,
-    /// The field that this column is, if it is nothing else and no other column is that field.
+    /// The field that only this column fills, if the column fills no other.
     alone: Option<usize>,
-    /// Whether the field takes any text as it stands.
+    /// Whether the field takes any text unchanged.
     is_text: bool,
 }
 
 impl CsvColumns {
     pub fn new(mapping: &Mapping, names: &[String], delimiter: u8) -> CsvColumns {
-        // A byte order mark is no part of the first name.
+        // A byte order mark is not part of the first name.
         let names: Vec<&str> = names.iter().map(|name| name.trim_start_matches('\u{feff}')).collect();
         let entries: Vec<Option<u16>> = names.iter().map(|name| mapping.lookup(name)).collect();
         let alone = mapping.alone(entries.iter().copied());
@@ -56,14 +58,14 @@ impl CsvColumns {
         self.delimiter
     }
 
-    /// Every cell is offered from here on, and judged later.
+    /// Switches the fast path off: from now on every cell is offered to the row and checked later.
     #[cfg(test)]
     pub fn read_in_the_general_way(&mut self) -> usize {
         self.columns.iter_mut().filter_map(|column| column.alone.take()).count()
     }
 }
 
-/// Splits rows into cells; its buffers are reused.
+/// Splits rows into cells. Its buffers are reused.
 #[derive(Debug)]
 pub(crate) struct CsvReader {
     reader: Reader,
@@ -78,18 +80,18 @@ impl CsvReader {
         CsvReader { reader, reader_delimiter: delimiter, text: vec![0; 1024], ends: vec![0; 32] }
     }
 
-    /// Splits the payload's one row; the number of its cells.
+    /// Splits the one row of the payload and returns the number of its cells.
     fn split(&mut self, payload: &[u8]) -> Result<usize, Reject> {
         check_row(payload, self.reader_delimiter)?;
         self.reader.reset();
-        // Quotes only ever make cells shorter than the payload.
+        // The cells never take more bytes than the payload: quotes only make them shorter.
         if self.text.len() < payload.len() + 1 {
             self.text.resize(payload.len() + 1, 0);
         }
         let (mut read, mut written, mut cells) = (0, 0, 0);
         loop {
             let rest = &payload[read..];
-            // At its end a line end is added: within an open quote it does not end the row.
+            // A line end is added after the payload. Within an open quote it does not end the row.
             let input = if rest.is_empty() { &b"\n"[..] } else { rest };
             let (result, taken, put, ended) =
                 self.reader.read_record(input, &mut self.text[written..], &mut self.ends[cells..]);
@@ -118,7 +120,8 @@ impl CsvReader {
     }
 }
 
-/// Refuses what is not exactly one row. Empty lines before and after it are passed over, as in files.
+/// Rejects a payload that is not exactly one row. Empty lines before and after the row are skipped,
+/// as in files.
 fn check_row(payload: &[u8], delimiter: u8) -> Result<(), Reject> {
     let begin = payload.iter().position(|byte| !is_line_end(*byte)).unwrap_or(payload.len());
     let row = &payload[begin..];
@@ -178,8 +181,8 @@ fn offer<'a>(column: &'a CsvColumn, text: &'a str, row: &mut Row<'a, '_>) -> Res
     if is_sent { row.offer(&column.name, column.entry, Value::Cell(text)) } else { Ok(()) }
 }
 
-/// Takes a cell in the type of its field at once; `None`: something is wrong with it, and all cells are to be offered, to be judged in
-/// the order of their fields.
+/// Converts a cell to the type of its field at once. `None` means that the cell is wrong: then all
+/// cells are to be offered to the row, so that they are checked in the order of their fields.
 #[inline]
 fn place<'a>(column: &'a CsvColumn, text: &'a str, row: &mut Row<'a, '_>) -> Option<()> {
     let Some(index) = column.alone else {
@@ -200,7 +203,7 @@ fn place<'a>(column: &'a CsvColumn, text: &'a str, row: &mut Row<'a, '_>) -> Opt
     Some(())
 }
 
-/// Takes the cells of a row, as they are cut; `None` where one of them is none.
+/// Takes the cells of a row as they are split. `None` if one of them cannot be taken.
 #[inline]
 fn place_all<'a>(
     texts: impl Iterator<Item = Option<&'a str>>,
@@ -214,13 +217,13 @@ fn place_all<'a>(
     Some(())
 }
 
-/// A row without its line end.
+/// The row without its line end.
 fn line(text: &str) -> &str {
     let line = text.strip_suffix('\n').unwrap_or(text);
     line.strip_suffix('\r').unwrap_or(line)
 }
 
-/// The cells of a row without quotes and line ends: what is between its delimiters, as it stands.
+/// The cells of a row without quotes and line ends: the text between its delimiters, unchanged.
 #[inline]
 fn plain(line: &str, delimiter: u8) -> impl Iterator<Item = Option<&str>> {
     let mut start = 0;
@@ -231,8 +234,9 @@ fn plain(line: &str, delimiter: u8) -> impl Iterator<Item = Option<&str>> {
     })
 }
 
-/// The cells of a row of which the first quote or line end is at `special`. Quotes that stand around whole cells and nowhere else are cut off;
-/// `None` for a cell that the reader has to look at, after which the others mean nothing.
+/// The cells of a row whose first quote or line end is at `special`. Quotes are removed if they
+/// surround a whole cell and occur nowhere else. A cell that csv-core has to read is `None`, and
+/// the cells after it mean nothing.
 fn quoted(line: &str, delimiter: u8, special: usize) -> impl Iterator<Item = Option<&str>> {
     let bytes = line.as_bytes();
     let mut ends = Delimiters::new(bytes, delimiter).chain([line.len()]);
@@ -258,13 +262,14 @@ fn quoted(line: &str, delimiter: u8, special: usize) -> impl Iterator<Item = Opt
     })
 }
 
-/// Where the delimiters of a row are. Cells are short: 64 bytes are looked at together, and no search begins anew after each.
+/// The positions of the delimiters in a row. Cells are short, so 64 bytes are compared together
+/// instead of one search per cell.
 struct Delimiters<'l> {
     line: &'l [u8],
     delimiter: u8,
-    /// The place of the next block.
+    /// The position of the next block.
     next: usize,
-    /// A bit for each byte of the last block that is a delimiter.
+    /// A bit for each delimiter in the last block that is still to be returned.
     found: u64,
 }
 
@@ -285,10 +290,10 @@ impl Iterator for Delimiters<'_> {
             let rest = self.line.get(self.next..).filter(|rest| !rest.is_empty())?;
             self.found = match (rest.first_chunk(), self.line.last_chunk()) {
                 (Some(block), _) => equal(block, self.delimiter),
-                // The end of the row, without what was looked at before.
+                // The last 64 bytes of the row, without those that were compared before.
                 (None, Some(block)) => equal(block, self.delimiter) >> (BLOCK - rest.len()),
                 (None, None) => {
-                    // What is not there is no delimiter.
+                    // Fills the block up with bytes that are not delimiters.
                     let mut block = [!self.delimiter; BLOCK];
                     block[..rest.len()].copy_from_slice(rest);
                     equal(&block, self.delimiter)
@@ -302,7 +307,7 @@ impl Iterator for Delimiters<'_> {
     }
 }
 
-/// A bit for each byte that is `wanted`.
+/// A bit for each byte that equals `wanted`.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn equal(block: &[u8; BLOCK], wanted: u8) -> u64 {
@@ -310,7 +315,7 @@ fn equal(block: &[u8; BLOCK], wanted: u8) -> u64 {
 
     let (parts, _) = block.as_chunks::<16>();
     let bits = parts.iter().map(|part| {
-        // SAFETY: it reads the sixteen bytes of `part`. Every x86-64 has SSE2.
+        // SAFETY: it reads the sixteen bytes of `part`. Every x86-64 processor has SSE2.
         unsafe {
             let part = _mm_loadu_si128(part.as_ptr().cast());
             _mm_movemask_epi8(_mm_cmpeq_epi8(part, _mm_set1_epi8(wanted as i8)))
@@ -319,7 +324,7 @@ fn equal(block: &[u8; BLOCK], wanted: u8) -> u64 {
     bits.enumerate().fold(0, |all, (at, bits)| all | u64::from(bits as u16) << (16 * at))
 }
 
-/// A bit for each byte that is `wanted`.
+/// A bit for each byte that equals `wanted`.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
 fn equal(block: &[u8; BLOCK], wanted: u8) -> u64 {
@@ -332,7 +337,7 @@ mod tests {
 
     fn check(payload: &str, expected: Result<&[&str], Reason>) {
         let mut reader = CsvReader::new(b',');
-        // Twice: what came before must not matter.
+        // The reader has read another row before: that must not matter.
         let _ = reader.split(b"x,\"y\nz");
         let found = reader.split(payload.as_bytes()).map(|cells| {
             let mut start = 0;
@@ -375,15 +380,28 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn delimiters_are_where_they_are(line in proptest::collection::vec(proptest::sample::select(b"ab,;-\x00\x01\x7f\x80\xac\xff".to_vec()), 0..200), delimiter: u8) {
+        fn delimiters_are_where_they_are(
+            line in proptest::collection::vec(
+                proptest::sample::select(b"ab,;-\x00\x01\x7f\x80\xac\xff".to_vec()),
+                0..200
+            ),
+            delimiter: u8
+        ) {
             for delimiter in [b',', b';', delimiter] {
                 let places = (0..line.len()).filter(|place| line[*place] == delimiter);
-                proptest::prop_assert_eq!(Delimiters::new(&line, delimiter).collect::<Vec<_>>(), places.collect::<Vec<_>>());
+                proptest::prop_assert_eq!(
+                    Delimiters::new(&line, delimiter).collect::<Vec<_>>(),
+                    places.collect::<Vec<_>>()
+                );
             }
         }
 
         #[test]
-        fn rows_are_cut_as_the_reader_cuts_them(text in "([ab;é\\r\\n\"]{0,3}|\"[ab,;é\\n]{0,4}\")(,([ab;é]{0,3}|\"[ab,;é\\r]{0,4}\"|[a\"\\n]{0,3})){0,4}(\\r?\\n)?", delimiter in proptest::sample::select(vec![b',', b';'])) {
+        fn rows_are_cut_as_the_reader_cuts_them(
+            text in "([ab;é\\r\\n\"]{0,3}|\"[ab,;é\\n]{0,4}\")\
+                (,([ab;é]{0,3}|\"[ab,;é\\r]{0,4}\"|[a\"\\n]{0,3})){0,4}(\\r?\\n)?",
+            delimiter in proptest::sample::select(vec![b',', b';'])
+        ) {
             let mut reader = CsvReader::new(delimiter);
             let read = reader.split(text.as_bytes());
             let line = line(&text);

@@ -1,8 +1,9 @@
-//! JSON: one object a record, or a list of them, by serde_json's strict parser, without copies.
+//! JSON: one object per record, or a list of objects. serde_json's strict parser reads it without
+//! copies.
 //!
-//! The parser finds the members and checks the grammar; values stay the text that they are (so that `7.0` in a text
-//! field is `7.0`, and amounts are exact) until a field wants one. Texts with escapes are the only copies, into the
-//! row's arena.
+//! The parser finds the members and checks the grammar. A value stays the text that was sent until
+//! a field needs it in its type. So `7.0` in a text field stays `7.0`, and amounts are exact. Only
+//! strings with escapes are copied, into the row's arena.
 
 use std::fmt;
 
@@ -20,20 +21,20 @@ use super::value::{Opened, Value};
 use crate::mapping::Mapping;
 use crate::validate::{Reason, Reject};
 
-/// Objects and lists in a text that is taken for JSON may be nested so deep: readers of what is kept as JSON have limits of this
-/// kind too. For records it is `depth_max` of their source.
+/// The deepest nesting of objects and lists in a text that is read as JSON. Readers of stored JSON
+/// have limits of this kind too. For records the limit is `depth_max` of their source.
 const DEPTH_MAX: usize = 64;
 
-/// The mark that some programs put before UTF-8.
+/// The byte order mark, which some programs write before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A payload without a byte order mark before it.
+/// The payload without a leading byte order mark.
 #[inline]
 pub(crate) fn without_mark(payload: &[u8]) -> &[u8] {
     payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload)
 }
 
-/// Whether a payload, if it is JSON, is a list.
+/// Whether the payload is a list, provided that it is JSON.
 #[inline]
 pub(crate) fn is_list(payload: &[u8]) -> bool {
     match payload.first() {
@@ -42,20 +43,22 @@ pub(crate) fn is_list(payload: &[u8]) -> bool {
     }
 }
 
-/// The keys of the record before: most have the same, in the same order, and need no lookup.
+/// The keys of the previous record. Most records have the same keys in the same order, so most keys
+/// need no lookup.
 #[derive(Debug, Default)]
 pub(crate) struct KeyMemo {
     keys: Vec<(String, Option<u16>)>,
 }
 
-/// As many keys as are remembered.
+/// The number of keys that are remembered.
 const KEYS_MAX: usize = 256;
 /// Longer keys are not remembered.
 const KEY_BYTES_MAX: usize = 128;
 
 impl KeyMemo {
-    /// Whether `text` begins with the key that the record before had at this place, and the quote that ends it: the key's length, and
-    /// what the mapping knows it as. Remembered keys need no escapes.
+    /// Compares the start of `text` with the key that the previous record had at this place, and
+    /// its closing quote. If they are equal, returns the key's length and its entry in the mapping.
+    /// Remembered keys contain no escapes.
     #[inline]
     fn recognise(&self, place: usize, text: &[u8]) -> Option<(usize, Option<u16>)> {
         let (key, entry) = self.keys.get(place)?;
@@ -73,21 +76,23 @@ impl KeyMemo {
         }
         let entry = mapping.lookup(key);
         let is_plain = |key: &str| key.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
-        // A place cannot be left out; nobody accepts the empty key that stands for one that is too long or needs escapes.
+        // Every place needs a key. The empty key, which never matches, stands for a key that is too
+        // long or needs escapes.
         let learnt = if key.len() <= KEY_BYTES_MAX && is_plain(key) { (key, entry) } else { ("", None) };
         if let Some((known, known_entry)) = self.keys.get_mut(place) {
             known.clear();
             known.push_str(learnt.0);
             *known_entry = learnt.1;
         } else if place < KEYS_MAX {
-            // Places come in order: this is the next one.
+            // Places come in order, so this is the next one.
             self.keys.push((learnt.0.to_owned(), learnt.1));
         }
         entry
     }
 }
 
-/// Whether two texts of the same length are equal. Keys are too short for a call of `memcmp` to be worth it.
+/// Whether two texts of the same length are equal. Keys are so short that a call of `memcmp` costs
+/// more than it saves.
 #[inline]
 fn same_bytes(a: &[u8], b: &[u8]) -> bool {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
@@ -116,19 +121,19 @@ pub(crate) fn read<'a>(
     parse(text, memo, row)
 }
 
-/// The same by the strict parser, for what is not plain.
+/// Reads the members with the strict parser, where the fast scanner gives up.
 fn parse<'a>(text: &'a str, memo: &mut KeyMemo, row: &mut Row<'a, '_>) -> Result<(), Reject> {
     let mut refused = None;
     let mut parser = serde_json::Deserializer::from_str(text);
     let members = RecordVisitor { memo, row, refused: &mut refused };
     let parsed = parser.deserialize_map(members).and_then(|()| parser.end());
-    // Broken JSON is the more basic of the two.
+    // Broken JSON is the more basic error of the two, so it is reported first.
     parsed.map_err(|error| invalid(&error))?;
     refused.map_or(Ok(()), Err)
 }
 
-/// The elements of a list of records, each as it was sent; refused as a whole where it is no JSON, has more than `elements_max`
-/// elements, or holds no object.
+/// The elements of a list of records, each as it was sent. The list is rejected as a whole if it is
+/// not JSON, has more than `elements_max` elements, or holds no object.
 pub(crate) fn elements(payload: &[u8], kind: EventKind, elements_max: usize) -> Result<Vec<&[u8]>, Reject> {
     let text = utf8(payload)?;
     let mut parser = serde_json::Deserializer::from_str(text);
@@ -148,19 +153,19 @@ pub(crate) fn elements(payload: &[u8], kind: EventKind, elements_max: usize) -> 
     Err(Reject::new(Reason::NotAnObject, format!("a list without any object: a record of {kind} is a JSON object")))
 }
 
-/// The members or elements of an object or list that has been parsed before.
+/// The members or elements of an object or list that was parsed before.
 pub(crate) fn open<'a>(text: &'a str, arena: &'a Bump) -> Result<Opened<'a>, Reject> {
     let mut parser = serde_json::Deserializer::from_str(text);
     parser.deserialize_any(PartsVisitor { arena }).map_err(|error| invalid(&error))
 }
 
-/// Whether a text is JSON, not nested too deep.
+/// Whether a text is JSON and is not nested too deeply.
 pub(crate) fn is_valid(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok() && depth(text) <= DEPTH_MAX
 }
 
-/// A value from its text, which is valid JSON without spaces around it; parts of values that were looked at as a whole need no
-/// limit of depth (`usize::MAX`).
+/// The value of `raw`, which is valid JSON without spaces around it. Pass `usize::MAX` as
+/// `depth_max` for a part of a value whose depth was checked as a whole.
 fn value<'a>(raw: &'a str, arena: &'a Bump, depth_max: usize) -> Result<Value<'a>, serde_json::Error> {
     Ok(match raw.as_bytes() {
         [b'"', inner @ .., b'"'] => {
@@ -184,7 +189,7 @@ fn value<'a>(raw: &'a str, arena: &'a Bump, depth_max: usize) -> Result<Value<'a
     })
 }
 
-/// How deep the objects and lists of a valid JSON text are nested.
+/// The depth to which the objects and lists of a valid JSON text are nested.
 fn depth(text: &str) -> usize {
     let (mut depth, mut deepest, mut quoted, mut escaped) = (0usize, 0, false, false);
     for byte in text.bytes() {
@@ -238,7 +243,7 @@ impl<'a> Visitor<'a> for RecordVisitor<'_, 'a, '_> {
     }
 }
 
-/// A key: borrowed where it has no escapes, else in the arena.
+/// A key. It is borrowed where it has no escapes, else it is copied into the arena.
 struct KeySeed<'a> {
     arena: &'a Bump,
 }

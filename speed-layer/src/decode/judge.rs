@@ -1,4 +1,5 @@
-//! What a row has taken, in the types of its fields: the first field in schema order that is missing or of the wrong type decides.
+//! Converts the values of a row to the types of its fields. The first field in schema order that is
+//! missing or of the wrong type decides why the row is rejected.
 
 use super::DecodePlan;
 use super::columns::Cell;
@@ -8,7 +9,7 @@ use super::value::Value;
 use crate::mapping::{Fallback, Shape};
 use crate::validate::{self, Reason, Reject};
 
-/// The values of the added columns, in their types.
+/// The values of the added columns, converted to their types.
 pub(super) fn judge_added<'a>(plan: &'a DecodePlan, row: &Row<'a, '_>) -> Result<&'a [Cell<'a>], Reject> {
     let fields = plan.mapping.added();
     if fields.is_empty() {
@@ -23,7 +24,8 @@ pub(super) fn judge_added<'a>(plan: &'a DecodePlan, row: &Row<'a, '_>) -> Result
     Ok(cells)
 }
 
-/// Puts the values that a row has taken into the types of their fields; a bit for each that is there.
+/// Converts the values of a row to the types of their fields. Returns a bit for each field that has
+/// a value.
 #[inline]
 pub(super) fn judge<'a>(
     plan: &'a DecodePlan,
@@ -32,7 +34,7 @@ pub(super) fn judge<'a>(
     ingested_at: i64,
 ) -> Result<u32, Reject> {
     let (arena, times) = (row.arena(), plan.mapping.times());
-    // Those that came in shape are there, and nothing is left to say of them.
+    // Fields that were converted while they were read need no further check.
     let mut present = row.settled();
     let mut todo = (row.taken() | plan.required | plan.fallbacks) & !present;
     while todo != 0 {
@@ -43,7 +45,7 @@ pub(super) fn judge<'a>(
             present |= 1 << index;
             continue;
         }
-        // Most values of most records are texts.
+        // A fast path: most values of most records are texts.
         if let (Shape::Text, &(Value::Text(text) | Value::Cell(text))) = (field.shape, row.value(index))
             && !(text.is_empty() && field.empty_is_missing)
         {

@@ -1,8 +1,8 @@
-//! Nested values into the types of the schema: structs, lists and maps, by the schema alone.
+//! Converts nested values to structs, lists and maps, by the types of the schema alone.
 //!
-//! Members that the schema does not know are kept among the attributes under their path (`imp[0].ext`,
-//! `site.publisher.cat`). What the schema knows must be of its type: a member that is not makes the record a dead
-//! letter, whose detail names the path.
+//! Members that the schema does not know are kept among the attributes under their path
+//! (`imp[0].ext`, `site.publisher.cat`). A member that the schema knows must be of its type.
+//! Otherwise the record is a dead letter, and its detail names the path.
 
 use arrow::datatypes::DataType;
 use bumpalo::Bump;
@@ -13,7 +13,8 @@ use super::row::Attributes;
 use super::value::{Opened, Value, collect};
 use crate::validate::{self, Reason, Reject};
 
-/// The way from the record to a nested value, as a list on the stack: written out only when somebody asks.
+/// The path from the record to a nested value, as a linked list on the stack. It is formatted only
+/// when it is needed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Trail<'t> {
     Field(&'t str),
@@ -31,7 +32,8 @@ impl std::fmt::Display for Trail<'_> {
     }
 }
 
-/// A value as a cell of `data_type`; what the type does not know goes to `attributes`.
+/// Converts a value to a cell of `data_type`. Members that the type does not know go to
+/// `attributes`.
 pub(crate) fn shape<'a>(
     value: Value<'a>,
     data_type: &DataType,
@@ -46,7 +48,8 @@ pub(crate) fn shape<'a>(
         DataType::Struct(fields) => {
             let Opened::Object(members) = value.open(arena)? else { return Err(not("an object", value, trail)) };
             let cells = arena.alloc_slice_fill_copy(fields.len(), Cell::Null);
-            // Members mostly come in the order of the fields: the next one is looked for behind the last.
+            // Members mostly come in the order of the fields, so the search for the next one starts
+            // after the last one found.
             let mut next = 0;
             let mut find = |name: &str| {
                 let behind = (next..fields.len()).find(|index| fields[*index].name() == name);
@@ -75,7 +78,7 @@ pub(crate) fn shape<'a>(
                 });
                 Ok(Cell::List(collect(cells, arena)?))
             }
-            // A single text where a list of texts is meant (CSV has no other way).
+            // A single text where the type is a list of texts. CSV has no other way to write one.
             Opened::Scalar if *element.data_type() == DataType::Utf8 => {
                 let cell = validate::text(value, arena).ok_or_else(|| not("a list", value, trail))?;
                 Ok(Cell::List(arena.alloc_slice_copy(&[cell])))
@@ -93,15 +96,16 @@ pub(crate) fn shape<'a>(
     }
 }
 
-/// Whether a value is nested as a type is: object, list or scalar at every level that the type
-/// knows, null anywhere. Of which type its scalars are does not count.
+/// Whether a value is nested as its type is: object, list or scalar at every level that the type
+/// knows, null anywhere. The types of the scalars do not count.
 #[cold]
 pub(crate) fn has_shape<'a>(value: Value<'a>, data_type: &DataType, arena: &'a Bump) -> bool {
     if value.is_null() {
         return true;
     }
     match (data_type, value.open(arena)) {
-        // What cannot be opened is broken, whatever it is.
+        // A value that cannot be opened is broken. It is reported as such later, not as the wrong
+        // shape.
         (_, Err(_)) => true,
         (DataType::Struct(fields), Ok(Opened::Object(members))) => members.iter().all(|(name, value)| {
             fields.find(name).is_none_or(|(_, field)| has_shape(*value, field.data_type(), arena))
@@ -116,7 +120,8 @@ pub(crate) fn has_shape<'a>(value: Value<'a>, data_type: &DataType, arena: &'a B
     }
 }
 
-/// The entries of a map of texts, sorted by key, of one key sent twice the later; nested values as JSON text.
+/// The entries of a map of texts, sorted by key. Of a key sent twice, the later entry counts.
+/// Nested values become JSON text.
 pub(crate) fn entries<'a>(members: &[(&'a str, Value<'a>)], arena: &'a Bump) -> &'a [(&'a str, Option<&'a str>)] {
     let mut entries = BumpVec::with_capacity_in(members.len(), arena);
     for (key, value) in members {
@@ -129,7 +134,7 @@ pub(crate) fn entries<'a>(members: &[(&'a str, Value<'a>)], arena: &'a Bump) -> 
         });
         entries.push((*key, text));
     }
-    // Stable: of equal keys the last one sent stays last, and is the one kept.
+    // The sort is stable: of equal keys the last one sent stays last, and that one is kept.
     entries.sort_by_key(|(key, _)| *key);
     let mut kept: BumpVec<'a, (&'a str, Option<&'a str>)> = BumpVec::with_capacity_in(entries.len(), arena);
     for entry in entries {

@@ -1,13 +1,13 @@
-//! A row in the making: which value each field gets, of all that a record offers.
+//! Decides which value each field gets, among all that a record offers.
 //!
-//! Nothing is appended to columns from here: a record that turns out bad leaves no trace. What no
-//! field takes is kept, as the members of one JSON object (`attributes`): keys that the schema does
-//! not know, and values that lost to a better name of their field. An explicit null is as good as
-//! nothing, and is not kept, and so is an empty cell of CSV.
+//! Nothing is appended to columns here, so a record that turns out to be bad leaves no trace.
+//! Values that no field takes are kept as the members of one JSON object (`attributes`): keys that
+//! the schema does not know, and values that lost to a better name of their field. An explicit null
+//! and an empty CSV cell count as absent, and are not kept.
 //!
-//! Of the values for one field the first with a value wins, by the order of its names. An empty
-//! text is a value only where there is no other, and no default. A value that is not of its field's
-//! shape is none where its name does not bind (see [`crate::mapping`]).
+//! If a field is offered several values, the one under the first of the field's names wins. An
+//! empty text wins only where there is no other value and no default. A value that does not have
+//! the shape of its field counts as absent if its name does not bind (see [`crate::mapping`]).
 
 use adlake_domain::content::write_json_string;
 use bumpalo::Bump;
@@ -19,19 +19,19 @@ use super::value::{Opened, Value};
 use crate::mapping::{FIELDS_MAX, Field, Mapping, Origin, Path, Shape, Step, Target};
 use crate::validate::Reject;
 
-/// The members of the JSON object that keeps what no field takes.
+/// The JSON object of the values that no field takes.
 #[derive(Debug, Default)]
 pub(crate) struct Attributes {
     text: String,
 }
 
 impl Attributes {
-    /// Forgets all.
+    /// Removes all members.
     pub fn clear(&mut self) {
         self.text.clear();
     }
 
-    /// Keeps a value under a name.
+    /// Adds a value under a name.
     pub fn keep(&mut self, name: &str, value: &Value<'_>) {
         self.text.push(if self.text.is_empty() { '{' } else { ',' });
         write_json_string(name, &mut self.text);
@@ -39,17 +39,17 @@ impl Attributes {
         value.write_json(&mut self.text);
     }
 
-    /// The place that [`Attributes::keep_up_to`] goes back to.
+    /// The position that [`Attributes::keep_up_to`] can go back to.
     pub fn place(&self) -> usize {
         self.text.len()
     }
 
-    /// Forgets what was kept since a place.
+    /// Removes the members that were added after a position.
     pub fn keep_up_to(&mut self, place: usize) {
         self.text.truncate(place);
     }
 
-    /// Ends the object; `None` where nothing was kept.
+    /// Closes the object. `None` where it has no members.
     pub fn finish(&mut self) -> Option<&str> {
         if self.text.is_empty() {
             return None;
@@ -59,44 +59,45 @@ impl Attributes {
     }
 }
 
-/// The candidate for a field.
+/// The candidate value of a field.
 #[derive(Debug, Clone, Copy)]
 struct Slot<'a> {
     value: Value<'a>,
     key: &'a str,
     rank: u16,
     origin: Origin,
-    /// Whether the value is part of one that is kept anyway.
+    /// Whether the value is part of another value, which is kept anyway.
     inner: bool,
 }
 
 impl<'a> Slot<'a> {
-    /// Whether the value is of another shape than the field's, under a name that does not bind.
+    /// Whether the value has another shape than its field, under a name that does not bind.
     fn is_something_else(&self, field: &Field, arena: &'a Bump) -> bool {
         field.by_shape && self.origin != Origin::Configured && !nested::has_shape(self.value, &field.data_type, arena)
     }
 }
 
-/// A row in the making.
+/// A row that is being read.
 pub(crate) struct Row<'a, 'd> {
     mapping: &'a Mapping,
     arena: &'a Bump,
     attributes: &'d mut Attributes,
-    /// The candidates, as they came.
+    /// The candidates, in the order in which they came.
     slots: BumpVec<'a, Slot<'a>>,
-    /// Where each field's candidate is.
+    /// For each field, the index of its candidate in `slots`.
     places: [u8; FIELDS_MAX],
     /// A bit for each field that has a candidate.
     taken: u32,
-    /// The values of the fields, in their types: those that were put into shape as they were read, in the end all.
+    /// The values of the fields, in their types. While the record is read, only those that are
+    /// converted at once. After the check, all.
     cells: [Cell<'a>; FIELDS_MAX],
-    /// A bit for each field whose cell came in shape.
+    /// A bit for each field whose value was converted while it was read.
     shaped: u32,
     /// A bit for each field that was sent in another shape, under a name that does not bind.
     misshapen: u32,
-    /// Values inside of those that no field takes, with the field and their path.
+    /// Values inside converted fields that no field takes, each with its field and path.
     kept: BumpVec<'a, (usize, &'a str, Value<'a>)>,
-    /// The values for the added columns, and the ranks of the names that they came under.
+    /// The values of the added columns, each with the rank of the name that it came under.
     added: &'a mut [Option<(Value<'a>, u16)>],
 }
 
@@ -123,7 +124,7 @@ impl<'a, 'd> Row<'a, 'd> {
         }
     }
 
-    /// Forgets all values.
+    /// Removes all values.
     pub fn clear(&mut self) {
         self.taken = 0;
         self.slots.clear();
@@ -135,17 +136,17 @@ impl<'a, 'd> Row<'a, 'd> {
         self.added.fill(None);
     }
 
-    /// The mapping by which keys find their fields.
+    /// The mapping that finds the field of a key.
     pub fn mapping(&self) -> &'a Mapping {
         self.mapping
     }
 
-    /// Where the row's copies live.
+    /// The arena that holds the row's copies.
     pub fn arena(&self) -> &'a Bump {
         self.arena
     }
 
-    /// Takes a member of the record, whose key the mapping knows as `entry`.
+    /// Takes a member of the record. `entry` is the key's entry in the mapping.
     #[inline]
     pub fn offer(&mut self, key: &'a str, entry: Option<u16>, value: Value<'a>) -> Result<(), Reject> {
         if value.is_null() {
@@ -169,9 +170,10 @@ impl<'a, 'd> Row<'a, 'd> {
         if entry.paths.is_empty() { Ok(()) } else { self.offer_parts(key, value, &entry.paths) }
     }
 
-    /// As [`Row::offer`], for a text, or the text of a number.
-    // A value that is handed on is written to memory in parts and read from there as a whole, for which a processor waits. Most
-    // members are one or the other: their values are made where they stay.
+    /// As [`Row::offer`], for a text or the text of a number.
+    // Passing a value on writes it to memory in parts and reads it back as a whole, and the
+    // processor stalls on that. Most members are texts or numbers, so their values are built in
+    // place.
     #[inline(always)]
     pub fn offer_text(
         &mut self,
@@ -194,7 +196,7 @@ impl<'a, 'd> Row<'a, 'd> {
         self.offer(key, entry, if is_number { Value::Number(text) } else { Value::Text(text) })
     }
 
-    /// Notes a value, or what is inside it, for added columns; it goes on to where it belongs.
+    /// Notes a value, or a value inside it, for added columns. The fields get the value as well.
     fn offer_added(&mut self, value: Value<'a>, ways: &'a [Path]) -> Result<(), Reject> {
         for way in ways {
             let found = if way.steps.is_empty() { value } else { walk(value, &way.steps, self.arena)? };
@@ -212,14 +214,14 @@ impl<'a, 'd> Row<'a, 'd> {
         Ok(())
     }
 
-    /// The value for an added column.
+    /// The value of an added column.
     pub fn added(&self, index: usize) -> Option<Value<'a>> {
         self.added.get(index).copied().flatten().map(|(value, _)| value)
     }
 
-    /// Whether a value can be meant for a field that its key is a name of: an object or list under
-    /// a common alias, or under a name that is also the root of paths, is not meant for a scalar.
-    /// What the configuration names is meant, unless the configuration has a path from it, too.
+    /// Whether a value can be meant for the field that its key names. An object or list is not
+    /// meant for a scalar field if its key is a common alias, or is also the root of paths. A name
+    /// from the configuration always counts, unless the configuration also has a path from it.
     fn suits(&self, target: Target, value: Value<'a>, paths: &[Path]) -> bool {
         if !value.is_nested() {
             return true;
@@ -234,7 +236,7 @@ impl<'a, 'd> Row<'a, 'd> {
             }
     }
 
-    /// Takes the fields that are found inside a value.
+    /// Takes the values of fields that are found inside a value.
     fn offer_parts(&mut self, key: &'a str, value: Value<'a>, paths: &'a [Path]) -> Result<(), Reject> {
         let whole = match value.open(self.arena)? {
             Opened::List(items) => Value::List(items),
@@ -253,14 +255,15 @@ impl<'a, 'd> Row<'a, 'd> {
         Ok(())
     }
 
-    /// The better candidate wins, of two under one name the later; what loses is kept.
+    /// Makes `candidate` the value of its field if it is better than the one before. Of two under
+    /// the same name the later wins. The loser is kept as an attribute.
     #[inline]
     fn place(&mut self, target: Target, candidate: Slot<'a>) {
         let index = usize::from(target.field);
         let bit = 1u32 << index;
         if self.taken & bit == 0 {
             self.taken |= bit;
-            // A field has one place: there are never more than fields.
+            // A field has one place, so there are never more places than fields.
             self.places[index] = self.slots.len() as u8;
             self.slots.push(candidate);
         } else {
@@ -272,7 +275,7 @@ impl<'a, 'd> Row<'a, 'd> {
     fn displace(&mut self, index: usize, candidate: Slot<'a>) {
         let mapping = self.mapping;
         let (field, arena) = (&mapping.fields()[index], self.arena);
-        // What has no value comes last, whatever its name.
+        // A value of the wrong shape or an empty text comes last, whatever its name.
         let order = |slot: &Slot<'a>| (slot.is_something_else(field, arena), slot.value.is_empty_text(), slot.rank);
         let slot = &mut self.slots[usize::from(self.places[index])];
         let loser = if order(&candidate) <= order(slot) { std::mem::replace(slot, candidate) } else { candidate };
@@ -282,14 +285,14 @@ impl<'a, 'd> Row<'a, 'd> {
         self.keep_loser(&loser);
     }
 
-    /// Keeps a value that is not its field's after all. An empty cell of CSV is none.
+    /// Keeps a value that lost its field as an attribute. An empty CSV cell is not kept.
     fn keep_loser(&mut self, loser: &Slot<'a>) {
         if !loser.inner && !matches!(loser.value, Value::Cell("")) {
             self.attributes.keep(loser.key, &loser.value);
         }
     }
 
-    /// Keeps the value of a field, in whose place something else comes.
+    /// Keeps the value of a field as an attribute, because the field takes another value.
     #[cold]
     pub fn give_way(&mut self, index: usize) {
         if self.taken >> index & 1 == 1 {
@@ -298,7 +301,8 @@ impl<'a, 'd> Row<'a, 'd> {
         }
     }
 
-    /// Whether the value of a field is something else under the same name; it is counted.
+    /// Whether the value of a field has another shape under a name that does not bind. If so, it is
+    /// counted.
     #[cold]
     pub fn is_something_else(&mut self, index: usize) -> bool {
         let field = &self.mapping.fields()[index];
@@ -308,18 +312,18 @@ impl<'a, 'd> Row<'a, 'd> {
         is_else
     }
 
-    /// A bit for each field that was sent in another shape, and not taken.
+    /// A bit for each field that was sent in another shape and not taken.
     pub fn misshapen(&self) -> u32 {
         self.misshapen
     }
 
-    /// Takes the value of a field that has no other candidates, in its type.
+    /// Sets the value, in its type, of a field that has no other candidates.
     pub fn place_shaped(&mut self, index: usize, cell: Cell<'a>) {
         self.cells[index] = cell;
         self.shaped |= 1 << index;
     }
 
-    /// Keeps a value inside of a shaped field, under its path, once it is the field's turn.
+    /// Notes a value inside a converted field, to be kept under its path when the field is checked.
     #[cold]
     pub fn keep_later(&mut self, index: usize, path: &str, value: Value<'a>) {
         self.kept.push((index, self.arena.alloc_str(path), value));
@@ -330,13 +334,15 @@ impl<'a, 'd> Row<'a, 'd> {
         self.taken | self.shaped
     }
 
-    /// A bit for each field that came in shape, where nothing inside of them is to be kept.
+    /// A bit for each field that was converted while it was read. It is 0 if any value inside such
+    /// fields is still to be kept.
     #[inline]
     pub fn settled(&self) -> u32 {
         if self.kept.is_empty() { self.shaped } else { 0 }
     }
 
-    /// The value of a field as it was sent; none of those that came in shape.
+    /// The value of a field as it was sent. `Null` for fields that were converted while they were
+    /// read.
     #[inline]
     pub fn value(&self, index: usize) -> &Value<'a> {
         match self.taken >> index & 1 {
@@ -345,7 +351,8 @@ impl<'a, 'd> Row<'a, 'd> {
         }
     }
 
-    /// Whether a field came in shape; keeps what is inside of it and no field takes.
+    /// Whether a field was converted while it was read. Also keeps the values inside it that no
+    /// field takes.
     #[inline]
     pub fn is_shaped(&mut self, index: usize) -> bool {
         for (_, path, value) in self.kept.iter().filter(|(field, ..)| *field == index) {
@@ -354,7 +361,7 @@ impl<'a, 'd> Row<'a, 'd> {
         self.shaped >> index & 1 == 1
     }
 
-    /// Sets the value of a field in its type.
+    /// Sets the value of a field, in its type.
     #[inline]
     pub fn set(&mut self, index: usize, cell: Cell<'a>) {
         self.cells[index] = cell;
@@ -365,24 +372,24 @@ impl<'a, 'd> Row<'a, 'd> {
         &self.cells
     }
 
-    /// The same, and what is kept beside them.
+    /// The values of the fields, and the text of the attributes.
     pub fn finish(&mut self) -> (&[Cell<'a>; FIELDS_MAX], Option<&str>) {
         (&self.cells, self.attributes.finish())
     }
 
-    /// What is kept beside the fields.
+    /// The attributes, for what no field takes.
     pub fn attributes(&mut self) -> &mut Attributes {
         self.attributes
     }
 }
 
-/// The value at the end of a path; `Null` where it leads nowhere.
+/// The value at the end of a path. `Null` where the path leads nowhere.
 fn walk<'a>(value: Value<'a>, steps: &[Step], arena: &'a Bump) -> Result<Value<'a>, Reject> {
     let mut here = value;
     for step in steps {
         here = match (here.open(arena)?, step) {
             (Opened::Object(members), Step::Key(name)) => {
-                // Of one name sent twice the later.
+                // Of a name sent twice, the later value counts.
                 members.iter().rev().find(|(key, _)| **key == **name).map_or(Value::Null, |(_, value)| *value)
             }
             (Opened::List(items), Step::Index(index)) => items.get(*index).copied().unwrap_or(Value::Null),

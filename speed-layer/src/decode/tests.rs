@@ -1,4 +1,4 @@
-//! The decoder as a whole: what becomes of records, those of public test suites and hostile ones included.
+//! Tests of the whole decoder, with records of public test suites and hostile ones.
 
 mod avro;
 mod corpora;
@@ -26,7 +26,7 @@ use crate::record::{RecordRef, StreamFormat};
 use crate::settings::SourceSettings;
 use crate::validate::ValidationSettings;
 
-/// The moment of ingest: 2025-06-02T00:00:00Z.
+/// The time of ingest: 2025-06-02T00:00:00Z.
 const NOW: i64 = 1_748_822_400_000_000;
 
 fn csv() -> StreamFormat {
@@ -50,7 +50,7 @@ fn decoder_with(
     Decoder::new(Arc::new(plan), "topic").unwrap()
 }
 
-/// Pushes the payloads as offsets 0, 1, ...; the columns must fit their schemas.
+/// Pushes the payloads with offsets 0, 1, ... and checks that the columns fit their schemas.
 fn push(decoder: &mut Decoder, payloads: &[&[u8]]) -> Decoded {
     for (offset, payload) in payloads.iter().enumerate() {
         let record = RecordRef { payload, key: None, partition: 3, offset: offset as i64, time: Some(NOW - 1_000_000) };
@@ -67,7 +67,7 @@ fn decode(kind: EventKind, format: &StreamFormat, payloads: &[&[u8]]) -> Decoded
     push(&mut decoder(kind, format, |_| ()), payloads)
 }
 
-/// A column, by a path into structs.
+/// A column, found by a path into structs.
 fn column(batch: &RecordBatch, path: &str) -> ArrayRef {
     let mut names = path.split('.');
     let mut array = batch.column_by_name(names.next().unwrap()).unwrap().clone();
@@ -91,7 +91,7 @@ fn check(batch: &RecordBatch, row: usize, expected: &[(&str, Option<&str>)]) {
     }
 }
 
-/// What becomes of one JSON impression: its attributes, or the reason of its dead letter.
+/// The result for one JSON impression: its attributes, or the reason of its dead letter.
 fn impression(payload: &str) -> Result<Option<String>, String> {
     let decoded = decode(EventKind::Impression, &StreamFormat::Json, &[payload.as_bytes()]);
     match letters(&decoded).first() {
@@ -118,7 +118,7 @@ fn shared(folder: &str) -> PathBuf {
     path
 }
 
-/// The files of a folder of the test data with an ending, by name.
+/// The files of a test data folder with an ending, by name.
 fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(shared(folder))
         .unwrap()

@@ -1,7 +1,8 @@
-//! A value as a record sends it, whatever the format: scalars with their text or binary value, objects and lists
-//! either as JSON text (opened when needed) or decoded.
+//! A value as a record sends it, the same for all formats. Scalars hold their text or binary value.
+//! Objects and lists are either JSON text, which is opened when needed, or decoded already.
 //!
-//! Values are `Copy`: they borrow from the record's bytes or from the row's arena, so that a row costs no allocation.
+//! Values are `Copy`: they borrow from the record's bytes or from the row's arena, so a row costs
+//! no allocation.
 
 use std::fmt::Write;
 
@@ -13,10 +14,10 @@ use chrono::DateTime;
 use super::json;
 use crate::validate::Reject;
 
-/// A value as sent.
+/// A value as it was sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value<'a> {
-    /// Not there, or said to be nothing.
+    /// Absent, or sent as null.
     Null,
     Bool(bool),
     Integer(i64),
@@ -25,29 +26,29 @@ pub(crate) enum Value<'a> {
     Decimal(&'a Decimal),
     /// Microseconds since the epoch.
     Time(i64),
-    /// Microseconds of a wall clock in no particular zone, as if it were UTC.
+    /// Microseconds of a local time without a time zone, counted as if it were UTC.
     LocalTime(i64),
-    /// A number of JSON, as written.
+    /// A JSON number, as written.
     Number(&'a str),
     /// A text.
     Text(&'a str),
-    /// A cell of CSV: a text, or the text of a number.
+    /// A CSV cell: a text, or the text of a number.
     Cell(&'a str),
     Bytes(&'a [u8]),
-    /// An object or list of JSON, as written.
+    /// A JSON object or list, as written.
     Json(&'a str),
     List(&'a [Value<'a>]),
     Object(&'a [(&'a str, Value<'a>)]),
 }
 
-/// An integer of 10^-scale units.
+/// The number `unscaled` times 10^-`scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Decimal {
     pub unscaled: i128,
     pub scale: u32,
 }
 
-/// A nested value with its parts at hand.
+/// A nested value, opened into its parts.
 pub(crate) enum Opened<'a> {
     List(&'a [Value<'a>]),
     Object(&'a [(&'a str, Value<'a>)]),
@@ -60,7 +61,7 @@ impl<'a> Value<'a> {
         matches!(self, Value::Null)
     }
 
-    /// Whether it is a text without a character: a value only where nothing else is one.
+    /// Whether the value is an empty text. It counts as a value only where there is no other.
     #[inline]
     pub fn is_empty_text(&self) -> bool {
         matches!(self, Value::Text("") | Value::Cell("") | Value::Bytes([]))
@@ -70,7 +71,8 @@ impl<'a> Value<'a> {
         matches!(self, Value::Json(_) | Value::List(_) | Value::Object(_))
     }
 
-    /// The parts of a nested value; a text that is a JSON object or list counts as one (CSV has no other way to nest).
+    /// Opens a nested value into its parts. A text that is a JSON object or list is nested too,
+    /// because CSV has no other way to nest.
     pub fn open(self, arena: &'a Bump) -> Result<Opened<'a>, Reject> {
         match self {
             Value::List(items) => Ok(Opened::List(items)),
@@ -84,7 +86,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as JSON text, appended to `out`: JSON as written, times as RFC 3339, bytes as hex digits.
+    /// Appends the value to `out` as JSON text. JSON stays as written, times are RFC 3339, bytes
+    /// are hex digits.
     pub fn write_json(&self, out: &mut String) {
         // Writing to a String cannot fail.
         match self {
@@ -129,7 +132,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as text, where it is a scalar that has one.
+    /// The value as text, if it is a scalar other than null.
     pub fn to_text(self, arena: &'a Bump) -> Option<&'a str> {
         match self {
             Value::Text(text) | Value::Cell(text) | Value::Number(text) => Some(text),
@@ -156,7 +159,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// What the value is, for people.
+    /// Describes the value for people.
     pub fn describe(&self) -> String {
         let name = match self {
             Value::Null => return "nothing".to_owned(),
@@ -170,7 +173,8 @@ impl<'a> Value<'a> {
                 text
             }
         };
-        // Enough to recognise it by; the payload is beside it.
+        // These characters are enough to recognise the value: the dead letter also holds the
+        // payload.
         match name.char_indices().nth(60) {
             Some((end, _)) => format!("{}...", &name[..end]),
             None => name,
@@ -179,7 +183,7 @@ impl<'a> Value<'a> {
 }
 
 impl Decimal {
-    /// All its digits, with as many after the point as its scale.
+    /// Writes all digits, with `scale` of them after the decimal point.
     fn write(&self, out: &mut String) {
         let digits = format!("{:0>width$}", self.unscaled.unsigned_abs(), width = self.scale as usize + 1);
         let (whole, fraction) = digits.split_at(digits.len() - self.scale as usize);
@@ -201,7 +205,7 @@ fn write_time(micros: i64, format: &str, out: &mut String) {
     }
 }
 
-/// A list of the arena, from parts that may fail.
+/// Collects parts, each of which may fail, into a list in the arena.
 pub(crate) fn collect<T: Copy>(items: impl Iterator<Item = Result<T, Reject>>, arena: &Bump) -> Result<&[T], Reject> {
     let mut list = BumpVec::new_in(arena);
     for item in items {

@@ -1,37 +1,39 @@
-//! Device, operating system and browser from the user agent, by woothee's data, in the words of the views.
+//! Device, operating system and browser of a user agent. They come from woothee's data, under the
+//! names that the views use.
 
 use hashbrown::HashMap;
 use woothee::parser::Parser;
 
-/// What a user agent tells.
+/// What a user agent says about its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
     /// `mobile`, `desktop`, `tablet`, `ctv`, `connected` or `bot`.
     pub device_type: Option<&'static str>,
     /// A family: `Windows`, `macOS`, `iOS`, `Android`, `Linux`, `ChromeOS`, ...
     pub os: Option<&'static str>,
-    /// A name without a version; that of the crawler for `bot`.
+    /// A name without a version. For `bot`, the name of the crawler.
     pub browser: Option<&'static str>,
 }
 
 impl Client {
-    /// Nothing known.
+    /// A client about which nothing is known.
     pub const UNKNOWN: Client = Client { device_type: None, os: None, browser: None };
 }
 
-/// Clients by user agent: parsing costs tens of microseconds, and most agents come again.
+/// A cache of clients by user agent. Parsing costs tens of microseconds, and most user agents
+/// repeat.
 #[derive(Debug, Default)]
 pub(crate) struct Agents {
     known: HashMap<Box<str>, Client>,
 }
 
-/// Distinct user agents remembered; beyond it all are forgotten at once.
+/// The number of distinct user agents cached. If one more comes, all are evicted at once.
 const AGENTS_MAX: usize = 20_000;
-/// Longer user agents are cut before they are parsed.
+/// The greatest length in bytes that is parsed. Longer user agents are cut.
 const AGENT_BYTES_MAX: usize = 1024;
 
 impl Agents {
-    /// What a user agent tells.
+    /// The client of a user agent.
     #[inline]
     pub fn client(&mut self, agent: &str) -> Client {
         if let Some(client) = self.known.get(agent) {
@@ -71,7 +73,7 @@ fn parse(agent: &str) -> Client {
     Client { device_type, os: os(found.os), browser: browser(found.name) }
 }
 
-/// Words by which televisions and the boxes beside them give themselves away.
+/// Whether the user agent contains a word that only televisions and set-top boxes send.
 fn is_television(agent: &str) -> bool {
     const WORDS: [&str; 14] = [
         "SmartTV",
@@ -92,12 +94,14 @@ fn is_television(agent: &str) -> bool {
     WORDS.iter().any(|word| agent.contains(word)) || (agent.contains("Tizen") && agent.contains("TV"))
 }
 
-/// iPads, and Androids that do not say `Mobile`, as Chrome's convention has it.
+/// Whether it is an iPad, says `Tablet`, or is an Android that does not say `Mobile`, by Chrome's
+/// convention.
 fn is_tablet(agent: &str, os: &str) -> bool {
     os == "iPad" || (os == "Android" && !agent.contains("Mobile")) || agent.contains("Tablet")
 }
 
-/// woothee tells versions of Windows and models of Apple apart; the views do not.
+/// The family of an operating system. woothee distinguishes versions of Windows and models of
+/// Apple; the views do not.
 fn os(name: &str) -> Option<&'static str> {
     const SAME: [&str; 12] = [
         "Android",
@@ -123,7 +127,8 @@ fn os(name: &str) -> Option<&'static str> {
 }
 
 fn browser(name: &str) -> Option<&'static str> {
-    // Names of the data set live as long as the program, but woothee ties them to the agent's text.
+    // The names in the data set are static, but woothee gives them the lifetime of the user agent's
+    // text.
     woothee::dataset::DATASET.values().map(|known| known.name).find(|known| *known == name && !known.is_empty())
 }
 
@@ -138,43 +143,50 @@ mod tests {
             assert_eq!((client.device_type, client.os, client.browser), (device_type, os, browser), "{agent}");
         };
         check(
-            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 \
+            Safari/537.36",
             Some("desktop"),
             Some("Windows"),
             Some("Chrome"),
         );
         check(
-            "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1 Mobile/15E148 Safari/604.1",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+            Version/17.1 Mobile/15E148 Safari/604.1",
             Some("mobile"),
             Some("iOS"),
             Some("Safari"),
         );
         check(
-            "Mozilla/5.0 (iPad; CPU OS 16_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.6 Mobile/15E148 Safari/604.1",
+            "Mozilla/5.0 (iPad; CPU OS 16_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.6 \
+            Mobile/15E148 Safari/604.1",
             Some("tablet"),
             Some("iOS"),
             Some("Safari"),
         );
         check(
-            "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+            "Mozilla/5.0 (Linux; Android 13; SM-X700) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 \
+            Safari/537.36",
             Some("tablet"),
             Some("Android"),
             Some("Chrome"),
         );
         check(
-            "Mozilla/5.0 (Linux; Android 13; Pixel 7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Mobile Safari/537.36",
+            "Mozilla/5.0 (Linux; Android 13; Pixel 7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Mobile \
+            Safari/537.36",
             Some("mobile"),
             Some("Android"),
             Some("Chrome"),
         );
         check(
-            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1 Safari/605.1.15",
+            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1 \
+            Safari/605.1.15",
             Some("desktop"),
             Some("macOS"),
             Some("Safari"),
         );
         check(
-            "Mozilla/5.0 (SMART-TV; Linux; Tizen 6.0) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/4.0 Chrome/76.0.3809.146 TV Safari/537.36",
+            "Mozilla/5.0 (SMART-TV; Linux; Tizen 6.0) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/4.0 \
+            Chrome/76.0.3809.146 TV Safari/537.36",
             Some("ctv"),
             Some("Linux"),
             Some("SamsungBrowser"),

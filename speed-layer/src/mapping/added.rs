@@ -1,7 +1,7 @@
 //! Columns that the configuration adds to a raw table: `[sources.<kind>.columns] name = "type"`.
 //!
-//! They are projections: a value that goes to one of them also goes where it would go without it, to a field or to the attributes. So
-//! content hashes and identities do not depend on them.
+//! They are projections: a value in one of them is also stored where it would be stored without it,
+//! in a field or in the attributes. So content hashes and identities do not depend on them.
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::{self, AMOUNT_PRECISION, AMOUNT_SCALE};
@@ -11,10 +11,11 @@ use super::{Field, Mapping, Origin, Path, Target, names, parse_path, shape};
 use crate::error::SpeedError;
 use crate::settings::SourceSettings;
 
-/// More than anybody needs, and few enough for a row in the making.
+/// The greatest number of added columns. It is more than anybody needs, and few enough for the
+/// arrays of a row.
 const COLUMNS_MAX: usize = 64;
 
-/// The types by the names that the configuration knows them by.
+/// The type that a name in the configuration stands for.
 fn data_type(name: &str) -> Option<DataType> {
     Some(match name {
         "string" => DataType::Utf8,
@@ -28,7 +29,8 @@ fn data_type(name: &str) -> Option<DataType> {
     })
 }
 
-/// The columns that a source's configuration adds, in the order of their names; an error names the key.
+/// The columns that a source's configuration adds, ordered by name. Errors name the configuration
+/// key.
 pub fn added_columns(kind: EventKind, settings: &SourceSettings) -> Result<Vec<Column>, SpeedError> {
     let raw = schema::raw_schema(kind);
     if settings.columns.len() > COLUMNS_MAX {
@@ -59,7 +61,7 @@ pub fn added_columns(kind: EventKind, settings: &SourceSettings) -> Result<Vec<C
     Ok(columns)
 }
 
-/// The same as the decoder takes them.
+/// The added columns as the decoder needs them.
 pub(super) fn fields(kind: EventKind, settings: &SourceSettings) -> Result<Vec<Field>, SpeedError> {
     let columns = added_columns(kind, settings)?.into_iter();
     Ok(columns
@@ -82,7 +84,7 @@ pub(super) fn fields(kind: EventKind, settings: &SourceSettings) -> Result<Vec<F
 }
 
 impl Mapping {
-    /// The names of the added columns: those in `fields`, else their own.
+    /// Adds the names of the added columns: those in `fields`, else the column's own name.
     pub(super) fn add_columns(&mut self, kind: EventKind, settings: &SourceSettings) -> Result<(), SpeedError> {
         let columns: Vec<String> = self.added.iter().map(|field| field.name.clone()).collect();
         for (index, column) in columns.iter().enumerate() {
@@ -108,7 +110,8 @@ impl Mapping {
 
     fn add_way(&mut self, key: &str, way: Path) {
         if !self.exact.contains_key(key) {
-            // What the key is good for beside this, it stays good for: an entry of its own would hide the folded one.
+            // The exact entry starts as a copy of the folded one. An empty entry would hide what
+            // the folded one is used for.
             let folded = self.lookup(key).map(|index| self.entry_at(index).clone()).unwrap_or_default();
             *self.entry(key, false) = folded;
         }

@@ -1,29 +1,31 @@
-//! The names that fields are commonly sent under, tried after the configured ones.
+//! The common aliases of fields. They are tried after the configured names and the fields' own.
 //!
-//! Folding covers the spellings of one name (`userId`, `User ID`, `user-id`). A name is here where it can hardly mean
-//! anything else in a record of that kind, and where the unit is the same: a `cost` that is not in micros is none.
+//! Folding covers the spellings of one name (`userId`, `User ID`, `user-id`). A name is listed if
+//! it can hardly mean anything else in a record of that kind, and if its unit is the same. So
+//! `cost` is not an alias: it is not in micros.
 //!
-//! The names of a field stand in order, the most telling first: the more surely a name means this
-//! field of this kind of event, the earlier it comes. Names of the event come before names that any
-//! record has (`conversion_time` before `ts`), names of an id before bare words, which are often
-//! titles (`creative_id` before `creative`), names of another event last (`impression_time` of a
+//! The names of a field are ordered: the more surely a name means this field of this kind of event,
+//! the earlier it comes. Names of the event come before names that any record has
+//! (`conversion_time` before `ts`). Names of an id come before single words, which are often titles
+//! (`creative_id` before `creative`). Names of another event come last (`impression_time` of a
 //! click). `docs/ingest.md` lists them all.
 
 use adlake_domain::event::EventKind;
 
-/// Fields whose numbers cannot be below zero. A conversion's value can (a refund), and so can its quantity.
+/// Fields whose numbers cannot be negative. The value of a conversion can be negative (a refund),
+/// and so can its quantity.
 pub(super) const NOT_NEGATIVE: [&str; 7] =
     ["cost_micros", "width", "height", "view_time_ms", "interaction_depth", "bid_price", "clearing_price"];
 
-/// Nested and free-form fields that others use the names of for something else. (Not the lists of
-/// texts: `cur` says what the money is, and a wrong one must not go unseen.)
+/// Nested and free-form fields whose names other systems use for something else. Lists of texts are
+/// not among them: `cur` names the currency, and a wrong one must not go unnoticed.
 pub(super) const BY_SHAPE: [&str; 6] = ["targeting", "imp", "site", "app", "device", "user"];
 
-/// One event's counts and milliseconds are at most so many.
+/// The highest count or number of milliseconds of one event.
 const COUNT_MAX: i128 = 1_000_000_000_000;
 
-/// The greatest number of a field, in its unit. Money has a bound in the account's currency alone:
-/// enrichment checks it, after the conversion.
+/// The highest number of a field, in its unit. Money is bounded in the account's currency alone:
+/// enrichment checks it after the conversion.
 pub(super) fn most(field: &str) -> i128 {
     match field {
         "view_time_ms" | "interaction_depth" | "quantity" => COUNT_MAX,
@@ -31,17 +33,17 @@ pub(super) fn most(field: &str) -> i128 {
     }
 }
 
-/// Text fields that others send as objects or lists: their JSON text is kept.
+/// Text fields that other systems send as objects or lists. They keep the JSON text.
 pub(super) const KEEPS_JSON: [&str; 2] = ["content_category", "consent"];
 
 /// The names of a field in the contract and in the schema, in this order.
 pub(super) fn own(field: &str) -> Vec<&str> {
-    // Only one field is stored under another name than the contract gives it.
+    // Only `event_time` has another name in the schema than in the contract.
     if field == "event_time" { vec!["timestamp", "event_time"] } else { vec![field] }
 }
 
-/// The names of an event's time: those of its own kind, those that any record has, then those of
-/// other kinds. `request_time` is one of a bid request's own.
+/// The names of an event's time, in this order: names of its own kind, names that any record has,
+/// names of other kinds. `request_time` is an own name of bid requests.
 macro_rules! names_of_time {
     (own: [$($own:literal),*], request: [$($request:literal),*], others: [$($other:literal),*]) => {
         &[
@@ -76,7 +78,15 @@ fn impression(field: &str) -> &'static [&'static str] {
         "event_time" => names_of_time!(
             own: ["impression_time", "impression_timestamp"],
             request: ["request_time", "request_timestamp"],
-            others: ["auction_time", "bid_time", "bid_timestamp", "click_time", "click_timestamp", "conversion_time", "conversion_timestamp"]
+            others: [
+                "auction_time",
+                "bid_time",
+                "bid_timestamp",
+                "click_time",
+                "click_timestamp",
+                "conversion_time",
+                "conversion_timestamp"
+            ]
         ),
         "website" => &[
             "website_url",
@@ -130,7 +140,14 @@ fn bid_request(field: &str) -> &'static [&'static str] {
         "event_time" => names_of_time!(
             own: ["request_time", "request_timestamp", "auction_time", "bid_time", "bid_timestamp"],
             request: [],
-            others: ["impression_time", "impression_timestamp", "click_time", "click_timestamp", "conversion_time", "conversion_timestamp"]
+            others: [
+                "impression_time",
+                "impression_timestamp",
+                "click_time",
+                "click_timestamp",
+                "conversion_time",
+                "conversion_timestamp"
+            ]
         ),
         "auction_id" => &["bid_request_id", "request_id", "id"],
         "user_id" => &["uid", "user.id", "user.buyeruid", "user_details[0].user_id"],
@@ -182,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    /// The table of a kind in the documentation: fields that have more names than their own.
+    /// The table of a kind in the documentation: the fields that have more names than their own.
     fn table(kind: EventKind) -> String {
         let mut table = format!("| field of {kind} | is looked for under, in this order |\n|---|---|\n");
         for field in content_fields(kind) {

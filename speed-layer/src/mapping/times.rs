@@ -1,9 +1,9 @@
-//! How a source writes its times: the zone of those that name none, the forms that its
-//! configuration lists, and from when on digits are an epoch.
+//! How a source writes its times: the time zone of times that name none, the formats that its
+//! configuration lists, and the earliest time that digits are accepted as.
 //!
-//! A typed time (of Avro, of a Kafka record) is exact and is taken as it is, and so is a time in a
-//! form that can be read. Of digits the unit is guessed: they are a time only where they give one
-//! from `ingest.event_time_min` on.
+//! A typed time (from Avro or a Kafka record) is exact and is accepted unchanged. So is a text in a
+//! known format. If the value is only digits, their unit is a guess. They are accepted as an epoch
+//! only if the resulting time is not before `ingest.event_time_min`.
 
 use std::fmt;
 
@@ -21,12 +21,12 @@ use crate::validate::{Reason, Reject};
 pub(crate) struct Times {
     pub zone: Tz,
     formats: Vec<TimeFormat>,
-    /// The earliest time that digits can be, in microseconds.
+    /// The earliest time that digits are accepted as, in microseconds.
     pub epoch_min: i64,
 }
 
 impl Times {
-    /// Compiles the formats; an error names the key of the configuration.
+    /// Compiles the formats. Errors name the configuration key.
     pub fn new(kind: EventKind, settings: &SourceSettings, epoch_min: i64) -> Result<Times, SpeedError> {
         let name = settings.time_zone();
         let zone = name.parse::<Tz>().map_err(|_| {
@@ -35,18 +35,18 @@ impl Times {
         Ok(Times { zone, formats: time_formats(kind, settings)?, epoch_min })
     }
 
-    /// Whether there are no forms but the known ones.
+    /// Whether the configuration lists no formats.
     #[inline]
     pub fn has_no_formats(&self) -> bool {
         self.formats.is_empty()
     }
 
-    /// A text by the first configured format that reads it.
+    /// Reads a text with the first configured format that fits.
     pub fn by_format(&self, text: &str) -> Option<i64> {
         self.formats.iter().find_map(|format| format.read(text, self.zone))
     }
 
-    /// A text as a time, in any form.
+    /// Reads a text as a time in any known format.
     pub fn read(&self, text: &str) -> Result<i64, Reject> {
         if let Some(micros) = self.by_format(text) {
             return Ok(micros);
@@ -57,8 +57,8 @@ impl Times {
         }
     }
 
-    /// The time that was read, or why it is none. `digits` are those that were taken for an epoch;
-    /// `sent` shows the value.
+    /// Returns the time that was read, or the reason why it is rejected. `digits` is the text that
+    /// was read as an epoch. `sent` returns the value for the message.
     #[cold]
     pub fn judge(
         &self,
@@ -86,7 +86,8 @@ impl Times {
     }
 }
 
-/// The further forms of times that a source's configuration lists; an error names the key.
+/// The additional time formats that a source's configuration lists. Errors name the configuration
+/// key.
 pub fn time_formats(kind: EventKind, settings: &SourceSettings) -> Result<Vec<TimeFormat>, SpeedError> {
     let compile = |format: &String| {
         TimeFormat::new(format).map_err(|error| {
@@ -96,7 +97,7 @@ pub fn time_formats(kind: EventKind, settings: &SourceSettings) -> Result<Vec<Ti
     settings.time_formats.iter().map(compile).collect()
 }
 
-/// A time as it was read, for people: RFC 3339, in UTC.
+/// A time as it was read, shown to people as RFC 3339 in UTC.
 pub(crate) struct ReadTime(pub i64);
 
 impl fmt::Display for ReadTime {
@@ -108,7 +109,7 @@ impl fmt::Display for ReadTime {
     }
 }
 
-/// The same, a midnight as its day.
+/// As [`ReadTime`], but a midnight is shown as a date.
 struct Earliest(i64);
 
 impl fmt::Display for Earliest {

@@ -1,10 +1,11 @@
-//! When a table's rows are committed: by rows, by bytes, and by age. Pure; the clock is an argument.
+//! Decides when a table's rows are committed: by number of rows, by bytes, or by age. It is pure:
+//! the time is an argument.
 
 use std::time::{Duration, Instant};
 
 use crate::settings::IngestSettings;
 
-/// The limits.
+/// The limits that make a commit due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlushPolicy {
     rows: usize,
@@ -12,44 +13,46 @@ pub struct FlushPolicy {
     interval: Duration,
 }
 
-/// What is held and not committed.
+/// What is in memory and not committed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Rows and dead letters.
+    /// The number of rows and dead letters.
     pub rows: usize,
-    /// Bytes of memory.
+    /// Their memory in bytes.
     pub bytes: usize,
-    /// When the first of it came; `None`: nothing is held.
+    /// When the first of them came. `None` if nothing is held.
     pub since: Option<Instant>,
-    /// How much earlier than usual it is to be committed: two who have met at the store would meet each time otherwise.
+    /// How much earlier than usual they are committed. Two workers whose commits have collided
+    /// would otherwise collide each time.
     pub early: Duration,
 }
 
-/// The decision.
+/// When a commit is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing is held.
+    /// Not at all: nothing is held.
     Never,
-    /// Not before then.
+    /// Not before that time.
     At(Instant),
-    /// By age.
+    /// Now, because of its age.
     Now,
-    /// No more may be taken before it is done.
+    /// Now, and no more records may be taken before it is done.
     Full,
 }
 
 impl FlushPolicy {
-    /// The configured limits.
+    /// A policy with the configured limits.
     pub fn new(settings: &IngestSettings) -> FlushPolicy {
         FlushPolicy { rows: settings.flush_rows, bytes: settings.flush_bytes, interval: settings.flush_interval }
     }
 
-    /// How much earlier the next commit is after one that met another's. `share` is random, between 0 and 1.
+    /// How much earlier the next commit is, after one that collided with another worker's. `share`
+    /// is random, between 0 and 1.
     pub fn early(&self, share: f64) -> Duration {
         self.interval.mul_f64(share / 2.0)
     }
 
-    /// Whether what is held is to be committed.
+    /// Decides whether what is held is due to be committed.
     pub fn due(&self, held: &Held, now: Instant) -> Due {
         let Some(since) = held.since else { return Due::Never };
         if held.rows >= self.rows || held.bytes >= self.bytes {

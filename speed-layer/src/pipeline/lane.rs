@@ -1,12 +1,15 @@
-//! One table's part of the pipeline: its records, its rows in the making, its commits, one after another.
+//! One table's part of the pipeline: its records, the batch being built, and its commits, one after
+//! another.
 //!
-//! While a batch is being committed the next one is built; it is committed when the first is in, and until then at most
-//! one batch is built ahead. Whatever does not go as expected (somebody else committed, the store does not answer) ends in the same
-//! place: everything in memory is dropped, and every stream is looked up and started again from what the lake has
-//! stored. While the store does not answer, nothing is held in memory, and looking up is what is tried again ([`look_up`]).
+//! While one batch is being committed, the next is built. It is committed after the first, and at
+//! most one batch is built ahead. Whenever something unexpected happens (another worker has
+//! committed, the store does not answer), the lane does the same: it drops everything in memory,
+//! and looks up and starts every stream again from the positions that the lake has stored. While
+//! the store does not answer, nothing is held in memory, and the lookup is retried ([`look_up`]).
 //!
-//! Records whose schemas are not known yet are parked, in order, with all that comes behind them, while the registry is asked; what was
-//! taken before is committed meanwhile. Parked records are not taken: nothing but memory knows of them.
+//! Records with unknown schemas are parked, together with all that follow them, while the registry
+//! is asked. What was taken before them is committed in the meantime. Parked records are not taken:
+//! they exist only in memory.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,46 +40,46 @@ mod worker;
 use landing::{Landed, landed};
 pub use worker::Worker;
 
-/// The most events taken at a time.
+/// The greatest number of events handled at a time.
 const EVENTS_MAX: usize = 8;
 
-/// What the pipeline tells a lane.
+/// What the pipeline sends to a lane.
 #[derive(Debug)]
 pub enum Order {
-    /// What the source says of this table's streams.
+    /// An event of the source about this table's streams.
     Event(Event),
-    /// Commit everything taken so far, and say when nothing is left to be done.
+    /// Commit everything taken so far, and answer when nothing is left to do.
     Drain(oneshot::Sender<()>),
 }
 
-/// What a lane is made of.
+/// The parts that a lane is made of.
 #[derive(Debug)]
 pub struct Parts {
-    /// Its table's kind of event.
+    /// The kind of event in its table.
     pub kind: EventKind,
-    /// The rows in the making.
+    /// Builds the rows.
     pub builder: Builder,
-    /// Where they are made.
+    /// The thread that builds them.
     pub worker: Worker,
-    /// The commits.
+    /// Commits the batches.
     pub committer: Committer,
-    /// Where schemas are looked up, if anywhere.
+    /// The schema registry, if there is one.
     pub registry: Option<Arc<Registry>>,
     /// When to commit.
     pub policy: FlushPolicy,
     /// The longest pause between attempts while the store does not answer.
     pub retry_pause_max: Duration,
-    /// Whether a first start is written down though nothing was read.
+    /// Whether the position of a first start is stored even if nothing was read.
     pub pin_first_start: bool,
-    /// The source.
+    /// Sends commands to the source.
     pub commander: Commander,
-    /// The generations of starts, of all lanes.
+    /// The generation of the last start, shared by all lanes.
     pub generations: Arc<AtomicU64>,
-    /// Where it counts.
+    /// The metrics of the run.
     pub metrics: Metrics,
-    /// The run is being stopped: outages are not waited for any longer.
+    /// Cancelled when the run is being stopped. Outages are not waited out any longer then.
     pub stopping: CancellationToken,
-    /// Where it says that its table is stopped.
+    /// Tells the pipeline that the table is stopped.
     pub notice: mpsc::UnboundedSender<EventKind>,
 }
 
@@ -86,28 +89,28 @@ pub struct Lane {
     orders: mpsc::UnboundedReceiver<Order>,
     ledger: Ledger,
     marks: Marks,
-    /// Absent while the worker has it.
+    /// `None` while the worker has it.
     builder: Option<Builder>,
     worker: Worker,
-    /// Absent while something is under way.
+    /// `None` while a lookup or a commit is running.
     committer: Option<Committer>,
     under_way: Option<JoinHandle<(Committer, Landed)>>,
-    /// Chunks that need schemas which are not known yet, and those behind them.
+    /// Chunks that need unknown schemas, and the chunks that follow them.
     parking: Parking,
     /// What was given up when the run was stopped.
     given_up: Option<String>,
     /// Streams whose stored positions have to be looked up.
     unstarted: Vec<Arc<Stream>>,
-    /// Whether looking up begins with a pause.
+    /// Whether the next lookup begins with a pause.
     pause_first: bool,
-    /// Revoked streams that the source waits for.
+    /// Revoked streams that the source waits to release.
     unreleased: Vec<Arc<Stream>>,
     drains: Vec<oneshot::Sender<()>>,
     since: Option<Instant>,
     /// How much earlier than usual the next commit is.
     early: Duration,
     oldest: Option<i64>,
-    /// The same of the batch that is being committed.
+    /// The time of the oldest record in the batch that is being committed.
     oldest_under_way: Option<i64>,
 }
 
@@ -130,7 +133,7 @@ impl std::fmt::Debug for Lane {
 }
 
 impl Lane {
-    /// A lane that takes orders.
+    /// A lane that takes its orders from this channel.
     pub fn new(parts: Parts, orders: mpsc::UnboundedReceiver<Order>) -> Lane {
         let Parts { kind, builder, worker, committer, policy, .. } = parts;
         let asker = Asker {
@@ -171,7 +174,8 @@ impl Lane {
         }
     }
 
-    /// Works until there are no more orders. What is not committed then is dropped: it is read again.
+    /// Works until there are no more orders. What is not committed by then is dropped, and read
+    /// again by the next run.
     pub async fn run(mut self) -> Result<(), SpeedError> {
         let mut orders = Vec::with_capacity(EVENTS_MAX);
         loop {
@@ -187,7 +191,7 @@ impl Lane {
         given_up.map_or(Ok(()), |what| Err(SpeedError::Unfinished(what)))
     }
 
-    /// The next thing there is to do; `false` when there are no more orders.
+    /// Does the next step. Returns `false` when there are no more orders.
     async fn step(&mut self, orders: &mut Vec<Order>) -> Result<bool, SpeedError> {
         let due = self.advance().await?;
         let takes_more = !(due == Due::Full && self.under_way.is_some());
@@ -212,11 +216,12 @@ impl Lane {
         Ok(true)
     }
 
-    /// Its table cannot be written any more: what is in memory is dropped, and the others go on without it.
+    /// The table cannot be written any more. What is in memory is dropped, and the other tables go
+    /// on without this one.
     async fn stop(mut self, error: SpeedError) -> Result<(), SpeedError> {
         let streams = self.ledger.reset();
         let Lane { parts, orders, parking, builder, committer, unreleased, drains, .. } = self;
-        // Parked records give their room back, which the other tables need.
+        // Dropping parked records frees their room in the queue, which the other tables need.
         drop((parking, builder));
         if let Some(committer) = committer {
             committer.close().await;
@@ -229,10 +234,11 @@ impl Lane {
         Stopped { kind, error, commander, metrics, notice }.run(orders, streams, drains).await
     }
 
-    /// Begins what can be begun. Says when the next commit is due.
+    /// Begins what can be begun. Returns when the next commit is due.
     async fn advance(&mut self) -> Result<Due, SpeedError> {
         let mut due = self.due();
-        // Before the next commit begins: with a store so slow that there is always one under way nothing would ever be given away.
+        // Streams are released before the next commit begins. With a slow store a commit may always
+        // be running, and nothing would ever be released.
         self.release();
         if self.committer.is_some() {
             let waited_for = |stream: &Arc<Stream>| self.ledger.is_open_for(stream);
@@ -247,7 +253,7 @@ impl Lane {
         self.release();
         if self.under_way.is_none() && !self.ledger.is_open() && self.unstarted.is_empty() && self.parking.is_empty() {
             for drain in self.drains.drain(..) {
-                // Who asked may have gone, as at a deadline.
+                // The receiver may be gone, for example after a deadline.
                 let _ = drain.send(());
             }
         }
@@ -265,7 +271,7 @@ impl Lane {
             match order {
                 Order::Event(Event::Records(chunk)) => records.push(chunk),
                 other => {
-                    // What was handed on before is taken before.
+                    // Records that came before the order are taken before it.
                     self.take(std::mem::take(&mut records), &BTreeSet::new()).await?;
                     self.follow(other);
                 }
@@ -279,7 +285,8 @@ impl Lane {
             Order::Drain(drained) => self.drains.push(drained),
             Order::Event(Event::Assigned(streams)) => {
                 if streams.iter().any(|stream| self.ledger.is_open_for(stream)) {
-                    // It was ours before, and came back before what was read of it then is committed.
+                    // The stream was assigned before, and is assigned again before its records of
+                    // that time are committed.
                     self.start_again();
                 }
                 for stream in streams {
@@ -317,7 +324,8 @@ impl Lane {
         }
     }
 
-    /// Takes what can be decoded at once; the rest waits for its schemas. Once something was given up, nothing behind it is taken.
+    /// Decodes the records that can be decoded at once. The others wait for their schemas. Once
+    /// something was given up, nothing that follows it is taken.
     async fn take(&mut self, chunks: Vec<Records>, answered: &BTreeSet<u32>) -> Result<(), SpeedError> {
         if self.given_up.is_some() {
             return Ok(());
@@ -327,7 +335,7 @@ impl Lane {
         self.decode(chunks).await
     }
 
-    /// Goes past positions without records, unless records before them are still to be taken.
+    /// Advances past positions without records, unless records before them are still to be taken.
     fn pass(&mut self, pass: Pass) {
         let pass = if self.given_up.is_some() { None } else { self.parking.hold(pass) };
         if let Some(Pass { stream, generation, position }) = pass {
@@ -338,11 +346,11 @@ impl Lane {
         }
     }
 
-    /// The registry has answered, or is not waited for any longer.
+    /// The registry has answered, or is not awaited any longer.
     async fn answered(&mut self, answered: Answered) -> Result<(), SpeedError> {
         let Answered { answer, ids, records, passes } = answered;
         if let Err(outage) = answer {
-            // It may have been waited for by streams that are no longer ours.
+            // The streams that waited for the registry may no longer be assigned.
             if !records.is_empty() {
                 self.given_up = Some(format!("{}: {outage}", self.parts.kind.raw_table()));
             }
@@ -355,7 +363,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Decodes, validates, enriches and encodes, on the worker.
+    /// Decodes, validates, enriches and encodes on the worker thread.
     async fn decode(&mut self, chunks: Vec<Records>) -> Result<(), SpeedError> {
         let mut taken = Vec::with_capacity(chunks.len());
         for records in chunks {
@@ -364,7 +372,8 @@ impl Lane {
                 false => self.ledger.take(stream, generation, chunk.next().unwrap_or(i64::MIN)),
                 true => self.ledger.take_cut(stream, generation, chunk),
             };
-            // Others are of before the stream was started again, or known already: they make room here.
+            // Other chunks belong to an earlier start of the stream, or are known already. They are
+            // dropped here, which frees their room.
             let Some(which) = which else { continue };
             self.oldest = match (self.oldest, records.chunk.oldest()) {
                 (Some(a), Some(b)) => Some(a.min(b)),
@@ -395,12 +404,12 @@ impl Lane {
         result
     }
 
-    /// Drops what is in memory; every stream is looked up and started again.
+    /// Drops everything in memory. Every stream is looked up and started again.
     fn start_again(&mut self) {
         if let Some(builder) = &mut self.builder {
             builder.discard();
         }
-        // Of older starts now: they would be dropped one by one.
+        // Parked chunks now belong to earlier starts, and would be dropped one by one.
         self.parking.clear();
         self.since = None;
         self.oldest = None;
@@ -408,7 +417,7 @@ impl Lane {
         self.unstarted = self.ledger.reset();
     }
 
-    /// Lets the source give away the revoked streams of which nothing is left to be committed.
+    /// Lets the source release the revoked streams that have nothing left to commit.
     fn release(&mut self) {
         if self.unreleased.is_empty() {
             return;

@@ -1,18 +1,23 @@
-//! The book-keeping of one table: how far each stream has come, what a commit advances, what is dropped. Pure.
+//! The bookkeeping of one table: the position of each stream, what a commit advances, and what is
+//! dropped. It is pure.
 //!
-//! For every stream there are two stored positions, the table's and that of `raw/dead_letters`. Both are looked up when the stream is
-//! assigned and whenever something did not go as expected; in between they are carried forward as commits are sealed. The dead
-//! letters' position
+//! Each stream has two stored positions: the table's and that of `raw/dead_letters`. Both are
+//! looked up when the stream is assigned, and whenever something unexpected happens. In between,
+//! they are advanced in memory when commits are sealed.
 //!
-//! - lags behind, since it only moves when there are dead letters, and
-//! - runs ahead after a crash between the commit of the dead letters and that of the rows. The records in between are then read
-//!   again. Those among them that are dead letters already are passed over as they are, whatever would become of them now: with
-//!   other settings, newer reference data or a later clock a record may be judged otherwise than before the crash, and it must
-//!   neither be in both tables nor in none.
+//! The position of the dead letters may differ from the table's:
 //!
-//! It also runs ahead where a stream ends within a record ([`Ledger::take_cut`]). What there is of the record becomes a dead letter, and
-//! the table's position stays before it. If the stream is longer the next time, the whole record is read at that position, and is taken, since its
-//! bytes are not those of the letter; if it is not, the letter is found there, and not written again.
+//! - It lags behind, because it only moves when there are dead letters.
+//! - It is ahead after a crash between the commit of the dead letters and that of the rows. The
+//!   records in between are then read again. Those that are dead letters already are skipped,
+//!   whatever they would become now. With other settings, newer reference data or a later clock, a
+//!   record may be judged differently than before the crash. It must not end up in both tables, nor
+//!   in neither.
+//! - It is ahead where a stream ends within a record ([`Ledger::take_cut`]). The part of the record
+//!   that is there becomes a dead letter, and the table's position stays before it. If the stream
+//!   is longer the next time, the whole record is read at that position. It is taken, because its
+//!   bytes differ from the dead letter's. If the stream is not longer, the dead letter is found
+//!   there and is not written again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +28,7 @@ use crate::record::{Chunk, RecordRef, Stream};
 use crate::source::Start;
 use crate::write::{KnownDead, Stored};
 
-/// How far the streams of one table have come.
+/// The positions of the streams of one table.
 #[derive(Debug, Default)]
 pub struct Ledger {
     tracks: HashMap<Arc<Stream>, Track>,
@@ -32,23 +37,24 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Track {
     state: State,
-    /// Of the last start; chunks of others are dropped.
+    /// The generation of the last start. Chunks of other generations are dropped.
     generation: u64,
-    /// What the table will have stored once everything sealed is committed.
+    /// The position that the table will have stored once everything sealed is committed.
     stored: Option<i64>,
-    /// The same of `raw/dead_letters`.
+    /// The same position in `raw/dead_letters`.
     dead_stored: Option<i64>,
-    /// Dead letters that are in though the table has not come to them.
+    /// Dead letters that are stored beyond the table's position.
     known_dead: Option<Arc<KnownDead>>,
-    /// The position after the last record sealed, or where reading began.
+    /// The position after the last record sealed, or the position where reading began.
     sealed: i64,
     /// The position after the last record taken.
     next: i64,
-    /// The position after the last record that the stream's end cuts off and that is taken and not sealed.
+    /// The position after a record that the stream's end cuts off, if that record is taken and not
+    /// sealed.
     cut: Option<i64>,
-    /// The same of what was sealed last.
+    /// The same position in the batch that was sealed last.
     cut_sealed: Option<i64>,
-    /// Whether the next commit is to write down where reading began, records or not.
+    /// Whether the next commit stores the position where reading began, even without records.
     pinned: bool,
 }
 
@@ -80,37 +86,39 @@ impl Track {
     }
 }
 
-/// What a sealed batch advances.
+/// How far a sealed batch advances a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// The stream.
     pub stream: Arc<Stream>,
-    /// The position that must be stored.
+    /// The position that must be stored before the commit.
     pub from: Option<i64>,
     /// The position after the batch.
     pub to: i64,
 }
 
-/// Which records of a chunk are taken.
+/// The records of a chunk that are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// From this position on ...
+    /// Records from this position on are taken.
     pub from: i64,
-    /// ... except those that are among these.
+    /// Records that are among these are not taken.
     pub known_dead: Option<Arc<KnownDead>>,
 }
 
 impl Span {
-    /// The same as the lake takes it.
+    /// The same span as the lake's type.
     pub fn advance(&self) -> Advance {
         Advance { application: self.stream.application.clone(), from: self.from, to: self.to }
     }
 }
 
 impl Ledger {
-    /// A stream is ours; nothing is taken of it before it has been looked up and started. `false`, and nothing changed, where records
-    /// of it from before are still to be committed: those have to be sealed or [`Ledger::reset`] first. A stream that is to be decoded
-    /// otherwise than before takes the place of the one that it was.
+    /// Adds an assigned stream. Nothing of it is taken before it has been looked up and started.
+    ///
+    /// Returns `false` and changes nothing if records of the stream's earlier assignment are still
+    /// to be committed. They have to be sealed or [`Ledger::reset`] first. A stream that is now
+    /// decoded differently replaces its earlier form.
     #[must_use]
     pub fn assign(&mut self, stream: &Arc<Stream>) -> bool {
         if self.is_open_for(stream) {
@@ -121,19 +129,21 @@ impl Ledger {
         true
     }
 
-    /// A stream is no longer ours: nothing more is taken of it. What was taken stays to be committed.
+    /// The stream is no longer assigned, so no more of it is taken. What was taken is still
+    /// committed.
     pub fn revoke(&mut self, stream: &Stream) {
         if let Some(track) = self.tracks.get_mut(stream) {
             track.state = State::Revoked;
         }
     }
 
-    /// Forgets the revoked streams of which nothing is left to be committed.
+    /// Removes the revoked streams that have nothing left to commit.
     pub fn forget_revoked(&mut self) {
         self.tracks.retain(|_, track| track.state != State::Revoked || track.is_open());
     }
 
-    /// The stored positions have been looked up: how the stream is to be started. `None`: it is no longer ours.
+    /// Takes the stored positions of a stream that was looked up, and returns how to start it.
+    /// `None` if the stream is no longer assigned.
     pub fn start(&mut self, stream: &Arc<Stream>, stored: Stored, generation: u64) -> Option<Start> {
         let track = self.tracks.get_mut(stream).filter(|track| track.state != State::Revoked)?;
         let Stored { rows, dead_letters, known_dead, marks } = stored;
@@ -141,8 +151,8 @@ impl Ledger {
         Some(Start { stream: stream.clone(), stored: rows, marks, generation })
     }
 
-    /// The source has begun where it was told to. With `pin` a first start is written down with the next commit, so that the next
-    /// one does not begin elsewhere.
+    /// The source has begun at the position where it was told to. With `pin`, the next commit
+    /// stores the position of a first start, so that the next run does not begin elsewhere.
     pub fn started(&mut self, stream: &Stream, generation: u64, position: i64, pin: bool) {
         let track = self.tracks.get_mut(stream);
         if let Some(track) = track.filter(|track| track.generation == generation && track.state == State::Waiting) {
@@ -153,7 +163,7 @@ impl Ledger {
         }
     }
 
-    /// Takes records up to (before) `next`: which of them, or `None` where they are to be dropped.
+    /// Takes records before `next`. Returns which of them, or `None` if all are to be dropped.
     pub fn take(&mut self, stream: &Stream, generation: u64, next: i64) -> Option<Taken> {
         let track = self.tracks.get_mut(stream)?;
         if track.state != State::Reading || track.generation != generation || next <= track.next {
@@ -167,8 +177,9 @@ impl Ledger {
         Some(Taken { from, known_dead })
     }
 
-    /// Takes records that the stream's end cuts off: they become dead letters, and the table's position does not move past them.
-    /// `None` where they are to be dropped, as all that are dead letters already.
+    /// Takes records that the stream's end cuts off. They become dead letters, and the table's
+    /// position does not move past them. `None` if they are to be dropped, or if all of them are
+    /// dead letters already.
     pub fn take_cut(&mut self, stream: &Stream, generation: u64, chunk: &Chunk) -> Option<Taken> {
         let track = self.tracks.get_mut(stream)?;
         let next = chunk.next()?;
@@ -187,7 +198,8 @@ impl Ledger {
         Some(Taken { from, known_dead })
     }
 
-    /// No records are left before `position`, and none may have been there: it is progress all the same.
+    /// No records are left before `position`, and perhaps none were ever there. The position
+    /// advances all the same.
     pub fn pass(&mut self, stream: &Stream, generation: u64, position: i64) {
         let track = self.tracks.get_mut(stream);
         if let Some(track) = track.filter(|track| track.generation == generation && track.state == State::Reading) {
@@ -200,19 +212,20 @@ impl Ledger {
         self.tracks.values().any(Track::is_open)
     }
 
-    /// Whether a first start is still to be written down: until then nobody else knows where it was.
+    /// Whether the position of a first start is still to be stored. Until then no other worker
+    /// knows it.
     pub fn is_pinned(&self) -> bool {
         self.tracks.values().any(|track| track.pinned)
     }
 
-    /// Whether there is anything to commit of this stream, by its application.
+    /// Whether there is anything to commit of the streams with this stream's application.
     pub fn is_open_for(&self, stream: &Stream) -> bool {
         let is_it = |other: &Stream| other.application == stream.application;
         self.tracks.iter().any(|(other, track)| is_it(other) && track.is_open())
     }
 
-    /// Everything taken so far goes into one commit: what it advances, in the order of the applications' names. From now on the
-    /// commit is taken for done.
+    /// Puts everything taken so far into one commit. Returns what it advances, ordered by
+    /// application name. From now on the ledger treats the commit as done.
     pub fn seal(&mut self) -> Vec<Span> {
         let mut spans: Vec<Span> = self
             .tracks
@@ -230,9 +243,11 @@ impl Ledger {
         spans
     }
 
-    /// What the commit of a sealed batch's dead letters advances, where the rows' commit advances `span`. Taken for done, as well.
-    /// After a crash the stored position may be ahead of the span. It moves all the same, by one: of two processes that know the same
-    /// position only one can commit.
+    /// Returns what the commit of a sealed batch's dead letters advances, if the commit of the rows
+    /// advances `span`. The ledger treats this commit as done, too.
+    ///
+    /// After a crash the stored position may be ahead of the span. Then it moves by one all the
+    /// same, so that of two processes that know the same position only one can commit.
     pub fn seal_dead(&mut self, span: &Span) -> Span {
         let track = self.tracks.get(&span.stream);
         let from = track.and_then(|track| track.dead_stored);
@@ -244,8 +259,9 @@ impl Ledger {
         Span { stream: span.stream.clone(), from, to }
     }
 
-    /// Something did not go as expected: everything taken is void, and so is what was taken for done. Revoked streams are forgotten;
-    /// the others have to be looked up and started again.
+    /// Something unexpected has happened: everything taken is void, and so is everything that was
+    /// treated as done. Revoked streams are removed. The others have to be looked up and started
+    /// again, and are returned.
     pub fn reset(&mut self) -> Vec<Arc<Stream>> {
         self.tracks.retain(|_, track| track.state != State::Revoked);
         self.tracks.values_mut().for_each(|track| *track = Track::new());

@@ -1,7 +1,8 @@
-//! What the lake keeps of topics beside the positions of their partitions: written down once, with the first rows. Pure.
+//! What the lake stores about topics besides the positions of their partitions. It is stored once,
+//! with the first rows. This module is pure.
 //!
-//! A mark is an application transaction, as a position is, so that of two workers who both begin with a topic one is refused and reads
-//! what the other has stored.
+//! A mark is an application transaction, as a position is. So if two workers both begin with a
+//! topic, one of them is rejected, and reads what the other has stored.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use super::ledger::Span;
 use crate::record::Stream;
 use crate::source::TopicMarks;
 
-/// The marks of the topics of one table, by what their applications begin with.
+/// The marks of the topics of one table, by the prefix of the topic's applications.
 #[derive(Debug, Default)]
 pub struct Marks {
     topics: HashMap<String, Topic>,
@@ -23,27 +24,28 @@ struct Topic {
     found: TopicMarks,
 }
 
-/// The applications of a topic's marks: of its id, and of its number of partitions.
+/// The applications of a topic's marks: its id, and its number of partitions.
 pub fn applications(stream: &Stream) -> Option<[String; 2]> {
     stream.topic_application().map(|topic| [format!("{topic}:id"), format!("{topic}:partitions")])
 }
 
 impl Marks {
-    /// What the lake has stored.
+    /// Notes the marks that the lake has stored.
     pub fn stored(&mut self, stream: &Stream, marks: TopicMarks) {
         if let Some(topic) = self.topic(stream) {
             topic.stored = marks;
         }
     }
 
-    /// What the source has found.
+    /// Notes the marks that the source has found.
     pub fn found(&mut self, stream: &Stream, marks: TopicMarks) {
         if let Some(topic) = self.topic(stream) {
             topic.found = marks;
         }
     }
 
-    /// What is to be written down with a commit that advances these streams. Taken for done.
+    /// Returns the marks to store with a commit that advances these streams. They are treated as
+    /// stored from now on.
     pub fn seal(&mut self, spans: &[Span]) -> Vec<Advance> {
         let mut advances = Vec::new();
         for stream in spans.iter().map(|span| &span.stream) {
@@ -105,7 +107,7 @@ mod tests {
             ]
         );
         assert_eq!(marks.seal(&[first.clone(), other]), []);
-        // What was taken for done was not: the lake says what is.
+        // The mark was treated as stored, but was not. What the lake says counts.
         marks.stored(&second.stream, TopicMarks { id: Some(77), partitions: None });
         assert_eq!(marks.seal(&[second]), [advance("adlake:kafka:c:t:partitions", 2)]);
     }

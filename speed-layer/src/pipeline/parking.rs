@@ -1,10 +1,13 @@
-//! Records that wait for their schemas.
+//! Holds records that wait for their schemas.
 //!
-//! From the first chunk on that needs a schema which is not known, chunks are parked in order, and the registry is asked, again and again while it
-//! does not answer. They are not taken yet: nothing but memory knows of them, and were the run to end, or their stream be started
-//! again, they would be read again. Parked chunks count against the source's room, so that it waits as well.
+//! From the first chunk that needs an unknown schema on, chunks are parked in order. The registry
+//! is asked for the schemas, and asked again while it does not answer. Parked chunks are not taken
+//! yet: they exist only in memory. If the run ends or their stream is started again, they are read
+//! again. Parked chunks count against the bytes that the source may have in flight, so the source
+//! waits as well.
 //!
-//! That a stream has passed positions without records ([`Pass`]) waits behind its parked chunks: it is no progress before they are taken.
+//! A stream may also pass positions without records ([`Pass`]). A pass waits behind the stream's
+//! parked chunks: it is no progress before they are taken.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use crate::record::Stream;
 use crate::registry::{Outage, Registry};
 use crate::source::Records;
 
-/// The chunks of one table that wait, and the registry that they wait for.
+/// The parked chunks of one table, and the registry that they wait for.
 pub struct Parking {
     registry: Option<Arc<Registry>>,
     asker: Asker,
@@ -30,7 +33,7 @@ pub struct Parking {
     asking: Option<Asking>,
 }
 
-/// Ids that are being asked for.
+/// A running request for schema ids.
 struct Asking {
     ids: BTreeSet<u32>,
     answer: JoinHandle<Result<(), Outage>>,
@@ -44,40 +47,41 @@ pub struct Pass {
     pub position: i64,
 }
 
-/// What comes back when the registry has been asked.
+/// The result of asking the registry.
 #[derive(Debug)]
 pub struct Answered {
-    /// Whether it has answered; if not, the run is being stopped.
+    /// Whether the registry has answered. An error means that the run is being stopped.
     pub answer: Result<(), Outage>,
-    /// The ids that were asked for.
+    /// The ids that it was asked for.
     pub ids: BTreeSet<u32>,
-    /// Everything that was parked, in order.
+    /// All parked chunks, in order.
     pub records: Vec<Records>,
-    /// What is to be passed once that is taken.
+    /// The passes to make after these chunks are taken.
     pub passes: Vec<Pass>,
 }
 
-/// What asking takes beside ids.
+/// What a request needs besides the ids.
 #[derive(Clone)]
 pub struct Asker {
-    /// Whose schemas they are.
+    /// The kind of event whose schemas are asked for.
     pub kind: EventKind,
-    /// Where outages are counted.
+    /// The metrics that count outages.
     pub metrics: Metrics,
     /// The longest pause between attempts.
     pub retry_pause_max: Duration,
-    /// The run is being stopped: outages are not waited for any longer.
+    /// Cancelled when the run is being stopped. Outages are not waited out any longer then.
     pub stopping: CancellationToken,
 }
 
 impl Parking {
-    /// Without a registry nothing ever waits.
+    /// Without a registry, nothing ever waits.
     pub fn new(registry: Option<Arc<Registry>>, asker: Asker) -> Parking {
         Parking { registry, asker, parked: Vec::new(), passes: Vec::new(), asking: None }
     }
 
-    /// The chunks that can be decoded at once; the others are parked. What comes behind parked chunks stays behind them. `answered` are ids
-    /// that were asked for just now: whatever was learnt of them counts, however long the others took.
+    /// Returns the chunks that can be decoded at once, and parks the others. A chunk that follows a
+    /// parked one is parked, too. `answered` are ids that the registry was just asked for. The
+    /// answer for them counts, however long the other ids took.
     pub fn admit(&mut self, mut chunks: Vec<Records>, answered: &BTreeSet<u32>) -> Vec<Records> {
         let Some(registry) = self.registry.clone() else { return chunks };
         let wanted = |records: &Records| {
@@ -97,7 +101,8 @@ impl Parking {
         chunks
     }
 
-    /// Keeps a pass back while chunks of its stream are parked; otherwise it may be made now.
+    /// Holds a pass back while chunks of its stream are parked. Otherwise returns it, to be made
+    /// now.
     pub fn hold(&mut self, pass: Pass) -> Option<Pass> {
         if self.parked.iter().any(|records| records.stream == pass.stream) {
             self.passes.push(pass);
@@ -106,7 +111,8 @@ impl Parking {
         Some(pass)
     }
 
-    /// Everything parked, once the registry has answered, or has not and the run is being stopped. Cancel-safe.
+    /// Returns everything parked once the registry has answered, or once the run is being stopped
+    /// without an answer. It is cancel-safe.
     pub async fn answer(&mut self) -> Result<Answered, SpeedError> {
         let Some(asking) = &mut self.asking else { return std::future::pending().await };
         let answer = (&mut asking.answer).await.map_err(|_| SpeedError::Ended("asking for schemas"))?;
@@ -120,24 +126,24 @@ impl Parking {
         self.asking.is_some()
     }
 
-    /// Whether nothing waits.
+    /// Whether no chunks are parked.
     pub fn is_empty(&self) -> bool {
         self.parked.is_empty()
     }
 
-    /// Drops what waits of a stream that is no longer ours.
+    /// Drops what is parked of a stream that is no longer assigned.
     pub fn revoke(&mut self, stream: &Stream) {
         self.parked.retain(|records| *records.stream != *stream);
         self.passes.retain(|pass| *pass.stream != *stream);
     }
 
-    /// Drops everything that waits: its streams are started again.
+    /// Drops everything that is parked, because its streams are started again.
     pub fn clear(&mut self) {
         self.parked.clear();
         self.passes.clear();
     }
 
-    /// The time of the oldest record that waits.
+    /// The time of the oldest parked record.
     pub fn oldest(&self) -> Option<i64> {
         self.parked.iter().filter_map(|records| records.chunk.oldest()).min()
     }

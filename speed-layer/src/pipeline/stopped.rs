@@ -1,4 +1,5 @@
-//! A lane whose table cannot be written any more: it does nothing, and holds nobody up, until the run ends. Then it says why.
+//! The rest of a lane whose table cannot be written any more. It writes nothing and blocks nobody
+//! until the run ends. Then it returns the error.
 
 use std::sync::Arc;
 
@@ -12,23 +13,24 @@ use crate::metrics::Metrics;
 use crate::record::Stream;
 use crate::source::{Command, Commander, Event};
 
-/// What is left of a lane.
+/// A lane that is stopped.
 #[derive(Debug)]
 pub struct Stopped {
-    /// The kind of its table.
+    /// The kind of event in its table.
     pub kind: EventKind,
-    /// Why it stopped.
+    /// Why it is stopped.
     pub error: SpeedError,
-    /// The source.
+    /// Sends commands to the source.
     pub commander: Commander,
-    /// Where it counts.
+    /// The metrics of the run.
     pub metrics: Metrics,
-    /// Who is told that it stopped.
+    /// Tells the pipeline that the table is stopped.
     pub notice: mpsc::UnboundedSender<EventKind>,
 }
 
 impl Stopped {
-    /// Skips `streams` and whatever is assigned later, drops what is read, gives away what is revoked, and answers who waits for it, until there are no more orders.
+    /// Skips `streams` and all streams that are assigned later, drops records, releases revoked
+    /// streams, and answers drains. It runs until there are no more orders.
     pub async fn run(
         self,
         mut orders: mpsc::UnboundedReceiver<Order>,
@@ -38,7 +40,7 @@ impl Stopped {
         let table = self.kind.raw_table();
         tracing::error!(table, error = chain(&self.error), "the table is stopped; the others go on");
         self.metrics.stopped(self.kind);
-        // Who is gone need not know.
+        // The pipeline may have ended already. It need not know then.
         let _ = self.notice.send(self.kind);
         self.commander.tell(Command::Skip(streams));
         for drain in drains {
@@ -52,7 +54,8 @@ impl Stopped {
                     streams.iter().for_each(|stream| self.metrics.not_ours(stream));
                     self.commander.tell(Command::Release(streams));
                 }
-                // Records make room by being dropped. They are not committed, and are read again once the table is mended.
+                // Dropping records frees their room in the queue. They are not committed, so they
+                // are read again once the table is repaired.
                 Order::Event(_) => {}
             }
         }

@@ -1,4 +1,4 @@
-//! The pipeline over a source that does as it is told, and a registry that is told what to answer.
+//! Tests the pipeline with a scripted source and a scripted registry.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -19,19 +19,20 @@ const SCHEMA: &str = r#"{"type": "record", "name": "I", "fields": [
     {"name": "ad_creative_id", "type": "string"}, {"name": "user_id", "type": "string"},
     {"name": "timestamp", "type": "string"}, {"name": "website", "type": "string"}]}"#;
 
-/// What a scripted source does once a stream has been started.
+/// What a scripted source does after a stream has been started.
 #[derive(Debug, Clone)]
 enum Act {
-    /// Hands on a record at each of these positions, with a schema's id.
+    /// Sends a record with a schema id at each of these positions.
     Records(std::ops::Range<i64>, u32),
     Passed(i64),
-    /// Gives what came before the time to be taken.
+    /// Waits, so that what was sent before can be taken.
     Pause,
-    /// Changes the table as somebody else might: a column's type.
+    /// Changes the type of a column of the table, as another process might.
     Alter(PathBuf),
-    /// Waits until there is room for more records, which there has to be, while what came before is under way.
+    /// Waits until there is room for more records. There must be room at some time, while the
+    /// records before are in flight.
     AwaitRoom,
-    /// Cancels the run, and hands on what follows before it looks at any command.
+    /// Cancels the run, and sends what follows before it reads any command.
     Cancel,
     Done,
 }
@@ -41,7 +42,7 @@ struct Scripted {
     cancel: CancellationToken,
 }
 
-/// The partition that stands for another topic's, of clicks in CSV.
+/// The partition that stands for the topic of clicks, in CSV.
 const CLICKS: i32 = 9;
 
 fn stream(partition: i32) -> Arc<Stream> {
@@ -67,7 +68,7 @@ fn application(partition: i32) -> String {
     Stream::partition_application("c", TOPIC, partition)
 }
 
-/// An impression in Confluent's framing, or a click.
+/// An impression in Confluent framing, or a click.
 fn payload(partition: i32, position: i64, id: u32) -> Vec<u8> {
     if partition == CLICKS {
         return format!("2026-03-01T10:00:00Z,u-{position},cmp-1,click").into_bytes();
@@ -154,16 +155,19 @@ fn alter(log: &Path) {
 struct Ran {
     result: Result<(), SpeedError>,
     rows: u64,
-    /// By partition.
+    /// The stored position by partition.
     stored: Vec<Option<i64>>,
 }
 
-/// Runs what is scripted against a registry's address, on the lake in a folder.
+/// Runs the script with a registry's address, on the lake in a folder.
 async fn run_scripted(folder: &tempfile::TempDir, registry: &str, flush_interval: &str, acts: Vec<(i32, Act)>) -> Ran {
     let uri = folder.path().to_string_lossy().into_owned();
     let lake = Lake::open(&StorageSettings { uri, ..Default::default() }).await.unwrap();
     let settings: SpeedSettings = serde_json::from_value(json!({
-        "sources": {"impressions": {"topic": TOPIC, "format": "avro", "avro": {"registry": registry}}, "interactions": {"topic": "clicks"}},
+        "sources": {
+            "impressions": {"topic": TOPIC, "format": "avro", "avro": {"registry": registry}},
+            "interactions": {"topic": "clicks"}
+        },
         "ingest": {"flush_interval": flush_interval, "retry_pause_max": "200ms", "queue_bytes_max": ROOM},
     }))
     .unwrap();
@@ -186,7 +190,7 @@ async fn run_scripted(folder: &tempfile::TempDir, registry: &str, flush_interval
     for partition in partitions {
         stored.push(match lake.appender(stream(partition).kind.raw_table()).await {
             Ok(mut appender) => appender.stored_all(&[application(partition)]).await.unwrap()[0],
-            // Somebody has altered it.
+            // The table has been altered.
             Err(_) => None,
         });
     }
@@ -197,7 +201,7 @@ fn schema_answer() -> String {
     json!({"schema": SCHEMA}).to_string()
 }
 
-/// A registry that tells the first schema and does not answer for the second.
+/// A registry that returns the first schema and does not answer for the second.
 fn without_the_second() -> Script {
     Script::default().with("/schemas/ids/1", &[(200, &schema_answer())]).with("/schemas/ids/2", &[(503, "")])
 }
@@ -207,7 +211,7 @@ async fn what_is_passed_waits_for_the_records_before_it() {
     let (_, registry) =
         Script::default().with("/schemas/ids/1", &[(503, ""), (503, ""), (200, &schema_answer())]).serve().await;
     let folder = tempfile::tempdir().unwrap();
-    // The mark of a transaction behind records whose schema is not known yet; then more of both.
+    // A transaction marker follows records whose schema is not known yet. Then more of both follow.
     let acts = vec![
         (0, Act::Records(0..5, 1)),
         (0, Act::Passed(6)),
@@ -224,7 +228,8 @@ async fn what_is_passed_waits_for_the_records_before_it() {
 async fn nothing_is_taken_behind_records_that_were_given_up() {
     let (script, registry) = without_the_second().serve().await;
     let folder = tempfile::tempdir().unwrap();
-    // The run is stopped while records of one stream wait for the registry. What comes behind them has a schema that is known.
+    // The run is stopped while records of one stream wait for the registry. The records that follow
+    // them have a known schema.
     let acts = vec![
         (0, Act::Records(0..3, 1)),
         (0, Act::Pause),
@@ -240,11 +245,11 @@ async fn nothing_is_taken_behind_records_that_were_given_up() {
     let error = ran.result.unwrap_err();
     assert!(matches!(error, SpeedError::Unfinished(_)), "{error}");
     assert!(script.asked.lock().unwrap().iter().any(|path| path.ends_with("/2")));
-    // On a slow machine the first records may have been given up as well.
+    // On a slow machine the first records may also have been given up.
     let first = ran.stored[0].unwrap_or(0);
     assert!(first == 0 || first == 3, "{first}");
     assert_eq!((ran.rows, ran.stored[1]), (first as u64, None));
-    // The next run has all of it, once the registry answers.
+    // The next run ingests all of it, once the registry answers.
     let (_, registry) = Script::default()
         .with("/schemas/ids/1", &[(200, &schema_answer())])
         .with("/schemas/ids/2", &[(200, &schema_answer())])
@@ -263,7 +268,8 @@ async fn a_stopped_table_gives_back_the_room_of_what_waits() {
     let folder = tempfile::tempdir().unwrap();
     let acts = vec![
         (0, Act::Records(0..3, 1)),
-        // These have to be taken before others wait, whose schema the registry does not tell and which are more than there is room for.
+        // The records before must be taken first. The next ones wait for a schema that the registry
+        // does not return, and they need more memory than there is room for.
         (0, Act::Pause),
         (0, Act::Pause),
         (0, Act::Records(3..2000, 2)),

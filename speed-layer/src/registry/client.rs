@@ -1,5 +1,5 @@
-//! Confluent's REST API of a schema registry, as far as readers need it. Which answers are answers, and which are outages, is
-//! decided here ([`judge`]).
+//! The part of Confluent's REST API for schema registries that readers need. [`judge`] decides
+//! which responses are answers and which are outages.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,14 +16,14 @@ use url::Url;
 use crate::error::SpeedError;
 use crate::settings::AvroSettings;
 
-/// A longer answer is not waited for.
+/// The greatest length of an answer in bytes.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
-/// The most schemas that one may refer to, directly and indirectly.
+/// The greatest number of schemas that one schema may refer to, directly and indirectly.
 const REFERENCES_MAX: usize = 256;
-/// The error codes that say that there is no such schema, subject or version.
+/// The error codes for an unknown schema, subject or version.
 const NO_SUCH: [u32; 3] = [40401, 40402, 40403];
 
-/// The registry did not say what was asked of it: to be tried again.
+/// The registry did not answer the question. The request has to be retried.
 #[derive(Debug, thiserror::Error)]
 #[error("{registry}: {what}")]
 pub struct Outage {
@@ -31,20 +31,20 @@ pub struct Outage {
     what: String,
 }
 
-/// A schema, as the registry has it.
+/// The registry's answer about a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Its text, and those of all schemas that it refers to.
+    /// The schema's text, and the texts of all schemas that it refers to.
     Schema {
         text: String,
         references: Vec<String>,
     },
-    /// Not Avro, or refers to what is not there.
+    /// It is not Avro, or refers to a schema that does not exist.
     Unusable(String),
     Nothing,
 }
 
-/// Speaks to one registry.
+/// The HTTP client of one registry.
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
@@ -84,7 +84,8 @@ struct Refusal {
 }
 
 impl Client {
-    /// Takes the address, the user and the certificates from the settings; errors name their key.
+    /// Takes the address, the user and the certificates from the settings. Errors name the
+    /// configuration key.
     pub fn new(kind: EventKind, url: &str, settings: &AvroSettings) -> Result<Client, SpeedError> {
         let key = |name: &str| format!("sources.{kind}.avro.{name}");
         let refused = |name: &str, what: &dyn fmt::Display| SpeedError::settings(key(name), what.to_string());
@@ -94,7 +95,7 @@ impl Client {
         }
         let mut user = settings.registry_user.clone().map(|user| (user, settings.registry_password.clone()));
         if !base.username().is_empty() {
-            // Kept apart, so that messages may show the address.
+            // User and password are removed from the address, so that messages may show it.
             let password = base.password().map(str::to_owned);
             user.get_or_insert((base.username().to_owned(), password));
             let cleared = base.set_username("").and_then(|()| base.set_password(None));
@@ -123,7 +124,7 @@ impl Client {
         Ok(Client { http, base, user })
     }
 
-    /// The schema with an id, with everything that it refers to.
+    /// The schema with an id, and everything that it refers to.
     pub async fn schema(&self, id: u32) -> Result<Found, Outage> {
         let Some(answer) = self.get(&["schemas", "ids", &id.to_string()], None).await? else {
             return Ok(Found::Nothing);
@@ -142,7 +143,7 @@ impl Client {
                 return Ok(Found::Unusable(format!("refers to more than {REFERENCES_MAX} schemas")));
             }
             let path = ["subjects", &subject, "versions", &version.to_string()];
-            // What is written with a deleted schema is still to be read.
+            // Records written with a deleted schema still have to be read.
             let Some(answer) = self.get(&path, Some("deleted=true")).await? else {
                 return Ok(Found::Unusable(format!("refers to version {version} of {subject}, which is not there")));
             };
@@ -152,7 +153,7 @@ impl Client {
         Ok(Found::Schema { text: answer.schema, references })
     }
 
-    /// `None`: there is no such thing.
+    /// Sends a request. `None` means that the registry does not have it.
     async fn get(&self, path: &[&str], query: Option<&str>) -> Result<Option<Answer>, Outage> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -178,8 +179,10 @@ impl Client {
     }
 }
 
-/// What an answer means: found, not there, or (an error) no answer at all. A 404 counts only where the registry says what it is
-/// that it does not know: a wrong address or a proxy in between must not cost records.
+/// Decides what a response means: found, not there, or (an error) not an answer.
+///
+/// A 404 counts only if the registry says what it does not know. A wrong address or a proxy must
+/// not turn records into dead letters.
 fn judge(status: StatusCode, body: &[u8]) -> Result<Option<Answer>, String> {
     match status {
         StatusCode::OK => match serde_json::from_slice(body) {

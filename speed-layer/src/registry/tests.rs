@@ -1,4 +1,4 @@
-//! The client against a small registry that can be told to fail.
+//! Tests the client against a small scripted registry, which can fail.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 
 use super::*;
 
-/// What the registry answers next, and what it was asked.
+/// The registry's next answers, and the requests that it has received.
 #[derive(Default)]
 pub(crate) struct Script {
     answers: Mutex<HashMap<String, VecDeque<(u16, String)>>>,
@@ -95,7 +95,7 @@ async fn each_id_is_asked_for_once_with_what_it_refers_to() {
     assert!(registry.get(6).is_none());
     assert_eq!(script.asked.lock().unwrap().len(), 5 + 3);
 
-    // What a chunk needs: what is known is not asked for again.
+    // The ids that a chunk needs. Known ids are not requested again.
     let mut chunk = Chunk::new(0);
     for (offset, id) in [1u32, 7, 7, 5, 2, 9].iter().enumerate() {
         assert!(chunk.push(offset as i64, None, None, &[&[0][..], &id.to_be_bytes(), b"x"].concat()));
@@ -104,7 +104,8 @@ async fn each_id_is_asked_for_once_with_what_it_refers_to() {
     let mut wanted = BTreeSet::new();
     registry.wanted(&chunk, &mut wanted);
     assert_eq!(wanted, ids(&[7, 9]));
-    // No registry has such an id, and Confluent's answers 404 as if it had not understood.
+    // No registry has such an id. Confluent's answers it with a 404 that looks like one from
+    // something else.
     let mut chunk = Chunk::new(0);
     assert!(chunk.push(0, None, None, &[0, 0x80, 0, 0, 0, 1]));
     registry.wanted(&chunk, &mut wanted);
@@ -130,7 +131,7 @@ async fn outages_are_errors_and_teach_nothing() {
     assert!(registry.get(1).is_some());
     assert!(registry.fetch(&ids(&[3])).await.is_err());
 
-    // Nobody there, and somebody who never answers.
+    // An address where nothing listens, and a server that never answers.
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = format!("http://{}", closed.local_addr().unwrap());
     let wait = |settings: &mut AvroSettings| settings.registry_timeout = Some(Duration::from_millis(200));
@@ -154,7 +155,7 @@ async fn users_have_passwords() {
         settings.registry_password = Some("pass word".to_owned());
     };
     registry(&address, with).unwrap().fetch(&ids(&[1])).await.unwrap();
-    // In the address they are taken, and not shown.
+    // User and password in the address are used and not shown.
     let url = address.replace("http://", "http://ada:hush@");
     let error = registry(&url, |_| ()).unwrap().fetch(&ids(&[1])).await.unwrap_err().to_string();
     assert!(error.contains("401") && !error.contains("hush"), "{error}");

@@ -1,9 +1,13 @@
-//! A dead letter's payload through the decoder once more. No I/O.
+//! Decodes the payload of a dead letter again. It does no I/O.
 //!
-//! How a payload is written is known from the configuration (topics), or stands with the letter (files: a CSV's header and
-//! delimiter, the schema of an Avro container). A header stands there as it does in the file, and is cut by the delimiter that is
-//! configured now, as the rows are. What was no whole record is not decoded: a row cut off may look like a row. A
-//! message of several records (an Avro container, a JSON array) stays a dead letter: its good ones became rows when it came in.
+//! The format of a payload comes from the configuration (for topics) or is stored with the letter
+//! (for files: the header and delimiter of a CSV file, the schema of an Avro container). A header
+//! is stored as it stands in the file, and is split by the delimiter that is configured now, as the
+//! rows are.
+//!
+//! A letter that is not a whole record is not decoded: a row that is cut off may look like a row. A
+//! message of several records (an Avro container, a JSON array) stays a dead letter, because its
+//! good records became rows when it was ingested.
 
 use std::collections::HashMap;
 
@@ -23,42 +27,43 @@ use crate::plans::Plans;
 use crate::record::{RecordRef, Stream, StreamFormat};
 use crate::settings::{Format, SourceSettings, Sources};
 
-/// How an Avro container begins.
+/// The first bytes of an Avro container.
 const CONTAINER: &[u8] = b"Obj\x01";
-/// Reasons that sources gave to parts of records, before letters said so themselves.
+/// The reasons that sources gave to parts of records, before letters stored that they are parts.
 const CUT: [&str; 2] = ["too_long", "truncated"];
 
-/// How dead letters of a stream are written, where only the stream knows it: topics are as the configuration says.
+/// The format of a stream's dead letters, if only the stream knows it. The configuration knows the
+/// format of topics.
 pub fn written(stream: &Stream, format: &StreamFormat) -> Option<String> {
     if stream.application.starts_with("adlake:kafka:") {
         return None;
     }
-    // A format is plain data: this cannot fail.
+    // A format is plain data, so this cannot fail.
     serde_json::to_string(format).ok()
 }
 
-/// What has come of letters.
+/// The result of decoding letters again.
 #[derive(Debug, Default)]
 pub(super) struct Again {
-    /// One for each letter, in order.
+    /// One verdict for each letter, in order.
     pub verdicts: Vec<Verdict>,
-    /// `schema::raw_schema(kind)`, and the columns that the configuration adds.
+    /// The rows: `schema::raw_schema(kind)` and the columns that the configuration adds.
     pub rows: Vec<RecordBatch>,
 }
 
-/// The headers among the letters of a kind, by the paths of their files. Where no header was known
-/// when a file came in (the delimiter being wrong, say), its header is the letter of its first
-/// record.
+/// The headers among the letters of a kind, by the path of their file. If no header was recognised
+/// when a file was ingested (because of a wrong delimiter, for example), the letter of the file's
+/// first record is its header.
 #[derive(Debug)]
 pub(super) struct Headers {
-    /// What tells a header; none: the configuration says that there is none.
+    /// Recognises headers. `None` means that the configuration says that there is none.
     mapping: Option<Mapping>,
     delimiter: u8,
     lines: HashMap<String, String>,
 }
 
 impl Headers {
-    /// None as yet.
+    /// No headers yet.
     pub fn new(sources: &Sources, kind: EventKind) -> Result<Headers, SpeedError> {
         let source = sources.of(kind);
         let mapping = match source.csv.header {
@@ -68,12 +73,12 @@ impl Headers {
         Ok(Headers { mapping, delimiter: source.csv.delimiter as u8, lines: HashMap::new() })
     }
 
-    /// Whether there can be any.
+    /// Whether there can be any headers.
     pub fn are_looked_for(&self) -> bool {
         self.mapping.is_some()
     }
 
-    /// Adds those among some letters.
+    /// Adds the headers among some letters.
     pub fn gather(&mut self, letters: &RecordBatch) -> Result<(), SpeedError> {
         let found = self.among(&[Letters::new(letters)?]);
         self.lines.extend(found);
@@ -96,7 +101,8 @@ impl Headers {
     }
 }
 
-/// Decodes letters of one kind. `headers` are those of all letters that there were.
+/// Decodes letters of one kind. `headers` are the headers among all letters that existed when they
+/// were gathered.
 pub(super) fn decode_again(
     plans: &Plans,
     sources: &Sources,
@@ -107,7 +113,7 @@ pub(super) fn decode_again(
 ) -> Result<Again, SpeedError> {
     let mut bench = Bench { plans, kind, again: Again::default(), open: None };
     let letters = letters.iter().map(Letters::new).collect::<Result<Vec<_>, _>>()?;
-    // Some letters may have come in since.
+    // More letters may have been committed since.
     let own = headers.among(&letters);
     for letters in &letters {
         for row in 0..letters.payload.len() {
@@ -123,11 +129,12 @@ pub(super) fn decode_again(
     Ok(bench.again)
 }
 
-/// The same with the header cut by the delimiter that counts now.
+/// The same format, with the header split by the delimiter that is configured now.
 fn cut_anew(format: StreamFormat, source: &SourceSettings) -> StreamFormat {
     let StreamFormat::Csv { header, header_line, delimiter } = format else { return format };
     let by = delimiter.unwrap_or(source.csv.delimiter as u8);
-    // Older letters have the names alone. A single one is the line, if the delimiter was another one.
+    // Older letters store the names alone. A single name is the whole line if the delimiter was
+    // another one.
     let line = header_line.clone().or_else(|| match header.as_deref() {
         Some([only]) if only.contains(char::from(by)) => Some(only.clone()),
         _ => None,
@@ -136,8 +143,8 @@ fn cut_anew(format: StreamFormat, source: &SourceSettings) -> StreamFormat {
     StreamFormat::Csv { header, header_line, delimiter }
 }
 
-/// How a letter is written; or why that, or the record, is not known. `header` is the header of its
-/// file, where that is a letter itself.
+/// The format of a letter. An error says why the format or the record is unknown. `header` is the
+/// header of the letter's file, if that is a letter itself.
 fn format(
     letters: &Letters,
     row: usize,
@@ -167,7 +174,7 @@ fn format(
     if CUT.contains(&letters.reason.value(row)) {
         return Err(fragment());
     }
-    // No topic has a slash in its name.
+    // A file's path has a slash. No topic's name has one.
     if letters.topic.value(row).contains('/') {
         return Err(dead(
             "unknown_format",
@@ -186,7 +193,7 @@ fn may_be_several(payload: &[u8]) -> bool {
     payload.starts_with(CONTAINER) || payload.trim_ascii_start().first() == Some(&b'[')
 }
 
-/// Decoders in use, one at a time: for the letters of one topic and format.
+/// Decodes letters with one decoder at a time, for the letters of one topic and format.
 struct Bench<'a> {
     plans: &'a Plans,
     kind: EventKind,
@@ -198,11 +205,11 @@ struct Open {
     topic: String,
     format: StreamFormat,
     decoder: Decoder,
-    /// Places among the verdicts of the letters that it has rejected, in order.
+    /// For each letter that the decoder has rejected: its index among the verdicts, in order.
     rejected: Vec<usize>,
 }
 
-/// A decoder is emptied when its rows take so many bytes.
+/// A decoder's batch is finished when its rows take this many bytes.
 const BATCH_BYTES: usize = 16 << 20;
 
 impl Bench<'_> {
@@ -214,7 +221,7 @@ impl Bench<'_> {
         ingested_at: i64,
     ) -> Result<(), SpeedError> {
         let suits = self.open.as_ref().is_some_and(|open| open.topic == topic && open.format == format);
-        // Looked at alone, so that all of its rows can be dropped.
+        // Decoded alone, so that all of its rows can be dropped.
         let alone = may_be_several(record.payload);
         if alone || !suits || self.open.as_ref().is_some_and(|open| open.decoder.bytes() >= BATCH_BYTES) {
             self.finish()?;
@@ -245,7 +252,7 @@ impl Bench<'_> {
         self.finish()
     }
 
-    /// Takes what the open decoder has made.
+    /// Takes the rows and verdicts of the open decoder.
     fn finish(&mut self) -> Result<(), SpeedError> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let decoded = open.decoder.finish()?;
@@ -263,7 +270,7 @@ impl Bench<'_> {
     }
 }
 
-/// The columns of a batch of letters that tell the record.
+/// The columns of a batch of letters that make up the record.
 struct Letters {
     payload: BinaryArray,
     key: BinaryArray,
@@ -293,12 +300,13 @@ impl Letters {
         })
     }
 
-    /// How the letter is written, where it says so.
+    /// The format of the letter, if it is stored with it.
     fn written(&self, row: usize) -> Result<StreamFormat, serde_json::Error> {
         serde_json::from_str(if self.format.is_valid(row) { self.format.value(row) } else { "" })
     }
 
-    /// Whether the letter is the first record of a file: no topic has a slash in its name.
+    /// Whether the letter is the first record of a file. A file's path has a slash; no topic's name
+    /// has one.
     fn is_first_of_file(&self, row: usize) -> bool {
         self.offset.as_primitive::<Int64Type>().value(row) == 0 && self.topic.value(row).contains('/')
     }
@@ -315,7 +323,7 @@ impl Letters {
     }
 }
 
-/// A column in the type that it should have.
+/// A column, cast to the type that it should have.
 fn column(batch: &RecordBatch, name: &str, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     let column = batch.column_by_name(name);
     let column = column.ok_or_else(|| ArrowError::SchemaError(format!("dead letters lack the column {name}")))?;
@@ -336,12 +344,12 @@ mod tests {
         let mut source = SourceSettings::default();
         source.csv.delimiter = ';';
         let of = |text: &str| names(cut_anew(serde_json::from_str(text).unwrap(), &source));
-        // As letters of now have it, and as older ones had.
+        // A header as letters store it now, and as older letters store it.
         assert_eq!(of(r#"{"csv":{"header":["a;b,c"],"header_line":"a;b,c","delimiter":null}}"#), ["a", "b,c"]);
         assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"header_line":"a;b,c","delimiter":null}}"#), ["a", "b,c"]);
         assert_eq!(of(r#"{"csv":{"header":["a;b"],"delimiter":null}}"#), ["a", "b"]);
         assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"delimiter":null}}"#), ["a;b", "c"]);
-        // A delimiter that the file tells stays.
+        // A delimiter that the file names is kept.
         assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"header_line":"a;b\tc","delimiter":9}}"#), ["a;b", "c"]);
         let text = serde_json::to_string(&StreamFormat::CSV).unwrap();
         assert_eq!(text, r#"{"csv":{"header":null,"delimiter":null}}"#, "a letter without a header is as it was");

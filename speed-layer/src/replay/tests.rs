@@ -1,4 +1,4 @@
-//! Replays of a small lake's letters. Kills and races are tested end to end.
+//! Replays the letters of a small lake. Kills and races are tested end to end.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ impl Fixture {
         Fixture { folder, lake, settings: SpeedSettings::default() }
     }
 
-    /// Ingests a file, and says how many dead letters there are of each reason.
+    /// Ingests a file, and returns the number of dead letters by reason.
     async fn ingest(&self, name: &str, content: String) -> BTreeMap<String, u64> {
         let path = self.folder.path().join(name);
         fs::write(&path, content).unwrap();
@@ -50,7 +50,7 @@ async fn the_header_of_a_file_is_found_in_whichever_batch_it_is() {
     assert_eq!(fixture.ingest("clicks.csv", content).await, reasons(&[("bad_timestamp", ROWS + 1)]));
 
     fixture.settings.sources.interactions.csv.header = None;
-    // Less than there is in a batch of the trial, and less than there are letters.
+    // Fewer rows than a batch of the dry run has, and fewer than there are letters.
     fixture.settings.ingest.flush_rows = 3_000;
     let tried = fixture.replay(ReplayOptions { dry_run: true, ..ReplayOptions::default() }).await;
     assert_eq!((tried.letters, tried.replayed), (ROWS + 1, ROWS));

@@ -1,4 +1,4 @@
-//! `[kafka]`: the broker, where reading begins, and whatever librdkafka wants to know.
+//! `[kafka]`: the broker, where reading begins, and further properties of librdkafka.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,14 +10,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::SpeedError;
 
-/// Where a partition that the lake has never seen is begun.
+/// Where to begin with a partition that the lake has never seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstStart {
     /// At the broker's first offset.
     Earliest,
-    /// At the broker's end: only what comes from now on.
+    /// At the broker's end offset, so that only new records are read.
     Latest,
-    /// At the first record of this time or later, by the time that the record carries.
+    /// At the first record with this time or a later one. The time is the one that the record
+    /// carries.
     At(DateTime<Utc>),
 }
 
@@ -62,30 +63,33 @@ impl<'de> Deserialize<'de> for FirstStart {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaSettings {
-    /// Brokers to ask first, `host:port`, comma-separated.
+    /// The brokers to connect to first, as `host:port`, comma-separated.
     pub brokers: String,
-    /// The consumer group. It shares out the partitions; positions come from the lake alone.
+    /// The consumer group. It assigns the partitions. Positions come from the lake alone.
     pub group: String,
-    /// The name of the cluster in the lake's transactions. By default the id that the cluster gives itself.
+    /// The name of the cluster in the lake's transactions. The default is the cluster's own id.
     pub cluster: Option<String>,
-    /// Where a partition that the lake has never seen is begun.
+    /// Where to begin with a partition that the lake has never seen.
     pub first_start: FirstStart,
-    /// Memory for records fetched ahead, over all partitions.
+    /// The memory, in bytes, for records fetched ahead, over all partitions.
     pub fetch_bytes_max: usize,
-    /// How long a broker that does not answer is waited for at the start.
+    /// How long to wait at the start for a broker that does not answer.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Duration,
-    /// How often the topics are looked at: for partitions that were added, and for topics that were deleted or made anew.
+    /// How often the topics are checked for new partitions, and for topics that were deleted or
+    /// recreated.
     #[serde(with = "humantime_serde")]
     pub metadata_interval: Duration,
-    /// How long nothing may come of a partition that has more to give, before it is taken anew.
+    /// How long a partition with records left may deliver nothing before it is assigned again.
     #[serde(with = "humantime_serde")]
     pub stall_timeout: Duration,
-    /// For `sasl.mechanisms = "OAUTHBEARER"`: a program and its arguments that print a token.
+    /// For `sasl.mechanisms = "OAUTHBEARER"`: a program that prints a token, and its arguments.
     pub oauth_token_command: Vec<String>,
-    /// By topic and partition: the offset at which a partition that the lake has never seen is begun, instead of `first_start`.
+    /// By topic and partition: the offset at which to begin with a partition that the lake has
+    /// never seen, instead of `first_start`.
     pub first_offsets: BTreeMap<String, BTreeMap<String, i64>>,
-    /// Any other property of librdkafka, as `[kafka.properties]` (`security.protocol`, `sasl.username`, ...).
+    /// Any other property of librdkafka, as `[kafka.properties]` (`security.protocol`,
+    /// `sasl.username`, ...).
     pub properties: BTreeMap<String, String>,
 }
 
@@ -107,7 +111,7 @@ impl Default for KafkaSettings {
     }
 }
 
-/// Properties of librdkafka that exactly-once ingest depends on: they are set by adlake alone.
+/// Properties of librdkafka that exactly-once ingest depends on. Only adlake sets them.
 const OWN_PROPERTIES: [&str; 6] = [
     "auto.offset.reset",
     "bootstrap.servers",
@@ -118,17 +122,17 @@ const OWN_PROPERTIES: [&str; 6] = [
 ];
 
 impl KafkaSettings {
-    /// The offset that a partition is to be begun at, if one is given.
+    /// The configured offset at which to begin with a partition, if there is one.
     pub fn first_offset(&self, topic: &str, partition: i32) -> Option<i64> {
         self.first_offsets.get(topic)?.get(&partition.to_string()).copied()
     }
 
-    /// The key under which [`KafkaSettings::first_offset`] stands.
+    /// The configuration key of [`KafkaSettings::first_offset`].
     pub fn first_offset_key(topic: &str, partition: impl fmt::Display) -> String {
         format!("kafka.first_offsets.{topic:?}.{partition}")
     }
 
-    /// Refuses values that cannot work. `topics` are those that are read.
+    /// Rejects values that cannot work. `topics` are those that are read.
     pub(super) fn check(&self, topics: &[&str]) -> Result<(), SpeedError> {
         if self.group.is_empty() {
             return Err(SpeedError::settings("kafka.group", "must not be empty"));
@@ -146,7 +150,7 @@ impl KafkaSettings {
                 return Err(SpeedError::settings(key, "is not a topic of any of the sources"));
             }
             for (partition, offset) in partitions {
-                // Its text, too, has to be what is looked for.
+                // The text must be the canonical one, because lookups use it.
                 let is_number = partition.parse::<i32>().is_ok_and(|n| n >= 0 && n.to_string() == *partition);
                 if !is_number || *offset < 0 {
                     let message = "must be the number of a partition, and an offset: 0 = 1200";

@@ -1,4 +1,5 @@
-//! Avro object container files, from memory: the header, then blocks of datums, by any codec of apache-avro.
+//! Reads Avro object container files in memory: the header, then blocks of datums, with any codec
+//! of apache-avro.
 
 use std::str::FromStr;
 
@@ -7,7 +8,7 @@ use apache_avro::Codec;
 use super::datum::long;
 use crate::validate::{Reason, Reject};
 
-/// Of a container in one message: the most that its blocks may be unpacked to.
+/// The greatest size, in bytes, that the blocks of a container in one message may decompress to.
 pub(crate) const UNPACKED_BYTES_MAX: usize = 128 << 20;
 
 /// A container whose header has been read.
@@ -20,7 +21,7 @@ pub(crate) struct Container<'a> {
     rest: &'a [u8],
 }
 
-/// Datums, one after the other.
+/// The datums of a block, one after another.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub count: usize,
@@ -58,7 +59,7 @@ impl<'a> Container<'a> {
         Ok(Container { schema: schema.ok_or_else(|| invalid("has no schema"))?, codec, sync, rest })
     }
 
-    /// The next block; `None` at the end.
+    /// The next block. `None` at the end.
     pub fn next_block(&mut self) -> Result<Option<Block>, Reject> {
         if self.rest.is_empty() {
             return Ok(None);

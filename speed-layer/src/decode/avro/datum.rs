@@ -1,8 +1,17 @@
-//! Avro's binary encoding, by the writer's schema: texts and bytes are borrowed, everything is checked.
+//! Reads Avro's binary encoding by the writer's schema. Texts and bytes are borrowed, and
+//! everything is checked.
 //!
-//! Refused are lengths beyond the payload, integers that do not fit, branches and symbols that do not exist, texts
-//! that are not UTF-8, nesting deeper than `depth_max` of the source, and more values in lists and maps than there are bytes (an array
-//! of nulls takes none, a record of nothing neither), but for [`VALUES_FREE`]. Nothing is allocated for a length before the bytes for it are seen.
+//! These are rejected:
+//!
+//! - lengths beyond the payload;
+//! - integers that do not fit;
+//! - branches and symbols that do not exist;
+//! - texts that are not UTF-8;
+//! - nesting deeper than `depth_max` of the source;
+//! - more values in lists, maps and inner records than the datum has bytes, plus [`VALUES_FREE`].
+//!   (An array of nulls takes no bytes for its values, and neither does a record without fields.)
+//!
+//! No memory is allocated for a length before that many bytes are seen.
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
@@ -13,11 +22,12 @@ use crate::decode::row::Row;
 use crate::decode::value::{Decimal, Value};
 use crate::validate::{Reason, Reject};
 
-/// The lists, maps and inner records of a datum may have so many values more than the datum has bytes.
+/// The lists, maps and inner records of a datum may have this many more values than the datum has
+/// bytes.
 const VALUES_FREE: usize = 1024;
 
-/// Offers every field of a datum to `row`: the number of bytes that the datum took (`None` where it cannot be read), and
-/// whether all is well.
+/// Offers every field of a datum to `row`. Returns the number of bytes of the datum (`None` where
+/// it cannot be read) and whether the record is good.
 pub(crate) fn read<'a>(
     bytes: &'a [u8],
     schema: &'a MappedSchema,
@@ -50,11 +60,11 @@ pub(crate) fn read<'a>(
     (Some(cursor.at), outcome)
 }
 
-/// Reads the long at the beginning of `bytes`, and its length.
+/// Reads the long at the start of `bytes`. Returns it and the number of its bytes.
 #[inline]
 pub(crate) fn long(bytes: &[u8]) -> Result<(i64, usize), Reject> {
     match bytes {
-        // Branches, lengths and most counts.
+        // The branches of unions, lengths and most counts fit in one byte.
         [byte, ..] if *byte < 0x80 => Ok((i64::from(byte >> 1) ^ -i64::from(byte & 1), 1)),
         _ => long_of_many(bytes),
     }
@@ -79,13 +89,13 @@ fn invalid(detail: &str) -> Reject {
     Reject::new(Reason::InvalidAvro, detail)
 }
 
-/// The place in a datum.
+/// The position in a datum that is being read.
 pub(super) struct Cursor<'a, 's> {
     bytes: &'a [u8],
     at: usize,
     values: usize,
     depth_max: usize,
-    /// The first value that the reader's schema does not take.
+    /// Why the first value that the reader's schema does not accept is rejected.
     pub refused: Option<Reject>,
     schema: &'s WriterSchema,
     arena: &'a Bump,
@@ -96,7 +106,8 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
         Cursor { bytes, at: 0, values: 0, depth_max, refused: None, schema, arena }
     }
 
-    /// A record's own values are of depth 1, as those of JSON are before they are nested; unions count for nothing.
+    /// The values of the record itself are at depth 1, as JSON values that are not nested. Unions
+    /// do not add depth.
     #[inline]
     pub fn check_depth(&self, depth: usize) -> Result<(), Reject> {
         if depth > self.depth_max + 1 { Err(invalid("nested deeper than depth_max")) } else { Ok(()) }
@@ -152,7 +163,8 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
                 self.value(*branch.ok_or_else(|| invalid("no such branch of a union"))?, depth)?
             }
             Node::Record(record) => {
-                // Records of records of nothing take no bytes, and could be as many as there are atoms.
+                // A record whose fields are empty records takes no bytes, so a few bytes could
+                // describe countless values.
                 self.count(record.fields.len())?;
                 let mut members = BumpVec::with_capacity_in(record.fields.len() + record.defaults.len(), self.arena);
                 for (name, field) in &record.fields {
@@ -174,7 +186,7 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
                 self.decimal(bytes, *scale)
             }
             Node::BigDecimal => {
-                // The bytes hold the unscaled value's bytes, with their length, and the scale.
+                // The bytes hold the unscaled value, with its length before it, and then the scale.
                 let inner = self.prefixed()?;
                 let (length, at) = long(inner)?;
                 let end = usize::try_from(length).ok().and_then(|length| at.checked_add(length));
@@ -199,13 +211,13 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
 
     fn decimal(&self, bytes: &'a [u8], scale: u32) -> Value<'a> {
         match unscaled(bytes) {
-            // A scale beyond this is as wide as no text should be.
+            // A text with more than 1000 decimal places would be too long.
             Some(unscaled) if scale <= 1000 => Value::Decimal(self.arena.alloc(Decimal { unscaled, scale })),
             _ => Value::Bytes(bytes),
         }
     }
 
-    /// The next so many bytes, if there are as many.
+    /// The next `count` bytes, if there are that many.
     #[inline]
     pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
         let end = self.at.checked_add(count)?;
@@ -243,14 +255,14 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
         std::str::from_utf8(self.prefixed()?).map_err(|_| invalid("a text is not UTF-8"))
     }
 
-    /// The number of items in the next block of a list or map; `None` at its end.
+    /// The number of items in the next block of a list or map. `None` at the end.
     pub fn block(&mut self) -> Result<Option<usize>, Reject> {
         let count = self.long()?;
         if count == 0 {
             return Ok(None);
         }
         if count < 0 {
-            // The block's size in bytes, for those who skip it.
+            // The size of the block in bytes, which only readers that skip it need.
             self.long()?;
         }
         let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
@@ -266,7 +278,7 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
         Ok(())
     }
 
-    /// Goes on behind a value that the reader's schema does not take.
+    /// Notes that the reader's schema does not accept a value. Reading goes on after the value.
     #[cold]
     fn refuse(&mut self, detail: &str) -> Value<'a> {
         self.refused.get_or_insert_with(|| Reject::new(Reason::UnusableSchema, detail));
@@ -274,7 +286,7 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
     }
 }
 
-/// A big-endian two's complement integer; `None` where it does not fit.
+/// Reads a big-endian two's complement integer. `None` where it does not fit.
 fn unscaled(bytes: &[u8]) -> Option<i128> {
     let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
     let fill = if negative { 0xff } else { 0 };
@@ -323,7 +335,7 @@ mod tests {
             let record = AvroValue::Record(vec![("v".to_owned(), value)]);
             let datum = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(record).unwrap();
             assert_eq!(decode(field, &datum).as_deref(), Ok(expected), "{field}");
-            // Every cut of it is refused.
+            // Every truncated prefix of it is rejected.
             for end in 0..datum.len() {
                 assert!(decode_prefix(field, &datum[..end]).is_err(), "{field} cut at {end}");
             }
@@ -380,9 +392,9 @@ mod tests {
         check(r#"["null","int"]"#, &[4]);
         check(r#"["null","int"]"#, &[1]);
         check(r#"{"type":"enum","name":"E","symbols":["A"]}"#, &[2]);
-        // A list of 2^40 nulls takes no bytes.
+        // A list of 2^40 nulls takes no bytes for its values.
         check(r#"{"type":"array","items":"null"}"#, &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 0]);
-        // A chain that is longer than the stack would be.
+        // A chain so long that recursion would overflow the stack.
         let chain = r#"{"type":"record","name":"L","fields":[{"name":"n","type":["null","L"]}]}"#;
         check(chain, &[2; 100_000]);
     }

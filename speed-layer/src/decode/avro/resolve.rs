@@ -1,7 +1,8 @@
-//! Avro's rules of schema resolution, as far as they can be told from two schemas alone: what a reader's schema takes of a
-//! writer's, and what stands in for fields that the writer does not know.
+//! Avro's rules of schema resolution, as far as they follow from two schemas alone: which written
+//! types a reader's schema accepts, and the defaults of fields that were not written.
 //!
-//! Numbers that the reader's schema widens keep the value that was written: it is exact, and the column's type decides.
+//! A number that the reader's schema widens keeps the value that was written. That value is exact,
+//! and the column's type decides.
 
 use apache_avro::Schema;
 use apache_avro::schema::{Alias, InnerDecimalSchema, Name, UuidSchema};
@@ -25,7 +26,7 @@ pub(crate) enum Base {
     Map,
     Union,
     Record,
-    /// A name, to be looked up first.
+    /// A reference to a named type, which has to be looked up first.
     Named,
 }
 
@@ -63,13 +64,14 @@ pub(crate) fn base(schema: &Schema) -> Base {
     }
 }
 
-/// Whether a schema is a number or bytes and nothing else.
+/// Whether a schema is a plain number or plain bytes, without a logical type.
 pub(crate) fn is_plain(schema: &Schema) -> bool {
     matches!(schema, Schema::Int | Schema::Long | Schema::Bytes | Schema::Fixed(_))
 }
 
-/// Whether a reader's schema takes what was written with another, as far as types and names tell. With `by_name` records have to be
-/// called the same; outside of unions people rename them freely.
+/// Whether a reader's schema accepts what was written with the writer's, judging by types and
+/// names. With `by_name`, records must have the same name. Outside of unions records are often
+/// renamed, so their names are not compared.
 pub(crate) fn takes(reader: &Schema, writer: &Schema, by_name: bool) -> bool {
     let named = || same_name(reader, writer);
     match (base(writer), base(reader)) {
@@ -84,14 +86,15 @@ pub(crate) fn takes(reader: &Schema, writer: &Schema, by_name: bool) -> bool {
     }
 }
 
-/// Whether two types have the same name, namespaces aside, or the reader's knows the writer's as an alias.
+/// Whether two types have the same name, ignoring namespaces, or the writer's name is an alias of
+/// the reader's type.
 fn same_name(reader: &Schema, writer: &Schema) -> bool {
     let Some(name) = writer.name().map(Name::name) else { return false };
     reader.name().map(Name::name) == Some(name)
         || reader.aliases().is_some_and(|aliases| aliases.iter().map(Alias::name).any(|alias| alias == name))
 }
 
-/// What a type is called in messages.
+/// The name of a type for messages.
 pub(crate) fn describe(schema: &Schema) -> String {
     match base(schema) {
         Base::Null => "null",
@@ -113,7 +116,7 @@ pub(crate) fn describe(schema: &Schema) -> String {
     .to_owned()
 }
 
-/// The default of a reader's field: what stands in for it where the writer does not know it.
+/// The default of a reader's field. It is used where the writer's schema lacks the field.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Constant {
     Null,
@@ -124,17 +127,18 @@ pub(crate) enum Constant {
     Bytes(Vec<u8>),
     /// Microseconds since the epoch.
     Time(i64),
-    /// Microseconds of a wall clock.
+    /// Microseconds of a local time.
     LocalTime(i64),
-    /// A list, map or record.
+    /// A list, map or record, as JSON text.
     Json(String),
 }
 
 impl Constant {
-    /// From a default as a schema writes it; `None` where it does not suit the field's type.
+    /// Reads a default as a schema writes it. `None` where it does not fit the field's type.
     pub fn new(json: &serde_json::Value, schema: &Schema) -> Option<Constant> {
         if let Schema::Union(union) = schema {
-            // By the specification of the first branch; later versions allow any.
+            // The specification says that the default is of the first branch. Later versions allow
+            // any branch.
             return union.variants().iter().find_map(|variant| Constant::new(json, variant));
         }
         let micros = |up: i64, down: i64| Some(json.as_i64()?.checked_mul(up)?.div_euclid(down));
@@ -152,7 +156,7 @@ impl Constant {
                 (Base::Int | Base::Long, json) => json.as_i64().map(Constant::Integer),
                 (Base::Float | Base::Double, json) => json.as_f64().map(Constant::Double),
                 (Base::Text | Base::Enum, serde_json::Value::String(text)) => Some(Constant::Text(text.clone())),
-                // Bytes are written as the characters of the same numbers.
+                // Each byte is written as the character with the same number.
                 (Base::Bytes | Base::Fixed(_), serde_json::Value::String(text)) => {
                     text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<_>>().map(Constant::Bytes)
                 }
@@ -165,7 +169,7 @@ impl Constant {
         }
     }
 
-    /// The value that it stands for.
+    /// The default as a value.
     pub fn value(&self) -> Value<'_> {
         match self {
             Constant::Null => Value::Null,

@@ -1,8 +1,10 @@
-//! A writer's schema, compiled to what the decoder walks: nodes by index, so that recursive types are no problem.
+//! A writer's schema, compiled to nodes that the decoder walks. Nodes refer to each other by index,
+//! so recursive types need nothing special.
 //!
-//! Where a reader's schema is given the two are resolved here, once, by Avro's rules ([`resolve`]): fields get the reader's names,
-//! fields that the writer does not know their defaults, and what the reader does not take is refused when it comes. Fields that the
-//! reader does not know stay as they are: nothing sent is lost.
+//! If a reader's schema is given, the two are resolved here, once, by Avro's rules ([`resolve`]).
+//! Fields get the reader's names. Fields that the writer's schema lacks get their defaults. A value
+//! of a type that the reader's schema does not accept is rejected when it comes. Fields that the
+//! reader's schema lacks stay as they are, so nothing sent is lost.
 
 use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
@@ -11,7 +13,7 @@ use hashbrown::HashMap;
 
 use super::resolve::{self, Constant};
 
-/// The place of a node.
+/// The index of a node.
 pub(crate) type NodeId = u32;
 
 /// A type of the schema.
@@ -19,53 +21,54 @@ pub(crate) type NodeId = u32;
 pub(crate) enum Node {
     Null,
     Boolean,
-    /// Also `time-millis`: a number without a calendar.
+    /// An int. Also `time-millis`, which is a number without a date.
     Int,
-    /// Also `time-micros`.
+    /// A long. Also `time-micros`.
     Long,
     Float,
     Double,
     Bytes,
     Text,
     Fixed(usize),
-    /// `None`: a symbol that the reader's schema does not know.
+    /// An enum's symbols. `None` is a symbol that the reader's schema lacks.
     Enum(Vec<Option<String>>),
     Array(NodeId),
     Map(NodeId),
     Union(Vec<NodeId>),
     Record(Record),
-    /// Of bytes, or of so many.
+    /// A decimal in `size` bytes, or in bytes with a length before them.
     Decimal {
         size: Option<usize>,
         scale: u32,
     },
     BigDecimal,
-    /// Sixteen bytes; `true`: with a length before them.
+    /// A UUID of sixteen bytes. `prefixed` means that a length precedes them.
     Uuid {
         prefixed: bool,
     },
     Date,
-    /// Microseconds are the value times `up` by `down`; `true`: of a wall clock.
+    /// The microseconds are the value times `up`, divided by `down`. `local` means a local time
+    /// without a time zone.
     Timestamp {
         up: i64,
         down: i64,
         local: bool,
     },
-    /// Something that the reader's schema does not take: it is read as the writer wrote it, and refused.
+    /// A value that the reader's schema does not accept. It is read as written, then rejected.
     Refused {
         written: NodeId,
         detail: String,
     },
-    /// A name not yet resolved, while compiling.
+    /// A type that is still being compiled.
     Pending,
 }
 
 /// The fields of a record.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
-    /// As they were written, under the reader's names.
+    /// The written fields, under the reader's names.
     pub fields: Vec<(String, NodeId)>,
-    /// Those of the reader that were not written.
+    /// The reader's fields that were not written.
     pub defaults: Vec<(String, Constant)>,
 }
 
@@ -80,7 +83,7 @@ pub(crate) enum SchemaError {
     Unreadable(String),
 }
 
-/// A schema with the definitions that it refers to.
+/// A schema together with the definitions that it refers to.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     schema: Schema,
@@ -88,7 +91,8 @@ pub(crate) struct Parsed {
 }
 
 impl Parsed {
-    /// From JSON texts: the schema's own, and those of the schemas that it refers to, in any order.
+    /// Parses JSON texts: the schema's own, and those of the schemas that it refers to, in any
+    /// order.
     pub fn new(text: &str, references: &[String]) -> Result<Parsed, SchemaError> {
         let invalid = |error: apache_avro::Error| SchemaError::Invalid(error.to_string());
         let (schema, named) = match references {
@@ -131,8 +135,10 @@ fn fingerprint(schema: &Schema) -> Result<[u8; 8], SchemaError> {
     <[u8; 8]>::try_from(bytes).map_err(|_| SchemaError::Invalid("no fingerprint".to_owned()))
 }
 
-/// Removes attributes of a schema that have the name of a number and are none. apache-avro keeps them, as it keeps all that
-/// it does not know, and panics when it makes the canonical form. Whether it removed any.
+/// Removes the attributes of a schema that have the name of a number, but another value.
+/// Returns whether it removed any.
+///
+/// apache-avro keeps all attributes that it does not know, and panics on these when it makes the canonical form.
 fn drop_odd_numbers(schema: &mut serde_json::Value) -> bool {
     match schema {
         serde_json::Value::Array(values) => values.iter_mut().fold(false, |any, value| drop_odd_numbers(value) | any),
@@ -150,7 +156,7 @@ fn drop_odd_numbers(schema: &mut serde_json::Value) -> bool {
     }
 }
 
-/// A writer's schema: a record.
+/// A writer's schema, which must be a record.
 #[derive(Debug)]
 pub(crate) struct WriterSchema {
     nodes: Vec<Node>,
@@ -165,7 +171,7 @@ impl WriterSchema {
         WriterSchema::compile(&Parsed::new(text, &[])?, None)
     }
 
-    /// Compiles a schema, resolved against the reader's if there is one.
+    /// Compiles a schema, resolved against the reader's schema if there is one.
     pub fn compile(writer: &Parsed, reader: Option<&Parsed>) -> Result<WriterSchema, SchemaError> {
         let mut compiler = Compiler {
             nodes: Vec::new(),
@@ -183,7 +189,8 @@ impl WriterSchema {
         Ok(WriterSchema { nodes: compiler.nodes, root, fingerprint })
     }
 
-    /// CRC-64-AVRO of the parsing canonical form, little-endian: what single-object encoding carries.
+    /// CRC-64-AVRO of the parsing canonical form, little-endian. Single-object encoding carries
+    /// this fingerprint.
     pub fn fingerprint(&self) -> [u8; 8] {
         self.fingerprint
     }
@@ -192,7 +199,7 @@ impl WriterSchema {
         &self.nodes[id as usize]
     }
 
-    /// The record.
+    /// The record that the schema describes.
     pub fn record(&self) -> &Record {
         match self.node(self.root) {
             Node::Record(record) => record,
@@ -203,14 +210,14 @@ impl WriterSchema {
 
 static NO_FIELDS: Record = Record { fields: Vec::new(), defaults: Vec::new() };
 
-/// A type, by its name or as it stands.
+/// The named types and their definitions.
 type Definitions<'s> = HashMap<&'s Name, &'s Schema>;
 
 struct Compiler<'s> {
     nodes: Vec<Node>,
     written: Definitions<'s>,
     read: Definitions<'s>,
-    /// Named types, by the writer's name and the reader's.
+    /// The named types compiled so far, by the writer's name and the reader's.
     compiled: HashMap<(&'s Name, Option<&'s Name>), NodeId>,
 }
 
@@ -235,7 +242,7 @@ impl<'s> Compiler<'s> {
         Ok(self.push(Node::Refused { written, detail }))
     }
 
-    /// What the writer's schema writes, as the reader's takes it.
+    /// Compiles what the writer's schema writes as the reader's schema accepts it.
     fn add(&mut self, writer: &'s Schema, reader: Option<&'s Schema>) -> Result<NodeId, SchemaError> {
         let writer = defined(writer, &self.written)?;
         let mut reader = reader.map(|reader| defined(reader, &self.read)).transpose()?;
@@ -246,7 +253,8 @@ impl<'s> Compiler<'s> {
         }
         if let Some(schema) = reader {
             let taken = match schema {
-                // The first branch that takes it: of the same type before one that widens it.
+                // The first branch that accepts it. A branch of the same type is preferred to one
+                // that widens it.
                 Schema::Union(union) => {
                     let branches: Vec<&Schema> =
                         union.variants().iter().map(|branch| defined(branch, &self.read)).collect::<Result<_, _>>()?;
@@ -267,12 +275,13 @@ impl<'s> Compiler<'s> {
         if let Some(id) = key.and_then(|key| self.compiled.get(&key)) {
             return Ok(*id);
         }
-        // A place for the type, before its parts (which may name it) are compiled.
+        // The node gets its index before its parts are compiled, because the parts may refer to it.
         let id = self.push(Node::Pending);
         if let Some(key) = key {
             self.compiled.insert(key, id);
         }
-        // What only the reader calls a time or a decimal is one.
+        // If only the reader's schema says that a number is a time or a decimal, the reader's
+        // schema counts.
         let meant = match reader {
             Some(reader) if resolve::is_plain(writer) && resolve::base(reader) == resolve::base(writer) => reader,
             _ => writer,
@@ -301,7 +310,7 @@ impl<'s> Compiler<'s> {
         Ok(id)
     }
 
-    /// A record under the names of the reader's, with defaults for what was not written.
+    /// A record under the reader's names, with the defaults of the fields that were not written.
     fn resolved(&mut self, writer: &'s RecordSchema, reader: &'s RecordSchema) -> Result<Record, SchemaError> {
         let mut record = Record::default();
         let mut written = vec![false; reader.fields.len()];
@@ -329,13 +338,13 @@ impl<'s> Compiler<'s> {
     }
 }
 
-/// The writer's symbols as the reader knows them.
+/// The writer's symbols, as the reader's schema knows them.
 fn symbols(writer: &EnumSchema, reader: &EnumSchema) -> Vec<Option<String>> {
     let known = |symbol: &String| reader.symbols.contains(symbol).then(|| symbol.clone());
     writer.symbols.iter().map(|symbol| known(symbol).or_else(|| reader.default.clone())).collect()
 }
 
-/// A type that has no parts.
+/// The node of a type without parts.
 fn leaf(schema: &Schema) -> Node {
     let stamp = |up, down, local| Node::Timestamp { up, down, local };
     match schema {
@@ -364,7 +373,7 @@ fn leaf(schema: &Schema) -> Node {
         Schema::LocalTimestampMillis => stamp(1000, 1, true),
         Schema::LocalTimestampMicros => stamp(1, 1, true),
         Schema::LocalTimestampNanos => stamp(1, 1000, true),
-        // Those with parts are compiled before this is asked.
+        // Types with parts are compiled before this function is called.
         Schema::Null
         | Schema::Array(_)
         | Schema::Map(_)

@@ -1,9 +1,14 @@
-//! The values of a datum straight into the cells of their columns, by a plan made once for each schema.
+//! A fast path: converts the values of a datum directly to cells of their columns, by a plan made
+//! once for each schema.
 //!
-//! The general way reads every value as it was written, by names, and then puts it into the type of its column. Where writer's schema and
-//! columns fit (records and structs, lists and lists, scalars of the type or of one that can be asked to be) the second step is known
-//! beforehand. What cannot be told beforehand, or goes wrong on the way, is read again in the general way, which says what is wrong:
-//! this one only ever gives what that one would (`tests::shapes`). So nothing here explains itself: `None` is all that is said.
+//! The general path reads every value by name as it was written, and then converts it to the type
+//! of its column. If the writer's schema fits the columns, the conversion is known before any value
+//! is read. It fits where records meet structs, lists meet lists, and scalars have the column's
+//! type or can be converted to it.
+//!
+//! Whatever is not known beforehand, or goes wrong, is read again on the general path, which also
+//! reports the error. The fast path only ever gives what the general one would give
+//! (`tests::shapes`). So its functions return `None` without a reason.
 
 use arrow::datatypes::DataType;
 use bumpalo::collections::Vec as BumpVec;
@@ -18,22 +23,22 @@ use crate::decode::value::Value;
 use crate::mapping::{Field, Mapping, Shape};
 use crate::validate;
 
-/// How a value becomes a cell.
+/// How a value is converted to a cell.
 #[derive(Debug)]
 pub(crate) enum Shaper {
     Null,
     Text,
     Int32,
     Double,
-    /// Any other scalar, as a text, an integer of 32 bits or a double.
+    /// Any other scalar, converted to a text, an integer of 32 bits or a double.
     Scalar(NodeId, Scalar),
     Union(Box<[Shaper]>),
-    /// With the number of the struct's fields.
+    /// The members of a struct, and the number of the struct's fields.
     Struct(Box<[Member]>, usize),
     List(Box<Shaper>),
-    /// A map or a record, as a map of texts.
+    /// A map or a record, converted to a map of texts.
     Map(NodeId),
-    /// Whatever a field of the content that is not nested takes.
+    /// A content field that is not nested.
     Field(NodeId),
 }
 
@@ -49,11 +54,13 @@ pub(crate) enum Scalar {
 pub(crate) enum Member {
     /// A field of the struct.
     Known(usize, Shaper),
-    /// The struct has no such field: its path, in the pieces between the indices of lists.
+    /// The struct has no such field. The pieces are the parts of its path between the indices of
+    /// lists.
     Unknown(NodeId, Box<[String]>),
 }
 
-/// For each field of a record that alone is a field of the content: which one, and how it gets there.
+/// For each field of a record that alone fills a content field: the index of that field, and how
+/// the value is converted.
 pub(crate) fn shapers(
     schema: &WriterSchema,
     entries: &[Option<u16>],
@@ -77,20 +84,23 @@ pub(crate) fn shapers(
     schema.record().fields.iter().zip(alone).map(|((_, node), index)| shaper(index, *node)).collect()
 }
 
-/// A plan has at most so many parts: a type that is named again and again is in it as often, and containers bring their own schemas.
+/// The greatest number of parts of a plan. A type that is named repeatedly is in the plan as often,
+/// and containers bring schemas of their own.
 const PARTS_MAX: usize = 4096;
-/// Names of members that no column has are kept; one of so many bytes counts for another part.
+/// The names of members without a column are stored in the plan. Such a member counts as one part,
+/// and as one more for each this many bytes of its name.
 const NAME_BYTES: usize = 64;
 
 struct Compiler<'s> {
     schema: &'s WriterSchema,
-    /// Parts that the plan may still have.
+    /// The parts that the plan may still get.
     left: usize,
 }
 
 impl Compiler<'_> {
-    /// What a node becomes in a column of a type; `None` where only the value can tell, or the plan would be too large. `path` leads there,
-    /// in the pieces between the indices of lists.
+    /// How a node's value is converted to a column's type. `None` where that depends on the value,
+    /// or where the plan would be too large. `path` is the path to the node, in pieces between the
+    /// indices of lists.
     fn shaper(&mut self, node: NodeId, data_type: &DataType, path: Vec<String>) -> Option<Shaper> {
         self.left = self.left.checked_sub(1)?;
         let schema = self.schema;
@@ -131,7 +141,7 @@ impl Compiler<'_> {
     }
 }
 
-/// A path with something at its end.
+/// The path with `more` appended to its last piece.
 fn longer(path: &[String], more: &str) -> Vec<String> {
     let mut path = path.to_vec();
     if let Some(last) = path.last_mut() {
@@ -140,7 +150,8 @@ fn longer(path: &[String], more: &str) -> Vec<String> {
     path
 }
 
-/// Offers every field of the datum at the cursor to `row`; `None`: it is to be read in the general way.
+/// Offers every field of the datum at the cursor to `row`. `None` means that the datum has to be
+/// read on the general path.
 pub(super) fn read<'a>(cursor: &mut Cursor<'a, 'a>, schema: &'a MappedSchema, row: &mut Row<'a, '_>) -> Option<()> {
     let record = schema.writer.record();
     let mut shaping = Shaping { indices: BumpVec::new_in(row.arena()), field: 0, cursor, row };
@@ -166,13 +177,13 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a, 'a>, schema: &'a MappedSchema, ro
     cursor.refused.is_none().then_some(())
 }
 
-/// Values on their way into cells.
+/// The state of reading one datum into cells.
 struct Shaping<'c, 'r, 'a, 'd> {
     cursor: &'c mut Cursor<'a, 'a>,
     row: &'r mut Row<'a, 'd>,
-    /// The field of the content.
+    /// The index of the content field that is being read.
     field: usize,
-    /// The places in the lists that the value is in.
+    /// The indices in the lists that the value is in.
     indices: BumpVec<'a, usize>,
 }
 
@@ -246,7 +257,8 @@ impl<'a> Shaping<'_, '_, 'a, '_> {
                 if !validate::is_missing(field, value) {
                     *out = validate::cell(field, value, mapping.times(), self.row.arena()).ok()?;
                 } else if field.default.is_some() && !value.is_null() {
-                    // It gives way to the default, and is kept.
+                    // The default replaces the empty text, which is kept as an attribute. The
+                    // general path does both.
                     return None;
                 }
             }
@@ -265,7 +277,7 @@ impl<'a> Shaping<'_, '_, 'a, '_> {
         std::str::from_utf8(self.cursor.bytes(length)?).ok()
     }
 
-    /// Keeps a value that no field takes, under its path.
+    /// Notes a value that no field takes, to be kept under its path.
     #[cold]
     fn keep(&mut self, pieces: &[String], value: Value<'a>) {
         let mut path = String::new();

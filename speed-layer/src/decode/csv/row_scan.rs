@@ -1,33 +1,34 @@
-//! What a row of CSV is: the one definition that the splitter of files and the decoder share.
+//! Defines what a CSV row is, for both the splitter of files and the decoder.
 //!
-//! RFC 4180 with a configurable delimiter. A cell that begins with a quote ends at the next single one; it may hold delimiters,
-//! line ends and doubled quotes, and nothing but a delimiter or a line end follows it. In other cells a quote is a character.
-//! CR, LF and CRLF end a row outside quotes.
+//! It is RFC 4180 with a configurable delimiter. A cell that begins with a quote ends at the next
+//! quote that is not doubled. It may hold delimiters, line ends and doubled quotes, and only a
+//! delimiter or a line end may follow it. In other cells a quote is an ordinary character. CR, LF
+//! and CRLF end a row outside quotes.
 
 use memchr::{memchr, memchr3};
 
-/// Where in a row the scan has come to.
+/// The state of the scan within a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cell {
     Start,
     Plain,
     Quoted,
-    /// Behind a quote within a quoted cell: it ends the cell, unless another one follows.
+    /// After a quote within a quoted cell. The quote ends the cell, unless another one follows.
     QuoteInQuoted,
 }
 
 /// Where a scan has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// The CR or LF that ends the row.
+    /// At the CR or LF that ends the row.
     LineEnd(usize),
-    /// A byte behind a closing quote that may not follow it: this is no row.
+    /// At a byte that may not follow a closing quote: this is not a row.
     TextAfterQuote(usize),
-    /// All bytes are of the row.
+    /// All bytes belong to the row.
     Nowhere,
 }
 
-/// Finds the end of one row, over any number of buffers.
+/// Finds the end of one row, across any number of buffers.
 #[derive(Debug, Clone)]
 pub(crate) struct RowScan {
     delimiter: u8,
@@ -40,7 +41,7 @@ impl RowScan {
         RowScan { delimiter, cell: Cell::Start, delimiters: 0 }
     }
 
-    /// Goes on with these bytes.
+    /// Continues the scan with these bytes.
     pub fn scan(&mut self, bytes: &[u8]) -> Stop {
         let mut at = 0;
         while let Some(byte) = bytes.get(at).copied() {
@@ -78,13 +79,13 @@ impl RowScan {
         self.cell == Cell::Quoted
     }
 
-    /// How many cells the row has so far.
+    /// The number of cells that the row has so far.
     pub fn cells(&self) -> usize {
         self.delimiters + 1
     }
 }
 
-/// What ends a row outside quotes.
+/// Whether a byte ends a row outside quotes.
 pub(crate) fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }

@@ -1,7 +1,9 @@
-//! The members of a record found in one pass, where it is plain: what [`super::read`] does by serde_json's parser, several times faster.
+//! A fast path for plain records: finds the members in one pass, several times faster than
+//! serde_json's parser in [`super::read`].
 //!
-//! Whatever is not plain (a key with escapes, anything that may be wrong) is left to the parser, which also says what is wrong with it. So
-//! this may give up on good JSON, and must never take bad JSON for good, nor find other members than the parser.
+//! Whatever is not plain (a key with escapes, anything that may be wrong) is left to the parser,
+//! which also reports the error. So the scanner may give up on good JSON. It must never accept bad
+//! JSON, nor find other members than the parser.
 
 use serde_json::value::RawValue;
 
@@ -10,7 +12,8 @@ use super::super::value::Value;
 use super::KeyMemo;
 use crate::validate::Reject;
 
-/// Offers every member of the record's object to `row`; `None`: left to the parser, with an unknown part of the members offered.
+/// Offers every member of the record's object to `row`. `None` means that the scanner gave up: the
+/// parser has to read the record, and an unknown part of the members has been offered.
 pub(super) fn read<'a>(text: &'a str, memo: &mut KeyMemo, row: &mut Row<'a, '_>) -> Option<Result<(), Reject>> {
     let mut scanner = Scanner { text, at: 0 };
     let mut refused = None;
@@ -82,7 +85,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A key without escapes. That of the record before at the same place is recognised without looking for its end.
+    /// Reads a key without escapes. If it is the key that the previous record had at this place, it
+    /// is recognised without a search for its end.
     #[inline]
     fn key(&mut self, memo: &mut KeyMemo, place: usize, row: &Row<'a, '_>) -> Option<(&'a str, Option<u16>)> {
         self.take(b'"')?;
@@ -113,7 +117,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A string without escapes; `Some(None)`, and nothing taken, where it has some.
+    /// Reads a string without escapes. If it has some, returns `Some(None)` and does not advance.
     #[inline]
     fn plain_string(&mut self) -> Option<Option<&'a str>> {
         let quote = self.at;
@@ -127,7 +131,7 @@ impl<'a> Scanner<'a> {
         (self.text.as_bytes()[end] == b'\\').then_some(None)
     }
 
-    /// A string with escapes: where it ends is found here, what it says by the parser.
+    /// Reads a string with escapes. The scanner finds its end, the parser decodes its content.
     #[cold]
     fn escaped_string(&mut self, row: &Row<'a, '_>) -> Option<Value<'a>> {
         let bytes = self.text.as_bytes();
@@ -186,12 +190,14 @@ impl<'a> Scanner<'a> {
         self.text.as_bytes().get(at) == Some(&b'"')
     }
 
-    /// The place of the next byte that is not plain text: a quote, a backslash, or a control character.
+    /// The position of the next byte that is not plain text: a quote, a backslash, or a control
+    /// character.
     #[inline]
     fn special(&self) -> Option<usize> {
         const ONES: u64 = 0x0101_0101_0101_0101;
         const HIGH: u64 = 0x8080_8080_8080_8080;
-        /// The high bit of the first byte that is zero is set, and of none before it.
+        /// Sets the high bit of the first byte that is zero, and of no byte before it. Bits after
+        /// that one mean nothing.
         const fn zeroes(word: u64) -> u64 {
             word.wrapping_sub(ONES) & !word & HIGH
         }
@@ -225,7 +231,7 @@ mod tests {
     use crate::mapping::Mapping;
     use crate::settings::SourceSettings;
 
-    /// What a row holds after reading, as text; `None`: left to the parser.
+    /// What a row holds after the scanner has read it, as text. `None` where the scanner gave up.
     fn by_scanner(text: &str, memo: &mut KeyMemo) -> Option<Result<String, Reject>> {
         let mapping = mapping();
         let (arena, mut attributes) = (Bump::new(), Attributes::default());
@@ -233,7 +239,7 @@ mod tests {
         read(text, memo, &mut row).map(|outcome| outcome.map(|()| contents(&mut row)))
     }
 
-    /// With several names of a field, of which some bind, and a default.
+    /// A mapping with several names of one field, some of which bind, and a default.
     fn mapping() -> Mapping {
         let mut settings = SourceSettings::default();
         settings.fields.insert("user_id".to_owned(), ["cuid", "afid", "user.id"].map(str::to_owned).to_vec());
@@ -254,7 +260,7 @@ mod tests {
         format!("{values}{:?}", row.attributes().finish())
     }
 
-    /// Where the scanner does not give up, it says what the parser says.
+    /// Where the scanner does not give up, it must agree with the parser.
     fn check(text: &str, memo: &mut KeyMemo) -> bool {
         let Some(found) = by_scanner(text, memo) else { return false };
         let (found, expected) =
@@ -270,7 +276,7 @@ mod tests {
     #[test]
     fn plain_records_are_read_as_the_parser_reads_them() {
         let mut memo = KeyMemo::default();
-        // The second time the keys are known.
+        // The second time, the keys are known.
         for text in [PLAIN, PLAIN, "{}", " { } ", r#"{"user_id":7}"#, r#"{"":1,"user_id":"x"}"#, PLAIN] {
             assert!(check(text, &mut memo), "{text}");
         }
@@ -332,8 +338,21 @@ mod tests {
         fn names_of_one_field_are_weighed_as_the_parser_weighs_them(
             members in prop::collection::vec(
                 (
-                    prop::sample::select(&["cuid", "afid", "uid", "user", "user_id", "website", "url", "site", "currency"][..]),
-                    prop::sample::select(&[r#""""#, r#""""#, r#""a""#, r#""b\u0063""#, "7", "null", r#"{"id":""}"#, r#"{"id":"i"}"#][..]),
+                    prop::sample::select(
+                        &["cuid", "afid", "uid", "user", "user_id", "website", "url", "site", "currency"][..]
+                    ),
+                    prop::sample::select(
+                        &[
+                            r#""""#,
+                            r#""""#,
+                            r#""a""#,
+                            r#""b\u0063""#,
+                            "7",
+                            "null",
+                            r#"{"id":""}"#,
+                            r#"{"id":"i"}"#
+                        ][..]
+                    ),
                 ),
                 0..6,
             ),
@@ -346,7 +365,10 @@ mod tests {
 
         #[test]
         fn mutated_records_are_read_as_the_parser_reads_them(
-            changes in prop::collection::vec((0usize..400, prop::sample::select(&b"\"\\{}[]:,01-.eEtn \x1f\n\x80a"[..]), any::<bool>()), 0..4),
+            changes in prop::collection::vec(
+                (0usize..400, prop::sample::select(&b"\"\\{}[]:,01-.eEtn \x1f\n\x80a"[..]), any::<bool>()),
+                0..4
+            ),
         ) {
             let mut bytes = PLAIN.as_bytes().to_vec();
             for (at, byte, inserts) in changes {

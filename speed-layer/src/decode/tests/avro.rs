@@ -1,4 +1,4 @@
-//! Avro: every framing, containers, and schemas of the configuration.
+//! Avro: every framing, containers, and configured schemas.
 
 use apache_avro::types::Value as Avro;
 use apache_avro::writer::datum::GenericDatumWriter;
@@ -10,7 +10,7 @@ use super::*;
 use crate::decode::bid_request_avro_schema;
 use crate::settings::AvroFraming;
 
-/// A bid request of adlake's own schema with these fields, the others null.
+/// A bid request of adlake's own schema with these fields. The others are null.
 fn bid(fields: &[(&str, Avro)]) -> Avro {
     let schema: serde_json::Value = serde_json::from_str(bid_request_avro_schema()).unwrap();
     let names = schema["fields"].as_array().unwrap().iter().map(|field| field["name"].as_str().unwrap().to_owned());
@@ -74,7 +74,7 @@ fn avro_bid_requests_in_every_framing() {
     assert_eq!(reasons, ["trailing_data", "invalid_avro"]);
 }
 
-/// Three bids, the second with a price below zero.
+/// Three bids, of which the second has a negative price.
 pub(super) fn bids_with_one_bad() -> Vec<u8> {
     let text = r#"{"type":"record","name":"B","fields":[
         {"name":"auction_id","type":"string"},{"name":"user_id","type":"int"},{"name":"bid_amount","type":"float"},
@@ -140,8 +140,8 @@ fn configured_schemas() {
     );
 }
 
-/// How many records can be read one after the other from the beginning of a container, and whether
-/// that is all of it: as apache-avro's reader says.
+/// How many records of a container apache-avro reads from its beginning, and whether that is all of
+/// them.
 fn readable(container: &[u8]) -> (usize, bool) {
     let Ok(reader) = apache_avro::Reader::new(container) else { return (0, false) };
     let records: Vec<_> = reader.collect();

@@ -1,4 +1,5 @@
-//! Public test suites as payloads: all records are accounted for, dead letters byte for byte.
+//! Public test suites as payloads: all records are accounted for, and dead letters hold the exact
+//! bytes.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,8 @@ use super::*;
 
 const GOOD: &[u8] = br#"{"ad_creative_id":"c","user_id":"u","timestamp":1748736000,"website":"w"}"#;
 
-/// The events that a payload holds, as they are sent: the elements of a JSON list with an object in it, else itself.
+/// The events that a payload holds, as they are sent: the elements of a JSON list that holds an
+/// object, else the payload itself.
 pub(super) fn events(payload: &[u8]) -> Vec<&[u8]> {
     let text = payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload);
     match serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(text) {
@@ -17,7 +19,8 @@ pub(super) fn events(payload: &[u8]) -> Vec<&[u8]> {
     }
 }
 
-/// Each payload between two good records: both land, and its events are rows or dead letters with their exact bytes.
+/// Pushes each payload between two good records. All good records give rows, and the payload's
+/// events are rows or dead letters with their exact bytes.
 fn account(decoder: &mut Decoder, good: &[u8], payloads: &[Vec<u8>]) -> Decoded {
     let mut records: Vec<&[u8]> = vec![good];
     for payload in payloads {
@@ -67,7 +70,7 @@ fn json_test_suite() {
 
 #[test]
 fn json_test_suite_as_values() {
-    // The same texts as the value of a field that nobody knows: what is JSON is kept as it is.
+    // The same texts as the value of an unknown field. A text that is JSON is kept unchanged.
     let files = files("JSONTestSuite/test_parsing", ".json");
     let payloads: Vec<Vec<u8>> = files
         .iter()
@@ -78,7 +81,8 @@ fn json_test_suite_as_values() {
     let rejected: Vec<Vec<u8>> = letters(&decoded).into_iter().map(|(payload, _)| payload).collect();
     for (payload, path) in payloads.iter().zip(&files) {
         let name = path.file_name().unwrap().to_string_lossy();
-        // An empty text and a text that begins with the end of an object are no values at all, or end the record.
+        // An empty text is no value, and a text that begins with the end of an object ends the
+        // record.
         match name.chars().next() {
             Some('y') => assert!(!rejected.contains(payload), "{name} is JSON"),
             Some('n') => assert!(rejected.contains(payload), "{name} is no JSON"),
@@ -91,7 +95,8 @@ fn json_test_suite_as_values() {
 fn csv_spectrum() {
     for path in files("csv-spectrum/csvs", ".csv") {
         let content = std::fs::read(&path).unwrap();
-        // Cut into records by the csv crate, as anybody would; cells by ours.
+        // The csv crate splits the file into records, as a reference. Our code splits the records
+        // into cells.
         let mut reader = ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&content[..]);
         let mut starts: Vec<usize> = Vec::new();
         let mut record = ::csv::ByteRecord::new();
@@ -121,7 +126,8 @@ fn csv_spectrum() {
         let decoded = push(&mut decoder, &payloads);
         let expected = shared("csv-spectrum/json").join(path.with_extension("json").file_name().unwrap());
         let expected = std::fs::read(&expected).unwrap();
-        // One file has its only row without a list around it, and another phone number than its CSV.
+        // One file has its only row without a list around it, and another phone number than its CSV
+        // file.
         let expected: Vec<BTreeMap<String, String>> = serde_json::from_slice(&expected).unwrap_or_else(|_| {
             let mut only: BTreeMap<String, String> = serde_json::from_slice(&expected).unwrap();
             only.insert("Contact Phone Number".to_owned(), "2095257564".to_owned());
@@ -150,7 +156,8 @@ fn hostile_csv() {
     account(&mut decoder, b"1748736000,u,c,click", &payloads);
 }
 
-/// Avro files of the test data, whole, as messages for a source whose required fields have defaults.
+/// The Avro files of the test data, each as one message, for a source whose required fields have
+/// defaults.
 fn avro_files(folder: &str) -> Decoded {
     let mut decoder = decoder(EventKind::BidRequest, &StreamFormat::AvroMessage, |source| {
         source.defaults.insert("auction_id".to_owned(), "a".to_owned());
@@ -168,7 +175,7 @@ fn avro_of_every_codec_and_logical_type() {
     let decoded = avro_files(folder);
     let names: Vec<String> =
         files(folder, ".avro").iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
-    // Every record of every file, as apache-avro counts them.
+    // Every record of every file is counted, as apache-avro counts them.
     let mut expected = 0;
     for path in files(folder, ".avro") {
         let reader = apache_avro::Reader::new(std::fs::File::open(&path).unwrap()).unwrap();
@@ -187,7 +194,8 @@ fn avro_of_every_codec_and_logical_type() {
 
 #[test]
 fn avro_shared_data() {
-    // Five files of weather reports, each in another codec or order: `time` is an alias, and they are from the fifties.
+    // Five files of weather reports, each with another codec or order. `time` is an alias of the
+    // event time, and the reports are from the 1950s.
     let decoded = avro_files("avro/share/test/data");
     let reasons: Vec<String> = letters(&decoded).into_iter().map(|(_, reason)| reason).collect();
     assert_eq!(reasons, ["implausible_timestamp"; 5]);

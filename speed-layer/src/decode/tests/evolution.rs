@@ -1,4 +1,4 @@
-//! Avro's schema resolution: what was written with one schema, read with another.
+//! Avro's schema resolution: datums written with one schema and read with another.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use super::*;
 use crate::settings::AvroFraming;
 
-/// A record of an auction, a user and a time, with more fields.
+/// A record with an auction, a user, a time and more fields.
 fn schema(fields: &str) -> String {
     format!(
         r#"{{"type":"record","name":"Bid","fields":[{{"name":"auction_id","type":"string"}},
@@ -28,7 +28,8 @@ fn datum(schema: &str, more: Vec<(&str, Avro)>) -> Vec<u8> {
     GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(Avro::Record(fields)).unwrap()
 }
 
-/// What becomes of a datum that is read with another schema: some columns, or the reason and detail of its dead letter.
+/// The result for a datum read with another schema: some columns, or the reason and detail of its
+/// dead letter.
 fn read(writer: &str, reader: &str, datum: &[u8], columns: &[&str]) -> Result<Vec<Option<String>>, (String, String)> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("reader.avsc");
@@ -75,7 +76,7 @@ fn names_defaults_and_promotions() {
 #[test]
 fn what_cannot_be_read_is_a_dead_letter_and_costs_nothing_else() {
     let refused = |detail: &str| Err(("unusable_schema".to_owned(), detail.to_owned()));
-    // A branch that the reader does not take matters only where it is written.
+    // A branch that the reader does not accept matters only if a datum uses it.
     let writer = schema(r#",{"name":"at","type":["null","int","string"]}"#);
     let reader = schema(r#",{"name":"at","type":["null","int"],"default":null}"#);
     let at = |branch: u32, value: Avro| datum(&writer, vec![("at", Avro::Union(branch, Box::new(value)))]);
@@ -84,7 +85,8 @@ fn what_cannot_be_read_is_a_dead_letter_and_costs_nothing_else() {
     let text = at(2, Avro::String("one".to_owned()));
     assert_eq!(read(&writer, &reader, &text, &["at"]), refused("at: string cannot be read as union"));
 
-    // Symbols: those that the reader knows, its default for others, refused without one.
+    // Symbols that the reader knows are kept. Others become its default, and are rejected if there
+    // is none.
     let symbols = |symbols: &str, default: &str| {
         schema(&format!(r#",{{"name":"x","type":{{"type":"enum","name":"E","symbols":[{symbols}]{default}}}}}"#))
     };
@@ -178,7 +180,7 @@ fn fingerprints_and_packed_glue_messages_find_their_schemas() {
 
 #[test]
 fn records_of_nothing_cost_no_time() {
-    // Twenty levels of ten records each, all without a byte: 10^20 of them.
+    // Twenty levels of ten records each, which take no bytes: 10^20 records.
     let mut inner = r#"{"type":"record","name":"R0","fields":[{"name":"n","type":"null"}]}"#.to_owned();
     for level in 1..20 {
         let more: String = (1..10).map(|n| format!(r#",{{"name":"f{n}","type":"R{}"}}"#, level - 1)).collect();

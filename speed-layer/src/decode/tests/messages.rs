@@ -1,4 +1,4 @@
-//! Messages that are no record, or several, and records that are odd.
+//! Messages that hold no record or several records, and unusual records.
 
 use super::avro::bids_with_one_bad;
 use super::*;
@@ -76,7 +76,7 @@ fn what_is_a_dead_letter_already_stays_one_and_costs_no_row() {
         (EventKind::BidRequest, StreamFormat::AvroMessage, &container),
     ];
     for (kind, format, payload) in cases {
-        // As after a crash between the commit of the dead letters and that of the rows.
+        // The state after a crash between the commit of the dead letters and that of the rows.
         let first = decode(kind, &format, &[payload]);
         let dead: Vec<Vec<u8>> = letters(&first).into_iter().map(|(payload, _)| payload).collect();
         assert!(!dead.is_empty());

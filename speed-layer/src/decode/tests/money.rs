@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Interactions with these values and currencies. Of each row: what was sent, and what it is in
-/// micros; of each dead letter: reason and detail.
+/// Decodes interactions with these values and currencies. Returns, for each row, the value and the
+/// currency sent and the amount in micros, and for each dead letter, its reason and detail.
 fn interactions(amounts: &[(&str, &str)]) -> (Vec<[Option<String>; 3]>, Vec<(String, String)>) {
     let mut reference = Reference::default();
     // 2025-06-01 is day 20,240.
@@ -53,7 +53,7 @@ fn one_event_has_so_much_money_at_most_in_the_account_currency() {
             format!("value: 10000000000.5 USD {bound}"),
             format!("value: 200000000000000 IDR {bound}"),
             format!("value: 99999999999999999999999999.999999999999 IDR {bound}"),
-            // Nothing holds it as it was sent.
+            // No type holds this number as it was sent.
             "value: \"100000000000000000000000000\" is out of range".to_owned(),
         ]
     );

@@ -1,7 +1,8 @@
-//! Good records and those of the public suites, changed at random for some seconds, against what must hold for any bytes.
+//! Changes good records and those of the public suites at random for some seconds, and checks the
+//! invariants for arbitrary bytes.
 //!
-//! `ADLAKE_FUZZ_SECONDS` (4) is for each of the four ways of taking bytes; `ADLAKE_FUZZ_SEED` repeats a run, whose seed is printed.
-//! `fuzz/` has the same with coverage for a guide.
+//! `ADLAKE_FUZZ_SECONDS` (default 4) holds for each of the four formats. `ADLAKE_FUZZ_SEED` repeats
+//! a run, whose seed is printed. `fuzz/` does the same, guided by coverage.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ fn contents(folder: &str, ending: &str) -> Vec<Vec<u8>> {
     files(folder, ending).iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// What is changed, and what is put in.
+/// The payloads to change, and the tokens to insert.
 fn seeds(trial: Trial) -> (Vec<Vec<u8>>, &'static [&'static [u8]]) {
     const JSON: &[&[u8]] = &[
         b"{",
@@ -96,7 +97,7 @@ fn seeds(trial: Trial) -> (Vec<Vec<u8>>, &'static [&'static [u8]]) {
     }
 }
 
-/// One change, of the kinds that find most.
+/// Makes one change, of the sorts that find most bugs.
 fn change(bytes: &mut Vec<u8>, other: &[u8], tokens: &[&[u8]], random: &mut SmallRng) {
     let at = random.random_range(0..=bytes.len());
     let end = (at + random.random_range(0..64)).min(bytes.len());

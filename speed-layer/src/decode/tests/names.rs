@@ -1,4 +1,4 @@
-//! Which name of a field counts: in what order, what gives way, and what is kept of the others.
+//! Which name of a field wins, in what order, and which values are kept of the others.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ fn names_are_tried_in_order_and_losers_are_kept() {
     assert_eq!(with(r#""url":"b","website":"a""#), kept(r#"{"url":"b"}"#));
     assert_eq!(with(r#""website":"a","url":"b""#), kept(r#"{"url":"b"}"#));
     assert_eq!(with(r#""website":null,"url":"b""#), Ok(None));
-    // As it is before folded; sent twice, the later.
+    // An exact match wins over a folded one. Of a name sent twice, the later value wins.
     assert_eq!(with(r#""Website":"b","website":"a""#), kept(r#"{"Website":"b"}"#));
     assert_eq!(with(r#""website":"a","website":"b""#), kept(r#"{"website":"a"}"#));
-    // An object under a common alias is something else; its parts may be known.
+    // An object under a common alias means something else. Its parts may be known.
     assert_eq!(with(r#""site":{"domain":"d"}"#), kept(r#"{"site":{"domain":"d"}}"#));
     assert_eq!(with(r#""website":"a","creative":{"id":1}"#), kept(r#"{"creative":{"id":1}}"#));
 }
@@ -126,7 +126,7 @@ fn an_empty_text_gives_way_to_another_name_and_to_a_default() {
     };
     let texts = |texts: [Option<&str>; 4]| texts.map(|text| text.map(str::to_owned));
     let [eur, none] = [Some("EUR"), Some("none")];
-    // In either order, by the quick way and by the parser's.
+    // In either order, by the fast scanner and by the parser.
     for city in ["x", r"\u0078"] {
         let with = |members: &str| json(&format!(r#"{members},"city":"{city}""#));
         assert_eq!(with(r#""cuid":"","afid":"a""#), texts([Some("a"), eur, none, Some(r#"{"cuid":""}"#)]));
@@ -134,10 +134,10 @@ fn an_empty_text_gives_way_to_another_name_and_to_a_default() {
         assert_eq!(with(r#""cuid":null,"afid":"a""#), texts([Some("a"), eur, none, None]));
         assert_eq!(with(r#""cuid":"c","afid":"""#), texts([Some("c"), eur, none, Some(r#"{"afid":""}"#)]));
         assert_eq!(with(r#""cuid":"c","cuid":"""#), texts([Some("c"), eur, none, Some(r#"{"cuid":""}"#)]));
-        // Where nothing else is sent, it is what was sent.
+        // If nothing else is sent, the empty text is the value.
         assert_eq!(with(r#""cuid":"","afid":"""#), texts([Some(""), eur, none, Some(r#"{"afid":""}"#)]));
         assert_eq!(with(r#""cuid":"""#), texts([Some(""), eur, none, None]));
-        // Against a default it is no value, and is kept.
+        // If there is a default, the empty text is not a value, and is kept as an attribute.
         assert_eq!(with(r#""cuid":"c","currency":"""#), texts([Some("c"), eur, none, Some(r#"{"currency":""}"#)]));
         assert_eq!(with(r#""cuid":"c","currency":null"#), texts([Some("c"), eur, none, None]));
         assert_eq!(with(r#""cuid":"c","ad_id":"""#), texts([Some("c"), eur, none, Some(r#"{"ad_id":""}"#)]));
@@ -158,7 +158,7 @@ fn an_empty_text_gives_way_to_another_name_and_to_a_default() {
         source.defaults.insert("campaign_id".to_owned(), "none".to_owned());
     });
     let decoded = push(&mut decoder, &rows);
-    // An amount has no rate here, but there is none.
+    // The currency has no rate, but there is no amount either.
     assert_eq!(letters(&decoded), []);
     let row = |row| ["user_id", "campaign_id", "currency", "attributes"].map(|path| cell(&decoded.rows, path, row));
     assert_eq!(row(0), texts([Some("a"), Some("k"), eur, None]));
@@ -218,7 +218,7 @@ fn an_optional_field_of_another_shape_costs_no_record() {
         Ok((Some(attributes.to_owned()), fields.iter().map(|field| ((*field).to_owned(), 1)).collect()))
     };
     let by_default = |members: &str| bid(members, |_| ());
-    // As a public set of bid requests has it.
+    // This form is in a public set of bid requests.
     let list = r#""targeting_criteria":["age","interest"]"#;
     assert_eq!(by_default(list), kept(r#"{"targeting_criteria":["age","interest"]}"#, &["targeting"]));
     assert_eq!(by_default(r#""targeting":"x""#), kept(r#"{"targeting":"x"}"#, &["targeting"]));
@@ -228,20 +228,20 @@ fn an_optional_field_of_another_shape_costs_no_record() {
         by_default(r#""user":"u7","site":"d.com","app":7,"device":true"#),
         kept(r#"{"site":"d.com","app":7,"device":true,"user":"u7"}"#, &["app", "device", "site", "user"])
     );
-    // The whole value is kept as it was sent, and once.
+    // The whole value is kept as it was sent, and only once.
     let site = r#"{"ext":{"x":1},"publisher":"p"}"#;
     assert_eq!(by_default(&format!(r#""site":{site}"#)), kept(&format!(r#"{{"site":{site}}}"#), &["site"]));
-    // The name whose value has the shape binds, whatever the order.
+    // The name whose value has the right shape wins, in whatever order.
     for members in
         [r#""targeting":[1],"targeting_criteria":{"a":1}"#, r#""targeting_criteria":{"a":1},"targeting":[1]"#]
     {
         assert_eq!(by_default(members), kept(r#"{"targeting":[1]}"#, &["targeting"]));
     }
-    // A scalar of another type is no other shape.
+    // A scalar of the wrong type does not count as another shape.
     assert_eq!(by_default(r#""imp":[{"banner":{"w":"wide"}}]"#), Err("bad_type".to_owned()));
-    // Lists of texts bind: a currency that is not understood must not be passed over.
+    // Lists of texts always bind: a currency that is not understood must not be ignored.
     assert_eq!(by_default(r#""cur":{"a":1}"#), Err("bad_type".to_owned()));
-    // What the configuration names binds.
+    // A configured name binds.
     let named = |members: &str| {
         bid(members, |source| _ = source.fields.insert("targeting".to_owned(), vec!["targeting_criteria".to_owned()]))
     };

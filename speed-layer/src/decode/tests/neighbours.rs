@@ -1,11 +1,11 @@
-//! Good records come out the same whoever their neighbours are.
+//! Good records give the same rows whatever their neighbours are.
 
 use proptest::prelude::*;
 
 use super::corpora::events;
 use super::*;
 
-/// A record of a kind and format, and whether it is good.
+/// Good impressions, as JSON.
 fn impression() -> impl Strategy<Value = Vec<u8>> {
     let text = "[ -~é\\\\\"\n]{0,12}";
     let extra = prop_oneof![
@@ -53,7 +53,8 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// The rows of the good records alone, and among hostile ones, but for their offsets.
+/// Compares the rows of the good records alone with their rows among hostile records. Only the
+/// offsets may differ.
 fn check(
     kind: EventKind,
     format: &StreamFormat,
@@ -66,7 +67,8 @@ fn check(
     let among = decode(kind, format, &payloads);
     let sent = payloads.iter().map(|payload| if *format == StreamFormat::Json { events(payload).len() } else { 1 });
     prop_assert_eq!(among.rows.num_rows() + among.dead_letters.num_rows(), sent.sum::<usize>());
-    // Some hostile bytes are records after all: only rows at the places of good ones are compared.
+    // Some hostile bytes are valid records. So only the rows at the positions of good records are
+    // compared.
     let offsets = column(&among.rows, "source.offset");
     let offsets = offsets.as_primitive::<arrow::datatypes::Int64Type>();
     let wanted: arrow::array::BooleanArray =
@@ -86,7 +88,7 @@ fn check(
     Ok(())
 }
 
-/// Good records in order, with hostile ones strewn among them.
+/// Good records in order, mixed with hostile ones.
 fn strewn(good: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<(bool, Vec<u8>)>> {
     let good = good.prop_map(|payload| (true, payload));
     let bad = hostile().prop_map(|payload| (false, payload));
@@ -118,10 +120,13 @@ proptest! {
     #[test]
     fn json_is_what_serde_json_says(bytes in hostile()) {
         let decoded = decode(EventKind::Impression, &StreamFormat::Json, &[&bytes]);
-        let syntax = letters(&decoded).iter().any(|(_, reason)| matches!(reason.as_str(), "invalid_json" | "invalid_utf8" | "empty_record"));
+        let syntax = letters(&decoded)
+            .iter()
+            .any(|(_, reason)| matches!(reason.as_str(), "invalid_json" | "invalid_utf8" | "empty_record"));
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let valid = serde_json::from_slice::<serde_json::Value>(bytes).is_ok();
-        // Numbers too large for a double are JSON, but no serde_json value; nothing else may differ.
+        // Numbers too large for a double are JSON, but not a serde_json value. Nothing else may
+        // differ.
         let too_large = serde_json::from_slice::<&serde_json::value::RawValue>(bytes).is_ok() && !valid;
         prop_assert!(syntax != valid || too_large, "{:?}", String::from_utf8_lossy(bytes));
     }

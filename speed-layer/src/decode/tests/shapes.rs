@@ -1,4 +1,5 @@
-//! Datums and CSV rows read by the plan of their schema, and the same in the general way: rows, dead letters and what is said of them are equal.
+//! Reads the same datums and CSV rows on the fast path and on the general one: the rows, the dead
+//! letters and their details are equal.
 
 use apache_avro::Schema;
 use apache_avro::schema::UnionSchema;
@@ -10,7 +11,8 @@ use super::*;
 use crate::mapping::Mapping;
 use crate::settings::AvroFraming;
 
-/// A bid request of somebody else: other types than the columns', members that no column has, names that two fields have.
+/// A bid request with a foreign schema: types that differ from the columns', members that no column
+/// has, names that two fields have.
 const FOREIGN: &str = r#"{"type":"record","name":"Foreign","fields":[
     {"name":"auction_id","type":["null","string","long"]},
     {"name":"user_id","type":{"type":"enum","name":"Who","symbols":["a","b"]}},
@@ -46,7 +48,7 @@ const FOREIGN: &str = r#"{"type":"record","name":"Foreign","fields":[
     {"name":"creative_id","type":["null","string","bytes"]}
 ]}"#;
 
-/// A random value of a schema, as it is written; mostly one that is taken.
+/// Writes a random value of a schema, mostly one that is accepted.
 fn write(schema: &Schema, named: &[Schema], random: &mut SmallRng, depth: usize, out: &mut Vec<u8>) {
     let odd = random.random_range(0..400) == 0;
     match schema {
@@ -98,7 +100,7 @@ fn branch(union: &UnionSchema, named: &[Schema], random: &mut SmallRng, depth: u
     write(&variants[index], named, random, depth, out);
 }
 
-/// Blocks of items, with their size before them or without.
+/// Writes blocks of items, with or without the block's size before them.
 fn items(random: &mut SmallRng, depth: usize, out: &mut Vec<u8>, mut item: impl FnMut(&mut SmallRng, &mut Vec<u8>)) {
     for _ in 0..random.random_range(0..if depth > 6 { 1 } else { 3 }) {
         let count = random.random_range(1..4);
@@ -137,7 +139,7 @@ fn named(schema: &Schema, found: &mut Vec<Schema>) {
     }
 }
 
-/// A decoder of datums of a schema, by its plan or in the general way.
+/// A decoder of datums of a schema, with the fast path or without.
 fn datums(schema: &str, by_plan: bool, change: fn(&mut SourceSettings)) -> Decoder {
     let mut source = SourceSettings::default();
     source.avro.framing = AvroFraming::None;
@@ -152,7 +154,7 @@ fn datums(schema: &str, by_plan: bool, change: fn(&mut SourceSettings)) -> Decod
     Decoder::new(Arc::new(plan), "topic").unwrap()
 }
 
-/// The rows of good datums, and the dead letters of those that are not.
+/// The number of rows from good datums, and of dead letters from the others.
 fn check(schema: &str, change: fn(&mut SourceSettings)) -> (usize, usize) {
     let seed = rand::rng().random();
     println!("seed {seed}");
@@ -196,7 +198,7 @@ fn plans_give_what_the_general_way_gives() {
             source.defaults.insert("event_time".to_owned(), "record_time".to_owned());
         }),
         (bid_request_avro_schema(), |source| {
-            // Own texts that are empty give way to these.
+            // These defaults replace the record's own empty texts.
             source.defaults.insert("auction_id".to_owned(), "none".to_owned());
             source.defaults.insert("campaign_id".to_owned(), "none".to_owned());
             source.defaults.insert("bid_price".to_owned(), "1".to_owned());
@@ -216,7 +218,7 @@ fn plans_give_what_the_general_way_gives() {
 
 #[test]
 fn a_plan_is_no_larger_than_it_may_be() {
-    // A type that is named `branches` times is written down once, and would be in the plan as often.
+    // A type that is named `branches` times is written once, but would be in the plan as often.
     let planned = |branches: usize, unknown: usize| {
         let members: Vec<String> = (0..unknown).map(|n| format!(r#"{{"name":"x{n}","type":"int"}}"#)).collect();
         let publisher = format!(r#"{{"type":"record","name":"B","fields":[{}]}}"#, members.join(","));
@@ -240,7 +242,8 @@ fn a_plan_is_no_larger_than_it_may_be() {
     assert_eq!(planned(200, 50), 3, "a site is read in the general way");
 }
 
-/// Rows of interactions: mostly good cells, some that are refused, missing cells and cells too many.
+/// A row of an interaction. Most cells are good, some are rejected, some rows have too few or too
+/// many cells.
 fn csv_row(random: &mut SmallRng) -> String {
     let cell = |texts: &[&str], random: &mut SmallRng| texts[random.random_range(0..texts.len())].to_owned();
     let odd = |random: &mut SmallRng, good: &[&str], bad: &[&str]| {
@@ -276,7 +279,7 @@ fn rows_in_their_types_at_once_are_what_they_are_otherwise() {
     let mut random = SmallRng::seed_from_u64(seed);
     let payloads: Vec<String> = (0..4000).map(|_| csv_row(&mut random)).collect();
     let payloads: Vec<&[u8]> = payloads.iter().map(String::as_bytes).collect();
-    // Without defaults and with some, and with two columns for one field.
+    // Without defaults, with some, and with two columns for one field.
     for (defaults, second_user) in [(false, None), (true, None), (true, Some("ad_creative_id"))] {
         let mut source = SourceSettings { time_formats: vec!["%d.%m.%Y".to_owned()], ..SourceSettings::default() };
         if defaults {

@@ -1,4 +1,4 @@
-//! Times, as sources write them.
+//! Times in the forms that sources write.
 
 use super::*;
 
@@ -22,7 +22,8 @@ fn times_as_a_source_writes_them() {
     assert_eq!(
         cell(&decoded.dead_letters, "detail", 0).as_deref(),
         Some(
-            "event_time: 14102100 read as epoch seconds is 1970-06-13T05:15:00Z, before ingest.event_time_min (2000-01-01)"
+            "event_time: 14102100 read as epoch seconds is 1970-06-13T05:15:00Z, before \
+             ingest.event_time_min (2000-01-01)"
         )
     );
 }

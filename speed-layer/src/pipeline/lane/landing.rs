@@ -1,4 +1,5 @@
-//! What a lane has under way beside taking records: a look-up or a commit, one at a time, and what follows from how it ended.
+//! The background work of a lane: one lookup or one commit at a time, and what follows from its
+//! result.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,13 +20,13 @@ use crate::record::Stream;
 use crate::source::Command;
 use crate::write::{Committer, Outcome, Stored, count_dead_letters};
 
-/// How something that was under way ended.
+/// The result of a lookup or a commit.
 pub(super) enum Landed {
     LookedUp(Result<Vec<Stored>, SpeedError>, Vec<Arc<Stream>>),
     Committed(Result<Outcome, SpeedError>, Batch),
 }
 
-/// What is known of a batch that is being committed.
+/// What a lane knows about a batch that is being committed.
 pub(super) struct Batch {
     spans: Vec<Span>,
     rows: u64,
@@ -77,7 +78,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Begins to look up where the lake has the unstarted streams; while the store does not answer, again and again.
+    /// Begins to look up the stored positions of the unstarted streams. While the store does not
+    /// answer, the lookup is retried.
     pub(super) fn look_up(&mut self) {
         let Some(mut committer) = self.committer.take() else { return };
         let streams = std::mem::take(&mut self.unstarted);
@@ -89,7 +91,7 @@ impl Lane {
         }));
     }
 
-    /// Takes up what has ended.
+    /// Handles the result of a lookup or a commit.
     pub(super) fn land(&mut self, (committer, landed): (Committer, Landed)) -> Result<(), SpeedError> {
         self.under_way = None;
         self.committer = Some(committer);
@@ -98,7 +100,7 @@ impl Lane {
                 let starts: Vec<_> = streams
                     .iter()
                     .zip(stored)
-                    // It may have been started over meanwhile, and will be looked up once more.
+                    // A stream may have been reset in the meantime. It is then looked up once more.
                     .filter(|(stream, _)| !self.unstarted.contains(stream))
                     .filter_map(|(stream, stored)| {
                         let generation = self.parts.generations.fetch_add(1, Ordering::Relaxed);
@@ -107,14 +109,15 @@ impl Lane {
                     })
                     .collect();
                 if !starts.is_empty() {
-                    // Who was killed between a commit and its acknowledgement has left that to us.
+                    // A worker that was killed between a commit and its acknowledgement did not
+                    // acknowledge it. So it is done here.
                     let known = starts.iter().filter_map(|start| Some((start.stream.clone(), start.stored?))).collect();
                     self.parts.commander.tell(Command::Start(starts));
                     self.parts.commander.tell(Command::Acknowledge(known));
                 }
                 Ok(())
             }
-            // Being stopped, nothing is read any more: it does not matter from where.
+            // While the run is being stopped nothing more is read, so the positions do not matter.
             Landed::LookedUp(Err(error), _) if self.parts.stopping.is_cancelled() && error.is_retryable() => Ok(()),
             Landed::LookedUp(Err(error), _) => Err(error),
             Landed::Committed(result, batch) => self.committed(result, batch),
@@ -166,7 +169,7 @@ impl Lane {
     }
 }
 
-/// What was under way, once it has ended.
+/// Waits for the lookup or commit that is running.
 pub(super) async fn landed(
     under_way: &mut Option<JoinHandle<(Committer, Landed)>>,
 ) -> Result<(Committer, Landed), SpeedError> {

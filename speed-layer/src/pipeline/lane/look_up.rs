@@ -1,4 +1,4 @@
-//! Asking the lake where streams are, however long that takes.
+//! Looks up the stored positions of streams, however long that takes.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use crate::pipeline::pauses::Pauses;
 use crate::record::Stream;
 use crate::write::{Committer, Stored};
 
-/// What the lake has stored of streams; while the store does not answer, it is asked again, unless ingest is being stopped.
+/// Returns what the lake has stored of streams. While the store does not answer, the lookup is
+/// retried, unless ingest is being stopped.
 pub async fn stored(
     committer: &mut Committer,
     streams: &[Arc<Stream>],

@@ -1,7 +1,8 @@
-//! The thread on which a table's rows are decoded and encoded.
+//! The thread that decodes and encodes a table's rows.
 //!
-//! It is always the same one. What it allocates for a batch it frees with the batch, and gets it back for the next at once; on whichever
-//! thread of a pool is idle, the memory of every batch would come from another heap.
+//! It is always the same thread. The memory that it frees with one batch is available to it at once
+//! for the next. On the idle threads of a pool, the memory of every batch would come from another
+//! heap.
 
 use std::sync::mpsc;
 use std::thread;
@@ -12,14 +13,14 @@ use crate::error::SpeedError;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that does one thing after another, and ends with this.
+/// A thread that runs one job after another. It ends when this handle is dropped.
 #[derive(Debug)]
 pub struct Worker {
     jobs: mpsc::Sender<Job>,
 }
 
 impl Worker {
-    /// A thread of that name.
+    /// Starts a thread with this name.
     pub fn spawn(name: &str) -> Result<Worker, SpeedError> {
         let (sender, jobs) = mpsc::channel::<Job>();
         let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || jobs.iter().for_each(|job| job()));
@@ -27,11 +28,11 @@ impl Worker {
         Ok(Worker { jobs: sender })
     }
 
-    /// What comes of the work; an error if it panicked.
+    /// Returns the result of the work, or an error if it panicked.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, SpeedError> {
         let (done, answer) = oneshot::channel();
         let job = Box::new(move || {
-            // Who asked may have gone.
+            // The receiver may be gone.
             let _ = done.send(work());
         });
         let ended = || SpeedError::Ended("decoding");

@@ -1,4 +1,4 @@
-//! Positions under deaths, rivals and changed rules.
+//! Positions through crashes, concurrent processes and changed rules.
 
 use adlake_domain::event::EventKind;
 use proptest::prelude::*;
@@ -124,32 +124,33 @@ fn a_record_that_the_end_cuts_off_is_a_letter_and_comes_in_when_it_is_whole() {
     assert_eq!(ledger.seal_dead(&spans[0]), Span { stream: stream.clone(), from: None, to: 6 });
     assert!(!ledger.is_open());
 
-    // It is read again as it was: nothing is to be committed.
+    // The same bytes are read again. There is nothing to commit.
     let known = || Some(Arc::new([(5, b"{")].into_iter().collect::<KnownDead>()));
     let after = || Stored { rows: Some(5), dead_letters: Some(6), known_dead: known(), ..Stored::default() };
     begin(&mut ledger, after(), 2);
     assert_eq!(ledger.take_cut(&stream, 2, &cut(5, b"{")), None);
     assert!(!ledger.is_open());
-    // There is a little more of it: another letter. The table's position is named, and does not move.
+    // There is a little more of the record, so it is another dead letter. The commit names the
+    // table's position and does not move it.
     assert_eq!(from(ledger.take_cut(&stream, 2, &cut(5, b"{}}"))), Some(5));
     assert!(ledger.is_open());
     let spans = ledger.seal();
     assert_eq!(spans, [Span { stream: stream.clone(), from: Some(5), to: 5 }]);
     assert_eq!(ledger.seal_dead(&spans[0]), Span { stream: stream.clone(), from: Some(6), to: 7 });
-    // It is whole: its bytes are not the letter's.
+    // The record is whole. Its bytes differ from the dead letter's.
     begin(&mut ledger, after(), 3);
     let taken = ledger.take(&stream, 3, 6).unwrap();
     assert_eq!(taken.from, 5);
     assert!(!taken.known_dead.unwrap().contains(5, b"{}"));
     assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(5), to: 6 }]);
-    // A crash between the letter's commit and the rows'.
+    // After a crash between the commit of the dead letter and that of the rows.
     begin(&mut ledger, Stored { rows: Some(2), ..after() }, 4);
     assert_eq!(from(ledger.take(&stream, 4, 5)), Some(2));
     assert_eq!(ledger.take_cut(&stream, 4, &cut(5, b"{")), None);
     assert_eq!(ledger.seal(), [Span { stream: stream.clone(), from: Some(2), to: 5 }]);
 }
 
-/// A table and the dead letters of one stream, as the lake keeps them.
+/// A table and the dead letters of one stream, as the lake stores them.
 #[derive(Debug, Default)]
 struct Tables {
     stored: Option<i64>,
@@ -161,15 +162,16 @@ struct Tables {
 #[derive(Debug, Clone)]
 enum Step {
     Take(i64),
-    /// Seal, and commit so many of the two commits; with fewer than both, or if told to, the process dies.
+    /// Seals, and makes the first `commits` of the two commits. With fewer than both, or if `dies`
+    /// is set, the process dies.
     Commit {
         commits: usize,
         dies: bool,
     },
-    /// Somebody else, who had been given the stream, commits so many records.
+    /// Another process, which had been assigned the stream, commits this many records.
     Other(i64),
     Die,
-    /// From now on records are judged otherwise.
+    /// From now on records are judged differently.
     Rules(i64),
 }
 
@@ -218,7 +220,7 @@ impl Tables {
     }
 }
 
-/// One process: a ledger, and what it holds in memory.
+/// One process: a ledger, and what the process holds in memory.
 struct Process {
     ledger: Ledger,
     stream: Arc<Stream>,
@@ -256,12 +258,13 @@ impl Process {
         self.at = next;
     }
 
-    /// Whether the process is to go on with what it knows.
+    /// Returns whether the process may go on with what it knows.
     fn commit(&mut self, tables: &mut Tables, commits: usize) -> bool {
         let (rows, dead) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.dead));
         for span in self.ledger.seal() {
             let dead_span = (!dead.is_empty()).then(|| self.ledger.seal_dead(&span));
-            // The table's position is looked at before the dead letters are committed, as the committer does.
+            // The table's position is checked before the dead letters are committed, as the
+            // committer does.
             let moved = tables.stored != span.from;
             let superseded = (commits > 0
                 && dead_span.is_some_and(|dead_span| moved || !tables.commit_dead(&dead_span, &dead)))
@@ -303,7 +306,8 @@ proptest! {
             if !goes_on {
                 process = Process::new(&tables);
             }
-            // Up to the stored position everything is in exactly one table; beyond it there are dead letters alone.
+            // Up to the stored position, every record is in exactly one table. After it, there are
+            // only dead letters.
             let stored = tables.stored.unwrap_or(0);
             let mut all: Vec<i64> = tables.rows.iter().chain(&tables.dead).copied().collect();
             all.sort_unstable();

@@ -96,7 +96,7 @@ proptest! {
     /// A line taken by the shortcut is the same piece that parsing finds.
     #[test]
     fn a_flat_line_is_what_parsing_finds(
-        lines in proptest::collection::vec("(\\{\"[a-z]{0,3}\":(1|\"x?\"?|x|\t|\"\\\\|\\[\\])\
+        lines in proptest::collection::vec("(\\{\"[a-z]{0,3}\":(1|\"x?\"?|\"\r|\"\u{1e}|x|\t|\"\\\\|\\[\\])\
             (,\"b\":2)?\\}[\r ]?|\\}|x|\"\\{)", 0..8),
         limit in prop_oneof![Just(LIMIT), 5..30usize],
         is_growing: bool,
