@@ -80,7 +80,8 @@ pub fn covered() -> Vec<&'static str> {
     raw.into_iter().chain([catalogue::CREATIVES, catalogue::CAMPAIGNS, catalogue::FX_RATES]).collect()
 }
 
-/// How the rows of a table are ordered as they are written: by partition first, so that one is open at a time.
+/// How the rows of a table are ordered as they are written: by partition first, so that one is open
+/// at a time.
 pub fn order(table: BatchTable) -> Vec<&'static str> {
     let clustered = catalogue::table(table.name()).map(|table| table.clustered_by).unwrap_or_default();
     std::iter::once("event_date").chain(clustered.iter().copied()).collect()

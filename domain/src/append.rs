@@ -1,7 +1,7 @@
 //! Appending bytes of which there are few: ids, names, codes.
 //!
-//! A call of `memcpy` costs more than what it copies then. Of up to 32 bytes the first and the last are copied, a fixed number of each,
-//! which overlap where there are fewer than both.
+//! A call of `memcpy` costs more than what it copies then. Of up to 32 bytes the first and the last
+//! are copied, a fixed number of each, which overlap where there are fewer than both.
 
 use std::ptr;
 
@@ -17,8 +17,9 @@ pub fn append_short(out: &mut Vec<u8>, bytes: &[u8]) {
     }
     out.reserve(SHORT);
     let from = bytes.as_ptr();
-    // SAFETY: there is room for `SHORT` bytes, of which `length` are written; each copy is of N bytes where `length` is N or more, from the
-    // first byte or up to the last one, and both vectors are apart, since one is borrowed for writing.
+    // SAFETY: there is room for `SHORT` bytes, of which `length` are written; each copy is of N
+    // bytes where `length` is N or more, from the first byte or up to the last one, and both
+    // vectors are apart, since one is borrowed for writing.
     unsafe {
         let to = out.as_mut_ptr().add(out.len());
         match length {

@@ -1,8 +1,8 @@
 //! Which touchpoints an interaction is joined to, and how much of it each is credited with.
 //!
-//! [`attribute`] works on all the events of one user. What holds: touchpoints are never used up; the credits of a
-//! credited conversion sum to exactly [`CREDIT_WHOLE`] under every model, its revenues to exactly its value; the result
-//! does not depend on the order of the input.
+//! [`attribute`] works on all the events of one user. What holds: touchpoints are never used up;
+//! the credits of a credited conversion sum to exactly [`CREDIT_WHOLE`] under every model, its
+//! revenues to exactly its value; the result does not depend on the order of the input.
 
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +119,8 @@ impl<'a> Event<'a> {
 
 /// Joins every click and conversion among one user's events to its touchpoints.
 ///
-/// Interactions that nothing matches are left out. The result is in order of the interactions' (time, id).
+/// Interactions that nothing matches are left out. The result is in order of the interactions'
+/// (time, id).
 pub fn attribute(events: &[Event<'_>], rules: &Attribution) -> Vec<Attributed> {
     let mut order: Vec<usize> = (0..events.len()).collect();
     order.sort_unstable_by(|&a, &b| events[a].order().cmp(&events[b].order()));
@@ -233,7 +234,8 @@ pub fn takes_region(country: Option<&str>, touch_country: Option<&str>) -> bool 
     country.is_none() || country == touch_country
 }
 
-/// The credits of touchpoints at `times` (ascending), by model; each column sums to [`CREDIT_WHOLE`].
+/// The credits of touchpoints at `times` (ascending), by model; each column sums to
+/// [`CREDIT_WHOLE`].
 pub fn credits(times: &[i64], half_life_micros: i64) -> Vec<[i64; 5]> {
     let count = times.len();
     let Some(&last_time) = times.last() else { return Vec::new() };
@@ -269,7 +271,8 @@ fn decay_weight(age_micros: i64, half_life_micros: i64) -> i128 {
     ((-halvings).exp2() * f64::from(1 << 30)).floor() as i128
 }
 
-/// The revenues of touchpoints with these credits: floor(value x credit / 10^9), the remainder to the last touch.
+/// The revenues of touchpoints with these credits: floor(value x credit / 10^9), the remainder to
+/// the last touch.
 ///
 /// Where the credits are all 0, so are the revenues.
 pub fn revenues(value_micros: i64, credits: &[[i64; 5]]) -> Vec<[i64; 5]> {

@@ -1,4 +1,5 @@
-//! The Arrow schemas of the batch tables: deduplicated events, attributions, cubes, sketches, the manifest.
+//! The Arrow schemas of the batch tables: deduplicated events, attributions, cubes, sketches, the
+//! manifest.
 //!
 //! Money and seconds are stored in micros (`..._micros`), credits in billionths (`..._billionths`),
 //! so that sums are of integers. Sums that 64 bits may not hold are decimals of 38 digits without a
@@ -102,9 +103,9 @@ pub fn event_schema(kind: EventKind) -> SchemaRef {
 
 /// The schema of `batch/attributions`: a row per interaction and touchpoint.
 ///
-/// `campaign_id`, `ad_creative_id`, `website`, `country`, `region`, `device_type` and `conversion_type` are where the credit is
-/// counted; `touch_*` are the touchpoint's own (through to its impression), which an interaction inherits from its
-/// last touch.
+/// `campaign_id`, `ad_creative_id`, `website`, `country`, `region`, `device_type` and
+/// `conversion_type` are where the credit is counted; `touch_*` are the touchpoint's own (through
+/// to its impression), which an interaction inherits from its last touch.
 pub fn attributions_schema() -> SchemaRef {
     let mut fields = vec![binary("interaction_key"), utf8("user_id")];
     fields.extend(["interaction_id", "interaction_type", "conversion_type"].map(utf8));

@@ -1,4 +1,5 @@
-//! The tables of the lake: where each is, what it holds, how it is partitioned, and what its columns mean.
+//! The tables of the lake: where each is, what it holds, how it is partitioned, and what its
+//! columns mean.
 
 use std::sync::Arc;
 
@@ -84,7 +85,8 @@ pub fn tables() -> Vec<Table> {
     });
     tables.push(Table {
         name: FILES,
-        description: "Files that were ingested to their ends, as they were then; of several rows of a file the last counts",
+        description: "Files that were ingested to their ends, as they were then; of several rows of a file \
+                      the last counts",
         schema: schema::files_schema(),
         partition_columns: &[],
         clustered_by: &[],

@@ -1,17 +1,19 @@
 //! The content of an event, hashed: two records are exact copies where their hashes are equal.
 //!
-//! The content is the fields as sent, decoded, in schema order, `attributes` last. The hash is XXH3-128 (seed 0) over,
-//! for each field: one byte 0 where it is NULL; else one byte 1, the length of its bytes (u32, little-endian) and its
-//! bytes. Texts are their UTF-8 bytes; numbers, amounts, times and dates their little-endian two's complement bytes,
-//! doubles their IEEE 754 bits likewise; booleans one byte; nested values their canonical JSON text (below). It is
-//! stored as the 16 bytes of XXH3's canonical (big-endian) form, so that their hex digits are the hash as it is
-//! usually printed.
+//! The content is the fields as sent, decoded, in schema order, `attributes` last. The hash is
+//! XXH3-128 (seed 0) over, for each field: one byte 0 where it is NULL; else one byte 1, the length
+//! of its bytes (u32, little-endian) and its bytes. Texts are their UTF-8 bytes; numbers, amounts,
+//! times and dates their little-endian two's complement bytes, doubles their IEEE 754 bits
+//! likewise; booleans one byte; nested values their canonical JSON text (below). It is stored as
+//! the 16 bytes of XXH3's canonical (big-endian) form, so that their hex digits are the hash as it
+//! is usually printed.
 //!
-//! Canonical JSON: no spaces; a struct is an object of its fields in schema order, those that are NULL left out; a
-//! list is an array, with `null` for NULL elements; a map is an object of its entries in stored order (ingest stores
-//! them sorted by key), with `null` for NULL values; integers are decimal digits; doubles Rust's shortest decimal
-//! without exponent, or a string where they are not finite; in strings `"`, `\` and the characters below U+0020 are
-//! escaped (the short forms where JSON has them, else `\u00xx` in lower case), everything else is itself.
+//! Canonical JSON: no spaces; a struct is an object of its fields in schema order, those that are
+//! NULL left out; a list is an array, with `null` for NULL elements; a map is an object of its
+//! entries in stored order (ingest stores them sorted by key), with `null` for NULL values;
+//! integers are decimal digits; doubles Rust's shortest decimal without exponent, or a string where
+//! they are not finite; in strings `"`, `\` and the characters below U+0020 are escaped (the short
+//! forms where JSON has them, else `\u00xx` in lower case), everything else is itself.
 
 use std::fmt::Write;
 
@@ -32,7 +34,8 @@ use crate::schema;
 /// The name of the field that keeps what the schema does not know: the last of the content.
 pub const ATTRIBUTES: &str = "attributes";
 
-/// The content hashes of a batch's rows; the batch has at least the content fields of its kind, under their names.
+/// The content hashes of a batch's rows; the batch has at least the content fields of its kind,
+/// under their names.
 ///
 /// Errors where a content field is missing or of a type that events do not have.
 pub fn content_hashes_of_batch(kind: EventKind, batch: &RecordBatch) -> Result<BinaryArray, ArrowError> {
@@ -48,7 +51,8 @@ pub fn content_hashes_of_batch(kind: EventKind, batch: &RecordBatch) -> Result<B
     content_hashes(&columns, batch.num_rows())
 }
 
-/// The content hashes of `rows` rows whose content fields are `columns`, in schema order, `attributes` last.
+/// The content hashes of `rows` rows whose content fields are `columns`, in schema order,
+/// `attributes` last.
 ///
 /// Errors where a column is shorter or of a type that events do not have.
 pub fn content_hashes(columns: &[ArrayRef], rows: usize) -> Result<BinaryArray, ArrowError> {

@@ -1,6 +1,7 @@
 //! Country codes: ISO 3166-1 alpha-2 in the views, whatever was sent.
 //!
-//! OpenRTB sends alpha-3. Codes are compared as sent, untrimmed; names of countries are not guessed.
+//! OpenRTB sends alpha-3. Codes are compared as sent, untrimmed; names of countries are not
+//! guessed.
 
 /// An ISO 3166-1 alpha-2 code, in upper case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,8 +34,9 @@ const PAIR_BYTES: [u8; 2 * 26 * 26] = {
     bytes
 };
 
-/// Two ASCII letters are an alpha-2 code, in upper case (assigned or not: user-assigned codes such as `XK` are in
-/// use); three that are an alpha-3 code, in any case, become its alpha-2; anything else is no country.
+/// Two ASCII letters are an alpha-2 code, in upper case (assigned or not: user-assigned codes such
+/// as `XK` are in use); three that are an alpha-3 code, in any case, become its alpha-2; anything
+/// else is no country.
 pub fn normalise(text: &str) -> Option<CountryCode> {
     match *text.as_bytes() {
         [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => {

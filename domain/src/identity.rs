@@ -1,7 +1,8 @@
 //! Who an event is: the key that all copies of one event share, and the id that people see.
 //!
-//! A key is [`KEY_BYTES`] bytes: XXH3-128 over the kind of event, the way it is identified, and the parts of its
-//! identity, each with its presence and length, so that no two lists of parts write the same bytes.
+//! A key is [`KEY_BYTES`] bytes: XXH3-128 over the kind of event, the way it is identified, and the
+//! parts of its identity, each with its presence and length, so that no two lists of parts write
+//! the same bytes.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 

@@ -64,7 +64,8 @@ pub const SUMS: [Sum; 30] = [
     total("attributed_revenue_time_decay_micros", "revenue by time decay, micros of the account currency"),
 ];
 
-/// A ratio of two sums of a view: `numerator / denominator * factor`, NULL where the denominator is 0.
+/// A ratio of two sums of a view: `numerator / denominator * factor`. It is NULL where the
+/// denominator is 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio {
     /// The view's column.

@@ -1,9 +1,10 @@
 //! Exact amounts of money.
 //!
-//! Amounts as sent are integers of 10^-12 units ([`AMOUNT_ONE`]), read from text or from the shortest decimal of a
-//! binary float; nothing is ever computed in floating point. Fractions beyond the twelfth digit are rounded half-even,
-//! amounts of more than 26 integer digits are refused. Converted amounts are integers of 10^-6 units of the account
-//! currency ("micros"), rounded half-even once, at the end.
+//! Amounts as sent are integers of 10^-12 units ([`AMOUNT_ONE`]), read from text or from the
+//! shortest decimal of a binary float; nothing is ever computed in floating point. Fractions beyond
+//! the twelfth digit are rounded half-even, amounts of more than 26 integer digits are refused.
+//! Converted amounts are integers of 10^-6 units of the account currency ("micros"), rounded
+//! half-even once, at the end.
 
 use std::io::Write;
 
@@ -59,7 +60,8 @@ pub fn amount_from_f64(value: f64) -> Result<i128, NumberError> {
     parse_amount(shortest(&mut buffer, format_args!("{value:e}"))?)
 }
 
-/// A single float as an amount, by its own shortest decimal (0.1f32 is 0.1); NaN and the infinities are not numbers.
+/// A single float as an amount, by its own shortest decimal (0.1f32 is 0.1); NaN and the infinities
+/// are not numbers.
 pub fn amount_from_f32(value: f32) -> Result<i128, NumberError> {
     let mut buffer = [0u8; 32];
     parse_amount(shortest(&mut buffer, format_args!("{value:e}"))?)
@@ -79,8 +81,8 @@ pub fn amount_from_decimal(unscaled: i128, scale: u32) -> Result<i128, NumberErr
     in_range(amount)
 }
 
-/// An amount as sent in micros of the account currency, at `rate` account units (times [`RATE_ONE`]) per unit,
-/// half-even. `None` where the result does not fit.
+/// An amount as sent in micros of the account currency, at `rate` account units (times
+/// [`RATE_ONE`]) per unit, half-even. `None` where the result does not fit.
 pub fn amount_to_micros(amount: i128, rate: i128) -> Option<i64> {
     const PER_MICRO: i128 = AMOUNT_ONE / 1_000_000;
     if rate == RATE_ONE {
@@ -91,8 +93,8 @@ pub fn amount_to_micros(amount: i128, rate: i128) -> Option<i64> {
     i64::try_from(divide_half_even(product, PER_MICRO * RATE_ONE)).ok()
 }
 
-/// Micros of another currency in micros of the account currency, at `rate` account units (times [`RATE_ONE`]) per
-/// unit, half-even. `None` where the result does not fit.
+/// Micros of another currency in micros of the account currency, at `rate` account units (times
+/// [`RATE_ONE`]) per unit, half-even. `None` where the result does not fit.
 pub fn micros_to_micros(micros: i64, rate: i128) -> Option<i64> {
     if rate == RATE_ONE {
         return Some(micros);
@@ -101,8 +103,8 @@ pub fn micros_to_micros(micros: i64, rate: i128) -> Option<i64> {
     i64::try_from(divide_half_even(product, RATE_ONE)).ok()
 }
 
-/// A decimal text as an integer of 10^-`scale` units. Spaces around it are ignored; a sign, a point and an exponent
-/// are allowed. Results of 10^38 and more are out of range.
+/// A decimal text as an integer of 10^-`scale` units. Spaces around it are ignored; a sign, a point
+/// and an exponent are allowed. Results of 10^38 and more are out of range.
 pub fn parse_scaled(text: &str, scale: i32, rounding: Rounding) -> Result<i128, NumberError> {
     let bytes = text.trim_ascii().as_bytes();
     let (negative, unsigned) = match bytes {
@@ -122,7 +124,8 @@ pub fn parse_scaled(text: &str, scale: i32, rounding: Rounding) -> Result<i128, 
     long_decimal(negative, unsigned, scale, rounding)
 }
 
-/// Digits and at most one point, with at least one digit and at most 18: the digits, and how many follow the point.
+/// Digits and at most one point, with at least one digit and at most 18: the digits, and how many
+/// follow the point.
 fn short_decimal(bytes: &[u8]) -> Option<(u64, i32)> {
     let mut mantissa = 0u64;
     let mut point = None;
@@ -205,7 +208,8 @@ fn is_digits(bytes: &[u8]) -> bool {
     bytes.iter().all(u8::is_ascii_digit)
 }
 
-/// The digits after `e`; what is too large to matter is cut to a billion, which exceeds every length and scale.
+/// The digits after `e`; what is too large to matter is cut to a billion, which exceeds every
+/// length and scale.
 fn parse_exponent(bytes: &[u8]) -> Result<i64, NumberError> {
     const FAR: i64 = 1_000_000_000;
     let (negative, digits) = match bytes {

@@ -1,9 +1,10 @@
 //! The reach sketch: a theta (bottom-k) sketch of a set of users.
 //!
-//! It keeps the [`K`] least of the users' hashes, in ascending order, eight little-endian bytes each. Trimming to k before
-//! storing and after every union makes the bytes depend on the set of users alone, not on order or grouping. Below k
-//! users the count is exact; above, the relative standard error is 1/sqrt(k - 2), 1.6%.
-//! (Bar-Yossef et al., "Counting distinct elements in a data stream", 2002, gives the estimator.)
+//! It keeps the [`K`] least of the users' hashes, in ascending order, eight little-endian bytes
+//! each. Trimming to k before storing and after every union makes the bytes depend on the set of
+//! users alone, not on order or grouping. Below k users the count is exact; above, the relative
+//! standard error is 1/sqrt(k - 2), 1.6%. (Bar-Yossef et al., "Counting distinct elements in a data
+//! stream", 2002, gives the estimator.)
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -53,7 +54,8 @@ impl Sketch {
         self.pending.dedup();
         self.pending.truncate(K);
         if self.pending.len() == K {
-            // One above the k-th least: the k-th itself may come again and is dropped as a repetition.
+            // One above the k-th least: the k-th itself may come again and is dropped as a
+            // repetition.
             self.bound = self.pending.last().map(|last| last.saturating_add(1));
         }
     }
@@ -81,7 +83,8 @@ fn hashes(bytes: &[u8]) -> Result<impl Iterator<Item = u64> + '_, NotASketch> {
     }))
 }
 
-/// How many users a stored sketch stands for: exact below k, else (k - 1) x 2^64 / (the k-th least hash).
+/// How many users a stored sketch stands for: exact below k, else (k - 1) x 2^64 / (the k-th least
+/// hash).
 pub fn estimate(bytes: &[u8]) -> Result<u64, NotASketch> {
     let all: Vec<u64> = hashes(bytes)?.collect();
     match all.last() {
@@ -119,7 +122,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_depend_on_the_set_alone(users in prop::collection::vec(0_usize..20_000, 0..12_000), cut in 0_usize..12_000) {
+        fn bytes_depend_on_the_set_alone(
+            users in prop::collection::vec(0_usize..20_000, 0..12_000),
+            cut in 0_usize..12_000,
+        ) {
             let cut = cut.min(users.len());
             let whole = sketch(users.iter().copied());
             let mut merged = Sketch::default();

@@ -1,8 +1,8 @@
 //! The Arrow schemas of the raw tables: the fields as sent, then what ingest adds.
 //!
-//! A raw row is: the content fields in schema order (this order is the order of comparison between copies of an
-//! event, and of hashing), `attributes`, `content_hash`, the struct `enriched`, the struct `source`, `ingested_at`
-//! and the partition `event_date`.
+//! A raw row is: the content fields in schema order (this order is the order of comparison between
+//! copies of an event, and of hashing), `attributes`, `content_hash`, the struct `enriched`, the
+//! struct `source`, `ingested_at` and the partition `event_date`.
 
 use std::sync::Arc;
 
@@ -259,7 +259,8 @@ pub fn enriched_fields(kind: EventKind) -> Fields {
     Fields::from(fields)
 }
 
-/// Where a row came from: `topic` is the Kafka topic or the file's path, `offset` the record's offset or line.
+/// Where a row came from: `topic` is the Kafka topic or the file's path, `offset` the record's
+/// offset or line.
 pub fn source_fields() -> Fields {
     Fields::from(vec![utf8("topic"), int32("partition"), int64("offset")])
 }
@@ -282,10 +283,12 @@ pub fn raw_schema(kind: EventKind) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The schema of `raw/dead_letters`: what was sent and why it was rejected, how it is to be read again, and what became of that.
+/// The schema of `raw/dead_letters`: what was sent and why it was rejected, how it is to be read
+/// again, and what became of that.
 ///
-/// The `replay_*` columns are NULL until a replay takes the letter. `replay_id` alone: a replay has claimed it. With
-/// `replay_outcome` the replay has decided: [`REPLAYED`], or the reason for which the record was rejected once more.
+/// The `replay_*` columns are NULL until a replay takes the letter. `replay_id` alone: a replay has
+/// claimed it. With `replay_outcome` the replay has decided: [`REPLAYED`], or the reason for which
+/// the record was rejected once more.
 pub fn dead_letters_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         utf8("kind"),

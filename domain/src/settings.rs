@@ -1,7 +1,8 @@
-//! The configuration that gives events their meaning: what `Q` computes depends on nothing else but the rows.
+//! The configuration that gives events their meaning: what `Q` computes depends on nothing else but
+//! the rows.
 //!
-//! [`Meaning`] is stored in every manifest, with its hash, and merged answers use the manifest's: the two layers can
-//! never mean different things. [`Display`] only chooses what is shown.
+//! [`Meaning`] is stored in every manifest, with its hash, and merged answers use the manifest's:
+//! the two layers can never mean different things. [`Display`] only chooses what is shown.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,7 +32,8 @@ pub struct Meaning {
 impl Meaning {
     /// Thirty-two hex digits that are equal exactly where the configuration is.
     pub fn hash(&self) -> String {
-        // serde_json writes struct fields in declaration order and sets in order: the text is canonical.
+        // serde_json writes struct fields in declaration order and sets in order: the text is
+        // canonical.
         let text = serde_json::to_string(self).unwrap_or_default();
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }

@@ -9,8 +9,8 @@
 //! the second after it. Refused are dates that do not exist, and everything outside the years 1970
 //! to 9999 in UTC. Further forms are read by a [`TimeFormat`].
 //!
-//! Local times that a change of clocks makes ambiguous are the earlier instant; those that it skips are taken with
-//! the offset from before the change, as RFC 5545 and `java.time` do.
+//! Local times that a change of clocks makes ambiguous are the earlier instant; those that it skips
+//! are taken with the offset from before the change, as RFC 5545 and `java.time` do.
 
 mod format;
 
@@ -217,8 +217,9 @@ fn date_and_clock(midnight: i64, clock: [u32; 3], rest: &[u8], zone: Tz) -> Resu
     }
 }
 
-/// The year, month and day, the hour, minute and second, and what follows, of `2025-06-01T12:30:00`, eight bytes at a time; `None` where the
-/// digits and what stands between them are not where they should be.
+/// The year, month and day, the hour, minute and second, and what follows, of
+/// `2025-06-01T12:30:00`, eight bytes at a time; `None` where the digits and what stands between
+/// them are not where they should be.
 fn well_formed(bytes: &[u8]) -> Option<([u32; 3], [u32; 3], &[u8])> {
     let (&[a, b, c, d, e, f, g, h, day_tens, day_ones, t, ref clock @ ..], rest) = bytes.split_first_chunk::<19>()?;
     let (date, date_is_good) = pairs([a, b, c, d, e, f, g, h], *b"0000-00-");
@@ -232,12 +233,14 @@ fn well_formed(bytes: &[u8]) -> Option<([u32; 3], [u32; 3], &[u8])> {
     Some((date, [at(clock, 0), at(clock, 3), at(clock, 6)], rest))
 }
 
-/// In each byte the number that its digit and the next one are, and whether `text` has digits where `pattern` has noughts, and else the same.
+/// In each byte the number that its digit and the next one are, and whether `text` has digits where
+/// `pattern` has noughts, and else the same.
 fn pairs(text: [u8; 8], pattern: [u8; 8]) -> (u64, bool) {
     const NIBBLES: u64 = 0xf0f0_f0f0_f0f0_f0f0;
     const ABOVE_NINE: u64 = 0x0606_0606_0606_0606;
     let digits = u64::from_le_bytes(text) ^ u64::from_le_bytes(pattern);
-    // A mark that is what it should be is nought now. One that differs from it by less than ten would pass for a digit.
+    // A mark that is what it should be is nought now. One that differs from it by less than ten
+    // would pass for a digit.
     let marks = u64::from_le_bytes(pattern.map(|byte| if byte == b'0' { 0 } else { 0xff }));
     let is_good = (digits | digits.wrapping_add(ABOVE_NINE)) & NIBBLES == 0 && digits & marks == 0;
     (digits.wrapping_mul(10).wrapping_add(digits >> 8), is_good)
@@ -291,7 +294,8 @@ fn days_in_month(year: i64, month: u32) -> u32 {
     }
 }
 
-/// Days since the epoch of a proleptic Gregorian date (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// Days since the epoch of a proleptic Gregorian date (Howard Hinnant, "chrono-Compatible Low-Level
+/// Date Algorithms").
 fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -315,7 +319,8 @@ fn offset_of_local(wall: NaiveDateTime, zone: Tz) -> i64 {
     let micros = |offset: <Tz as TimeZone>::Offset| i64::from(offset.fix().local_minus_utc()) * SECOND;
     match zone.offset_from_local_datetime(&wall) {
         MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => micros(offset),
-        // No change skips more than a day (Samoa, 2011), so 25 hours before the skipped time is before the change.
+        // No change skips more than a day (Samoa, 2011), so 25 hours before the skipped time is
+        // before the change.
         MappedLocalTime::None => match zone.offset_from_local_datetime(&(wall - TimeDelta::hours(25))) {
             MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => micros(offset),
             MappedLocalTime::None => 0,
@@ -338,8 +343,8 @@ pub fn event_date(micros: i64) -> i32 {
     micros.div_euclid(DAY) as i32
 }
 
-/// The instant at which the local hour of an instant begins. Where a change of clocks falls within an hour, an hour
-/// begins with it.
+/// The instant at which the local hour of an instant begins. Where a change of clocks falls within
+/// an hour, an hour begins with it.
 pub fn hour_start(micros: i64, zone: Tz) -> i64 {
     if zone == Tz::UTC {
         return micros - micros.rem_euclid(HOUR);
@@ -352,8 +357,8 @@ pub fn hour_start(micros: i64, zone: Tz) -> i64 {
     first_instant(start, micros, |instant| offset_at(instant, zone) == offset)
 }
 
-/// The instant at which the local day of an instant begins: midnight, or the end of the change of clocks that skips
-/// it; the earlier of two midnights.
+/// The instant at which the local day of an instant begins: midnight, or the end of the change of
+/// clocks that skips it; the earlier of two midnights.
 pub fn day_start(micros: i64, zone: Tz) -> i64 {
     if zone == Tz::UTC {
         return micros - micros.rem_euclid(DAY);
@@ -371,8 +376,8 @@ pub fn day_start(micros: i64, zone: Tz) -> i64 {
     first_instant(midnight - 2 * DAY, micros, |instant| date(instant) >= day)
 }
 
-/// The first second after `before` (where `holds` does not) and up to `after` (where it does) at which `holds`; it
-/// changes once in between.
+/// The first second after `before` (where `holds` does not) and up to `after` (where it does) at
+/// which `holds`; it changes once in between.
 fn first_instant(before: i64, after: i64, holds: impl Fn(i64) -> bool) -> i64 {
     let (mut low, mut high) = (before.div_euclid(SECOND), after.div_euclid(SECOND));
     while high - low > 1 {
@@ -385,11 +390,13 @@ fn first_instant(before: i64, after: i64, holds: impl Fn(i64) -> bool) -> i64 {
 /// The parts of a local time by which campaigns are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeParts {
-    /// `night` (0 to 5 h), `morning` (6 to 11 h), `afternoon` (12 to 17 h) or `evening` (18 to 23 h).
+    /// `night` (0 to 5 h), `morning` (6 to 11 h), `afternoon` (12 to 17 h) or `evening` (18 to 23
+    /// h).
     pub part_of_day: &'static str,
     /// `weekday` (Monday to Friday) or `weekend`.
     pub day_type: &'static str,
-    /// Meteorological, northern hemisphere: `winter` (December to February), `spring`, `summer`, `autumn`.
+    /// Meteorological, northern hemisphere: `winter` (December to February), `spring`, `summer`,
+    /// `autumn`.
     pub season: &'static str,
 }
 

@@ -2,15 +2,19 @@
 //!
 //! What holds, whoever else writes and whatever breaks:
 //!
-//! - A commit is made against one version of the table, `v`, and is the PUT-if-absent of version `v + 1`. The stored position
-//!   of every stream it advances is compared on `v` itself: on what this appender knows of all commits up to `v`. If
-//!   anybody else commits first, the PUT fails, their commit is read, and everything is compared again.
-//! - An answer that does not say whether the PUT succeeded is resolved by reading version `v + 1` ([`mod@crate::commit`]). A commit is
-//!   never submitted at another version before it is known not to be in at this one.
-//! - A writer that was held up for long (a process that was stopped, a machine that slept) does not commit into a gap that clean-up
-//!   has left: before a commit, and after one that took long, it looks whether the log is still where it was.
-//! - Positions only grow, and a commit that does not advance from exactly the stored position is refused
-//!   ([`Appended::Superseded`]): the caller reads the table's position and continues from there.
+//! - A commit is made against one version of the table, `v`, and is the PUT-if-absent of version
+//!   `v + 1`. The stored position of every stream it advances is compared on `v` itself: on what
+//!   this appender knows of all commits up to `v`. If anybody else commits first, the PUT fails,
+//!   their commit is read, and everything is compared again.
+//! - An answer that does not say whether the PUT succeeded is resolved by reading version `v + 1`
+//!   ([`mod@crate::commit`]). A commit is never submitted at another version before it is known not
+//!   to be in at this one.
+//! - A writer that was held up for long (a process that was stopped, a machine that slept) does not
+//!   commit into a gap that clean-up has left: before a commit, and after one that took long, it
+//!   looks whether the log is still where it was.
+//! - Positions only grow, and a commit that does not advance from exactly the stored position is
+//!   refused ([`Appended::Superseded`]): the caller reads the table's position and continues from
+//!   there.
 //!
 //! Why this is exactly once is argued in `docs/exactly-once.md`.
 
@@ -77,11 +81,13 @@ pub struct Appender {
     version: u64,
     /// When it was last seen to be the newest version, or a newer one was.
     seen: Moment,
-    /// What the log says of the table: every change of it is looked at before anything is committed after it.
+    /// What the log says of the table: every change of it is looked at before anything is committed
+    /// after it.
     described: Described,
     /// The version up to which that is taken into account.
     described_at: u64,
-    /// Positions in the last checkpoint or seen in commits since; `None`: looked up, and not stored.
+    /// Positions in the last checkpoint or seen in commits since; `None`: looked up, and not
+    /// stored.
     positions: HashMap<String, Option<i64>>,
     /// Positions that are not among these have to be looked up.
     partial: bool,
@@ -90,7 +96,8 @@ pub struct Appender {
     conflicts: u64,
 }
 
-/// A moment, by two clocks: one of them does not count while the machine sleeps, the other may be turned back.
+/// A moment, by two clocks: one of them does not count while the machine sleeps, the other may be
+/// turned back.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     steady: Instant,
@@ -120,7 +127,8 @@ impl Lake {
         self.appender_with(table, &[]).await
     }
 
-    /// An appender to a table of the catalogue that has more columns than there; those that it lacks are added to it.
+    /// An appender to a table of the catalogue that has more columns than there; those that it
+    /// lacks are added to it.
     pub async fn appender_with(&self, table: &str, columns: &[Field]) -> Result<Appender, LakeError> {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
@@ -194,10 +202,12 @@ impl Appender {
         TableWriter::new(&self.table, &self.log_store, settings)
     }
 
-    /// Commits files and positions, all or nothing. `files` may be empty: positions advance all the same.
+    /// Commits files and positions, all or nothing. `files` may be empty: positions advance all the
+    /// same.
     ///
-    /// On a retryable error nothing is known to be in, and the same call may be made again with the same arguments: if
-    /// the commit had gone in after all, it answers [`Appended::Superseded`] with the positions it stored.
+    /// On a retryable error nothing is known to be in, and the same call may be made again with the
+    /// same arguments: if the commit had gone in after all, it answers [`Appended::Superseded`]
+    /// with the positions it stored.
     pub async fn commit(&mut self, files: Vec<DataFile>, advances: Vec<Advance>) -> Result<Appended, LakeError> {
         for (index, advance) in advances.iter().enumerate() {
             if advances[..index].iter().any(|other| other.application == advance.application) {
@@ -232,7 +242,8 @@ impl Appender {
             }
             let next = self.version + 1;
             match commit::put(&self.log_store, self.table.name, next, &commit_id, &bytes).await? {
-                // It may have gone into a gap. Where it has not, it is in what is compared now, and answered as superseded.
+                // It may have gone into a gap. Where it has not, it is in what is compared now, and
+                // answered as superseded.
                 Put::Ours if self.may_be_left_behind() && self.catch_up().await? => self.refresh_entries().await?,
                 Put::Ours => {
                     self.advance_to(next, &advances).await;
@@ -342,8 +353,8 @@ impl Appender {
         }
     }
 
-    /// Whether so much time has passed that clean-up may have removed what comes after this version. Half of it is left for clocks
-    /// that differ.
+    /// Whether so much time has passed that clean-up may have removed what comes after this
+    /// version. Half of it is left for clocks that differ.
     fn may_be_left_behind(&self) -> bool {
         let retention = self.lake.log_settings().retention;
         !retention.is_zero() && self.seen.elapsed() >= retention / 2

@@ -1,8 +1,10 @@
 //! Putting one entry of a table's log: the PUT-if-absent of a version, and what became of it.
 //!
-//! An answer that does not say whether the PUT succeeded (a time-out, a connection cut, a 412 for our own retried PUT) is resolved by
-//! reading the version: every entry carries an id of its own. It is put again only at the same version, with the same bytes, so that it
-//! is in once or not at all. All writers of the lake commit through here: appends, creations, exchanges, replacements, added columns.
+//! An answer that does not say whether the PUT succeeded (a time-out, a connection cut, a 412 for
+//! our own retried PUT) is resolved by reading the version: every entry carries an id of its own.
+//! It is put again only at the same version, with the same bytes, so that it is in once or not at
+//! all. All writers of the lake commit through here: appends, creations, exchanges, replacements,
+//! added columns.
 
 use bytes::Bytes;
 use deltalake::kernel::transaction::TransactionError;
@@ -65,7 +67,8 @@ fn decide(observed: Observed) -> Decision {
 
 /// Puts an entry at a version, unless one is there. `bytes` carry `id` as their [`COMMIT_ID`].
 ///
-/// On a retryable error the entry is in at this version or nowhere: whoever makes it anew has to read the version first.
+/// On a retryable error the entry is in at this version or nowhere: whoever makes it anew has to
+/// read the version first.
 pub(crate) async fn put(
     log_store: &LogStoreRef,
     table: &str,
@@ -100,7 +103,8 @@ pub(crate) async fn put(
     }
 }
 
-/// The store answered that the version exists, but the entry is not there: the store is inconsistent for now.
+/// The store answered that the version exists, but the entry is not there: the store is
+/// inconsistent for now.
 fn inconsistent(table: &str, version: u64) -> LakeError {
     LakeError::Unavailable {
         subject: format!("table {table}"),

@@ -20,7 +20,8 @@ pub enum LakeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The store refuses: permissions, credentials, a bucket that is not there. Trying again does not help.
+    /// The store refuses: permissions, credentials, a bucket that is not there. Trying again does
+    /// not help.
     #[error("{subject} was refused")]
     Refused {
         /// What was asked of the store.
@@ -44,7 +45,8 @@ pub enum LakeError {
         #[source]
         source: Box<DeltaTableError>,
     },
-    /// Somebody has changed a table so that adlake cannot write it any more: that table stops, the others do not.
+    /// Somebody has changed a table so that adlake cannot write it any more: that table stops, the
+    /// others do not.
     #[error("table {table} was changed so that adlake cannot write it (version {version}): {detail}")]
     Schema {
         /// The table's name.
@@ -106,10 +108,12 @@ impl LakeError {
     }
 }
 
-/// Why a request to the store failed, cut by what is to be done. The one place that says which errors may pass by themselves.
+/// Why a request to the store failed, cut by what is to be done. The one place that says which
+/// errors may pass by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The store did not answer, not in time, not to the end, or with an error of its own: ask again.
+    /// The store did not answer, not in time, not to the end, or with an error of its own: ask
+    /// again.
     Outage,
     /// Somebody else has changed the object meanwhile: look again.
     Raced,
@@ -145,8 +149,8 @@ fn may_pass(error: &(dyn std::error::Error + 'static)) -> bool {
     store_error(error).is_some_and(|error| matches!(Cause::of(error), Cause::Outage | Cause::Raced))
 }
 
-/// The error of the store that another error comes from. What loads a table wraps it in several ways; the kernel does not even link it
-/// as a cause.
+/// The error of the store that another error comes from. What loads a table wraps it in several
+/// ways; the kernel does not even link it as a cause.
 fn store_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a object_store::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -34,7 +34,8 @@ pub(crate) async fn described(log_store: &LogStoreRef, table: &str, version: u64
 }
 
 impl Lake {
-    /// Creates a table of the catalogue unless it is there, adds what it lacks, and refuses one that cannot be written by us.
+    /// Creates a table of the catalogue unless it is there, adds what it lacks, and refuses one
+    /// that cannot be written by us.
     pub(crate) async fn open_table(&self, table: &Table) -> Result<Opened, LakeError> {
         self.create_table(table).await?;
         self.patiently(|| self.open_there(table)).await

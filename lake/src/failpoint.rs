@@ -1,9 +1,12 @@
-//! Named places at which a test lets the process die, or stand still: how the crash tests reach the moments that chance seldom does.
+//! Named places at which a test lets the process die, or stand still: how the crash tests reach the
+//! moments that chance seldom does.
 //!
-//! Nothing is armed but by the environment variable `ADLAKE_FAILPOINTS`, read once: rules `place=action@hit`, separated by commas.
-//! Actions are `kill` (SIGKILL to the process itself, no destructor runs), `kill:MS` (the same so many milliseconds later, while
-//! the process goes on), and `sleep:MS` (the thread stands still). Without `@hit` a rule acts at the first hit, once;
-//! `sleep` acts at that hit and every later one. Where nothing is armed a place costs one relaxed load.
+//! Nothing is armed but by the environment variable `ADLAKE_FAILPOINTS`, read once: rules
+//! `place=action@hit`, separated by commas. Actions are `kill` (SIGKILL to the process itself, no
+//! destructor runs), `kill:MS` (the same so many milliseconds later, while the process goes on),
+//! and `sleep:MS` (the thread stands still). Without `@hit` a rule acts at the first hit, once;
+//! `sleep` acts at that hit and every later one. Where nothing is armed a place costs one relaxed
+//! load.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -48,7 +51,8 @@ pub const PLACES: [&str; 10] = [
     REVOKED,
 ];
 
-/// Whether a place has to look at the rules: until they have been read, and for ever where there are any.
+/// Whether a place has to look at the rules: until they have been read, and for ever where there
+/// are any.
 static MAY_BE_ARMED: AtomicBool = AtomicBool::new(true);
 static RULES: OnceLock<Vec<Rule>> = OnceLock::new();
 
@@ -140,7 +144,8 @@ fn parse_rule(text: &str) -> Option<Rule> {
 
 /// Ends the process as `kill -9` does.
 fn kill() {
-    // SAFETY: kill(2) and getpid(2) take and give integers; nothing of this process is touched after it.
+    // SAFETY: kill(2) and getpid(2) take and give integers; nothing of this process is touched
+    // after it.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     // The signal may take effect a moment later: nothing more is to happen here.
     std::process::abort();

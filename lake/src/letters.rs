@@ -82,7 +82,8 @@ impl LetterFilter {
 }
 
 impl Lake {
-    /// The dead letters that a filter lets through, with every column of theirs; none where there is no table.
+    /// The dead letters that a filter lets through, with every column of theirs; none where there
+    /// is no table.
     pub async fn dead_letters(&self, context: &SessionContext, filter: &LetterFilter) -> Result<DataFrame, LakeError> {
         let letters = match self.newest_version(catalogue::DEAD_LETTERS).await? {
             Some(version) => context.read_table(self.provider(catalogue::DEAD_LETTERS, version).await?)?,

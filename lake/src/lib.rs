@@ -1,10 +1,11 @@
 //! How the events are stored, and what they mean.
 //!
-//! Storage: Delta tables under one URI ([`storage`], [`tables`]), appended to exactly once ([`mod@write`], [`append`]), replaced
-//! as wholes ([`replace`]), dead letters marked ([`letters`]), their logs kept short ([`log`]), read at versions that belong together
-//! ([`snapshot`], [`manifest`]). Meaning: [`views`], where
-//! dedupe, attribution, aggregation and the merge of the batch view with what came since stand once, as DataFusion
-//! plans. The layers meet here and nowhere else.
+//! Storage: Delta tables under one URI ([`storage`], [`tables`]), appended to exactly once
+//! ([`mod@write`], [`append`]), replaced as wholes ([`replace`]), dead letters marked
+//! ([`letters`]), their logs kept short ([`log`]), read at versions that belong together
+//! ([`snapshot`], [`manifest`]). Meaning: [`views`], where dedupe, attribution, aggregation and the
+//! merge of the batch view with what came since stand once, as DataFusion plans. The layers meet
+//! here and nowhere else.
 
 pub mod append;
 mod commit;

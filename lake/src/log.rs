@@ -1,13 +1,17 @@
-//! A table's log by itself: how far it goes, and which positions it holds, without reading what files the table has.
+//! A table's log by itself: how far it goes, and which positions it holds, without reading what
+//! files the table has.
 //!
-//! A table that has been fed every second for a month has millions of versions and files. What an appender has to know of it are the
-//! newest version and the positions of the streams, and both are found in a time that does not grow with the table:
+//! A table that has been fed every second for a month has millions of versions and files. What an
+//! appender has to know of it are the newest version and the positions of the streams, and both are
+//! found in a time that does not grow with the table:
 //!
-//! - `_last_checkpoint` names a version near the newest, and versions are consecutive: the newest is found from there. The log is
-//!   never listed from its beginning, unless that file is lost.
-//! - Of the checkpoint only the column of the transactions is read, which is empty for all rows that are files.
+//! - `_last_checkpoint` names a version near the newest, and versions are consecutive: the newest
+//!   is found from there. The log is never listed from its beginning, unless that file is lost.
+//! - Of the checkpoint only the column of the transactions is read, which is empty for all rows
+//!   that are files.
 //!
-//! [`Upkeep`] keeps it so: it writes checkpoints, and removes what is older than the settings say and no reader needs.
+//! [`Upkeep`] keeps it so: it writes checkpoints, and removes what is older than the settings say
+//! and no reader needs.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -37,9 +41,11 @@ const FOLDER: &str = "_delta_log";
 pub struct LogSettings {
     /// A checkpoint is written after so many commits; 0: never.
     pub checkpoint_interval: u64,
-    /// The most of a writer's time, in percent, that checkpoints may take: the larger they are, the rarer they become.
+    /// The most of a writer's time, in percent, that checkpoints may take: the larger they are, the
+    /// rarer they become.
     pub checkpoint_percent_max: u32,
-    /// Entries are removed once they are so old, unless the published batch run or the newest version needs them; 0: never.
+    /// Entries are removed once they are so old, unless the published batch run or the newest
+    /// version needs them; 0: never.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
 }
@@ -150,7 +156,8 @@ pub(crate) async fn newest_version(log_store: &LogStoreRef, table: &str) -> Resu
         if newest != from {
             return Ok(Some(newest));
         }
-        // Nothing after the checkpoint: either it is the newest, or what came after has been removed while we looked.
+        // Nothing after the checkpoint: either it is the newest, or what came after has been
+        // removed while we looked.
         match last_checkpoint(store.as_ref(), table).await? {
             Some(hint) if hint.version > from => from = hint.version,
             _ => return Ok(Some(newest)),
@@ -158,7 +165,8 @@ pub(crate) async fn newest_version(log_store: &LogStoreRef, table: &str) -> Resu
     }
 }
 
-/// The newest version, where `from` is one that is or was there, and nothing after it has been removed.
+/// The newest version, where `from` is one that is or was there, and nothing after it has been
+/// removed.
 async fn newest_from(log_store: &LogStoreRef, table: &str, from: u64) -> Result<u64, LakeError> {
     let store = log_store.object_store(None);
     if log_store.root_url().scheme() != "file" {

@@ -1,7 +1,7 @@
 //! The manifest: what a published batch run covers and what it wrote.
 //!
-//! A run is published by one commit to `batch/manifest`. Before it nothing of the run is seen; after it everything is, at the
-//! versions that the manifest names.
+//! A run is published by one commit to `batch/manifest`. Before it nothing of the run is seen;
+//! after it everything is, at the versions that the manifest names.
 //!
 //! A manifest says by which rules its tables were computed. Those of another program's rules are
 //! not merged with: until the next batch run, answers are computed from the raw tables.
@@ -37,7 +37,8 @@ pub struct Manifest {
     pub run: i64,
     /// When it was published, microseconds UTC.
     pub published_at: i64,
-    /// The versions of the raw and ref tables that it covers, and of the batch tables that it wrote.
+    /// The versions of the raw and ref tables that it covers, and of the batch tables that it
+    /// wrote.
     pub versions: BTreeMap<String, u64>,
     /// What it computed with.
     pub meaning: Meaning,
@@ -74,7 +75,8 @@ impl Manifest {
         read(batch).map(Some)
     }
 
-    /// Publishes the run as the one after `previous`. An error says so when another was published meanwhile.
+    /// Publishes the run as the one after `previous`. An error says so when another was published
+    /// meanwhile.
     pub async fn publish(&self, lake: &Lake, previous: Option<i64>) -> Result<(), LakeError> {
         lake.patiently(|| self.put(lake, previous)).await
     }

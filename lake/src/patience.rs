@@ -1,11 +1,12 @@
 //! The store fails for a moment: not a reason to end what has been asked for.
 //!
-//! Everything that opens, reads, creates or loads goes through [`Lake::patiently`]. Once it has failed in a way that may pass, it is done
-//! again, with pauses, for the time that `lake.retry_for` gives; then the caller is told. Commands are told so in the end;
-//! ingest, once it has begun, goes on asking for as long as it takes.
+//! Everything that opens, reads, creates or loads goes through [`Lake::patiently`]. Once it has
+//! failed in a way that may pass, it is done again, with pauses, for the time that `lake.retry_for`
+//! gives; then the caller is told. Commands are told so in the end; ingest, once it has begun, goes
+//! on asking for as long as it takes.
 //!
-//! What may pass is told by type, in [`crate::error`]. Where a request to the store has failed meanwhile, no other error is believed
-//! either: see [`Lake::watch`].
+//! What may pass is told by type, in [`crate::error`]. Where a request to the store has failed
+//! meanwhile, no other error is believed either: see [`Lake::watch`].
 
 use std::time::{Duration, Instant};
 
@@ -37,8 +38,9 @@ impl MayPass for LakeError {
 }
 
 impl Lake {
-    /// Does something that reads or writes the store, once. An error that comes out while a request to the store failed is an outage, whatever
-    /// it says: libraries report a listing that was cut as a version that is not there.
+    /// Does something that reads or writes the store, once. An error that comes out while a request
+    /// to the store failed is an outage, whatever it says: libraries report a listing that was cut
+    /// as a version that is not there.
     pub async fn watch<T, E: MayPass>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let before = self.failures().count();
         match work.await {
@@ -76,7 +78,8 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Waits before the next attempt. Gives the error back where it will not pass by itself, or has been met for too long.
+    /// Waits before the next attempt. Gives the error back where it will not pass by itself, or has
+    /// been met for too long.
     pub async fn wait<E: MayPass>(&mut self, error: E) -> Result<(), E> {
         let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
         if !error.may_pass() || failing_since.elapsed() >= self.limit {

@@ -126,7 +126,8 @@ mod tests {
             ("SELECT * FROM (SELECT count(*) AS n FROM clicks WHERE false)", vec!["0"]),
             ("SELECT * FROM (SELECT DISTINCT 'a' AS t, sum(cost) AS n FROM clicks) WHERE t = 'b'", vec![]),
             (
-                "WITH c AS (SELECT 'a' AS t, count(*) AS n FROM clicks) SELECT x.t FROM c x JOIN c y ON x.n = y.n WHERE y.t = 'b'",
+                "WITH c AS (SELECT 'a' AS t, count(*) AS n FROM clicks) SELECT x.t FROM c x \
+                 JOIN c y ON x.n = y.n WHERE y.t = 'b'",
                 vec![],
             ),
             (
@@ -157,7 +158,8 @@ mod tests {
         context.register_parquet("clicks", path, ParquetReadOptions::default()).await.unwrap();
         for sql in [
             "SELECT * FROM (SELECT campaign, count(*) AS n FROM clicks GROUP BY campaign) WHERE campaign = 'b'",
-            "SELECT * FROM (SELECT 'x' AS t, campaign, count(*) AS n FROM clicks GROUP BY campaign) WHERE campaign = 'b' AND t = 'x'",
+            "SELECT * FROM (SELECT 'x' AS t, campaign, count(*) AS n FROM clicks GROUP BY campaign) \
+             WHERE campaign = 'b' AND t = 'x'",
             "SELECT * FROM (SELECT campaign, cost FROM clicks) WHERE campaign = 'b'",
             "SELECT count(*) FROM (SELECT campaign AS c FROM clicks) WHERE c = 'b'",
         ] {

@@ -36,7 +36,8 @@ pub struct Reference {
     pub creatives: HashMap<String, Creative>,
     /// By `campaign_id`.
     pub campaigns: HashMap<String, Campaign>,
-    /// By UTC day (days since the epoch) and currency (upper case): account currency units per unit, times 10^12.
+    /// By UTC day (days since the epoch) and currency (upper case): account currency units per
+    /// unit, times 10^12.
     pub rates: HashMap<(i32, String), i128>,
     /// The versions it was read at, of the tables that are there.
     pub versions: std::collections::BTreeMap<String, u64>,
@@ -153,8 +154,8 @@ impl Lake {
         Ok(reference)
     }
 
-    /// Loads reference data. Columns are matched by name, and cast; columns that are not sent are NULL; of rows with the
-    /// same key the last counts. A rate that is not above 0 is refused.
+    /// Loads reference data. Columns are matched by name, and cast; columns that are not sent are
+    /// NULL; of rows with the same key the last counts. A rate that is not above 0 is refused.
     pub fn load_reference(
         &self,
         kind: ReferenceKind,

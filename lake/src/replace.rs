@@ -92,8 +92,8 @@ impl Replacer {
 
     /// Commits: the table holds `files` and nothing else. Returns the new version.
     ///
-    /// Batch tables have one writer at a time; if another has committed since this replacer was made, nothing is
-    /// changed and the error says so.
+    /// Batch tables have one writer at a time; if another has committed since this replacer was
+    /// made, nothing is changed and the error says so.
     pub async fn commit(self, files: Vec<DataFile>) -> Result<u64, LakeError> {
         let operation = DeltaOperation::Write { mode: SaveMode::Overwrite, partition_by: None, predicate: None };
         let removes = self.old.into_iter().map(Action::Remove);

@@ -1,11 +1,14 @@
-//! Changing rows of a table: whole files are read, written anew, and exchanged for the new ones in one commit.
+//! Changing rows of a table: whole files are read, written anew, and exchanged for the new ones in
+//! one commit.
 //!
-//! The commit is the PUT-if-absent of the version after the one that the files are known at. If others have committed meanwhile, their
-//! entries are read: an append does no harm, and the exchange is tried at the version after it; who has removed files
-//! (whichever: writers differ in how they spell a path), or changed the table, has made the exchange void
-//! ([`Exchanged::Stale`]), and the caller reads again. What became of the PUT is found out by [`mod@crate::commit`].
+//! The commit is the PUT-if-absent of the version after the one that the files are known at. If
+//! others have committed meanwhile, their entries are read: an append does no harm, and the
+//! exchange is tried at the version after it; who has removed files (whichever: writers differ in
+//! how they spell a path), or changed the table, has made the exchange void ([`Exchanged::Stale`]),
+//! and the caller reads again. What became of the PUT is found out by [`mod@crate::commit`].
 //!
-//! All columns are kept, those of others as well. Files with deletion vectors, and tables that must only be appended to, are refused.
+//! All columns are kept, those of others as well. Files with deletion vectors, and tables that must
+//! only be appended to, are refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;

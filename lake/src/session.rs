@@ -56,7 +56,8 @@ impl SessionSettings {
             .set_bool("datafusion.sql_parser.enable_ident_normalization", true)
             .set_bool("datafusion.execution.parquet.pushdown_filters", true)
             .set_bool("datafusion.execution.parquet.reorder_filters", true)
-            // The functions of the views take Utf8 and Binary: views of them would be converted at every call.
+            // The functions of the views take Utf8 and Binary: views of them would be converted at
+            // every call.
             .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
             .set_str("datafusion.execution.time_zone", "UTC");

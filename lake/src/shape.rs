@@ -1,9 +1,10 @@
 //! Whether a table, as its log describes it now, can be written by us: pure, on the log's own JSON.
 //!
-//! Others may change a table. What does not concern our files is taken as it is: a nullable column of theirs is not in our files,
-//! and reads as NULL. What does is refused, naming the column and both types: a changed type, a column that must not be
-//! NULL, other partition columns, columns under other names, a feature that binds writers and that we do not have. Columns of ours
-//! that the table lacks are added ([`Fit::Lacks`]), always nullable, always at the end.
+//! Others may change a table. What does not concern our files is taken as it is: a nullable column
+//! of theirs is not in our files, and reads as NULL. What does is refused, naming the column and
+//! both types: a changed type, a column that must not be NULL, other partition columns, columns
+//! under other names, a feature that binds writers and that we do not have. Columns of ours that
+//! the table lacks are added ([`Fit::Lacks`]), always nullable, always at the end.
 
 use adlake_domain::catalogue::Table;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
@@ -13,8 +14,8 @@ use serde_json::{Value, json};
 use crate::error::LakeError;
 use crate::tables::with_comments;
 
-/// Features that bind writers, and that an appender of plain files keeps to: those that are not about appending, and those that
-/// are looked at here.
+/// Features that bind writers, and that an appender of plain files keeps to: those that are not
+/// about appending, and those that are looked at here.
 const FEATURES: [&str; 15] = [
     "allowColumnDefaults",
     "appendOnly",
@@ -140,7 +141,8 @@ impl Described {
             let value = value.as_str().unwrap_or_default();
             if key == "delta.columnMapping.mode" && value != "none" {
                 return Err(format!(
-                    "its columns are kept under other names (delta.columnMapping.mode is {value}), as after one was renamed or dropped"
+                    "its columns are kept under other names (delta.columnMapping.mode is {value}), \
+                     as after one was renamed or dropped"
                 ));
             }
             if let Some(name) = key.strip_prefix("delta.constraints.") {
@@ -295,7 +297,8 @@ mod tests {
         check(&|fields, _, _| fields.push(column("tags", json!({"type": "map"}), true)));
         check(&|_, metadata, _| metadata["configuration"] = json!({"delta.columnMapping.mode": "none"}));
         check(&|_, _, protocol| {
-            *protocol = json!({"minReaderVersion": 3, "minWriterVersion": 7, "writerFeatures": ["deletionVectors", "appendOnly"]});
+            *protocol = json!({"minReaderVersion": 3, "minWriterVersion": 7,
+                    "writerFeatures": ["deletionVectors", "appendOnly"]});
         });
         check(&|fields, _, _| {
             let enriched = find(fields, "enriched")["type"]["fields"].as_array_mut().unwrap();

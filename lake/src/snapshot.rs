@@ -1,11 +1,13 @@
 //! Tables read at versions that belong together.
 //!
-//! A [`Pinned`] holds what the last published batch run covers and wrote (its manifest), and the newest version of each raw
-//! table. The manifest is read first: whatever is published meanwhile, the raw versions are at or after the
-//! manifest's, so the tail, what the raw tables hold beyond it, is well defined.
+//! A [`Pinned`] holds what the last published batch run covers and wrote (its manifest), and the
+//! newest version of each raw table. The manifest is read first: whatever is published meanwhile,
+//! the raw versions are at or after the manifest's, so the tail, what the raw tables hold beyond
+//! it, is well defined.
 //!
-//! The tail of a raw table is the files that its commits after the manifest's version have added as new data. A compaction
-//! in between rewrites files without adding data (`dataChange: false`) and does not count.
+//! The tail of a raw table is the files that its commits after the manifest's version have added as
+//! new data. A compaction in between rewrites files without adding data (`dataChange: false`) and
+//! does not count.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,7 +78,8 @@ impl Pinned {
             if !manifest.is_current() {
                 tracing::warn!(
                     run = manifest.run,
-                    "the published batch run was computed by another version of adlake, and its tables are not read: answers are \
+                    "the published batch run was computed by another version of adlake, and its tables are \
+                     not read: answers are \
                      computed from the raw tables, which takes longer, until `adlake batch run` has run"
                 );
             }
@@ -132,7 +135,8 @@ impl Pinned {
     ) -> Result<Option<Arc<dyn TableProvider>>, LakeError> {
         let table = kind.raw_table();
         let log_store = self.lake.log_store(table)?;
-        // Without a published run the tail is the whole table, whose early log may have been cleaned up.
+        // Without a published run the tail is the whole table, whose early log may have been
+        // cleaned up.
         let files = match after {
             Some(after) => self.added_files(&log_store, table, after + 1, newest).await?,
             None => self.lake.active_files(table, newest).await?,
@@ -158,7 +162,8 @@ impl Pinned {
                 let entry = entry.map_err(|error| LakeError::table(table, error))?;
                 let entry = entry.ok_or_else(|| {
                     LakeError::Corrupt(format!(
-                        "{table}: log version {version} is gone, which the published batch run does not cover; run `adlake batch run --full`"
+                        "{table}: log version {version} is gone, which the published batch run does not \
+                         cover; run `adlake batch run --full`"
                     ))
                 })?;
                 added(table, version, &entry)
@@ -170,8 +175,8 @@ impl Pinned {
 }
 
 impl Lake {
-    /// A table at a version, for DataFusion: the columns of the catalogue in its order, NULL where the table did not have one then,
-    /// and those that others have added.
+    /// A table at a version, for DataFusion: the columns of the catalogue in its order, NULL where
+    /// the table did not have one then, and those that others have added.
     pub fn provider<'a>(
         &'a self,
         table: &'a str,

@@ -1,8 +1,9 @@
-//! Column statistics of a data file, as Delta's log wants them: rows, least and greatest values, NULLs.
+//! Column statistics of a data file, as Delta's log wants them: rows, least and greatest values,
+//! NULLs.
 //!
-//! Taken from the Parquet footer. Texts are cut to [`TEXT_MAX`] characters, a greatest text that is cut is raised so that
-//! it still bounds; columns without an order that every reader shares (decimals, floats, bytes, lists, maps) have only
-//! their NULLs counted.
+//! Taken from the Parquet footer. Texts are cut to [`TEXT_MAX`] characters, a greatest text that is
+//! cut is raised so that it still bounds; columns without an order that every reader shares
+//! (decimals, floats, bytes, lists, maps) have only their NULLs counted.
 
 use std::collections::BTreeMap;
 
@@ -136,7 +137,8 @@ fn time(micros: i64, upper: bool) -> Option<Value> {
     Some(json!(time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()))
 }
 
-/// A text of at most [`TEXT_MAX`] characters that is a bound for the whole: cut, and raised where it bounds from above.
+/// A text of at most [`TEXT_MAX`] characters that is a bound for the whole: cut, and raised where
+/// it bounds from above.
 fn shorten(text: &[u8], upper: bool) -> Option<String> {
     // Parquet may have cut the bytes inside a character.
     let (text, whole) = match std::str::from_utf8(text) {

@@ -26,10 +26,11 @@ use watched::Watched;
 pub struct StorageSettings {
     /// `file:///folder`, `s3://bucket/prefix`, or a plain path of a folder.
     pub uri: String,
-    /// Options of the object store, e.g. `AWS_ENDPOINT_URL`, `AWS_REGION`; the environment's `AWS_*` stand behind them.
+    /// Options of the object store, e.g. `AWS_ENDPOINT_URL`, `AWS_REGION`; the environment's
+    /// `AWS_*` stand behind them.
     pub options: BTreeMap<String, String>,
-    /// How long a store that fails is asked again before the command says so, from the first failure on. Ingest, once it has begun, goes on
-    /// asking for as long as it takes.
+    /// How long a store that fails is asked again before the command says so, from the first
+    /// failure on. Ingest, once it has begun, goes on asking for as long as it takes.
     #[serde(with = "humantime_serde")]
     pub retry_for: Duration,
     /// How the tables' logs are kept short.
@@ -60,7 +61,8 @@ struct Inner {
     retry_for: Duration,
     failures: Failures,
     log: LogSettings,
-    /// How tables are scanned: the types that the functions of the views take, filters pushed into Parquet.
+    /// How tables are scanned: the types that the functions of the views take, filters pushed into
+    /// Parquet.
     scan_session: Arc<SessionState>,
 }
 

@@ -1,7 +1,8 @@
 //! Creating the tables of the catalogue, with descriptions.
 //!
-//! A table is created by the PUT-if-absent of its version 0, as every later version is: of several creators one is first, the others take
-//! its table for theirs, and who did not hear what became of its PUT reads it.
+//! A table is created by the PUT-if-absent of its version 0, as every later version is: of several
+//! creators one is first, the others take its table for theirs, and who did not hear what became of
+//! its PUT reads it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -53,7 +54,8 @@ impl Lake {
         let bytes = self.first_entry(table, &commit_id).map_err(|error| LakeError::table(table.name, error))?;
         match commit::put(&log_store, table.name, 0, &commit_id, &bytes).await? {
             Put::Ours => tracing::debug!(table = table.name, "created"),
-            // What somebody else made is what we would have made; whoever opens it looks whether it is.
+            // What somebody else made is what we would have made; whoever opens it looks whether it
+            // is.
             Put::Theirs(_) => tracing::debug!(table = table.name, "somebody else has created it"),
         }
         Ok(())

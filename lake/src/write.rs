@@ -1,4 +1,5 @@
-//! Writing Parquet files of a table, split by its partition column, with statistics: nothing is visible until a commit.
+//! Writing Parquet files of a table, split by its partition column, with statistics: nothing is
+//! visible until a commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +37,8 @@ pub struct WriterSettings {
     pub row_group_rows: usize,
     /// A file that has grown past this many encoded bytes is closed and another begun.
     pub file_bytes_max: usize,
-    /// Whether the rows come partition after partition: a file is closed when the next partition begins.
+    /// Whether the rows come partition after partition: a file is closed when the next partition
+    /// begins.
     pub ordered: bool,
 }
 

@@ -1,6 +1,7 @@
 //! From SQL to rows: pin the tables, prepare the views that the statement names, plan, run.
 //!
-//! Every query sees one snapshot: the manifest first, then the newest raw versions. Statements only read.
+//! Every query sees one snapshot: the manifest first, then the newest raw versions. Statements only
+//! read.
 
 use std::collections::BTreeSet;
 
@@ -94,7 +95,8 @@ impl QueryEngine {
         Ok(engine)
     }
 
-    /// The rows that answer a statement, as of now. A store that fails is asked again until the first rows are there.
+    /// The rows that answer a statement, as of now. A store that fails is asked again until the
+    /// first rows are there.
     pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<SendableRecordBatchStream, QueryError>> {
         // Boxed, it is compiled here, and not once more in every program that awaits it.
         Box::pin(self.lake.patiently(move || self.answer(sql)))

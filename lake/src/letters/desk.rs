@@ -2,15 +2,17 @@
 //!
 //! A replay goes in three commits, and may die before or after each:
 //!
-//! 1. [`Desk::claim`], on `raw/dead_letters`: the letters whose records can be decoded now are marked with the claim's id; those that
-//!    are rejected again are marked with the reason, and are done.
-//! 2. On the raw table: the rows of exactly the claimed letters, with the application transaction [`transaction`] going from
-//!    nothing to [`ROWS_ARE_IN`].
+//! 1. [`Desk::claim`], on `raw/dead_letters`: the letters whose records can be decoded now are
+//!    marked with the claim's id; those that are rejected again are marked with the reason, and are
+//!    done.
+//! 2. On the raw table: the rows of exactly the claimed letters, with the application transaction
+//!    [`transaction`] going from nothing to [`ROWS_ARE_IN`].
 //! 3. [`Desk::settle`], on `raw/dead_letters`: the claimed letters are marked as replayed.
 //!
-//! Who finds a claim without an outcome ([`Desk::claims`]) tries to move the same transaction from nothing to [`CALLED_OFF`]. Of the
-//! two one only can be in the table's log. If the rows are in, the letters are marked as replayed; if the claim is
-//! called off, its rows can never come in, and the letters are set free.
+//! Who finds a claim without an outcome ([`Desk::claims`]) tries to move the same transaction from
+//! nothing to [`CALLED_OFF`]. Of the two one only can be in the table's log. If the rows are in,
+//! the letters are marked as replayed; if the claim is called off, its rows can never come in, and
+//! the letters are set free.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -137,8 +139,8 @@ impl Lake {
 }
 
 impl Desk {
-    /// Picks letters of one kind that a filter lets through, that nobody has claimed, and that the run with this id has not
-    /// tried. `None`: there are no more. Nothing is changed.
+    /// Picks letters of one kind that a filter lets through, that nobody has claimed, and that the
+    /// run with this id has not tried. `None`: there are no more. Nothing is changed.
     pub async fn pick(
         &mut self,
         filter: &LetterFilter,
@@ -193,8 +195,9 @@ impl Desk {
         self.passed.extend(picked.places.iter().map(|(file, _)| file.path.clone()));
     }
 
-    /// Claims the picked letters that are [`Verdict::Row`], and marks the others. `false`, and nothing changed, where somebody else has
-    /// changed one of their files meanwhile: they have to be picked again. `now` is in microseconds since the epoch.
+    /// Claims the picked letters that are [`Verdict::Row`], and marks the others. `false`, and
+    /// nothing changed, where somebody else has changed one of their files meanwhile: they have to
+    /// be picked again. `now` is in microseconds since the epoch.
     pub async fn claim(&self, picked: Picked, claim: &str, verdicts: &[Verdict], now: i64) -> Result<bool, LakeError> {
         let Picked { rewriter, places, .. } = picked;
         let mut verdicts = verdicts.iter();
@@ -223,8 +226,8 @@ impl Desk {
         Ok(rewriter.exchange(&old, new).await? != Exchanged::Stale)
     }
 
-    /// Ends a claim: its letters are marked as replayed, or are set free. Says how many there were; 0 where somebody else has
-    /// done it.
+    /// Ends a claim: its letters are marked as replayed, or are set free. Says how many there were;
+    /// 0 where somebody else has done it.
     pub async fn settle(&self, claim: &str, replayed: bool, now: i64) -> Result<usize, LakeError> {
         loop {
             let rewriter = self.lake.rewriter(&self.table).await?;
@@ -308,7 +311,8 @@ fn not_of(run: &str) -> Expr {
     col("replay_id").is_null().or(Expr::Not(Box::new(others)))
 }
 
-/// Whether a file may hold letters of the filter's time: they are filed by the day on which they were rejected.
+/// Whether a file may hold letters of the filter's time: they are filed by the day on which they
+/// were rejected.
 fn in_range(file: &OldFile, filter: &LetterFilter) -> bool {
     let day =
         |micros: i64| chrono::DateTime::from_timestamp_micros(micros).map(|time| time.format("%Y-%m-%d").to_string());

@@ -1,4 +1,5 @@
-//! What an appender reads of a checkpoint: the positions of the streams, whatever the number of files.
+//! What an appender reads of a checkpoint: the positions of the streams, whatever the number of
+//! files.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -36,7 +37,8 @@ pub(crate) struct Base {
     pub(crate) partial: bool,
 }
 
-/// What a table's last checkpoint says of positions, from where entries are to be read on; `None`: the table is not there.
+/// What a table's last checkpoint says of positions, from where entries are to be read on; `None`:
+/// the table is not there.
 pub(crate) async fn base(log_store: &LogStoreRef, table: &str) -> Result<Option<Base>, LakeError> {
     let store = log_store.object_store(None);
     let hint = last_checkpoint(store.as_ref(), table).await?;

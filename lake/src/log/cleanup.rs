@@ -1,13 +1,15 @@
 //! Removing files of a log that no reader needs any more.
 //!
-//! What stays: the newest checkpoint that is older than the log is kept, and everything after it. So whatever version was the newest
-//! within that time can still be read, and the entries since can be followed one by one. The same holds for the version that
-//! the published batch run covers or wrote, however old it is: the rows since are found by the entries after it. And it holds for the version
-//! that `_last_checkpoint` names, which may be older than the newest checkpoint, where a checkpoint was written and its name was not:
-//! readers that find the name without the checkpoint cannot read the table.
+//! What stays: the newest checkpoint that is older than the log is kept, and everything after it.
+//! So whatever version was the newest within that time can still be read, and the entries since can
+//! be followed one by one. The same holds for the version that the published batch run covers or
+//! wrote, however old it is: the rows since are found by the entries after it. And it holds for the
+//! version that `_last_checkpoint` names, which may be older than the newest checkpoint, where a
+//! checkpoint was written and its name was not: readers that find the name without the checkpoint
+//! cannot read the table.
 //!
-//! Files are removed a thousand at a time, those of the oldest versions first: all are from before a checkpoint that stays, so that it does not
-//! matter where a clean-up breaks off.
+//! Files are removed a thousand at a time, those of the oldest versions first: all are from before
+//! a checkpoint that stays, so that it does not matter where a clean-up breaks off.
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
@@ -21,7 +23,8 @@ use crate::storage::Lake;
 
 /// Files removed in one request, where the store takes several.
 const FILES_AT_ONCE: usize = 1000;
-/// The most files removed by one clean-up of a store that lists in order; the others wait for the next.
+/// The most files removed by one clean-up of a store that lists in order; the others wait for the
+/// next.
 const FILES_MAX: usize = 50_000;
 
 /// A file of the log that is old enough.
@@ -88,8 +91,8 @@ fn old_file(meta: &ObjectMeta, before: DateTime<Utc>) -> Option<Old> {
     Some(Old { version, rest: rest.into() })
 }
 
-/// Of the old files those that are of versions before the newest old checkpoint, oldest first. `needed`: the version that has
-/// to stay readable.
+/// Of the old files those that are of versions before the newest old checkpoint, oldest first.
+/// `needed`: the version that has to stay readable.
 fn unneeded(mut old: Vec<Old>, needed: Option<u64>) -> Vec<Old> {
     let bases = old.iter().filter(|file| &*file.rest == "checkpoint.parquet").map(|file| file.version);
     let base = bases.filter(|version| needed.is_none_or(|needed| *version <= needed)).max();

@@ -146,7 +146,8 @@ async fn without_retention_nothing_is_removed() {
     assert_eq!((state.version, state.checkpoint), (25, Some(25)));
 }
 
-/// The log of a table that was fed every second for a month: as many versions, and as many files in its checkpoint.
+/// The log of a table that was fed every second for a month: as many versions, and as many files in
+/// its checkpoint.
 fn synthesise(fixture: &Fixture, made: u64, version: u64, files: usize) {
     let log = fixture.log();
     let name = |version: u64| log.join(format!("{version:020}.checkpoint.parquet"));
@@ -235,8 +236,9 @@ async fn after_a_month_of_seconds_it_opens_and_appends_as_on_the_first_day() {
     };
     let (fresh, later, beside) = (median(&mut fresh), median(&mut later), median(&mut beside));
     println!(
-        "opened in {opened:?}, with 99 entries since in {opened_with_tail:?}; a commit takes {later:?} (a fresh table: {fresh:?}, \
-         beside a checkpoint: {beside:?}); the next checkpoint took at least {waited:?}; beside it at most {} MB were resident",
+        "opened in {opened:?}, with 99 entries since in {opened_with_tail:?}; a commit takes {later:?} \
+         (a fresh table: {fresh:?}, beside a checkpoint: {beside:?}); the next checkpoint took at least {waited:?}; \
+         beside it at most {} MB were resident",
         resident_max_mb()
     );
     let last = last_checkpoint(lake.log_store(DEAD_LETTERS).unwrap().object_store(None).as_ref(), "").await;

@@ -1,8 +1,8 @@
 //! Checkpoints and clean-up, beside the commits and never in their way.
 //!
-//! A checkpoint is written as a stream from the one before and the entries since, so that it takes no more memory for more files. One
-//! process writes at a time: whoever finds that another has just written one leaves it at that. If two write at once, they
-//! write the same.
+//! A checkpoint is written as a stream from the one before and the entries since, so that it takes
+//! no more memory for more files. One process writes at a time: whoever finds that another has just
+//! written one leaves it at that. If two write at once, they write the same.
 
 use std::time::{Duration, Instant};
 
@@ -83,8 +83,9 @@ impl Upkeep {
 }
 
 impl Lake {
-    /// Writes a checkpoint of a table's newest version unless there is one, and removes what is older than the log is kept.
-    /// Returns how many files of the log were removed; `None`: the table is not there.
+    /// Writes a checkpoint of a table's newest version unless there is one, and removes what is
+    /// older than the log is kept. Returns how many files of the log were removed; `None`: the
+    /// table is not there.
     pub async fn keep_log(&self, table: &str) -> Result<Option<u64>, LakeError> {
         let Some(version) = self.newest_version(table).await? else { return Ok(None) };
         self.patiently(|| async { write_checkpoint(&self.log_store(table)?, table, version).await }).await?;

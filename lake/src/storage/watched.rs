@@ -1,8 +1,10 @@
-//! Every request of a lake to its store goes through here, so that a request that failed is known by its type, where it failed.
+//! Every request of a lake to its store goes through here, so that a request that failed is known
+//! by its type, where it failed.
 //!
-//! Libraries above turn such an error into a text, or draw a conclusion from it ("there is no such version"). Therefore what comes out
-//! of an operation in which a request failed is not believed, but looked at again: see [`super::Lake::watch`].
-//! Nothing else is done here: requests and answers are handed on as they are.
+//! Libraries above turn such an error into a text, or draw a conclusion from it ("there is no such
+//! version"). Therefore what comes out of an operation in which a request failed is not believed,
+//! but looked at again: see [`super::Lake::watch`]. Nothing else is done here: requests and answers
+//! are handed on as they are.
 
 use std::fmt;
 use std::ops::Range;

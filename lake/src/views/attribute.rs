@@ -1,7 +1,9 @@
-//! Attribution over a stream of events ordered by user: the rules of [`adlake_domain::attribution`], user by user.
+//! Attribution over a stream of events ordered by user: the rules of
+//! [`adlake_domain::attribution`], user by user.
 //!
-//! In: the columns of [`input_columns`], all rows of a user together. Out: rows of `batch/attributions` for the
-//! interactions that are `wanted`; the others only serve as touchpoints. Memory: one user's events, and one batch.
+//! In: the columns of [`input_columns`], all rows of a user together. Out: rows of
+//! `batch/attributions` for the interactions that are `wanted`; the others only serve as
+//! touchpoints. Memory: one user's events, and one batch.
 
 use std::sync::Arc;
 

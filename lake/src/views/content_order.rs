@@ -1,7 +1,7 @@
 //! `content_order(fields...)`: bytes that compare as the contents of events do.
 //!
-//! Contents compare field by field in schema order, NULL before everything and distinct from empty, text as UTF-8 bytes.
-//! Nested values compare by their canonical JSON text.
+//! Contents compare field by field in schema order, NULL before everything and distinct from empty,
+//! text as UTF-8 bytes. Nested values compare by their canonical JSON text.
 
 use std::sync::Arc;
 

@@ -37,7 +37,8 @@ pub(super) fn inherited(interactions: &str, attributions: &str) -> String {
     format!(
         "SELECT {}, t.touch_website AS website, t.interaction_key IS NOT NULL AS joined, \
          t.seconds_between_micros FROM {interactions} i LEFT JOIN (SELECT interaction_key, touch_website, \
-         touch_ad_creative_id, touch_country, region, touch_device_type, seconds_between_micros FROM {attributions} WHERE last_touch) t \
+         touch_ad_creative_id, touch_country, region, touch_device_type, seconds_between_micros \
+         FROM {attributions} WHERE last_touch) t \
          ON i.event_key = t.interaction_key",
         columns.join(", ")
     )
@@ -51,7 +52,8 @@ pub(super) struct Contributors<'a> {
     pub bid_requests: &'a str,
 }
 
-/// SQL: what events and attributions contribute to `campaign_hourly`, times `sign`; a key may come several times.
+/// SQL: what events and attributions contribute to `campaign_hourly`, times `sign`; a key may come
+/// several times.
 pub(super) fn contributions(from: &Contributors<'_>, sign: i8) -> String {
     let one = "count(*)".to_string();
     let filtered = |what: &str, condition: &str| format!("coalesce({what} FILTER (WHERE {condition}), 0)");
@@ -162,7 +164,8 @@ pub(super) fn hourly(contributions: &str, only_positive: bool) -> String {
         format!("HAVING {}", any.join(" OR "))
     };
     format!(
-        "SELECT hour, {keys}, {}, CAST(hour AS DATE) AS event_date FROM ({contributions}) c GROUP BY hour, {keys} {having}",
+        "SELECT hour, {keys}, {}, CAST(hour AS DATE) AS event_date FROM ({contributions}) c \
+         GROUP BY hour, {keys} {having}",
         sums.join(", ")
     )
 }
@@ -231,7 +234,8 @@ fn names(columns: &[(String, String)]) -> String {
     columns.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(", ")
 }
 
-/// SQL of view `campaign_hourly` over stored sums; `changed`: keys may come several times, with either sign.
+/// SQL of view `campaign_hourly` over stored sums; `changed`: keys may come several times, with
+/// either sign.
 pub(super) fn campaign_hourly(display: &Display, stored: &str, changed: bool) -> String {
     let keys = kpi::DIMENSIONS.join(", ");
     if changed {
@@ -248,7 +252,8 @@ pub(super) fn daily(display: &Display, stored: &str, dimensions: &[&str]) -> Str
     let sums = shown_sums(display, |column| format!("sum({column})"));
     let keys = dimensions.join(", ");
     format!(
-        "SELECT day, {keys}, {}, {} FROM (SELECT day, {keys}, {} FROM (SELECT report_day(hour) AS day, * FROM {stored}) \
+        "SELECT day, {keys}, {}, {} FROM (SELECT day, {keys}, {} FROM (SELECT report_day(hour) AS day, * \
+         FROM {stored}) \
          GROUP BY day, {keys} HAVING sum(events) > 0)",
         names(&sums),
         ratios().join(", "),

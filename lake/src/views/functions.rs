@@ -108,7 +108,8 @@ impl Functions {
                     [strings(&arrays[0])?, strings(&arrays[1])?, strings(&arrays[2])?, strings(&arrays[3])?];
                 let hashes = binaries(&arrays[4])?;
                 let known = |column: &'_ StringArray, row| {
-                    // The closure cannot name the column's lifetime, so it answers whether, not what.
+                    // The closure cannot name the column's lifetime, so it answers whether, not
+                    // what.
                     value(column, row).is_some_and(|id| !null_values.contains(id))
                 };
                 let mut keys = BinaryBuilder::with_capacity(types.len(), types.len() * identity::KEY_BYTES);

@@ -25,7 +25,8 @@ pub(super) struct Kept {
     pub folder: Option<TempDir>,
 }
 
-/// Runs a stream to its end and keeps its rows, with the columns of `schema`, cast where their types differ.
+/// Runs a stream to its end and keeps its rows, with the columns of `schema`, cast where their
+/// types differ.
 pub(super) async fn keep(
     context: &SessionContext,
     mut stream: SendableRecordBatchStream,

@@ -1,9 +1,10 @@
 //! The merge: what the rows after the published run change of what it published.
 //!
-//! Tables by name, per kind of event: `b_` as published, `t_` the tail (raw rows with identities), `n_` new or changed
-//! events, `o_` the published events that they replace. `i_old`/`i_new`: the interactions whose attribution may have changed, as
-//! published and as they are; `a_old`/`a_new`: their attributions. `dh`: what all that changes of the sums, signed. Nothing here
-//! says what an event or a credit is: that is `Q`, from [`super::plans`].
+//! Tables by name, per kind of event: `b_` as published, `t_` the tail (raw rows with identities),
+//! `n_` new or changed events, `o_` the published events that they replace. `i_old`/`i_new`: the
+//! interactions whose attribution may have changed, as published and as they are; `a_old`/`a_new`:
+//! their attributions. `dh`: what all that changes of the sums, signed. Nothing here says what an
+//! event or a credit is: that is `Q`, from [`super::plans`].
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -88,7 +89,8 @@ impl<'a> Merge<'a> {
         Merge { plans, pinned, folders: Mutex::default(), filled: Mutex::default() }
     }
 
-    /// Prepares the parts: registers `m_impressions`, `m_interactions`, `m_bid_requests`, `m_attributions`, `m_hourly`, `m_reach`.
+    /// Prepares the parts: registers `m_impressions`, `m_interactions`, `m_bid_requests`,
+    /// `m_attributions`, `m_hourly`, `m_reach`.
     pub async fn prepare(self, parts: &BTreeSet<Part>) -> Result<Merged, LakeError> {
         let mut all: Vec<Part> = Vec::new();
         for part in parts.iter().flat_map(|part| part.with_sources()) {
@@ -208,7 +210,8 @@ impl<'a> Merge<'a> {
         );
         let any_hits = self.keep(&format!("hits_{name}"), &hits, None).await?;
         let candidates = if any_hits {
-            // An exact copy that came later than the published row changes nothing: its content is not less.
+            // An exact copy that came later than the published row changes nothing: its content is
+            // not less.
             let trimmed = format!(
                 "SELECT t.* FROM t_{name} t LEFT ANTI JOIN hits_{name} h ON t.event_key = h.event_key \
                  AND t.content_hash = h.content_hash AND t.ingested_at > h.ingested_at"
@@ -253,7 +256,8 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// The raw rows that the touched published events were made from: `representatives_`, with identities.
+    /// The raw rows that the touched published events were made from: `representatives_`, with
+    /// identities.
     async fn representatives(&self, kind: EventKind) -> Result<(), LakeError> {
         let name = kind.table();
         let table = kind.raw_table();
@@ -263,7 +267,8 @@ impl<'a> Merge<'a> {
         self.plans.register(&format!("r_{name}"), raw)?;
         let place = |source: &str, date: &str, condition: &str| {
             format!(
-                "SELECT {source}['topic'] AS topic, coalesce({source}['partition'], -1) AS part, {source}['offset'] AS place, \
+                "SELECT {source}['topic'] AS topic, coalesce({source}['partition'], -1) AS part, \
+                 {source}['offset'] AS place, \
                  {date} AS event_date FROM touched_{name}{condition}"
             )
         };
@@ -274,13 +279,14 @@ impl<'a> Merge<'a> {
         }
         self.keep(&format!("places_{name}"), &places, None).await?;
         let dates = self.on_dates("r.event_date", &format!("SELECT DISTINCT event_date FROM places_{name}")).await?;
-        // The parts of `source` are columns of their own before they are joined on: DataFusion's pushdown of field accesses
-        // loses its way in join conditions that compute with them.
+        // The parts of `source` are columns of their own before they are joined on: DataFusion's
+        // pushdown of field accesses loses its way in join conditions that compute with them.
         let columns: Vec<String> =
             raw_schema(kind).fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
         let columns = columns.join(", ");
         let rows = format!(
-            "SELECT {columns} FROM (SELECT {columns}, r.source['topic'] AS in_topic, coalesce(r.source['partition'], -1) AS in_part, \
+            "SELECT {columns} FROM (SELECT {columns}, r.source['topic'] AS in_topic, \
+             coalesce(r.source['partition'], -1) AS in_part, \
              r.source['offset'] AS in_place FROM r_{name} r{dates}) r LEFT SEMI JOIN \
              (SELECT topic, part, place, event_date AS in_date FROM places_{name}) p \
              ON r.event_date = p.in_date AND r.in_topic = p.topic AND r.in_part = p.part AND r.in_place = p.place"
@@ -313,10 +319,13 @@ impl<'a> Merge<'a> {
 
     async fn attributions(&self) -> Result<(), LakeError> {
         self.published("b_attributions", catalogue::ATTRIBUTIONS, attributions_schema()).await?;
-        let changed = "SELECT user_id, event_time FROM n_impressions UNION ALL SELECT user_id, event_time FROM o_impressions \
-                       UNION ALL SELECT user_id, event_time FROM n_interactions UNION ALL SELECT user_id, event_time FROM o_interactions";
+        let changed = "SELECT user_id, event_time FROM n_impressions \
+                       UNION ALL SELECT user_id, event_time FROM o_impressions \
+                       UNION ALL SELECT user_id, event_time FROM n_interactions \
+                       UNION ALL SELECT user_id, event_time FROM o_interactions";
         let users = format!(
-            "SELECT user_id, min(event_time) AS first, max(event_time) AS last FROM ({changed}) WHERE user_id IS NOT NULL GROUP BY user_id"
+            "SELECT user_id, min(event_time) AS first, max(event_time) AS last FROM ({changed}) \
+             WHERE user_id IS NOT NULL GROUP BY user_id"
         );
         self.keep("u", &users, None).await?;
         let interactions = event_schema(EventKind::Interaction);
@@ -325,7 +334,8 @@ impl<'a> Merge<'a> {
         // As far after the newest change, and before the oldest, as one event can reach another.
         let after = format!("b.event_time <= u.last + INTERVAL '{window} microseconds'");
         let old = format!(
-            "SELECT {columns} FROM b_interactions b JOIN u ON b.user_id = u.user_id AND b.event_time >= u.first AND {after}{} \
+            "SELECT {columns} FROM b_interactions b JOIN u ON b.user_id = u.user_id AND \
+             b.event_time >= u.first AND {after}{} \
              UNION ALL SELECT {columns} FROM o_interactions b WHERE b.user_id IS NULL",
             self.within("b.event_time", 0, window).await?
         );
@@ -339,13 +349,15 @@ impl<'a> Merge<'a> {
         let dates = self.within("b.event_time", window, window).await?;
         let impressions = columns_of(EventKind::Impression, "b");
         let impressions = format!(
-            "SELECT {impressions} FROM (SELECT b.* FROM {}) b JOIN uw u ON b.user_id = u.user_id AND {before} AND {after}{dates} \
+            "SELECT {impressions} FROM (SELECT b.* FROM {}) b \
+             JOIN uw u ON b.user_id = u.user_id AND {before} AND {after}{dates} \
              UNION ALL SELECT {} FROM n_impressions n LEFT SEMI JOIN uw u ON n.user_id = u.user_id",
             self.without_replaced("b_impressions", "impressions"),
             columns_of(EventKind::Impression, "n"),
         );
         let context = format!(
-            "SELECT {columns} FROM (SELECT b.* FROM {}) b JOIN uw u ON b.user_id = u.user_id AND {before} AND b.event_time < u.first{dates}",
+            "SELECT {columns} FROM (SELECT b.* FROM {}) b \
+             JOIN uw u ON b.user_id = u.user_id AND {before} AND b.event_time < u.first{dates}",
             self.without_replaced("b_interactions", "interactions"),
         );
         let wanted = "SELECT * FROM i_new WHERE user_id IS NOT NULL";
@@ -439,23 +451,27 @@ impl<'a> Merge<'a> {
         self.keep("rg", groups, None).await?;
         let day = "CAST(event_time AS DATE)";
         let dates = format!(
-            "SELECT DISTINCT d FROM (SELECT {day} - INTERVAL '1 day' AS d FROM o_impressions UNION ALL SELECT {day} FROM o_impressions \
+            "SELECT DISTINCT d FROM (SELECT {day} - INTERVAL '1 day' AS d FROM o_impressions \
+             UNION ALL SELECT {day} FROM o_impressions \
              UNION ALL SELECT {day} + INTERVAL '1 day' FROM o_impressions)"
         );
         let dates = self.on_dates("b.event_date", &format!("SELECT CAST(d AS DATE) FROM ({dates})")).await?;
         let impressions = format!(
-            "SELECT event_time, campaign_id, user_id FROM (SELECT b.event_time, b.campaign_id, b.user_id, b.event_key FROM b_impressions b{dates}) b \
+            "SELECT event_time, campaign_id, user_id FROM (SELECT b.event_time, b.campaign_id, b.user_id, \
+             b.event_key FROM b_impressions b{dates}) b \
              LEFT ANTI JOIN o_impressions o ON b.event_key = o.event_key \
              UNION ALL SELECT event_time, campaign_id, user_id FROM n_impressions"
         );
         let anew = format!(
-            "SELECT r.* FROM ({}) r LEFT SEMI JOIN rg g ON r.day = g.day AND (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)",
+            "SELECT r.* FROM ({}) r LEFT SEMI JOIN rg g ON r.day = g.day AND \
+             (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)",
             cubes::reach(&format!("({impressions})"))
         );
         self.keep("rr", &anew, schema).await?;
         let kept = |table: &str| {
             format!(
-                "SELECT r.* FROM {table} r LEFT ANTI JOIN rg g ON r.day = g.day AND (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)"
+                "SELECT r.* FROM {table} r LEFT ANTI JOIN rg g \
+                 ON r.day = g.day AND (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)"
             )
         };
         let merged = format!("{} UNION ALL {} UNION ALL SELECT * FROM rr", kept("b_reach"), kept("rn"));

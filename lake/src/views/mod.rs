@@ -1,7 +1,10 @@
-//! The meaning of the lake, once: dedupe, attribution, aggregation, and the merge of the batch view with what came since.
+//! The meaning of the lake, once: dedupe, attribution, aggregation, and the merge of the batch view
+//! with what came since.
 //!
-//! - [`plans`]: `Q`, from raw rows to events, attributions, sums and sketches. The batch layer writes what it yields.
-//! - [`merge`]: what newer rows change of a published `Q`: replaced events, replaced attributions, signed sums, sketches.
+//! - [`plans`]: `Q`, from raw rows to events, attributions, sums and sketches. The batch layer
+//!   writes what it yields.
+//! - [`merge`]: what newer rows change of a published `Q`: replaced events, replaced attributions,
+//!   signed sums, sketches.
 //! - [`surface`]: the SQL views over both, in which nothing is defined but names and ratios. Only
 //!   `freshness` is about the tables themselves.
 //!

@@ -1,6 +1,8 @@
-//! `Q` over tables that are registered by name: raw rows to events, events to attributions, both to sums and sketches.
+//! `Q` over tables that are registered by name: raw rows to events, events to attributions, both to
+//! sums and sketches.
 //!
-//! The batch layer runs these over the whole of the raw tables, the merge over what is newer and what that touches.
+//! The batch layer runs these over the whole of the raw tables, the merge over what is newer and
+//! what that touches.
 
 use std::sync::Arc;
 
@@ -51,7 +53,8 @@ impl Plans {
         &self.meaning
     }
 
-    /// Makes a table known by a name, in place of one that has it: a step that an outage has broken off is planned again.
+    /// Makes a table known by a name, in place of one that has it: a step that an outage has broken
+    /// off is planned again.
     pub fn register(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
         self.context.deregister_table(name)?;
         self.context.register_table(name, table)?;
@@ -90,7 +93,8 @@ impl Plans {
         self.deduplicated(kind, &keyed).await
     }
 
-    /// The attributions of all interactions, in the columns of `batch/attributions`, from tables of events.
+    /// The attributions of all interactions, in the columns of `batch/attributions`, from tables of
+    /// events.
     pub async fn attributions(&self, impressions: &str, interactions: &str) -> Result<SendableRecordBatchStream> {
         let touched = format!("SELECT DISTINCT user_id FROM {interactions} WHERE user_id IS NOT NULL");
         let impressions =
@@ -99,7 +103,8 @@ impl Plans {
         self.attribute(&[impression_input(&impressions), interaction_input(&interactions, true)]).await
     }
 
-    /// Attributes the rows of several inputs, each made by [`impression_input`] or [`interaction_input`].
+    /// Attributes the rows of several inputs, each made by [`impression_input`] or
+    /// [`interaction_input`].
     pub(super) async fn attribute(&self, inputs: &[String]) -> Result<SendableRecordBatchStream> {
         let sql = format!("SELECT * FROM ({}) ORDER BY user_id", inputs.join(" UNION ALL "));
         let stream = self.sql(&sql).await?.execute_stream().await?;
@@ -182,7 +187,8 @@ pub(super) fn impression_input(impressions: &str) -> String {
     format!("SELECT {} FROM ({impressions})", columns.join(", "))
 }
 
-/// SQL: interactions as input of attribution; those that are not `wanted` only serve as touchpoints.
+/// SQL: interactions as input of attribution; those that are not `wanted` only serve as
+/// touchpoints.
 pub(super) fn interaction_input(interactions: &str, wanted: bool) -> String {
     let columns = attribute::input_columns().map(|name| match name {
         "kind" => format!(

@@ -46,7 +46,8 @@ pub struct Views {
 }
 
 impl Views {
-    /// Prepares the views that are `wanted`, in a session that queries will share memory and disk with.
+    /// Prepares the views that are `wanted`, in a session that queries will share memory and disk
+    /// with.
     pub async fn prepare(
         context: &SessionContext,
         pinned: &Pinned,

@@ -11,7 +11,8 @@ const CODES_MAX: usize = 1 << 16;
 
 const SLOTS_MIN: usize = 256;
 
-/// So many slots are looked at for a text. Texts that are made to meet in one slot end the dictionary instead of making it slow.
+/// So many slots are looked at for a text. Texts that are made to meet in one slot end the
+/// dictionary instead of making it slow.
 const PROBES_MAX: usize = 256;
 
 /// Texts in the order in which they came first.
@@ -26,7 +27,8 @@ pub(super) struct Dictionary {
     seeds: [u64; 2],
 }
 
-/// A text of at most [`SHORT`] bytes is its words. A longer one is its hash, and where it stands in the page.
+/// A text of at most [`SHORT`] bytes is its words. A longer one is its hash, and where it stands in
+/// the page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Slot {
     words: [u64; 2],
@@ -67,7 +69,8 @@ impl Dictionary {
         self.page.capacity() + self.slots.capacity() * size_of::<Slot>()
     }
 
-    /// The code of a text, which gets one if it has none; none if it is another and the dictionary is full.
+    /// The code of a text, which gets one if it has none; none if it is another and the dictionary
+    /// is full.
     #[inline(always)]
     pub(super) fn code(&mut self, text: &[u8]) -> Option<u16> {
         if text.len() > SHORT {
@@ -233,7 +236,8 @@ mod tests {
 
     #[test]
     fn texts_that_meet_end_the_dictionary() {
-        // With these seeds all short texts of one length that are nought in their first word have the same hash.
+        // With these seeds all short texts of one length that are nought in their first word have
+        // the same hash.
         let mut dictionary = Dictionary::new(usize::MAX);
         dictionary.seeds = [0, 0];
         let text = |number: u64| [[0; 8], number.to_le_bytes()].concat();

@@ -1,7 +1,9 @@
-//! How each column of a table is encoded, and which have statistics: what costs time and gives nothing is left out.
+//! How each column of a table is encoded, and which have statistics: what costs time and gives
+//! nothing is left out.
 //!
-//! A dictionary of values that are nearly all different is the column itself, written twice; a bound that excludes no file is compared
-//! with every value all the same. docs/decisions/0008 says who reads these encodings.
+//! A dictionary of values that are nearly all different is the column itself, written twice; a
+//! bound that excludes no file is compared with every value all the same. docs/decisions/0008 says
+//! who reads these encodings.
 
 use arrow::datatypes::Schema;
 use parquet::arrow::ArrowSchemaConverter;
@@ -16,20 +18,24 @@ use super::WriterSettings;
 const RANDOM: [&str; 6] =
     ["content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch", "bid_content_hash"];
 
-/// Texts of which nearly every one is another, or which are so many that a dictionary of them is full before the file is: what it holds is looked
-/// up far away in memory, and what comes after is written without it.
+/// Texts of which nearly every one is another, or which are so many that a dictionary of them is
+/// full before the file is: what it holds is looked up far away in memory, and what comes after is
+/// written without it.
 const DISTINCT_TEXTS: [&str; 5] = ["impression_id", "event_id", "order_id", "auction_id", "user_id"];
 
-/// Integers that differ little from the one before, or are spread so widely that a dictionary is of no use.
+/// Integers that differ little from the one before, or are spread so widely that a dictionary is of
+/// no use.
 const DISTINCT_INTEGERS: [&str; 4] = ["event_time", "offset", "bid_price_micros", "clearing_price_micros"];
 
 /// Integers of which mostly one stands in a file, or in a long run of rows.
 const CONSTANT_INTEGERS: [&str; 2] = ["partition", "ingested_at"];
 
-/// Texts outside of `clustered_by` whose bounds exclude files: a replay's letters are looked for by it (`letters/desk.rs`).
+/// Texts outside of `clustered_by` whose bounds exclude files: a replay's letters are looked for by
+/// it (`letters/desk.rs`).
 const BOUNDED_TEXTS: [&str; 1] = ["replay_id"];
 
-/// How files with the columns `schema`, whose rows are ordered by `clustered_by` (if they are), are written.
+/// How files with the columns `schema`, whose rows are ordered by `clustered_by` (if they are), are
+/// written.
 pub(super) fn properties(
     schema: &Schema,
     clustered_by: &[&str],
@@ -86,8 +92,9 @@ fn encode(
     }
 }
 
-/// Whether a column's least and greatest values are worth knowing: whole numbers and times, and what a table is ordered by. Texts as they
-/// come bound nothing, and neither lists nor decimals nor floats have bounds in Delta's log.
+/// Whether a column's least and greatest values are worth knowing: whole numbers and times, and
+/// what a table is ordered by. Texts as they come bound nothing, and neither lists nor decimals nor
+/// floats have bounds in Delta's log.
 fn is_bounded(clustered_by: &[&str], column: &ColumnDescriptor) -> bool {
     let is_root = |name: &&str| column.path().parts() == [(*name).to_owned()];
     let mut bounded = clustered_by.iter().chain(&BOUNDED_TEXTS);

@@ -1,4 +1,5 @@
-//! A Parquet file in the making: columns of texts with dictionaries are encoded here ([`TextColumn`]), all others by the library.
+//! A Parquet file in the making: columns of texts with dictionaries are encoded here
+//! ([`TextColumn`]), all others by the library.
 
 use std::slice;
 use std::sync::Arc;
@@ -203,7 +204,8 @@ fn write<'a>(
     }
 }
 
-/// A field in the structs that it is in, without what else they hold: the library takes its levels from them.
+/// A field in the structs that it is in, without what else they hold: the library takes its levels
+/// from them.
 fn within(structs: &Structs<'_>, field: &FieldRef, array: &ArrayRef) -> Result<(FieldRef, ArrayRef)> {
     let mut inner = (field.clone(), array.clone());
     for (parent, nulls) in structs.iter().rev() {

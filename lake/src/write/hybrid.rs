@@ -1,4 +1,5 @@
-//! Parquet's hybrid of run lengths and bit packing, for the codes of a dictionary and for definition levels.
+//! Parquet's hybrid of run lengths and bit packing, for the codes of a dictionary and for
+//! definition levels.
 
 /// Values that are packed together.
 const GROUP: usize = 8;
@@ -25,7 +26,8 @@ pub(super) fn encode(values: &[u16], width: u32, out: &mut Vec<u8>) {
     pack(&values[packed..], width, out);
 }
 
-/// Where the run ends that begins at `at`, a multiple of a group: there, if that group is no run. Runs are of whole groups, but the last.
+/// Where the run ends that begins at `at`, a multiple of a group: there, if that group is no run.
+/// Runs are of whole groups, but the last.
 fn run_from(values: &[u16], at: usize) -> Option<usize> {
     let first = values.get(at..at + GROUP)?;
     let same = u128::from(first[0]) * 0x0001_0001_0001_0001_0001_0001_0001_0001;

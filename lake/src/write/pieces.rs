@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
-/// A file in the making, piece by piece: one buffer would be copied whenever it has to grow, and take twice the room meanwhile.
+/// A file in the making, piece by piece: one buffer would be copied whenever it has to grow, and
+/// take twice the room meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     full: Vec<Bytes>,

@@ -23,7 +23,8 @@ fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
 }
 
-/// Texts wherever they can be: alone, required, in structs that are there and in structs that are not, in lists, beside others.
+/// Texts wherever they can be: alone, required, in structs that are there and in structs that are
+/// not, in lists, beside others.
 fn schema() -> SchemaRef {
     let deep = Fields::from(vec![text("required", false), Field::new("number", DataType::Int64, true)]);
     let inner = Fields::from(vec![
@@ -57,7 +58,8 @@ fn words(rows: &Rows) -> Vec<Option<String>> {
     rows.iter().map(|number| number.as_ref().map(word)).collect()
 }
 
-/// Rows of a field, each with values and NULLs of its own; a struct's fields go on beneath where it is not.
+/// Rows of a field, each with values and NULLs of its own; a struct's fields go on beneath where it
+/// is not.
 fn column(field: &Field, rows: &Rows, seed: &mut u64) -> ArrayRef {
     let mut own: Rows = rows.clone();
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -195,7 +197,8 @@ fn many_rows_of_few_texts_are_codes_in_pages() {
 
 #[test]
 fn a_full_dictionary_is_followed_by_texts_as_they_are() {
-    // Codes end at 65,536 texts, in the middle of a page and of a batch; then there are two megabytes of texts more.
+    // Codes end at 65,536 texts, in the middle of a page and of a batch; then there are two
+    // megabytes of texts more.
     let numbers = |rows: std::ops::Range<u32>| {
         let numbers: Vec<_> = rows.map(|row| (row % 3 > 0).then(|| format!("{row:>012}"))).collect();
         texts(numbers.iter().map(Option::as_deref))
@@ -315,7 +318,8 @@ fn the_metadata_is_as_the_librarys() {
             assert_eq!(rows(our_pages), rows(their_pages), "{path}");
             let bytes = OffsetIndexMetaData::unencoded_byte_array_data_bytes;
             assert_eq!(bytes(our_pages), bytes(their_pages), "{path}");
-            // Pages follow one another, from the first byte after the dictionary to the chunk's end.
+            // Pages follow one another, from the first byte after the dictionary to the chunk's
+            // end.
             let mut next = our.data_page_offset();
             for page in our_pages.page_locations() {
                 assert_eq!(page.offset, next, "{path}");

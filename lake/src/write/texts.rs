@@ -1,7 +1,9 @@
-//! One column of texts of one row group, encoded with a dictionary: what the Parquet library does too, in less time (docs/decisions/0008).
+//! One column of texts of one row group, encoded with a dictionary: what the Parquet library does
+//! too, in less time (docs/decisions/0008).
 //!
-//! Most columns of an event are short texts of which few differ. They are looked up in a table that holds them whole
-//! ([`Dictionary`]), coded in two bytes, and packed eight at a time ([`hybrid`]). When the dictionary is full the texts follow as they are.
+//! Most columns of an event are short texts of which few differ. They are looked up in a table that
+//! holds them whole ([`Dictionary`]), coded in two bytes, and packed eight at a time ([`hybrid`]).
+//! When the dictionary is full the texts follow as they are.
 
 use std::io::{Chain, Read, Write};
 
@@ -117,7 +119,8 @@ impl std::fmt::Debug for TextColumn {
 }
 
 impl TextColumn {
-    /// Whether a column is encoded here: texts that are in no list, with a dictionary, with zstd, and without bounds.
+    /// Whether a column is encoded here: texts that are in no list, with a dictionary, with zstd,
+    /// and without bounds.
     pub(super) fn is_for(descriptor: &ColumnDescPtr, properties: &WriterProperties) -> bool {
         let path = descriptor.path();
         descriptor.physical_type() == Type::BYTE_ARRAY
@@ -193,7 +196,8 @@ impl TextColumn {
         Ok(())
     }
 
-    /// Appends the texts of some rows to the page: of all, or of those before the one that the page or the dictionary has no room for.
+    /// Appends the texts of some rows to the page: of all, or of those before the one that the page
+    /// or the dictionary has no room for.
     fn add_texts(&mut self, texts: &StringArray, valid: Option<&NullBuffer>, first: usize, end: usize) -> usize {
         let (offsets, bytes) = (&texts.value_offsets()[first..=end], texts.value_data());
         let text = |ends: &[i32]| &bytes[ends[0] as usize..ends[1] as usize];
@@ -306,7 +310,8 @@ impl TextColumn {
         Ok(())
     }
 
-    /// Appends the column to a row group, the dictionary first. What comes after belongs to the next row group.
+    /// Appends the column to a row group, the dictionary first. What comes after belongs to the
+    /// next row group.
     pub(super) fn append_to<W: Write + Send>(
         &mut self,
         row_group: &mut SerializedRowGroupWriter<'_, W>,
@@ -316,7 +321,8 @@ impl TextColumn {
         let mut first = std::mem::take(&mut compressor.page);
         first.clear();
         let mut dictionary = PageWriteSpec::new();
-        // Without texts that are coded a dictionary is of no use, unless to say that there are none.
+        // Without texts that are coded a dictionary is of no use, unless to say that there are
+        // none.
         let is_coded = self.written.plain_pages == 0 || self.written.coded_pages > 0;
         if is_coded {
             let page = Page::DictionaryPage {
