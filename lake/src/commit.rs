@@ -1,10 +1,10 @@
-//! Putting one entry of a table's log: the PUT-if-absent of a version, and what became of it.
+//! Commits one entry of a table's log: the PUT-if-absent of a version, and its result.
 //!
-//! An answer that does not say whether the PUT succeeded (a time-out, a connection cut, a 412 for
-//! our own retried PUT) is resolved by reading the version: every entry carries an id of its own.
-//! It is put again only at the same version, with the same bytes, so that it is in once or not at
-//! all. All writers of the lake commit through here: appends, creations, exchanges, replacements,
-//! added columns.
+//! An answer may not say whether the PUT succeeded: a time-out, a cut connection, or a 412 for our
+//! own retried PUT. Then the version is read. Every entry carries an id of its own, which tells
+//! whether the entry there is ours. A PUT is retried only at the same version and with the same
+//! bytes, so that the entry is in once or not at all. All writers of the lake commit through here:
+//! appends, creations, exchanges, replacements, added columns.
 
 use bytes::Bytes;
 use deltalake::kernel::transaction::TransactionError;
@@ -15,31 +15,32 @@ use crate::append::{Entry, pause};
 use crate::error::LakeError;
 use crate::failpoint;
 
-/// How often an entry whose fate is unknown is put, or read, before the outage is reported.
+/// The most attempts to put, or to read, an entry whose fate is unknown. Then the outage is
+/// reported.
 const ATTEMPTS_MAX: u32 = 8;
-/// The key under which an entry's own id stands in its `commitInfo`.
+/// The key of an entry's own id in its `commitInfo`.
 pub(crate) const COMMIT_ID: &str = "adlakeCommit";
 
-/// What became of an entry.
+/// The result of a PUT.
 #[derive(Debug)]
 pub(crate) enum Put {
-    /// It stands at the version.
+    /// Our entry is at the version.
     Ours,
-    /// Somebody else's does, and ours is nowhere.
+    /// Another writer's entry is at the version. Ours is nowhere.
     Theirs(Entry),
 }
 
-/// What is known after a PUT that was not answered with success.
+/// What is known after a PUT whose answer was not success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Observed {
     found: Found,
-    /// Whether the PUT may succeed another time.
+    /// Whether a retry of the PUT may succeed.
     may_pass: bool,
     /// How often it was put.
     attempts: u32,
 }
 
-/// What stands at the version.
+/// The entry that was read at the version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,

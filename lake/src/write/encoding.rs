@@ -1,9 +1,9 @@
-//! How each column of a table is encoded, and which have statistics: what costs time and gives
-//! nothing is left out.
+//! How each column of a table is encoded, and which columns have statistics. Encodings and
+//! statistics that cost time and gain nothing are left out.
 //!
-//! A dictionary of values that are nearly all different is the column itself, written twice; a
-//! bound that excludes no file is compared with every value all the same. docs/decisions/0008 says
-//! who reads these encodings.
+//! A dictionary of values that nearly all differ stores the column twice. Bounds that exclude no
+//! file cost a comparison with every value all the same. docs/decisions/0008 says which readers
+//! read these encodings.
 
 use arrow::datatypes::Schema;
 use parquet::arrow::ArrowSchemaConverter;
@@ -14,28 +14,28 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::WriterSettings;
 
-/// Random bytes: nothing makes them shorter, and their order means nothing.
+/// Random bytes. They do not compress, and their order has no meaning.
 const RANDOM: [&str; 6] =
     ["content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch", "bid_content_hash"];
 
-/// Texts of which nearly every one is another, or which are so many that a dictionary of them is
-/// full before the file is: what it holds is looked up far away in memory, and what comes after is
-/// written without it.
+/// Texts that nearly all differ, or that have so many values that a dictionary is full before the
+/// file is. Lookups in such a dictionary miss the CPU's caches, and the texts after it is full are
+/// written without it anyway.
 const DISTINCT_TEXTS: [&str; 5] = ["impression_id", "event_id", "order_id", "auction_id", "user_id"];
 
-/// Integers that differ little from the one before, or are spread so widely that a dictionary is of
-/// no use.
+/// Integers that differ little from the one before, or whose values are spread so widely that a
+/// dictionary is of no use.
 const DISTINCT_INTEGERS: [&str; 4] = ["event_time", "offset", "bid_price_micros", "clearing_price_micros"];
 
-/// Integers of which mostly one stands in a file, or in a long run of rows.
+/// Integers that mostly have one value in a whole file, or in a long run of rows.
 const CONSTANT_INTEGERS: [&str; 2] = ["partition", "ingested_at"];
 
-/// Texts outside of `clustered_by` whose bounds exclude files: a replay's letters are looked for by
-/// it (`letters/desk.rs`).
+/// Texts outside of `clustered_by` whose bounds exclude files: a replay finds its letters by
+/// `replay_id` (`letters/desk.rs`).
 const BOUNDED_TEXTS: [&str; 1] = ["replay_id"];
 
-/// How files with the columns `schema`, whose rows are ordered by `clustered_by` (if they are), are
-/// written.
+/// The writer properties of files with the columns of `schema`. `clustered_by` names the columns
+/// that order the rows, if any do.
 pub(super) fn properties(
     schema: &Schema,
     clustered_by: &[&str],
