@@ -66,10 +66,10 @@ fn decide(observed: Observed) -> Decision {
     }
 }
 
-/// Puts an entry at a version, unless one is there. `bytes` carry `id` as their [`COMMIT_ID`].
+/// Puts an entry at a version, unless there is one. `bytes` carry `id` as their [`COMMIT_ID`].
 ///
-/// On a retryable error the entry is in at this version or nowhere: whoever makes it anew has to
-/// read the version first.
+/// After a retryable error the entry may be in at this version, but at no other. A caller that
+/// builds the entry anew must read the version first.
 pub(crate) async fn put(
     log_store: &LogStoreRef,
     table: &str,
@@ -113,7 +113,7 @@ fn inconsistent(table: &str, version: u64) -> LakeError {
     }
 }
 
-/// What stands at a version; `None`: nothing yet. Outages are waited out for a while.
+/// Reads the entry at a version. `None`: there is none yet. Outages are retried for a while.
 pub(crate) async fn read_entry(log_store: &LogStoreRef, table: &str, version: u64) -> Result<Option<Entry>, LakeError> {
     let mut attempt = 0;
     loop {

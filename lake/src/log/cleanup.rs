@@ -25,8 +25,8 @@ use crate::storage::Lake;
 
 /// Files removed by one request, if the store takes several.
 const FILES_AT_ONCE: usize = 1000;
-/// The most files removed by one clean-up of a store that lists in order; the others wait for the
-/// next.
+/// The most files that one clean-up removes if the store lists in order. The next clean-up removes
+/// the others.
 const FILES_MAX: usize = 50_000;
 
 /// A file of the log that is old enough.

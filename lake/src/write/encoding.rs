@@ -53,7 +53,7 @@ pub(super) fn properties(
     Ok(properties.build())
 }
 
-/// The level of zstd, one that there is.
+/// The level of zstd. An unknown level becomes the default.
 pub(super) fn zstd_level(settings: &WriterSettings) -> ZstdLevel {
     ZstdLevel::try_new(settings.compression_level).unwrap_or_default()
 }
@@ -69,7 +69,7 @@ fn encode(
     let mut properties = properties;
     let is_bytes = column.physical_type() == Type::BYTE_ARRAY;
     if is_any(&RANDOM) && is_bytes {
-        // Their lengths apart from them: all are of the same.
+        // The lengths are stored apart from the bytes. Mostly they are all the same.
         properties = properties
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
@@ -92,9 +92,9 @@ fn encode(
     }
 }
 
-/// Whether a column's least and greatest values are worth knowing: whole numbers and times, and
-/// what a table is ordered by. Texts as they come bound nothing, and neither lists nor decimals nor
-/// floats have bounds in Delta's log.
+/// Whether the bounds of a column are useful: those of integers and times, and of the columns that
+/// order a table. Unordered texts bound nothing. Lists, decimals and floats have no bounds in
+/// Delta's log.
 fn is_bounded(clustered_by: &[&str], column: &ColumnDescriptor) -> bool {
     let is_root = |name: &&str| column.path().parts() == [(*name).to_owned()];
     let mut bounded = clustered_by.iter().chain(&BOUNDED_TEXTS);
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn columns_of_others_are_written_whatever_they_are_called() {
-        // The configuration may add columns by names that other tables have for hashes.
+        // The configuration may add columns with names that other tables use for hashes.
         let names = RANDOM.iter().chain(&DISTINCT_TEXTS).chain(&DISTINCT_INTEGERS).chain(&CONSTANT_INTEGERS);
         let names: Vec<&str> = names.copied().collect();
         for data_type in [
