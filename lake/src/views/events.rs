@@ -1,17 +1,17 @@
-//! Dedupe: from raw rows to one row per event, fields resolved.
+//! Dedupe: from raw rows to one row per event, with resolved fields.
 //!
-//! One row per identity, whatever order the copies arrived in: the least by (`event_time`, content,
-//! `ingested_at`, topic, partition, offset). Rows whose identity nobody shares, nearly all, are
-//! neither sorted nor compared: identities with several rows are found first, from two narrow
-//! columns.
+//! Each identity has one winner, whatever order its copies arrived in: the smallest row by
+//! (`event_time`, content, `ingested_at`, topic, partition, offset). Nearly all rows have an
+//! identity that no other row shares. These are neither sorted nor compared: identities with
+//! several rows are found first, by grouping on the identity alone.
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::content_fields;
 
-/// SQL for the rows of raw table `raw` with their identity: all its columns and `event_key`.
+/// SQL: the rows of raw table `raw` with their identity, that is all columns and `event_key`.
 ///
-/// For bid requests, a row per event that the record stands for, with `event_imp_id`, `event_imp`
-/// and `target`.
+/// A bid request becomes one row for each event that the record stands for, with `event_imp_id`,
+/// `event_imp` and `target`.
 pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
     match kind {
         EventKind::Impression => {
@@ -35,10 +35,10 @@ pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
     }
 }
 
-/// SQL for one row per event of `keyed` rows: columns of the batch table, resolved.
+/// SQL: one row for each event in the `keyed` rows, with the resolved columns of the batch table.
 pub(super) fn deduplicated(kind: EventKind, keyed: &str) -> String {
     let several = format!("SELECT event_key FROM {keyed} GROUP BY event_key HAVING count(*) > 1");
-    // The narrow side first: joins build their table of the left side, in memory.
+    // The narrow side comes first: a join builds its hash table of the left side, in memory.
     let single = format!("SELECT k.* FROM several s RIGHT ANTI JOIN {keyed} k ON s.event_key = k.event_key");
     let copies = format!("SELECT k.* FROM several s RIGHT SEMI JOIN {keyed} k ON s.event_key = k.event_key");
     let order = order(kind);
@@ -69,7 +69,7 @@ pub(super) fn deduplicated(kind: EventKind, keyed: &str) -> String {
     format!("WITH several AS ({several}), winners AS ({winners}) SELECT {} FROM winners", resolved(kind))
 }
 
-/// "Least", as an ORDER BY.
+/// The order whose first row wins, as an ORDER BY.
 fn order(kind: EventKind) -> String {
     let content: Vec<String> = content_fields(kind).iter().map(|field| quoted(field.name())).collect();
     format!(
@@ -97,8 +97,8 @@ fn keyed_columns(kind: EventKind) -> Vec<String> {
     columns
 }
 
-/// The columns of the batch table from a winning row: the field as sent, else the enriched, then
-/// normalised.
+/// The columns of the batch table from a winning row. A field is taken as sent, else as enriched,
+/// and is then normalized.
 fn resolved(kind: EventKind) -> String {
     let known = |name: &str| format!("known({name}) AS {name}");
     let enriched = |name: &str| format!("coalesce(known({name}), known(enriched['{name}'])) AS {name}");
