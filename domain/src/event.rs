@@ -1,4 +1,4 @@
-//! The three kinds of event.
+//! The three kinds of event, with their names and required fields.
 
 use std::fmt;
 

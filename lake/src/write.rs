@@ -1,5 +1,5 @@
-//! Writes Parquet files of a table, one for each value of its partition column, with statistics.
-//! Nothing is visible until a commit.
+//! Writes Parquet files of a table, with statistics. Each file has one value of the partition
+//! column. Nothing is visible until a commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -76,7 +76,7 @@ pub(super) async fn clean(lake: &Lake, table: &str) -> Result<u64, LakeError> {
         let mut removed = store.delete_stream(futures::stream::iter(paths).boxed());
         while let Some(result) = removed.next().await {
             match result {
-                // Somebody else may clean up at the same time.
+                // Another process may clean up at the same time.
                 Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(failed(table, error)),
             }

@@ -152,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    /// A store whose listings break off after the first object, as one does whose answer is cut.
+    /// A store whose listings break off after the first object, like an answer that is cut.
     #[derive(Debug, Default)]
     struct BreaksOff {
         inner: InMemory,
