@@ -60,7 +60,7 @@ fn decide(observed: Observed) -> Decision {
     match observed.found {
         Found::Ours => Decision::Committed,
         Found::Theirs => Decision::Lost,
-        // What the store refuses it will refuse again.
+        // A PUT that the store refuses would be refused again.
         Found::Nothing if !observed.may_pass || observed.attempts >= ATTEMPTS_MAX => Decision::GiveUp,
         Found::Nothing => Decision::PutAgain,
     }

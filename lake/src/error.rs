@@ -11,7 +11,7 @@ pub enum LakeError {
     /// The settings are wrong: change them.
     #[error("{0}")]
     Configuration(String),
-    /// The store does not answer, or not in time: wait and try again.
+    /// The store does not answer, or not in time: wait and retry.
     #[error("{subject} is not reachable")]
     Unavailable {
         /// What the store was asked for.
@@ -30,7 +30,7 @@ pub enum LakeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What is stored is not what adlake writes.
+    /// The stored data is not what adlake writes.
     #[error("{0}")]
     Corrupt(String),
     /// There is no lake, or no such table, at the place that was named.
@@ -70,7 +70,7 @@ pub enum LakeError {
 }
 
 impl LakeError {
-    /// Whether waiting and trying again may help.
+    /// Whether a retry after a wait may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
             LakeError::Unavailable { .. } => true,

@@ -187,7 +187,7 @@ async fn newest_from(log_store: &LogStoreRef, table: &str, from: u64) -> Result<
         there += step;
         step *= 2;
     }
-    // `there` is there, `there + step` is not.
+    // The entry of `there` exists, that of `there + step` does not.
     while step > 1 {
         step /= 2;
         if has_entry(store.as_ref(), table, there + step).await? {

@@ -16,7 +16,7 @@ use crate::storage::Lake;
 
 /// An error that may come from the store.
 pub trait MayPass: std::error::Error + Sized + 'static {
-    /// Whether waiting and trying again may help.
+    /// Whether a retry after a wait may succeed.
     fn may_pass(&self) -> bool;
 
     /// The same error, for the case that a request to the store failed during the operation.

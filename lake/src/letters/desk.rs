@@ -68,7 +68,7 @@ pub enum Verdict {
 pub struct Picked {
     /// Their kind.
     pub kind: EventKind,
-    /// Their rows of `raw/dead_letters`, with all columns.
+    /// Their rows in `raw/dead_letters`, with all columns.
     pub letters: Vec<RecordBatch>,
     rewriter: Rewriter,
     /// The files that hold the letters. For each file the numbers of their rows, in order.

@@ -1,4 +1,4 @@
-//! Logs that are kept short, and a log of a month.
+//! Tests of short logs, and of the log of a month.
 
 use std::sync::Arc;
 use std::time::Instant;
