@@ -98,7 +98,8 @@ impl QueryEngine {
     /// The rows that answer a statement, as of now. A failing store is retried until the first rows
     /// arrive.
     pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<SendableRecordBatchStream, QueryError>> {
-        // The boxed future is compiled in this crate, and not again in every program that awaits it.
+        // The boxed future is compiled in this crate, and not again in every program that awaits
+        // it.
         Box::pin(self.lake.patiently(move || self.answer(sql)))
     }
 
