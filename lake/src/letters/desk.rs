@@ -190,7 +190,7 @@ impl Desk {
         Ok(kind.map(|kind| Picked { kind, letters, rewriter, places }))
     }
 
-    /// Skips the files of what was picked from now on. Used after a dry run.
+    /// Skips the files of the picked letters from now on, for example after a trial.
     pub fn pass(&mut self, picked: &Picked) {
         self.passed.extend(picked.places.iter().map(|(file, _)| file.path.clone()));
     }
