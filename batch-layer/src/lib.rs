@@ -1,7 +1,8 @@
-//! The batch layer: `Q` over everything that is in the raw tables, published as one manifest.
+//! The batch layer: computes `Q` over the whole raw tables, and publishes it with one manifest.
 //!
-//! [`plan`] says what a run reads and writes; [`mod@run`] does it, table after table, and publishes. Readers see a run whole or
-//! not at all: until the manifest's commit nothing of it is read.
+//! [`plan`] says what a run reads and writes. [`mod@run`] does it, one table after the other, and
+//! publishes the run. Readers see a run whole or not at all: they read nothing of it before the
+//! manifest's commit.
 
 pub mod plan;
 pub mod run;

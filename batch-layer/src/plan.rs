@@ -1,4 +1,4 @@
-//! What a run reads and writes, decided from the versions alone.
+//! What a run reads and writes. This is decided from the versions alone.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchSettings {
-    /// Bounds of memory, disk and parallelism.
+    /// Limits for memory, disk and parallelism.
     pub session: SessionSettings,
-    /// Level of zstd of the files written.
+    /// The level of zstd for the written files.
     pub compression_level: i32,
-    /// Encoded bytes at which a file is closed and the next begun.
+    /// A file with this many encoded bytes is closed, and a new one begun.
     pub file_bytes_max: usize,
-    /// Rows of a row group at most.
+    /// The most rows of a row group.
     pub row_group_rows: usize,
 }
 
@@ -35,7 +35,7 @@ impl Default for BatchSettings {
 }
 
 impl BatchSettings {
-    /// Refuses what cannot be, by its key.
+    /// Refuses impossible settings. The error names the key.
     pub fn check(&self) -> Result<(), LakeError> {
         let wrong = |key: &str, message: &str| Err(LakeError::Configuration(format!("batch.{key}: {message}")));
         if !(1..=22).contains(&self.compression_level) {
@@ -60,7 +60,7 @@ impl BatchSettings {
     }
 }
 
-/// One table that a run writes, in order: later steps read what earlier ones have written.
+/// One table that a run writes. The order counts: later steps read what earlier ones have written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step(pub BatchTable);
 
@@ -74,19 +74,20 @@ pub fn full() -> Vec<Step> {
         .collect()
 }
 
-/// The tables whose versions a run covers: what it must read at one version from beginning to end.
+/// The tables whose versions a run covers. The run reads each at one version from beginning to end.
 pub fn covered() -> Vec<&'static str> {
     let raw = EventKind::ALL.map(EventKind::raw_table);
     raw.into_iter().chain([catalogue::CREATIVES, catalogue::CAMPAIGNS, catalogue::FX_RATES]).collect()
 }
 
-/// How the rows of a table are ordered as they are written: by partition first, so that one is open at a time.
+/// The order in which the rows of a table are written. The partition comes first, so that only one
+/// is open at a time.
 pub fn order(table: BatchTable) -> Vec<&'static str> {
     let clustered = catalogue::table(table.name()).map(|table| table.clustered_by).unwrap_or_default();
     std::iter::once("event_date").chain(clustered.iter().copied()).collect()
 }
 
-/// Whether nothing has come since a published run: same versions, same meaning.
+/// Whether nothing has changed since a published run: the versions and the meaning are the same.
 pub fn unchanged(covered: &BTreeMap<String, u64>, published: &BTreeMap<String, u64>, same_meaning: bool) -> bool {
     same_meaning && covered.iter().all(|(table, version)| published.get(table) == Some(version))
 }

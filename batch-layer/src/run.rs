@@ -1,4 +1,4 @@
-//! A batch run: every step of the plan, then the manifest.
+//! A batch run: all steps of the plan, then the manifest.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub enum BatchError {
     /// The lake could not be read or written.
     #[error(transparent)]
     Lake(#[from] LakeError),
-    /// It was told to stop; nothing was published.
+    /// The run was cancelled. Nothing was published.
     #[error("the batch run was stopped; nothing was published")]
     Stopped,
 }
@@ -51,17 +51,17 @@ impl From<DataFusionError> for BatchError {
     }
 }
 
-/// Hears how far a run is.
+/// Receives the progress of a run.
 pub trait Progress: Send + Sync {
-    /// A table is being written.
+    /// A step begins to write a table.
     fn begin(&self, table: &str);
-    /// So many rows of it are.
+    /// The number of rows written to the table so far.
     fn rows(&self, rows: u64);
-    /// It is done.
+    /// The table is finished.
     fn end(&self, table: &str, rows: u64);
 }
 
-/// Hears nothing.
+/// Ignores the progress.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 
@@ -71,25 +71,25 @@ impl Progress for Silent {
     fn end(&self, _table: &str, _rows: u64) {}
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunReport {
     /// The run's number.
     pub run: i64,
-    /// Whether it was published; not where nothing had changed.
+    /// Whether it was published. It is not if nothing had changed.
     pub published: bool,
-    /// Rows by table.
+    /// The rows of each written table.
     pub rows: BTreeMap<String, u64>,
-    /// Versions covered and written.
+    /// The versions that it covers and wrote.
     pub versions: BTreeMap<String, u64>,
-    /// How long it took.
+    /// The time that it took.
     pub elapsed: Duration,
 }
 
-/// Runs the batch computation over all that is in the raw tables, and publishes it.
+/// Runs the batch computation over the whole raw tables, and publishes the result.
 ///
-/// With `full` it runs even where neither the tables nor the meaning nor the program's rules have
-/// changed since the last published run.
+/// Without `full`, nothing is computed if the tables, the meaning and the program's revision are
+/// the same as in the last published run.
 pub fn run<'a>(
     lake: &'a Lake,
     meaning: &'a Meaning,
@@ -98,7 +98,7 @@ pub fn run<'a>(
     progress: &'a dyn Progress,
     cancel: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<RunReport, BatchError>> {
-    // Boxed, it is compiled here, and not once more in every program that awaits it.
+    // The boxed future is compiled in this crate, and not again in every program that awaits it.
     Box::pin(run_now(lake, meaning, settings, full, progress, cancel))
 }
 
@@ -146,7 +146,7 @@ async fn run_now(
         if cancel.is_cancelled() {
             return Err(BatchError::Stopped);
         }
-        // A step that an outage has broken off is done again: it replaces what its table holds.
+        // A step that an outage interrupted can be repeated: it replaces what its table holds.
         let step = || async {
             progress.begin(table.name());
             let stream = compute(&plans, table).await?;
@@ -171,7 +171,7 @@ async fn run_now(
     Ok(RunReport { run: manifest.run, published: true, rows, versions, elapsed: began.elapsed() })
 }
 
-/// The name by which a written table is known to the plans.
+/// The name under which a written table is registered for the plans.
 fn batch_name(table: BatchTable) -> &'static str {
     match table {
         BatchTable::Events(EventKind::Impression) => "impressions",

@@ -1,14 +1,15 @@
-//! Appending bytes of which there are few: ids, names, codes.
+//! Appends short byte strings fast: ids, names, codes.
 //!
-//! A call of `memcpy` costs more than what it copies then. Of up to 32 bytes the first and the last are copied, a fixed number of each,
-//! which overlap where there are fewer than both.
+//! For so few bytes a call of `memcpy` costs more than the copy. So up to 32 bytes are copied as
+//! two blocks of a fixed size: the first N and the last N bytes. The blocks overlap if the string
+//! is shorter than both.
 
 use std::ptr;
 
-/// What is appended in the short way.
+/// The most bytes that are copied without `memcpy`.
 const SHORT: usize = 32;
 
-/// Appends `bytes` to `out`, quickly where they are few.
+/// Appends `bytes` to `out`. Fast for short strings.
 #[inline(always)]
 pub fn append_short(out: &mut Vec<u8>, bytes: &[u8]) {
     let length = bytes.len();
@@ -17,8 +18,9 @@ pub fn append_short(out: &mut Vec<u8>, bytes: &[u8]) {
     }
     out.reserve(SHORT);
     let from = bytes.as_ptr();
-    // SAFETY: there is room for `SHORT` bytes, of which `length` are written; each copy is of N bytes where `length` is N or more, from the
-    // first byte or up to the last one, and both vectors are apart, since one is borrowed for writing.
+    // SAFETY: `out` has room for `SHORT` more bytes, and `length` is at most `SHORT`. A copy of N
+    // bytes happens only if `length` is at least N, and it takes the first or the last N bytes. The
+    // two memory areas do not overlap, because `out` is borrowed mutably.
     unsafe {
         let to = out.as_mut_ptr().add(out.len());
         match length {
@@ -37,10 +39,11 @@ pub fn append_short(out: &mut Vec<u8>, bytes: &[u8]) {
 ///
 /// # Safety
 ///
-/// `length` is at least `N`; so many bytes can be read and written there, which do not overlap.
+/// `length` is at least `N`. `length` bytes can be read at `from` and written at `to`, and the two
+/// areas do not overlap.
 #[inline(always)]
 unsafe fn both_ends<const N: usize>(from: *const u8, to: *mut u8, length: usize) {
-    // SAFETY: as above; the last `N` bytes begin at `length - N`.
+    // SAFETY: the caller guarantees it. The last `N` bytes begin at `length - N`.
     unsafe {
         let (first, last) = (from.cast::<[u8; N]>().read_unaligned(), from.add(length - N).cast::<[u8; N]>());
         let last = ptr::read_unaligned(last);
@@ -58,7 +61,7 @@ mod tests {
         let text: Vec<u8> = (0..100).collect();
         for before in [0, 1, 40] {
             for length in 0..=text.len() {
-                // With room to spare, and with none.
+                // With spare capacity and without.
                 for capacity in [before, 200] {
                     let mut out = Vec::with_capacity(capacity);
                     out.resize(before, 7);

@@ -1,30 +1,33 @@
-//! Which touchpoints an interaction is joined to, and how much of it each is credited with.
+//! Decides to which touchpoints an interaction is joined, and which credit each of them gets.
 //!
-//! [`attribute`] works on all the events of one user. What holds: touchpoints are never used up; the credits of a
-//! credited conversion sum to exactly [`CREDIT_WHOLE`] under every model, its revenues to exactly its value; the result
-//! does not depend on the order of the input.
+//! [`attribute`] works on all the events of one user. These rules hold:
+//!
+//! - Touchpoints are never used up.
+//! - The credits of a credited conversion sum to exactly [`CREDIT_WHOLE`] under every model, and
+//!   its revenues to exactly its value.
+//! - The result does not depend on the order of the input.
 
 use serde::{Deserialize, Serialize};
 
 use crate::settings::{Attribution, Scope};
 
-/// The credit of a whole conversion: credits are billionths.
+/// The credit of a whole conversion. Credits are billionths.
 pub const CREDIT_WHOLE: i64 = 1_000_000_000;
 
 /// An attribution model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Model {
-    /// Everything to the last touchpoint.
+    /// All credit to the last touchpoint.
     #[default]
     LastTouch,
-    /// Everything to the first touchpoint.
+    /// All credit to the first touchpoint.
     FirstTouch,
-    /// The same to each.
+    /// The same credit to each touchpoint.
     Linear,
-    /// 40% to the first and the last, the rest shared.
+    /// 40% each to the first and the last touchpoint. The others share the rest.
     PositionBased,
-    /// Halved for every half-life before the last touchpoint.
+    /// The weight of a touchpoint halves for every half-life before the last touchpoint.
     TimeDecay,
 }
 
@@ -45,7 +48,7 @@ impl Model {
     }
 }
 
-/// What an event of a user is, for attribution.
+/// The role of an event in attribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// An impression: a touchpoint.
@@ -56,33 +59,33 @@ pub enum Kind {
     Conversion,
 }
 
-/// An event of a user, as attribution sees it. `T` is the caller's handle to the rest.
+/// An event of a user, as attribution sees it.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
     /// What it is.
     pub kind: Kind,
-    /// When, in microseconds UTC.
+    /// Its time, in microseconds UTC.
     pub time: i64,
-    /// Its id as shown: decides between events of the same instant.
+    /// Its id as shown. It orders events of the same instant.
     pub id: &'a str,
-    /// Its identity: decides between events of the same instant and id.
+    /// Its identity. It orders events of the same instant and id.
     pub key: &'a [u8],
-    /// Its campaign, where known.
+    /// Its campaign, if known.
     pub campaign: Option<&'a str>,
-    /// The campaign's advertiser by `ref/campaigns`, where known.
+    /// The campaign's advertiser according to `ref/campaigns`, if known.
     pub advertiser: Option<&'a str>,
     /// The explicit `impression_id` of a click or conversion.
     pub impression_id: Option<&'a str>,
-    /// A conversion whose type is primary.
+    /// Whether it is a conversion whose type is primary.
     pub primary: bool,
 }
 
-/// The touchpoints of one interaction, in order of time; never empty.
+/// The touchpoints of one interaction, ordered by time. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attributed {
     /// Index of the interaction in the input.
     pub interaction: usize,
-    /// The touchpoints, the last touch at the end.
+    /// The touchpoints. The last touchpoint is the last element.
     pub touchpoints: Vec<Touchpoint>,
 }
 
@@ -91,7 +94,7 @@ pub struct Attributed {
 pub struct Touchpoint {
     /// Index of the touchpoint in the input.
     pub event: usize,
-    /// The impression behind it: itself, or the one that the click is joined to.
+    /// Its impression: the touchpoint itself, or the impression that the click is joined to.
     pub impression: Option<usize>,
     /// Billionths by model, in the order of [`Model::ALL`].
     pub credits: [i64; 5],
@@ -117,9 +120,10 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Joins every click and conversion among one user's events to its touchpoints.
+/// Joins every click and conversion of one user to its touchpoints.
 ///
-/// Interactions that nothing matches are left out. The result is in order of the interactions' (time, id).
+/// Interactions without touchpoints are left out. The result is ordered by the interactions' (time,
+/// id).
 pub fn attribute(events: &[Event<'_>], rules: &Attribution) -> Vec<Attributed> {
     let mut order: Vec<usize> = (0..events.len()).collect();
     order.sort_unstable_by(|&a, &b| events[a].order().cmp(&events[b].order()));
@@ -174,14 +178,15 @@ struct Finder<'a, 'e> {
 }
 
 impl Finder<'_, '_> {
-    /// The part of `touchpoints` (in order) with 0 <= time - touchpoint's <= window.
+    /// The touchpoints that are at most `window` older than `time`, and not newer. `touchpoints` is
+    /// ordered by time.
     fn within<'t>(&self, touchpoints: &'t [usize], time: i64, window: i64) -> &'t [usize] {
         let from = touchpoints.partition_point(|&i| self.events[i].time < time.saturating_sub(window));
         let to = touchpoints.partition_point(|&i| self.events[i].time <= time);
         &touchpoints[from..to]
     }
 
-    /// The impression of this user that the interaction names, if it lies within the window.
+    /// The impression of this user that the interaction names, if it is within the window.
     fn explicit_impression(&self, interaction: usize, window: i64) -> Option<usize> {
         let named = self.events[interaction].impression_id?;
         let candidates = self.within(&self.impressions, self.events[interaction].time, window);
@@ -227,13 +232,14 @@ impl Finder<'_, '_> {
     }
 }
 
-/// Whether an event that has no region takes that of its touchpoint: only where its country is
-/// unknown too, or is the touchpoint's. Countries are normalised.
+/// Whether an event without a region takes the region of its touchpoint: only if its country is
+/// unknown too, or is the touchpoint's country. Countries are normalized.
 pub fn takes_region(country: Option<&str>, touch_country: Option<&str>) -> bool {
     country.is_none() || country == touch_country
 }
 
-/// The credits of touchpoints at `times` (ascending), by model; each column sums to [`CREDIT_WHOLE`].
+/// The credits of the touchpoints at `times` (ascending), by model. For each model they sum to
+/// [`CREDIT_WHOLE`].
 pub fn credits(times: &[i64], half_life_micros: i64) -> Vec<[i64; 5]> {
     let count = times.len();
     let Some(&last_time) = times.last() else { return Vec::new() };
@@ -253,7 +259,7 @@ pub fn credits(times: &[i64], half_life_micros: i64) -> Vec<[i64; 5]> {
         };
         credit[4] = (weights[place] * i128::from(CREDIT_WHOLE) / total) as i64;
     }
-    // The remainder of every model goes to the last touch; for "last touch" that is all of it.
+    // In every model the last touchpoint gets the remainder. For "last touch" that is everything.
     credits[last] = [0; 5];
     if last == 0 {
         return vec![[CREDIT_WHOLE; 5]];
@@ -269,9 +275,10 @@ fn decay_weight(age_micros: i64, half_life_micros: i64) -> i128 {
     ((-halvings).exp2() * f64::from(1 << 30)).floor() as i128
 }
 
-/// The revenues of touchpoints with these credits: floor(value x credit / 10^9), the remainder to the last touch.
+/// The revenues of touchpoints with these credits: floor(value x credit / 10^9). The last
+/// touchpoint gets the remainder.
 ///
-/// Where the credits are all 0, so are the revenues.
+/// If all credits are 0, so are the revenues.
 pub fn revenues(value_micros: i64, credits: &[[i64; 5]]) -> Vec<[i64; 5]> {
     let mut revenues: Vec<[i64; 5]> = credits
         .iter()
@@ -288,8 +295,7 @@ pub fn revenues(value_micros: i64, credits: &[[i64; 5]]) -> Vec<[i64; 5]> {
         if let Some(last) = revenues.last_mut()
             && credited != 0
         {
-            // What the floors of the others have left lies between 0 and the value: it has 64 bits
-            // again.
+            // The remainder lies between 0 and the value, so it fits 64 bits.
             let whole = i128::from(last[model]) + i128::from(value_micros) - given;
             last[model] = whole as i64;
         }
@@ -336,12 +342,12 @@ mod tests {
             ],
             &[("c", &["i2"])],
         );
-        // The window includes its ends, and the same instant joins.
+        // The window includes both its ends, and events of the same instant are joined.
         check(&[event(Kind::Impression, 0, "i", a), event(Kind::Click, 24 * HOUR, "c", a)], &[("c", &["i"])]);
         check(&[event(Kind::Impression, 0, "i", a), event(Kind::Click, 24 * HOUR + 1, "c", a)], &[]);
         check(&[event(Kind::Impression, 5, "i", a), event(Kind::Click, 5, "c", a)], &[("c", &["i"])]);
         check(&[event(Kind::Impression, 6, "i", a), event(Kind::Click, 5, "c", a)], &[]);
-        // An unknown campaign of the touchpoint matches any; the same instant is decided by the id.
+        // A touchpoint of unknown campaign matches any. For the same instant the id decides.
         check(&[event(Kind::Impression, 0, "i", None), event(Kind::Click, 5, "c", a)], &[("c", &["i"])]);
         check(
             &[event(Kind::Impression, 0, "i2", a), event(Kind::Impression, 0, "i10", a), event(Kind::Click, 5, "c", a)],
@@ -403,10 +409,10 @@ mod tests {
         };
         assert_eq!(touchpoints(Scope::Account, "v1"), ["c1", "c2", "c3"]);
         assert_eq!(touchpoints(Scope::Account, "v2"), ["c1", "c2", "c3"]);
-        // Clicks are joined by campaign all the same.
+        // Clicks are joined by campaign even so.
         assert_eq!(touchpoints(Scope::Account, "c1"), Vec::<&str>::new());
         assert_eq!(touchpoints(Scope::Account, "c3"), ["i"]);
-        // With the others a conversion whose scope is unknown is joined only by touchpoints of
+        // In the other scopes a conversion of unknown scope is joined only by touchpoints of
         // unknown campaign.
         for scope in [Scope::Auto, Scope::Advertiser, Scope::Campaign] {
             assert_eq!(touchpoints(scope, "v1"), ["c2"], "{scope:?}");

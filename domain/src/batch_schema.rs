@@ -1,8 +1,9 @@
-//! The Arrow schemas of the batch tables: deduplicated events, attributions, cubes, sketches, the manifest.
+//! The Arrow schemas of the batch tables: deduplicated events, attributions, cubes, sketches, the
+//! manifest.
 //!
 //! Money and seconds are stored in micros (`..._micros`), credits in billionths (`..._billionths`),
-//! so that sums are of integers. Sums that 64 bits may not hold are decimals of 38 digits without a
-//! fraction ([`wide`]): every reader of Delta knows these.
+//! so that all sums are sums of integers. A sum that may exceed 64 bits is a decimal of 38 digits
+//! without a fraction ([`wide`]). Every reader of Delta knows this type.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ fn int64(name: &str) -> Field {
     Field::new(name, DataType::Int64, true)
 }
 
-/// The type of a sum that may be longer than 64 bits.
+/// The type of a sum that may exceed 64 bits.
 pub fn wide() -> DataType {
     DataType::Decimal128(38, 0)
 }
@@ -47,7 +48,7 @@ fn content(kind: EventKind, name: &str) -> Field {
     Field::new(name, data_type.unwrap_or(DataType::Utf8), true)
 }
 
-/// The schema of a table of deduplicated events: fields resolved, one row per event.
+/// The schema of a table of deduplicated events: one row for each event, with resolved fields.
 pub fn event_schema(kind: EventKind) -> SchemaRef {
     let mut fields = vec![binary("event_key"), time("event_time")];
     let own = |name: &str| content(kind, name);
@@ -71,7 +72,7 @@ pub fn event_schema(kind: EventKind) -> SchemaRef {
             fields.push(utf8("currency"));
             fields.push(int64("quantity"));
             fields.push(utf8("user_agent"));
-            // What attribution joins on, by ref/campaigns at the manifest's version.
+            // Attribution joins on it. It comes from ref/campaigns at the manifest's version.
             fields.push(utf8("scope_advertiser_id"));
         }
         EventKind::BidRequest => {
@@ -90,7 +91,7 @@ pub fn event_schema(kind: EventKind) -> SchemaRef {
     fields.push(binary("content_hash"));
     fields.push(source("source"));
     if kind == EventKind::BidRequest {
-        // Where the bid or its outcome came from, if it is not the request's own row.
+        // The origin of the bid or its outcome, if that is not the request's own row.
         fields.push(binary("bid_content_hash"));
         fields.push(source("bid_source"));
         fields.push(Field::new("bid_event_date", DataType::Date32, true));
@@ -100,11 +101,11 @@ pub fn event_schema(kind: EventKind) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The schema of `batch/attributions`: a row per interaction and touchpoint.
+/// The schema of `batch/attributions`: a row for each interaction and touchpoint.
 ///
-/// `campaign_id`, `ad_creative_id`, `website`, `country`, `region`, `device_type` and `conversion_type` are where the credit is
-/// counted; `touch_*` are the touchpoint's own (through to its impression), which an interaction inherits from its
-/// last touch.
+/// The credit is counted under `campaign_id`, `ad_creative_id`, `website`, `country`, `region`,
+/// `device_type` and `conversion_type`. The `touch_*` columns belong to the touchpoint. What it
+/// lacks comes from its impression. An interaction inherits them from its last touchpoint.
 pub fn attributions_schema() -> SchemaRef {
     let mut fields = vec![binary("interaction_key"), utf8("user_id")];
     fields.extend(["interaction_id", "interaction_type", "conversion_type"].map(utf8));
@@ -148,7 +149,7 @@ pub fn campaign_hourly_schema() -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The schema of `batch/campaign_reach`: a sketch per day and campaign.
+/// The schema of `batch/campaign_reach`: a sketch for each day and campaign.
 pub fn campaign_reach_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![time("day"), utf8("campaign_id"), binary("reach_sketch"), event_date()]))
 }
@@ -183,7 +184,8 @@ pub fn campaigns_schema() -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The schema of `ref/fx_rates`: account currency units per one unit of `currency`, on a UTC day.
+/// The schema of `ref/fx_rates`: units of the account currency for one unit of `currency`, on a UTC
+/// day.
 pub fn fx_rates_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("day", DataType::Date32, true),

@@ -1,4 +1,5 @@
-//! The tables of the lake: where each is, what it holds, how it is partitioned, and what its columns mean.
+//! The tables of the lake: their paths, contents, partition columns, and the meaning of their
+//! columns.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// The same with more columns at its end.
+    /// The same table with more columns at its end.
     #[must_use]
     pub fn with_columns(mut self, columns: &[Field]) -> Table {
         let fields = self.schema.fields().iter().map(|field| field.as_ref().clone()).chain(columns.iter().cloned());
@@ -84,7 +85,8 @@ pub fn tables() -> Vec<Table> {
     });
     tables.push(Table {
         name: FILES,
-        description: "Files that were ingested to their ends, as they were then; of several rows of a file the last counts",
+        description: "Files that were ingested to their ends, as they were then; of several rows of a file \
+                      the last counts",
         schema: schema::files_schema(),
         partition_columns: &[],
         clustered_by: &[],
@@ -143,7 +145,7 @@ pub fn table(name: &str) -> Option<Table> {
     tables().into_iter().find(|table| table.name == name)
 }
 
-/// What a column means; the same name means the same in every table.
+/// The meaning of a column. A name has the same meaning in every table.
 pub fn column_description(column: &str) -> Option<&'static str> {
     let text = match column {
         "path" => "the file's canonical path, or its URI",

@@ -1,17 +1,28 @@
-//! The content of an event, hashed: two records are exact copies where their hashes are equal.
+//! The content of an event and its hash. Two records are exact copies if their hashes are equal.
 //!
-//! The content is the fields as sent, decoded, in schema order, `attributes` last. The hash is XXH3-128 (seed 0) over,
-//! for each field: one byte 0 where it is NULL; else one byte 1, the length of its bytes (u32, little-endian) and its
-//! bytes. Texts are their UTF-8 bytes; numbers, amounts, times and dates their little-endian two's complement bytes,
-//! doubles their IEEE 754 bits likewise; booleans one byte; nested values their canonical JSON text (below). It is
-//! stored as the 16 bytes of XXH3's canonical (big-endian) form, so that their hex digits are the hash as it is
-//! usually printed.
+//! The content is the fields as sent, decoded, in schema order, and `attributes` last. The hash is
+//! XXH3-128 (seed 0) over all fields. A NULL field is one byte 0. Any other field is one byte 1,
+//! the length of its bytes (u32, little-endian), and its bytes:
 //!
-//! Canonical JSON: no spaces; a struct is an object of its fields in schema order, those that are NULL left out; a
-//! list is an array, with `null` for NULL elements; a map is an object of its entries in stored order (ingest stores
-//! them sorted by key), with `null` for NULL values; integers are decimal digits; doubles Rust's shortest decimal
-//! without exponent, or a string where they are not finite; in strings `"`, `\` and the characters below U+0020 are
-//! escaped (the short forms where JSON has them, else `\u00xx` in lower case), everything else is itself.
+//! - Texts: their UTF-8 bytes.
+//! - Numbers, amounts, times and dates: their little-endian two's complement bytes.
+//! - Doubles: their IEEE 754 bits, also little-endian.
+//! - Booleans: one byte.
+//! - Nested values: their canonical JSON text (below).
+//!
+//! The hash is stored as the 16 bytes of XXH3's canonical (big-endian) form. So its hex digits are
+//! the hash as it is usually printed.
+//!
+//! Canonical JSON has no spaces:
+//!
+//! - A struct is an object of its fields in schema order, without those that are NULL.
+//! - A list is an array, with `null` for NULL elements.
+//! - A map is an object of its entries in stored order (ingest stores them sorted by key), with
+//!   `null` for NULL values.
+//! - Integers are decimal digits.
+//! - Doubles are Rust's shortest decimal without exponent, or a string if they are not finite.
+//! - In strings `"`, `\` and the characters below U+0020 are escaped: with the short form if JSON
+//!   has one, else as `\u00xx` in lower case. All other characters stand for themselves.
 
 use std::fmt::Write;
 
@@ -29,12 +40,13 @@ use crate::append::append_short;
 use crate::event::EventKind;
 use crate::schema;
 
-/// The name of the field that keeps what the schema does not know: the last of the content.
+/// The name of the field that holds what the schema does not know. It is the last of the content.
 pub const ATTRIBUTES: &str = "attributes";
 
-/// The content hashes of a batch's rows; the batch has at least the content fields of its kind, under their names.
+/// The content hashes of a batch's rows. The batch has at least the content fields of its kind,
+/// under their names.
 ///
-/// Errors where a content field is missing or of a type that events do not have.
+/// It is an error if a content field is missing, or has a type that events do not have.
 pub fn content_hashes_of_batch(kind: EventKind, batch: &RecordBatch) -> Result<BinaryArray, ArrowError> {
     let mut names: Vec<String> = schema::content_fields(kind).iter().map(|field| field.name().clone()).collect();
     names.push(ATTRIBUTES.to_string());
@@ -48,9 +60,10 @@ pub fn content_hashes_of_batch(kind: EventKind, batch: &RecordBatch) -> Result<B
     content_hashes(&columns, batch.num_rows())
 }
 
-/// The content hashes of `rows` rows whose content fields are `columns`, in schema order, `attributes` last.
+/// The content hashes of `rows` rows. `columns` are the content fields in schema order,
+/// `attributes` last.
 ///
-/// Errors where a column is shorter or of a type that events do not have.
+/// It is an error if a column is shorter, or has a type that events do not have.
 pub fn content_hashes(columns: &[ArrayRef], rows: usize) -> Result<BinaryArray, ArrowError> {
     let columns = columns.iter().map(|column| Column::new(column, rows)).collect::<Result<Vec<_>, _>>()?;
     let mut hashes = BinaryBuilder::with_capacity(rows, rows * 16);
@@ -65,13 +78,13 @@ pub fn content_hashes(columns: &[ArrayRef], rows: usize) -> Result<BinaryArray, 
     Ok(hashes.finish())
 }
 
-/// A nested value of an event as canonical JSON, appended to `out`.
+/// Appends a nested value of an event to `out` as canonical JSON.
 pub fn write_canonical_json(array: &dyn Array, row: usize, out: &mut String) -> Result<(), ArrowError> {
     Nested::new(array)?.write(row, out);
     Ok(())
 }
 
-/// A column by its type, looked up once for all rows.
+/// A column by its type. The type is looked up once for all rows.
 enum Column<'a> {
     /// NULL in every row.
     Null,
@@ -121,7 +134,7 @@ impl<'a> Column<'a> {
         })
     }
 
-    /// `json` is scratch memory.
+    /// Appends the bytes of a row to `out`. `json` is scratch memory.
     #[inline]
     fn write(&self, row: usize, out: &mut Vec<u8>, json: &mut String) {
         match self {
@@ -147,7 +160,7 @@ impl<'a> Column<'a> {
 fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     let header = (bytes.len() as u64) << 8 | 1;
     out.extend_from_slice(&header.to_le_bytes());
-    // The length has four bytes.
+    // The length has only four bytes.
     out.truncate(out.len() - 3);
     append_short(out, bytes);
 }
@@ -159,7 +172,7 @@ enum Nested<'a> {
     Int64(&'a PrimitiveArray<Int64Type>),
     Float64(&'a PrimitiveArray<Float64Type>),
     Boolean(&'a BooleanArray),
-    /// With each child what stands before its value: its name and a colon.
+    /// Each child has the text before its value: its name and a colon.
     Struct(&'a StructArray, Vec<(String, Nested<'a>)>),
     List(&'a ListArray, Box<Nested<'a>>),
     Map(&'a MapArray, &'a StringArray, Box<Nested<'a>>),
@@ -175,7 +188,7 @@ impl<'a> Nested<'a> {
             DataType::Boolean => Nested::Boolean(array.as_boolean()),
             DataType::Struct(fields) => {
                 let array = array.as_struct();
-                // Members that no row has are in no text.
+                // A field that is NULL in all rows appears in no text.
                 let present = |child: &ArrayRef| child.null_count() < child.len();
                 let children = fields
                     .iter()
@@ -225,7 +238,7 @@ impl<'a> Nested<'a> {
         }
     }
 
-    /// A value that is not NULL.
+    /// Writes a value that is not NULL.
     fn write_valid(&self, row: usize, out: &mut String) {
         // Writing to a String cannot fail.
         match self {
@@ -278,7 +291,7 @@ fn separate(first: &mut bool, out: &mut String) {
     }
 }
 
-/// A string of canonical JSON, with its quotes, appended to `out`.
+/// Appends a string of canonical JSON to `out`, with its quotes.
 pub fn write_json_string(text: &str, out: &mut String) {
     out.push('"');
     if text.as_bytes().chunks(ESCAPE_BYTES).any(|chunk| chunk.iter().fold(false, |any, byte| any | is_escaped(*byte))) {
@@ -289,7 +302,7 @@ pub fn write_json_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Bytes looked at together: without a way out in between they are compared all at once.
+/// Bytes that are checked together. The check has no early exit, so the compiler can vectorize it.
 const ESCAPE_BYTES: usize = 32;
 
 fn is_escaped(byte: u8) -> bool {
@@ -315,7 +328,7 @@ fn write_escaped(text: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// A double of canonical JSON, appended to `out`.
+/// Appends a double of canonical JSON to `out`.
 pub fn write_json_double(value: f64, out: &mut String) {
     if value.is_finite() {
         _ = write!(out, "{value}");

@@ -1,6 +1,7 @@
-//! Country codes: ISO 3166-1 alpha-2 in the views, whatever was sent.
+//! Country codes: the views show ISO 3166-1 alpha-2, whatever was sent.
 //!
-//! OpenRTB sends alpha-3. Codes are compared as sent, untrimmed; names of countries are not guessed.
+//! OpenRTB sends alpha-3. Codes are compared as sent, without trimming. Names of countries are not
+//! interpreted.
 
 /// An ISO 3166-1 alpha-2 code, in upper case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,14 +10,14 @@ pub struct CountryCode([u8; 2]);
 impl CountryCode {
     /// The code as text.
     pub fn as_str(&self) -> &'static str {
-        // Both bytes are upper-case ASCII letters: there is no other way to build one.
+        // Both bytes are upper-case ASCII letters: no other value can be built.
         let [a, b] = self.0.map(|letter| usize::from(letter - b'A'));
         let at = 2 * (26 * a + b);
         &PAIRS[at..at + 2]
     }
 }
 
-/// All pairs of letters, in order.
+/// All pairs of letters in order.
 const PAIRS: &str = match std::str::from_utf8(&PAIR_BYTES) {
     Ok(pairs) => pairs,
     Err(_) => panic!("letters are ASCII"),
@@ -33,8 +34,9 @@ const PAIR_BYTES: [u8; 2 * 26 * 26] = {
     bytes
 };
 
-/// Two ASCII letters are an alpha-2 code, in upper case (assigned or not: user-assigned codes such as `XK` are in
-/// use); three that are an alpha-3 code, in any case, become its alpha-2; anything else is no country.
+/// Normalizes a country code. Two ASCII letters are an alpha-2 code and become upper case. They
+/// need not be assigned, because user-assigned codes such as `XK` are in use. An alpha-3 code in
+/// any case becomes its alpha-2 code. Anything else is no country.
 pub fn normalise(text: &str) -> Option<CountryCode> {
     match *text.as_bytes() {
         [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => {
@@ -50,7 +52,7 @@ pub fn normalise(text: &str) -> Option<CountryCode> {
     }
 }
 
-/// Every alpha-3 code of ISO 3166-1 with its alpha-2, in the order of alpha-3.
+/// Every alpha-3 code of ISO 3166-1 with its alpha-2 code, ordered by alpha-3.
 #[rustfmt::skip]
 const ALPHA_3: [(&str, &str); 249] = [
     ("ABW", "AW"), ("AFG", "AF"), ("AGO", "AO"), ("AIA", "AI"), ("ALA", "AX"), ("ALB", "AL"),

@@ -1,8 +1,9 @@
-//! Device types: OpenRTB's numbers as words, other people's words in one spelling.
+//! Device types: OpenRTB's numbers become words, and words get one spelling.
 
 use std::borrow::Cow;
 
-/// The word for a `devicetype` of OpenRTB 2.6 (AdCOM list "Device Types"); `None` for a number without one.
+/// The word for a `devicetype` of OpenRTB 2.6 (AdCOM list "Device Types"). `None`: the number has
+/// no word.
 pub fn openrtb_device_type(number: i32) -> Option<&'static str> {
     match number {
         1 | 4 => Some("mobile"),
@@ -14,8 +15,8 @@ pub fn openrtb_device_type(number: i32) -> Option<&'static str> {
     }
 }
 
-/// A device type as the views show it: OpenRTB's numbers as words, any other word trimmed and lower-cased, nothing
-/// where nothing is left.
+/// A device type as the views show it. OpenRTB's numbers become words. Any other word is trimmed
+/// and lower-cased. `None`: nothing is left.
 pub fn normalise_device_type(text: &str) -> Option<Cow<'_, str>> {
     let trimmed = text.trim();
     if let [digit @ b'0'..=b'9'] = trimmed.as_bytes()

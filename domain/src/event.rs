@@ -1,4 +1,4 @@
-//! The three kinds of event and their fields as they are sent.
+//! The three kinds of event, with their names and required fields.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub enum EventKind {
     Impression,
     /// A click, or a conversion of any type (CSV).
     Interaction,
-    /// A bid request, with our bid and its outcome where there is one (Avro).
+    /// A bid request, with our bid and its outcome if there are any (Avro).
     BidRequest,
 }
 
@@ -56,7 +56,7 @@ impl EventKind {
         }
     }
 
-    /// The fields without which a record is a dead letter.
+    /// The required fields: a record that lacks one is a dead letter.
     pub fn required_fields(self) -> &'static [&'static str] {
         match self {
             EventKind::Impression => &["ad_creative_id", "user_id", "event_time", "website"],
@@ -65,7 +65,7 @@ impl EventKind {
         }
     }
 
-    /// One byte that keeps the identities of the kinds apart.
+    /// One byte that keeps the identities of different kinds apart.
     pub(crate) fn tag(self) -> u8 {
         match self {
             EventKind::Impression => b'i',

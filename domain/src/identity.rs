@@ -1,7 +1,8 @@
-//! Who an event is: the key that all copies of one event share, and the id that people see.
+//! The identity of an event: the key that all its copies share, and the id that people see.
 //!
-//! A key is [`KEY_BYTES`] bytes: XXH3-128 over the kind of event, the way it is identified, and the parts of its
-//! identity, each with its presence and length, so that no two lists of parts write the same bytes.
+//! A key is [`KEY_BYTES`] bytes: XXH3-128 over the kind of event, the way it is identified, and the
+//! parts of its identity. Each part is preceded by its length, so that no two lists of parts give
+//! the same bytes.
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
@@ -18,13 +19,13 @@ pub type Key = [u8; KEY_BYTES];
 pub enum Identified<'a> {
     /// By the id that was sent with it (`impression_id`).
     Id(&'a str),
-    /// An order: its type, its number and whose it is.
+    /// An order: its type, its number and its owner.
     Order {
         /// `conversion_type`.
         conversion_type: &'a str,
         /// `order_id`.
         order_id: &'a str,
-        /// Whose orders these are.
+        /// The owner of the order number.
         owner: Owner<'a>,
     },
     /// A click or conversion by its type and `event_id`.
@@ -38,21 +39,21 @@ pub enum Identified<'a> {
     Imp {
         /// `auction_id`.
         auction_id: &'a str,
-        /// The imp's id, "1" where there is none.
+        /// The imp's id, or "1" if there is none.
         imp_id: &'a str,
     },
-    /// By nothing but its content: only exact copies are the same event.
+    /// Only by its content: only exact copies are the same event.
     Content(&'a [u8]),
-    /// An imp of a request that has no auction id: by the content of the request.
+    /// An imp of a request without an auction id: by the content of the request and the imp's id.
     ContentImp(&'a [u8], &'a str),
 }
 
-/// Whose an order is.
+/// The owner of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner<'a> {
     /// The advertiser that the campaign belongs to.
     Advertiser(&'a str),
-    /// The campaign, where its advertiser is not known.
+    /// The campaign, if its advertiser is not known.
     Campaign(&'a str),
     /// Neither is known.
     Unknown,
@@ -108,7 +109,7 @@ pub fn key(kind: EventKind, identified: Identified<'_>) -> Key {
     hasher.digest128().to_be_bytes()
 }
 
-/// The key of an event known by one id: the common case, without a streaming hasher.
+/// The key of an event that one id identifies. This common case needs no streaming hasher.
 pub fn key_of_id(kind: EventKind, id: &str, scratch: &mut Vec<u8>) -> Key {
     scratch.clear();
     scratch.extend_from_slice(&[kind.tag(), b'i']);
@@ -117,7 +118,7 @@ pub fn key_of_id(kind: EventKind, id: &str, scratch: &mut Vec<u8>) -> Key {
     xxh3_128(scratch).to_be_bytes()
 }
 
-/// A content hash as people see it: 32 hex digits.
+/// A content hash in readable form: 32 hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes

@@ -1,18 +1,18 @@
-//! The sums that the cubes hold and the ratios made of them.
+//! The sums in the cubes, and the ratios of these sums.
 //!
-//! Sums are additive whole numbers, so that any grouping of them is exact; ratios are divided last,
-//! never stored or averaged. Counts of events have 64 bits. Everything else has 128: one event may
-//! bring 10^16 micros, and a thousand of these are more than 64 bits hold. Each ratio names its
-//! numerator and denominator among the sums: this table is the only place that says so.
+//! Sums are integers that can be added, so every grouping of them is exact. Ratios are divided
+//! last. They are never stored or averaged. Counts of events have 64 bits. All other sums have 128
+//! bits: one event may bring 10^16 micros, and a thousand such events exceed 64 bits. Each ratio
+//! names two sums as its numerator and denominator. This table is the only place that defines them.
 
-/// An additive sum of the cubes, as `batch/campaign_hourly` stores it.
+/// A sum in the cubes that can be added, as `batch/campaign_hourly` stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sum {
     /// The stored column.
     pub column: &'static str,
     /// What it counts, and its unit.
     pub description: &'static str,
-    /// Whether it has 128 bits (a decimal of 38 digits), not 64.
+    /// Whether it has 128 bits (a decimal of 38 digits) instead of 64.
     pub wide: bool,
 }
 
@@ -21,7 +21,7 @@ const fn count(column: &'static str, description: &'static str) -> Sum {
     Sum { column, description, wide: false }
 }
 
-/// A sum of what events bring.
+/// A sum over a value of the events.
 const fn total(column: &'static str, description: &'static str) -> Sum {
     Sum { column, description, wide: true }
 }
@@ -64,7 +64,8 @@ pub const SUMS: [Sum; 30] = [
     total("attributed_revenue_time_decay_micros", "revenue by time decay, micros of the account currency"),
 ];
 
-/// A ratio of two sums of a view: `numerator / denominator * factor`, NULL where the denominator is 0.
+/// A ratio of two sums of a view: `numerator / denominator * factor`. It is NULL where the
+/// denominator is 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio {
     /// The view's column.
@@ -93,7 +94,7 @@ pub const RATIOS: [Ratio; 8] = [
     ratio("win_rate", "wins", "bids"),
 ];
 
-/// The stages of the funnel and the sum that counts each.
+/// The stages of the funnel. For each the sum that counts it.
 pub const FUNNEL: [(&str, &str); 6] = [
     ("bids", "bids"),
     ("wins", "wins"),

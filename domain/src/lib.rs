@@ -1,8 +1,8 @@
 //! What an ad event and a metric are.
 //!
-//! Types, Arrow schemas, the table catalogue, the formulas of the KPIs and the rules of attribution. Everything here
-//! is a pure function of its arguments: no I/O, no async, no Delta, no Kafka, no clock. The other crates build on
-//! it and none of its items depends on them.
+//! This crate has the types, the Arrow schemas, the table catalogue, the formulas of the KPIs and
+//! the rules of attribution. Everything is a pure function of its arguments: no I/O, no async, no
+//! Delta, no Kafka, no clock. The other crates build on it. It depends on none of them.
 
 pub mod append;
 pub mod attribution;

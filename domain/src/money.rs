@@ -1,20 +1,23 @@
 //! Exact amounts of money.
 //!
-//! Amounts as sent are integers of 10^-12 units ([`AMOUNT_ONE`]), read from text or from the shortest decimal of a
-//! binary float; nothing is ever computed in floating point. Fractions beyond the twelfth digit are rounded half-even,
-//! amounts of more than 26 integer digits are refused. Converted amounts are integers of 10^-6 units of the account
-//! currency ("micros"), rounded half-even once, at the end.
+//! Amounts as sent are integers of 10^-12 units ([`AMOUNT_ONE`]). They are read from text or from
+//! the shortest decimal of a binary float. Nothing is ever computed in floating point. Fractions
+//! beyond the twelfth digit are rounded half-even. Amounts of more than 26 integer digits are
+//! refused.
+//!
+//! Converted amounts are integers of 10^-6 units of the account currency ("micros"). They are
+//! rounded half-even once, at the end.
 
 use std::io::Write;
 
 /// One unit of money, in amounts as sent.
 pub const AMOUNT_ONE: i128 = 1_000_000_000_000;
 
-/// The rate of a currency to itself: rates are account units per unit, times this.
+/// The rate of a currency to itself. A rate is the account units for one unit, times this constant.
 pub const RATE_ONE: i128 = 1_000_000_000_000;
 
-/// One event's money is at most so much, in micros of the account currency, above and below zero.
-/// Sums over events are wider.
+/// The largest absolute amount of one event, in micros of the account currency. Sums over events
+/// are wider.
 pub const EVENT_MICROS_MAX: i64 = 10_000_000_000_000_000;
 
 /// The first amount that no longer fits `Decimal(38, 12)`.
@@ -32,34 +35,35 @@ pub enum NumberError {
     /// More integer digits than the type holds.
     #[error("out of range")]
     OutOfRange,
-    /// A whole number was wanted and this has a fraction.
+    /// An integer is needed, and this number has a fraction.
     #[error("has a fraction")]
     Fraction,
 }
 
-/// What becomes of the digits beyond the scale.
+/// How the digits beyond the scale are rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
-    /// To the nearest, ties to the even neighbour.
+    /// To the nearest value. A tie goes to the even one.
     HalfEven,
     /// Towards minus infinity.
     Floor,
-    /// Anything but zeros is [`NumberError::Fraction`].
+    /// Not at all: digits other than 0 are [`NumberError::Fraction`].
     Exact,
 }
 
-/// A decimal text as an amount: an integer of 10^-12 units. Spaces around it are ignored.
+/// Parses a decimal text as an amount: an integer of 10^-12 units. Spaces around it are ignored.
 pub fn parse_amount(text: &str) -> Result<i128, NumberError> {
     parse_scaled(text, SCALE, Rounding::HalfEven)
 }
 
-/// A double as an amount, by its shortest decimal; NaN and the infinities are not numbers.
+/// A double as an amount, through its shortest decimal. NaN and the infinities are not numbers.
 pub fn amount_from_f64(value: f64) -> Result<i128, NumberError> {
     let mut buffer = [0u8; 32];
     parse_amount(shortest(&mut buffer, format_args!("{value:e}"))?)
 }
 
-/// A single float as an amount, by its own shortest decimal (0.1f32 is 0.1); NaN and the infinities are not numbers.
+/// A single-precision float as an amount, through its own shortest decimal (0.1f32 is 0.1). NaN and
+/// the infinities are not numbers.
 pub fn amount_from_f32(value: f32) -> Result<i128, NumberError> {
     let mut buffer = [0u8; 32];
     parse_amount(shortest(&mut buffer, format_args!("{value:e}"))?)
@@ -70,7 +74,7 @@ pub fn amount_from_decimal(unscaled: i128, scale: u32) -> Result<i128, NumberErr
     let shift = SCALE as i64 - i64::from(scale);
     let amount = match u32::try_from(shift) {
         Ok(up) => power_of_ten(up).and_then(|power| unscaled.checked_mul(power)).ok_or(NumberError::OutOfRange)?,
-        // Beyond 38 digits down nothing of an i128 is left but a fraction below one half.
+        // The divisor exceeds an i128, so only a fraction below one half is left.
         Err(_) => match power_of_ten(shift.unsigned_abs().min(u64::from(u32::MAX)) as u32) {
             Some(power) => divide_half_even(unscaled, power),
             None => 0,
@@ -79,20 +83,20 @@ pub fn amount_from_decimal(unscaled: i128, scale: u32) -> Result<i128, NumberErr
     in_range(amount)
 }
 
-/// An amount as sent in micros of the account currency, at `rate` account units (times [`RATE_ONE`]) per unit,
-/// half-even. `None` where the result does not fit.
+/// Converts an amount as sent to micros of the account currency, rounded half-even. `rate` is the
+/// account units for one unit, times [`RATE_ONE`]. `None`: the result does not fit.
 pub fn amount_to_micros(amount: i128, rate: i128) -> Option<i64> {
     const PER_MICRO: i128 = AMOUNT_ONE / 1_000_000;
     if rate == RATE_ONE {
         return i64::try_from(divide_half_even(amount, PER_MICRO)).ok();
     }
-    // A product that overflows 127 bits would be more than 10^20 micros anyway.
+    // A product beyond 127 bits would be more than 10^20 micros anyway.
     let product = amount.checked_mul(rate)?;
     i64::try_from(divide_half_even(product, PER_MICRO * RATE_ONE)).ok()
 }
 
-/// Micros of another currency in micros of the account currency, at `rate` account units (times [`RATE_ONE`]) per
-/// unit, half-even. `None` where the result does not fit.
+/// Converts micros of another currency to micros of the account currency, rounded half-even. `rate`
+/// is the account units for one unit, times [`RATE_ONE`]. `None`: the result does not fit.
 pub fn micros_to_micros(micros: i64, rate: i128) -> Option<i64> {
     if rate == RATE_ONE {
         return Some(micros);
@@ -101,8 +105,8 @@ pub fn micros_to_micros(micros: i64, rate: i128) -> Option<i64> {
     i64::try_from(divide_half_even(product, RATE_ONE)).ok()
 }
 
-/// A decimal text as an integer of 10^-`scale` units. Spaces around it are ignored; a sign, a point and an exponent
-/// are allowed. Results of 10^38 and more are out of range.
+/// Parses a decimal text as an integer of 10^-`scale` units. Spaces around it are ignored. A sign,
+/// a point and an exponent are allowed. Results of 10^38 and more are out of range.
 pub fn parse_scaled(text: &str, scale: i32, rounding: Rounding) -> Result<i128, NumberError> {
     let bytes = text.trim_ascii().as_bytes();
     let (negative, unsigned) = match bytes {
@@ -122,7 +126,8 @@ pub fn parse_scaled(text: &str, scale: i32, rounding: Rounding) -> Result<i128, 
     long_decimal(negative, unsigned, scale, rounding)
 }
 
-/// Digits and at most one point, with at least one digit and at most 18: the digits, and how many follow the point.
+/// Parses 1 to 18 digits with at most one point. Returns the digits as a number, and how many of
+/// them follow the point.
 fn short_decimal(bytes: &[u8]) -> Option<(u64, i32)> {
     let mut mantissa = 0u64;
     let mut point = None;
@@ -138,7 +143,7 @@ fn short_decimal(bytes: &[u8]) -> Option<(u64, i32)> {
     (digits > 0 && digits <= 18).then_some((mantissa, fraction as i32))
 }
 
-/// Any number of digits, and an exponent.
+/// Parses any number of digits, with or without an exponent.
 fn long_decimal(negative: bool, unsigned: &[u8], scale: i32, rounding: Rounding) -> Result<i128, NumberError> {
     let (significand, exponent) = match unsigned.iter().position(|byte| matches!(byte, b'e' | b'E')) {
         Some(at) => (&unsigned[..at], parse_exponent(&unsigned[at + 1..])?),
@@ -151,7 +156,7 @@ fn long_decimal(negative: bool, unsigned: &[u8], scale: i32, rounding: Rounding)
     if whole.is_empty() && fraction.is_empty() {
         return Err(NumberError::NotANumber);
     }
-    // How many of the digits stand before the end of the scaled number.
+    // The number of digits that belong to the scaled integer.
     let kept = whole.len() as i64 + exponent + i64::from(scale);
     let mut magnitude = 0i128;
     let mut first_dropped = 0u8;
@@ -163,11 +168,11 @@ fn long_decimal(negative: bool, unsigned: &[u8], scale: i32, rounding: Rounding)
         };
         let place = place as i64;
         if place < kept {
-            // Below the limit it may still be too large for another digit.
+            // A magnitude below the limit may still be too large to append a digit.
             let longer = magnitude.checked_mul(10).and_then(|tens| tens.checked_add(i128::from(digit)));
             magnitude = longer.unwrap_or(AMOUNT_LIMIT);
             if magnitude >= AMOUNT_LIMIT {
-                // The rest must still be digits for this to be a number too large.
+                // The number is too large only if the rest is digits. Else it is not a number.
                 return if is_digits(whole) && is_digits(fraction) {
                     Err(NumberError::OutOfRange)
                 } else {
@@ -186,7 +191,7 @@ fn long_decimal(negative: bool, unsigned: &[u8], scale: i32, rounding: Rounding)
         magnitude = magnitude.checked_mul(power).ok_or(NumberError::OutOfRange)?;
     }
     if kept < 0 {
-        // Every digit is below a tenth of the last place.
+        // Every digit is below a tenth of the last position that counts.
         more_dropped |= first_dropped != 0 || whole.iter().chain(fraction).any(|byte| *byte != b'0');
         first_dropped = 0;
     }
@@ -205,7 +210,8 @@ fn is_digits(bytes: &[u8]) -> bool {
     bytes.iter().all(u8::is_ascii_digit)
 }
 
-/// The digits after `e`; what is too large to matter is cut to a billion, which exceeds every length and scale.
+/// Parses the digits after `e`. A larger exponent is cut to a billion, which exceeds every length
+/// and scale.
 fn parse_exponent(bytes: &[u8]) -> Result<i64, NumberError> {
     const FAR: i64 = 1_000_000_000;
     let (negative, digits) = match bytes {
@@ -228,9 +234,9 @@ fn power_of_ten(exponent: u32) -> Option<i128> {
     10i128.checked_pow(exponent)
 }
 
-/// The quotient rounded to the nearest, ties to the even one. `divisor` is positive.
+/// The quotient rounded to the nearest integer. A tie goes to the even one. `divisor` is positive.
 fn divide_half_even(dividend: i128, divisor: i128) -> i128 {
-    // Sixty-four bit division is several times faster, and nearly all amounts fit.
+    // Division of 64 bits is several times faster, and nearly all amounts fit.
     if let (Ok(small), Ok(by)) = (i64::try_from(dividend), i64::try_from(divisor)) {
         let (quotient, remainder) = (small.div_euclid(by), small.rem_euclid(by));
         let up = match remainder.cmp(&(by - remainder)) {
@@ -248,7 +254,7 @@ fn divide_half_even(dividend: i128, divisor: i128) -> i128 {
     }
 }
 
-/// The shortest decimal that reads back as the same float, written without allocating.
+/// The shortest decimal that reads back as the same float. Nothing is allocated.
 fn shortest<'a>(buffer: &'a mut [u8; 32], value: std::fmt::Arguments<'_>) -> Result<&'a str, NumberError> {
     let mut rest = &mut buffer[..];
     rest.write_fmt(value).map_err(|_| NumberError::NotANumber)?;
@@ -292,7 +298,7 @@ mod tests {
         check("99999999999999999999999999.999999999999", Ok(AMOUNT_LIMIT - 1));
         check("99999999999999999999999999.9999999999995", Err(OutOfRange));
         check("100000000000000000000000000", Err(OutOfRange));
-        // One digit more than the limit has, which is more than 128 bits hold.
+        // One digit more than the limit has. That exceeds 128 bits.
         check("999999999999999999999999999.999999999999", Err(OutOfRange));
         check("183456789012345678901234567890", Err(OutOfRange));
         check("34028236692093846346337460743.1768211457", Err(OutOfRange));
@@ -346,7 +352,7 @@ mod tests {
         assert_eq!(amount_to_micros(AMOUNT_ONE, 1_085_000_000_000), Some(1_085_000));
         assert_eq!(amount_to_micros(AMOUNT_LIMIT - 1, RATE_ONE), None);
         assert_eq!(amount_to_micros(AMOUNT_LIMIT - 1, RATE_ONE * 1000), None);
-        // The greatest amount, either way, at the least and the greatest rate.
+        // The largest amount of either sign, at the smallest and the largest rate.
         for amount in [AMOUNT_LIMIT - 1, 1 - AMOUNT_LIMIT] {
             for rate in [RATE_ONE / 1_000_000_000, RATE_ONE * 1_000_000_000_000] {
                 assert_eq!(amount_to_micros(amount, rate), None);

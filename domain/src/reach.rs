@@ -1,25 +1,26 @@
 //! The reach sketch: a theta (bottom-k) sketch of a set of users.
 //!
-//! It keeps the [`K`] least of the users' hashes, in ascending order, eight little-endian bytes each. Trimming to k before
-//! storing and after every union makes the bytes depend on the set of users alone, not on order or grouping. Below k
-//! users the count is exact; above, the relative standard error is 1/sqrt(k - 2), 1.6%.
-//! (Bar-Yossef et al., "Counting distinct elements in a data stream", 2002, gives the estimator.)
+//! It keeps the [`K`] smallest hashes of the users, in ascending order, as eight little-endian
+//! bytes each. It is trimmed to k hashes before it is stored and after every union. So its bytes
+//! depend only on the set of users, not on order or grouping. Below k users the count is exact.
+//! Above, the relative standard error is 1/sqrt(k - 2), 1.6%. (Bar-Yossef et al., "Counting
+//! distinct elements in a data stream", 2002, gives the estimator.)
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// How many hashes a sketch keeps at most.
+/// The most hashes that a sketch keeps.
 pub const K: usize = 4096;
 
-/// A sketch being built or merged.
+/// A sketch that is being built or merged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sketch {
-    /// Unsorted, possibly repeated; at most `2 * K` before it is trimmed.
+    /// Unsorted, possibly with repetitions. At most `2 * K` hashes before it is trimmed.
     pending: Vec<u64>,
-    /// Hashes at or above this can't be among the k least any more.
+    /// Hashes at or above this cannot be among the k smallest any more.
     bound: Option<u64>,
 }
 
-/// Bytes that are no sketch: their length is not a multiple of 8, or there are more than k hashes.
+/// Bytes that are no sketch: their length is not a multiple of 8, or they are more than k hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a reach sketch: {0} bytes")]
 pub struct NotASketch(pub usize);
@@ -53,7 +54,8 @@ impl Sketch {
         self.pending.dedup();
         self.pending.truncate(K);
         if self.pending.len() == K {
-            // One above the k-th least: the k-th itself may come again and is dropped as a repetition.
+            // One above the k-th smallest hash. The k-th itself may come again, and is dropped as a
+            // repetition.
             self.bound = self.pending.last().map(|last| last.saturating_add(1));
         }
     }
@@ -64,7 +66,7 @@ impl Sketch {
         self.pending.iter().flat_map(|hash| hash.to_le_bytes()).collect()
     }
 
-    /// How much memory it holds, in bytes.
+    /// The bytes held in memory.
     pub fn size(&self) -> usize {
         self.pending.capacity() * size_of::<u64>()
     }
@@ -81,7 +83,8 @@ fn hashes(bytes: &[u8]) -> Result<impl Iterator<Item = u64> + '_, NotASketch> {
     }))
 }
 
-/// How many users a stored sketch stands for: exact below k, else (k - 1) x 2^64 / (the k-th least hash).
+/// The number of users in a stored sketch: exact below k, else (k - 1) x 2^64 / (the k-th smallest
+/// hash).
 pub fn estimate(bytes: &[u8]) -> Result<u64, NotASketch> {
     let all: Vec<u64> = hashes(bytes)?.collect();
     match all.last() {
@@ -119,7 +122,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_depend_on_the_set_alone(users in prop::collection::vec(0_usize..20_000, 0..12_000), cut in 0_usize..12_000) {
+        fn bytes_depend_on_the_set_alone(
+            users in prop::collection::vec(0_usize..20_000, 0..12_000),
+            cut in 0_usize..12_000,
+        ) {
             let cut = cut.min(users.len());
             let whole = sketch(users.iter().copied());
             let mut merged = Sketch::default();

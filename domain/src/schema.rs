@@ -1,8 +1,8 @@
-//! The Arrow schemas of the raw tables: the fields as sent, then what ingest adds.
+//! The Arrow schemas of the raw tables: the fields as sent, then the fields that ingest adds.
 //!
-//! A raw row is: the content fields in schema order (this order is the order of comparison between copies of an
-//! event, and of hashing), `attributes`, `content_hash`, the struct `enriched`, the struct `source`, `ingested_at`
-//! and the partition `event_date`.
+//! A raw row has the content fields in schema order, `attributes`, `content_hash`, the struct
+//! `enriched`, the struct `source`, `ingested_at` and the partition `event_date`. Copies of an
+//! event are compared, and content is hashed, in the order of the content fields.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
 use crate::event::EventKind;
 
-/// Fractional digits that amounts as sent are kept with.
+/// The fractional digits of stored amounts as sent.
 pub const AMOUNT_SCALE: i8 = 12;
-/// Digits of amounts as sent.
+/// The digits of stored amounts as sent.
 pub const AMOUNT_PRECISION: u8 = 38;
 
-/// UTC, microseconds: the type of every time in the lake.
+/// The type of every time in the lake: UTC, microseconds.
 pub fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
@@ -220,10 +220,11 @@ fn bid_request_fields() -> Vec<Field> {
     ]
 }
 
-/// The fields of a bid request that a bid or its outcome carries, as against the request's own.
+/// The fields of a bid request that belong to a bid or its outcome. The others are the request's
+/// own.
 pub const BID_FIELDS: [&str; 6] = ["imp_id", "campaign_id", "ad_creative_id", "bid_price", "clearing_price", "won"];
 
-/// An element of `imp[]`: the part of OpenRTB's `Imp` that is typed.
+/// An element of `imp[]`: those parts of OpenRTB's `Imp` that have types here.
 pub fn imp_type() -> DataType {
     DataType::Struct(Fields::from(vec![
         utf8("id"),
@@ -237,7 +238,7 @@ pub fn imp_type() -> DataType {
     ]))
 }
 
-/// What ingest adds to an event, as one struct.
+/// The fields that ingest adds to an event, as one struct.
 pub fn enriched_fields(kind: EventKind) -> Fields {
     let mut fields = vec![
         utf8("campaign_id"),
@@ -259,15 +260,16 @@ pub fn enriched_fields(kind: EventKind) -> Fields {
     Fields::from(fields)
 }
 
-/// Where a row came from: `topic` is the Kafka topic or the file's path, `offset` the record's offset or line.
+/// The origin of a row. `topic` is the Kafka topic or the file's path, `offset` the record's offset
+/// or line.
 pub fn source_fields() -> Fields {
     Fields::from(vec![utf8("topic"), int32("partition"), int64("offset")])
 }
 
-/// The `replay_outcome` of a dead letter whose record is a row now.
+/// The `replay_outcome` of a dead letter whose record has become a row.
 pub const REPLAYED: &str = "replayed";
 
-/// The `format` of a dead letter that keeps a part of a record, or what is no record at all.
+/// The `format` of a dead letter that holds a part of a record, or bytes that are no record at all.
 pub const FRAGMENT: &str = "fragment";
 
 /// The schema of a raw table.
@@ -282,10 +284,12 @@ pub fn raw_schema(kind: EventKind) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The schema of `raw/dead_letters`: what was sent and why it was rejected, how it is to be read again, and what became of that.
+/// The schema of `raw/dead_letters`: what was sent, why it was rejected, how to decode it again,
+/// and the outcome of that.
 ///
-/// The `replay_*` columns are NULL until a replay takes the letter. `replay_id` alone: a replay has claimed it. With
-/// `replay_outcome` the replay has decided: [`REPLAYED`], or the reason for which the record was rejected once more.
+/// The `replay_*` columns are NULL until a replay takes the letter. If only `replay_id` is set, a
+/// replay has claimed the letter. If `replay_outcome` is set too, the replay has decided: it holds
+/// [`REPLAYED`], or the reason why the record was rejected again.
 pub fn dead_letters_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         utf8("kind"),
@@ -305,7 +309,7 @@ pub fn dead_letters_schema() -> SchemaRef {
     ]))
 }
 
-/// `raw/files`.
+/// The schema of `raw/files`.
 pub fn files_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         utf8("path"),

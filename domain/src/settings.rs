@@ -1,7 +1,9 @@
-//! The configuration that gives events their meaning: what `Q` computes depends on nothing else but the rows.
+//! The configuration that gives events their meaning. What `Q` computes depends only on it and on
+//! the rows.
 //!
-//! [`Meaning`] is stored in every manifest, with its hash, and merged answers use the manifest's: the two layers can
-//! never mean different things. [`Display`] only chooses what is shown.
+//! Every manifest stores the [`Meaning`] with its hash, and merged answers use the manifest's. So
+//! the batch layer and the serving layer never use different meanings. [`Display`] only chooses
+//! what is shown.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,12 +11,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Which rules this program computes with. It is raised whenever the same rows and the same
-/// [`Meaning`] give other batch tables, in their rows or in their columns. What was published under
-/// another revision is not merged with.
+/// The revision of this program's rules. It is raised whenever the same rows and the same
+/// [`Meaning`] give other batch tables, in rows or in columns. Batch tables of another revision are
+/// not merged with newer rows.
 pub const REVISION: i64 = 2;
 
-/// Everything that changes what the batch layer computes.
+/// Everything in the configuration that changes what the batch layer computes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Meaning {
@@ -29,9 +31,10 @@ pub struct Meaning {
 }
 
 impl Meaning {
-    /// Thirty-two hex digits that are equal exactly where the configuration is.
+    /// Thirty-two hex digits. They are equal if and only if the configurations are.
     pub fn hash(&self) -> String {
-        // serde_json writes struct fields in declaration order and sets in order: the text is canonical.
+        // serde_json writes struct fields in declaration order and sets in order, so the text is
+        // canonical.
         let text = serde_json::to_string(self).unwrap_or_default();
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }
@@ -41,19 +44,19 @@ impl Meaning {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Attribution {
-    /// How long after an impression a click still belongs to it.
+    /// The longest time from an impression to a click that belongs to it.
     #[serde(with = "humantime_serde")]
     pub click_to_impression_window: Duration,
-    /// How long after a click a conversion still belongs to it.
+    /// The longest time from a click to a conversion that belongs to it.
     #[serde(with = "humantime_serde")]
     pub click_through_window: Duration,
-    /// How long after an impression a conversion without clicks still belongs to it.
+    /// The longest time from an impression to a conversion without clicks that belongs to it.
     #[serde(with = "humantime_serde")]
     pub view_through_window: Duration,
     /// The half-life of the time decay model.
     #[serde(with = "humantime_serde")]
     pub half_life: Duration,
-    /// How many of the latest touchpoints of a conversion count.
+    /// The most touchpoints of a conversion that count. The latest ones do.
     pub touchpoints_max: usize,
     /// Whether touchpoints are matched by advertiser, by campaign, or not at all.
     pub scope: Scope,
@@ -77,16 +80,15 @@ impl Default for Attribution {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// The advertiser where `ref/campaigns` knows it, else the campaign.
+    /// The advertiser if `ref/campaigns` knows it, else the campaign.
     #[default]
     Auto,
     /// The advertiser only.
     Advertiser,
     /// The campaign only.
     Campaign,
-    /// Nothing: every touchpoint of the user counts, for advertisers whose site conversions know no
-    /// campaign. Clicks are joined by campaign all the same, and identity uses the advertiser all
-    /// the same.
+    /// Nothing: every touchpoint of the user counts. For advertisers whose site conversions have no
+    /// campaign. Clicks are still joined by campaign, and identity still uses the advertiser.
     Account,
 }
 
@@ -130,9 +132,9 @@ impl Default for Identity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Conversions {
-    /// Names of `conversion_type` that are clicks; compared trimmed and lower-cased.
+    /// Values of `conversion_type` that are clicks. Compared trimmed and lower-cased.
     pub click_types: BTreeSet<String>,
-    /// Names of `conversion_type` that are primary; empty: every type that is not a click.
+    /// Values of `conversion_type` that are primary. Empty: every type that is not a click.
     pub primary_types: BTreeSet<String>,
 }
 
@@ -156,7 +158,7 @@ impl Default for Report {
     }
 }
 
-/// What is shown of what was computed; takes effect at once.
+/// Chooses which of the computed values are shown. A change takes effect at once.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Display {
@@ -166,7 +168,7 @@ pub struct Display {
     pub spend_source: SpendSource,
 }
 
-/// Where `spend` comes from: never both.
+/// The source of `spend`. It is never both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpendSource {

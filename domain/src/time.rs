@@ -1,16 +1,21 @@
-//! Times as they are sent, and the calendar of reports.
+//! Parses times as they are sent, and computes the calendar of reports.
 //!
-//! Every time becomes microseconds since the epoch, UTC. Read are RFC 3339 (offsets also as `+0200`
-//! and `+02`, a space in place of the `T`); `YYYY-MM-DD[T ]HH:MM[:SS[.f]]` and `YYYY-MM-DD`
-//! (midnight), in a configured zone; basic ISO 8601 (`20260301T100000Z`); and epoch seconds (below
-//! 10^11), milliseconds (below 10^14) or microseconds, as number or digits, with or without a
-//! fraction. A comma may stand for the point of a fraction. A space may part `Z`, `UTC` or an
-//! offset from the time of day. Fractions of a microsecond are floored. A leap second (`:60`) is
-//! the second after it. Refused are dates that do not exist, and everything outside the years 1970
-//! to 9999 in UTC. Further forms are read by a [`TimeFormat`].
+//! Every time becomes microseconds since the epoch, UTC. These forms are read:
 //!
-//! Local times that a change of clocks makes ambiguous are the earlier instant; those that it skips are taken with
-//! the offset from before the change, as RFC 5545 and `java.time` do.
+//! - RFC 3339. The offset may also be `+0200` or `+02`. A space may stand for the `T`.
+//! - `YYYY-MM-DD[T ]HH:MM[:SS[.f]]` and `YYYY-MM-DD` (midnight), in a configured zone.
+//! - Basic ISO 8601 (`20260301T100000Z`).
+//! - Epoch seconds (below 10^11), milliseconds (below 10^14) or microseconds, as a number or as
+//!   digits, with or without a fraction.
+//! - Other forms that a [`TimeFormat`] names.
+//!
+//! A fraction may have a comma in place of the point. A space may separate `Z`, `UTC` or an offset
+//! from the time of day. Fractions of a microsecond are floored. A leap second (`:60`) is the
+//! second after it. Dates that do not exist are refused, and so is everything outside the years
+//! 1970 to 9999 in UTC.
+//!
+//! A change of clocks makes some local times ambiguous. They are the earlier instant. It skips
+//! others. They get the offset from before the change, as in RFC 5545 and `java.time`.
 
 mod format;
 
@@ -44,7 +49,7 @@ pub enum TimeError {
     OutOfRange,
 }
 
-/// A text as a time; what has no offset of its own is in `zone`. Spaces around it are ignored.
+/// Parses a text as a time. A time without an offset is in `zone`. Spaces around it are ignored.
 pub fn parse_time(text: &str, zone: Tz) -> Result<i64, TimeError> {
     let bytes = text.trim_ascii().as_bytes();
     if is_extended(bytes) {
@@ -56,39 +61,40 @@ pub fn parse_time(text: &str, zone: Tz) -> Result<i64, TimeError> {
     }
 }
 
-/// Whether [`parse_time`] reads a text as an epoch number, and not as a date.
+/// Whether [`parse_time`] reads a text as an epoch number and not as a date.
 pub fn is_epoch(text: &str) -> bool {
     let bytes = text.trim_ascii().as_bytes();
     !is_extended(bytes) && !is_basic(bytes)
 }
 
-/// Whether a text begins as `2026-03-01` does.
+/// Whether a text begins like `2026-03-01`.
 fn is_extended(bytes: &[u8]) -> bool {
     bytes.len() >= 10 && bytes[4] == b'-' && bytes[..4].iter().all(u8::is_ascii_digit)
 }
 
-/// Whether a text begins as `20260301T1000` does.
+/// Whether a text begins like `20260301T1000`.
 fn is_basic(bytes: &[u8]) -> bool {
     bytes.len() >= 13 && matches!(bytes[8], b'T' | b't' | b' ') && bytes[..8].iter().all(u8::is_ascii_digit)
 }
 
-/// A decimal number as a time: seconds, milliseconds or microseconds by its magnitude.
+/// Parses a decimal number as a time. Its magnitude decides between seconds, milliseconds and
+/// microseconds.
 pub fn parse_epoch(text: &str) -> Result<i64, TimeError> {
     let micros = Epoch::read(text)?.micros;
     in_range(i64::try_from(micros).map_err(|_| TimeError::OutOfRange)?)
 }
 
-/// What an epoch number says, whether or not it is in the accepted years.
+/// An epoch number, whether or not it is in the accepted years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch {
-    /// What it counts: seconds, milliseconds or microseconds.
+    /// Its unit: seconds, milliseconds or microseconds.
     pub unit: &'static str,
     /// The time, in microseconds.
     pub micros: i128,
 }
 
 impl Epoch {
-    /// Reads a decimal number.
+    /// Parses a decimal number.
     pub fn read(text: &str) -> Result<Epoch, TimeError> {
         let scaled = |scale: i32| parse_scaled(text, scale, Rounding::Floor);
         let from_number = |error: NumberError| match error {
@@ -101,13 +107,13 @@ impl Epoch {
     }
 }
 
-/// An integer as a time: seconds, milliseconds or microseconds by its magnitude.
+/// An integer as a time. Its magnitude decides between seconds, milliseconds and microseconds.
 pub fn time_from_integer(value: i64) -> Result<i64, TimeError> {
     let (factor, ..) = epoch_unit(value.into());
     in_range(value.checked_mul(factor).ok_or(TimeError::OutOfRange)?)
 }
 
-/// A double as a time, by its shortest decimal.
+/// A double as a time, through its shortest decimal.
 pub fn time_from_f64(value: f64) -> Result<i64, TimeError> {
     if !value.is_finite() {
         return Err(TimeError::NotATime);
@@ -115,7 +121,7 @@ pub fn time_from_f64(value: f64) -> Result<i64, TimeError> {
     parse_epoch(&format!("{value:e}"))
 }
 
-/// Local wall-clock microseconds (as if they were UTC) as a time in `zone`.
+/// Converts a local time in `zone` to a time in UTC. `local` is in microseconds, as if it were UTC.
 pub fn time_from_local(local: i64, zone: Tz) -> Result<i64, TimeError> {
     if zone == Tz::UTC {
         return in_range(local);
@@ -129,7 +135,7 @@ pub fn in_range(micros: i64) -> Result<i64, TimeError> {
     if (0..END).contains(&micros) { Ok(micros) } else { Err(TimeError::OutOfRange) }
 }
 
-/// The microseconds in the unit of an epoch number, their power of ten, and the unit's name.
+/// For an epoch number: the microseconds in its unit, their power of ten, and the unit's name.
 fn epoch_unit(whole: i128) -> (i64, i32, &'static str) {
     match whole.unsigned_abs() {
         0..100_000_000_000 => (1_000_000, 6, "seconds"),
@@ -138,7 +144,7 @@ fn epoch_unit(whole: i128) -> (i64, i32, &'static str) {
     }
 }
 
-/// `bytes` has at least ten bytes, the first four of them digits, the fifth a hyphen.
+/// `bytes` has at least ten bytes. The first four are digits, the fifth is a hyphen.
 fn parse_date_time(bytes: &[u8], zone: Tz) -> Result<i64, TimeError> {
     if let Some(([year, month, day], clock, rest)) = well_formed(bytes) {
         return date_and_clock(midnight(year.into(), month, day)?, clock, rest, zone);
@@ -164,7 +170,7 @@ fn parse_date_time(bytes: &[u8], zone: Tz) -> Result<i64, TimeError> {
     }
 }
 
-/// `bytes` has at least thirteen bytes, the first eight of them digits.
+/// `bytes` has at least thirteen bytes. The first eight are digits.
 fn parse_basic(bytes: &[u8], zone: Tz) -> Result<i64, TimeError> {
     let midnight = midnight(year(bytes)?, two_digits(bytes, 4)?, two_digits(bytes, 6)?)?;
     let (hour, minute) = (two_digits(bytes, 9)?, two_digits(bytes, 11)?);
@@ -188,7 +194,7 @@ fn midnight(year: i64, month: u32, day: u32) -> Result<i64, TimeError> {
     Ok(days_from_civil(year, month, day) * DAY)
 }
 
-/// `rest` is what follows the minutes, where there are no seconds. A minute has no fraction.
+/// `rest` follows the minutes, where there are no seconds. A minute has no fraction.
 fn date_and_minute(midnight: i64, clock: [u32; 2], rest: &[u8], zone: Tz) -> Result<i64, TimeError> {
     match rest {
         [b'.' | b',', ..] => Err(TimeError::NotATime),
@@ -196,10 +202,10 @@ fn date_and_minute(midnight: i64, clock: [u32; 2], rest: &[u8], zone: Tz) -> Res
     }
 }
 
-/// `rest` is what follows the seconds.
+/// `rest` follows the seconds.
 fn date_and_clock(midnight: i64, clock: [u32; 3], rest: &[u8], zone: Tz) -> Result<i64, TimeError> {
     let [hour, minute, second] = clock;
-    // The sixtieth second is a leap second. It is counted on into the next minute.
+    // Second 60 is a leap second. It counts as the first second of the next minute.
     if hour > 23 || minute > 59 || second > 60 {
         return Err(TimeError::NoSuchTime);
     }
@@ -217,8 +223,9 @@ fn date_and_clock(midnight: i64, clock: [u32; 3], rest: &[u8], zone: Tz) -> Resu
     }
 }
 
-/// The year, month and day, the hour, minute and second, and what follows, of `2025-06-01T12:30:00`, eight bytes at a time; `None` where the
-/// digits and what stands between them are not where they should be.
+/// Parses `2025-06-01T12:30:00`, eight bytes at a time. Returns year, month and day, then hour,
+/// minute and second, then the bytes that follow. `None`: a digit or a separator is not where it
+/// should be.
 fn well_formed(bytes: &[u8]) -> Option<([u32; 3], [u32; 3], &[u8])> {
     let (&[a, b, c, d, e, f, g, h, day_tens, day_ones, t, ref clock @ ..], rest) = bytes.split_first_chunk::<19>()?;
     let (date, date_is_good) = pairs([a, b, c, d, e, f, g, h], *b"0000-00-");
@@ -232,12 +239,16 @@ fn well_formed(bytes: &[u8]) -> Option<([u32; 3], [u32; 3], &[u8])> {
     Some((date, [at(clock, 0), at(clock, 3), at(clock, 6)], rest))
 }
 
-/// In each byte the number that its digit and the next one are, and whether `text` has digits where `pattern` has noughts, and else the same.
+/// Parses eight bytes that should look like `pattern`, in which `0` stands for any digit and any
+/// other byte for itself. Returns whether `text` matches. If so, each byte of the number holds the
+/// value (0 to 99) of the two digits that begin there, the lowest byte first. A separator counts as
+/// digit 0.
 fn pairs(text: [u8; 8], pattern: [u8; 8]) -> (u64, bool) {
     const NIBBLES: u64 = 0xf0f0_f0f0_f0f0_f0f0;
     const ABOVE_NINE: u64 = 0x0606_0606_0606_0606;
     let digits = u64::from_le_bytes(text) ^ u64::from_le_bytes(pattern);
-    // A mark that is what it should be is nought now. One that differs from it by less than ten would pass for a digit.
+    // A correct separator is 0 after the XOR. A wrong one may be below 10 and look like a digit, so
+    // separators are checked for 0 on their own.
     let marks = u64::from_le_bytes(pattern.map(|byte| if byte == b'0' { 0 } else { 0xff }));
     let is_good = (digits | digits.wrapping_add(ABOVE_NINE)) & NIBBLES == 0 && digits & marks == 0;
     (digits.wrapping_mul(10).wrapping_add(digits >> 8), is_good)
@@ -250,7 +261,7 @@ fn two_digits(bytes: &[u8], at: usize) -> Result<u32, TimeError> {
     }
 }
 
-/// The digits after the point as microseconds, floored, and what follows them.
+/// Parses the digits after the point as microseconds, floored. Also returns what follows them.
 fn parse_fraction(bytes: &[u8]) -> Result<(i64, &[u8]), TimeError> {
     let (mut micros, mut unit) = (0, SECOND);
     let mut rest = bytes;
@@ -262,7 +273,7 @@ fn parse_fraction(bytes: &[u8]) -> Result<(i64, &[u8]), TimeError> {
     if rest.len() == bytes.len() { Err(TimeError::NotATime) } else { Ok((micros, rest)) }
 }
 
-/// `+02:00`, `+0200` or `+02`, in microseconds.
+/// Parses `+02:00`, `+0200` or `+02` as microseconds.
 fn parse_offset(bytes: &[u8]) -> Result<i64, TimeError> {
     let sign = match bytes.first() {
         Some(b'+') => 1,
@@ -291,7 +302,8 @@ fn days_in_month(year: i64, month: u32) -> u32 {
     }
 }
 
-/// Days since the epoch of a proleptic Gregorian date (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// Days from the epoch to a date of the proleptic Gregorian calendar (Howard Hinnant,
+/// "chrono-Compatible Low-Level Date Algorithms").
 fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -301,7 +313,7 @@ fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// The month (1 to 12) of a day since the epoch, from the same source.
+/// The month (1 to 12) of a day since the epoch. From the same source.
 fn month_of(days: i64) -> u32 {
     let day_of_era = (days + 719_468).rem_euclid(146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -310,12 +322,13 @@ fn month_of(days: i64) -> u32 {
     (if shifted < 10 { shifted + 3 } else { shifted - 9 }) as u32
 }
 
-/// The offset from UTC, in microseconds, that turns this wall clock into an instant.
+/// The offset from UTC of a local time, in microseconds.
 fn offset_of_local(wall: NaiveDateTime, zone: Tz) -> i64 {
     let micros = |offset: <Tz as TimeZone>::Offset| i64::from(offset.fix().local_minus_utc()) * SECOND;
     match zone.offset_from_local_datetime(&wall) {
         MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => micros(offset),
-        // No change skips more than a day (Samoa, 2011), so 25 hours before the skipped time is before the change.
+        // No change skips more than a day (Samoa, 2011). So 25 hours before the skipped time is
+        // before the change.
         MappedLocalTime::None => match zone.offset_from_local_datetime(&(wall - TimeDelta::hours(25))) {
             MappedLocalTime::Single(offset) | MappedLocalTime::Ambiguous(offset, _) => micros(offset),
             MappedLocalTime::None => 0,
@@ -333,13 +346,13 @@ fn offset_at(micros: i64, zone: Tz) -> i64 {
     }
 }
 
-/// The UTC day of an instant, in days since the epoch: the partition it is stored in.
+/// The UTC day of an instant, in days since the epoch. It is the partition of the event.
 pub fn event_date(micros: i64) -> i32 {
     micros.div_euclid(DAY) as i32
 }
 
-/// The instant at which the local hour of an instant begins. Where a change of clocks falls within an hour, an hour
-/// begins with it.
+/// The instant at which the local hour of an instant begins. A change of clocks within an hour
+/// begins a new hour.
 pub fn hour_start(micros: i64, zone: Tz) -> i64 {
     if zone == Tz::UTC {
         return micros - micros.rem_euclid(HOUR);
@@ -352,8 +365,8 @@ pub fn hour_start(micros: i64, zone: Tz) -> i64 {
     first_instant(start, micros, |instant| offset_at(instant, zone) == offset)
 }
 
-/// The instant at which the local day of an instant begins: midnight, or the end of the change of clocks that skips
-/// it; the earlier of two midnights.
+/// The instant at which the local day of an instant begins: midnight, and the earlier one if there
+/// are two. If a change of clocks skips midnight, the day begins at the end of the change.
 pub fn day_start(micros: i64, zone: Tz) -> i64 {
     if zone == Tz::UTC {
         return micros - micros.rem_euclid(DAY);
@@ -363,7 +376,7 @@ pub fn day_start(micros: i64, zone: Tz) -> i64 {
     let midnight = day * DAY;
     if let Some(wall) = DateTime::from_timestamp_micros(midnight) {
         let start = midnight - offset_of_local(wall.naive_utc(), zone);
-        // Both hold on all days but those on which midnight is skipped.
+        // Both conditions hold on all days except those whose midnight is skipped.
         if date(start) == day && date(start - 1) < day {
             return start;
         }
@@ -371,8 +384,8 @@ pub fn day_start(micros: i64, zone: Tz) -> i64 {
     first_instant(midnight - 2 * DAY, micros, |instant| date(instant) >= day)
 }
 
-/// The first second after `before` (where `holds` does not) and up to `after` (where it does) at which `holds`; it
-/// changes once in between.
+/// The first second from which on `holds` is true. It is false at `before`, true at `after`, and
+/// changes once between them.
 fn first_instant(before: i64, after: i64, holds: impl Fn(i64) -> bool) -> i64 {
     let (mut low, mut high) = (before.div_euclid(SECOND), after.div_euclid(SECOND));
     while high - low > 1 {
@@ -385,15 +398,17 @@ fn first_instant(before: i64, after: i64, holds: impl Fn(i64) -> bool) -> i64 {
 /// The parts of a local time by which campaigns are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeParts {
-    /// `night` (0 to 5 h), `morning` (6 to 11 h), `afternoon` (12 to 17 h) or `evening` (18 to 23 h).
+    /// `night` (0 to 5 h), `morning` (6 to 11 h), `afternoon` (12 to 17 h) or `evening` (18 to 23
+    /// h).
     pub part_of_day: &'static str,
     /// `weekday` (Monday to Friday) or `weekend`.
     pub day_type: &'static str,
-    /// Meteorological, northern hemisphere: `winter` (December to February), `spring`, `summer`, `autumn`.
+    /// Meteorological, northern hemisphere: `winter` (December to February), `spring`, `summer`,
+    /// `autumn`.
     pub season: &'static str,
 }
 
-/// The parts of an instant in `zone`.
+/// The parts of an instant, in `zone`.
 pub fn time_parts(micros: i64, zone: Tz) -> TimeParts {
     let local = if zone == Tz::UTC { micros } else { micros + offset_at(micros, zone) };
     let days = local.div_euclid(DAY);

@@ -1,18 +1,22 @@
-//! Exactly-once append: rows and how far their streams have come land in one Delta commit.
+//! Exactly-once append: one Delta commit stores the rows and the positions of their streams.
 //!
-//! What holds, whoever else writes and whatever breaks:
+//! These rules hold whatever other writers do and whatever fails:
 //!
-//! - A commit is made against one version of the table, `v`, and is the PUT-if-absent of version `v + 1`. The stored position
-//!   of every stream it advances is compared on `v` itself: on what this appender knows of all commits up to `v`. If
-//!   anybody else commits first, the PUT fails, their commit is read, and everything is compared again.
-//! - An answer that does not say whether the PUT succeeded is resolved by reading version `v + 1` ([`mod@crate::commit`]). A commit is
-//!   never submitted at another version before it is known not to be in at this one.
-//! - A writer that was held up for long (a process that was stopped, a machine that slept) does not commit into a gap that clean-up
-//!   has left: before a commit, and after one that took long, it looks whether the log is still where it was.
-//! - Positions only grow, and a commit that does not advance from exactly the stored position is refused
-//!   ([`Appended::Superseded`]): the caller reads the table's position and continues from there.
+//! - A commit is the PUT-if-absent of version `v + 1`, where `v` is a version that this appender
+//!   knows. It knows all commits up to `v`, and compares the position of every stream that it
+//!   advances with the position stored at `v`. If another writer commits `v + 1` first, the PUT
+//!   fails. The appender then reads that commit and compares everything again.
+//! - If the answer does not say whether the PUT succeeded, the appender reads version `v + 1`
+//!   ([`mod@crate::commit`]). It never submits a commit at another version before it knows that the
+//!   commit is not in at this one.
+//! - A writer may be held up for long: its process was stopped, or its machine slept. Clean-up may
+//!   have removed log entries meanwhile, and a commit must not go into such a gap. So the appender
+//!   checks that the log has not moved on before such a commit, and after one that took long.
+//! - Positions never go back. A commit must advance from exactly the stored position, or it is
+//!   refused ([`Appended::Superseded`]). The caller then reads the table's position and continues
+//!   from there.
 //!
-//! Why this is exactly once is argued in `docs/exactly-once.md`.
+//! `docs/exactly-once.md` argues why this is exactly once.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -37,33 +41,33 @@ use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
-/// How many log entries are read at the same time, where there are many.
+/// The most log entries that are read at the same time.
 const ENTRIES_AT_ONCE: u64 = 32;
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// How far one stream of records (a Kafka partition, a file) comes with a commit.
+/// How far one commit advances one stream of records (a Kafka partition, a file).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advance {
     /// The stream: the Delta application id.
     pub application: String,
-    /// The position that must be stored now; `None`: the stream was never seen.
+    /// The position that must be stored now. `None`: no position of this stream is stored.
     pub from: Option<i64>,
     /// The position after this commit.
     pub to: i64,
 }
 
-/// What became of a commit.
+/// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    /// It is in, exactly once.
+    /// The commit is in, exactly once.
     Committed {
-        /// The version that holds it.
+        /// The version of the table that holds it.
         version: u64,
     },
-    /// Nothing of it is in: another writer has moved at least one of the streams.
+    /// Nothing of the commit is in: another writer has moved at least one of the streams.
     Superseded {
-        /// The stored positions of the streams that were to be advanced.
+        /// The stored positions of the streams that the commit was to advance.
         stored: Vec<(String, Option<i64>)>,
     },
 }
@@ -73,24 +77,27 @@ pub struct Appender {
     lake: Lake,
     table: Table,
     log_store: LogStoreRef,
-    /// The version that all of the following is known at.
+    /// The version that this appender knows. The fields below describe the table at this version.
     version: u64,
-    /// When it was last seen to be the newest version, or a newer one was.
+    /// When `version` was last the newest version in the log, or when a newer one was last read.
     seen: Moment,
-    /// What the log says of the table: every change of it is looked at before anything is committed after it.
+    /// The table's metadata and protocol in the log. The appender checks every change of them
+    /// before it commits anything after the change.
     described: Described,
-    /// The version up to which that is taken into account.
+    /// The version up to which `described` includes all changes.
     described_at: u64,
-    /// Positions in the last checkpoint or seen in commits since; `None`: looked up, and not stored.
+    /// Positions from the last checkpoint and from the commits read since. `None`: the position was
+    /// looked up, and none is stored.
     positions: HashMap<String, Option<i64>>,
-    /// Positions that are not among these have to be looked up.
+    /// Whether a position that `positions` lacks must be looked up in the table.
     partial: bool,
     upkeep: Option<Upkeep>,
-    /// How often another's commit stood where one of ours was to be.
+    /// How often another writer's commit took the version that one of ours was for.
     conflicts: u64,
 }
 
-/// A moment, by two clocks: one of them does not count while the machine sleeps, the other may be turned back.
+/// A moment, by two clocks. The steady clock may stop while the machine sleeps. The wall clock may
+/// be set back.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     steady: Instant,
@@ -102,7 +109,7 @@ impl Moment {
         Moment { steady: Instant::now(), wall: SystemTime::now() }
     }
 
-    /// How long ago it was, rather too long than too short.
+    /// How long ago the moment was. Where the clocks differ, the longer time counts.
     fn elapsed(&self) -> Duration {
         self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default())
     }
@@ -115,12 +122,13 @@ impl std::fmt::Debug for Appender {
 }
 
 impl Lake {
-    /// An appender to a table of the catalogue, which is created if need be.
+    /// An appender to a table of the catalogue. Creates the table if it is not there.
     pub async fn appender(&self, table: &str) -> Result<Appender, LakeError> {
         self.appender_with(table, &[]).await
     }
 
-    /// An appender to a table of the catalogue that has more columns than there; those that it lacks are added to it.
+    /// An appender to a table of the catalogue with more `columns` than the catalogue gives it.
+    /// Columns that the table lacks are added to it.
     pub async fn appender_with(&self, table: &str, columns: &[Field]) -> Result<Appender, LakeError> {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
@@ -158,23 +166,24 @@ impl Appender {
         self.table.name
     }
 
-    /// The table's version as known here.
+    /// The version of the table that this appender knows.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// How often another's commit stood where one of ours was to be, since this was last asked.
+    /// How often another writer's commit took the version that one of ours was for, since the last
+    /// call.
     pub fn take_conflicts(&mut self) -> u64 {
         std::mem::take(&mut self.conflicts)
     }
 
-    /// The stored position of a stream, on the newest version of the table.
+    /// The stored position of a stream in the newest version of the table.
     pub async fn stored(&mut self, application: &str) -> Result<Option<i64>, LakeError> {
         let positions = self.stored_all(&[application.to_string()]).await?;
         Ok(positions.into_iter().next().flatten())
     }
 
-    /// The stored positions of several streams, on one version of the table, the newest.
+    /// The stored positions of several streams, all in one version of the table: the newest.
     pub async fn stored_all(&mut self, applications: &[String]) -> Result<Vec<Option<i64>>, LakeError> {
         let lake = self.lake.clone();
         lake.watch(self.look_up(applications)).await
@@ -194,10 +203,12 @@ impl Appender {
         TableWriter::new(&self.table, &self.log_store, settings)
     }
 
-    /// Commits files and positions, all or nothing. `files` may be empty: positions advance all the same.
+    /// Commits files and positions, all or nothing. `files` may be empty: the positions advance
+    /// anyway.
     ///
-    /// On a retryable error nothing is known to be in, and the same call may be made again with the same arguments: if
-    /// the commit had gone in after all, it answers [`Appended::Superseded`] with the positions it stored.
+    /// After a retryable error it is not known whether the commit is in. The caller may repeat the
+    /// call with the same arguments. If the commit was in after all, the call answers
+    /// [`Appended::Superseded`] with the positions that the commit stored.
     pub async fn commit(&mut self, files: Vec<DataFile>, advances: Vec<Advance>) -> Result<Appended, LakeError> {
         for (index, advance) in advances.iter().enumerate() {
             if advances[..index].iter().any(|other| other.application == advance.application) {
@@ -232,7 +243,9 @@ impl Appender {
             }
             let next = self.version + 1;
             match commit::put(&self.log_store, self.table.name, next, &commit_id, &bytes).await? {
-                // It may have gone into a gap. Where it has not, it is in what is compared now, and answered as superseded.
+                // The PUT took long, so the entry may have gone into a gap of the log. If the entry
+                // was not in a gap, the catch-up has read its positions, and the next comparison
+                // answers `Superseded`.
                 Put::Ours if self.may_be_left_behind() && self.catch_up().await? => self.refresh_entries().await?,
                 Put::Ours => {
                     self.advance_to(next, &advances).await;
@@ -259,7 +272,7 @@ impl Appender {
         let partition_by = self.table.partition_columns.iter().map(ToString::to_string).collect();
         let operation =
             DeltaOperation::Write { mode: SaveMode::Append, partition_by: Some(partition_by), predicate: None };
-        // No `lastUpdated`: with it a position may expire.
+        // Without `lastUpdated`: Delta may expire a position that has it.
         let transactions = advances
             .iter()
             .map(|advance| Transaction { app_id: advance.application.clone(), version: advance.to, last_updated: None })
@@ -289,7 +302,8 @@ impl Appender {
         self.partial = base.partial;
     }
 
-    /// The position of a stream at `self.version`.
+    /// The position of a stream at `self.version`. Looks it up in the table if `positions` lacks
+    /// it.
     async fn position(&mut self, application: &str) -> Result<Option<i64>, LakeError> {
         if let Some(position) = self.positions.get(application) {
             return Ok(*position);
@@ -309,9 +323,10 @@ impl Appender {
         Ok(position)
     }
 
-    /// Reads the commits that others have made since.
+    /// Reads the commits that other writers have made since.
     ///
-    /// Who calls this just before [`Appender::commit`] seldom finds another's commit in its way.
+    /// A caller that does this just before [`Appender::commit`] seldom loses the race for the
+    /// version.
     pub async fn refresh(&mut self) -> Result<(), LakeError> {
         let lake = self.lake.clone();
         lake.watch(self.refresh_entries()).await
@@ -319,7 +334,8 @@ impl Appender {
 
     async fn refresh_entries(&mut self) -> Result<(), LakeError> {
         let held_up = self.may_be_left_behind();
-        // Mostly there are none; where there are many they are read side by side.
+        // Mostly there are no new entries. The number read at the same time doubles while there are
+        // more.
         let mut at_once = 1;
         loop {
             let from = self.version + 1;
@@ -342,14 +358,15 @@ impl Appender {
         }
     }
 
-    /// Whether so much time has passed that clean-up may have removed what comes after this version. Half of it is left for clocks
-    /// that differ.
+    /// Whether clean-up may have removed the entries after this version: half of the log's
+    /// retention has passed. The other half allows for clocks that differ.
     fn may_be_left_behind(&self) -> bool {
         let retention = self.lake.log_settings().retention;
         !retention.is_zero() && self.seen.elapsed() >= retention / 2
     }
 
-    /// Goes on from the last checkpoint where that is of a later version; says whether it is.
+    /// Continues from the last checkpoint if that is newer than `self.version`. Returns whether it
+    /// is.
     async fn catch_up(&mut self) -> Result<bool, LakeError> {
         let store = self.log_store.object_store(None);
         let last = log::last_checkpoint(store.as_ref(), self.table.name).await?;
@@ -359,7 +376,7 @@ impl Appender {
         let base = log::base(&self.log_store, self.table.name).await?;
         let base = base.ok_or_else(|| LakeError::NotFound(format!("{} is gone", self.table.name)))?;
         tracing::info!(table = self.table.name, from = self.version, to = base.version, "catching up with the log");
-        // What changed in between is not read entry by entry.
+        // The entries in between are not read one by one, so the table's description is read anew.
         self.described = evolve::described(&self.log_store, self.table.name, base.version).await?;
         self.described_at = base.version;
         self.check(base.version)?;
@@ -370,7 +387,7 @@ impl Appender {
     fn apply(&mut self, version: u64, entry: Entry) -> Result<(), LakeError> {
         if entry.is_change() && version > self.described_at {
             self.described.take(entry.metadata, entry.protocol);
-            // Before the version is taken for known: whoever asks again is refused again.
+            // Check before the version counts as known, so that the next call is refused as well.
             self.check(version)?;
             self.described_at = version;
         }
@@ -382,7 +399,7 @@ impl Appender {
         Ok(())
     }
 
-    /// Whether the table, as others have left it, can still be written by us.
+    /// Checks whether this appender can still write the table as other writers have left it.
     fn check(&self, version: u64) -> Result<(), LakeError> {
         let detail = match self.described.fit(&self.table) {
             Ok(Fit::Fits) => {
@@ -400,20 +417,20 @@ impl Appender {
     }
 }
 
-/// What matters of a commit that somebody made.
+/// What an appender needs to know of one commit in the log.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) commit_id: Option<String>,
     positions: Vec<(String, i64)>,
-    /// The table's description, where the commit changes it.
+    /// The table's metadata, if the commit changes it.
     metadata: Option<Value>,
     protocol: Option<Value>,
-    /// Whether it removes files.
+    /// Whether the commit removes files.
     pub(crate) removes: bool,
 }
 
 impl Entry {
-    /// Whether it changes what the table is.
+    /// Whether the commit changes the table's metadata or protocol.
     pub(crate) fn is_change(&self) -> bool {
         self.metadata.is_some() || self.protocol.is_some()
     }
@@ -423,7 +440,7 @@ impl Entry {
             |detail: &dyn std::fmt::Display| LakeError::Corrupt(format!("{table}: log version {version}: {detail}"));
         let mut entry = Entry::default();
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            // Adds are by far the most and the longest: they need no parsing here.
+            // Most lines, and the longest, are `add` actions. Nothing in them is needed here.
             if line.starts_with(b"{\"add\"") {
                 continue;
             }
@@ -449,7 +466,8 @@ impl Entry {
     }
 }
 
-/// Full jitter, doubling from 10 ms.
+/// Sleeps before attempt `attempt`: a random time up to a bound that doubles from 10 ms (full
+/// jitter).
 pub(crate) async fn pause(attempt: u32) {
     let most = Duration::from_millis(10).saturating_mul(1 << attempt.min(12)).min(PAUSE_MAX);
     let share = rand::rng().random_range(0.0..1.0);

@@ -1,8 +1,10 @@
-//! Putting one entry of a table's log: the PUT-if-absent of a version, and what became of it.
+//! Commits one entry of a table's log: the PUT-if-absent of a version, and its result.
 //!
-//! An answer that does not say whether the PUT succeeded (a time-out, a connection cut, a 412 for our own retried PUT) is resolved by
-//! reading the version: every entry carries an id of its own. It is put again only at the same version, with the same bytes, so that it
-//! is in once or not at all. All writers of the lake commit through here: appends, creations, exchanges, replacements, added columns.
+//! An answer may not say whether the PUT succeeded: a time-out, a cut connection, or a 412 for our
+//! own retried PUT. Then the version is read. Every entry carries an id of its own, which tells
+//! whether the entry there is ours. A PUT is retried only at the same version and with the same
+//! bytes, so that the entry is in once or not at all. All writers of the lake commit through here:
+//! appends, creations, exchanges, replacements, added columns.
 
 use bytes::Bytes;
 use deltalake::kernel::transaction::TransactionError;
@@ -13,31 +15,32 @@ use crate::append::{Entry, pause};
 use crate::error::LakeError;
 use crate::failpoint;
 
-/// How often an entry whose fate is unknown is put, or read, before the outage is reported.
+/// The most attempts to put, or to read, an entry whose fate is unknown. Then the outage is
+/// reported.
 const ATTEMPTS_MAX: u32 = 8;
-/// The key under which an entry's own id stands in its `commitInfo`.
+/// The key of an entry's own id in its `commitInfo`.
 pub(crate) const COMMIT_ID: &str = "adlakeCommit";
 
-/// What became of an entry.
+/// The result of a PUT.
 #[derive(Debug)]
 pub(crate) enum Put {
-    /// It stands at the version.
+    /// Our entry is at the version.
     Ours,
-    /// Somebody else's does, and ours is nowhere.
+    /// Another writer's entry is at the version. Ours is nowhere.
     Theirs(Entry),
 }
 
-/// What is known after a PUT that was not answered with success.
+/// What is known after a PUT whose answer was not success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Observed {
     found: Found,
-    /// Whether the PUT may succeed another time.
+    /// Whether a retry of the PUT may succeed.
     may_pass: bool,
     /// How often it was put.
     attempts: u32,
 }
 
-/// What stands at the version.
+/// The entry that was read at the version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,
@@ -57,15 +60,16 @@ fn decide(observed: Observed) -> Decision {
     match observed.found {
         Found::Ours => Decision::Committed,
         Found::Theirs => Decision::Lost,
-        // What the store refuses it will refuse again.
+        // A PUT that the store refuses would be refused again.
         Found::Nothing if !observed.may_pass || observed.attempts >= ATTEMPTS_MAX => Decision::GiveUp,
         Found::Nothing => Decision::PutAgain,
     }
 }
 
-/// Puts an entry at a version, unless one is there. `bytes` carry `id` as their [`COMMIT_ID`].
+/// Puts an entry at a version, unless there is one. `bytes` carry `id` as their [`COMMIT_ID`].
 ///
-/// On a retryable error the entry is in at this version or nowhere: whoever makes it anew has to read the version first.
+/// After a retryable error the entry may be in at this version, but at no other. A caller that
+/// builds the entry anew must read the version first.
 pub(crate) async fn put(
     log_store: &LogStoreRef,
     table: &str,
@@ -100,7 +104,8 @@ pub(crate) async fn put(
     }
 }
 
-/// The store answered that the version exists, but the entry is not there: the store is inconsistent for now.
+/// The store answered that the version exists, but the entry is not there: the store is
+/// inconsistent for now.
 fn inconsistent(table: &str, version: u64) -> LakeError {
     LakeError::Unavailable {
         subject: format!("table {table}"),
@@ -108,7 +113,7 @@ fn inconsistent(table: &str, version: u64) -> LakeError {
     }
 }
 
-/// What stands at a version; `None`: nothing yet. Outages are waited out for a while.
+/// Reads the entry at a version. `None`: there is none yet. Outages are retried for a while.
 pub(crate) async fn read_entry(log_store: &LogStoreRef, table: &str, version: u64) -> Result<Option<Entry>, LakeError> {
     let mut attempt = 0;
     loop {

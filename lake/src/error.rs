@@ -1,35 +1,36 @@
-//! What can go wrong with the lake, cut by what the caller does about it.
+//! The errors of the lake, one variant for each reaction of the caller.
 
 use datafusion::error::DataFusionError;
 use delta_kernel::Error as KernelError;
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::TransactionError;
 
-/// An error of the lake. The subject is in the text, the cause is linked.
+/// An error of the lake. Its text names the subject. The cause is its source.
 #[derive(Debug, thiserror::Error)]
 pub enum LakeError {
     /// The settings are wrong: change them.
     #[error("{0}")]
     Configuration(String),
-    /// The store does not answer, or not in time: wait and try again.
+    /// The store does not answer, or not in time: wait and retry.
     #[error("{subject} is not reachable")]
     Unavailable {
-        /// What was asked of the store.
+        /// What the store was asked for.
         subject: String,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The store refuses: permissions, credentials, a bucket that is not there. Trying again does not help.
+    /// The store refuses: permissions, credentials, or a bucket that does not exist. A retry does
+    /// not help.
     #[error("{subject} was refused")]
     Refused {
-        /// What was asked of the store.
+        /// What the store was asked for.
         subject: String,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// What is stored is not what adlake writes.
+    /// The stored data is not what adlake writes.
     #[error("{0}")]
     Corrupt(String),
     /// There is no lake, or no such table, at the place that was named.
@@ -44,12 +45,13 @@ pub enum LakeError {
         #[source]
         source: Box<DeltaTableError>,
     },
-    /// Somebody has changed a table so that adlake cannot write it any more: that table stops, the others do not.
+    /// Another writer has changed a table so that adlake cannot write it any more. Writes to this
+    /// table stop, those to other tables continue.
     #[error("table {table} was changed so that adlake cannot write it (version {version}): {detail}")]
     Schema {
         /// The table's name.
         table: String,
-        /// The version at which this was seen.
+        /// The version at which adlake found the change.
         version: u64,
         /// What does not fit: the column and both types.
         detail: String,
@@ -68,7 +70,7 @@ pub enum LakeError {
 }
 
 impl LakeError {
-    /// Whether waiting and trying again may help.
+    /// Whether a retry after a wait may succeed.
     pub fn is_retryable(&self) -> bool {
         match self {
             LakeError::Unavailable { .. } => true,
@@ -78,7 +80,7 @@ impl LakeError {
         }
     }
 
-    /// Wraps an error of a table, telling outages and refusals from the rest.
+    /// Wraps an error of a table. Outages and refusals become variants of their own.
     pub fn table(table: &str, source: DeltaTableError) -> LakeError {
         let subject = format!("table {table}");
         match store_error(&source).map(Cause::of) {
@@ -106,16 +108,17 @@ impl LakeError {
     }
 }
 
-/// Why a request to the store failed, cut by what is to be done. The one place that says which errors may pass by themselves.
+/// Why a request to the store failed, one variant for each reaction. This is the only place that
+/// says which errors may pass by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The store did not answer, not in time, not to the end, or with an error of its own: ask again.
+    /// The store did not answer, was too slow, broke off, or had an error of its own. Retry.
     Outage,
-    /// Somebody else has changed the object meanwhile: look again.
+    /// Another writer has changed the object meanwhile. Read it again.
     Raced,
-    /// Credentials or permissions have to be changed.
+    /// Credentials or permissions must be changed.
     Refused,
-    /// What was asked for is not there, or cannot be asked for.
+    /// The object does not exist, or the request is not possible.
     Wrong,
 }
 
@@ -140,13 +143,13 @@ impl Cause {
     }
 }
 
-/// Whether an error comes from a request to the store that may succeed another time.
+/// Whether an error comes from a request to the store that may succeed if it is retried.
 fn may_pass(error: &(dyn std::error::Error + 'static)) -> bool {
     store_error(error).is_some_and(|error| matches!(Cause::of(error), Cause::Outage | Cause::Raced))
 }
 
-/// The error of the store that another error comes from. What loads a table wraps it in several ways; the kernel does not even link it
-/// as a cause.
+/// The store's error that caused another error. Loading a table wraps it in several ways. The
+/// kernel does not even link it as a source.
 fn store_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a object_store::Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -167,7 +170,7 @@ fn store_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a o
     None
 }
 
-/// Whether the store forbids a listing: of that only the text says so.
+/// Whether the store forbids a listing. Only the text of the error says so.
 fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes
@@ -175,14 +178,14 @@ fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
         .any(|text| ["status code: 401", "status code: 403"].iter().any(|status| text.contains(status)))
 }
 
-/// Whether a file stands where a folder of the lake should be: it does not go away by itself.
+/// Whether there is a file where the lake needs a folder. That does not pass by itself.
 fn is_no_folder(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
         .filter_map(|error| error.downcast_ref::<std::io::Error>())
         .any(|error| error.kind() == std::io::ErrorKind::NotADirectory)
 }
 
-/// An error with its causes, on one line: many libraries' own errors say little.
+/// An error and its causes on one line. The errors of many libraries say little without the causes.
 pub fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,4 +1,4 @@
-//! Opening a table for writing: it is created, or checked, or given the columns that it lacks.
+//! Opens a table for writing: creates it, checks it, or adds the columns that it lacks.
 
 use std::collections::HashMap;
 
@@ -15,18 +15,18 @@ use crate::log;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 
-/// How often columns are added anew where others commit meanwhile.
+/// The most attempts to add columns while other writers commit.
 const ATTEMPTS_MAX: u32 = 20;
 
-/// A table that can be written.
+/// A table that this program can write.
 pub(crate) struct Opened {
     pub log_store: LogStoreRef,
-    /// The version at which this is known.
+    /// The version that `described` is of.
     pub version: u64,
     pub described: Described,
 }
 
-/// What the log says of a table at a version.
+/// The metadata and the protocol of a table at a version.
 pub(crate) async fn described(log_store: &LogStoreRef, table: &str, version: u64) -> Result<Described, LakeError> {
     let snapshot = Snapshot::try_new(log_store.as_ref(), Some(version)).await;
     let snapshot = snapshot.map_err(|error| LakeError::table(table, error))?;
@@ -34,7 +34,8 @@ pub(crate) async fn described(log_store: &LogStoreRef, table: &str, version: u64
 }
 
 impl Lake {
-    /// Creates a table of the catalogue unless it is there, adds what it lacks, and refuses one that cannot be written by us.
+    /// Creates a table of the catalogue unless it exists, and adds the columns that it lacks. A
+    /// table that adlake cannot write is an error.
     pub(crate) async fn open_table(&self, table: &Table) -> Result<Opened, LakeError> {
         self.create_table(table).await?;
         self.patiently(|| self.open_there(table)).await
@@ -67,7 +68,7 @@ impl Lake {
                     let source = format!("others have committed {attempt} times before columns could be added").into();
                     return Err(LakeError::Unavailable { subject: format!("table {}", table.name), source });
                 }
-                // Somebody's entry is there: what the table lacks now is looked at again.
+                // Another writer's entry is there. Check again which columns the table lacks.
                 Put::Theirs(_) => {
                     attempt += 1;
                     pause(attempt).await;

@@ -1,40 +1,46 @@
-//! Named places at which a test lets the process die, or stand still: how the crash tests reach the moments that chance seldom does.
+//! Named places in the code where a test kills the process or lets it wait. So the crash tests
+//! reach moments that chance seldom hits.
 //!
-//! Nothing is armed but by the environment variable `ADLAKE_FAILPOINTS`, read once: rules `place=action@hit`, separated by commas.
-//! Actions are `kill` (SIGKILL to the process itself, no destructor runs), `kill:MS` (the same so many milliseconds later, while
-//! the process goes on), and `sleep:MS` (the thread stands still). Without `@hit` a rule acts at the first hit, once;
-//! `sleep` acts at that hit and every later one. Where nothing is armed a place costs one relaxed load.
+//! Only the environment variable `ADLAKE_FAILPOINTS` arms them. It is read once. It holds rules of
+//! the form `place=action@hit`, separated by commas. The actions are:
+//!
+//! - `kill`: the process sends itself SIGKILL, and no destructor runs.
+//! - `kill:MS`: the same after MS milliseconds, while the process goes on.
+//! - `sleep:MS`: the thread sleeps for MS milliseconds.
+//!
+//! Without `@hit` a rule acts at the first hit. `kill` acts once, `sleep` acts at that hit and at
+//! every later one. If nothing is armed, a place costs one relaxed load.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// The variable that arms.
+/// The environment variable with the rules.
 pub const VARIABLE: &str = "ADLAKE_FAILPOINTS";
 
-/// A commit's entry is about to be put.
+/// Before the PUT of a commit's entry.
 pub const BEFORE_PUT: &str = "before-put";
-/// A commit's entry was put; the answer has not been looked at.
+/// After the PUT of a commit's entry, before its answer is looked at.
 pub const AFTER_PUT: &str = "after-put";
-/// A data file is in the store, and in no commit.
+/// A data file is uploaded, but not committed.
 pub const FILE_UPLOADED: &str = "file-uploaded";
-/// The work beside the commits begins: a checkpoint.
+/// In the background, before a checkpoint is written.
 pub const CHECKPOINT: &str = "checkpoint";
-/// Dead letters are uploaded, and not committed.
+/// Dead letters are uploaded, but not committed.
 pub const BEFORE_DEAD_LETTERS: &str = "before-dead-letters";
-/// Dead letters are committed, the rows beside them are not.
+/// Dead letters are committed, but not the rows beside them.
 pub const AFTER_DEAD_LETTERS: &str = "after-dead-letters";
-/// Rows are committed; neither the pipeline nor the consumer group has heard of it.
+/// Rows are committed, but the pipeline and the consumer group do not know it yet.
 pub const BEFORE_ACKNOWLEDGE: &str = "before-acknowledge";
-/// The consumer group has been told of a commit; its answer is not there.
+/// The consumer group was told of a commit, but has not answered yet.
 pub const AFTER_ACKNOWLEDGE: &str = "after-acknowledge";
-/// The consumer group gives partitions to this process.
+/// The consumer group assigns partitions to this process.
 pub const ASSIGNED: &str = "assigned";
-/// The consumer group takes partitions away; what was read of them is not committed.
+/// The consumer group revokes partitions. Rows read from them are not committed yet.
 pub const REVOKED: &str = "revoked";
 
-/// All of them.
+/// All places.
 pub const PLACES: [&str; 10] = [
     BEFORE_PUT,
     AFTER_PUT,
@@ -48,7 +54,7 @@ pub const PLACES: [&str; 10] = [
     REVOKED,
 ];
 
-/// Whether a place has to look at the rules: until they have been read, and for ever where there are any.
+/// Whether a place must look for rules: until they are read, and always if there are any.
 static MAY_BE_ARMED: AtomicBool = AtomicBool::new(true);
 static RULES: OnceLock<Vec<Rule>> = OnceLock::new();
 
@@ -56,7 +62,7 @@ static RULES: OnceLock<Vec<Rule>> = OnceLock::new();
 struct Rule {
     place: String,
     action: Action,
-    /// Hits until it acts.
+    /// The number of the hit at which the rule acts.
     at: u32,
     hits: AtomicU32,
 }
@@ -68,7 +74,7 @@ enum Action {
     Sleep(Duration),
 }
 
-/// The process comes by a place.
+/// To be called when the process reaches a place.
 #[inline]
 pub fn hit(place: &'static str) {
     if MAY_BE_ARMED.load(Ordering::Relaxed) {
@@ -98,7 +104,7 @@ fn look_up(place: &'static str) {
     }
 }
 
-/// The rules that can be read; of the others it is said that they cannot.
+/// Parses the rules. Logs an error for each that is malformed.
 fn parse(text: &str) -> Vec<Rule> {
     let rules = text.split(',').map(str::trim).filter(|rule| !rule.is_empty());
     rules
@@ -140,9 +146,10 @@ fn parse_rule(text: &str) -> Option<Rule> {
 
 /// Ends the process as `kill -9` does.
 fn kill() {
-    // SAFETY: kill(2) and getpid(2) take and give integers; nothing of this process is touched after it.
+    // SAFETY: kill(2) and getpid(2) only take and return integers. No memory of this process is
+    // touched.
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-    // The signal may take effect a moment later: nothing more is to happen here.
+    // The signal may take effect a moment later. Nothing more may happen here.
     std::process::abort();
 }
 

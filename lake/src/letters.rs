@@ -1,4 +1,4 @@
-//! Dead letters, looked at: which of them, as a filter that queries and replays share.
+//! Reads dead letters. Queries and replays select them by the same filter.
 
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
@@ -13,16 +13,16 @@ use crate::storage::Lake;
 
 pub mod desk;
 
-/// What has become of a letter.
+/// The state of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LetterState {
-    /// Not a row: never replayed, being replayed, or rejected again.
+    /// Not a row yet: never replayed, being replayed, or rejected again.
     Open,
     /// Its record is a row now.
     Replayed,
 }
 
-/// Which letters. What is not said does not matter; of several values one has to be met.
+/// Selects letters. An empty field selects all. Of a field with several values one must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LetterFilter {
     /// Kinds of event.
@@ -35,11 +35,11 @@ pub struct LetterFilter {
     pub partition: Option<i32>,
     /// The offset, or the record's number in its file.
     pub offset: Option<i64>,
-    /// Rejected at or after, microseconds since the epoch.
+    /// Rejected at or after this time, in microseconds since the epoch.
     pub since: Option<i64>,
-    /// Rejected before.
+    /// Rejected before this time.
     pub until: Option<i64>,
-    /// What has become of them.
+    /// Their state.
     pub state: Option<LetterState>,
 }
 
@@ -82,7 +82,7 @@ impl LetterFilter {
 }
 
 impl Lake {
-    /// The dead letters that a filter lets through, with every column of theirs; none where there is no table.
+    /// The dead letters that a filter selects, with all columns. Empty if there is no table.
     pub async fn dead_letters(&self, context: &SessionContext, filter: &LetterFilter) -> Result<DataFrame, LakeError> {
         let letters = match self.newest_version(catalogue::DEAD_LETTERS).await? {
             Some(version) => context.read_table(self.provider(catalogue::DEAD_LETTERS, version).await?)?,

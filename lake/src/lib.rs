@@ -1,10 +1,13 @@
 //! How the events are stored, and what they mean.
 //!
-//! Storage: Delta tables under one URI ([`storage`], [`tables`]), appended to exactly once ([`mod@write`], [`append`]), replaced
-//! as wholes ([`replace`]), dead letters marked ([`letters`]), their logs kept short ([`log`]), read at versions that belong together
-//! ([`snapshot`], [`manifest`]). Meaning: [`views`], where
-//! dedupe, attribution, aggregation and the merge of the batch view with what came since stand once, as DataFusion
-//! plans. The layers meet here and nowhere else.
+//! The storage is Delta tables under one URI ([`storage`], [`tables`]). Rows are appended exactly
+//! once ([`mod@write`], [`append`]). Whole tables are replaced ([`replace`]), and dead letters are
+//! marked ([`letters`]). Logs are kept short ([`log`]). Readers read the tables at versions that
+//! belong together ([`snapshot`], [`manifest`]).
+//!
+//! The meaning is in [`views`]. It defines dedupe, attribution, aggregation, and the merge of the
+//! batch view with newer rows, each once, as DataFusion plans. The layers meet in this crate and
+//! nowhere else.
 
 pub mod append;
 mod commit;

@@ -1,13 +1,18 @@
-//! A table's log by itself: how far it goes, and which positions it holds, without reading what files the table has.
+//! A table's log: its newest version and the positions in it, found without reading which files the
+//! table has.
 //!
-//! A table that has been fed every second for a month has millions of versions and files. What an appender has to know of it are the
-//! newest version and the positions of the streams, and both are found in a time that does not grow with the table:
+//! A table that has been written every second for a month has millions of versions and files. An
+//! appender has to know only the newest version and the positions of the streams. Both are found in
+//! a time that does not grow with the table:
 //!
-//! - `_last_checkpoint` names a version near the newest, and versions are consecutive: the newest is found from there. The log is
-//!   never listed from its beginning, unless that file is lost.
-//! - Of the checkpoint only the column of the transactions is read, which is empty for all rows that are files.
+//! - `_last_checkpoint` names a version near the newest, and versions are consecutive, so the
+//!   newest is found from there. The log is never listed from its beginning, unless that file is
+//!   lost.
+//! - Of the checkpoint only the column of the transactions is read. It is empty in all rows that
+//!   describe files.
 //!
-//! [`Upkeep`] keeps it so: it writes checkpoints, and removes what is older than the settings say and no reader needs.
+//! [`Upkeep`] keeps the log short. It writes checkpoints, and removes entries that are older than
+//! the settings say and that no reader needs.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -35,11 +40,13 @@ const FOLDER: &str = "_delta_log";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// A checkpoint is written after so many commits; 0: never.
+    /// A checkpoint is written after this many commits. 0: never.
     pub checkpoint_interval: u64,
-    /// The most of a writer's time, in percent, that checkpoints may take: the larger they are, the rarer they become.
+    /// The largest share of a writer's time, in percent, that checkpoints may take. So larger
+    /// checkpoints are written more rarely.
     pub checkpoint_percent_max: u32,
-    /// Entries are removed once they are so old, unless the published batch run or the newest version needs them; 0: never.
+    /// Entries of this age are removed, unless the published batch run or the newest version needs
+    /// them. 0: never.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
 }
@@ -59,19 +66,19 @@ impl Default for LogSettings {
 pub struct LogState {
     /// The newest version.
     pub version: u64,
-    /// The version of the last checkpoint; `None`: there is none yet.
+    /// The version of the last checkpoint. `None`: there is none yet.
     pub checkpoint: Option<u64>,
-    /// Entries and checkpoints that are kept.
+    /// The number of files in the log: entries, checkpoints and `_last_checkpoint`.
     pub files: u64,
 }
 
 impl Lake {
-    /// The newest version of a table; `None`: it is not there.
+    /// The newest version of a table. `None`: there is no such table.
     pub async fn newest_version(&self, table: &str) -> Result<Option<u64>, LakeError> {
         self.patiently(|| async { newest_version(&self.log_store(table)?, table).await }).await
     }
 
-    /// How long a table's log is; `None`: it is not there.
+    /// How long a table's log is. `None`: there is no such table.
     pub async fn log_state(&self, table: &str) -> Result<Option<LogState>, LakeError> {
         self.patiently(|| self.read_log_state(table)).await
     }
@@ -87,7 +94,7 @@ impl Lake {
     }
 }
 
-/// What `_last_checkpoint` says.
+/// The contents of `_last_checkpoint`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LastCheckpoint {
@@ -107,7 +114,7 @@ pub(crate) fn entry_path(version: u64) -> Path {
     Path::from(format!("{FOLDER}/{version:020}.json"))
 }
 
-/// The version that a file of the log belongs to, and what the rest of its name is.
+/// The version that a file of the log belongs to, and the rest of the file's name.
 fn parse_name(path: &Path) -> Option<(u64, &str)> {
     let name = path.filename()?;
     let (version, rest) = name.split_once('.')?;
@@ -117,7 +124,7 @@ fn parse_name(path: &Path) -> Option<(u64, &str)> {
     Some((version.parse().ok()?, rest))
 }
 
-/// What `_last_checkpoint` says; `None`: it is not there, or says nothing that can be read.
+/// Reads `_last_checkpoint`. `None`: it is not there, or it cannot be parsed.
 pub(crate) async fn last_checkpoint(store: &dyn ObjectStore, table: &str) -> Result<Option<LastCheckpoint>, LakeError> {
     let got = match store.get(&Path::from(format!("{FOLDER}/_last_checkpoint"))).await {
         Ok(got) => got,
@@ -134,7 +141,7 @@ pub(crate) async fn last_checkpoint(store: &dyn ObjectStore, table: &str) -> Res
     }
 }
 
-/// The newest version; `None`: the table is not there.
+/// The newest version. `None`: the table is not there.
 pub(crate) async fn newest_version(log_store: &LogStoreRef, table: &str) -> Result<Option<u64>, LakeError> {
     let store = log_store.object_store(None);
     let mut from = match last_checkpoint(store.as_ref(), table).await? {
@@ -150,7 +157,8 @@ pub(crate) async fn newest_version(log_store: &LogStoreRef, table: &str) -> Resu
         if newest != from {
             return Ok(Some(newest));
         }
-        // Nothing after the checkpoint: either it is the newest, or what came after has been removed while we looked.
+        // There is nothing after the checkpoint. Either it is the newest version, or the entries
+        // after it were removed while we looked.
         match last_checkpoint(store.as_ref(), table).await? {
             Some(hint) if hint.version > from => from = hint.version,
             _ => return Ok(Some(newest)),
@@ -158,11 +166,12 @@ pub(crate) async fn newest_version(log_store: &LogStoreRef, table: &str) -> Resu
     }
 }
 
-/// The newest version, where `from` is one that is or was there, and nothing after it has been removed.
+/// The newest version at or after `from`. The entry of `from` is there or was there, and none after
+/// it has been removed.
 async fn newest_from(log_store: &LogStoreRef, table: &str, from: u64) -> Result<u64, LakeError> {
     let store = log_store.object_store(None);
     if log_store.root_url().scheme() != "file" {
-        // A listing that begins at an offset is one request for a thousand entries.
+        // One request lists a thousand entries from an offset on.
         let names = store.list_with_offset(Some(&Path::from(FOLDER)), &entry_path(from));
         let versions = names.try_filter_map(async |meta| {
             Ok(parse_name(&meta.location).filter(|(_, rest)| *rest == "json").map(|(version, _)| version))
@@ -170,14 +179,15 @@ async fn newest_from(log_store: &LogStoreRef, table: &str, from: u64) -> Result<
         let newest = versions.try_fold(from, async |newest, version| Ok(newest.max(version)));
         return newest.await.map_err(|error| failed(table, error));
     }
-    // A folder has to be listed whole, but looking for a file in it costs next to nothing.
+    // A folder can only be listed as a whole, but a check whether a file exists costs next to
+    // nothing.
     let mut step = 1;
     let mut there = from;
     while has_entry(store.as_ref(), table, there + step).await? {
         there += step;
         step *= 2;
     }
-    // `there` is there, `there + step` is not.
+    // The entry of `there` exists, that of `there + step` does not.
     while step > 1 {
         step /= 2;
         if has_entry(store.as_ref(), table, there + step).await? {
@@ -196,7 +206,7 @@ pub(crate) async fn has_entry(store: &dyn ObjectStore, table: &str, version: u64
     }
 }
 
-/// The newest whole checkpoint, found by listing the log: where `_last_checkpoint` is lost.
+/// The newest whole checkpoint, found by listing the log. Used when `_last_checkpoint` is lost.
 async fn listed_checkpoint(store: &dyn ObjectStore, table: &str) -> Result<Option<LastCheckpoint>, LakeError> {
     let mut listed = store.list(Some(&Path::from(FOLDER)));
     let mut parts: HashMap<(u64, Option<u64>), u64> = HashMap::new();

@@ -1,10 +1,11 @@
-//! The manifest: what a published batch run covers and what it wrote.
+//! The manifest: what a published batch run covers, and what it wrote.
 //!
-//! A run is published by one commit to `batch/manifest`. Before it nothing of the run is seen; after it everything is, at the
-//! versions that the manifest names.
+//! One commit to `batch/manifest` publishes a run. Before it, readers see nothing of the run. After
+//! it they see all of it, at the versions that the manifest names.
 //!
-//! A manifest says by which rules its tables were computed. Those of another program's rules are
-//! not merged with: until the next batch run, answers are computed from the raw tables.
+//! A manifest says by which revision of the rules its tables were computed. Tables of another
+//! revision are not merged with newer rows. Until the next batch run, answers are computed from the
+//! raw tables.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,15 +34,16 @@ const APPLICATION: &str = "adlake:batch";
 pub struct Manifest {
     /// Its id.
     pub run_id: String,
-    /// Its number; they only grow.
+    /// Its number. Numbers only grow.
     pub run: i64,
-    /// When it was published, microseconds UTC.
+    /// When it was published, in microseconds UTC.
     pub published_at: i64,
-    /// The versions of the raw and ref tables that it covers, and of the batch tables that it wrote.
+    /// The versions of the raw and ref tables that the run covers, and of the batch tables that it
+    /// wrote.
     pub versions: BTreeMap<String, u64>,
-    /// What it computed with.
+    /// The meaning that the run computed with.
     pub meaning: Meaning,
-    /// By which rules: the [`REVISION`] of the program that ran; 1 where it did not say so yet.
+    /// The [`REVISION`] of the program that ran. 1 for programs that did not store it yet.
     pub revision: i64,
 }
 
@@ -51,18 +53,19 @@ impl Manifest {
         self.versions.get(table).copied()
     }
 
-    /// Whether its batch tables are what this program would write: they can be merged with newer
-    /// rows.
+    /// Whether this program would write the same batch tables. Only then they can be merged with
+    /// newer rows.
     pub fn is_current(&self) -> bool {
         self.revision == REVISION
     }
 
-    /// The newest published run; `None`: nothing was published.
+    /// The newest published run. `None`: none was published.
     pub fn latest<'a>(
         lake: &'a Lake,
         context: &'a SessionContext,
     ) -> BoxFuture<'a, Result<Option<Manifest>, LakeError>> {
-        // Boxed, it is compiled here, and not once more in every program that awaits it.
+        // The boxed future is compiled in this crate, and not again in every program that awaits
+        // it.
         Box::pin(lake.patiently(move || Self::read_latest(lake, context)))
     }
 
@@ -74,7 +77,8 @@ impl Manifest {
         read(batch).map(Some)
     }
 
-    /// Publishes the run as the one after `previous`. An error says so when another was published meanwhile.
+    /// Publishes the run as the one after `previous`. It is an error if another run was published
+    /// meanwhile.
     pub async fn publish(&self, lake: &Lake, previous: Option<i64>) -> Result<(), LakeError> {
         lake.patiently(|| self.put(lake, previous)).await
     }
@@ -87,7 +91,7 @@ impl Manifest {
         let advance = Advance { application: APPLICATION.to_string(), from: previous, to: self.run };
         match appender.commit(files, vec![advance]).await? {
             Appended::Committed { .. } => Ok(()),
-            // Ours may be in, though the outage was so long that it was never heard.
+            // Our commit may be in, if an outage was so long that we never got the answer.
             Appended::Superseded { .. } => {
                 let latest = Manifest::latest(lake, &SessionContext::new()).await?;
                 if latest.is_some_and(|latest| latest.run_id == self.run_id) {

@@ -1,11 +1,12 @@
-//! The store fails for a moment: not a reason to end what has been asked for.
+//! Retries of operations on the lake when its store fails for a moment.
 //!
-//! Everything that opens, reads, creates or loads goes through [`Lake::patiently`]. Once it has failed in a way that may pass, it is done
-//! again, with pauses, for the time that `lake.retry_for` gives; then the caller is told. Commands are told so in the end;
-//! ingest, once it has begun, goes on asking for as long as it takes.
+//! Every operation that opens, reads, creates or loads something goes through [`Lake::patiently`].
+//! If it fails in a way that may pass, it is retried with pauses, for as long as `lake.retry_for`
+//! says. Then the caller gets the error. A command reports it and ends. Ingest, once it has begun,
+//! retries for as long as the outage lasts.
 //!
-//! What may pass is told by type, in [`crate::error`]. Where a request to the store has failed meanwhile, no other error is believed
-//! either: see [`Lake::watch`].
+//! [`crate::error`] tells by an error's type whether it may pass. If a request to the store failed
+//! during the operation, no other error is trusted either: see [`Lake::watch`].
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,10 @@ use crate::storage::Lake;
 
 /// An error that may come from the store.
 pub trait MayPass: std::error::Error + Sized + 'static {
-    /// Whether waiting and trying again may help.
+    /// Whether a retry after a wait may succeed.
     fn may_pass(&self) -> bool;
 
-    /// The same where requests to the store failed meanwhile.
+    /// The same error, for the case that a request to the store failed during the operation.
     fn doubted(self) -> Self;
 }
 
@@ -29,7 +30,7 @@ impl MayPass for LakeError {
 
     fn doubted(self) -> Self {
         match self {
-            // These are known, however the store is.
+            // These are certain, whatever the state of the store.
             LakeError::Configuration(_) | LakeError::Unavailable { .. } | LakeError::Refused { .. } => self,
             error => LakeError::Unavailable { subject: "the lake".to_string(), source: Box::new(error) },
         }
@@ -37,8 +38,10 @@ impl MayPass for LakeError {
 }
 
 impl Lake {
-    /// Does something that reads or writes the store, once. An error that comes out while a request to the store failed is an outage, whatever
-    /// it says: libraries report a listing that was cut as a version that is not there.
+    /// Runs an operation on the store once. If it fails, and a request to the store failed
+    /// meanwhile, the error counts as an outage, whatever it says. The reason: libraries draw wrong
+    /// conclusions from a failed request. They report a listing that was cut as a version that is
+    /// not there.
     pub async fn watch<T, E: MayPass>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let before = self.failures().count();
         match work.await {
@@ -47,7 +50,7 @@ impl Lake {
         }
     }
 
-    /// Does something that may be done twice, again where the store failed a moment ago.
+    /// Runs an operation that may be repeated, and retries it while the store fails.
     pub async fn patiently<T, E: MayPass, F>(&self, mut work: impl FnMut() -> F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
@@ -61,13 +64,13 @@ impl Lake {
         }
     }
 
-    /// For who is to be patient in a way of its own.
+    /// A retry budget for callers that write their own retry loop.
     pub fn patience(&self) -> Patience {
         Patience { limit: self.retry_for(), failing_since: None, attempt: 0 }
     }
 }
 
-/// How long something has been failing, and how long it may.
+/// How long an operation has been failing, and how long it may go on failing.
 #[derive(Debug)]
 pub struct Patience {
     limit: Duration,
@@ -76,7 +79,8 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Waits before the next attempt. Gives the error back where it will not pass by itself, or has been met for too long.
+    /// Waits before the next attempt. Returns the error if waiting does not help, or if the
+    /// operation has been failing for too long.
     pub async fn wait<E: MayPass>(&mut self, error: E) -> Result<(), E> {
         let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
         if !error.may_pass() || failing_since.elapsed() >= self.limit {
@@ -88,7 +92,7 @@ impl Patience {
         Ok(())
     }
 
-    /// An attempt has succeeded: the next failure is the first of another outage.
+    /// An attempt has succeeded: the next failure begins a new outage.
     pub fn succeeded(&mut self) {
         (self.failing_since, self.attempt) = (None, 0);
     }

@@ -1,15 +1,16 @@
-//! DataFusion's rule `push_down_filter`, without its fault.
+//! DataFusion's rule `push_down_filter`, with one fault corrected.
 //!
-//! The rule takes a condition for one on the groups of an aggregation when all its columns are
-//! grouped by, and moves it below the aggregation. A condition without columns always passes that
-//! test. An aggregation without groups, or with grouping sets of which one may be empty, yields a
-//! row even of no rows: below it, a condition that is false empties the input, but the row stays.
+//! The rule moves a condition below an aggregation if all columns of the condition are grouped by.
+//! A condition without columns always passes that test. But some aggregations yield a row even from
+//! no rows: those without groups, or with grouping sets of which one may be empty. If a false
+//! condition is moved below such an aggregation, it empties the input, but the row stays.
 //! (`SELECT * FROM (SELECT 'a' AS t, count(*) AS n FROM clicks) WHERE t = 'b'` gave a row with 0.)
-//! Such conditions stay above. Nothing else changes: of such an aggregation the rule moves no other
-//! conditions.
 //!
-//! To be removed once DataFusion's own rule asks whether the aggregation may yield a row of no
-//! rows, as its physical one does. The test here says when that is so.
+//! Here such conditions stay above the aggregation. Nothing else changes, because the rule moves no
+//! other conditions below such an aggregation.
+//!
+//! To be removed once DataFusion's own rule checks whether the aggregation may yield a row from no
+//! rows, as its physical rule does. A test here fails when that is so.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use datafusion::optimizer::optimizer::{ApplyOrder, Optimizer};
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-/// DataFusion's rules, in their order, one of them mended.
+/// DataFusion's optimizer rules in their order. One of them is corrected.
 pub(crate) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let faulty = PushDownFilter::new();
     let mend = |rule: Arc<dyn OptimizerRule + Send + Sync>| -> Arc<dyn OptimizerRule + Send + Sync> {
@@ -46,8 +47,8 @@ impl OptimizerRule for MendedPushDown {
     }
 }
 
-/// Whether the plan filters an aggregation that may yield a row of no rows. Filters right below one
-/// another count as one: the rule joins them.
+/// Whether the plan filters an aggregation that may yield a row from no rows. Filters directly
+/// below one another count as one, because the rule joins them.
 fn filters_a_row_of_no_rows(plan: &LogicalPlan) -> bool {
     let LogicalPlan::Filter(filter) = plan else { return false };
     match filter.input.as_ref() {
@@ -85,7 +86,7 @@ mod tests {
         context
     }
 
-    /// The rows of an answer, `|` between cells.
+    /// The rows of an answer. `|` separates the cells.
     async fn answer(context: &SessionContext, sql: &str) -> Vec<String> {
         let rows = context.sql(sql).await.unwrap().collect().await.unwrap();
         let text = pretty_format_batches(&rows).unwrap().to_string();
@@ -126,7 +127,8 @@ mod tests {
             ("SELECT * FROM (SELECT count(*) AS n FROM clicks WHERE false)", vec!["0"]),
             ("SELECT * FROM (SELECT DISTINCT 'a' AS t, sum(cost) AS n FROM clicks) WHERE t = 'b'", vec![]),
             (
-                "WITH c AS (SELECT 'a' AS t, count(*) AS n FROM clicks) SELECT x.t FROM c x JOIN c y ON x.n = y.n WHERE y.t = 'b'",
+                "WITH c AS (SELECT 'a' AS t, count(*) AS n FROM clicks) SELECT x.t FROM c x \
+                 JOIN c y ON x.n = y.n WHERE y.t = 'b'",
                 vec![],
             ),
             (
@@ -157,7 +159,8 @@ mod tests {
         context.register_parquet("clicks", path, ParquetReadOptions::default()).await.unwrap();
         for sql in [
             "SELECT * FROM (SELECT campaign, count(*) AS n FROM clicks GROUP BY campaign) WHERE campaign = 'b'",
-            "SELECT * FROM (SELECT 'x' AS t, campaign, count(*) AS n FROM clicks GROUP BY campaign) WHERE campaign = 'b' AND t = 'x'",
+            "SELECT * FROM (SELECT 'x' AS t, campaign, count(*) AS n FROM clicks GROUP BY campaign) \
+             WHERE campaign = 'b' AND t = 'x'",
             "SELECT * FROM (SELECT campaign, cost FROM clicks) WHERE campaign = 'b'",
             "SELECT count(*) FROM (SELECT campaign AS c FROM clicks) WHERE c = 'b'",
         ] {

@@ -36,9 +36,10 @@ pub struct Reference {
     pub creatives: HashMap<String, Creative>,
     /// By `campaign_id`.
     pub campaigns: HashMap<String, Campaign>,
-    /// By UTC day (days since the epoch) and currency (upper case): account currency units per unit, times 10^12.
+    /// By UTC day (days since the epoch) and currency (upper case): units of the account currency
+    /// for one unit, times 10^12.
     pub rates: HashMap<(i32, String), i128>,
-    /// The versions it was read at, of the tables that are there.
+    /// The versions at which existing tables were read.
     pub versions: std::collections::BTreeMap<String, u64>,
 }
 
@@ -73,7 +74,7 @@ impl ReferenceKind {
         }
     }
 
-    /// The columns that identify a row; none may be NULL.
+    /// The columns that identify a row. None of them may be NULL.
     pub fn key(self) -> &'static [&'static str] {
         match self {
             ReferenceKind::Creatives => &["ad_creative_id"],
@@ -83,21 +84,21 @@ impl ReferenceKind {
     }
 }
 
-/// Whether rows that are not loaded stay.
+/// Whether rows stay that are not in the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadMode {
-    /// The table holds what is loaded and nothing else.
+    /// The table holds the loaded rows and nothing else.
     Replace,
     /// Rows with other keys stay.
     Upsert,
 }
 
-/// What a load did.
+/// The result of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LoadReport {
-    /// Rows loaded, the last of each key.
+    /// Loaded rows, counting the last of each key.
     pub rows: usize,
-    /// Rows in the table now.
+    /// Rows in the table after the load.
     pub total: usize,
     /// The table's version.
     pub version: u64,
@@ -106,7 +107,8 @@ pub struct LoadReport {
 impl Lake {
     /// All reference data at its newest versions.
     pub fn reference(&self) -> BoxFuture<'_, Result<Reference, LakeError>> {
-        // Boxed, it is compiled here, and not once more in every program that awaits it.
+        // The boxed future is compiled in this crate, and not again in every program that awaits
+        // it.
         Box::pin(self.patiently(move || self.read_reference()))
     }
 
@@ -129,7 +131,7 @@ impl Lake {
         Ok(reference)
     }
 
-    /// The campaigns at the version that is among `versions`.
+    /// The campaigns at the version that `versions` names.
     pub async fn campaigns(
         &self,
         context: &SessionContext,
@@ -138,7 +140,7 @@ impl Lake {
         self.campaigns_at(context, versions.get(catalogue::CAMPAIGNS).copied()).await
     }
 
-    /// The campaigns at a version; empty where there is none.
+    /// The campaigns at a version. Without a version they are empty.
     pub(crate) async fn campaigns_at(
         &self,
         context: &SessionContext,
@@ -153,15 +155,16 @@ impl Lake {
         Ok(reference)
     }
 
-    /// Loads reference data. Columns are matched by name, and cast; columns that are not sent are NULL; of rows with the
-    /// same key the last counts. A rate that is not above 0 is refused.
+    /// Loads reference data. Columns are matched by name and cast. Columns that the batches lack
+    /// are NULL. Of several rows with one key the last counts. A rate that is not above 0 is an
+    /// error.
     pub fn load_reference(
         &self,
         kind: ReferenceKind,
         batches: Vec<RecordBatch>,
         mode: LoadMode,
     ) -> BoxFuture<'_, Result<LoadReport, LakeError>> {
-        // Done twice it comes to the same.
+        // A load that is repeated has the same result.
         Box::pin(async move { self.patiently(|| self.write_reference(kind, &batches, mode)).await })
     }
 
@@ -222,7 +225,7 @@ impl Lake {
     }
 }
 
-/// The last row of each key, new rows after old ones; also how many of them are new.
+/// The last row of each key, where new rows come after old ones. Also how many of them are new.
 fn merge(
     kind: ReferenceKind,
     schema: &arrow::datatypes::SchemaRef,
@@ -272,7 +275,7 @@ fn campaigns(rows: &RecordBatch) -> Result<HashMap<String, Campaign>, LakeError>
     Ok(pairs(rows)?.map(|(id, advertiser_id)| (id, Campaign { advertiser_id })).collect())
 }
 
-/// Refuses rates that would make nothing, or its opposite, of an amount.
+/// Refuses rates of 0 or less: they would turn an amount into nothing or into its opposite.
 fn check_rates(batches: &[RecordBatch]) -> Result<(), LakeError> {
     let mut before = 0;
     for batch in batches {
@@ -293,7 +296,7 @@ fn rates(rows: &RecordBatch) -> Result<HashMap<(i32, String), i128>, LakeError> 
     let currencies = rows.column(1).as_string_opt::<i32>().ok_or_else(wrong)?;
     let rates = cast(rows.column(2), &DataType::Decimal128(38, 12)).map_err(|_| wrong())?;
     let rates = rates.as_primitive_opt::<Decimal128Type>().ok_or_else(wrong)?;
-    // What an earlier adlake has let in is no rate.
+    // An earlier adlake let such rates in. They are not used.
     let usable = |row: &usize| rates.is_valid(*row) && rates.value(*row) > 0;
     let unusable = (0..rows.num_rows()).filter(|row| !usable(row)).count();
     if unusable > 0 {

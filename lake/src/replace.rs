@@ -1,9 +1,11 @@
-//! Replacing what a table holds, in one commit: readers see the old rows or the new ones.
+//! Replaces the whole content of a table in one commit. Readers see the old rows or the new ones.
 //!
-//! A batch table that an earlier adlake has written may have other columns. Nothing of its rows
-//! stays, so the same commit gives it the columns of today. Whoever reads an older version sees the
-//! older columns. A table of reference data is given columns that it lacks, and is refused where a
-//! column has another type: its rows were loaded by the user, and may stay.
+//! A batch table that an earlier adlake has written may have other columns. None of its rows stay,
+//! so the same commit gives it the columns of today. A reader of an older version sees the older
+//! columns.
+//!
+//! A table of reference data gets the columns that it lacks. If one of its columns has another
+//! type, the load is refused: the user loaded its rows, and they may stay.
 
 use std::collections::HashMap;
 
@@ -22,15 +24,15 @@ use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
-/// Replaces the whole of one table.
+/// Replaces the whole content of one table.
 pub struct Replacer {
     lake: Lake,
     table: Table,
     log_store: LogStoreRef,
-    /// The version that the replaced files are known at.
+    /// The version whose files are replaced.
     version: u64,
     old: Vec<Remove>,
-    /// The `metaData` that the table gets with the new rows, where its columns change.
+    /// The table's new `metaData`, if its columns change.
     metadata: Option<Value>,
 }
 
@@ -41,7 +43,7 @@ impl std::fmt::Debug for Replacer {
 }
 
 impl Lake {
-    /// A replacer of a table of the catalogue, which is created if need be.
+    /// A replacer of a table of the catalogue. Creates the table if it is not there.
     pub async fn replacer(&self, table: &str) -> Result<Replacer, LakeError> {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
@@ -90,10 +92,10 @@ impl Replacer {
         &self.table
     }
 
-    /// Commits: the table holds `files` and nothing else. Returns the new version.
+    /// Commits: afterwards the table holds `files` and nothing else. Returns the new version.
     ///
-    /// Batch tables have one writer at a time; if another has committed since this replacer was made, nothing is
-    /// changed and the error says so.
+    /// A batch table has one writer at a time. If another has committed since this replacer was
+    /// made, nothing is changed, and the error says so.
     pub async fn commit(self, files: Vec<DataFile>) -> Result<u64, LakeError> {
         let operation = DeltaOperation::Write { mode: SaveMode::Overwrite, partition_by: None, predicate: None };
         let removes = self.old.into_iter().map(Action::Remove);
@@ -112,7 +114,7 @@ impl Replacer {
             Put::Ours => {}
             Put::Theirs(_) => return Err(LakeError::table(name, DeltaTableError::VersionAlreadyExists(next))),
         }
-        // The rows are in: a checkpoint that fails is written after a later commit.
+        // The rows are committed. If this checkpoint fails, a later commit writes one.
         if let Err(error) = self.lake.checkpoint_if_due(self.table.name, next).await {
             tracing::warn!(table = self.table.name, version = next, %error, "the checkpoint was not written");
         }

@@ -1,11 +1,18 @@
-//! Changing rows of a table: whole files are read, written anew, and exchanged for the new ones in one commit.
+//! Changes rows of a table. Whole files are read and written anew. One commit exchanges the old
+//! files for the new ones.
 //!
-//! The commit is the PUT-if-absent of the version after the one that the files are known at. If others have committed meanwhile, their
-//! entries are read: an append does no harm, and the exchange is tried at the version after it; who has removed files
-//! (whichever: writers differ in how they spell a path), or changed the table, has made the exchange void
-//! ([`Exchanged::Stale`]), and the caller reads again. What became of the PUT is found out by [`mod@crate::commit`].
+//! The commit is the PUT-if-absent of the version after the one that the files were read at. If
+//! other writers have committed meanwhile, their entries are read:
 //!
-//! All columns are kept, those of others as well. Files with deletion vectors, and tables that must only be appended to, are refused.
+//! - An append does not conflict. The exchange is retried at the next version.
+//! - If an entry removes any file or changes the table, the exchange fails ([`Exchanged::Stale`]),
+//!   and the caller reads the files again. It does not matter which file, because writers spell
+//!   paths differently.
+//!
+//! [`mod@crate::commit`] resolves an unclear answer to the PUT.
+//!
+//! All columns are kept, also those that others have added. Files with deletion vectors and
+//! append-only tables are refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,35 +37,35 @@ use crate::evolve::Opened;
 use crate::storage::Lake;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
-/// Exchanges files of one table, as it is at one version.
+/// Exchanges files of one table as it is at one version.
 pub(crate) struct Rewriter {
     lake: Lake,
-    /// With the columns that the table has, which may be more than the catalogue's.
+    /// With the table's own columns, which may be more than the catalogue's.
     table: Table,
     log_store: LogStoreRef,
     version: u64,
     files: Vec<OldFile>,
 }
 
-/// A file of the table.
+/// A file that is in the table at the rewriter's version.
 #[derive(Debug, Clone)]
 pub(crate) struct OldFile {
     pub path: String,
     pub bytes: u64,
     /// The value of the partition column, which is a date.
     pub date: Option<String>,
-    /// Its statistics, as the log has them.
+    /// Its statistics as in the log.
     pub stats: Option<String>,
     object: Path,
     remove: Remove,
 }
 
-/// What became of an exchange.
+/// The result of an exchange.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Exchanged {
-    /// It is in.
+    /// The exchange is in.
     Committed { version: u64 },
-    /// Nothing of it is in: the table is no longer what it was.
+    /// Nothing of it is in: the table has changed meanwhile.
     Stale,
 }
 
@@ -102,7 +109,7 @@ impl Lake {
                 remove,
             });
         }
-        // Oldest first, in an order that is the same for everybody.
+        // The oldest first, in an order that is the same for every process.
         files.sort_by(|a, b| (&a.date, &a.path).cmp(&(&b.date, &b.path)));
         let schema = snapshot.snapshot().arrow_schema();
         let table = Table { schema, ..table.clone() };
@@ -149,7 +156,7 @@ impl Rewriter {
         }))
     }
 
-    /// Exchanges files for new ones, in one commit.
+    /// Exchanges files for new ones in one commit.
     pub async fn exchange(self, old: &[OldFile], new: Vec<DataFile>) -> Result<Exchanged, LakeError> {
         let name = self.table.name;
         let operation = DeltaOperation::Update { predicate: None };
@@ -178,7 +185,8 @@ impl Rewriter {
     }
 }
 
-/// A file's rows with the columns of the table: by name; NULL where the file lacks one.
+/// A file's rows with the columns of the table, matched by name. Columns that the file lacks are
+/// NULL.
 fn adapt(
     batch: &RecordBatch,
     schema: &SchemaRef,

@@ -1,4 +1,4 @@
-//! DataFusion sessions with bounds: memory, spilling, parallelism.
+//! DataFusion sessions with limits for memory, spilling and parallelism.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use serde::{Deserialize, Serialize};
 use crate::error::LakeError;
 use crate::pushdown;
 
-/// How much a session may use.
+/// The resources that a session may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionSettings {
-    /// Memory that sorts, joins and aggregations share before they spill, in bytes.
+    /// Memory in bytes that sorts, joins and aggregations share before they spill.
     pub memory_bytes_max: usize,
-    /// Disk that they may spill to, in bytes.
+    /// Disk space in bytes that they may spill to.
     pub spill_bytes_max: u64,
-    /// Where they spill to; empty: the system's folder for temporary files.
+    /// The folder that they spill to. Empty: the system's folder for temporary files.
     pub spill_folder: PathBuf,
-    /// Parallel partitions of a plan; 0: as many as there are cores.
+    /// Parallel partitions of a plan. 0: one for each core.
     pub partitions: usize,
 }
 
@@ -39,7 +39,7 @@ impl Default for SessionSettings {
 }
 
 impl SessionSettings {
-    /// A new session within these bounds.
+    /// A new session with these limits.
     pub fn context(&self) -> Result<SessionContext, LakeError> {
         let mode = if self.spill_folder.as_os_str().is_empty() {
             DiskManagerMode::OsTmpDirectory
@@ -56,7 +56,8 @@ impl SessionSettings {
             .set_bool("datafusion.sql_parser.enable_ident_normalization", true)
             .set_bool("datafusion.execution.parquet.pushdown_filters", true)
             .set_bool("datafusion.execution.parquet.reorder_filters", true)
-            // The functions of the views take Utf8 and Binary: views of them would be converted at every call.
+            // The views' functions take Utf8 and Binary. View types would be converted at every
+            // call.
             .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
             .set_str("datafusion.execution.time_zone", "UTC");
@@ -67,7 +68,7 @@ impl SessionSettings {
     }
 }
 
-/// A session with mended rules of the optimizer: see [`crate::pushdown`].
+/// A session whose optimizer rules are corrected: see [`crate::pushdown`].
 pub(crate) fn context(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionContext {
     let state = SessionStateBuilder::new()
         .with_config(config)

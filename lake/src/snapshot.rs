@@ -1,11 +1,13 @@
-//! Tables read at versions that belong together.
+//! Reads the tables at versions that belong together.
 //!
-//! A [`Pinned`] holds what the last published batch run covers and wrote (its manifest), and the newest version of each raw
-//! table. The manifest is read first: whatever is published meanwhile, the raw versions are at or after the
-//! manifest's, so the tail, what the raw tables hold beyond it, is well defined.
+//! A [`Pinned`] holds the versions that the last published batch run covers and wrote (its
+//! manifest), and the newest version of each raw table. The manifest is read first. Whatever is
+//! published meanwhile, the raw versions are at or after the manifest's. So the tail is well
+//! defined: the rows of the raw tables that the manifest does not cover.
 //!
-//! The tail of a raw table is the files that its commits after the manifest's version have added as new data. A compaction
-//! in between rewrites files without adding data (`dataChange: false`) and does not count.
+//! The tail of a raw table is the files that commits after the manifest's version have added as new
+//! data. A compaction rewrites files without adding data (`dataChange: false`), so its files do not
+//! count.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use crate::manifest::Manifest;
 use crate::reference::Reference;
 use crate::storage::Lake;
 
-/// How many log entries of a tail are read at the same time.
+/// The most log entries of a tail that are read at the same time.
 const ENTRIES_AT_ONCE: usize = 16;
 
 /// The tables of a lake at versions that belong together.
@@ -36,18 +38,18 @@ const ENTRIES_AT_ONCE: usize = 16;
 pub struct Pinned {
     /// The lake.
     pub lake: Lake,
-    /// The published run, if there is one by the rules of this program.
+    /// The published run. `None`: there is none, or its revision is not this program's.
     pub manifest: Option<Manifest>,
-    /// The newest version of each table that is there, raw and reference.
+    /// The newest version of each raw and reference table that exists.
     pub newest: BTreeMap<String, u64>,
-    /// Reference data at the manifest's versions, or the newest where nothing was published.
+    /// Reference data at the manifest's versions, or at the newest if nothing was published.
     pub reference: Arc<Reference>,
-    /// The meaning of the manifest, or the configured one where nothing was published.
+    /// The meaning of the manifest, or the configured one if nothing was published.
     pub meaning: Meaning,
 }
 
 impl Pinned {
-    /// Pins the tables as they are now. `configured` is the meaning where no run is published yet.
+    /// Pins the tables as they are now. `configured` is the meaning if no run was published.
     pub async fn now(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Pinned, LakeError> {
         lake.patiently(|| Self::pin(lake, context, configured)).await
     }
@@ -76,7 +78,8 @@ impl Pinned {
             if !manifest.is_current() {
                 tracing::warn!(
                     run = manifest.run,
-                    "the published batch run was computed by another version of adlake, and its tables are not read: answers are \
+                    "the published batch run was computed by another version of adlake, and its tables are \
+                     not read: answers are \
                      computed from the raw tables, which takes longer, until `adlake batch run` has run"
                 );
             }
@@ -90,7 +93,7 @@ impl Pinned {
         self.manifest.as_ref().and_then(|manifest| manifest.version(table))
     }
 
-    /// A table as the published run left it (batch) or saw it (raw); `None`: not published.
+    /// A table as the published run wrote it (batch) or covers it (raw). `None`: not published.
     pub async fn published_table(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>, LakeError> {
         match self.published(table) {
             Some(version) => Ok(Some(self.lake.known_columns(table, version).await?)),
@@ -98,7 +101,7 @@ impl Pinned {
         }
     }
 
-    /// A table at its newest version as pinned; `None`: it is not there.
+    /// A table at its newest pinned version. `None`: there is no such table.
     pub async fn newest_table(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>, LakeError> {
         match self.newest.get(table) {
             Some(version) => Ok(Some(self.lake.provider(table, *version).await?)),
@@ -106,7 +109,7 @@ impl Pinned {
         }
     }
 
-    /// What a raw table holds beyond the published run; `None`: nothing.
+    /// The rows of a raw table that the published run does not cover. `None`: there are none.
     ///
     /// The rows have the table's schema without `event_date`.
     pub async fn tail(
@@ -132,7 +135,8 @@ impl Pinned {
     ) -> Result<Option<Arc<dyn TableProvider>>, LakeError> {
         let table = kind.raw_table();
         let log_store = self.lake.log_store(table)?;
-        // Without a published run the tail is the whole table, whose early log may have been cleaned up.
+        // Without a published run the tail is the whole table. Its early log entries may be removed
+        // already.
         let files = match after {
             Some(after) => self.added_files(&log_store, table, after + 1, newest).await?,
             None => self.lake.active_files(table, newest).await?,
@@ -158,7 +162,8 @@ impl Pinned {
                 let entry = entry.map_err(|error| LakeError::table(table, error))?;
                 let entry = entry.ok_or_else(|| {
                     LakeError::Corrupt(format!(
-                        "{table}: log version {version} is gone, which the published batch run does not cover; run `adlake batch run --full`"
+                        "{table}: log version {version} is gone, which the published batch run does not \
+                         cover; run `adlake batch run --full`"
                     ))
                 })?;
                 added(table, version, &entry)
@@ -170,14 +175,16 @@ impl Pinned {
 }
 
 impl Lake {
-    /// A table at a version, for DataFusion: the columns of the catalogue in its order, NULL where the table did not have one then,
-    /// and those that others have added.
+    /// A table at a version, as a DataFusion provider. It has the columns of the catalogue in their
+    /// order, then those that others have added. Columns that the table did not have at that
+    /// version are NULL.
     pub fn provider<'a>(
         &'a self,
         table: &'a str,
         version: u64,
     ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>, LakeError>> {
-        // Boxed, it is compiled here, and not once more in every program that awaits it.
+        // The boxed future is compiled in this crate, and not again in every program that awaits
+        // it.
         Box::pin(self.patiently(move || self.arranged(table, version, true)))
     }
 
@@ -216,7 +223,7 @@ impl Lake {
     }
 }
 
-/// Paths of the files that a commit has added as new data.
+/// The paths of the files that a commit has added as new data.
 fn added(table: &str, version: u64, entry: &[u8]) -> Result<Vec<String>, LakeError> {
     let mut paths = Vec::new();
     for line in entry.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -233,7 +240,7 @@ fn added(table: &str, version: u64, entry: &[u8]) -> Result<Vec<String>, LakeErr
     Ok(paths)
 }
 
-/// The columns that are in a raw table's files: all but the partition's.
+/// The columns in a raw table's files: all but the partition column.
 fn file_schema(kind: EventKind) -> SchemaRef {
     let schema = adlake_domain::schema::raw_schema(kind);
     let fields: Vec<_> = schema.fields().iter().filter(|field| field.name() != "event_date").cloned().collect();
@@ -250,7 +257,8 @@ async fn parquet_files(
     lake.delta_table(table)?
         .update_datafusion_session(&context.state())
         .map_err(|error| LakeError::table(table, error))?;
-    // By full URLs: a store of the table's own folder names its files by their paths from the root.
+    // Full URLs, because a store of the table's own folder names its files by their paths from the
+    // root.
     let root = lake.table_url(table)?;
     let paths: Vec<String> = files.iter().map(|file| format!("{root}{file}")).collect();
     let options = ParquetReadOptions::default().schema(&schema).table_partition_cols(Vec::new());

@@ -1,8 +1,9 @@
-//! Column statistics of a data file, as Delta's log wants them: rows, least and greatest values, NULLs.
+//! Column statistics of a data file, in the form of Delta's log: the number of rows, minima,
+//! maxima, and the number of NULLs.
 //!
-//! Taken from the Parquet footer. Texts are cut to [`TEXT_MAX`] characters, a greatest text that is cut is raised so that
-//! it still bounds; columns without an order that every reader shares (decimals, floats, bytes, lists, maps) have only
-//! their NULLs counted.
+//! They come from the Parquet footer. Texts are cut to [`TEXT_MAX`] characters. A maximum that is
+//! cut is raised, so that it is still an upper bound. Only NULLs are counted in columns without an
+//! order that all readers share: decimals, floats, bytes, lists and maps.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +13,10 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::statistics::Statistics;
 use serde_json::{Map, Value, json};
 
-/// Characters that a text in the statistics has at most.
+/// The most characters of a text in the statistics.
 const TEXT_MAX: usize = 32;
 
-/// What is known of a column over all row groups; `None` in a bound: not known.
+/// The statistics of a column over all row groups. A bound of `None` is unknown.
 struct Bounds {
     least: Option<Bound>,
     greatest: Option<Bound>,
@@ -28,7 +29,7 @@ enum Bound {
     Text(Vec<u8>),
 }
 
-/// The `stats` of an `add` action, JSON.
+/// The `stats` of an `add` action, as JSON.
 pub(crate) fn delta_statistics(metadata: &ParquetMetaData) -> String {
     let mut columns: BTreeMap<usize, Bounds> = BTreeMap::new();
     for group in metadata.row_groups() {
@@ -129,14 +130,15 @@ fn date(days: i64) -> Option<Value> {
     Some(json!(date.format("%Y-%m-%d").to_string()))
 }
 
-/// Delta's readers compare times in the statistics by milliseconds: the greatest is rounded up.
+/// Delta's readers compare times in the statistics by milliseconds, so a maximum is rounded up.
 fn time(micros: i64, upper: bool) -> Option<Value> {
     let millis = if upper { micros.checked_add(999)?.div_euclid(1000) } else { micros.div_euclid(1000) };
     let time = chrono::DateTime::from_timestamp_millis(millis)?;
     Some(json!(time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()))
 }
 
-/// A text of at most [`TEXT_MAX`] characters that is a bound for the whole: cut, and raised where it bounds from above.
+/// A bound for a text, of at most [`TEXT_MAX`] characters: the text is cut, and raised if it is an
+/// upper bound.
 fn shorten(text: &[u8], upper: bool) -> Option<String> {
     // Parquet may have cut the bytes inside a character.
     let (text, whole) = match std::str::from_utf8(text) {

@@ -1,4 +1,4 @@
-//! Where the lake is: a folder or an S3 prefix, and how to reach it.
+//! Where the lake is (a folder or an S3 prefix), and how to reach it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,10 +26,12 @@ use watched::Watched;
 pub struct StorageSettings {
     /// `file:///folder`, `s3://bucket/prefix`, or a plain path of a folder.
     pub uri: String,
-    /// Options of the object store, e.g. `AWS_ENDPOINT_URL`, `AWS_REGION`; the environment's `AWS_*` stand behind them.
+    /// Options of the object store, e.g. `AWS_ENDPOINT_URL`, `AWS_REGION`. An option that is not
+    /// given here is taken from the environment's `AWS_*`.
     pub options: BTreeMap<String, String>,
-    /// How long a store that fails is asked again before the command says so, from the first failure on. Ingest, once it has begun, goes on
-    /// asking for as long as it takes.
+    /// How long requests to a failing store are retried, from the first failure on, before the
+    /// command reports the failure. Ingest, once it has begun, retries for as long as the outage
+    /// lasts.
     #[serde(with = "humantime_serde")]
     pub retry_for: Duration,
     /// How the tables' logs are kept short.
@@ -54,13 +56,14 @@ pub struct Lake {
 }
 
 struct Inner {
-    /// Ends in a slash.
+    /// The lake's URI, which ends in a slash.
     root: Url,
     options: HashMap<String, String>,
     retry_for: Duration,
     failures: Failures,
     log: LogSettings,
-    /// How tables are scanned: the types that the functions of the views take, filters pushed into Parquet.
+    /// The session that scans tables. It yields the types that the views' functions take, and
+    /// pushes filters into Parquet.
     scan_session: Arc<SessionState>,
 }
 
@@ -71,7 +74,7 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Lake {
-    /// Checks the settings; reads and creates nothing.
+    /// Checks the settings. Reads and creates nothing.
     pub async fn open(settings: &StorageSettings) -> Result<Lake, LakeError> {
         let root = root_url(&settings.uri)?;
         let options = settings.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -81,22 +84,22 @@ impl Lake {
         Ok(Lake { inner: Arc::new(Inner { root, options, retry_for, failures, log, scan_session }) })
     }
 
-    /// The lake's URI, ending in a slash.
+    /// The lake's URI, which ends in a slash.
     pub fn root(&self) -> &Url {
         &self.inner.root
     }
 
-    /// How its object store is reached: the settings' options.
+    /// The options of the lake's object store, from the settings.
     pub fn storage_options(&self) -> &HashMap<String, String> {
         &self.inner.options
     }
 
-    /// How long a store that fails is asked again.
+    /// How long requests to a failing store are retried.
     pub(crate) fn retry_for(&self) -> Duration {
         self.inner.retry_for
     }
 
-    /// The failures of its store.
+    /// Counts the failures of the lake's store.
     pub(crate) fn failures(&self) -> &Failures {
         &self.inner.failures
     }
@@ -106,23 +109,23 @@ impl Lake {
         &self.inner.log
     }
 
-    /// The URI of a table, ending in a slash.
+    /// The URI of a table, which ends in a slash.
     pub fn table_url(&self, table: &str) -> Result<Url, LakeError> {
         let joined = self.inner.root.join(&format!("{table}/"));
         joined.map_err(|error| LakeError::Configuration(format!("lake URI {}: {error}", self.inner.root)))
     }
 
-    /// How tables are scanned.
+    /// The session that scans tables.
     pub(crate) fn scan_session(&self) -> Arc<SessionState> {
         self.inner.scan_session.clone()
     }
 
-    /// The table as Delta sees it, nothing loaded.
+    /// A handle to the table. Nothing of the table is loaded.
     pub(crate) fn delta_table(&self, table: &str) -> Result<DeltaTable, LakeError> {
         self.watched_table(self.table_url(table)?).map_err(|error| LakeError::table(table, error))
     }
 
-    /// A table whose store counts its failures.
+    /// A handle to a table whose store counts its failures.
     fn watched_table(&self, url: Url) -> Result<DeltaTable, DeltaTableError> {
         let builder = DeltaTableBuilder::from_url(url.clone())?.with_storage_options(self.inner.options.clone());
         let nowhere = || DeltaTableError::InvalidTableLocation(url.to_string());
@@ -134,7 +137,7 @@ impl Lake {
         builder.with_storage_backend(root, url.clone()).build()
     }
 
-    /// The log and the files of a table.
+    /// The log store of a table, which also reaches the table's files.
     pub(crate) fn log_store(&self, table: &str) -> Result<LogStoreRef, LakeError> {
         Ok(self.delta_table(table)?.log_store())
     }
@@ -155,7 +158,7 @@ fn root_url(uri: &str) -> Result<Url, LakeError> {
     match url.scheme() {
         "file" => {
             let path = url.to_file_path().map_err(|()| wrong("is not a local path".to_string()))?;
-            // With a slash at its end a file is not found.
+            // A check of a file's path that ends in a slash would not find the file.
             let path: std::path::PathBuf = path.components().collect();
             if path.exists() && !path.is_dir() {
                 return Err(wrong("is a file, not a folder".to_string()));

@@ -1,7 +1,8 @@
-//! Creating the tables of the catalogue, with descriptions.
+//! Creates the tables of the catalogue, with descriptions.
 //!
-//! A table is created by the PUT-if-absent of its version 0, as every later version is: of several creators one is first, the others take
-//! its table for theirs, and who did not hear what became of its PUT reads it.
+//! A table is created by the PUT-if-absent of its version 0, like every later version. If several
+//! processes create it at once, one is first, and the others use its table. A process that got no
+//! clear answer to its PUT reads the version.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ impl Lake {
         let bytes = self.first_entry(table, &commit_id).map_err(|error| LakeError::table(table.name, error))?;
         match commit::put(&log_store, table.name, 0, &commit_id, &bytes).await? {
             Put::Ours => tracing::debug!(table = table.name, "created"),
-            // What somebody else made is what we would have made; whoever opens it looks whether it is.
+            // The other table is what we would have created. Whoever opens the table checks that.
             Put::Theirs(_) => tracing::debug!(table = table.name, "somebody else has created it"),
         }
         Ok(())
@@ -70,7 +71,7 @@ impl Lake {
         )?
         .with_name(table.name.replace('/', "_"))?
         .with_description(table.description.to_string())?;
-        // What any reader and writer of Delta can do.
+        // The protocol that every reader and writer of Delta supports.
         let protocol: Protocol = serde_json::from_value(json!({"minReaderVersion": 1, "minWriterVersion": 2}))?;
         let operation = DeltaOperation::Create {
             mode: SaveMode::ErrorIfExists,
@@ -83,7 +84,7 @@ impl Lake {
         Ok(CommitData::new(actions, operation, info, Vec::new()).get_bytes()?)
     }
 
-    /// A local table's folder has to be there before its log is.
+    /// The folder of a local table must exist before its log does.
     fn ensure_folder(&self, table: &str) -> Result<(), LakeError> {
         let url = self.table_url(table)?;
         if url.scheme() != "file" {
@@ -97,7 +98,7 @@ impl Lake {
     }
 }
 
-/// The table's schema with the meaning of its columns.
+/// The table's schema with descriptions of its columns.
 pub(crate) fn with_comments(table: &Table) -> Arc<Schema> {
     let fields: Vec<Field> = table
         .schema
@@ -127,7 +128,7 @@ mod tests {
         Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await.unwrap()
     }
 
-    /// The actions of version 0 without what differs from one creation to the next.
+    /// The actions of version 0, without the parts that differ between two creations.
     fn first_actions(lake: &Lake, table: &str) -> Vec<Value> {
         let path = lake.table_url(table).unwrap().to_file_path().unwrap().join("_delta_log/00000000000000000000.json");
         let text = std::fs::read_to_string(path).unwrap();

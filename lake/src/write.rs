@@ -1,4 +1,5 @@
-//! Writing Parquet files of a table, split by its partition column, with statistics: nothing is visible until a commit.
+//! Writes Parquet files of a table, with statistics. Each file has one value of the partition
+//! column. Nothing is visible until a commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,13 +31,14 @@ use crate::statistics;
 /// How files are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterSettings {
-    /// Level of zstd.
+    /// The level of zstd.
     pub compression_level: i32,
-    /// Rows of a row group at most.
+    /// The most rows of a row group.
     pub row_group_rows: usize,
-    /// A file that has grown past this many encoded bytes is closed and another begun.
+    /// A file with this many encoded bytes is closed, and a new one begun.
     pub file_bytes_max: usize,
-    /// Whether the rows come partition after partition: a file is closed when the next partition begins.
+    /// Whether the rows come ordered by partition. If so, a file is closed when the next partition
+    /// begins.
     pub ordered: bool,
 }
 
@@ -46,7 +48,7 @@ impl Default for WriterSettings {
     }
 }
 
-/// A file that was written but not committed.
+/// A file that is written but not committed yet.
 #[derive(Debug, Clone)]
 pub struct DataFile {
     pub(crate) add: Add,
@@ -64,7 +66,7 @@ impl DataFile {
         self.add.size.max(0) as u64
     }
 
-    /// Its path under the table.
+    /// Its path relative to the table.
     pub fn path(&self) -> &str {
         &self.add.path
     }
@@ -117,7 +119,7 @@ impl TableWriter {
         }
     }
 
-    /// Encodes rows, which have the table's schema.
+    /// Encodes rows. They must have the table's schema.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), LakeError> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -154,13 +156,13 @@ impl TableWriter {
         self.rows
     }
 
-    /// Memory held, approximately.
+    /// The bytes held in memory, approximately.
     pub fn buffered_bytes(&self) -> usize {
         let open: usize = self.open.values().map(FileWriter::memory_bytes).sum();
         open + self.closed.iter().flat_map(|closed| &closed.pieces).map(Bytes::len).sum::<usize>()
     }
 
-    /// Uploads the files that are full already and forgets their bytes.
+    /// Uploads the files that are full already, and frees their bytes.
     pub async fn upload_closed(&mut self, files: &mut Vec<DataFile>) -> Result<(), LakeError> {
         for closed in std::mem::take(&mut self.closed) {
             files.push(upload(self.table, &self.store, self.partition_column, closed).await?);
@@ -186,7 +188,7 @@ impl TableWriter {
         Ok(())
     }
 
-    /// The rows of each partition, without the partition column, in the order in which they came.
+    /// Splits rows by partition, without the partition column. The rows keep their order.
     fn split(&self, batch: &RecordBatch) -> Result<Vec<(Option<i32>, RecordBatch)>, LakeError> {
         if batch.schema().fields() != self.schema.fields() {
             return Err(LakeError::rows(self.table, difference(&self.schema, &batch.schema())));

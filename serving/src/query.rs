@@ -1,6 +1,7 @@
-//! From SQL to rows: pin the tables, prepare the views that the statement names, plan, run.
+//! From SQL to rows: pin the tables, prepare the views that the statement names, plan it, run it.
 //!
-//! Every query sees one snapshot: the manifest first, then the newest raw versions. Statements only read.
+//! Every query sees one snapshot: the manifest is read first, then the newest raw versions.
+//! Statements can only read.
 
 use std::collections::BTreeSet;
 
@@ -23,14 +24,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuerySettings {
-    /// Bounds of memory, disk and parallelism.
+    /// Limits for memory, disk and parallelism.
     pub session: SessionSettings,
 }
 
 /// Why a query was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The statement is wrong: change it.
+    /// The statement is wrong. The user must change it.
     #[error("{0}")]
     Statement(String),
     /// The lake could not be read.
@@ -46,7 +47,7 @@ impl MayPass for QueryError {
     fn doubted(self) -> Self {
         match self {
             QueryError::Lake(error) => QueryError::Lake(error.doubted()),
-            // What a statement asks for may be missing because the store did not tell of it.
+            // The statement may be right: the store may have failed to list what it asks for.
             QueryError::Statement(detail) => {
                 QueryError::Lake(LakeError::Unavailable { subject: "the lake".to_owned(), source: detail.into() })
             }
@@ -64,7 +65,7 @@ pub struct QueryEngine {
 }
 
 impl QueryEngine {
-    /// An engine over a lake. `meaning` is what counts until a batch run has been published.
+    /// An engine over a lake. `meaning` is used until a batch run is published.
     pub fn open<'a>(
         lake: &'a Lake,
         settings: &'a QuerySettings,
@@ -94,9 +95,11 @@ impl QueryEngine {
         Ok(engine)
     }
 
-    /// The rows that answer a statement, as of now. A store that fails is asked again until the first rows are there.
+    /// The rows that answer a statement, as of now. A failing store is retried until the first rows
+    /// arrive.
     pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<SendableRecordBatchStream, QueryError>> {
-        // Boxed, it is compiled here, and not once more in every program that awaits it.
+        // The boxed future is compiled in this crate, and not again in every program that awaits
+        // it.
         Box::pin(self.lake.patiently(move || self.answer(sql)))
     }
 
@@ -110,10 +113,10 @@ impl QueryEngine {
         let frame = context.sql_with_options(sql, reads).await.map_err(statement_error)?;
         let mut stream = frame.execute_stream().await.map_err(statement_error)?;
         let schema = stream.schema();
-        // Until the first rows are there nothing was handed out, and an outage can be waited for.
+        // Before the first rows arrive nothing was returned, so the query can still be retried.
         let first = stream.next().await.transpose().map_err(statement_error)?;
         let rows = futures::stream::iter(first.map(Ok)).chain(stream);
-        // The views' temporary files are read until the last row is out.
+        // Keeps the views' temporary files until the last row is read.
         let guarded = rows.map(move |batch| {
             let _held = &views;
             batch
@@ -122,12 +125,12 @@ impl QueryEngine {
     }
 }
 
-/// The views that a statement names; all of them where it asks for the catalogue.
+/// The views that a statement names. All of them if it queries the information schema.
 fn wanted_views(context: &SessionContext, sql: &str) -> Result<BTreeSet<String>, QueryError> {
     let state = context.state();
     let dialect = state.config().options().sql_parser.dialect;
     let statement = state.sql_to_statement(sql, &dialect).map_err(statement_error)?;
-    // What does not read needs no views: it is refused for what it is when it is planned.
+    // A statement that does not read needs no views. Planning it gives the right error.
     let text = statement.to_string();
     let verb = text.trim_start_matches('(').split_whitespace().next().unwrap_or_default().to_uppercase();
     if matches!(verb.as_str(), "CREATE" | "DROP" | "ALTER" | "TRUNCATE") {
@@ -152,7 +155,7 @@ fn wanted_views(context: &SessionContext, sql: &str) -> Result<BTreeSet<String>,
     Ok(wanted)
 }
 
-/// Errors of planning are the statement's; the rest are the lake's.
+/// Errors of planning belong to the statement. All others belong to the lake.
 fn statement_error(error: DataFusionError) -> QueryError {
     match error.find_root() {
         DataFusionError::Plan(_)

@@ -1,4 +1,5 @@
-//! Times in forms that a configuration names, as strftime (chrono's) writes them.
+//! Times in forms that a configuration names, in the notation of strftime (as chrono implements
+//! it).
 
 use chrono::format::{Fixed, Item, Parsed, StrftimeItems, parse};
 use chrono::{DateTime, FixedOffset, NaiveTime};
@@ -6,34 +7,34 @@ use chrono_tz::Tz;
 
 use super::{DAY, HOUR, SECOND, in_range, time_from_local};
 
-/// A form of times.
+/// A form of times, compiled from a strftime format.
 #[derive(Debug, Clone)]
 pub struct TimeFormat {
     items: Vec<Item<'static>>,
 }
 
-/// Why a text is no form of times.
+/// Why a text is no usable form of times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TimeFormatError {
     /// It has a specifier that strftime does not know.
     #[error("is not a format of strftime")]
     Unknown,
-    /// It has a zone by its name, which does not tell an offset for certain.
+    /// It has a zone name. A name does not determine an offset.
     #[error(
         "has %Z: names of zones are not read. Use %z for an offset, or write the name as it stands in the data \
          and set the source's time_zone"
     )]
     ZoneName,
-    /// What it writes does not tell the day, or not all of the time of day.
+    /// Its output does not determine the day, or only a part of the time of day.
     #[error("does not tell a time: it needs a date, and of the time of day either nothing or the hour (%I needs %p)")]
     Incomplete,
 }
 
-/// An instant that differs in every part: 2024-02-29T13:45:56.789012Z.
+/// An instant whose parts all differ: 2024-02-29T13:45:56.789012Z.
 const PROBE: i64 = 1_709_214_356_789_012;
 
 impl TimeFormat {
-    /// Compiles a format. What it writes must be what it reads, so that mistakes are found here.
+    /// Compiles a format. It must be able to read its own output, so that mistakes are found here.
     pub fn new(format: &str) -> Result<TimeFormat, TimeFormatError> {
         let items = StrftimeItems::new(format).parse_to_owned().map_err(|_| TimeFormatError::Unknown)?;
         if items.contains(&Item::Fixed(Fixed::TimezoneName)) {
@@ -42,7 +43,7 @@ impl TimeFormat {
         let format = TimeFormat { items };
         let written = format.write(PROBE).ok_or(TimeFormatError::Unknown)?;
         match format.read(&written, Tz::UTC) {
-            // Of formats without a time of day it is midnight.
+            // A format without a time of day reads midnight.
             Some(read) if PROBE.div_euclid(DAY) == read.div_euclid(DAY) && PROBE - read < 14 * HOUR => Ok(format),
             _ => Err(TimeFormatError::Incomplete),
         }
@@ -56,8 +57,8 @@ impl TimeFormat {
         Some(text)
     }
 
-    /// A text of this form as a time; what has no offset of its own is in `zone`. `None` where it
-    /// is of another form, or outside the accepted years.
+    /// Parses a text of this form as a time. A time without an offset is in `zone`. `None`: the
+    /// text has another form, or is outside the accepted years.
     pub fn read(&self, text: &str, zone: Tz) -> Option<i64> {
         let mut parsed = Parsed::new();
         parse(&mut parsed, text.trim_ascii(), self.items.iter()).ok()?;
@@ -73,7 +74,7 @@ impl TimeFormat {
         let others = [parsed.hour_div_12(), parsed.minute(), parsed.second(), parsed.nanosecond()];
         let has_clock = has_hour || others.iter().any(Option::is_some);
         let clock = if has_clock { parsed.to_naive_time().ok()? } else { NaiveTime::MIN };
-        // A leap second is counted on into the next one.
+        // A leap second counts as the second after it.
         let local = date.and_time(clock).and_utc().timestamp_micros();
         match parsed.offset() {
             Some(offset) => in_range(local - i64::from(offset) * SECOND).ok(),

@@ -172,10 +172,10 @@ fn zones_and_changes_of_clocks() {
     check("2024-07-01 12:00:00", Europe::Berlin, "2024-07-01T10:00:00Z");
     check("2024-07-01 12:00:00Z", Europe::Berlin, "2024-07-01T12:00:00Z");
     check("2024-07-01", America::New_York, "2024-07-01T04:00:00Z");
-    // Skipped: the offset from before the change.
+    // A skipped local time gets the offset from before the change.
     check("2024-03-31 02:30:00", Europe::Berlin, "2024-03-31T01:30:00Z");
     check("2011-12-30 12:00:00", Pacific::Apia, "2011-12-30T22:00:00Z");
-    // Twice: the earlier.
+    // An ambiguous local time is the earlier instant.
     check("2024-10-27 02:30:00", Europe::Berlin, "2024-10-27T00:30:00Z");
 }
 
@@ -189,7 +189,7 @@ fn hours_and_days_begin() {
     check("2024-07-01T12:34:56.789Z", Tz::UTC, "2024-07-01T12:00:00Z", "2024-07-01T00:00:00Z");
     check("2024-07-01T12:34:56Z", Europe::Berlin, "2024-07-01T12:00:00Z", "2024-06-30T22:00:00Z");
     check("2024-07-01T12:34:56Z", chrono_tz::Asia::Kolkata, "2024-07-01T12:30:00Z", "2024-06-30T18:30:00Z");
-    // The hour that comes twice is two hours, and its day is one.
+    // The hour that occurs twice counts as two hours, but its day as one.
     check("2024-10-27T00:30:00Z", Europe::Berlin, "2024-10-27T00:00:00Z", "2024-10-26T22:00:00Z");
     check("2024-10-27T01:30:00Z", Europe::Berlin, "2024-10-27T01:00:00Z", "2024-10-26T22:00:00Z");
     check("2024-10-27T22:59:59Z", Europe::Berlin, "2024-10-27T22:00:00Z", "2024-10-26T22:00:00Z");
@@ -199,7 +199,7 @@ fn hours_and_days_begin() {
     check("2024-04-06T15:10:00Z", howe, "2024-04-06T15:00:00Z", "2024-04-06T13:00:00Z");
     check("2024-04-06T15:30:00Z", howe, "2024-04-06T15:30:00Z", "2024-04-06T13:00:00Z");
     check("2024-10-05T15:40:00Z", howe, "2024-10-05T15:30:00Z", "2024-10-05T13:30:00Z");
-    // Beirut and Sao Paulo skip midnight; Havana has it twice.
+    // Beirut and Sao Paulo skip midnight. Havana has it twice.
     let sao_paulo = America::Sao_Paulo;
     check("2018-11-04T12:30:00Z", sao_paulo, "2018-11-04T12:00:00Z", "2018-11-04T03:00:00Z");
     check("2024-11-03T12:30:00Z", America::Havana, "2024-11-03T12:00:00Z", "2024-11-03T04:00:00Z");
@@ -271,7 +271,9 @@ proptest! {
     }
 
     #[test]
-    fn never_panics_on_near_times(text in "[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ][0-9]{2}:?[0-9]{2}(:?[0-9]{2})?[.,+Z -]?[0-9:éUTC]{0,8}") {
+    fn never_panics_on_near_times(
+        text in "[0-9]{4}-?[0-9]{2}-?[0-9]{2}[T ][0-9]{2}:?[0-9]{2}(:?[0-9]{2})?[.,+Z -]?[0-9:éUTC]{0,8}",
+    ) {
         let _ = parse_time(&text, America::New_York);
     }
 

@@ -66,7 +66,7 @@ async fn a_position_that_moved_supersedes() {
     assert_eq!(files.len(), 2, "a file per partition");
     let done = first.commit(files, advance(None, 10)).await.unwrap();
     assert_eq!(done, Appended::Committed { version: 1 });
-    // The second still believes that nothing is stored: its rows must not land.
+    // The second appender still knows no stored position. Its rows must not be committed.
     let files = write(&second, 0..5).await;
     let done = second.commit(files, advance(None, 5)).await.unwrap();
     assert_eq!(done, Appended::Superseded { stored: vec![("stream".to_string(), Some(10))] });
@@ -92,7 +92,7 @@ async fn a_commit_whose_answer_was_lost_is_found() {
     let (_folder, lake) = lake().await;
     let mut appender = lake.appender(catalogue::DEAD_LETTERS).await.unwrap();
     let files = write(&appender, 0..3).await;
-    // What a lost answer leaves behind: the commit is in, the appender does not know.
+    // The state after a lost answer: the commit is in, but the appender does not know it.
     appender.commit(files.clone(), advance(None, 3)).await.unwrap();
     let mut unaware = lake.appender(catalogue::DEAD_LETTERS).await.unwrap();
     unaware.version = 0;

@@ -1,16 +1,18 @@
-//! Dead letters, worked on: picked, claimed, and marked with what became of them.
+//! Replays of dead letters: letters are picked, claimed, and marked with their outcome.
 //!
-//! A replay goes in three commits, and may die before or after each:
+//! A replay makes three commits. It may die before or after each of them:
 //!
-//! 1. [`Desk::claim`], on `raw/dead_letters`: the letters whose records can be decoded now are marked with the claim's id; those that
-//!    are rejected again are marked with the reason, and are done.
-//! 2. On the raw table: the rows of exactly the claimed letters, with the application transaction [`transaction`] going from
-//!    nothing to [`ROWS_ARE_IN`].
+//! 1. [`Desk::claim`], on `raw/dead_letters`: letters whose records can be decoded now are marked
+//!    with the claim's id. Letters that are rejected again are marked with the reason, and are
+//!    done.
+//! 2. On the raw table: the rows of exactly the claimed letters. The same commit advances the
+//!    application transaction [`transaction`] from nothing to [`ROWS_ARE_IN`].
 //! 3. [`Desk::settle`], on `raw/dead_letters`: the claimed letters are marked as replayed.
 //!
-//! Who finds a claim without an outcome ([`Desk::claims`]) tries to move the same transaction from nothing to [`CALLED_OFF`]. Of the
-//! two one only can be in the table's log. If the rows are in, the letters are marked as replayed; if the claim is
-//! called off, its rows can never come in, and the letters are set free.
+//! A process that finds a claim without an outcome ([`Desk::claims`]) tries to advance the same
+//! transaction from nothing to [`CALLED_OFF`]. Only one of the two can be in the table's log. If
+//! the rows are in, the letters are marked as replayed. If the claim is called off, its rows can
+//! never come in, and the letters become free again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -34,20 +36,20 @@ use crate::rewrite::{Exchanged, OldFile, Rewriter};
 use crate::storage::Lake;
 use crate::write::WriterSettings;
 
-/// The position of a claim's transaction once its rows are in.
+/// The position of a claim's transaction once its rows are committed.
 pub const ROWS_ARE_IN: i64 = 1;
-/// The position of a claim's transaction once it was called off.
+/// The position of a claim's transaction once the claim is called off.
 pub const CALLED_OFF: i64 = 2;
 
-/// Files are rewritten together up to so many bytes.
+/// The most bytes of files that one commit rewrites. The last file may exceed it.
 const REWRITE_BYTES_MAX: u64 = 64 << 20;
 
-/// The application transaction that decides a claim, in the raw table of its kind.
+/// The application transaction that decides a claim. It is in the raw table of the claim's kind.
 pub fn transaction(claim: &str) -> String {
     format!("adlake:replay:{claim}")
 }
 
-/// What decoding a letter's payload again has come to.
+/// The result of decoding a letter's payload again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It is a row (or several) now.
@@ -66,10 +68,10 @@ pub enum Verdict {
 pub struct Picked {
     /// Their kind.
     pub kind: EventKind,
-    /// Their rows of `raw/dead_letters`, with all columns.
+    /// Their rows in `raw/dead_letters`, with all columns.
     pub letters: Vec<RecordBatch>,
     rewriter: Rewriter,
-    /// The files they are in, and which of the files' rows they are, in order.
+    /// The files that hold the letters. For each file the numbers of their rows, in order.
     places: Vec<(OldFile, Vec<u32>)>,
 }
 
@@ -85,12 +87,12 @@ impl Picked {
     }
 }
 
-/// How much is picked at a time.
+/// How many letters are picked at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PickLimits {
-    /// Letters.
+    /// The most letters.
     pub rows: usize,
-    /// Bytes of their payloads; at least one letter is picked.
+    /// The most bytes of their payloads. At least one letter is picked.
     pub bytes: usize,
 }
 
@@ -109,7 +111,7 @@ pub struct Desk {
     table: Table,
     context: SessionContext,
     writer_settings: WriterSettings,
-    /// Files that hold nothing to be picked.
+    /// Paths of files without letters to pick.
     passed: HashSet<String>,
 }
 
@@ -120,7 +122,7 @@ impl std::fmt::Debug for Desk {
 }
 
 impl Lake {
-    /// A desk for its dead letters; `None` where there are none.
+    /// A desk for the lake's dead letters. `None`: there is no table of them.
     pub async fn letter_desk(&self) -> Result<Option<Desk>, LakeError> {
         let Some(table) = catalogue::table(catalogue::DEAD_LETTERS) else { return Ok(None) };
         if !self.table_exists(table.name).await? {
@@ -137,8 +139,8 @@ impl Lake {
 }
 
 impl Desk {
-    /// Picks letters of one kind that a filter lets through, that nobody has claimed, and that the run with this id has not
-    /// tried. `None`: there are no more. Nothing is changed.
+    /// Picks letters of one kind that the filter selects, that no other replay has claimed, and
+    /// that the run with this id has not tried. `None`: there are no more. Nothing is changed.
     pub async fn pick(
         &mut self,
         filter: &LetterFilter,
@@ -188,13 +190,14 @@ impl Desk {
         Ok(kind.map(|kind| Picked { kind, letters, rewriter, places }))
     }
 
-    /// Leaves the files of what was picked alone from now on, as after a trial.
+    /// Skips the files of the picked letters from now on, for example after a trial.
     pub fn pass(&mut self, picked: &Picked) {
         self.passed.extend(picked.places.iter().map(|(file, _)| file.path.clone()));
     }
 
-    /// Claims the picked letters that are [`Verdict::Row`], and marks the others. `false`, and nothing changed, where somebody else has
-    /// changed one of their files meanwhile: they have to be picked again. `now` is in microseconds since the epoch.
+    /// Claims the picked letters whose verdict is [`Verdict::Row`], and marks the others. If
+    /// another writer has changed one of their files meanwhile, returns `false` and changes
+    /// nothing. The letters must then be picked again. `now` is in microseconds since the epoch.
     pub async fn claim(&self, picked: Picked, claim: &str, verdicts: &[Verdict], now: i64) -> Result<bool, LakeError> {
         let Picked { rewriter, places, .. } = picked;
         let mut verdicts = verdicts.iter();
@@ -223,8 +226,8 @@ impl Desk {
         Ok(rewriter.exchange(&old, new).await? != Exchanged::Stale)
     }
 
-    /// Ends a claim: its letters are marked as replayed, or are set free. Says how many there were; 0 where somebody else has
-    /// done it.
+    /// Ends a claim: marks its letters as replayed, or sets them free. Returns how many there were,
+    /// or 0 if another process has done it already.
     pub async fn settle(&self, claim: &str, replayed: bool, now: i64) -> Result<usize, LakeError> {
         loop {
             let rewriter = self.lake.rewriter(&self.table).await?;
@@ -308,7 +311,8 @@ fn not_of(run: &str) -> Expr {
     col("replay_id").is_null().or(Expr::Not(Box::new(others)))
 }
 
-/// Whether a file may hold letters of the filter's time: they are filed by the day on which they were rejected.
+/// Whether a file may hold letters of the filter's time range. Files are partitioned by the day of
+/// the rejection.
 fn in_range(file: &OldFile, filter: &LetterFilter) -> bool {
     let day =
         |micros: i64| chrono::DateTime::from_timestamp_micros(micros).map(|time| time.format("%Y-%m-%d").to_string());
@@ -318,7 +322,7 @@ fn in_range(file: &OldFile, filter: &LetterFilter) -> bool {
     after && before
 }
 
-/// Whether a file may hold letters of a claim, as far as its statistics tell.
+/// Whether a file may hold letters of a claim, according to its statistics.
 fn may_hold(file: &OldFile, claim: &str) -> bool {
     let Some(stats) = file.stats.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
         return true;
@@ -327,7 +331,7 @@ fn may_hold(file: &OldFile, claim: &str) -> bool {
         return false;
     }
     let bound = |key: &str| stats[key]["replay_id"].as_str();
-    // Both bounds may be cut off, the greatest one rounded up.
+    // Both bounds may be cut off. Then the upper one may be rounded up.
     let above = bound("minValues").is_none_or(|least| least <= claim);
     let below = bound("maxValues").is_none_or(|greatest| greatest >= claim || claim.starts_with(greatest));
     above && below

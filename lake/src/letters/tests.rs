@@ -1,4 +1,4 @@
-//! Claims under every order of events that two replays can come in.
+//! Claims, under every order of events that two concurrent replays can produce.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ impl Fixture {
         self.lake.letter_desk().await.unwrap().unwrap()
     }
 
-    /// Picks everything and claims it, each letter by its verdict.
+    /// Picks all letters and claims them, each with its verdict.
     async fn claim(&self, run: &str, verdict: impl Fn(usize) -> Verdict) -> usize {
         let mut desk = self.desk().await;
         let Some(picked) = desk.pick(&LetterFilter::default(), run, ALL).await.unwrap() else { return 0 };
@@ -111,7 +111,7 @@ async fn a_claim_goes_its_way() {
     let desk = fixture.desk().await;
     assert_eq!(desk.claims().await.unwrap(), [Claim { id: "run-1".to_owned(), kind: KIND }]);
     assert!(fixture.desk().await.pick(&LetterFilter::default(), "run", ALL).await.unwrap().is_none());
-    // Another run sees those that were rejected again, and none that is claimed.
+    // Another run sees the letters that were rejected again, and none that is claimed.
     let other = fixture.desk().await.pick(&LetterFilter::default(), "other", ALL).await.unwrap().unwrap();
     assert_eq!(other.len(), 2);
     assert!(matches!(fixture.decide("run-1", ROWS_ARE_IN).await, Appended::Committed { .. }));
@@ -131,7 +131,7 @@ async fn of_rows_and_calling_off_one_is_in() {
     let Appended::Superseded { stored } = fixture.decide("slow-1", ROWS_ARE_IN).await else { panic!("it came in") };
     assert_eq!(stored[0].1, Some(CALLED_OFF));
     assert_eq!(fixture.desk().await.settle("slow-1", false, 8).await.unwrap(), 5);
-    // Free again, for whoever comes, the slow one included.
+    // The letters are free again for every run, also for the slow one.
     assert_eq!(fixture.claim("next", |_| Verdict::Row).await, 5);
     fixture.decide("next-1", ROWS_ARE_IN).await;
     let Appended::Superseded { stored } = fixture.decide("next-1", CALLED_OFF).await else { panic!("called off") };
@@ -183,7 +183,7 @@ async fn columns_of_others_are_kept() {
     use arrow::datatypes::Field;
     let fixture = Fixture::new().await;
     fixture.append(&letters(0..3, 20_000)).await;
-    // As if others had added a column, and written a row with it.
+    // The table as if another writer had added a column and written a row with it.
     let table = catalogue::table(DEAD_LETTERS).unwrap().with_columns(&[Field::new("ticket", DataType::Utf8, true)]);
     let mut appender =
         fixture.lake.appender_with(DEAD_LETTERS, &[Field::new("ticket", DataType::Utf8, true)]).await.unwrap();

@@ -1,4 +1,5 @@
-//! What an appender reads of a checkpoint: the positions of the streams, whatever the number of files.
+//! What an appender reads of a checkpoint: the positions of the streams, however many files the
+//! table has.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,10 +22,10 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use super::{FOLDER, LastCheckpoint, failed, has_entry, last_checkpoint, listed_checkpoint};
 use crate::error::LakeError;
 
-/// Rows of a checkpoint that are looked through at a time.
+/// Rows of a checkpoint that are read at a time.
 const CHECKPOINT_ROWS: usize = 64 << 10;
 
-/// What is known of a table at one version of it.
+/// What a checkpoint says of a table at one version.
 #[derive(Debug, Default)]
 pub(crate) struct Base {
     pub(crate) version: u64,
@@ -32,11 +33,12 @@ pub(crate) struct Base {
     pub(crate) checkpoint: Option<u64>,
     /// The positions of all streams.
     pub(crate) positions: HashMap<String, i64>,
-    /// Not all positions could be read: those that are missing have to be looked up.
+    /// Whether not all positions could be read. Those that are missing must be looked up.
     pub(crate) partial: bool,
 }
 
-/// What a table's last checkpoint says of positions, from where entries are to be read on; `None`: the table is not there.
+/// The positions in a table's last checkpoint. The entries after its version have still to be read.
+/// `None`: the table is not there.
 pub(crate) async fn base(log_store: &LogStoreRef, table: &str) -> Result<Option<Base>, LakeError> {
     let store = log_store.object_store(None);
     let hint = last_checkpoint(store.as_ref(), table).await?;
@@ -60,7 +62,7 @@ pub(crate) async fn base(log_store: &LogStoreRef, table: &str) -> Result<Option<
     }
 }
 
-/// The positions in a checkpoint; `None`: its files are not there.
+/// The positions in a checkpoint. `None`: its files are not there.
 async fn checkpointed(
     store: &Arc<dyn ObjectStore>,
     table: &str,
@@ -69,7 +71,8 @@ async fn checkpointed(
     let version = hint.version;
     let mut base = Base { version, checkpoint: Some(version), ..Base::default() };
     if hint.v2_checkpoint.is_some() {
-        // Another writer's: its files are named at random, and deltalake knows how to read them.
+        // Another writer's checkpoint. Its files have random names; deltalake knows how to read
+        // them.
         base.partial = true;
         return Ok(Some(base));
     }

@@ -1,13 +1,17 @@
-//! Removing files of a log that no reader needs any more.
+//! Removes files of a log that no reader needs any more.
 //!
-//! What stays: the newest checkpoint that is older than the log is kept, and everything after it. So whatever version was the newest
-//! within that time can still be read, and the entries since can be followed one by one. The same holds for the version that
-//! the published batch run covers or wrote, however old it is: the rows since are found by the entries after it. And it holds for the version
-//! that `_last_checkpoint` names, which may be older than the newest checkpoint, where a checkpoint was written and its name was not:
-//! readers that find the name without the checkpoint cannot read the table.
+//! What stays is the newest checkpoint that is older than the retention, and everything after it.
+//! So every version that was the newest within the retention can still be read, and the entries
+//! since can be followed one by one. Two more versions stay readable, however old they are:
 //!
-//! Files are removed a thousand at a time, those of the oldest versions first: all are from before a checkpoint that stays, so that it does not
-//! matter where a clean-up breaks off.
+//! - The version that the published batch run covers or wrote. The newer rows are found by the
+//!   entries after it.
+//! - The version that `_last_checkpoint` names. It is older than the newest checkpoint if a
+//!   checkpoint was written and its name was not. A reader that finds the name without the
+//!   checkpoint cannot read the table.
+//!
+//! Files are removed a thousand at a time, the oldest versions first. All of them precede a
+//! checkpoint that stays, so a clean-up may stop anywhere.
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
@@ -19,9 +23,10 @@ use crate::error::LakeError;
 use crate::manifest::Manifest;
 use crate::storage::Lake;
 
-/// Files removed in one request, where the store takes several.
+/// Files removed by one request, if the store takes several.
 const FILES_AT_ONCE: usize = 1000;
-/// The most files removed by one clean-up of a store that lists in order; the others wait for the next.
+/// The most files that one clean-up removes if the store lists in order. The next clean-up removes
+/// the others.
 const FILES_MAX: usize = 50_000;
 
 /// A file of the log that is old enough.
@@ -32,7 +37,7 @@ struct Old {
     rest: Box<str>,
 }
 
-/// Removes what nobody needs; how many files that were.
+/// Removes the files that no reader needs. Returns how many.
 pub(super) async fn clean(lake: &Lake, table: &str) -> Result<u64, LakeError> {
     if lake.log_settings().retention.is_zero() {
         return Ok(0);
@@ -46,7 +51,7 @@ pub(super) async fn clean(lake: &Lake, table: &str) -> Result<u64, LakeError> {
     };
     let log_store = lake.log_store(table)?;
     let store = log_store.object_store(None);
-    // Before the listing: it only grows.
+    // Read it before the listing: the version that it names only grows.
     let hint = last_checkpoint(store.as_ref(), table).await?.map(|hint| hint.version);
     let needed = published.into_iter().chain(hint).min();
     let ordered = log_store.root_url().scheme() == "s3";
@@ -55,7 +60,7 @@ pub(super) async fn clean(lake: &Lake, table: &str) -> Result<u64, LakeError> {
     while let Some(meta) = listed.try_next().await.map_err(|error| failed(table, error))? {
         match old_file(&meta, before) {
             Some(file) => old.push(file),
-            // Later ones are younger.
+            // The entries after this one are younger.
             None if ordered && parse_name(&meta.location).is_some_and(|(_, rest)| rest == "json") => break,
             None => {}
         }
@@ -71,7 +76,7 @@ pub(super) async fn clean(lake: &Lake, table: &str) -> Result<u64, LakeError> {
         let mut removed = store.delete_stream(futures::stream::iter(paths).boxed());
         while let Some(result) = removed.next().await {
             match result {
-                // Somebody else may clean up at the same time.
+                // Another process may clean up at the same time.
                 Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(failed(table, error)),
             }
@@ -88,8 +93,8 @@ fn old_file(meta: &ObjectMeta, before: DateTime<Utc>) -> Option<Old> {
     Some(Old { version, rest: rest.into() })
 }
 
-/// Of the old files those that are of versions before the newest old checkpoint, oldest first. `needed`: the version that has
-/// to stay readable.
+/// The old files of versions before the newest old checkpoint, the oldest first. `needed` is a
+/// version that has to stay readable.
 fn unneeded(mut old: Vec<Old>, needed: Option<u64>) -> Vec<Old> {
     let bases = old.iter().filter(|file| &*file.rest == "checkpoint.parquet").map(|file| file.version);
     let base = bases.filter(|version| needed.is_none_or(|needed| *version <= needed)).max();

@@ -1,4 +1,4 @@
-//! Logs that are kept short, and a log of a month.
+//! Tests of short logs, and of the log of a month.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,7 +30,7 @@ impl Fixture {
         self.folder.path().join("lake").join(DEAD_LETTERS).join(FOLDER)
     }
 
-    /// Versions whose entries are there.
+    /// The versions whose entries exist.
     fn entries(&self) -> Vec<u64> {
         let names = std::fs::read_dir(self.log()).unwrap().map(|entry| entry.unwrap().file_name());
         let mut versions: Vec<u64> = names
@@ -101,7 +101,7 @@ async fn the_checkpoint_that_the_hint_names_is_kept() {
     }
     appender.close().await;
     keeps.keep_log(DEAD_LETTERS).await.unwrap();
-    // The checkpoint of version 8 was written, and its name was not.
+    // The checkpoint of version 8 was written, but `_last_checkpoint` was not.
     std::fs::write(&hint, older).unwrap();
     let removes = fixture.lake(often(1)).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -123,7 +123,7 @@ async fn who_was_held_up_does_not_commit_into_a_gap() {
     tokio::time::sleep(Duration::from_millis(60)).await;
     lake.keep_log(DEAD_LETTERS).await.unwrap();
     assert!(!fixture.entries().contains(&1), "version 1 is free again: {:?}", fixture.entries());
-    // What it believes is: version 0, nothing stored. At version 1 nothing is in its way.
+    // It still knows version 0 and no stored position. There is no entry of version 1 in its way.
     let done = append(&mut held_up, "stream", 0, 5).await;
     assert_eq!(done, Appended::Superseded { stored: vec![("stream".to_string(), Some(60))] });
     assert_eq!(append(&mut held_up, "another", 0, 5).await, Appended::Committed { version: 61 });
@@ -146,7 +146,8 @@ async fn without_retention_nothing_is_removed() {
     assert_eq!((state.version, state.checkpoint), (25, Some(25)));
 }
 
-/// The log of a table that was fed every second for a month: as many versions, and as many files in its checkpoint.
+/// The log of a table that was written every second for a month: that many versions, and as many
+/// files in its checkpoint.
 fn synthesise(fixture: &Fixture, made: u64, version: u64, files: usize) {
     let log = fixture.log();
     let name = |version: u64| log.join(format!("{version:020}.checkpoint.parquet"));
@@ -217,9 +218,10 @@ async fn after_a_month_of_seconds_it_opens_and_appends_as_on_the_first_day() {
     let begun = Instant::now();
     let _ = lake.appender(DEAD_LETTERS).await.unwrap();
     let opened_with_tail = begun.elapsed();
-    // Only on Linux, and only to be told: forget the most memory so far.
+    // Resets the peak of the resident memory. Only Linux has this file, and the peak is only
+    // reported.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
-    // The hundredth begins a checkpoint; commits go on beside it.
+    // The hundredth commit starts a checkpoint. Commits go on beside it.
     let mut beside = Vec::new();
     for n in 119..139 {
         let begun = Instant::now();
@@ -235,8 +237,9 @@ async fn after_a_month_of_seconds_it_opens_and_appends_as_on_the_first_day() {
     };
     let (fresh, later, beside) = (median(&mut fresh), median(&mut later), median(&mut beside));
     println!(
-        "opened in {opened:?}, with 99 entries since in {opened_with_tail:?}; a commit takes {later:?} (a fresh table: {fresh:?}, \
-         beside a checkpoint: {beside:?}); the next checkpoint took at least {waited:?}; beside it at most {} MB were resident",
+        "opened in {opened:?}, with 99 entries since in {opened_with_tail:?}; a commit takes {later:?} \
+         (a fresh table: {fresh:?}, beside a checkpoint: {beside:?}); the next checkpoint took at least {waited:?}; \
+         beside it at most {} MB were resident",
         resident_max_mb()
     );
     let last = last_checkpoint(lake.log_store(DEAD_LETTERS).unwrap().object_store(None).as_ref(), "").await;
@@ -247,7 +250,7 @@ async fn after_a_month_of_seconds_it_opens_and_appends_as_on_the_first_day() {
     assert!(later < fresh * 5 + Duration::from_millis(20), "{later:?}, {fresh:?} on the first day");
 }
 
-/// The most memory that this process has held.
+/// The peak of this process's resident memory.
 fn resident_max_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,8 +1,8 @@
-//! Checkpoints and clean-up, beside the commits and never in their way.
+//! Checkpoints and clean-up, which run beside the commits and never delay them.
 //!
-//! A checkpoint is written as a stream from the one before and the entries since, so that it takes no more memory for more files. One
-//! process writes at a time: whoever finds that another has just written one leaves it at that. If two write at once, they
-//! write the same.
+//! A checkpoint is written as a stream, from the one before and the entries since. So its memory
+//! does not grow with the number of files. Normally one process writes: a process that finds that
+//! another has just written a checkpoint writes none. If two write at once, they write the same.
 
 use std::time::{Duration, Instant};
 
@@ -15,23 +15,23 @@ use crate::error::{LakeError, chain};
 use crate::failpoint;
 use crate::storage::Lake;
 
-/// Clean-up is looked to at most so often.
+/// The longest interval between two clean-ups.
 const CLEANUP_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Looks after one table's log.
+/// Keeps one table's log short.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     lake: Lake,
     table: &'static str,
-    /// The version of the last checkpoint that is known of.
+    /// The version of the last checkpoint that this process knows.
     checkpoint: u64,
-    /// Not before this is another written.
+    /// No checkpoint is begun before this moment.
     not_before: Option<Instant>,
     cleaned: Option<Instant>,
     under_way: Option<JoinHandle<Done>>,
 }
 
-/// What a round has done.
+/// The result of a round.
 #[derive(Debug)]
 struct Done {
     checkpoint: Option<u64>,
@@ -45,7 +45,7 @@ impl Upkeep {
         Upkeep { lake: lake.clone(), table, checkpoint, not_before: None, cleaned: None, under_way: None }
     }
 
-    /// A version was committed: begins a round in the background if one is due.
+    /// To be called after each commit. Starts a round in the background if one is due.
     pub(crate) async fn committed(&mut self, version: u64) {
         if self.under_way.as_ref().is_some_and(|round| !round.is_finished()) {
             return;
@@ -67,7 +67,7 @@ impl Upkeep {
         self.under_way = Some(tokio::spawn(async move { round(&lake, table, version, cleans).await }));
     }
 
-    /// Waits for what is being done in the background.
+    /// Waits for the round in the background.
     pub(crate) async fn close(mut self) {
         if let Some(round) = self.under_way.take() {
             self.take_up(round).await;
@@ -83,15 +83,16 @@ impl Upkeep {
 }
 
 impl Lake {
-    /// Writes a checkpoint of a table's newest version unless there is one, and removes what is older than the log is kept.
-    /// Returns how many files of the log were removed; `None`: the table is not there.
+    /// Writes a checkpoint of a table's newest version unless there is one, and removes the files
+    /// that are older than the retention. Returns how many files were removed. `None`: the table is
+    /// not there.
     pub async fn keep_log(&self, table: &str) -> Result<Option<u64>, LakeError> {
         let Some(version) = self.newest_version(table).await? else { return Ok(None) };
         self.patiently(|| async { write_checkpoint(&self.log_store(table)?, table, version).await }).await?;
         self.patiently(|| cleanup::clean(self, table)).await.map(Some)
     }
 
-    /// After a commit that was not an appender's: a checkpoint if one is due.
+    /// Writes a checkpoint if one is due. To be called after a commit that no appender made.
     pub(crate) async fn checkpoint_if_due(&self, table: &str, version: u64) -> Result<(), LakeError> {
         let interval = self.log_settings().checkpoint_interval;
         if interval > 0 && version.is_multiple_of(interval) {
@@ -127,7 +128,7 @@ async fn round(lake: &Lake, table: &'static str, version: u64, cleans: bool) -> 
     Done { checkpoint, took }
 }
 
-/// Writes a checkpoint unless somebody else has just written one; the version of the last one.
+/// Writes a checkpoint unless another process has just written one. Returns the last one's version.
 async fn checkpoint_unless_recent(lake: &Lake, table: &str, version: u64) -> Result<u64, LakeError> {
     let log_store = lake.log_store(table)?;
     let last = last_checkpoint(log_store.object_store(None).as_ref(), table).await?;

@@ -1,8 +1,9 @@
-//! Every request of a lake to its store goes through here, so that a request that failed is known by its type, where it failed.
+//! A store that counts its failures. Every request of a lake goes through it, so that a failed
+//! request is known by its type, at the place where it failed.
 //!
-//! Libraries above turn such an error into a text, or draw a conclusion from it ("there is no such version"). Therefore what comes out
-//! of an operation in which a request failed is not believed, but looked at again: see [`super::Lake::watch`].
-//! Nothing else is done here: requests and answers are handed on as they are.
+//! The libraries above turn such an error into a text, or draw a wrong conclusion from it ("there
+//! is no such version"). Therefore the error of an operation in which a request failed is not
+//! trusted: see [`super::Lake::watch`]. Requests and answers pass through here unchanged.
 
 use std::fmt;
 use std::ops::Range;
@@ -21,12 +22,12 @@ use object_store::{
 
 use crate::error::Cause;
 
-/// How many requests have failed in ways that may pass.
+/// Counts the requests that have failed in ways that may pass.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Failures(Arc<AtomicU64>);
 
 impl Failures {
-    /// As of now.
+    /// The count as of now.
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
@@ -119,7 +120,7 @@ impl ObjectStore for Watched {
     }
 }
 
-/// An upload in parts whose failures are counted.
+/// A multipart upload whose failures are counted.
 #[derive(Debug)]
 struct WatchedUpload {
     inner: Box<dyn MultipartUpload>,
@@ -151,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    /// A store whose listings break off after the first object, as one does whose answer is cut.
+    /// A store whose listings break off after the first object, like an answer that is cut.
     #[derive(Debug, Default)]
     struct BreaksOff {
         inner: InMemory,

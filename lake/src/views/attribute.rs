@@ -1,7 +1,9 @@
-//! Attribution over a stream of events ordered by user: the rules of [`adlake_domain::attribution`], user by user.
+//! Attribution over a stream of events ordered by user. Applies the rules of
+//! [`adlake_domain::attribution`] to one user after the other.
 //!
-//! In: the columns of [`input_columns`], all rows of a user together. Out: rows of `batch/attributions` for the
-//! interactions that are `wanted`; the others only serve as touchpoints. Memory: one user's events, and one batch.
+//! The input has the columns of [`input_columns`], with all rows of a user together. The output is
+//! rows of `batch/attributions`, for the interactions that are `wanted`. The other interactions
+//! only serve as touchpoints. In memory are one user's events and one batch.
 
 use std::sync::Arc;
 
@@ -21,7 +23,7 @@ use futures::{StreamExt, stream};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// Kinds of events as the plans number them.
+/// The number that the plans give to a kind of event.
 pub(super) const IMPRESSION: i8 = 0;
 /// See [`IMPRESSION`].
 pub(super) const CLICK: i8 = 1;
@@ -84,14 +86,14 @@ pub(super) fn attribute(input: SendableRecordBatchStream, rules: Attribution) ->
 
 struct State {
     input: SendableRecordBatchStream,
-    /// Rows of a user whose last row may not have come yet.
+    /// Rows of a user whose last row may not have arrived yet.
     pending: Vec<RecordBatch>,
     done: bool,
     rules: Attribution,
 }
 
 impl State {
-    /// Takes rows; answers for all users but the last of them.
+    /// Takes rows. Returns the attributions of all users that are complete: all but the last.
     fn push(&mut self, batch: RecordBatch) -> Result<Option<RecordBatch>> {
         let users = text(&batch, 0)?;
         let last = users.value(users.len() - 1);
@@ -202,12 +204,12 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// The dimensions of a row as it was sent.
+    /// The dimensions that a row has itself.
     fn own(&self, row: usize) -> Dimensions<'a> {
         self.dimensions.map(|column| optional(column, row))
     }
 
-    /// The dimensions of a touchpoint: its own, and what it lacks from the impression behind it.
+    /// The dimensions of a touchpoint. What it lacks comes from its impression.
     fn touch(&self, row: usize, impression: Option<usize>) -> Dimensions<'a> {
         match impression {
             Some(impression) => inherit(self.own(row), self.own(impression)),
@@ -219,11 +221,11 @@ impl<'a> Columns<'a> {
 /// Creative, website, country, region, device type.
 type Dimensions<'a> = [Option<&'a str>; 5];
 
-/// The places of country and region among the dimensions.
+/// The indexes of country and region among the dimensions.
 const COUNTRY: usize = 2;
 const REGION: usize = 3;
 
-/// The dimensions of an event with what it lacks from its touch.
+/// The dimensions of an event. What it lacks comes from its touchpoint.
 fn inherit<'a>(own: Dimensions<'a>, touch: Dimensions<'a>) -> Dimensions<'a> {
     std::array::from_fn(|place| match own[place] {
         None if place != REGION || attribution::takes_region(own[COUNTRY], touch[COUNTRY]) => touch[place],
@@ -281,7 +283,7 @@ impl Output {
         let value = if columns.value.is_valid(row) { columns.value.value(row) } else { 0 };
         let revenues = attribution::revenues(value, &credits);
         let last_touch = columns.touch(begin + last.event, last.impression.map(|impression| begin + impression));
-        // What the interaction lacks comes from its last touch.
+        // What the interaction lacks comes from its last touchpoint.
         let seen = inherit(columns.own(row), last_touch);
         for (place, touchpoint) in touchpoints.iter().enumerate() {
             let event = begin + touchpoint.event;

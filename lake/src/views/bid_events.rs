@@ -1,7 +1,9 @@
-//! `bid_events(imp ids, imp_id, auction_id, content_hash)`: the events that one record of a bid request stands for.
+//! `bid_events(imp ids, imp_id, auction_id, content_hash)`: the events that one record of a bid
+//! request stands for.
 //!
-//! A record with several imps is several events. A bid or outcome is for its `imp_id`, else the only imp, else the first;
-//! an `imp_id` that names none of the imps is an event of its own; a record with neither is for imp "1".
+//! A record with several imps is several events. A bid or an outcome belongs to the imp that
+//! `imp_id` names, else to the only imp, else to the first. If `imp_id` names none of the imps, it
+//! is an event of its own. A record without imps and without `imp_id` is one event, for imp "1".
 
 use std::sync::Arc;
 
@@ -44,8 +46,8 @@ impl std::hash::Hash for BidEvents {
     }
 }
 
-/// Each event: its key, its imp's id, the imp's place in the list from 1 (NULL: not in the list), and whether the
-/// record's bid is for it.
+/// The fields of an event: its key, its imp's id, the imp's position in the list from 1 on (NULL:
+/// not in the list), and whether the record's bid is for it.
 fn event_fields() -> Fields {
     Fields::from(vec![
         Field::new("event_key", DataType::Binary, true),
@@ -132,7 +134,7 @@ impl Events {
         };
         let mut length = 0;
         for (place, name) in names.iter().enumerate() {
-            // An id that stands twice in one list is one event, by its first imp.
+            // An id that occurs twice in one list is one event, that of its first imp.
             if !names[..place].contains(name) {
                 push(name, Some(place as i64 + 1));
                 length += 1;

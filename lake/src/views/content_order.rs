@@ -1,7 +1,7 @@
-//! `content_order(fields...)`: bytes that compare as the contents of events do.
+//! `content_order(fields...)`: bytes that compare like the contents of events.
 //!
-//! Contents compare field by field in schema order, NULL before everything and distinct from empty, text as UTF-8 bytes.
-//! Nested values compare by their canonical JSON text.
+//! Contents compare field by field in the order of the schema. NULL comes before every value, also
+//! before an empty one. Texts compare as UTF-8 bytes, nested values by their canonical JSON text.
 
 use std::sync::Arc;
 

@@ -1,15 +1,15 @@
 //! Aggregation: from events and attributions to sums, and from sums to the cubes.
 //!
-//! The contributions of events are additive whole numbers of 128 bits (counts: 64), so what changed
-//! is added with a plus sign and what it replaces with a minus sign; a row of a cube exists while
-//! at least one event or credit stands behind it (`events`).
+//! The contributions of events are integers of 128 bits (counts: 64) that can be added. So a
+//! changed event is added with a plus sign, and the one that it replaces with a minus sign. A row
+//! of a cube exists while at least one event or credit contributes to it (`events`).
 
 use adlake_domain::attribution::Model;
 use adlake_domain::batch_schema::{credit_column, revenue_column};
 use adlake_domain::kpi::{self, RATIOS, SUMS, Sum};
 use adlake_domain::settings::{Display, SpendSource};
 
-/// SQL's name of [`adlake_domain::batch_schema::wide`].
+/// The SQL name of [`adlake_domain::batch_schema::wide`].
 const WIDE: &str = "DECIMAL(38, 0)";
 
 fn sql_type(sum: &Sum) -> &'static str {
@@ -20,11 +20,11 @@ fn zero(sum: &Sum) -> String {
     format!("CAST(0 AS {}) AS {}", sql_type(sum), sum.column)
 }
 
-/// SQL: interactions with the dimensions that they lack taken from their last touch.
+/// SQL: interactions. Dimensions that they lack come from their last touchpoint.
 ///
 /// Adds `website`, `joined` and `seconds_between_micros` to the columns of the interactions. A
-/// region may only be inherited with a country that fits, which attribution has looked at: `region`
-/// of an attribution is the interaction's as it is seen.
+/// region may only be inherited together with a country that fits. Attribution has checked that
+/// already: `region` of an attribution is the resolved region of the interaction.
 pub(super) fn inherited(interactions: &str, attributions: &str) -> String {
     let columns: Vec<String> = super::event_columns(adlake_domain::event::EventKind::Interaction)
         .into_iter()
@@ -37,7 +37,8 @@ pub(super) fn inherited(interactions: &str, attributions: &str) -> String {
     format!(
         "SELECT {}, t.touch_website AS website, t.interaction_key IS NOT NULL AS joined, \
          t.seconds_between_micros FROM {interactions} i LEFT JOIN (SELECT interaction_key, touch_website, \
-         touch_ad_creative_id, touch_country, region, touch_device_type, seconds_between_micros FROM {attributions} WHERE last_touch) t \
+         touch_ad_creative_id, touch_country, region, touch_device_type, seconds_between_micros \
+         FROM {attributions} WHERE last_touch) t \
          ON i.event_key = t.interaction_key",
         columns.join(", ")
     )
@@ -51,12 +52,13 @@ pub(super) struct Contributors<'a> {
     pub bid_requests: &'a str,
 }
 
-/// SQL: what events and attributions contribute to `campaign_hourly`, times `sign`; a key may come several times.
+/// SQL: what events and attributions contribute to `campaign_hourly`, times `sign`. A key may occur
+/// several times.
 pub(super) fn contributions(from: &Contributors<'_>, sign: i8) -> String {
     let one = "count(*)".to_string();
     let filtered = |what: &str, condition: &str| format!("coalesce({what} FILTER (WHERE {condition}), 0)");
     let count = |condition: &str| filtered("count(*)", condition);
-    // A sum has the type of what it sums: 64 bits would wrap.
+    // The type of a sum is the type of its argument. 64 bits would wrap.
     let sum = |column: &str| format!("sum(CAST({column} AS {WIDE}))");
     let total = |column: &str| format!("coalesce({}, 0)", sum(column));
     let mut parts = Vec::new();
@@ -141,7 +143,7 @@ fn part(table: &str, time: &str, conversion_type: &str, sums: &[(&str, String)],
             None => zero(sum),
         })
         .collect();
-    // Grouped by position: some keys are expressions.
+    // Grouped by position, because some keys are expressions.
     let positions: Vec<String> = (1..=keys.len() + 1).map(|place| place.to_string()).collect();
     format!(
         "SELECT report_hour({time}) AS hour, {}, {} FROM {table} GROUP BY {}",
@@ -151,7 +153,7 @@ fn part(table: &str, time: &str, conversion_type: &str, sums: &[(&str, String)],
     )
 }
 
-/// SQL: one row per key of contributions, with the columns of the batch table.
+/// SQL: one row for each key of the contributions, with the columns of the batch table.
 pub(super) fn hourly(contributions: &str, only_positive: bool) -> String {
     let sums: Vec<String> = SUMS.iter().map(|sum| format!("sum(c.{0}) AS {0}", sum.column)).collect();
     let keys = kpi::DIMENSIONS.join(", ");
@@ -162,12 +164,13 @@ pub(super) fn hourly(contributions: &str, only_positive: bool) -> String {
         format!("HAVING {}", any.join(" OR "))
     };
     format!(
-        "SELECT hour, {keys}, {}, CAST(hour AS DATE) AS event_date FROM ({contributions}) c GROUP BY hour, {keys} {having}",
+        "SELECT hour, {keys}, {}, CAST(hour AS DATE) AS event_date FROM ({contributions}) c \
+         GROUP BY hour, {keys} {having}",
         sums.join(", ")
     )
 }
 
-/// SQL: a sketch per day and campaign of impressions.
+/// SQL: one sketch of the impressions for each day and campaign.
 pub(super) fn reach(impressions: &str) -> String {
     format!(
         "SELECT day, campaign_id, reach_sketch(user_id) AS reach_sketch, CAST(day AS DATE) AS event_date \
@@ -175,11 +178,11 @@ pub(super) fn reach(impressions: &str) -> String {
     )
 }
 
-/// The sums of a view from stored sums that `stored` gives an expression for.
+/// The sums of a view. `stored` gives the expression for a stored sum.
 fn shown_sums(display: &Display, stored: impl Fn(&str) -> String) -> Vec<(String, String)> {
     let (spend, unpriced) = match display.spend_source {
         SpendSource::Impressions => (format!("micros({})", stored("cost_micros")), stored("unpriced_impressions")),
-        // Micros per mille over 1000 are billionths: exact.
+        // Exact: micros per mille divided by 1000 are billionths.
         SpendSource::Bids => (format!("nanos({})", stored("clearing_price_micros")), stored("unpriced_wins")),
     };
     let plain = |name: &str| (name.to_string(), stored(name));
@@ -231,7 +234,8 @@ fn names(columns: &[(String, String)]) -> String {
     columns.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(", ")
 }
 
-/// SQL of view `campaign_hourly` over stored sums; `changed`: keys may come several times, with either sign.
+/// SQL of view `campaign_hourly` over stored sums. `changed`: a key may occur several times, with
+/// either sign.
 pub(super) fn campaign_hourly(display: &Display, stored: &str, changed: bool) -> String {
     let keys = kpi::DIMENSIONS.join(", ");
     if changed {
@@ -243,12 +247,13 @@ pub(super) fn campaign_hourly(display: &Display, stored: &str, changed: bool) ->
     }
 }
 
-/// SQL of a cube by day and some dimensions.
+/// SQL of a cube by day and some other dimensions.
 pub(super) fn daily(display: &Display, stored: &str, dimensions: &[&str]) -> String {
     let sums = shown_sums(display, |column| format!("sum({column})"));
     let keys = dimensions.join(", ");
     format!(
-        "SELECT day, {keys}, {}, {} FROM (SELECT day, {keys}, {} FROM (SELECT report_day(hour) AS day, * FROM {stored}) \
+        "SELECT day, {keys}, {}, {} FROM (SELECT day, {keys}, {} FROM (SELECT report_day(hour) AS day, * \
+         FROM {stored}) \
          GROUP BY day, {keys} HAVING sum(events) > 0)",
         names(&sums),
         ratios().join(", "),
@@ -256,7 +261,7 @@ pub(super) fn daily(display: &Display, stored: &str, dimensions: &[&str]) -> Str
     )
 }
 
-/// SQL of a cube with reach: by day and campaign, or by known campaign over all time.
+/// SQL of a cube with reach: by day and campaign, or by campaign over all time where it is known.
 pub(super) fn with_reach(display: &Display, stored: &str, sketches: &str, by_day: bool) -> String {
     let sums = shown_sums(display, |column| format!("sum({column})"));
     let (keys, condition) =

@@ -1,29 +1,33 @@
-//! Dedupe: from raw rows to one row per event, fields resolved.
+//! Dedupe: from raw rows to one row per event, with resolved fields.
 //!
-//! One row per identity, whatever order the copies arrived in: the least by (`event_time`, content, `ingested_at`, topic,
-//! partition, offset). Rows whose identity nobody shares, nearly all, are neither sorted nor compared: identities with
-//! several rows are found first, from two narrow columns.
+//! Each identity has one winner, whatever order its copies arrived in: the smallest row by
+//! (`event_time`, content, `ingested_at`, topic, partition, offset). Nearly all rows have an
+//! identity that no other row shares. These are neither sorted nor compared: identities with
+//! several rows are found first, by grouping on the identity alone.
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::content_fields;
 
-/// SQL for the rows of raw table `raw` with their identity: all its columns and `event_key`.
+/// SQL: the rows of raw table `raw` with their identity, that is all columns and `event_key`.
 ///
-/// For bid requests, a row per event that the record stands for, with `event_imp_id`, `event_imp` and `target`.
+/// A bid request becomes one row for each event that the record stands for, with `event_imp_id`,
+/// `event_imp` and `target`.
 pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
     match kind {
         EventKind::Impression => {
             format!("SELECT *, impression_key(impression_id, content_hash) AS event_key FROM {raw}")
         }
         EventKind::Interaction => format!(
-            "SELECT *, interaction_key(conversion_type, order_id, event_id, campaign_id, content_hash) AS event_key FROM {raw}"
+            "SELECT *, interaction_key(conversion_type, order_id, event_id, campaign_id, content_hash) AS \
+             event_key FROM {raw}"
         ),
         EventKind::BidRequest => {
             let columns = raw_columns(kind).join(", ");
             format!(
                 "SELECT {columns}, event['event_key'] AS event_key, event['imp_id'] AS event_imp_id, \
                  array_element(imp, event['place']) AS event_imp, \
-                 event['target'] AND (known(campaign_id) IS NOT NULL OR known(ad_creative_id) IS NOT NULL OR bid_price IS NOT NULL \
+                 event['target'] AND (known(campaign_id) IS NOT NULL OR known(ad_creative_id) IS NOT NULL OR \
+                 bid_price IS NOT NULL \
                  OR clearing_price IS NOT NULL OR won IS NOT NULL) AS target \
                  FROM (SELECT *, unnest(bid_events(imp, imp_id, auction_id, content_hash)) AS event FROM {raw})"
             )
@@ -31,10 +35,10 @@ pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
     }
 }
 
-/// SQL for one row per event of `keyed` rows: columns of the batch table, resolved.
+/// SQL: one row for each event in the `keyed` rows, with the resolved columns of the batch table.
 pub(super) fn deduplicated(kind: EventKind, keyed: &str) -> String {
     let several = format!("SELECT event_key FROM {keyed} GROUP BY event_key HAVING count(*) > 1");
-    // The narrow side first: joins build their table of the left side, in memory.
+    // The narrow side comes first: a join builds its hash table of the left side, in memory.
     let single = format!("SELECT k.* FROM several s RIGHT ANTI JOIN {keyed} k ON s.event_key = k.event_key");
     let copies = format!("SELECT k.* FROM several s RIGHT SEMI JOIN {keyed} k ON s.event_key = k.event_key");
     let order = order(kind);
@@ -55,7 +59,8 @@ pub(super) fn deduplicated(kind: EventKind, keyed: &str) -> String {
                 "SELECT {columns}, {bid} AS bid FROM ({single}) UNION ALL \
                  SELECT {columns}, bid FROM (SELECT *, \
                  row_number() OVER (PARTITION BY event_key ORDER BY {order}) AS place, \
-                 first_value({bid}) OVER (PARTITION BY event_key ORDER BY target DESC, coalesce(won, false) DESC, {order} \
+                 first_value({bid}) OVER (PARTITION BY event_key ORDER BY target DESC, \
+                 coalesce(won, false) DESC, {order} \
                  ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS bid \
                  FROM ({copies})) WHERE place = 1"
             )
@@ -64,7 +69,7 @@ pub(super) fn deduplicated(kind: EventKind, keyed: &str) -> String {
     format!("WITH several AS ({several}), winners AS ({winners}) SELECT {} FROM winners", resolved(kind))
 }
 
-/// "Least", as an ORDER BY.
+/// The order whose first row wins, as an ORDER BY.
 fn order(kind: EventKind) -> String {
     let content: Vec<String> = content_fields(kind).iter().map(|field| quoted(field.name())).collect();
     format!(
@@ -92,7 +97,8 @@ fn keyed_columns(kind: EventKind) -> Vec<String> {
     columns
 }
 
-/// The columns of the batch table from a winning row: the field as sent, else the enriched, then normalised.
+/// The columns of the batch table from a winning row. A field is taken as sent, else as enriched,
+/// and is then normalized.
 fn resolved(kind: EventKind) -> String {
     let known = |name: &str| format!("known({name}) AS {name}");
     let enriched = |name: &str| format!("coalesce(known({name}), known(enriched['{name}'])) AS {name}");
@@ -160,7 +166,9 @@ fn resolved(kind: EventKind) -> String {
             columns.push("coalesce(known(device['geo']['region']), known(enriched['region'])) AS region".into());
             columns.push("device['geo']['city'] AS city".into());
             columns.push(
-                "device_word(coalesce(known(CAST(device['devicetype'] AS VARCHAR)), known(enriched['device_type']))) AS device_type".into(),
+                "device_word(coalesce(known(CAST(device['devicetype'] AS VARCHAR)), \
+                 known(enriched['device_type']))) AS device_type"
+                    .into(),
             );
             columns.push("coalesce(device['os'], enriched['os']) AS os".into());
             columns.push(only_enriched("browser"));

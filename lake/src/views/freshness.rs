@@ -1,11 +1,11 @@
 //! View `freshness`: how far each raw table has come, and how far the published run covers it. It
-//! is made from the log of the table, without scanning it.
+//! is made from the table's log, without a scan.
 //!
-//! The log's statistics give the rows of each file, and its newest times to about a millisecond
-//! (Delta's readers compare times by milliseconds). The exact times are in the files' footers. Only
-//! the footers of files that may hold the newest time are read, and of files whose statistics say
-//! too little. Where a footer does not say it either, or rows are deleted by deletion vectors, that
-//! table is scanned.
+//! The statistics in the log give the rows of each file, and its newest times to about a
+//! millisecond (Delta's readers compare times by milliseconds). The exact times are in the footers
+//! of the files. Two kinds of footers are read: of files that may hold the newest time, and of
+//! files whose statistics are incomplete. If a footer does not have the time either, or if deletion
+//! vectors delete rows, that table is scanned.
 
 use std::sync::Arc;
 
@@ -28,29 +28,29 @@ use crate::log::StoredFile;
 use crate::snapshot::Pinned;
 use crate::storage::Lake;
 
-/// The times of which the newest is shown.
+/// The columns whose newest value is shown.
 const TIMES: [&str; 2] = ["event_time", "ingested_at"];
-/// How far a time in the statistics may be from the true one, in microseconds: some writers cut it,
-/// others round it up.
+/// The most that a time in the statistics may differ from the exact one, in microseconds. Some
+/// writers cut it, others round it up.
 const UNSURE: i64 = 1_000;
-/// How many footers are read at the same time.
+/// The most footers that are read at the same time.
 const FOOTERS_AT_ONCE: usize = 32;
-/// How much of a file's end is read first: mostly the whole footer.
+/// Bytes that are read first from a file's end. Mostly they hold the whole footer.
 const FOOTER_BYTES: usize = 64 << 10;
 
-/// What is known of a raw table.
+/// How far a raw table has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Progress {
     rows: i64,
-    /// By [`TIMES`].
+    /// In the order of [`TIMES`].
     newest: [Option<i64>; 2],
 }
 
-/// What the log says of a file; `None`: nothing.
+/// What the log tells of a file. `None`: it does not tell.
 #[derive(Debug, Clone, Copy, Default)]
 struct Logged {
     rows: Option<i64>,
-    /// By [`TIMES`], to about a millisecond.
+    /// In the order of [`TIMES`], to about a millisecond.
     newest: [Option<i64>; 2],
 }
 
@@ -147,8 +147,8 @@ async fn read_footer(table: &'static str, mut file: StoredFile) -> Result<Parque
     })
 }
 
-/// Which files' footers have to be read: of those that may hold a newest time, and those of which
-/// something is not known.
+/// The files whose footers must be read: those that may hold a newest time, and those with
+/// incomplete statistics.
 fn unsure(files: &[Logged]) -> Vec<usize> {
     let greatest: [Option<i64>; 2] =
         std::array::from_fn(|time| files.iter().filter_map(|file| file.newest[time]).max());
@@ -162,7 +162,7 @@ fn unsure(files: &[Logged]) -> Vec<usize> {
     (0..files.len()).filter(|&place| may_hold(&files[place])).collect()
 }
 
-/// The statistics of a file in the log that are of use here.
+/// The statistics of a file in the log, as far as they are used here.
 fn parse(statistics: &str) -> Logged {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -176,14 +176,14 @@ fn parse(statistics: &str) -> Logged {
         event_time: Option<String>,
         ingested_at: Option<String>,
     }
-    // Statistics that cannot be read are none: the footer says it.
+    // Statistics that cannot be parsed count as missing. The footer is read instead.
     let Ok(known) = serde_json::from_str::<Known>(statistics) else { return Logged::default() };
     let time =
         |text: Option<String>| chrono::DateTime::parse_from_rfc3339(&text?).ok().map(|time| time.timestamp_micros());
     Logged { rows: known.num_records, newest: [time(known.max_values.event_time), time(known.max_values.ingested_at)] }
 }
 
-/// The newest time in a column of a file; `None`: its footer does not say.
+/// The newest time in a column of a file. `None`: the footer does not have it.
 fn newest_in(footer: &ParquetMetaData, name: &str) -> Option<i64> {
     let schema = footer.file_metadata().schema_descr();
     let place = (0..schema.num_columns()).find(|&place| schema.column(place).path().parts() == [name.to_string()])?;
@@ -201,7 +201,7 @@ fn newest_in(footer: &ParquetMetaData, name: &str) -> Option<i64> {
     newest
 }
 
-/// The same from the rows themselves.
+/// The same, from a scan of the rows.
 async fn scanned(
     context: &SessionContext,
     lake: &Lake,
@@ -234,10 +234,10 @@ mod tests {
         let (old, late) = (file(Some(1), Some(5_000), Some(90_000)), file(Some(1), Some(4_000), Some(99_000)));
         let new = file(Some(1), Some(50_000), Some(80_000));
         check(&[old, late, new], &[1, 2]);
-        // Two milliseconds apart may be the other way round.
+        // The order of two times within two milliseconds is not certain.
         check(&[file(Some(1), Some(48_000), Some(97_000)), late, new], &[0, 1, 2]);
         check(&[file(Some(1), Some(47_999), Some(96_999)), late, new], &[1, 2]);
-        // Whose rows or times are not known.
+        // Files whose rows or times are not known.
         check(&[file(None, Some(0), Some(0)), file(Some(1), None, Some(0)), late, new], &[0, 1, 2, 3]);
     }
 

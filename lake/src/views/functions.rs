@@ -1,7 +1,7 @@
-//! The SQL functions that the views are written with.
+//! The SQL functions that the views use.
 //!
-//! Those of [`Functions::register`] depend on the meaning and on the reference data of one
-//! manifest; those of [`register_public`] are part of the SQL surface: `reach(sketch)`,
+//! The functions of [`Functions::register`] depend on the meaning and on the reference data of one
+//! manifest. The functions of [`register_public`] are part of the SQL surface: `reach(sketch)`,
 //! `reach_union(sketch)`, `micros(number)`, `nanos(number)`.
 
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ use hashbrown::{HashMap, HashSet};
 use super::bid_events::BidEvents;
 use super::content_order::ContentOrder;
 
-/// What the functions of the views depend on.
+/// What the views' functions depend on.
 #[derive(Debug, Clone)]
 pub struct Functions {
     meaning: Meaning,
@@ -37,7 +37,7 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// The functions under a meaning, with campaigns' advertisers.
+    /// The functions for a meaning and the advertisers of the campaigns.
     pub fn new(meaning: &Meaning, advertisers: Arc<HashMap<String, String>>) -> Functions {
         let null_values: Arc<HashSet<String>> = Arc::new(meaning.identity.null_values.iter().cloned().collect());
         let known = advertisers.iter().filter(|(_, advertiser)| !null_values.contains(*advertiser));
@@ -45,7 +45,7 @@ impl Functions {
         Functions { meaning: meaning.clone(), null_values, advertisers }
     }
 
-    /// Makes them known to a session.
+    /// Registers them in a session.
     pub fn register(&self, context: &SessionContext) {
         let null_values = self.null_values.clone();
         context.register_udf(text_function("known", move |text| {
@@ -108,7 +108,8 @@ impl Functions {
                     [strings(&arrays[0])?, strings(&arrays[1])?, strings(&arrays[2])?, strings(&arrays[3])?];
                 let hashes = binaries(&arrays[4])?;
                 let known = |column: &'_ StringArray, row| {
-                    // The closure cannot name the column's lifetime, so it answers whether, not what.
+                    // The closure cannot name the lifetime of the column, so it returns whether the
+                    // id is known and not the id.
                     value(column, row).is_some_and(|id| !null_values.contains(id))
                 };
                 let mut keys = BinaryBuilder::with_capacity(types.len(), types.len() * identity::KEY_BYTES);
@@ -138,7 +139,7 @@ impl Functions {
     }
 }
 
-/// Makes the functions of the SQL surface known to a session.
+/// Registers the functions of the SQL surface in a session.
 pub fn register_public(context: &SessionContext) {
     context.register_udaf(create_udaf(
         "reach",
@@ -193,7 +194,7 @@ pub(super) fn value(array: &StringArray, row: usize) -> Option<&str> {
     array.is_valid(row).then(|| array.value(row))
 }
 
-/// A function from text to text; NULL stays NULL.
+/// A function from text to text. NULL stays NULL.
 fn text_function(
     name: &str,
     map: impl for<'a> Fn(&'a str) -> Option<std::borrow::Cow<'a, str>> + Send + Sync + 'static,
@@ -215,7 +216,7 @@ fn text_function(
     )
 }
 
-/// A predicate on text; NULL is false.
+/// A predicate on text. NULL is false.
 fn text_predicate(name: &str, holds: impl Fn(&str) -> bool + Send + Sync + 'static) -> ScalarUDF {
     create_udf(
         name,
@@ -248,8 +249,8 @@ fn time_function(name: &str, map: impl Fn(i64) -> i64 + Send + Sync + 'static) -
     )
 }
 
-/// `micros(number)`, `nanos(number)`: a whole number of 10^-scale units as a decimal. The digits
-/// stay, nothing is computed.
+/// `micros(number)`, `nanos(number)`: an integer in units of 10^-scale, as a decimal. The digits
+/// stay the same. Nothing is computed.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Scaled {
     name: &'static str,
@@ -290,7 +291,7 @@ impl ScalarUDFImpl for Scaled {
         let numbers = arrays[0]
             .as_primitive_opt::<Decimal128Type>()
             .ok_or_else(|| exec_datafusion_err!("expected a whole number, found {}", arrays[0].data_type()))?;
-        // A sum of 39 digits is an error, never other digits.
+        // A sum of 39 digits is an error. It is never cut to other digits.
         numbers.validate_decimal_precision(38)?;
         let decimals = numbers.clone().with_precision_and_scale(38, self.scale)?;
         Ok(ColumnarValue::Array(Arc::new(decimals)))
@@ -319,7 +320,7 @@ enum Input {
 struct SketchAccumulator {
     sketch: reach::Sketch,
     input: Input,
-    /// Whether the result is the number of users, not the sketch.
+    /// Whether the result is the number of users instead of the sketch.
     count: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Keeping the rows of a plan: in memory while they are few, in a temporary file beyond.
+//! Materializes the rows of a plan: in memory while they are few, else in a temporary file.
 
 use std::sync::Arc;
 
@@ -14,18 +14,19 @@ use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
-/// Bytes of rows that are kept in memory, per plan.
+/// The most bytes of rows that are kept in memory for one plan.
 const MEMORY_BYTES_MAX: usize = 128 << 20;
 
-/// The rows of a plan, to be read any number of times.
+/// The rows of a plan. They can be read any number of times.
 pub(super) struct Kept {
     pub table: Arc<dyn TableProvider>,
     pub rows: usize,
-    /// Where the rows are, if they are not in memory; removed when it is dropped.
+    /// The folder with the rows, if they are not in memory. Dropping it removes it.
     pub folder: Option<TempDir>,
 }
 
-/// Runs a stream to its end and keeps its rows, with the columns of `schema`, cast where their types differ.
+/// Runs a stream to its end and keeps its rows in the columns of `schema`. Values are cast if their
+/// types differ.
 pub(super) async fn keep(
     context: &SessionContext,
     mut stream: SendableRecordBatchStream,
@@ -71,8 +72,8 @@ pub(super) async fn keep(
     Ok(Kept { table, rows, folder: Some(folder) })
 }
 
-/// The batch with the columns of `schema`, by place. What does not fit into a column's type is an
-/// error, not NULL.
+/// The batch with the columns of `schema`, matched by position. A value that does not fit the
+/// column's type is an error, not NULL.
 pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let exact = CastOptions { safe: false, ..CastOptions::default() };
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {

@@ -1,9 +1,17 @@
-//! The merge: what the rows after the published run change of what it published.
+//! The merge: what the rows after the published run change of its results.
 //!
-//! Tables by name, per kind of event: `b_` as published, `t_` the tail (raw rows with identities), `n_` new or changed
-//! events, `o_` the published events that they replace. `i_old`/`i_new`: the interactions whose attribution may have changed, as
-//! published and as they are; `a_old`/`a_new`: their attributions. `dh`: what all that changes of the sums, signed. Nothing here
-//! says what an event or a credit is: that is `Q`, from [`super::plans`].
+//! Tables are registered by name. `<kind>` is the name of a kind of event:
+//!
+//! - `b_<kind>`: the events as published.
+//! - `t_<kind>`: the tail (raw rows with identities).
+//! - `n_<kind>`: new or changed events.
+//! - `o_<kind>`: the published events that they replace.
+//! - `i_old`, `i_new`: the interactions whose attribution may have changed, as published and as
+//!   they are now.
+//! - `a_old`, `a_new`: the attributions of these interactions.
+//! - `dh`: the signed changes of the sums.
+//!
+//! What an event or a credit is, is not defined here but in `Q`: see [`super::plans`].
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -26,12 +34,12 @@ use crate::snapshot::Pinned;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// What of the merge a query needs.
+/// A part of the merge that a query may need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// Events of a kind.
     Events(EventKind),
-    /// Attributions, and what interactions inherit by them.
+    /// Attributions, and the dimensions that interactions inherit through them.
     Attributions,
     /// The sums.
     Hourly,
@@ -40,7 +48,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// This part and those that it is made from, in order.
+    /// This part and the parts that it is made from, in order.
     fn with_sources(self) -> Vec<Part> {
         use EventKind::{BidRequest, Impression, Interaction};
         match self {
@@ -58,12 +66,12 @@ impl Part {
     }
 }
 
-/// The merged tables of one snapshot, named `m_<table>`, for the parts that were asked for.
+/// The merged tables of one snapshot, named `m_<table>`, for the parts that a query needs.
 pub struct Merge<'a> {
     plans: &'a Plans,
     pinned: &'a Pinned,
     folders: Mutex<Vec<TempDir>>,
-    /// Names of kept tables that have rows.
+    /// The names of materialized tables that have rows.
     filled: Mutex<BTreeSet<String>>,
 }
 
@@ -73,22 +81,23 @@ impl std::fmt::Debug for Merge<'_> {
     }
 }
 
-/// What a merge leaves behind for its views to be read.
+/// What the views need after the merge, as long as they are read.
 #[derive(Debug, Default)]
 pub struct Merged {
-    /// Temporary files of what did not fit in memory.
+    /// Temporary files of tables that did not fit in memory.
     pub folders: Vec<TempDir>,
-    /// Whether the sums have been changed by newer rows.
+    /// Whether newer rows have changed the sums.
     pub hourly_changed: bool,
 }
 
 impl<'a> Merge<'a> {
-    /// A merge of what is pinned.
+    /// A merge of the pinned tables.
     pub fn new(plans: &'a Plans, pinned: &'a Pinned) -> Merge<'a> {
         Merge { plans, pinned, folders: Mutex::default(), filled: Mutex::default() }
     }
 
-    /// Prepares the parts: registers `m_impressions`, `m_interactions`, `m_bid_requests`, `m_attributions`, `m_hourly`, `m_reach`.
+    /// Registers the merged tables of the parts: `m_impressions`, `m_interactions`,
+    /// `m_bid_requests`, `m_attributions`, `m_hourly`, `m_reach`.
     pub async fn prepare(self, parts: &BTreeSet<Part>) -> Result<Merged, LakeError> {
         let mut all: Vec<Part> = Vec::new();
         for part in parts.iter().flat_map(|part| part.with_sources()) {
@@ -110,7 +119,7 @@ impl<'a> Merge<'a> {
         Ok(Merged { folders, hourly_changed })
     }
 
-    /// Registers a batch table as published, or as empty.
+    /// Registers a batch table as published, or as empty. Returns whether it is published.
     async fn published(&self, name: &str, table: &str, schema: SchemaRef) -> Result<bool, LakeError> {
         match self.pinned.published_table(table).await? {
             Some(provider) => {
@@ -124,7 +133,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Runs a plan, keeps its rows under a name, and says whether there are any.
+    /// Runs a plan, keeps its rows under a name, and returns whether there are any.
     async fn keep(&self, name: &str, sql: &str, schema: Option<SchemaRef>) -> Result<bool, LakeError> {
         let frame = self.plans.sql(sql).await?;
         let schema = schema.unwrap_or_else(|| nullable(frame.schema().as_arrow()));
@@ -174,7 +183,7 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// SQL: published events without the replaced, and the new.
+    /// SQL: the published events that are not replaced, and the new events.
     fn with_replaced(&self, published: &str, name: &str, kind: EventKind) -> String {
         let (b, n) = (columns_of(kind, "b"), columns_of(kind, "n"));
         let replaced = self.without_replaced(published, name);
@@ -185,7 +194,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// SQL of a FROM clause: `b`, the rows of `published` whose identities are not replaced.
+    /// SQL for a FROM clause: `b`, the rows of `published` whose identities are not replaced.
     fn without_replaced(&self, published: &str, name: &str) -> String {
         if self.has_rows(&format!("o_{name}")) {
             format!("{published} b LEFT ANTI JOIN o_{name} o ON b.event_key = o.event_key")
@@ -194,7 +203,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// From the tail and the published events: `n_` and `o_`.
+    /// Makes `n_` and `o_` from the tail and the published events.
     async fn changed_events(&self, kind: EventKind) -> Result<(), LakeError> {
         let name = kind.table();
         let keyed = self.plans.keyed(kind, &format!("tail_dated_{name}")).await?;
@@ -208,7 +217,8 @@ impl<'a> Merge<'a> {
         );
         let any_hits = self.keep(&format!("hits_{name}"), &hits, None).await?;
         let candidates = if any_hits {
-            // An exact copy that came later than the published row changes nothing: its content is not less.
+            // An exact copy that arrived after the published row changes nothing: it is not smaller
+            // in the order that decides the winner.
             let trimmed = format!(
                 "SELECT t.* FROM t_{name} t LEFT ANTI JOIN hits_{name} h ON t.event_key = h.event_key \
                  AND t.content_hash = h.content_hash AND t.ingested_at > h.ingested_at"
@@ -241,7 +251,7 @@ impl<'a> Merge<'a> {
             self.on_dates("b.event_date", &format!("SELECT DISTINCT event_date FROM touched_{name}")).await?
         );
         self.keep(&format!("former_{name}"), &former, schema.clone()).await?;
-        // A winner that won before is no change.
+        // An event whose winner is the same as before has not changed.
         let same = same_winner(kind);
         for table in ["n", "o"] {
             self.plans.context().deregister_table(format!("{table}_{name}"))?;
@@ -253,7 +263,8 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// The raw rows that the touched published events were made from: `representatives_`, with identities.
+    /// Makes `representatives_`: the raw rows that the touched published events were made from,
+    /// with their identities.
     async fn representatives(&self, kind: EventKind) -> Result<(), LakeError> {
         let name = kind.table();
         let table = kind.raw_table();
@@ -263,7 +274,8 @@ impl<'a> Merge<'a> {
         self.plans.register(&format!("r_{name}"), raw)?;
         let place = |source: &str, date: &str, condition: &str| {
             format!(
-                "SELECT {source}['topic'] AS topic, coalesce({source}['partition'], -1) AS part, {source}['offset'] AS place, \
+                "SELECT {source}['topic'] AS topic, coalesce({source}['partition'], -1) AS part, \
+                 {source}['offset'] AS place, \
                  {date} AS event_date FROM touched_{name}{condition}"
             )
         };
@@ -274,13 +286,14 @@ impl<'a> Merge<'a> {
         }
         self.keep(&format!("places_{name}"), &places, None).await?;
         let dates = self.on_dates("r.event_date", &format!("SELECT DISTINCT event_date FROM places_{name}")).await?;
-        // The parts of `source` are columns of their own before they are joined on: DataFusion's pushdown of field accesses
-        // loses its way in join conditions that compute with them.
+        // The fields of `source` become columns before they are joined on. DataFusion's pushdown of
+        // field accesses fails on join conditions that compute with such fields.
         let columns: Vec<String> =
             raw_schema(kind).fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
         let columns = columns.join(", ");
         let rows = format!(
-            "SELECT {columns} FROM (SELECT {columns}, r.source['topic'] AS in_topic, coalesce(r.source['partition'], -1) AS in_part, \
+            "SELECT {columns} FROM (SELECT {columns}, r.source['topic'] AS in_topic, \
+             coalesce(r.source['partition'], -1) AS in_part, \
              r.source['offset'] AS in_place FROM r_{name} r{dates}) r LEFT SEMI JOIN \
              (SELECT topic, part, place, event_date AS in_date FROM places_{name}) p \
              ON r.event_date = p.in_date AND r.in_topic = p.topic AND r.in_part = p.part AND r.in_place = p.place"
@@ -294,7 +307,7 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// SQL of a condition that prunes partitions: the dates that `dates` yields, as literals.
+    /// SQL: a condition that prunes partitions, with the dates that `dates` yields as literals.
     async fn on_dates(&self, column: &str, dates: &str) -> Result<String, LakeError> {
         let batches = self.plans.sql(dates).await?.collect().await?;
         let mut found = BTreeSet::new();
@@ -313,19 +326,24 @@ impl<'a> Merge<'a> {
 
     async fn attributions(&self) -> Result<(), LakeError> {
         self.published("b_attributions", catalogue::ATTRIBUTIONS, attributions_schema()).await?;
-        let changed = "SELECT user_id, event_time FROM n_impressions UNION ALL SELECT user_id, event_time FROM o_impressions \
-                       UNION ALL SELECT user_id, event_time FROM n_interactions UNION ALL SELECT user_id, event_time FROM o_interactions";
+        let changed = "SELECT user_id, event_time FROM n_impressions \
+                       UNION ALL SELECT user_id, event_time FROM o_impressions \
+                       UNION ALL SELECT user_id, event_time FROM n_interactions \
+                       UNION ALL SELECT user_id, event_time FROM o_interactions";
         let users = format!(
-            "SELECT user_id, min(event_time) AS first, max(event_time) AS last FROM ({changed}) WHERE user_id IS NOT NULL GROUP BY user_id"
+            "SELECT user_id, min(event_time) AS first, max(event_time) AS last FROM ({changed}) \
+             WHERE user_id IS NOT NULL GROUP BY user_id"
         );
         self.keep("u", &users, None).await?;
         let interactions = event_schema(EventKind::Interaction);
         let columns = columns_of(EventKind::Interaction, "b");
         let window = self.window();
-        // As far after the newest change, and before the oldest, as one event can reach another.
+        // The range of changes, widened at both ends by the longest distance at which one event can
+        // affect another.
         let after = format!("b.event_time <= u.last + INTERVAL '{window} microseconds'");
         let old = format!(
-            "SELECT {columns} FROM b_interactions b JOIN u ON b.user_id = u.user_id AND b.event_time >= u.first AND {after}{} \
+            "SELECT {columns} FROM b_interactions b JOIN u ON b.user_id = u.user_id AND \
+             b.event_time >= u.first AND {after}{} \
              UNION ALL SELECT {columns} FROM o_interactions b WHERE b.user_id IS NULL",
             self.within("b.event_time", 0, window).await?
         );
@@ -339,13 +357,15 @@ impl<'a> Merge<'a> {
         let dates = self.within("b.event_time", window, window).await?;
         let impressions = columns_of(EventKind::Impression, "b");
         let impressions = format!(
-            "SELECT {impressions} FROM (SELECT b.* FROM {}) b JOIN uw u ON b.user_id = u.user_id AND {before} AND {after}{dates} \
+            "SELECT {impressions} FROM (SELECT b.* FROM {}) b \
+             JOIN uw u ON b.user_id = u.user_id AND {before} AND {after}{dates} \
              UNION ALL SELECT {} FROM n_impressions n LEFT SEMI JOIN uw u ON n.user_id = u.user_id",
             self.without_replaced("b_impressions", "impressions"),
             columns_of(EventKind::Impression, "n"),
         );
         let context = format!(
-            "SELECT {columns} FROM (SELECT b.* FROM {}) b JOIN uw u ON b.user_id = u.user_id AND {before} AND b.event_time < u.first{dates}",
+            "SELECT {columns} FROM (SELECT b.* FROM {}) b \
+             JOIN uw u ON b.user_id = u.user_id AND {before} AND b.event_time < u.first{dates}",
             self.without_replaced("b_interactions", "interactions"),
         );
         let wanted = "SELECT * FROM i_new WHERE user_id IS NOT NULL";
@@ -371,7 +391,7 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// As far as one event can reach another, in microseconds.
+    /// The longest distance at which one event can affect another, in microseconds.
     fn window(&self) -> i64 {
         let rules = &self.plans.meaning().attribution;
         let through_clicks =
@@ -379,7 +399,8 @@ impl<'a> Merge<'a> {
         through_clicks.max(micros(rules.view_through_window)).min(365_000 * MICROS_PER_DAY / 10)
     }
 
-    /// SQL of a condition that prunes files: between the oldest change and the newest, widened.
+    /// SQL: a condition that prunes files to the dates from the oldest change to the newest,
+    /// widened.
     async fn within(&self, column: &str, before: i64, after: i64) -> Result<String, LakeError> {
         let batches = self.plans.sql("SELECT min(first), max(last) FROM u").await?.collect().await?;
         let bounds = batches.iter().find(|batch| batch.num_rows() > 0).and_then(|batch| {
@@ -434,28 +455,33 @@ impl<'a> Merge<'a> {
             self.plans.define("m_reach", merged).await?;
             return Ok(());
         }
-        // A sketch cannot forget: where an impression was taken away, the sketch is made anew.
+        // Nothing can be removed from a sketch. If an impression was removed, its sketch is
+        // computed anew.
         let groups = "SELECT DISTINCT report_day(event_time) AS day, campaign_id FROM o_impressions";
         self.keep("rg", groups, None).await?;
         let day = "CAST(event_time AS DATE)";
         let dates = format!(
-            "SELECT DISTINCT d FROM (SELECT {day} - INTERVAL '1 day' AS d FROM o_impressions UNION ALL SELECT {day} FROM o_impressions \
+            "SELECT DISTINCT d FROM (SELECT {day} - INTERVAL '1 day' AS d FROM o_impressions \
+             UNION ALL SELECT {day} FROM o_impressions \
              UNION ALL SELECT {day} + INTERVAL '1 day' FROM o_impressions)"
         );
         let dates = self.on_dates("b.event_date", &format!("SELECT CAST(d AS DATE) FROM ({dates})")).await?;
         let impressions = format!(
-            "SELECT event_time, campaign_id, user_id FROM (SELECT b.event_time, b.campaign_id, b.user_id, b.event_key FROM b_impressions b{dates}) b \
+            "SELECT event_time, campaign_id, user_id FROM (SELECT b.event_time, b.campaign_id, b.user_id, \
+             b.event_key FROM b_impressions b{dates}) b \
              LEFT ANTI JOIN o_impressions o ON b.event_key = o.event_key \
              UNION ALL SELECT event_time, campaign_id, user_id FROM n_impressions"
         );
         let anew = format!(
-            "SELECT r.* FROM ({}) r LEFT SEMI JOIN rg g ON r.day = g.day AND (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)",
+            "SELECT r.* FROM ({}) r LEFT SEMI JOIN rg g ON r.day = g.day AND \
+             (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)",
             cubes::reach(&format!("({impressions})"))
         );
         self.keep("rr", &anew, schema).await?;
         let kept = |table: &str| {
             format!(
-                "SELECT r.* FROM {table} r LEFT ANTI JOIN rg g ON r.day = g.day AND (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)"
+                "SELECT r.* FROM {table} r LEFT ANTI JOIN rg g \
+                 ON r.day = g.day AND (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)"
             )
         };
         let merged = format!("{} UNION ALL {} UNION ALL SELECT * FROM rr", kept("b_reach"), kept("rn"));
@@ -485,7 +511,7 @@ fn date_literal(days: i32) -> String {
     format!("DATE '{}'", date.format("%Y-%m-%d"))
 }
 
-/// Kept rows must not promise more than a later reading of them holds.
+/// All columns are nullable: rows that are read back later may not meet a stricter schema.
 fn nullable(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> =
         schema.fields().iter().map(|field| Field::new(field.name(), plain(field.data_type()), true)).collect();

@@ -1,11 +1,14 @@
-//! The meaning of the lake, once: dedupe, attribution, aggregation, and the merge of the batch view with what came since.
+//! The meaning of the lake: dedupe, attribution, aggregation, and the merge of the batch view with
+//! newer rows. Each is defined once, here.
 //!
-//! - [`plans`]: `Q`, from raw rows to events, attributions, sums and sketches. The batch layer writes what it yields.
-//! - [`merge`]: what newer rows change of a published `Q`: replaced events, replaced attributions, signed sums, sketches.
-//! - [`surface`]: the SQL views over both, in which nothing is defined but names and ratios. Only
+//! - [`plans`]: `Q`, from raw rows to events, attributions, sums and sketches. The batch layer
+//!   writes its results.
+//! - [`merge`]: what newer rows change of a published `Q`: replaced events, replaced attributions,
+//!   signed sums, sketches.
+//! - [`surface`]: the SQL views over both. They define nothing but names and ratios. Only
 //!   `freshness` is about the tables themselves.
 //!
-//! Why merged equals recomputed is argued in `docs/merge.md`.
+//! `docs/merge.md` argues why a merged result equals a recomputed one.
 
 mod attribute;
 mod bid_events;
@@ -33,12 +36,13 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::{DataFrame, SessionContext};
 
-/// The columns of a table of events, quoted.
+/// The columns of a table of events.
 fn event_columns(kind: EventKind) -> Vec<String> {
     event_schema(kind).fields().iter().map(|field| field.name().clone()).collect()
 }
 
-/// A plan over a stream that can be read once: to sort it, within the session's bounds.
+/// A plan over a stream that can be read only once. It is for sorting the stream within the
+/// session's limits.
 pub async fn ordered(
     context: &SessionContext,
     stream: SendableRecordBatchStream,

@@ -1,6 +1,8 @@
-//! `Q` over tables that are registered by name: raw rows to events, events to attributions, both to sums and sketches.
+//! `Q` over tables that are registered by name: from raw rows to events, from events to
+//! attributions, and from both to sums and sketches.
 //!
-//! The batch layer runs these over the whole of the raw tables, the merge over what is newer and what that touches.
+//! The batch layer runs these plans over the whole raw tables. The merge runs them over the newer
+//! rows and over what those affect.
 
 use std::sync::Arc;
 
@@ -21,7 +23,7 @@ use super::cubes::{self, Contributors};
 use super::functions::Functions;
 use super::{attribute, event_columns, events, materialise};
 
-/// The plans, in a session that knows their functions and tables.
+/// The plans, in a session with their functions and tables.
 #[derive(Clone)]
 pub struct Plans {
     context: SessionContext,
@@ -35,7 +37,7 @@ impl std::fmt::Debug for Plans {
 }
 
 impl Plans {
-    /// Plans of a meaning, with the campaigns' advertisers, in a session of their own.
+    /// Plans for a meaning and the advertisers of the campaigns, in a session of their own.
     pub fn new(context: SessionContext, meaning: &Meaning, advertisers: Arc<HashMap<String, String>>) -> Plans {
         Functions::new(meaning, advertisers).register(&context);
         Plans { context, meaning: meaning.clone() }
@@ -46,29 +48,30 @@ impl Plans {
         &self.context
     }
 
-    /// What the plans mean.
+    /// The meaning of the plans.
     pub fn meaning(&self) -> &Meaning {
         &self.meaning
     }
 
-    /// Makes a table known by a name, in place of one that has it: a step that an outage has broken off is planned again.
+    /// Registers a table under a name, in place of an earlier one. So a step that an outage
+    /// interrupted can be planned again.
     pub fn register(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
         self.context.deregister_table(name)?;
         self.context.register_table(name, table)?;
         Ok(())
     }
 
-    /// Makes a table without rows known by a name.
+    /// Registers a table without rows under a name.
     pub fn register_empty(&self, name: &str, schema: SchemaRef) -> Result<()> {
         self.register(name, Arc::new(EmptyTable::new(schema)))
     }
 
-    /// Makes a plan known by a name.
+    /// Registers a plan under a name.
     pub async fn define(&self, name: &str, sql: &str) -> Result<()> {
         self.register(name, self.sql(sql).await?.into_view())
     }
 
-    /// A plan.
+    /// A plan from SQL.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
         self.context.sql(sql).await
     }
@@ -78,19 +81,20 @@ impl Plans {
         self.sql(&events::keyed(kind, raw)).await
     }
 
-    /// One row per event of the `keyed` rows of that name, in the columns of the batch table.
+    /// One row for each event in the rows of table `keyed`, with the columns of the batch table.
     pub async fn deduplicated(&self, kind: EventKind, keyed: &str) -> Result<DataFrame> {
         self.sql(&events::deduplicated(kind, keyed)).await
     }
 
-    /// One row per event of the raw table of that name.
+    /// One row for each event of the raw table `raw`.
     pub async fn events(&self, kind: EventKind, raw: &str) -> Result<DataFrame> {
         let keyed = format!("keyed_{}", kind.table());
         self.define(&keyed, &events::keyed(kind, raw)).await?;
         self.deduplicated(kind, &keyed).await
     }
 
-    /// The attributions of all interactions, in the columns of `batch/attributions`, from tables of events.
+    /// The attributions of all interactions, with the columns of `batch/attributions`. The
+    /// arguments name tables of events.
     pub async fn attributions(&self, impressions: &str, interactions: &str) -> Result<SendableRecordBatchStream> {
         let touched = format!("SELECT DISTINCT user_id FROM {interactions} WHERE user_id IS NOT NULL");
         let impressions =
@@ -99,14 +103,15 @@ impl Plans {
         self.attribute(&[impression_input(&impressions), interaction_input(&interactions, true)]).await
     }
 
-    /// Attributes the rows of several inputs, each made by [`impression_input`] or [`interaction_input`].
+    /// Attributes the rows of several inputs, each made by [`impression_input`] or
+    /// [`interaction_input`].
     pub(super) async fn attribute(&self, inputs: &[String]) -> Result<SendableRecordBatchStream> {
         let sql = format!("SELECT * FROM ({}) ORDER BY user_id", inputs.join(" UNION ALL "));
         let stream = self.sql(&sql).await?.execute_stream().await?;
         Ok(attribute::attribute(stream, self.meaning.attribution.clone()))
     }
 
-    /// `campaign_hourly` of events and attributions.
+    /// `campaign_hourly` from events and attributions.
     pub async fn hourly(
         &self,
         impressions: &str,
@@ -118,7 +123,7 @@ impl Plans {
         self.sql(&cubes::hourly(&cubes::contributions(&contributors, 1), true)).await
     }
 
-    /// `campaign_reach` of impressions.
+    /// `campaign_reach` from impressions.
     pub async fn reach(&self, impressions: &str) -> Result<DataFrame> {
         self.sql(&cubes::reach(impressions)).await
     }
@@ -131,7 +136,7 @@ impl Plans {
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, conformed)))
     }
 
-    /// The schema that each batch table has.
+    /// The schema of a batch table.
     pub fn schema_of(table: BatchTable) -> SchemaRef {
         match table {
             BatchTable::Events(kind) => event_schema(kind),
@@ -147,7 +152,7 @@ impl Plans {
 pub enum BatchTable {
     /// Deduplicated events.
     Events(EventKind),
-    /// Interactions and touchpoints.
+    /// Interactions and their touchpoints.
     Attributions,
     /// The hourly cube.
     Hourly,
@@ -182,7 +187,8 @@ pub(super) fn impression_input(impressions: &str) -> String {
     format!("SELECT {} FROM ({impressions})", columns.join(", "))
 }
 
-/// SQL: interactions as input of attribution; those that are not `wanted` only serve as touchpoints.
+/// SQL: interactions as input of attribution. Those that are not `wanted` only serve as
+/// touchpoints.
 pub(super) fn interaction_input(interactions: &str, wanted: bool) -> String {
     let columns = attribute::input_columns().map(|name| match name {
         "kind" => format!(
@@ -199,7 +205,7 @@ pub(super) fn interaction_input(interactions: &str, wanted: bool) -> String {
     format!("SELECT {} FROM ({interactions})", columns.join(", "))
 }
 
-/// The columns of a table of events, as a list for SELECT, each of `alias`.
+/// The columns of a table of events as a list for SELECT, qualified with `alias`.
 pub(super) fn columns_of(kind: EventKind, alias: &str) -> String {
     event_columns(kind).iter().map(|name| format!("{alias}.\"{name}\"")).collect::<Vec<_>>().join(", ")
 }

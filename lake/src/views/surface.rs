@@ -41,12 +41,13 @@ pub const VIEWS: [&str; 13] = [
 #[derive(Debug)]
 pub struct Views {
     tables: BTreeMap<&'static str, Arc<dyn TableProvider>>,
-    /// Temporary files that the views read; kept as long as they are.
+    /// Temporary files that the views read. They are removed with the views.
     _folders: Vec<TempDir>,
 }
 
 impl Views {
-    /// Prepares the views that are `wanted`, in a session that queries will share memory and disk with.
+    /// Prepares the `wanted` views. They share the memory and disk limits of the session, as the
+    /// queries will.
     pub async fn prepare(
         context: &SessionContext,
         pinned: &Pinned,
@@ -79,7 +80,7 @@ impl Views {
         Ok(Views { tables, _folders: merged.folders })
     }
 
-    /// Makes the views, and the functions of the SQL surface, known to a session.
+    /// Registers the views and the functions of the SQL surface in a session.
     pub fn register(&self, context: &SessionContext) -> Result<(), LakeError> {
         functions::register_public(context);
         for (name, table) in &self.tables {
@@ -89,7 +90,7 @@ impl Views {
     }
 }
 
-/// A session with the same bounds, and tables of its own.
+/// A session with the same limits, but with tables of its own.
 fn private(context: &SessionContext) -> SessionContext {
     crate::session::context(context.copied_config(), context.runtime_env())
 }
@@ -105,7 +106,7 @@ fn parts(view: &str) -> Vec<Part> {
     }
 }
 
-/// Columns of a table of events that a view does not show.
+/// Columns of event tables that the views do not show.
 const HIDDEN: [&str; 8] = [
     "event_key",
     "content_hash",

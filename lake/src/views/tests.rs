@@ -1,4 +1,5 @@
-//! The plans on a few rows; the property test of the merge against an oracle is in the `tests` crate.
+//! The plans on a few rows; the property test of the merge against an oracle is in the `tests`
+//! crate.
 
 use std::sync::Arc;
 

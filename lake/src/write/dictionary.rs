@@ -1,43 +1,45 @@
-//! The different texts of a column, each with a code, as a dictionary page holds them.
+//! The distinct texts of a column and their codes, in the form of a dictionary page.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
-/// A text of so many bytes is compared within the table, as two words.
+/// Texts up to this many bytes are stored in the hash table itself, as two words.
 const SHORT: usize = 16;
 
-/// Codes take two bytes.
+/// The most codes: a code takes two bytes.
 const CODES_MAX: usize = 1 << 16;
 
 const SLOTS_MIN: usize = 256;
 
-/// So many slots are looked at for a text. Texts that are made to meet in one slot end the dictionary instead of making it slow.
+/// The most slots that are searched for a text. Texts that are made to collide end the dictionary
+/// instead of slowing it down.
 const PROBES_MAX: usize = 256;
 
-/// Texts in the order in which they came first.
+/// The distinct texts in the order of their first appearance.
 #[derive(Debug)]
 pub(super) struct Dictionary {
-    /// Each text after its length, four bytes.
+    /// The dictionary page: each text after its length in four bytes.
     page: Vec<u8>,
     page_bytes_max: usize,
-    /// As many as a power of two, at most half of them taken.
+    /// The hash table. Its length is a power of two, and at most half of its slots are taken.
     slots: Vec<Slot>,
     texts: usize,
     seeds: [u64; 2],
 }
 
-/// A text of at most [`SHORT`] bytes is its words. A longer one is its hash, and where it stands in the page.
+/// One slot of the hash table. A text of at most [`SHORT`] bytes is in `words`. For a longer one
+/// they hold its hash and its position in the page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Slot {
     words: [u64; 2],
     length: u32,
-    /// The code and one; nought if nothing is here.
+    /// The text's code plus one. 0: the slot is empty.
     code: u32,
 }
 
 impl Dictionary {
     pub(super) fn new(page_bytes_max: usize) -> Dictionary {
-        /// What texts are hashed with is of this process only: nobody can send texts that meet.
+        /// Random seeds of the hash, new in each process. So nobody can send texts that collide.
         static SEEDS: OnceLock<[u64; 2]> = OnceLock::new();
         let seeds = *SEEDS.get_or_init(|| {
             let state = RandomState::new();
@@ -46,19 +48,19 @@ impl Dictionary {
         Dictionary { page: Vec::new(), page_bytes_max, slots: vec![Slot::default(); SLOTS_MIN], texts: 0, seeds }
     }
 
-    /// Forgets all texts, and keeps its room.
+    /// Drops all texts. Keeps the memory.
     pub(super) fn clear(&mut self) {
         self.page.clear();
         self.slots.fill(Slot::default());
         self.texts = 0;
     }
 
-    /// How many texts there are.
+    /// The number of texts.
     pub(super) fn len(&self) -> usize {
         self.texts
     }
 
-    /// The dictionary page, not compressed.
+    /// The dictionary page, uncompressed.
     pub(super) fn page(&self) -> &[u8] {
         &self.page
     }
@@ -67,7 +69,8 @@ impl Dictionary {
         self.page.capacity() + self.slots.capacity() * size_of::<Slot>()
     }
 
-    /// The code of a text, which gets one if it has none; none if it is another and the dictionary is full.
+    /// The code of a text. A text without a code gets one. `None`: the text has none, and the
+    /// dictionary is full or too many texts collide.
     #[inline(always)]
     pub(super) fn code(&mut self, text: &[u8]) -> Option<u16> {
         if text.len() > SHORT {
@@ -146,7 +149,7 @@ impl Dictionary {
         fold(low ^ self.seeds[0], high ^ self.seeds[1].wrapping_add(u64::from(length)))
     }
 
-    /// Of a text of more than [`SHORT`] bytes.
+    /// The hash of a text of more than [`SHORT`] bytes.
     fn hash_bytes(&self, text: &[u8]) -> u64 {
         let (blocks, _) = text.as_chunks::<SHORT>();
         let last = &text[text.len() - SHORT..];
@@ -159,7 +162,7 @@ impl Dictionary {
     }
 }
 
-/// The bytes of a text of at most [`SHORT`]: with its length they say which it is.
+/// A text of at most [`SHORT`] bytes as two words. Together with its length they identify it.
 #[inline(always)]
 fn words(text: &[u8]) -> [u64; 2] {
     if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
@@ -175,7 +178,7 @@ fn words(text: &[u8]) -> [u64; 2] {
     }
 }
 
-/// Both halves of a product, in one.
+/// Combines the two halves of a product by XOR.
 #[inline(always)]
 fn fold(left: u64, right: u64) -> u64 {
     let product = u128::from(left) * u128::from(right);
@@ -233,7 +236,7 @@ mod tests {
 
     #[test]
     fn texts_that_meet_end_the_dictionary() {
-        // With these seeds all short texts of one length that are nought in their first word have the same hash.
+        // With these seeds all short texts of one length whose first word is 0 have the same hash.
         let mut dictionary = Dictionary::new(usize::MAX);
         dictionary.seeds = [0, 0];
         let text = |number: u64| [[0; 8], number.to_le_bytes()].concat();

@@ -1,7 +1,9 @@
-//! How each column of a table is encoded, and which have statistics: what costs time and gives nothing is left out.
+//! How each column of a table is encoded, and which columns have statistics. Encodings and
+//! statistics that cost time and gain nothing are left out.
 //!
-//! A dictionary of values that are nearly all different is the column itself, written twice; a bound that excludes no file is compared
-//! with every value all the same. docs/decisions/0008 says who reads these encodings.
+//! A dictionary of values that nearly all differ stores the column twice. Bounds that exclude no
+//! file cost a comparison with every value all the same. docs/decisions/0008 says which readers
+//! read these encodings.
 
 use arrow::datatypes::Schema;
 use parquet::arrow::ArrowSchemaConverter;
@@ -12,24 +14,28 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::WriterSettings;
 
-/// Random bytes: nothing makes them shorter, and their order means nothing.
+/// Random bytes. They do not compress, and their order has no meaning.
 const RANDOM: [&str; 6] =
     ["content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch", "bid_content_hash"];
 
-/// Texts of which nearly every one is another, or which are so many that a dictionary of them is full before the file is: what it holds is looked
-/// up far away in memory, and what comes after is written without it.
+/// Texts that nearly all differ, or that have so many values that a dictionary is full before the
+/// file is. Lookups in such a dictionary miss the CPU's caches, and the texts after it is full are
+/// written without it anyway.
 const DISTINCT_TEXTS: [&str; 5] = ["impression_id", "event_id", "order_id", "auction_id", "user_id"];
 
-/// Integers that differ little from the one before, or are spread so widely that a dictionary is of no use.
+/// Integers that differ little from the one before, or whose values are spread so widely that a
+/// dictionary is of no use.
 const DISTINCT_INTEGERS: [&str; 4] = ["event_time", "offset", "bid_price_micros", "clearing_price_micros"];
 
-/// Integers of which mostly one stands in a file, or in a long run of rows.
+/// Integers that mostly have one value in a whole file, or in a long run of rows.
 const CONSTANT_INTEGERS: [&str; 2] = ["partition", "ingested_at"];
 
-/// Texts outside of `clustered_by` whose bounds exclude files: a replay's letters are looked for by it (`letters/desk.rs`).
+/// Texts outside of `clustered_by` whose bounds exclude files: a replay finds its letters by
+/// `replay_id` (`letters/desk.rs`).
 const BOUNDED_TEXTS: [&str; 1] = ["replay_id"];
 
-/// How files with the columns `schema`, whose rows are ordered by `clustered_by` (if they are), are written.
+/// The writer properties of files with the columns of `schema`. `clustered_by` names the columns
+/// that order the rows, if any do.
 pub(super) fn properties(
     schema: &Schema,
     clustered_by: &[&str],
@@ -47,7 +53,7 @@ pub(super) fn properties(
     Ok(properties.build())
 }
 
-/// The level of zstd, one that there is.
+/// The level of zstd. An unknown level becomes the default.
 pub(super) fn zstd_level(settings: &WriterSettings) -> ZstdLevel {
     ZstdLevel::try_new(settings.compression_level).unwrap_or_default()
 }
@@ -63,7 +69,7 @@ fn encode(
     let mut properties = properties;
     let is_bytes = column.physical_type() == Type::BYTE_ARRAY;
     if is_any(&RANDOM) && is_bytes {
-        // Their lengths apart from them: all are of the same.
+        // The lengths are stored apart from the bytes. Mostly they are all the same.
         properties = properties
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
@@ -86,8 +92,9 @@ fn encode(
     }
 }
 
-/// Whether a column's least and greatest values are worth knowing: whole numbers and times, and what a table is ordered by. Texts as they
-/// come bound nothing, and neither lists nor decimals nor floats have bounds in Delta's log.
+/// Whether the bounds of a column are useful: those of integers and times, and of the columns that
+/// order a table. Unordered texts bound nothing. Lists, decimals and floats have no bounds in
+/// Delta's log.
 fn is_bounded(clustered_by: &[&str], column: &ColumnDescriptor) -> bool {
     let is_root = |name: &&str| column.path().parts() == [(*name).to_owned()];
     let mut bounded = clustered_by.iter().chain(&BOUNDED_TEXTS);
@@ -146,7 +153,7 @@ mod tests {
 
     #[test]
     fn columns_of_others_are_written_whatever_they_are_called() {
-        // The configuration may add columns by names that other tables have for hashes.
+        // The configuration may add columns with names that other tables use for hashes.
         let names = RANDOM.iter().chain(&DISTINCT_TEXTS).chain(&DISTINCT_INTEGERS).chain(&CONSTANT_INTEGERS);
         let names: Vec<&str> = names.copied().collect();
         for data_type in [

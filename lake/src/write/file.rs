@@ -1,4 +1,5 @@
-//! A Parquet file in the making: columns of texts with dictionaries are encoded here ([`TextColumn`]), all others by the library.
+//! A Parquet file that is being written. Text columns with dictionaries are encoded here
+//! ([`TextColumn`]). The Parquet library encodes all other columns.
 
 use std::slice;
 use std::sync::Arc;
@@ -20,18 +21,18 @@ use parquet::schema::types::ColumnDescPtr;
 use super::pieces::Pieces;
 use super::texts::{Compressor, Parent, TextColumn};
 
-/// Rows of one schema on their way into one file, which is in memory.
+/// Writes rows of one schema into one file, which is held in memory.
 pub(super) struct FileWriter {
     schema: SchemaRef,
     file: SerializedFileWriter<Pieces>,
     library: ArrowRowGroupWriterFactory,
     compressor: Compressor,
     row_group_rows: usize,
-    /// In the schema's order, what structs hold in their place.
+    /// The leaf columns in the schema's order. The columns of a struct are at the struct's place.
     columns: Vec<Column>,
-    /// Rows of the row group in the making.
+    /// Rows of the open row group.
     rows: usize,
-    /// Whether rows were refused in the middle: columns have lengths of their own.
+    /// Whether a write failed halfway, so that the columns differ in length.
     is_torn: bool,
 }
 
@@ -44,11 +45,11 @@ impl std::fmt::Debug for FileWriter {
 #[derive(Debug)]
 enum Column {
     Texts(Box<TextColumn>),
-    /// Of the row group in the making.
+    /// The writer of the open row group's column.
     Library(Option<Box<ArrowColumnWriter>>),
 }
 
-/// The structs that a column is in, the outermost first.
+/// The structs that contain a column, the outermost first.
 type Structs<'a> = Vec<(&'a FieldRef, Option<&'a NullBuffer>)>;
 
 impl FileWriter {
@@ -66,18 +67,18 @@ impl FileWriter {
         Ok(FileWriter { schema, file, library, compressor, row_group_rows, columns, rows: 0, is_torn: false })
     }
 
-    /// Bytes in the file and on their way there, about.
+    /// Bytes of the file so far and of the open row group, approximately.
     pub(super) fn encoded_bytes(&self) -> usize {
         self.file.bytes_written() + self.columns.iter().map(Column::encoded_bytes).sum::<usize>()
     }
 
-    /// Bytes held, about.
+    /// Bytes held in memory, approximately.
     pub(super) fn memory_bytes(&self) -> usize {
         let columns = self.columns.iter().map(Column::memory_bytes).sum::<usize>();
         self.file.bytes_written() + self.compressor.memory_bytes() + columns
     }
 
-    /// Encodes rows, which have the file's schema. After an error the file is of no use any more.
+    /// Encodes rows. They must have the file's schema. After an error the file is unusable.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if std::mem::replace(&mut self.is_torn, true) {
             return Err(torn());
@@ -137,7 +138,7 @@ impl FileWriter {
         Ok(())
     }
 
-    /// The file's bytes and its metadata.
+    /// Ends the file and returns its bytes and its metadata.
     pub(super) fn finish(mut self) -> Result<(Vec<Bytes>, ParquetMetaData)> {
         if self.is_torn {
             return Err(torn());
@@ -164,7 +165,7 @@ impl Column {
     }
 }
 
-/// Hands a field's rows to its columns.
+/// Writes a field's rows to its columns.
 fn write<'a>(
     field: &'a FieldRef,
     array: &'a ArrayRef,
@@ -186,7 +187,7 @@ fn write<'a>(
             let Some(Column::Texts(column)) = columns.next() else { return Err(too_many(field)) };
             let parent = |&(field, nulls): &(&FieldRef, _)| Parent { is_nullable: field.is_nullable(), nulls };
             let parents: Vec<Parent<'_>> = structs.iter().map(parent).collect();
-            // A table may have texts in another of Arrow's ways.
+            // Cast, because a table may hold texts in another of Arrow's text types.
             let texts = cast(array, &DataType::Utf8)?;
             column.write(texts.as_string(), field.is_nullable(), &parents, compressor)
         }
@@ -203,7 +204,8 @@ fn write<'a>(
     }
 }
 
-/// A field in the structs that it is in, without what else they hold: the library takes its levels from them.
+/// Wraps a field in its structs, without their other fields. The library computes the column's
+/// definition levels from them.
 fn within(structs: &Structs<'_>, field: &FieldRef, array: &ArrayRef) -> Result<(FieldRef, ArrayRef)> {
     let mut inner = (field.clone(), array.clone());
     for (parent, nulls) in structs.iter().rev() {

@@ -1,17 +1,18 @@
-//! Parquet's hybrid of run lengths and bit packing, for the codes of a dictionary and for definition levels.
+//! Parquet's hybrid of run lengths and bit packing. It encodes the codes of a dictionary and the
+//! definition levels.
 
 /// Values that are packed together.
 const GROUP: usize = 8;
 
-/// A run of fewer equal values is packed like the others.
+/// The shortest run that is encoded as a run. A shorter one is packed like other values.
 const RUN_MIN: usize = 16;
 
-/// Bits that a value of at most `max` takes.
+/// The bits that a value of at most `max` takes.
 pub(super) fn width(max: usize) -> u32 {
     usize::BITS - max.leading_zeros()
 }
 
-/// Appends `values`, each of which takes `width` bits or fewer, of 16 at most.
+/// Appends `values`. Each takes at most `width` bits, and `width` is at most 16.
 pub(super) fn encode(values: &[u16], width: u32, out: &mut Vec<u8>) {
     let (mut packed, mut at) = (0, 0);
     while let Some(end) = run_from(values, at) {
@@ -25,7 +26,8 @@ pub(super) fn encode(values: &[u16], width: u32, out: &mut Vec<u8>) {
     pack(&values[packed..], width, out);
 }
 
-/// Where the run ends that begins at `at`, a multiple of a group: there, if that group is no run. Runs are of whole groups, but the last.
+/// The end of the run that begins at `at`, which is a multiple of a group. If the group there is no
+/// run, returns `at`. Runs consist of whole groups, except that the last may end within one.
 fn run_from(values: &[u16], at: usize) -> Option<usize> {
     let first = values.get(at..at + GROUP)?;
     let same = u128::from(first[0]) * 0x0001_0001_0001_0001_0001_0001_0001_0001;
@@ -38,7 +40,7 @@ fn run_from(values: &[u16], at: usize) -> Option<usize> {
     Some(if is_last { values.len() } else { end })
 }
 
-/// A group as one number.
+/// A group as one number of 128 bits.
 fn lanes(group: &[u16]) -> u128 {
     let lane = |lanes: u128, value: &u16| lanes >> 16 | u128::from(*value) << 112;
     group.iter().fold(0, lane)
@@ -57,7 +59,7 @@ fn pack(values: &[u16], width: u32, out: &mut Vec<u8>) {
     varint(groups << 1 | 1, out);
     let bytes = width as usize;
     let mut at = out.len();
-    // Every group is stored as a whole word, the next over what that is too long.
+    // Each group is stored as a whole word. The next group overwrites the bytes that are too many.
     out.resize(at + groups * bytes + size_of::<u128>(), 0);
     let (whole, rest) = values.as_chunks::<GROUP>();
     let mut last = [0; GROUP];
@@ -90,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    /// As the format's description has it, bit by bit.
+    /// Decodes bit by bit, as the format's description says.
     fn decode(mut bytes: &[u8], width: u32, values: usize) -> Vec<u16> {
         let mut out = Vec::new();
         while out.len() < values {

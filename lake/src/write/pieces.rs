@@ -1,17 +1,18 @@
-//! Bytes written one after the other.
+//! A buffer in pieces.
 
 use std::io::{self, Write};
 
 use bytes::Bytes;
 
-/// A file in the making, piece by piece: one buffer would be copied whenever it has to grow, and take twice the room meanwhile.
+/// A file that is being written, as a list of pieces. A single buffer would be copied whenever it
+/// grows, and take twice the memory meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     full: Vec<Bytes>,
     last: Vec<u8>,
 }
 
-/// The bytes of a piece.
+/// The size of a piece in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
 impl Pieces {

@@ -1,4 +1,4 @@
-//! Whatever rows a file is given, it reads as those rows.
+//! Whatever rows are written, a file reads as the same rows.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
 }
 
-/// Texts wherever they can be: alone, required, in structs that are there and in structs that are not, in lists, beside others.
+/// Texts in every position: at the top, required, in structs, in structs that are NULL, in lists,
+/// and beside other types.
 fn schema() -> SchemaRef {
     let deep = Fields::from(vec![text("required", false), Field::new("number", DataType::Int64, true)]);
     let inner = Fields::from(vec![
@@ -42,11 +43,11 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-/// A value for each row: none, or the number of one.
+/// For each row the number of its value, or none.
 type Rows = Vec<Option<u16>>;
 
 fn words(rows: &Rows) -> Vec<Option<String>> {
-    // Lengths from none to far over what the table holds.
+    // Lengths from 0 to far more than the hash table holds.
     let word = |number: &u16| match number % 5 {
         0 => String::new(),
         1 => number.to_string(),
@@ -57,13 +58,14 @@ fn words(rows: &Rows) -> Vec<Option<String>> {
     rows.iter().map(|number| number.as_ref().map(word)).collect()
 }
 
-/// Rows of a field, each with values and NULLs of its own; a struct's fields go on beneath where it is not.
+/// The rows of a field. Each field has values and NULLs of its own. Where a struct is NULL, its
+/// fields may still have values.
 fn column(field: &Field, rows: &Rows, seed: &mut u64) -> ArrayRef {
     let mut own: Rows = rows.clone();
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     let (every, first) = (2 + (*seed >> 33) as usize % 6, (*seed >> 40) as usize % 8);
     for (row, value) in own.iter_mut().enumerate() {
-        // A field of two is without NULLs of its own.
+        // About half of the fields take the values and NULLs of `rows` unchanged.
         let turned = (row + first) % every == 0 && first >= 4;
         *value = if turned {
             value.is_none().then_some(row as u16 % 9)
@@ -165,7 +167,7 @@ proptest! {
     }
 }
 
-/// The encodings of a column's data pages, and of how many pages.
+/// The encodings of a column's data pages, each with its number of pages.
 fn pages(metadata: &ParquetMetaData, column: &str) -> Vec<(Encoding, i32)> {
     let mut pages = Vec::new();
     for group in metadata.row_groups() {
@@ -188,14 +190,15 @@ fn many_rows_of_few_texts_are_codes_in_pages() {
     assert_eq!(pages(&metadata, "text"), [(Encoding::RLE_DICTIONARY, 3)]);
     assert_eq!(pages(&metadata, "inner.deep.required"), [(Encoding::RLE_DICTIONARY, 3)]);
     assert_same(&expected, &read(&file, None));
-    // The last row alone: its page is found by the offset index.
+    // Only the last row: its page is found by the offset index.
     let last = RowSelection::from(vec![RowSelector::skip(49_999), RowSelector::select(1)]);
     assert_same(&expected.slice(49_999, 1), &read(&file, Some(last)));
 }
 
 #[test]
 fn a_full_dictionary_is_followed_by_texts_as_they_are() {
-    // Codes end at 65,536 texts, in the middle of a page and of a batch; then there are two megabytes of texts more.
+    // The codes run out at 65,536 texts, in the middle of a page and of a batch. Two megabytes of
+    // texts follow.
     let numbers = |rows: std::ops::Range<u32>| {
         let numbers: Vec<_> = rows.map(|row| (row % 3 > 0).then(|| format!("{row:>012}"))).collect();
         texts(numbers.iter().map(Option::as_deref))
@@ -215,7 +218,7 @@ fn a_text_longer_than_a_dictionary_or_a_page_is_kept() {
     let found = pages(&metadata, "text");
     assert_eq!(found, [(Encoding::RLE_DICTIONARY, 1), (Encoding::PLAIN, 3)]);
     assert_same(&expected, &read(&file, None));
-    // First of all there is no dictionary to write.
+    // Here the dictionary is full before it has a text.
     let (file, metadata) = write(&[expected.slice(1, 5)], 1 << 20);
     let chunk = metadata.row_group(0).column(0);
     assert_eq!((chunk.dictionary_page_offset(), chunk.data_page_offset()), (None, 4));
@@ -276,7 +279,7 @@ fn the_metadata_is_as_the_librarys() {
     let settings = WriterSettings { row_group_rows: 30_000, ..WriterSettings::default() };
     let properties = encoding::properties(&expected.schema(), &[], &settings).unwrap();
     let mut library = ArrowWriter::try_new(Vec::new(), expected.schema(), Some(properties)).unwrap();
-    // Page by page: the library looks whether a page is full only after so many rows.
+    // Page by page, because the library checks whether a page is full only after some rows.
     for group in [expected.slice(0, 30_000), expected.slice(30_000, 15_000)] {
         for part in (0..group.num_rows()).step_by(20_000) {
             library.write(&group.slice(part, 20_000.min(group.num_rows() - part))).unwrap();
@@ -292,7 +295,7 @@ fn the_metadata_is_as_the_librarys() {
         for (at, (our, their)) in our_group.columns().iter().zip(their_group.columns()).enumerate() {
             let (path, descriptor) = (our.column_path().string(), our.column_descr());
             if descriptor.max_rep_level() > 0 || descriptor.logical_type_ref() != Some(&LogicalType::String) {
-                // Its own, in batches of other lengths.
+                // The library encodes this column in both files, from batches of other lengths.
                 continue;
             }
             assert_eq!(our.num_values(), their.num_values(), "{path}");
@@ -301,7 +304,7 @@ fn the_metadata_is_as_the_librarys() {
             assert_eq!(our.compression(), their.compression(), "{path}");
             assert_eq!(our.statistics(), their.statistics(), "{path}");
             assert_eq!(our.unencoded_byte_array_data_bytes(), their.unencoded_byte_array_data_bytes(), "{path}");
-            // Runs are cut otherwise than theirs, which is all that differs in length.
+            // Our runs end elsewhere than the library's. The lengths differ only by that.
             let (our_bytes, their_bytes) = (our.uncompressed_size(), their.uncompressed_size());
             assert!(
                 (our_bytes - their_bytes).abs() * 10 < their_bytes + 5_000,
@@ -315,7 +318,8 @@ fn the_metadata_is_as_the_librarys() {
             assert_eq!(rows(our_pages), rows(their_pages), "{path}");
             let bytes = OffsetIndexMetaData::unencoded_byte_array_data_bytes;
             assert_eq!(bytes(our_pages), bytes(their_pages), "{path}");
-            // Pages follow one another, from the first byte after the dictionary to the chunk's end.
+            // Pages follow one another without gaps, from the end of the dictionary to the end of
+            // the chunk.
             let mut next = our.data_page_offset();
             for page in our_pages.page_locations() {
                 assert_eq!(page.offset, next, "{path}");
@@ -348,7 +352,7 @@ fn a_file_that_has_refused_rows_is_of_no_use() {
     let schema = Arc::new(Schema::new(vec![text("text", false)]));
     let properties = encoding::properties(&schema, &[], &settings).unwrap();
     let mut writer = FileWriter::new(schema.clone(), properties, encoding::zstd_level(&settings)).unwrap();
-    // Arrow itself refuses it where the schema says so.
+    // Arrow itself refuses it if the schema says so.
     let refused = texts([Some("a"), None]);
     let error = writer.write(&refused).unwrap_err().to_string();
     assert!(error.contains("text"), "{error}");

@@ -1,7 +1,10 @@
-//! One column of texts of one row group, encoded with a dictionary: what the Parquet library does too, in less time (docs/decisions/0008).
+//! One text column of one row group, encoded with a dictionary. The Parquet library does the same,
+//! but takes more time (docs/decisions/0008).
 //!
-//! Most columns of an event are short texts of which few differ. They are looked up in a table that holds them whole
-//! ([`Dictionary`]), coded in two bytes, and packed eight at a time ([`hybrid`]). When the dictionary is full the texts follow as they are.
+//! Most columns of an event are short texts with few distinct values. Each text is looked up in a
+//! hash table that holds the short texts themselves ([`Dictionary`]). Its code takes two bytes, and
+//! eight codes are packed together ([`hybrid`]). When the dictionary is full, the texts that follow
+//! are written without it.
 
 use std::io::{Chain, Read, Write};
 
@@ -21,10 +24,10 @@ use parquet::schema::types::ColumnDescPtr;
 use super::dictionary::Dictionary;
 use super::hybrid;
 
-/// Rows that are looked at together: many columns have one text in long runs of rows.
+/// Rows that are checked together for one repeated text. Many columns have long runs of one text.
 const RUN_ROWS: usize = 256;
 
-/// Compresses pages, and keeps the room for that from one page and column to the next.
+/// Compresses pages. Reuses one page buffer for all pages and columns.
 pub(super) struct Compressor {
     zstd: zstd::bulk::Compressor<'static>,
     page: Vec<u8>,
@@ -41,12 +44,12 @@ impl Compressor {
         Ok(Compressor { zstd: zstd::bulk::Compressor::new(level.compression_level())?, page: Vec::new() })
     }
 
-    /// Bytes held.
+    /// Bytes held in memory.
     pub(super) fn memory_bytes(&self) -> usize {
         self.page.capacity()
     }
 
-    /// Takes back the room of a page, unless that one was far longer than pages are.
+    /// Takes a page buffer back for reuse, unless the page was far longer than pages are.
     fn keep(&mut self, page: Vec<u8>, page_bytes_max: usize) {
         if page.capacity() <= 2 * page_bytes_max {
             self.page = page;
@@ -54,43 +57,43 @@ impl Compressor {
     }
 }
 
-/// What a struct says of the rows of its columns: whether it may be NULL, and where it is.
+/// A struct that contains a column: whether it may be NULL, and in which rows it is.
 #[derive(Debug)]
 pub(super) struct Parent<'a> {
     pub(super) is_nullable: bool,
     pub(super) nulls: Option<&'a NullBuffer>,
 }
 
-/// A column chunk in the making.
+/// A column chunk that is being written.
 pub(super) struct TextColumn {
     descriptor: ColumnDescPtr,
     compression: Compression,
     page_rows_max: usize,
     page_bytes_max: usize,
-    /// The level of a row that has a text.
+    /// The definition level of a row that has a text.
     present: u16,
     dictionary: Dictionary,
     /// Whether the dictionary is full.
     is_plain: bool,
     page: PageRows,
-    /// The pages so far, the dictionary's not among them.
+    /// The finished pages, without the dictionary page.
     pages: Vec<u8>,
     written: Written,
 }
 
-/// The page in the making.
+/// The page that is being written.
 #[derive(Default)]
 struct PageRows {
     rows: usize,
-    /// Definition levels; none while all rows have a text.
+    /// Definition levels. Empty while all rows have a text.
     levels: Vec<u16>,
     codes: Vec<u16>,
-    /// What is encoded without the dictionary.
+    /// Texts that are encoded without the dictionary.
     plain: Vec<u8>,
     text_bytes: usize,
 }
 
-/// What the metadata says of the pages.
+/// What the metadata tells of the finished pages.
 #[derive(Default)]
 struct Written {
     rows: usize,
@@ -101,9 +104,9 @@ struct Written {
     pages: Vec<WrittenPage>,
 }
 
-/// One page as the offset index has it.
+/// One page, as the offset index describes it.
 struct WrittenPage {
-    /// After the dictionary.
+    /// Counted from the end of the dictionary page.
     offset: usize,
     bytes: usize,
     rows: usize,
@@ -117,7 +120,8 @@ impl std::fmt::Debug for TextColumn {
 }
 
 impl TextColumn {
-    /// Whether a column is encoded here: texts that are in no list, with a dictionary, with zstd, and without bounds.
+    /// Whether a column is encoded here: texts outside of lists, with a dictionary, with zstd, and
+    /// without bounds.
     pub(super) fn is_for(descriptor: &ColumnDescPtr, properties: &WriterProperties) -> bool {
         let path = descriptor.path();
         descriptor.physical_type() == Type::BYTE_ARRAY
@@ -144,21 +148,21 @@ impl TextColumn {
         }
     }
 
-    /// Bytes held.
+    /// Bytes held in memory.
     pub(super) fn memory_bytes(&self) -> usize {
         let PageRows { levels, codes, plain, .. } = &self.page;
         let page = (levels.capacity() + codes.capacity()) * size_of::<u16>() + plain.capacity();
         self.pages.capacity() + page + self.dictionary.memory_bytes()
     }
 
-    /// About as many bytes as it would take in the file.
+    /// The bytes that the column would take in the file, approximately.
     pub(super) fn encoded_bytes(&self) -> usize {
         let PageRows { codes, plain, .. } = &self.page;
         let codes = codes.len() * hybrid::width(self.dictionary.len().saturating_sub(1)) as usize / 8;
         self.pages.len() + self.dictionary.page().len() + codes + plain.len()
     }
 
-    /// Appends texts. `parents` are the structs that they are in, the outermost first.
+    /// Appends texts. `parents` are the structs that contain them, the outermost first.
     pub(super) fn write(
         &mut self,
         texts: &StringArray,
@@ -193,7 +197,8 @@ impl TextColumn {
         Ok(())
     }
 
-    /// Appends the texts of some rows to the page: of all, or of those before the one that the page or the dictionary has no room for.
+    /// Appends the texts of some rows to the page. Stops before the first row that the page or the
+    /// dictionary has no room for, and returns that row, or `end`.
     fn add_texts(&mut self, texts: &StringArray, valid: Option<&NullBuffer>, first: usize, end: usize) -> usize {
         let (offsets, bytes) = (&texts.value_offsets()[first..=end], texts.value_data());
         let text = |ends: &[i32]| &bytes[ends[0] as usize..ends[1] as usize];
@@ -218,7 +223,7 @@ impl TextColumn {
         first + row
     }
 
-    /// Appends texts to the page: how many of them had room.
+    /// Appends texts to the page. Returns how many had room.
     #[inline(always)]
     fn add<'a>(&mut self, texts: impl Iterator<Item = &'a [u8]>) -> usize {
         let PageRows { codes, plain, text_bytes, .. } = &mut self.page;
@@ -240,7 +245,7 @@ impl TextColumn {
         added
     }
 
-    /// Appends one text so many times, or not at all.
+    /// Appends one text `times` times, or not at all. Returns how often.
     fn add_times(&mut self, text: &[u8], times: usize) -> usize {
         let Some(code) = self.dictionary.code(text) else { return 0 };
         self.page.codes.resize(self.page.codes.len() + times, code);
@@ -306,7 +311,8 @@ impl TextColumn {
         Ok(())
     }
 
-    /// Appends the column to a row group, the dictionary first. What comes after belongs to the next row group.
+    /// Appends the column to a row group, the dictionary first. Rows that are written afterwards
+    /// belong to the next row group.
     pub(super) fn append_to<W: Write + Send>(
         &mut self,
         row_group: &mut SerializedRowGroupWriter<'_, W>,
@@ -316,7 +322,8 @@ impl TextColumn {
         let mut first = std::mem::take(&mut compressor.page);
         first.clear();
         let mut dictionary = PageWriteSpec::new();
-        // Without texts that are coded a dictionary is of no use, unless to say that there are none.
+        // A dictionary that no page uses is left out. A column without texts has an empty one: its
+        // pages count as coded.
         let is_coded = self.written.plain_pages == 0 || self.written.coded_pages > 0;
         if is_coded {
             let page = Page::DictionaryPage {
@@ -338,7 +345,7 @@ impl TextColumn {
         Ok(())
     }
 
-    /// What the metadata says of the pages and of their dictionary.
+    /// The column's metadata: its pages and its dictionary.
     fn close_result(&self, is_coded: bool, dictionary: &PageWriteSpec) -> Result<ColumnCloseResult> {
         let written = &self.written;
         let page_stats = |page_type, encoding, count| PageEncodingStats { page_type, encoding, count };
@@ -378,7 +385,7 @@ impl TextColumn {
     }
 }
 
-/// Appends a page with its header.
+/// Appends a page and its header.
 fn append(page: CompressedPage, to: &mut Vec<u8>) -> Result<PageWriteSpec> {
     let mut to = TrackedWrite::new(to);
     let mut writer = SerializedPageWriter::new(&mut to);
@@ -387,7 +394,7 @@ fn append(page: CompressedPage, to: &mut Vec<u8>) -> Result<PageWriteSpec> {
     Ok(place)
 }
 
-/// A column's pages as the library reads them.
+/// A column's pages, in the form in which the library reads them.
 struct Chunk<'a> {
     dictionary: &'a [u8],
     pages: &'a [u8],
@@ -416,7 +423,7 @@ impl<'a> ChunkReader for Chunk<'a> {
     }
 }
 
-/// The text of some rows, if it is the same in all of them.
+/// The text of some rows, if all of them have the same.
 fn one_text<'a>(offsets: &[i32], bytes: &'a [u8]) -> Option<&'a [u8]> {
     let (first, second, last) = (*offsets.first()?, *offsets.get(1)?, *offsets.last()?);
     let (length, rows) = (second - first, offsets.len() - 1);
@@ -428,7 +435,7 @@ fn one_text<'a>(offsets: &[i32], bytes: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 impl PageRows {
-    /// Rows that have a text, all of them.
+    /// Adds rows that all have a text.
     fn add_present(&mut self, rows: usize, present: u16) {
         self.rows += rows;
         if !self.levels.is_empty() {
@@ -438,7 +445,7 @@ impl PageRows {
 
     fn encode(&mut self, present: u16, is_plain: bool, texts: usize, out: &mut Vec<u8>) {
         if present > 0 {
-            // Levels come after how many bytes they take.
+            // The length of the levels in bytes comes before them.
             out.extend_from_slice(&[0; 4]);
             self.levels.resize(self.rows, present);
             hybrid::encode(&self.levels, hybrid::width(present.into()), out);
@@ -454,7 +461,7 @@ impl PageRows {
         }
     }
 
-    /// Forgets the rows, and keeps the room for as many as pages have.
+    /// Drops the rows. Keeps buffers of the size that pages need.
     fn clear(&mut self, page_bytes_max: usize) {
         (self.rows, self.text_bytes) = (0, 0);
         self.levels.clear();
@@ -479,7 +486,7 @@ mod tests {
         assert_eq!(found(&["ab"], 0), Some(b"ab".to_vec()));
         assert_eq!(found(&["", ""], 0), Some(Vec::new()));
         assert_eq!(found(&[], 0), None);
-        // The same bytes, cut elsewhere.
+        // The same bytes, divided otherwise among the texts.
         assert_eq!(found(&["a", "", "aa"], 0), None);
         assert_eq!(found(&["aa", "a", "aaa"], 0), None);
         assert_eq!(found(&["", "", "a"], 0), None);
