@@ -38,7 +38,7 @@ fuzz: tools ## fuzzes each decoder and each reader of files with coverage for a 
 soak: export ADLAKE_TEST_SEED ?= $(shell date +%s)
 soak: export ADLAKE_TEST_KILLS ?= 500
 soak: export ADLAKE_TEST_FAULT_SECONDS ?= 600
-soak: export ADLAKE_TEST_SWEEP_SECONDS ?= 100000
+soak: export ADLAKE_TEST_SWEEP_SECONDS ?= 300
 soak: export ADLAKE_TEST_MET ?= 4
 soak: export ADLAKE_TEST_FREEZES ?= 20
 soak: export ADLAKE_TEST_CHANGES ?= 100

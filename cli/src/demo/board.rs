@@ -92,7 +92,7 @@ impl Board {
         )
     }
 
-    /// The table of campaigns: at most `rows` lines, their total included.
+    /// The table of campaigns: at most `rows` lines, the headings and the total included.
     pub fn table(&self, rows: usize) -> Vec<String> {
         let mut cells: Vec<Vec<String>> = vec![HEADINGS.iter().map(|heading| (*heading).to_owned()).collect()];
         cells.extend(self.kpis.iter().take(rows.saturating_sub(2).max(1)).map(|row| self.row(row)));

@@ -3,10 +3,10 @@
 //!
 //! The operations run in this process, over an S3 server behind a proxy. Each run has its own lake,
 //! a copy of one that is prepared once. The first run counts the requests. Then the operation runs
-//! once for every request and every fault, in an order drawn from the seed, for as long as
-//! `ADLAKE_TEST_SWEEP_SECONDS` says (`make soak`: to the end). The client's own retries are off,
-//! because they would hide most faults from adlake; so each fault looks like a longer outage. In
-//! every fourth run they are on.
+//! once for every request and every fault, in an order drawn from the seed. Each operation has as
+//! much time for this as `ADLAKE_TEST_SWEEP_SECONDS` says (`make soak`: five minutes). The client's
+//! own retries are off, because they would hide most faults from adlake; so each fault looks like a
+//! longer outage. In every fourth run they are on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
