@@ -25,20 +25,27 @@ pub struct Arguments {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Configuration file [default: adlake.toml, where it is there]
+    /// Configuration file [default: adlake.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE", env = "ADLAKE_CONFIG", help_heading = "Global options")]
     pub config: Option<PathBuf>,
-    /// The lake: a folder, file:///folder or s3://bucket/prefix; instead of the configuration's
+    /// The lake: a folder, file:///folder or s3://bucket/prefix; overrides the configuration
     #[arg(long, global = true, value_name = "URI", help_heading = "Global options")]
     pub lake: Option<String>,
-    /// How logs are written, on stderr
+    /// Format of the logs, which go to stderr
     #[arg(long, global = true, value_enum, default_value = "human", help_heading = "Global options")]
     pub log_format: LogFormat,
-    /// Errors only, and no progress
+    /// Log errors only, and show no progress
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub quiet: bool,
-    /// More logs; twice: still more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet", help_heading = "Global options")]
+    /// Log more; twice: log still more
+    #[arg(
+        short,
+        long,
+        global = true,
+        action = clap::ArgAction::Count,
+        conflicts_with = "quiet",
+        help_heading = "Global options"
+    )]
     pub verbose: u8,
 }
 
@@ -48,7 +55,7 @@ impl Global {
         if self.quiet { -1 } else { self.verbose.min(2) as i8 }
     }
 
-    /// The configuration in force.
+    /// Loads the configuration in force.
     pub fn load(&self) -> Result<Config> {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -57,7 +64,7 @@ impl Global {
     }
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "parsed once")]
 pub enum Command {
@@ -78,7 +85,7 @@ pub enum Command {
     Ref(reference::Reference),
     /// The lake's tables: versions, rows, freshness, the published batch run
     Status(status::Status),
-    /// Rejected records: count them, look at one, replay them once the cause is mended
+    /// Rejected records: count them, look at one, replay them once the cause is fixed
     #[command(subcommand)]
     Deadletters(deadletters::Deadletters),
     /// The configuration: write one, check it, show what is in force

@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::arguments::{Arguments, Command};
 use crate::progress::Progress;
 
-/// Does what the command line says.
+/// Runs the command that the command line names.
 pub async fn run(arguments: Arguments, progress: Progress) -> Result<()> {
     let global = arguments.global;
     match arguments.command {
@@ -37,13 +37,13 @@ pub async fn run(arguments: Arguments, progress: Progress) -> Result<()> {
     }
 }
 
-/// How a report is written: what a command has done, as against the answer to a query.
+/// The format of a report. A report says what a command has done; it is not the answer to a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ReportFormat {
     /// For people
     #[default]
     Table,
-    /// One object
+    /// One JSON object
     Json,
 }
 

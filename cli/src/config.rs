@@ -1,8 +1,10 @@
-//! The configuration: `adlake.toml`, environment variables over it, flags over those, defaults beneath.
+//! The configuration. A flag overrides an environment variable, a variable overrides `adlake.toml`,
+//! and the file overrides the defaults.
 //!
-//! Every value knows where it comes from. Unknown keys are refused wherever they stand, with the nearest known one. A
-//! variable `ADLAKE_<SECTION>__<KEY>` overrides its key: levels are parted by two underscores, case does not matter.
-//! Relative paths are relative to the working directory.
+//! Every value knows its origin. An unknown key is refused at any level, and the error names the
+//! nearest known key. The variable `ADLAKE_<SECTION>__<KEY>` overrides its key: two underscores
+//! separate the levels, and case does not matter. Relative paths are relative to the working
+//! directory.
 
 pub mod environment;
 pub mod file;
@@ -29,7 +31,7 @@ use toml::{Table, Value};
 
 use crate::failure::usage;
 
-/// The file that is read where none is named.
+/// The file that is read if none is named.
 pub const DEFAULT_FILE: &str = "adlake.toml";
 
 /// All sections.
@@ -56,7 +58,7 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Spend {
-    /// Where spend comes from: never both.
+    /// Where spend comes from: one source, never both.
     pub source: SpendSource,
 }
 
@@ -69,7 +71,7 @@ pub struct Shown {
 }
 
 impl Settings {
-    /// What the events mean: stored with every batch run.
+    /// What the events mean. It is stored with every batch run.
     pub fn meaning(&self) -> Meaning {
         Meaning {
             attribution: self.attribution.clone(),
@@ -79,7 +81,7 @@ impl Settings {
         }
     }
 
-    /// What is shown of it: takes effect at once.
+    /// What is shown of the results. A change takes effect at once.
     pub fn display(&self) -> Display {
         Display { default_model: self.display.default_model, spend_source: self.spend.source }
     }
@@ -129,8 +131,8 @@ pub struct Config {
     origins: BTreeMap<KeyPath, Origin>,
 }
 
-/// Reads the configuration: `file`, else [`DEFAULT_FILE`] where there is one; `variables` are the environment's; `lake` the
-/// flag's.
+/// Reads the configuration from `file`, or from [`DEFAULT_FILE`] if `file` is `None` and that file
+/// exists. `variables` come from the environment; `lake` is the value of the flag.
 pub fn load(
     file: Option<&Path>,
     variables: impl IntoIterator<Item = (String, String)>,
@@ -167,7 +169,7 @@ pub fn load(
 }
 
 impl Config {
-    /// Where the value of a key comes from: said for it, or for the table around it.
+    /// The origin of a key's value: that of the key itself, or that of the table around it.
     pub fn origin(&self, key: &[String]) -> &Origin {
         (1..=key.len()).rev().find_map(|levels| self.origins.get(&key[..levels])).unwrap_or(&Origin::Default)
     }

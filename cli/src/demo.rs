@@ -1,4 +1,4 @@
-//! The parts of `adlake demo`: a broker inside the process, the live table, the check at the end.
+//! The parts of `adlake demo`: an in-process broker, the live table, the check at the end.
 
 pub mod board;
 pub mod broker;

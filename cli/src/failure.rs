@@ -1,4 +1,4 @@
-//! How the program fails: one line on stderr, and an exit code that says whose turn it is.
+//! How the program fails: one line on stderr, and an exit code that says who has to act.
 //!
 //! | code | meaning |
 //! |---|---|
@@ -36,7 +36,7 @@ pub fn usage(message: impl Into<String>) -> Error {
     Error::new(Usage(message.into()))
 }
 
-/// An error of the serving layer; one of the lake is shown as such.
+/// Converts an error of the serving layer. An error of the lake inside it is returned unwrapped.
 pub fn query_error(error: QueryError) -> Error {
     match error {
         QueryError::Lake(error) => Error::new(error),
@@ -44,7 +44,7 @@ pub fn query_error(error: QueryError) -> Error {
     }
 }
 
-/// An error of the batch layer; one of the lake is shown as such.
+/// Converts an error of the batch layer. An error of the lake inside it is returned unwrapped.
 pub fn batch_error(error: BatchError) -> Error {
     match error {
         BatchError::Lake(error) => Error::new(error),
@@ -52,7 +52,8 @@ pub fn batch_error(error: BatchError) -> Error {
     }
 }
 
-/// An error of the speed layer; one of the settings is the user's to mend.
+/// Converts an error of the speed layer. An error of the settings becomes a usage error, because
+/// the user has to fix it.
 pub fn speed_error(error: SpeedError) -> Error {
     match error {
         SpeedError::Settings { .. } => usage(error.to_string()),
@@ -68,14 +69,15 @@ pub fn exit_code(error: &Error) -> u8 {
     if is_usage { USAGE } else { FAILURE }
 }
 
-/// Whether an error is a reader that went away (`adlake query ... | head`).
+/// Whether the reader of the output has closed the pipe (`adlake query ... | head`).
 pub fn is_broken_pipe(error: &Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     })
 }
 
-/// The error and its causes in one line, none repeated: many causes are printed by what they caused already.
+/// The error and its causes on one line. Many errors already print their cause, so a cause that the
+/// line already contains is left out.
 pub fn line(error: &Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {

@@ -1,4 +1,4 @@
-//! Synthetic advertising traffic: seeded, realistic, with the truth about it.
+//! Synthetic advertising traffic: seeded and realistic, together with the truth about it.
 //!
 //! ```text
 //! knobs -> plan -> world (campaigns, websites, users)
@@ -10,8 +10,8 @@
 //!                  truth (what a correct lake answers)
 //! ```
 //!
-//! What always holds: the records are a function of the plan alone, never of the rate, the clock or the machine; the truth
-//! counts exactly what was sent.
+//! Invariants: the records are a function of the plan alone, never of the rate, the clock or the
+//! machine. The truth counts exactly what was sent.
 
 pub mod clock;
 pub mod encode_avro;
@@ -46,12 +46,12 @@ use crate::generate::stream::Stream;
 use crate::generate::truth::Truth;
 use crate::generate::world::{World, user_id};
 
-/// How often progress is told, and cancellation looked for.
+/// How many records are sent between two progress reports and checks for cancellation.
 const TELL_EVERY: u64 = 1_024;
-/// The longest sleep between two looks at cancellation.
+/// The longest sleep between two checks for cancellation.
 const NAP: Duration = Duration::from_millis(20);
 
-/// A stream of records with their truth.
+/// A stream of records, together with the truth about it.
 pub struct Generator {
     plan: Plan,
     world: World,
@@ -65,7 +65,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// `framed`: Avro in single-object encoding, for Kafka; else bare, for container files.
+    /// `framed`: write Avro in single-object encoding, for Kafka. Otherwise write bare datums, for
+    /// container files.
     pub fn new(plan: Plan, schema: &Schema, framed: bool) -> Result<Generator> {
         let world = World::new(&plan);
         Ok(Generator {
@@ -91,19 +92,20 @@ impl Generator {
         &self.world
     }
 
-    /// The totals of what was sent so far.
+    /// The totals of what has been sent so far.
     pub fn totals(&self) -> truth::Totals {
         self.truth.totals()
     }
 
-    /// The truth about what was sent so far, as JSON.
+    /// The truth about what has been sent so far, as JSON.
     pub fn truth_json(&mut self) -> Result<String> {
         Ok(serde_json::to_string_pretty(&self.truth.report(&self.plan))? + "\n")
     }
 
-    /// Sends every record of the plan at `rate` a second (0: as fast as the sink takes them), until `cancel`.
+    /// Sends every record of the plan at `rate` records a second (0: as fast as the sink takes
+    /// them). Stops early at `cancel`.
     ///
-    /// `tell` learns the records and bytes sent so far.
+    /// Passes `tell` the records and bytes sent so far.
     pub fn run(
         &mut self,
         sink: &mut dyn Sink,
@@ -136,7 +138,7 @@ impl Generator {
         sink.finish()
     }
 
-    /// One record: the next event, or before it one spoilt.
+    /// Sends one record: the next event, or a spoilt copy of it first.
     fn send_next(&mut self, sink: &mut dyn Sink) -> Result<()> {
         if self.plan.malformed > 0.0 && self.spoil_next(sink)? {
             return Ok(());
@@ -148,7 +150,8 @@ impl Generator {
         Ok(())
     }
 
-    /// With the plan's probability sends a record that does not decode: the next event, spoilt. The good one still follows.
+    /// With the plan's probability, sends a spoilt copy of the next event, which does not decode.
+    /// The good record still follows.
     fn spoil_next(&mut self, sink: &mut dyn Sink) -> Result<bool> {
         if !chance(self.stream.random(), self.plan.malformed) {
             return Ok(false);

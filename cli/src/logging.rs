@@ -1,6 +1,7 @@
-//! Logs, on stderr: for people, or one JSON object a line with the field names of the Elastic Common Schema.
+//! Logs on stderr: text for people, or one JSON object a line with the field names of the Elastic
+//! Common Schema.
 //!
-//! While a progress bar is drawn, lines go above it.
+//! While a progress bar is drawn, log lines appear above it.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -16,7 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::progress::Progress;
 
-/// The version of the Elastic Common Schema that the names are of.
+/// The version of the Elastic Common Schema whose field names are used.
 const ECS_VERSION: &str = "8.11.0";
 
 /// How log lines are written.
@@ -28,8 +29,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `verbosity`: -1 errors only, 0 what matters, 1 more of adlake, 2 more of everything. `RUST_LOG`, where
-/// it is set, decides instead.
+/// Starts logging. `verbosity` is -1 for errors only, 0 for what matters, 1 for more of adlake, and
+/// 2 for more of everything. `RUST_LOG` overrides it if it is set.
 pub fn start(format: LogFormat, verbosity: i8, progress: Progress) {
     let directives = match verbosity {
         ..0 => "error",
@@ -112,7 +113,7 @@ where
             line.insert("error.message".into(), error.into());
         }
         if !fields.others.is_empty() {
-            // ECS leaves names that begin with the program's own to the program.
+            // ECS leaves names that begin with the program's name to the program.
             line.insert("adlake".into(), Value::Object(fields.others));
         }
         writeln!(writer, "{}", Value::Object(line))
@@ -141,7 +142,7 @@ impl Fields {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
             ("error", Value::String(text)) => self.error = Some(text),
-            // What crates that use `log` add; the target says it already.
+            // Crates that use `log` add these fields; the target already says the same.
             (name, _) if name.starts_with("log.") => {}
             (name, value) => _ = self.others.insert(name.to_owned(), value),
         }

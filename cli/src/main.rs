@@ -1,7 +1,8 @@
 //! The `adlake` program: reads the configuration, composes the layers, owns shutdown.
 //!
-//! One file per command under [`commands`]. Answers go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 it
-//! failed, 2 the command line or the configuration has to be changed ([`failure`]), 130 a second signal.
+//! One file per command under [`commands`]. Answers go to stdout, logs and progress to stderr. Exit
+//! codes: 0 the command is done; 1 it failed; 2 the command line or the configuration has to be
+//! changed ([`failure`]); 130 a second signal came.
 
 mod arguments;
 mod commands;
@@ -37,13 +38,14 @@ fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(commands::run(arguments, progress)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read the answer has read enough.
+        // The reader closed the pipe: it has read enough.
         Err(error) if failure::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let line = failure::line(&error);
             match log_format {
                 LogFormat::Json => tracing::error!(error = line, "failed"),
-                // Where stderr is gone there is nobody left to tell; the exit code tells it.
+                // If stderr is gone, nobody can read the message. The exit code still reports the
+                // error.
                 LogFormat::Human => _ = writeln!(std::io::stderr(), "error: {line}"),
             }
             ExitCode::from(failure::exit_code(&error))

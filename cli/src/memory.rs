@@ -1,23 +1,26 @@
-//! The allocators: mimalloc for what is Rust, and the system's, which librdkafka uses.
+//! The allocators: mimalloc for Rust code, and the system's for librdkafka.
 
-/// Many small allocations on several threads: decoding is a tenth faster with it than with the system's.
+/// Decoding makes many small allocations on several threads. It is a tenth faster with mimalloc
+/// than with the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Lets both keep what is freed for a while, since it will be asked for again soon: every page that comes from the kernel has to be
-/// cleared first. Whoever tunes them by their own variables is left alone.
+/// Makes both allocators keep freed memory for a while, because it is soon needed again. The kernel
+/// has to clear every page that it hands out, so giving memory back is expensive. Allocators that
+/// the user tunes by their own variables are left unchanged.
 pub fn keep_what_is_freed() {
     keep_mimalloc();
     keep_glibc();
 }
 
-/// Has memory in small pages from now on, for who holds much of it for a short time: a huge page is kept for the little that is still used in
-/// it, which for ingest is a tenth of its memory and saves it nothing.
+/// Turns huge pages off for this process. This suits a command that holds much memory for a short
+/// time: a huge page stays resident for the little that is still used in it. In ingest this wastes
+/// a tenth of the memory and gains nothing.
 pub fn use_small_pages() {
     #[cfg(target_os = "linux")]
-    // SAFETY: it sets a flag of the process.
+    // SAFETY: the call sets a flag of the process.
     unsafe {
-        // An older kernel does not know it; then it is as it was.
+        // An older kernel does not know the flag. Then nothing changes.
         let _ = libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
     }
 }
@@ -25,22 +28,25 @@ pub fn use_small_pages() {
 fn keep_mimalloc() {
     /// `mi_option_purge_delay`, which the bindings do not name.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    /// Milliseconds: batches of rows, and files of a second each, follow one another within this.
+    /// In milliseconds. It is longer than the time between two batches of rows, or between two
+    /// files of a second each.
     const DELAY: std::ffi::c_long = 10_000;
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
-        // SAFETY: it sets a number, before any other thread is started.
+        // SAFETY: the call sets a number, before any other thread is started.
         unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, DELAY) };
     }
 }
 
-/// Lets glibc keep what librdkafka frees: buffers of megabytes, all the time, which it would otherwise give back to the kernel and get again,
-/// every page to be cleared anew.
+/// Makes glibc keep what librdkafka frees: buffers of megabytes, all the time. Otherwise glibc
+/// returns them to the kernel and requests them again, and every page is cleared again.
 fn keep_glibc() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// The most that glibc allows: larger allocations are mapped, and given back when they are freed.
+        /// The largest value that glibc allows. Larger allocations are mapped, and unmapped when
+        /// they are freed.
         const MAPPED_FROM: libc::c_int = 32 << 20;
-        /// Free memory at the heap's end that is kept; what librdkafka may hold is bounded (`kafka.fetch_bytes_max`).
+        /// How much free memory at the end of the heap is kept. `kafka.fetch_bytes_max` bounds what
+        /// librdkafka may hold.
         const KEPT_MAX: libc::c_int = 1 << 30;
         if std::env::var_os("GLIBC_TUNABLES").is_none() {
             // SAFETY: mallopt takes two integers, and this is before any other thread is started.

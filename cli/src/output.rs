@@ -1,8 +1,8 @@
 //! Answers, on stdout: a stream of record batches as a table, JSON, CSV or Arrow.
 //!
-//! Nothing is buffered beyond a batch (a table looks at the first batch to choose its widths). What a value looks like is
-//! the same in every text format ([`cell`]): decimals exact, times RFC 3339 in UTC with no more fractional digits than they
-//! need, bytes in hex.
+//! At most one batch is buffered, except that a table buffers its first rows to choose its widths.
+//! A value looks the same in every text format ([`cell`]): decimals are exact; times are RFC 3339
+//! in UTC, with no more fractional digits than they need; bytes are hex.
 
 pub mod cell;
 pub mod csv;
@@ -17,7 +17,7 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use clap::ValueEnum;
 
-/// How answers are written.
+/// The formats of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
     /// Aligned columns
@@ -36,11 +36,11 @@ pub trait BatchWriter {
     /// Writes the rows of a batch.
     fn write(&mut self, batch: &RecordBatch) -> Result<()>;
 
-    /// Writes what stands after the last row.
+    /// Writes what follows the last row.
     fn finish(&mut self) -> Result<()>;
 }
 
-/// A writer of this format into `out`.
+/// Creates a writer of this format into `out`.
 pub fn writer<'a>(format: Format, schema: &SchemaRef, out: impl Write + 'a) -> Result<Box<dyn BatchWriter + 'a>> {
     let out = BufWriter::with_capacity(64 << 10, out);
     Ok(match format {
@@ -63,7 +63,7 @@ impl<W: Write> BatchWriter for ArrowWriter<W> {
     }
 }
 
-/// Arrow wraps the error of the pipe; what is inside decides whether it is a reader that went away.
+/// Arrow wraps the error of the pipe. The inner error says whether the reader has closed it.
 fn io_error(error: arrow::error::ArrowError) -> std::io::Error {
     match error {
         arrow::error::ArrowError::IoError(_, error) => error,
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(read.schema(), batch().schema());
     }
 
-    /// A reader that went away.
+    /// A reader that has closed the pipe.
     struct Gone;
 
     impl Write for Gone {

@@ -1,11 +1,12 @@
-//! Stopping: the first SIGINT or SIGTERM asks the work to drain and commit, the second ends the program at once.
+//! Stopping. The first SIGINT or SIGTERM asks the work to drain and commit; the second ends the
+//! program at once.
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Exit code after a second signal: what was not committed is read again by the next run.
+/// Exit code after a second signal. The next run reads again what was not committed.
 const INTERRUPTED: i32 = 130;
 
 /// A token that the first signal cancels.

@@ -1,4 +1,4 @@
-//! Any bytes as a file: `adlake_speed_layer::trial` says what must hold.
+//! Arbitrary bytes as a file. `adlake_speed_layer::trial` checks what must hold.
 #![no_main]
 
 use adlake_speed_layer::trial::{FileTrial, try_file};

@@ -1,4 +1,4 @@
-//! Any bytes among good records: `adlake_speed_layer::trial` says what must hold.
+//! Arbitrary bytes between good records. `adlake_speed_layer::trial` checks what must hold.
 #![no_main]
 
 use std::cell::RefCell;

@@ -1,4 +1,5 @@
-//! Every byte of a file is accounted for: what users' files really look like, and what becomes of it.
+//! Every byte of a file is accounted for: files as users really write them, and what ingest makes
+//! of them.
 
 use std::fs;
 
@@ -13,7 +14,7 @@ fn impression(user: &str) -> String {
     format!(r#"{{"ad_creative_id":"c","user_id":"{user}","timestamp":"2026-03-01 10:00:00","website":"w"}}"#)
 }
 
-/// Ingests one file; its users in order, and its dead letters: reason and payload.
+/// Ingests one file. Returns its users in order, and the reason and payload of each dead letter.
 async fn ingest(name: &str, content: &str) -> Result<(Vec<String>, Vec<String>)> {
     let raw = Raw::new().await?;
     fs::write(raw.path().join(name), content)?;
@@ -44,7 +45,7 @@ async fn json_values_in_a_row_resynchronise() -> Result<()> {
         let found = ingest("impressions.json", &format!("{a}{between}{b}{c}\n")).await?;
         assert_eq!(found, (users(), letters), "{between:?}");
     }
-    // Several values on some lines, and a cut one on another.
+    // Several values share some lines, and a cut value is on another.
     let cut = &a[..40];
     let found = ingest("impressions.ndjson", &format!("{a}{b}\n{cut}\n{c}\n")).await?;
     assert_eq!(found, (users(), vec![format!("invalid_json {cut}")]));

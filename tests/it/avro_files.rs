@@ -1,4 +1,4 @@
-//! Avro containers that are damaged, or one behind the other, with the built program.
+//! Avro containers that are damaged or concatenated, read by the built program.
 
 use std::fs;
 
@@ -13,12 +13,12 @@ use crate::raw::Raw;
 const FIRST: &str = r#"{"type": "record", "name": "Bid", "fields": [
     {"name": "auction_id", "type": "string"}, {"name": "user_id", "type": "long"},
     {"name": "timestamp", "type": {"type": "long", "logicalType": "timestamp-millis"}}]}"#;
-/// Other fields in another order.
+/// Other fields, in another order.
 const SECOND: &str = r#"{"type": "record", "name": "Bid", "fields": [
     {"name": "bid_price", "type": "double"}, {"name": "timestamp", "type": "string"},
     {"name": "user_id", "type": "string"}, {"name": "auction_id", "type": "string"}]}"#;
 
-/// So many bids, some a block.
+/// A container of `bids` bids, with `block` of them in each block.
 fn container(schema: &str, codec: Codec, bids: usize, block: usize, bad: Option<usize>) -> Result<Vec<u8>> {
     let parsed = Schema::parse_str(schema)?;
     let mut writer = Writer::with_codec(&parsed, Vec::new(), codec)?;
@@ -56,7 +56,8 @@ async fn of_two_containers_in_a_file_both_come_in_each_with_its_schema() -> Resu
     assert_eq!(raw.query(table, sql).await?, ["49 u0 51"]);
     let sql = "select user_id, source['offset'] from t where bid_price is null order by 2";
     assert_eq!(raw.query(table, sql).await?, ["0 0", "1 1", "0 52", "1 53"]);
-    // The bad one is kept as it was sent, and can be read again: its letter knows its own schema.
+    // The bad record is stored as it was sent, and can be read again, because its letter contains
+    // the schema.
     let sql = "select reason, source['offset'], format like '%bid_price%' from t";
     assert_eq!(raw.query("raw/dead_letters", sql).await?, ["bad_timestamp 9 true"]);
     let mended = "[lake]\nuri = \"lake\"\n[sources.bid_requests.fields]\ntimestamp = []\n\
@@ -77,7 +78,7 @@ async fn after_a_damaged_block_the_next_blocks_come_in_and_what_is_lost_is_kept_
     let sync = &bytes[bytes.len() - 16..];
     let markers: Vec<usize> = (0..bytes.len() - 15).filter(|at| bytes[*at..].starts_with(sync)).collect();
     assert_eq!(markers.len(), 11);
-    // The second block of ten says that it has a negative number of records.
+    // The second block of ten states a negative number of records.
     let mut damaged = bytes.clone();
     let block = markers[1] + 16;
     damaged[block] = 7;

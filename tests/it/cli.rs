@@ -1,5 +1,6 @@
-//! The command line as its users meet it: what is wrong is said in one clear line, with the right exit code; answers are
-//! on stdout in every format; generated traffic is the same for the same seed, and what it says it is.
+//! The command line as users see it. An error is one clear line with the right exit code. Answers
+//! are on stdout, in every format. The same seed generates the same traffic, and the traffic is
+//! what its truth says.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +25,8 @@ fn adlake() -> (TempDir, Adlake) {
     (folder, adlake)
 }
 
-/// Refuses: this exit code, nothing on stdout, one line of error with these parts.
+/// Checks a refusal: this exit code, nothing on stdout, and one line of error that contains these
+/// parts.
 fn check(output: &Output, code: i32, parts: &[&str]) {
     assert_eq!(output.status.code(), Some(code), "{}", output.stderr);
     assert_eq!(output.stdout, "");
@@ -35,7 +37,7 @@ fn check(output: &Output, code: i32, parts: &[&str]) {
     }
 }
 
-/// A lake with a thousand records in it.
+/// A lake with a thousand records.
 fn small_lake() -> (TempDir, Adlake) {
     let (folder, adlake) = adlake();
     let adlake = adlake.config("[lake]\nuri = \"lake\"\n");
@@ -295,7 +297,7 @@ fn answers_are_the_same_in_every_format() {
 #[test]
 fn arrow_answers_are_a_stream() {
     let (folder, adlake) = small_lake();
-    // The harness keeps stdout in a file, which is bytes as they came.
+    // The harness keeps stdout in a file, so the bytes are unchanged.
     let mut process = adlake.spawn(["query", "SELECT count(*) AS n FROM dead_letters", "--format", "arrow"]);
     assert!(process.wait_exit(Duration::from_secs(120)).unwrap().success(), "{}", process.logs());
     let stream = newest_stdout(folder.path());
@@ -350,7 +352,7 @@ fn logs_are_ecs_json_where_that_is_asked_for() {
     }
 }
 
-/// Every file that a run has generated, by name.
+/// The files that a run has generated, by name.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {

@@ -1,4 +1,5 @@
-//! Dead letters: listed, shown, replayed once the cause is mended - each once, whatever is killed and whoever else replays.
+//! Dead letters are listed, shown, and replayed once the cause is fixed. Each is replayed once,
+//! whatever is killed and whoever else replays.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -13,10 +14,10 @@ use crate::raw::Raw;
 const IMPRESSIONS: &str = "raw/impressions";
 const DEAD_LETTERS: &str = "raw/dead_letters";
 const LAKE: &str = "[lake]\nuri = \"lake\"\n";
-/// Nobody sends the website: with this, nobody has to.
+/// No record has a website. With this default, none needs one.
 const MENDED: &str = "[sources.impressions.defaults]\nwebsite = \"example.com\"\n";
 
-/// How the rows of clicks are written.
+/// The format of the rows of clicks.
 const CSV: &str = "[sources.interactions.csv]\nheader = true\ndelimiter = \";\"\n";
 
 fn impression(n: usize, good: bool) -> String {
@@ -32,7 +33,8 @@ fn report(text: &str) -> Result<Value> {
     serde_json::from_str(text).with_context(|| text.to_owned())
 }
 
-/// From now on with this configuration: a folder has one program, whose runs are numbered.
+/// Changes the configuration for later runs. All runs in a folder belong to one program, which
+/// numbers them.
 fn configured(adlake: Adlake, more: &str) -> Adlake {
     adlake.config(&format!("{LAKE}{more}"))
 }
@@ -44,7 +46,7 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     fs::create_dir(&events)?;
     let lines = [impression(0, true), impression(1, false), "{\"cut\": ".to_owned(), impression(3, false)];
     fs::write(events.join("impressions.ndjson"), lines.join("\n"))?;
-    // What only the file knows: the names of its columns.
+    // The names of the columns are known from the file only.
     fs::write(
         events.join("clicks.csv"),
         "when;who;what;k\n2026-03-01 10:00:00;u1;click;k1\n2026-03-01 10:00:01;u2;click;k1\n",
@@ -82,13 +84,14 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     let missing = adlake.run(["deadletters", "show", &path, "0", "77"]);
     ensure!(!missing.status.success() && missing.stderr.contains("offset 77"), "{}", missing.stderr);
 
-    // Nothing was mended: all are rejected again, and say so.
+    // The cause is not fixed: all letters are rejected again, and the report says so.
     let again = report(&adlake.ok(["deadletters", "replay", "--format", "json"]))?;
     assert_eq!((&again["letters"], &again["replayed"]), (&json!(11), &json!(0)), "{again}");
     assert_eq!(again["rejected"]["fragment"], 1);
     assert_eq!(raw.number(DEAD_LETTERS, "select count(*) from t where replay_outcome = reason").await?, 10);
 
-    let names = "[sources.interactions.fields]\ntimestamp = [\"when\"]\nuser_id = [\"who\"]\nconversion_type = [\"what\"]\ncampaign_id = [\"k\"]\n\
+    let names = "[sources.interactions.fields]\ntimestamp = [\"when\"]\nuser_id = [\"who\"]\nconversion_type = \
+        [\"what\"]\ncampaign_id = [\"k\"]\n\
         [sources.bid_requests.defaults]\ntimestamp = \"file_time\"\n";
     let mended = configured(adlake, &format!("{MENDED}{CSV}{names}"));
     let tried = report(&mended.ok(["deadletters", "replay", "--dry-run", "--format", "json"]))?;
@@ -114,7 +117,7 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     assert_eq!(view[0]["n"], 9);
     assert_eq!(mended.query_json("SELECT count(*) AS n FROM impressions")[0]["n"], 4);
 
-    // Replayed letters still keep their records out.
+    // The records of replayed letters are still not ingested again.
     mended.ok(["ingest", "files", &events.display().to_string()]);
     assert_eq!((raw.count(IMPRESSIONS).await?, raw.count(DEAD_LETTERS).await?), (4, 11));
     let state = report(&mended.ok(["deadletters", "list", "--state", "replayed", "--format", "json"]))?;
@@ -140,7 +143,8 @@ fn bids(count: usize) -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-/// Every letter's record is a row once, and every letter is marked as that.
+/// Checks that every letter's record is a row exactly once, and that every letter is marked as
+/// replayed.
 async fn ensure_each_once(raw: &Raw, rows: i64, letters: i64) -> Result<()> {
     let of = "select count(*), count(distinct source['offset']), count(distinct user_id) from t";
     assert_eq!(raw.query(IMPRESSIONS, of).await?, [format!("{rows} {rows} {rows}")]);
@@ -166,13 +170,13 @@ async fn replays_are_killed_and_race_and_double_nothing() -> Result<()> {
     let (good, bad) = ((RECORDS / 3) as i64, (RECORDS - RECORDS / 3) as i64);
     assert_eq!((raw.count(IMPRESSIONS).await?, raw.count(DEAD_LETTERS).await?), (good, bad));
 
-    // Few letters at a time, so that many claims are cut off.
+    // Each run replays few letters, so that many claims are interrupted.
     let mended = configured(adlake, &format!("[ingest]\nflush_rows = 50\n{MENDED}"));
     let (mut kills, mut ended, mut claimed) = (0, 0, 0);
     let started = Instant::now();
     while kills < KILLS {
         ensure!(started.elapsed() < Duration::from_secs(120), "{kills} of {KILLS} kills, seed {seed}");
-        // Two at once, of which one is killed.
+        // Two replays run at once, and one of them is killed.
         let mut process = mended.spawn(["deadletters", "replay", "--limit", "500"]);
         let mut other = mended.spawn(["deadletters", "replay", "--limit", "100"]);
         tokio::time::sleep(Duration::from_millis(random.random_range(20..500))).await;
@@ -202,7 +206,8 @@ async fn replays_are_killed_and_race_and_double_nothing() -> Result<()> {
     let last = report(&mended.ok(["deadletters", "replay", "--format", "json"]))?;
     ensure_each_once(&raw, good + bad, bad).await.with_context(|| format!("seed {seed}"))?;
     println!(
-        "replays: {kills} kills, {ended} ended before, {claimed} times claims were left, {bad} letters: lost 0, doubled 0 ({last})"
+        "replays: {kills} kills, {ended} ended before, {claimed} times claims were left, {bad} letters: lost 0, \
+         doubled 0 ({last})"
     );
     adlake_tests::readers::assert_agree(&raw.path().join("lake/raw/dead_letters"), &["source.offset"]);
     Ok(())

@@ -1,4 +1,4 @@
-//! `adlake ingest files --dry-run` says what would become of each file, and writes nothing.
+//! `adlake ingest files --dry-run` says what ingest would do with each file, and writes nothing.
 
 use std::fs;
 use std::io::Write;
@@ -42,7 +42,8 @@ async fn a_dry_run_tells_kind_format_header_mapping_and_first_row_and_writes_not
     assert_eq!(clicks["names"], json!(["time", "User ID", "campaign", "event_type", "shop"]));
     assert_eq!(
         clicks["fields"],
-        json!({"campaign_id": ["campaign"], "conversion_type": ["event_type"], "event_time": ["time"], "user_id": ["User ID"]})
+        json!({"campaign_id": ["campaign"], "conversion_type": ["event_type"], "event_time": ["time"],
+              "user_id": ["User ID"]})
     );
     assert_eq!(clicks["attributes"], json!(["shop"]));
     assert_eq!(clicks["defaults"], json!({"currency": "EUR"}));
@@ -56,7 +57,8 @@ async fn a_dry_run_tells_kind_format_header_mapping_and_first_row_and_writes_not
     assert_eq!(impressions["kind_from"], json!({"name": "impressions"}));
     assert_eq!(
         impressions["fields"],
-        json!({"ad_creative_id": ["creative"], "event_time": ["ts"], "user_id": ["user.id"], "website": ["site.domain"]})
+        json!({"ad_creative_id": ["creative"], "event_time": ["ts"], "user_id": ["user.id"],
+              "website": ["site.domain"]})
     );
     assert_eq!(impressions["first"]["row"]["website"], "d");
 

@@ -1,9 +1,12 @@
-//! The proof under faults: whatever is killed, cut off, full, frozen or turned back, each record that was sent is in its raw table
-//! once, or in the dead letters once with the bytes that were sent, and positions only grow. Seeded; each test says its tally.
+//! The proof under faults. Processes are killed or frozen, connections are cut, disks fill up,
+//! clocks are turned back. Even so, each record that was sent is in its raw table once, or in the
+//! dead letters once with the bytes that were sent, and positions only grow. The tests are seeded,
+//! and each prints its tally.
 //!
-//! Each run draws a new seed and tells it; `ADLAKE_TEST_SEED` repeats one. `ADLAKE_TEST_KILLS`, `ADLAKE_TEST_FAULT_SECONDS`,
-//! `ADLAKE_TEST_SWEEP_SECONDS`, `ADLAKE_TEST_FREEZES` and `ADLAKE_TEST_CHANGES` make it a longer or shorter run (`make soak`); with
-//! `ADLAKE_TEST_VERBOSE` each kill is told.
+//! Each run draws a new seed and prints it; `ADLAKE_TEST_SEED` repeats a run. `ADLAKE_TEST_KILLS`,
+//! `ADLAKE_TEST_FAULT_SECONDS`, `ADLAKE_TEST_SWEEP_SECONDS`, `ADLAKE_TEST_FREEZES` and
+//! `ADLAKE_TEST_CHANGES` make a run longer or shorter (`make soak`). With `ADLAKE_TEST_VERBOSE`,
+//! each kill is printed.
 
 use std::time::Duration;
 
@@ -20,14 +23,14 @@ mod traffic;
 mod workers;
 mod writers;
 
-/// How long anything may take that is waited for.
+/// The longest time that a test waits for anything.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// What a worker is told to do.
+/// The arguments of a worker.
 const INGEST: [&str; 2] = ["ingest", "kafka"];
-/// How fast records are sent meanwhile.
+/// The rate at which records are sent during a test.
 const RECORDS_PER_SECOND: u32 = 400;
 
-/// A number of the environment, or what `make test` takes.
+/// A number from the environment, or the default of `make test`.
 fn knob(name: &str, default: u64) -> Result<u64> {
     match std::env::var(name) {
         Ok(text) => text.parse().with_context(|| format!("{name} is {text:?}, not a number")),

@@ -1,4 +1,5 @@
-//! Files that cannot be read as they are: they are set aside with the reason, cost nobody else, and come in once the reason is mended.
+//! Files that cannot be read as they are. They are set aside with the reason and do not affect
+//! other files. Once the reason is fixed, they are ingested.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +19,7 @@ const DEAD_LETTERS: &str = "raw/dead_letters";
 const LAKE: &str = "[lake]\nuri = \"lake\"\n";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A lake, and a folder of files for it.
+/// A lake with a folder of files to ingest.
 struct Landing {
     raw: Raw,
     folder: PathBuf,
@@ -53,12 +54,13 @@ impl Landing {
     }
 }
 
-/// From now on with this configuration: a folder has one program, whose runs are numbered.
+/// Changes the configuration for later runs. All runs in a folder belong to one program, which
+/// numbers them.
 fn configured(adlake: Adlake, more: &str) -> Adlake {
     adlake.config(&format!("{LAKE}{more}"))
 }
 
-/// The names of the files that a report says are set aside.
+/// The names of the files that a report lists as set aside.
 fn set_aside(report: &Value) -> Vec<String> {
     let names = report["set_aside"].as_object().into_iter().flat_map(|files| files.keys());
     names.map(|path| path.rsplit('/').next().unwrap_or_default().to_owned()).collect()
@@ -75,7 +77,8 @@ async fn a_header_is_found_below_what_an_export_puts_before_it() -> Result<()> {
     )?;
     landing.write("clicks-comma.csv", format!("sep=,\n{HEADER}\n2026-03-01 10:00:00,u2,k,click\n"))?;
     let report = format!(
-        "Report name,My \"report\nDate range,2026-03-01 to 2026-03-31\n\n{HEADER}\n2026-03-01 10:00:00,u3,k,click\nTotal,,,1\n"
+        "Report name,My \"report\nDate range,2026-03-01 to 2026-03-31\n\n{HEADER}\n2026-03-01 \
+         10:00:00,u3,k,click\nTotal,,,1\n"
     );
     landing.write("clicks-report.csv", report)?;
     let few = format!("{HEADER},source,medium,term,content,price_eur\n2026-03-01 10:00:00,u4,k,purchase,s,m,t,c,9.5\n");
@@ -105,7 +108,8 @@ async fn a_header_is_found_below_what_an_export_puts_before_it() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_without_a_known_header_is_set_aside_until_the_configuration_knows_it() -> Result<()> {
     let landing = Landing::new().await?;
-    // By position its rows would be good ones: the columns after the fourth would be taken for an id, a creative, an order.
+    // Read by position, the rows would look good: the columns after the fourth would become an id,
+    // a creative and an order.
     let rows: String = (0..20).map(|n| format!("2026-03-01 10:00:{n:02},u{n},k,purchase,a,b,c,d,1.5\n")).collect();
     landing.write("conversions.csv", format!("zeit,nutzer,kampagne,typ,quelle,medium,begriff,inhalt,preis\n{rows}"))?;
     landing.write("clicks-good.csv", format!("{HEADER}\n2026-03-01 10:00:00,u,k,click\n"))?;
@@ -125,7 +129,8 @@ async fn a_file_without_a_known_header_is_set_aside_until_the_configuration_know
     let (output, report) = landing.ingest(&mended, &[])?;
     ensure!(output.status.success(), "{}", output.stderr);
     assert_eq!((&report["rows"], &report["set_aside"]), (&json!({ INTERACTIONS: 20 }), &json!({})));
-    let sql = "select count(*), count(order_id), count(distinct user_id), max(value) from t where source['topic'] like '%conversions.csv'";
+    let sql = "select count(*), count(order_id), count(distinct user_id), max(value) from t where source['topic'] like \
+        '%conversions.csv'";
     assert_eq!(landing.raw.query(INTERACTIONS, sql).await?, ["20 0 20 1.500000000000"]);
     let (output, again) = landing.ingest(&mended, &[])?;
     assert_eq!((output.status.code(), &again["records_read"]), (Some(0), &json!(0)), "{again}");
@@ -135,15 +140,17 @@ async fn a_file_without_a_known_header_is_set_aside_until_the_configuration_know
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_are_read_by_the_header_of_their_file_once_the_delimiter_is_mended() -> Result<()> {
     let landing = Landing::new().await?;
-    let text = "conversion_type;user_id;timestamp;campaign_id;value\nclick;u1;2026-03-01 10:00:00;k1;\npurchase;u2;2026-03-01 10:00:01;k2;7.5\n";
+    let text = "conversion_type;user_id;timestamp;campaign_id;value\nclick;u1;2026-03-01 \
+        10:00:00;k1;\npurchase;u2;2026-03-01 10:00:01;k2;7.5\n";
     landing.write("clicks-told.csv", text)?;
     let csv = |keys: &str| format!("[sources.interactions.csv]\n{keys}\n");
-    // With a wrong delimiter nothing is known of it ...
+    // With a wrong delimiter the file is set aside ...
     let adlake = landing.adlake();
     let (output, report) = landing.ingest(&adlake, &[])?;
     assert_eq!((output.status.code(), set_aside(&report)), (Some(1), vec!["clicks-told.csv".to_owned()]));
     ensure!(output.stdout.contains("with csv.delimiter = ';' one would be"), "{}", output.stdout);
-    // ... and where it is said to have a header, or none, all of it becomes letters.
+    // ... and if the configuration states that it has a header, or has none, every row becomes a
+    // dead letter.
     let adlake = configured(adlake, &csv("header = true"));
     landing.ingest(&adlake, &[])?;
     fs::rename(landing.folder.join("clicks-told.csv"), landing.folder.join("clicks-not-told.csv"))?;
@@ -182,7 +189,7 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     [&bytes[..at], to, &bytes[at + from.len()..]].concat()
 }
 
-/// Files of which each would end a run by itself, with a part of what is said of it.
+/// Files each of which would end a run by itself, with a part of the message about each.
 fn unusable(landing: &Landing) -> Result<Vec<(&'static str, &'static str)>> {
     let good = bids()?;
     landing.write("bids-a-text.avro", "no container at all")?;
@@ -211,7 +218,7 @@ async fn an_unusable_file_stops_no_other() -> Result<()> {
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o000))?;
     // A link to nowhere is one of them.
     std::os::unix::fs::symlink("nowhere", landing.folder.join("bids-f-nowhere.avro"))?;
-    // The superuser may read it all the same.
+    // The superuser can read it all the same.
     let is_locked = fs::File::open(&locked).is_err();
     if is_locked {
         expected.push(("bids-e-locked.avro", "ermission denied"));
@@ -233,7 +240,7 @@ async fn an_unusable_file_stops_no_other() -> Result<()> {
     assert_eq!((landing.raw.count(BIDS).await?, landing.raw.count(INTERACTIONS).await?), (good, 1));
     assert_eq!(landing.raw.number("raw/files", listed).await?, known);
 
-    // Once they are written as they should be, they come in.
+    // Once they are written correctly, they are ingested.
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o644))?;
     fs::remove_file(landing.folder.join("bids-f-nowhere.avro"))?;
     for (name, _) in &expected {
@@ -241,7 +248,8 @@ async fn an_unusable_file_stops_no_other() -> Result<()> {
     }
     let (output, report) = landing.ingest(&adlake, &[])?;
     ensure!(output.status.success(), "{}", output.stderr);
-    // The good one, four that were damaged, the locked one, and what was a link to nowhere.
+    // The good file, four that were damaged, the locked one, and the one that was a link to
+    // nowhere.
     assert_eq!((landing.raw.count(BIDS).await?, &report["set_aside"]), (21, &json!({})));
     Ok(())
 }
@@ -278,7 +286,8 @@ async fn a_watcher_outlives_unusable_files_and_takes_them_when_they_are_mended()
 
 fn click(n: usize) -> String {
     format!(
-        "{{\"timestamp\":\"2026-03-01 10:00:00\",\"user_id\":\"u{n}\",\"campaign_id\":\"k\",\"conversion_type\":\"click\"}}\n"
+        "{{\"timestamp\":\"2026-03-01 10:00:00\",\"user_id\":\"u{n}\",\
+         \"campaign_id\":\"k\",\"conversion_type\":\"click\"}}\n"
     )
 }
 
@@ -287,7 +296,7 @@ async fn a_file_that_was_read_as_the_wrong_kind_comes_in_as_the_right_one() -> R
     let landing = Landing::new().await?;
     landing.write("events.ndjson", [click(0), click(1), "{\"bad\": 1}\n".to_owned(), click(2)].concat())?;
     let adlake = landing.adlake();
-    // By its format it is taken for impressions.
+    // The format alone makes it a file of impressions.
     let (_, wrong) = landing.ingest(&adlake, &[])?;
     assert_eq!((&wrong["rows"], &wrong["rejected"]), (&json!({}), &json!({ "missing_field": 4 })), "{wrong}");
     let (_, right) = landing.ingest(&adlake, &["--kind", "interactions"])?;
@@ -296,19 +305,20 @@ async fn a_file_that_was_read_as_the_wrong_kind_comes_in_as_the_right_one() -> R
     let letters = "select kind, source['offset'] from t order by 1, 2";
     let expected = ["impressions 0", "impressions 1", "impressions 2", "impressions 3", "interactions 2"];
     assert_eq!(landing.raw.query(DEAD_LETTERS, letters).await?, expected);
-    // Each kind knows what it has.
+    // Each kind keeps its own positions in the file.
     for more in [&["--kind", "interactions"][..], &["--kind", "impressions"], &["--kind", "interactions"], &[]] {
         let (_, again) = landing.ingest(&adlake, more)?;
         assert_eq!((&again["rows"], &again["rejected"]), (&json!({}), &json!({})), "{more:?}: {again}");
     }
-    // It grows: each goes on where it was.
+    // The file grows, and each kind continues from its own position.
     landing.write("events.ndjson", [click(0), click(1), "{\"bad\": 1}\n".to_owned(), click(2), click(3)].concat())?;
     let (_, grown) = landing.ingest(&adlake, &["--kind", "interactions"])?;
     assert_eq!((&grown["rows"], &grown["rejected"]), (&json!({ INTERACTIONS: 1 }), &json!({})), "{grown}");
-    // The letters of each are replayed by themselves.
+    // The letters of each kind are replayed separately.
     let mended = configured(
         adlake,
-        "[sources.interactions.defaults]\ntimestamp = \"file_time\"\nuser_id = \"u\"\ncampaign_id = \"k\"\nconversion_type = \"click\"\n",
+        "[sources.interactions.defaults]\ntimestamp = \"file_time\"\nuser_id = \"u\"\ncampaign_id = \
+         \"k\"\nconversion_type = \"click\"\n",
     );
     let replay = |kind: &str| -> Result<Value> {
         Ok(serde_json::from_str(&mended.ok(["deadletters", "replay", "--kind", kind, "--format", "json"]))?)

@@ -1,4 +1,5 @@
-//! Files that are not whole yet: the record that their end cuts off is taken when it is whole, or as a dead letter when the file is final.
+//! Files that are not complete yet. A record that the end of the file cuts off is ingested when it
+//! is complete, or becomes a dead letter when the file is final.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -21,7 +22,8 @@ const LAKE: &str = "[lake]\nuri = \"lake\"\n[files]\nsettle = \"300ms\"\npoll_in
 
 fn line(n: usize) -> String {
     format!(
-        "{{\"ad_creative_id\":\"c{}\",\"user_id\":\"u{n}\",\"timestamp\":\"2026-03-{:02} 10:00:00\",\"website\":\"example.com\"}}\n",
+        "{{\"ad_creative_id\":\"c{}\",\"user_id\":\"u{n}\",\"timestamp\":\"2026-03-{:02} \
+         10:00:00\",\"website\":\"example.com\"}}\n",
         n % 10,
         1 + n % 20
     )
@@ -59,7 +61,7 @@ impl Growing {
         Ok((output, report))
     }
 
-    /// A run that ends well: its rows, and its dead letters by reason.
+    /// A run that succeeds. Returns its rows, and its dead letters by reason.
     fn ingest(&self) -> Result<(Value, Value)> {
         let (output, report) = self.run()?;
         ensure!(output.status.success(), "{}", output.stderr);
@@ -80,7 +82,7 @@ impl Growing {
         Ok(())
     }
 
-    /// Records 0 to `count` are in, each once.
+    /// Checks that records 0 to `count` are ingested, each once.
     async fn has_each_once(&self, count: usize) -> Result<()> {
         let sql =
             "select count(*), count(distinct user_id), count(distinct source['offset']), max(source['offset']) from t";
@@ -104,13 +106,13 @@ async fn half_of_a_compressed_file_and_then_the_whole_of_it() -> Result<()> {
     assert_eq!(rejected, json!({ "truncated": 1 }));
     let half = growing.raw.count(IMPRESSIONS).await?;
     ensure!(half > 100 && half < RECORDS as i64, "{half} records of the half");
-    // The letter holds what there is of the record, at the record's place.
+    // The letter holds the part of the record that is there, at the record's position.
     let letter = "select source['offset'], arrow_cast(payload, 'Utf8'), format from t";
     let letters = growing.raw.query(DEAD_LETTERS, letter).await?;
     let begins = line(half as usize);
     let kept = letters[0].strip_prefix(&format!("{half} ")).and_then(|rest| rest.strip_suffix(" fragment"));
     ensure!(letters.len() == 1 && kept.is_some_and(|kept| begins.starts_with(kept)), "{letters:?}, {begins}");
-    // Read again as it is, also where nothing is known of it but the positions, it gives nothing.
+    // Reading the unchanged file again adds nothing, even if only the positions are known.
     for _ in 0..2 {
         assert_eq!(growing.ingest()?, (rows(0), json!({})));
         fs::remove_dir_all(growing.raw.path().join("lake/raw/files"))?;
@@ -129,7 +131,8 @@ async fn a_file_that_is_final_again_and_again_has_a_letter_for_each_end() -> Res
     let growing = Growing::new("impressions.ndjson").await?;
     let text = lines(0, 30);
     let cut = |n: usize, more: usize| &text[..lines(0, n).len() + more];
-    // Nothing but a beginning; a little more of it; it is whole, with a few others, and another beginning.
+    // Only a beginning; a little more of it; then it is complete, with a few others, and another
+    // beginning.
     let steps = [(0, 5, 0, 1), (0, 9, 0, 1), (0, 9, 0, 0), (5, 7, 5, 1), (5, 7, 0, 0), (6, 0, 1, 0), (20, 1, 14, 1)];
     for (n, more, new, letters) in steps {
         growing.write(cut(n, more))?;
@@ -181,7 +184,8 @@ async fn a_watcher_waits_for_the_whole_record() -> Result<()> {
     let report: Value = serde_json::from_str(&process.stdout()?)?;
     assert_eq!((status.code(), report["cut_files"].as_array().map(Vec::len)), (Some(0), Some(1)), "{report}");
     assert_eq!((&report["rejected"], growing.raw.count(DEAD_LETTERS).await?), (&json!({}), 0));
-    // Declared final, its end is a letter; and still comes in when it is whole.
+    // The file is declared final, so its cut end becomes a letter. Once the record is complete, it
+    // is still ingested.
     assert_eq!(growing.ingest()?, (rows(0), json!({ "truncated": 1 })));
     growing.append(&line(21)[40..])?;
     assert_eq!(growing.ingest()?, (rows(1), json!({})));
@@ -198,7 +202,7 @@ async fn a_last_line_without_a_line_end_is_taken_and_must_not_go_on() -> Result<
     assert_eq!(growing.ingest()?, (rows(0), json!({})));
     growing.write(format!("{}\n{}", text.trim_end(), line(3).trim_end()))?;
     assert_eq!(growing.ingest()?, (rows(1), json!({})));
-    // A JSON value ends with its bracket: what follows on its line is something else.
+    // A JSON value ends with its bracket. What follows on its line is something else.
     growing.append(format!(" and more\n{}", line(4)))?;
     assert_eq!(growing.ingest()?, (rows(1), json!({ "invalid_json": 1 })));
     assert_eq!(growing.ingest()?, (rows(0), json!({})));
@@ -207,7 +211,7 @@ async fn a_last_line_without_a_line_end_is_taken_and_must_not_go_on() -> Result<
     Ok(())
 }
 
-/// A row of CSV may go on: what comes then belongs to the record that is in.
+/// A row of CSV may continue. Then what follows belongs to the record that is already ingested.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_last_row_without_a_line_end_is_taken_and_must_not_go_on() -> Result<()> {
     let raw = Raw::new().await?;
@@ -239,8 +243,8 @@ fn purchase(user: &str, order: &str, value: &str) -> String {
     format!("2026-03-01 10:00:00,{user},k,purchase,{order},{value}\n")
 }
 
-/// What may go on is not taken while the file is watched: half a number is a number, and the first line of a cell of several
-/// lines is a line.
+/// A row that may continue is not ingested while the file is watched: half a number is also a
+/// number, and the first line of a cell with several lines is also a line.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_takes_no_row_that_may_go_on() -> Result<()> {
     let growing = Growing::new("purchases.csv").await?;
@@ -268,7 +272,8 @@ async fn a_watcher_takes_no_row_that_may_go_on() -> Result<()> {
     Ok(())
 }
 
-/// A watched file that is left alone is final: a last row without a line end is a row, a record that is cut off a letter.
+/// A watched file that does not change any more becomes final. Then a last row without a line end
+/// is a row, and a record that is cut off is a letter.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watched_file_that_is_left_alone_is_final() -> Result<()> {
     let mut growing = Growing::new("purchases.csv").await?;
@@ -281,7 +286,7 @@ async fn a_watched_file_that_is_left_alone_is_final() -> Result<()> {
     growing.arrived(INTERACTIONS, 2).await.with_context(|| process.logs())?;
     growing.arrived(DEAD_LETTERS, 1).await.with_context(|| process.logs())?;
     growing.arrived(IMPRESSIONS, 3).await.with_context(|| process.logs())?;
-    // The whole record comes all the same, and the file of rows may grow by further ones.
+    // The whole record is ingested all the same, and the file of rows may grow by further rows.
     OpenOptions::new().append(true).open(&impressions)?.write_all(&next.as_bytes()[30..])?;
     growing.append(format!("\n{}", purchase("u2", "o2", "3")))?;
     growing.arrived(IMPRESSIONS, 4).await.with_context(|| process.logs())?;

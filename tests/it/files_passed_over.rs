@@ -1,4 +1,4 @@
-//! Files that are not read are told, with the reason: a user who finds no rows learns why.
+//! Files that are not read are reported with the reason, so a user who finds no rows learns why.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use crate::raw::Raw;
 
 const IMPRESSION: &str =
     r#"{"ad_creative_id":"c","user_id":"u","timestamp":"2026-03-01 10:00:00","website":"example.com"}"#;
-const CONFIG: &str = "[lake]\nuri = \"lake\"\n[files]\nsettle = \"100ms\"\npoll_interval = \"50ms\"\n[ingest]\nflush_interval = \"100ms\"\n";
+const CONFIG: &str = "[lake]\nuri = \"lake\"\n[files]\nsettle = \"100ms\"\npoll_interval = \
+    \"50ms\"\n[ingest]\nflush_interval = \"100ms\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_of_which_nothing_is_read_does_not_look_like_success() -> Result<()> {
@@ -39,7 +40,7 @@ async fn a_folder_of_which_nothing_is_read_does_not_look_like_success() -> Resul
     assert_eq!(told("half_written"), json!({"count": 1, "examples": [name("d.json.tmp")?]}));
     assert_eq!(report["paths_without_files"], json!([path]));
 
-    // For people, too; and what can be read is read all the same.
+    // The report for people says it too. The files that can be read are still read.
     let other = raw.path().join("other");
     fs::create_dir(&other)?;
     fs::write(other.join("impressions.ndjson"), IMPRESSION)?;
@@ -65,7 +66,7 @@ async fn names_that_are_not_meant_are_told_and_are_no_failure() -> Result<()> {
     let text = adlake.ok(["ingest", "files", &path]);
     assert!(text.contains("passed over: 1 (hidden by convention"), "{text}");
     assert!(text.contains("passed over: 1 (half-written by convention"), "{text}");
-    // Beside files that are read, those that are not are told, and are no failure either.
+    // Files that are not read are reported beside files that are read, but are no failure then.
     fs::write(folder.join("impressions.ndjson"), IMPRESSION)?;
     fs::write(folder.join("notes.txt"), "")?;
     let text = adlake.ok(["ingest", "files", &path]);
@@ -82,7 +83,7 @@ async fn files_that_come_while_a_folder_is_watched_are_told_once() -> Result<()>
     fs::write(folder.join("first.parquet"), "x")?;
     let adlake = Adlake::in_dir(raw.path()).config(CONFIG);
     let mut process = adlake.spawn(["ingest", "files", &folder.display().to_string(), "--watch", "--format", "json"]);
-    // What comes after these has been seen by then.
+    // When the files that follow these arrive, these have been seen.
     for (n, other) in ["second.parquet", "third.zip"].into_iter().enumerate() {
         fs::write(folder.join(other), "x")?;
         fs::write(folder.join(format!("impressions-{n}.ndjson")), IMPRESSION)?;

@@ -1,4 +1,5 @@
-//! Landing folders and prefixes, watched by the built program: each record once, and nothing before its file is whole.
+//! The built program watches landing folders and prefixes. Each record is ingested once, and
+//! nothing of a file before the file is complete.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -21,12 +22,14 @@ use crate::raw::Raw;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const IMPRESSIONS: &str = "raw/impressions";
-const WATCHFUL: &str = "[files]\nsettle = \"1500ms\"\npoll_interval = \"100ms\"\nsweep_interval = \"3s\"\n[ingest]\nflush_interval = \"100ms\"\n";
+const WATCHFUL: &str = "[files]\nsettle = \"1500ms\"\npoll_interval = \"100ms\"\nsweep_interval = \
+    \"3s\"\n[ingest]\nflush_interval = \"100ms\"\n";
 
 fn lines(from: usize, to: usize) -> String {
     let line = |n: usize| {
         format!(
-            "{{\"ad_creative_id\":\"c{}\",\"user_id\":\"u{n}\",\"timestamp\":\"2026-03-{:02} 10:00:00\",\"website\":\"example.com\"}}\n",
+            "{{\"ad_creative_id\":\"c{}\",\"user_id\":\"u{n}\",\"timestamp\":\"2026-03-{:02} \
+             10:00:00\",\"website\":\"example.com\"}}\n",
             n % 10,
             1 + n % 20
         )
@@ -51,7 +54,7 @@ async fn of_file(raw: &Raw, name: &str) -> Result<i64> {
     raw.number(IMPRESSIONS, &format!("select count(*) from t where source['topic'] like '%{name}'")).await
 }
 
-/// Ends a run by SIGTERM: its exit code and its report.
+/// Ends a run by SIGTERM. Returns its exit code and its report.
 fn stop(mut process: Process) -> Result<(Option<i32>, Value)> {
     process.sigterm()?;
     let status = process.wait_exit(DEADLINE)?;
@@ -66,7 +69,7 @@ async fn a_landing_folder_is_followed() -> Result<()> {
     let folder = raw.path().join("landing");
     fs::create_dir(&folder)?;
     fs::write(folder.join("impressions-0.ndjson"), lines(0, 100))?;
-    // Links that lead nowhere, and back: they cost nobody else.
+    // Links to nowhere and links back to the folder do not affect other files.
     symlink("nowhere", folder.join("impressions-nowhere.ndjson"))?;
     symlink(".", folder.join("again"))?;
     let adlake = Adlake::in_dir(raw.path()).config(&format!("[lake]\nuri = \"lake\"\n{WATCHFUL}"));
@@ -81,7 +84,8 @@ async fn a_landing_folder_is_followed() -> Result<()> {
     let second = arrived(&raw, "raw/interactions", 1).await?;
     println!("a new file was in {first:?} after it was written, one in a new folder {second:?} (settle 1.5 s)");
 
-    // Written in pieces, cut anywhere, under its final name; and under another name until it is whole.
+    // One file is written in pieces, cut anywhere, under its final name. Another has a temporary
+    // name until it is complete.
     let whole = lines(200, 300);
     let mut slow = OpenOptions::new().create(true).append(true).open(folder.join("impressions-2.ndjson"))?;
     let mut hidden = OpenOptions::new().create(true).append(true).open(folder.join("impressions-3.ndjson.tmp"))?;
@@ -95,11 +99,11 @@ async fn a_landing_folder_is_followed() -> Result<()> {
     assert_eq!(of_file(&raw, "tmp").await?, 0);
     fs::rename(folder.join("impressions-3.ndjson.tmp"), folder.join("impressions-3.ndjson"))?;
     arrived(&raw, IMPRESSIONS, 400).await?;
-    // One that grows is read on.
+    // A file that grows is read further.
     let mut grows = OpenOptions::new().append(true).open(folder.join("impressions-1.ndjson"))?;
     grows.write_all(lines(400, 450).as_bytes())?;
     arrived(&raw, IMPRESSIONS, 450).await?;
-    // One that is written anew is reported, and left alone.
+    // A file that is rewritten is reported and not read.
     fs::write(folder.join("impressions-0.ndjson"), lines(1_000, 1_200))?;
     let begun = Instant::now();
     while !process.stderr()?.contains("impressions-0.ndjson") {
@@ -115,7 +119,7 @@ async fn a_landing_folder_is_followed() -> Result<()> {
     assert_eq!(code, Some(1), "a changed file is a failure: {report}");
     assert_eq!(report["changed_files"].as_array().map(Vec::len), Some(1), "{report}");
 
-    // What was done is not opened again, and what was changed is told again.
+    // Finished files are not opened again, and changed files are reported again.
     let listed = "select status, count(distinct path) from t where status <> 'begun' group by 1 order by 1";
     assert_eq!(raw.query("raw/files", listed).await?, ["changed 1", "ingested 6"]);
     let again = adlake.run(["ingest", "files", &landing, "--format", "json"]);
@@ -127,7 +131,7 @@ async fn a_landing_folder_is_followed() -> Result<()> {
     Ok(())
 }
 
-/// Kills ingest again and again while it reads one large file, and lets it finish at last.
+/// Kills ingest repeatedly while it reads one large file, and lets it finish at last.
 async fn kill_in_the_middle(adlake: &Adlake, raw: &Raw, path: &str, records: i64) -> Result<()> {
     let mut kills = 0;
     let mut before = 0;
@@ -164,7 +168,7 @@ async fn killed_in_the_middle_of_a_large_file() -> Result<()> {
     kill_in_the_middle(&adlake, &raw, &path.display().to_string(), 600_000).await
 }
 
-/// A lake and a landing prefix on one server.
+/// A lake and a landing prefix on the same server.
 struct OnS3 {
     s3: S3Server,
     raw: Raw,
@@ -211,7 +215,8 @@ fn listings(port: u16) -> Result<u64> {
     line.with_context(|| text.clone())?.trim().parse().context("a number")
 }
 
-/// Empty objects, which are never read, in folders of a thousand: made as the server would.
+/// Creates empty objects, which are never read, in folders of a thousand each. They are files, as
+/// the server itself would write them.
 fn many_objects(bucket: &Path, count: usize) -> Result<()> {
     for n in 0..count {
         let folder = bucket.join(format!("landing/2026/11/{:03}", n / 1000));
@@ -240,7 +245,8 @@ async fn a_prefix_of_a_hundred_thousand_objects_is_not_listed_again_and_again() 
     arrived(&on.raw, IMPRESSIONS, 10).await.with_context(|| process.logs())?;
     let whole = listings(port)?;
     let begun = Instant::now();
-    // After all others; and between others, but in the folder that got an object last.
+    // One object sorts after all others. The next is between others, but in the folder that
+    // received an object last.
     on.put("landing/2026/11/099/impressions-99999.ndjson", lines(10, 20)).await?;
     let last = arrived(&on.raw, IMPRESSIONS, 20).await?;
     on.put("landing/2026/11/050/impressions-99999.ndjson", lines(20, 30)).await?;
@@ -249,16 +255,17 @@ async fn a_prefix_of_a_hundred_thousand_objects_is_not_listed_again_and_again() 
     let requests = listings(port)? - whole;
     let polls = begun.elapsed().as_millis() / POLL.as_millis() + 1;
     println!(
-        "{OBJECTS} objects: {whole} listings at first, then {requests} in {polls} polls; an object after all others was in \
+        "{OBJECTS} objects: {whole} listings at first, then {requests} in {polls} polls; an object after all others \
+         was in \
          {last:?} after it was put, one in between {between:?}"
     );
     assert!(whole >= OBJECTS as u64 / 1000);
     assert!(u128::from(requests) <= polls * 6, "{requests} listings in {polls} polls");
-    // An older folder is seen when the sweep comes by.
+    // An object in an older folder is found when the sweep reaches the folder.
     on.put("landing/2026/11/000/impressions-00001.ndjson", lines(30, 40)).await?;
     let swept = arrived(&on.raw, IMPRESSIONS, 40).await?;
     println!("an object in an old folder was in {swept:?} after it was put");
-    // A changed object is reported, and not read.
+    // A changed object is reported and not read.
     on.put("landing/2026/11/050/impressions-99999.ndjson", lines(500, 520)).await?;
     let begun = Instant::now();
     while !process.stderr()?.contains("050/impressions-99999.ndjson") {

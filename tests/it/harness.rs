@@ -1,4 +1,5 @@
-//! The harness itself: what the other tests rely on holds of the servers and readers that it starts.
+//! Tests of the harness itself: the servers and readers that it starts do what the other tests rely
+//! on.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -157,7 +158,8 @@ async fn objects_outlive_an_outage_of_the_store() -> Result<()> {
     Ok(())
 }
 
-/// Two commits to a partitioned table, the second of which replaces a partition: a reader that ignores the log sees other sums.
+/// Two commits to a partitioned table, of which the second replaces a partition. A reader that
+/// ignores the log sees other sums.
 const WRITE_TABLE: &str = r#"
 import sys, pyarrow as pa, deltalake
 from decimal import Decimal

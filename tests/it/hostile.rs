@@ -1,8 +1,9 @@
-//! Input that nobody meant well, end to end: public test suites of broken records through the real Kafka and from files, and what
-//! would fill the memory of whoever believed it.
+//! Hostile input, end to end: public test suites of broken records, through the real Kafka and from
+//! files, and input that fills the memory of a program that believes its stated sizes.
 //!
-//! Each time: rows and dead letters together are the events that were sent, dead letters are byte for byte what was sent, and every good
-//! record among the bad ones is in. The tallies are printed.
+//! In each test, rows and dead letters together are the events that were sent, dead letters have
+//! exactly the bytes that were sent, and every good record between bad ones is ingested. The
+//! tallies are printed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,7 +28,7 @@ const DEAD_LETTERS: &str = "raw/dead_letters";
 const GOOD: &[u8] = br#"{"ad_creative_id":"c","user_id":"good","timestamp":"2026-03-01T10:00:00Z","website":"w"}"#;
 const GOOD_CLICK: &[u8] = b"2026-03-01 10:00:00,good,k,click";
 
-/// The public test suites: `ADLAKE_TEST_DATA`, or beside the checkout.
+/// The public test suites: in `ADLAKE_TEST_DATA`, or beside the checkout.
 fn data(part: &str) -> Result<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let path = std::env::var_os("ADLAKE_TEST_DATA").map_or(beside, PathBuf::from).join(part);
@@ -35,7 +36,7 @@ fn data(part: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The files of a folder with an ending, with their content, by name.
+/// The files of a folder with this ending, by name, with their content.
 fn files(part: &str, ending: &str) -> Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(data(part)?)? {
@@ -49,7 +50,8 @@ fn files(part: &str, ending: &str) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(found)
 }
 
-/// The events of a JSON message, as they are sent: the elements of a list with an object in it, else the message.
+/// The events of a JSON message, as they are sent: the elements of a list that contains an object,
+/// else the whole message.
 fn events(payload: &[u8]) -> Vec<&[u8]> {
     let text = payload.strip_prefix(b"\xef\xbb\xbf").unwrap_or(payload);
     match serde_json::from_slice::<Vec<&RawValue>>(text) {
@@ -64,7 +66,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Settings that read one topic, as a kind that only lacks what `change` gives it.
+/// Settings that read one topic as this kind. `change` completes them.
 fn settings(broker: &Broker, kind: &str, topic: &str, change: impl FnOnce(&mut SourceSettings)) -> SpeedSettings {
     let mut settings = SpeedSettings::default();
     settings.kafka.brokers = broker.bootstrap().to_owned();
@@ -86,7 +88,7 @@ fn settings(broker: &Broker, kind: &str, topic: &str, change: impl FnOnce(&mut S
     settings
 }
 
-/// Produces the records to a new topic of one partition and ingests it to its end.
+/// Produces the records to a new topic with one partition, and ingests it to its end.
 async fn through_kafka(
     raw: &Raw,
     kind: &str,
@@ -96,7 +98,7 @@ async fn through_kafka(
     compressed_through_kafka(raw, kind, records, "producer", change).await
 }
 
-/// The same in a topic that the broker compresses.
+/// Like [`through_kafka`], with a topic that the broker compresses.
 async fn compressed_through_kafka(
     raw: &Raw,
     kind: &str,
@@ -112,7 +114,7 @@ async fn compressed_through_kafka(
     Ok(run_kafka(&raw.lake, &settings, KafkaRun { until_end: true }, &(), CancellationToken::new()).await?)
 }
 
-/// The dead letters' offsets and payloads, as hex digits.
+/// The offset and the payload of each dead letter; the payload is in hex.
 async fn letters(raw: &Raw) -> Result<Vec<(usize, String)>> {
     let sql = "select source['offset'], encode(arrow_cast(payload, 'Binary'), 'hex') from t";
     let lines = raw.query(DEAD_LETTERS, sql).await?;
@@ -125,7 +127,7 @@ async fn letters(raw: &Raw) -> Result<Vec<(usize, String)>> {
         .collect()
 }
 
-/// Records among good ones, a good one before and behind each.
+/// Puts the records between good ones, with a good one before and after each.
 fn among(good: &[u8], records: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     let mut all = vec![good.to_vec()];
     for record in records {
@@ -188,7 +190,7 @@ async fn csv_suites_through_kafka() -> Result<()> {
     Ok(())
 }
 
-/// A good record with some bytes cut, doubled, swapped or put in.
+/// A good record in which some bytes are cut, doubled, swapped or inserted.
 fn spoilt(good: &[u8], tokens: &[&[u8]], random: &mut StdRng) -> Vec<u8> {
     let mut bytes = good.to_vec();
     for _ in 0..random.random_range(1..4) {
@@ -213,7 +215,7 @@ fn spoilt(good: &[u8], tokens: &[&[u8]], random: &mut StdRng) -> Vec<u8> {
 }
 
 /// How many records of an Avro container can be read one after the other from its beginning, and
-/// whether that is all of it: as apache-avro's reader says.
+/// whether these are all of it, according to apache-avro's reader.
 fn readable(container: &[u8]) -> (usize, bool) {
     let Ok(reader) = apache_avro::Reader::new(container) else { return (0, false) };
     let mut count = 0;
@@ -226,7 +228,8 @@ fn readable(container: &[u8]) -> (usize, bool) {
     (count, true)
 }
 
-/// A container of one block that nothing packs: damage within it leaves the records before it good.
+/// A container of one block without compression: damage inside it leaves the records before it
+/// good.
 fn plain_container() -> Result<Vec<u8>> {
     let schema = apache_avro::Schema::parse_str(
         r#"{"type":"record","name":"Plain","fields":[{"name":"some_text","type":"string"},{"name":"some_number","type":"long"}]}"#,
@@ -241,7 +244,7 @@ fn plain_container() -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-/// The same, with ten good records before one whose text has a length below zero.
+/// The same container, with ten good records before a record that has a text of negative length.
 fn half_good_container() -> Result<Vec<u8>> {
     let mut container = plain_container()?;
     let text = container.windows(7).position(|window| window == b"text 10").context("the text")?;
@@ -249,9 +252,10 @@ fn half_good_container() -> Result<Vec<u8>> {
     Ok(container)
 }
 
-/// Every byte of every message is accounted for, whatever compresses the topic: a message becomes rows, or a dead letter that holds
-/// it whole; of a list of JSON, each element does. Of an Avro container exactly the records before a
-/// bad part become rows, beside the letter. And every good message between bad ones lands.
+/// Every byte of every message is accounted for, with any compression of the topic. A message
+/// becomes rows, or a dead letter that holds it whole. Of a JSON list, each element does. Of an
+/// Avro container, exactly the records before a bad part become rows, beside the dead letter. Every
+/// good message between bad ones is ingested.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_byte_of_a_message_is_accounted_for() -> Result<()> {
     const RECORDS: usize = 300;
@@ -325,7 +329,7 @@ async fn every_byte_of_a_message_is_accounted_for() -> Result<()> {
     Ok(())
 }
 
-/// Defaults for what only adlake's events have.
+/// Defaults for the fields that only adlake's events have.
 fn anything(source: &mut SourceSettings) {
     for (field, default) in [("auction_id", "a"), ("user_id", "u"), ("timestamp", "ingest_time")] {
         source.defaults.insert(field.to_owned(), default.to_owned());
@@ -338,7 +342,7 @@ async fn avro_suites_through_kafka_and_from_files() -> Result<()> {
     let mut suite = files("arrow-testing/data/avro", ".avro")?;
     let logical = suite.len();
     suite.extend(files("avro/share/test/data", ".avro")?);
-    // Cut, and with a byte turned over, as well.
+    // Each file is also sent cut, and with one byte changed.
     let whole = suite.len();
     for (name, content) in suite.clone() {
         suite.push((format!("{name}, cut"), content[..content.len() * 2 / 3].to_vec()));
@@ -378,7 +382,7 @@ async fn avro_suites_through_kafka_and_from_files() -> Result<()> {
         letters.len()
     );
 
-    // The same whole files as files: a record each.
+    // The same whole files, read as files with one record each.
     let raw = Raw::new().await?;
     let mut settings = SpeedSettings::default();
     anything(&mut settings.sources.bid_requests);
@@ -418,13 +422,14 @@ async fn what_would_fill_the_memory_costs_neither_memory_nor_neighbours() -> Res
     let raw = Raw::new().await?;
     let events = raw.path().join("events");
     fs::create_dir(&events)?;
-    // A line of a gigabyte between good ones; the file is sparse.
+    // A line of a gigabyte between good ones. The file is sparse.
     let line = [GOOD, b"\n"].concat();
     let mut sparse = File::create(events.join("impressions-line.ndjson"))?;
     sparse.write_all(&[&line, &b"{\"user_id\": \""[..]].concat())?;
     sparse.seek(SeekFrom::Current(HUGE as i64))?;
     sparse.write_all(&[&b"\"}\n"[..], &line].concat())?;
-    // Bombs: gigabytes of zeros in one line, in one quoted cell, in one string of an array; members and frames may stand in a row.
+    // Compression bombs: gigabytes of zeros in one line, in one quoted cell, in one string of an
+    // array. A file may consist of several members or frames.
     let zeros = vec![0; 64 << 20];
     let gzip = |bytes: &[u8]| -> Result<Vec<u8>> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -441,7 +446,7 @@ async fn what_would_fill_the_memory_costs_neither_memory_nor_neighbours() -> Res
     let cells =
         [zstd(&[&click, &b"\"a"[..]].concat())?, zstd_zeros.repeat(16), zstd(&[b"\n", &click[..]].concat())?].concat();
     fs::write(events.join("clicks-cell.csv.zst"), &cells)?;
-    // Ten thousand brackets, closed and not.
+    // Ten thousand brackets, closed and unclosed.
     let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
     let good = String::from_utf8_lossy(GOOD);
     fs::write(events.join("impressions-deep.json"), format!("[{good},{{\"x\":{deep}}},{deep},{good}]"))?;
@@ -449,7 +454,7 @@ async fn what_would_fill_the_memory_costs_neither_memory_nor_neighbours() -> Res
         events.join("impressions-deep.ndjson"),
         format!("{good}\n{{\"x\":{deep}}}\n{}\n{good}\n", "[".repeat(10_000)),
     )?;
-    // A container whose blocks promise what they do not hold.
+    // A container whose blocks state sizes that their content does not have.
     fs::write(events.join("bids-promise.avro"), promises()?)?;
     let stored: u64 = bomb.len() as u64 + list.len() as u64 + cells.len() as u64;
 
@@ -479,7 +484,7 @@ async fn what_would_fill_the_memory_costs_neither_memory_nor_neighbours() -> Res
         "impressions-deep.json 1 invalid_json 20007".to_owned(),
         "impressions-deep.json 2 not_an_object 20001".to_owned(),
         "impressions-deep.ndjson 1 invalid_json 20007".to_owned(),
-        // The first bracket opens an array, which is never closed.
+        // The first bracket opens an array that is never closed.
         "impressions-deep.ndjson 2 invalid_json 9999".to_owned(),
         "impressions-deep.ndjson 4 truncated 0".to_owned(),
         format!("impressions-line.ndjson 1 too_long {kept}"),
@@ -487,7 +492,8 @@ async fn what_would_fill_the_memory_costs_neither_memory_nor_neighbours() -> Res
     ];
     assert_eq!(letters, expected);
     println!(
-        "a line of {HUGE} bytes, bombs of 5 GiB in {stored} bytes, 10,000 brackets: 11 good records in, {} dead letters, \
+        "a line of {HUGE} bytes, bombs of 5 GiB in {stored} bytes, 10,000 brackets: 11 good records in, {} dead \
+         letters, \
          {} MiB resident at most",
         letters.len(),
         peak >> 10
@@ -496,12 +502,14 @@ async fn what_would_fill_the_memory_costs_neither_memory_nor_neighbours() -> Res
     Ok(())
 }
 
-/// A container of one block with more records than bytes, and one with a size, and a text with a length, that reach far beyond the file.
+/// A container with two blocks. The first states more records than it has bytes. The second states
+/// a size, and its text a length, that reach far beyond the file.
 fn promises() -> Result<Vec<u8>> {
     let schema = r#"{"type":"record","name":"Promise","fields":[{"name":"text","type":"string"}]}"#;
     let mut container = apache_avro::Writer::new(&apache_avro::Schema::parse_str(schema)?, Vec::new())?.into_inner()?;
     let sync = container[container.len() - 16..].to_vec();
-    // Numbers are zigzag: 2^60 records in no byte, then one record of 2^27 bytes, with a text of 2^24.
+    // Numbers are zigzag-encoded: 2^60 records in no byte, then one record of 2^27 bytes, with a
+    // text of 2^24.
     container.extend([0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 0x00]);
     container.extend(&sync);
     container.extend([0x02, 0x80, 0x80, 0x80, 0x80, 0x01]);

@@ -1,5 +1,5 @@
-//! What values become, with the built program: fields in another shape, empty texts, times as
-//! others write them, and bounds.
+//! What the built program makes of values: fields of another shape, empty texts, foreign time
+//! formats, and bounds.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn report(text: &str) -> Result<Value> {
     serde_json::from_str(text).with_context(|| text.to_owned())
 }
 
-/// Bid requests as a public set has them: targeting criteria are a list of words.
+/// Bid requests as a public data set has them: targeting criteria are a list of words.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_where_a_map_is_expected_costs_no_bid_request() -> Result<()> {
     let raw = Raw::new().await?;
@@ -40,7 +40,7 @@ async fn a_list_where_a_map_is_expected_costs_no_bid_request() -> Result<()> {
         [r#"u0 {"targeting_criteria":["age","city0"]}"#, r#"u1 {"targeting_criteria":["age","city1"]}"#]
     );
 
-    // Named by the configuration it binds.
+    // If the configuration names it, it counts.
     let raw = Raw::new().await?;
     let adlake = Adlake::in_dir(raw.path())
         .config("[lake]\nuri = \"lake\"\n[sources.bid_requests.fields]\ntargeting = [\"targeting_criteria\"]\n");
@@ -94,7 +94,7 @@ async fn a_csv_of_somebody_elses_times_and_empty_cells_comes_in() -> Result<()> 
     let shown = "20260301 read as epoch seconds is 1970-08-23T11:51:41Z, before ingest.event_time_min (2000-01-01)";
     assert!(letters.contains(shown), "{letters}");
 
-    // The format is given, and the letter replayed.
+    // The configuration gets the format, and the letter is replayed.
     let config = config.replace("\"%Y%m%d%H\"", "\"%Y%m%d%H\", \"%Y%m%d\"");
     let adlake = Adlake::in_dir(raw.path()).config(&config);
     adlake.ok(["deadletters", "replay", "--reason", "implausible_timestamp"]);

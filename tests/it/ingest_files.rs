@@ -1,4 +1,5 @@
-//! Files to raw tables with the built program: every format and compression, once however often, and other people's data.
+//! From files to raw tables with the built program: every format and compression, each record once
+//! however often a file is ingested, and other people's data.
 
 use std::fs;
 use std::io::Write;
@@ -22,7 +23,7 @@ fn impression(n: usize) -> String {
 }
 
 fn interaction(n: usize) -> String {
-    // A cell with everything that CSV has to quote.
+    // The cell contains everything that CSV has to quote.
     format!("2026-03-{:02} 11:00:00,u{n},k{},click,\"agent \"\"{n}\"\",\nsecond line\"", 1 + n % 20, n % 7)
 }
 
@@ -44,7 +45,7 @@ fn xz(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
-/// A file as it is, and in every compression.
+/// Writes a file uncompressed and in every compression.
 fn write_all(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     fs::write(folder.join(name), bytes)?;
     fs::write(folder.join(format!("{name}.gz")), gzip(bytes)?)?;
@@ -90,15 +91,16 @@ async fn every_format_and_compression_comes_in_once() -> Result<()> {
     for (table, files) in [("raw/impressions", 10), ("raw/interactions", 10), ("raw/bid_requests", 4)] {
         assert_eq!(raw.query(table, per_file).await?, vec![RECORDS.to_string(); files], "{table}");
     }
-    // Whatever the format, what was sent is the same.
+    // The content is the same in every format.
     assert_eq!(raw.number("raw/impressions", "select count(distinct content_hash) from t").await?, RECORDS as i64);
     let agents = "select count(distinct user_agent) from t where user_agent like 'agent \"%\",\nsecond line'";
     assert_eq!(raw.number("raw/interactions", agents).await?, RECORDS as i64);
     Ok(())
 }
 
-/// More texts than a dictionary has codes, over several row groups; nothing but NULLs; a text longer than a page, first of all; one text
-/// in every row: other people's readers find what was sent.
+/// Other readers find the texts that were sent: more texts than a dictionary has codes, over
+/// several row groups; nothing but NULLs; a text longer than a page, as the first of all; the same
+/// text in every row.
 #[tokio::test(flavor = "multi_thread")]
 async fn others_read_texts_however_many_and_however_long() -> Result<()> {
     const ROWS: usize = 160_000;
@@ -161,7 +163,7 @@ async fn damage_becomes_dead_letters_with_place_and_bytes() -> Result<()> {
     let folder = raw.path().join("events");
     fs::create_dir(&folder)?;
     let good = impression;
-    // Cut in the middle of its last element.
+    // The file is cut in the middle of its last element.
     fs::write(folder.join("impressions-cut.json"), format!("[{},{},{{\"user_id\": \"u", good(0), good(1)))?;
     fs::write(folder.join("impressions-lines.ndjson"), format!("{}\n{{\"cut\": \n{}\n", good(2), good(3)))?;
     fs::write(
@@ -194,7 +196,8 @@ async fn damage_becomes_dead_letters_with_place_and_bytes() -> Result<()> {
     Ok(())
 }
 
-/// Files of the shape of github.com/vikramk55/advertiseX-data-engineering: names, types and formats of its generator.
+/// Files like those of github.com/vikramk55/advertiseX-data-engineering, with the names, types and
+/// formats of its generator.
 fn look_alike(folder: &Path) -> Result<()> {
     let impressions: Vec<Value> = (0..1_000)
         .map(|n| {
@@ -231,7 +234,7 @@ fn look_alike(folder: &Path) -> Result<()> {
     Ok(fs::write(folder.join("bid_requests.avro"), writer.into_inner()?)?)
 }
 
-/// The data itself, where it is at hand: `ADLAKE_TEST_DATA`, or beside the checkout.
+/// The original data, if available: in `ADLAKE_TEST_DATA`, or beside the checkout.
 fn original() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let data = std::env::var_os("ADLAKE_TEST_DATA").map_or(beside, PathBuf::from);
@@ -263,7 +266,8 @@ async fn other_peoples_data_needs_ten_lines_of_mapping() -> Result<()> {
         assert_eq!(raw.query("raw/interactions", types).await?, ["purchase 344", "signup 327", "visit 329"]);
         let known = "select count(*) from t where website is not null and event_date is not null";
         assert_eq!(raw.number("raw/impressions", known).await?, 1_000);
-        // As events: the auction ids, drawn at random, name several requests at once, so the mapping leaves them out.
+        // As events: the auction ids are drawn at random and name several requests at once, so the
+        // mapping leaves them out.
         for moment in ["before a batch run", "after one"] {
             for (view, count) in [("impressions", 1_000), ("conversions", 1_000), ("bid_requests", 1_000)] {
                 let rows = adlake.query_json(&format!("SELECT count(*) AS n FROM {view}"));

@@ -1,4 +1,5 @@
-//! Kafka to raw tables with a real broker: each record once, in its table or in the dead letters, whatever dies meanwhile.
+//! From Kafka to raw tables with a real broker: each record is once in its table or once in the
+//! dead letters, whatever fails during the run.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -26,7 +27,7 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 pub const IMPRESSIONS: &str = "raw/impressions";
 pub const DEAD_LETTERS: &str = "raw/dead_letters";
 
-/// Impressions by number; every hundredth is malformed.
+/// Impressions with these numbers. Every hundredth is malformed.
 pub fn impressions(from: usize, to: usize) -> impl Iterator<Item = String> {
     (from..to).map(|n| {
         if n % 100 == 50 {
@@ -44,7 +45,7 @@ pub fn malformed(from: usize, to: usize) -> i64 {
     (from..to).filter(|n| n % 100 == 50).count() as i64
 }
 
-/// Settings for impressions alone, from a topic of its own.
+/// Settings that read only impressions, from a topic of their own.
 pub fn settings(broker: &Broker, topic: &str) -> SpeedSettings {
     let mut settings = SpeedSettings::default();
     settings.kafka.brokers = broker.bootstrap().to_owned();
@@ -60,7 +61,7 @@ pub async fn until_end(lake: &Lake, settings: &SpeedSettings) -> Result<IngestRe
     run_kafka(lake, settings, KafkaRun { until_end: true }, &(), CancellationToken::new()).await
 }
 
-/// An ingest that runs until it is told to stop.
+/// An ingest run that goes on until it is stopped.
 pub struct Running {
     cancel: CancellationToken,
     task: JoinHandle<Result<IngestReport, SpeedError>>,
@@ -80,7 +81,8 @@ impl Running {
     }
 }
 
-/// Waits until so many records of the impressions' topic are in, rows and dead letters together.
+/// Waits until `count` records of the impressions' topic are ingested, rows and dead letters
+/// together.
 pub async fn arrived(raw: &Raw, count: i64) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -93,7 +95,7 @@ pub async fn arrived(raw: &Raw, count: i64) -> Result<()> {
     }
 }
 
-/// Each record of the topic is in once, and in the right table.
+/// Checks that each record of the topic is ingested once, and into the right table.
 pub async fn ensure_exactly_once(raw: &Raw, records: usize) -> Result<()> {
     let of = "select count(*), count(distinct source['partition'] * 1000000000 + source['offset']) from t";
     let bad = malformed(0, records);
@@ -128,7 +130,7 @@ async fn the_source_keeps_its_contract() -> Result<()> {
     broker.create_topic(&topic, 3)?;
     let mut expected = HashMap::new();
     for partition in 0..3 {
-        // More than is read at a time.
+        // More records than one read returns.
         let records: Vec<Vec<u8>> =
             (0..6000).map(|n| format!("{partition} {n} {}", "x".repeat(1000)).into_bytes()).collect();
         broker.produce(&topic, Some(partition), &records)?;
@@ -151,12 +153,12 @@ async fn each_record_is_in_once_and_the_group_knows() -> Result<()> {
     ensure_exactly_once(&raw, 5_000).await?;
     assert_eq!(broker.committed_offsets(&settings.kafka.group, &topic)?, broker.end_offsets(&topic)?);
 
-    // Nothing new: nothing is written.
+    // Without new records, nothing is written.
     let version = raw.lake.newest_version(IMPRESSIONS).await?;
     assert_eq!(until_end(&raw.lake, &settings).await?.commits, 0);
     assert_eq!(raw.lake.newest_version(IMPRESSIONS).await?, version);
 
-    // Positions come from the lake alone: another group reads on, not again.
+    // Positions come from the lake alone: another group continues, and reads nothing again.
     broker.produce(&topic, None, impressions(5_000, 6_000))?;
     let mut other = settings.clone();
     other.kafka.group = unique("other");
@@ -205,7 +207,7 @@ async fn a_first_start_at_the_end_is_remembered() -> Result<()> {
     let mut settings = settings(broker, &topic);
     settings.kafka.first_start = FirstStart::Latest;
     assert_eq!(until_end(&raw.lake, &settings).await?.records_read, 0);
-    // Though nothing was read, what comes now is not skipped by the next start.
+    // Although nothing was read, the next start does not skip records that come now.
     broker.produce(&topic, None, impressions(20, 30))?;
     assert_eq!(until_end(&raw.lake, &settings).await?.records_read, 10);
     assert_eq!(raw.count(IMPRESSIONS).await?, 10);
@@ -244,7 +246,7 @@ async fn consumers_share_a_topic(properties: &[(&str, &str)]) -> Result<()> {
     };
     let first = Running::start(&raw.lake, &settings);
     arrived(&raw, send(broker)?).await?;
-    // Records keep coming while partitions change hands.
+    // Records keep coming while partitions move between workers.
     let second = Running::start(&raw.lake, &settings);
     arrived(&raw, send(broker)?).await?;
     let third = Running::start(&raw.lake, &settings);
@@ -265,7 +267,7 @@ async fn a_rebalance_costs_no_record_of_a_partition_read_to_its_end() -> Result<
     broker.create_topic(&topic, 4)?;
     let settings = settings(broker, &topic);
     let mut sent = 0;
-    // So little at a time that all partitions are read to their ends whenever the group changes.
+    // So few records that all partitions are read to their ends whenever the group changes.
     let mut trickle = async || -> Result<()> {
         for _ in 0..10 {
             broker.produce(&topic, None, impressions(sent, sent + 8))?;
@@ -294,7 +296,7 @@ async fn lost_records_stop_ingest_and_say_so() -> Result<()> {
     broker.produce(&topic, None, impressions(0, 10))?;
     let settings = settings(broker, &topic);
     until_end(&raw.lake, &settings).await?;
-    // Deleted up to what is stored: nothing is lost.
+    // The records up to the stored position are deleted: nothing is lost.
     broker.delete_records_before(&topic, 0, 10)?;
     until_end(&raw.lake, &settings).await?;
 
@@ -409,7 +411,7 @@ async fn a_signal_ends_it_in_order_and_metrics_tell() -> Result<()> {
     process.sigterm()?;
     let status = process.wait_exit(Duration::from_secs(30))?;
     ensure!(status.success(), "{status}\n{}", process.logs());
-    // Whatever was read is in, and the group knows exactly that.
+    // Everything that was read is committed, and the group's offsets say exactly that.
     let stored = raw.number(IMPRESSIONS, "select count(*) from t").await? + raw.count(DEAD_LETTERS).await?;
     let committed: i64 = broker.committed_offsets(&group, &topic)?.values().sum();
     assert_eq!(stored, committed);

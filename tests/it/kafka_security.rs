@@ -1,4 +1,5 @@
-//! A broker that wants to know who asks: passwords, certificates and tokens; and what is told, and not told, when it refuses.
+//! A broker with authentication: passwords, certificates and tokens. When the broker refuses, the
+//! tests check what the error says and what it must not say.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -29,7 +30,7 @@ fn mutual(secured: &Secured) -> Properties {
     with(secured.trusting("authority.pem", "SSL"), &files.each_ref().map(|(key, value)| (*key, value.as_str())))
 }
 
-/// A program that prints an unsecured token of a user, good for a minute.
+/// A program that prints an unsecured token for a user, valid for one minute.
 fn token_command(user: &str) -> Vec<String> {
     let script = format!(
         r#"now=$(date +%s)
@@ -39,7 +40,7 @@ fn token_command(user: &str) -> Vec<String> {
     vec!["sh".to_owned(), "-c".to_owned(), script]
 }
 
-/// One test, since such a broker takes a while to start.
+/// This is one test, because such a broker takes a while to start.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_in_leads_in_and_every_other_is_refused() -> Result<()> {
     let (broker, secured) = Broker::start_secured()?;

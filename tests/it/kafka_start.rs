@@ -1,4 +1,5 @@
-//! Where reading begins: the first start of all kinds, partitions that are added, topics that go while they are read.
+//! Where reading begins: every kind of first start, partitions that are added, and topics that
+//! disappear while they are read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 use crate::ingest_kafka::{DEADLINE, IMPRESSIONS, Running, arrived, configuration, impressions, settings, until_end};
 use crate::raw::Raw;
 
-/// By partition: how many rows there are, and the first and the last offset.
+/// For each partition: the number of rows, and the first and last offset.
 async fn by_partition(raw: &Raw) -> Result<Vec<String>> {
-    let sql = "select source['partition'], count(*), min(source['offset']), max(source['offset']) from t group by 1 order by 1";
+    let sql = "select source['partition'], count(*), min(source['offset']), max(source['offset']) from t group by 1 \
+        order by 1";
     raw.query(IMPRESSIONS, sql).await
 }
 
-/// Good records alone.
+/// Only good records.
 fn good(from: usize, to: usize) -> Vec<String> {
     impressions(from, to).filter(|record| record.ends_with('}')).collect()
 }
@@ -48,10 +50,11 @@ async fn a_first_start_at_given_offsets_happens_once() -> Result<()> {
     first_offset(&mut settings, &topic, 0, 12);
     first_offset(&mut settings, &topic, 2, 20);
     until_end(&raw.lake, &settings).await?;
-    // Partition 1 is not named, and begins by first_start.
+    // Partition 1 is not named, so it begins according to first_start.
     assert_eq!(by_partition(&raw).await?, ["0 8 12 19", "1 20 0 19"]);
 
-    // Never again: neither the offsets nor their want matter to a partition that the lake knows, though nothing came of one.
+    // Later, neither the offsets nor missing ones matter for a partition that the lake knows, even
+    // if no record of it has come.
     for partition in 0..3 {
         broker.produce(&topic, Some(partition), good(20, 25))?;
     }
@@ -86,7 +89,7 @@ async fn a_first_start_at_a_time_is_remembered() -> Result<()> {
     let topic = unique("time");
     broker.create_topic(&topic, 2)?;
     broker.produce(&topic, Some(0), good(0, 10))?;
-    // The broker's times are in whole milliseconds.
+    // The broker's times have whole milliseconds.
     tokio::time::sleep(Duration::from_millis(20)).await;
     let time = chrono::Utc::now();
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -95,7 +98,8 @@ async fn a_first_start_at_a_time_is_remembered() -> Result<()> {
     settings.kafka.first_start = FirstStart::At(time);
     until_end(&raw.lake, &settings).await?;
     assert_eq!(by_partition(&raw).await?, ["0 5 10 14"]);
-    // In partition 1 there was nothing of that time yet: it began at its end, and goes on from there, whatever the time is now.
+    // Partition 1 had no record from that time on, so reading began at its end. It continues from
+    // there, whatever the configured time is now.
     broker.produce(&topic, Some(1), good(15, 17))?;
     settings.kafka.first_start = FirstStart::At(chrono::Utc::now() + chrono::TimeDelta::days(1));
     until_end(&raw.lake, &settings).await?;
@@ -114,7 +118,7 @@ async fn partitions_that_are_added_lose_nothing() -> Result<()> {
     settings.kafka.metadata_interval = Duration::from_millis(300);
     let running = Running::start(&raw.lake, &settings);
     broker.produce(&topic, None, good(20, 21))?;
-    // While it runs, with records in it before anybody here knows of it.
+    // A partition is added during the run, and it has records before adlake knows of it.
     broker.add_partitions(&topic, 2)?;
     broker.produce(&topic, Some(1), good(30, 40))?;
     let started = Instant::now();
@@ -123,7 +127,7 @@ async fn partitions_that_are_added_lose_nothing() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     running.stop().await?;
-    // And while nothing runs: the lake knows how many there were.
+    // Another is added while no run is active: the lake knows how many partitions there were.
     broker.add_partitions(&topic, 3)?;
     broker.produce(&topic, Some(2), good(40, 47))?;
     until_end(&raw.lake, &settings).await?;
@@ -132,7 +136,7 @@ async fn partitions_that_are_added_lose_nothing() -> Result<()> {
     Ok(())
 }
 
-/// How many records a run has read.
+/// Counts the records that a run has read.
 #[derive(Default)]
 struct Reads(AtomicU64);
 
@@ -150,7 +154,7 @@ async fn a_topic_that_is_deleted_while_it_is_read_stops_ingest() -> Result<()> {
     broker.produce(&topic, None, good(0, 40))?;
     let mut settings = settings(broker, &topic);
     settings.kafka.metadata_interval = Duration::from_millis(300);
-    // Nothing is committed before the topic is gone, and with it the only copy of what was read.
+    // Nothing is committed before the topic is deleted, and with it the only copy of what was read.
     settings.ingest.flush_interval = Duration::from_secs(600);
     let reads = Arc::new(Reads::default());
     let (lake, progress) = (raw.lake.clone(), reads.clone());
@@ -184,14 +188,14 @@ async fn a_topic_made_anew_is_told_by_its_id() -> Result<()> {
     assert_eq!(stored(&raw.lake, &format!("adlake:kafka:c:{topic}:partitions")).await?, Some(1));
     ensure!(stored(&raw.lake, &format!("adlake:kafka:c:{topic}:id")).await?.is_some(), "no id is stored");
 
-    // It has the offsets that come next, and they are others.
+    // The new topic has the offsets that come next, but with other records.
     broker.delete_topic(&topic)?;
     broker.create_topic(&topic, 1)?;
     broker.produce(&topic, None, good(100, 130))?;
     let error = until_end(&raw.lake, &settings).await.unwrap_err().to_string();
     ensure!(error.contains(&topic) && error.contains("created again"), "{error}");
     assert_eq!(raw.count(IMPRESSIONS).await?, 10);
-    // As the advice says: another name of the cluster makes it another stream.
+    // As the error advises, another name for the cluster makes it another stream.
     settings.kafka.cluster = Some("d".to_owned());
     until_end(&raw.lake, &settings).await?;
     assert_eq!(raw.count(IMPRESSIONS).await?, 40);
@@ -209,7 +213,8 @@ async fn records_that_expire_before_a_sleeper_wakes_stop_it() -> Result<()> {
     let mut process = adlake.spawn(["ingest", "kafka"]);
     arrived(&raw, 10).await?;
     process.signal(libc::SIGSTOP)?;
-    // A fetch that was under way before it slept may hand it what is gone since; one of these rounds is fetched later.
+    // A fetch that began before the process slept may still return records that have been deleted
+    // since. One of these rounds is fetched later.
     for round in 1..=5 {
         broker.produce(&topic, None, good(round * 100, round * 100 + 10))?;
     }

@@ -1,4 +1,5 @@
-//! Transactions: aborted records never land; their places, and the marks of transactions, are progress all the same.
+//! Transactions: aborted records are never ingested, but their offsets, and those of transaction
+//! markers, count as progress.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ fn record(user: &str) -> String {
     format!(r#"{{"ad_creative_id":"c","user_id":"{user}","timestamp":"2026-03-01T10:00:00Z","website":"example.com"}}"#)
 }
 
-/// The positions that the lake has stored, by partition.
+/// The positions stored in the lake, by partition.
 async fn positions(raw: &Raw, topic: &str, partitions: i32) -> Result<Vec<Option<i64>>> {
     let mut appender = raw.lake.appender(IMPRESSIONS).await?;
     let applications: Vec<String> = (0..partitions).map(|n| format!("adlake:kafka:c:{topic}:{n}")).collect();
@@ -34,7 +35,8 @@ async fn aborted_records_never_land_and_gaps_are_progress() -> Result<()> {
     settings.kafka.cluster = Some("c".to_owned());
     let running = Running::start(&raw.lake, &settings);
 
-    // Two producers whose transactions overlap, on partitions that take turns: commits, aborts, malformed records.
+    // Two producers with overlapping transactions, on partitions in turn: commits, aborts,
+    // malformed records.
     let mut random = StdRng::seed_from_u64(seed);
     let producers = [Transactions::of(broker, &unique("a"))?, Transactions::of(broker, &unique("b"))?];
     let (mut committed, mut aborted, mut malformed) = (0, 0, 0);
@@ -57,7 +59,7 @@ async fn aborted_records_never_land_and_gaps_are_progress() -> Result<()> {
                 committed += count;
             } else {
                 aborted += count;
-                // A malformed record is none if it was never committed.
+                // A malformed record that is never committed does not count.
                 producer.send(&topic, 0, ["{"])?;
             }
             if commits && round % 10 == 0 {
@@ -68,7 +70,8 @@ async fn aborted_records_never_land_and_gaps_are_progress() -> Result<()> {
         }
     }
     arrived(&raw, committed + malformed).await?;
-    // The end of every partition is a mark, and the lake comes to it without a record.
+    // Every partition ends with a marker, and the lake's position reaches it although it is no
+    // record.
     let ends: Vec<Option<i64>> = broker.end_offsets(&topic)?.into_values().map(Some).collect();
     let started = std::time::Instant::now();
     while positions(&raw, &topic, PARTITIONS).await? != ends {
@@ -84,10 +87,11 @@ async fn aborted_records_never_land_and_gaps_are_progress() -> Result<()> {
     assert_eq!(raw.count(DEAD_LETTERS).await?, malformed);
     assert_eq!(broker.committed_offsets(&settings.kafka.group, &topic)?, broker.end_offsets(&topic)?);
     println!(
-        "transactions, seed {seed}: 80, committed records {committed}, of them landed {committed}; aborted records {aborted}, landed 0"
+        "transactions, seed {seed}: 80, committed records {committed}, of them landed {committed}; aborted records \
+         {aborted}, landed 0"
     );
 
-    // Nothing is left to do, and that ends at once.
+    // Nothing is left to read, and the run ends at once.
     assert_eq!(until_end(&raw.lake, &settings).await?.commits, 0);
     Ok(())
 }
@@ -100,7 +104,7 @@ async fn an_end_without_records_is_come_to() -> Result<()> {
     let mut settings = settings(broker, &topic);
     settings.kafka.cluster = Some("c".to_owned());
     let producer = Transactions::of(broker, &unique("id"))?;
-    // Partition 0 has nothing but what was rolled back; partition 1 ends so.
+    // Partition 0 holds only records that were rolled back; partition 1 ends with such records.
     producer.begin()?;
     producer.send(&topic, 1, (0..5).map(|n| record(&format!("u{n}"))))?;
     producer.commit()?;
@@ -114,7 +118,8 @@ async fn an_end_without_records_is_come_to() -> Result<()> {
     assert_eq!(positions(&raw, &topic, 2).await?, [Some(21), Some(27)]);
     assert_eq!(until_end(&raw.lake, &settings).await?.commits, 0);
 
-    // An open transaction is not waited for: what it holds is not there yet. It comes when it is committed.
+    // Ingest does not wait for an open transaction: its records do not exist yet. They are ingested
+    // when the transaction is committed.
     producer.begin()?;
     producer.send(&topic, 1, (5..9).map(|n| record(&format!("u{n}"))))?;
     assert_eq!(until_end(&raw.lake, &settings).await?.commits, 0);

@@ -1,4 +1,4 @@
-//! Several workers on the same topics, members that keep their place, and brokers that fall silent.
+//! Several workers on the same topics, static group members, and brokers that stop answering.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::ingest_kafka::{
 };
 use crate::raw::Raw;
 
-/// The sum of a metric over all its labels.
+/// The sum of a metric over all labels.
 fn sum(metrics: &str, name: &str) -> f64 {
     metrics
         .lines()
@@ -41,7 +41,7 @@ impl Worker {
         get(self.port, "/metrics")
     }
 
-    /// Waits until so many records are in; one that has ended is not waited for.
+    /// Waits until `count` records are ingested. Fails if the worker has ended.
     async fn arrived(&mut self, raw: &Raw, count: i64) -> Result<()> {
         let started = Instant::now();
         loop {
@@ -55,7 +55,7 @@ impl Worker {
         }
     }
 
-    /// Waits until its log says so, from now on.
+    /// Waits until the worker logs this text, from now on.
     fn says(&self, text: &str) -> Result<()> {
         let from = self.process.stderr()?.len();
         let says = || self.process.stderr().is_ok_and(|log| log.get(from..).is_some_and(|log| log.contains(text)));
@@ -70,8 +70,9 @@ impl Worker {
     }
 }
 
-/// Two workers on the partitions of two topics, both of them committing to both tables: how often one finds the other's commit
-/// where its own was to be. `ADLAKE_CONFLICTS_SECONDS` and `ADLAKE_CONFLICTS_RATE` make it longer and faster.
+/// Two workers read the partitions of two topics, and both commit to both tables. The test measures
+/// how often a worker finds the other's commit where its own should go. `ADLAKE_CONFLICTS_SECONDS`
+/// and `ADLAKE_CONFLICTS_RATE` make it longer and faster.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_seldom_get_in_one_anothers_way() -> Result<()> {
     let number = |name: &str, default: u64| std::env::var(name).map_or(Ok(default), |text| text.parse());
@@ -102,7 +103,7 @@ async fn two_workers_seldom_get_in_one_anothers_way() -> Result<()> {
     );
     let mut workers =
         [Worker::start(&raw.path().join("first"), &text)?, Worker::start(&raw.path().join("second"), &text)?];
-    // Each has its share before the measurement begins.
+    // Each worker has its share of partitions before the measurement begins.
     let started = Instant::now();
     loop {
         let assigned = workers
@@ -143,10 +144,10 @@ async fn two_workers_seldom_get_in_one_anothers_way() -> Result<()> {
         "two workers, {rate} events/s, {seconds} s: {commits} commits, {conflicts} conflicts ({:.1} %)",
         share * 100.0
     );
-    // Four a second on an idle machine; other tests run beside this one.
+    // There are four commits a second on an idle machine. Other tests run beside this one.
     ensure!(commits >= seconds as f64, "{commits} commits are too few to tell");
     ensure!(superseded <= 4.0, "{superseded} batches were given up");
-    // One more than the share, so that a single one in a short run does not fail it.
+    // One more than the share, so that a single conflict in a short run does not fail the test.
     ensure!(conflicts <= 1.0 + commits * 0.05, "{conflicts} of {commits} commits");
     Ok(())
 }
@@ -158,7 +159,8 @@ async fn a_member_that_is_known_comes_back_to_its_partitions() -> Result<()> {
     broker.create_topic(&topic, 2)?;
     broker.produce(&topic, None, impressions(0, 500))?;
     let mut settings = settings(broker, &topic);
-    // Long enough to be waited for, if it were not known.
+    // The session timeout is long: if the group did not recognize the member, it would wait that
+    // long.
     for (key, value) in [("group.instance.id", "worker-1"), ("session.timeout.ms", "45000")] {
         settings.kafka.properties.insert(key.to_owned(), value.to_owned());
     }
@@ -182,7 +184,8 @@ async fn a_broker_that_falls_silent_is_waited_for() -> Result<()> {
         .replace("[kafka.properties]", "stall_timeout = \"500ms\"\n[kafka.properties]");
     let mut worker = Worker::start(&raw.path().join("worker"), &text)?;
     worker.arrived(&raw, 1_000).await?;
-    // Connections stay, and nothing is answered, until it has been asked what it has, and has not said.
+    // The broker keeps its connections but answers nothing, until the worker has asked what the
+    // broker has and got no answer.
     broker.freeze()?;
     worker.says("the broker does not say what it has")?;
     broker.thaw()?;
@@ -197,20 +200,23 @@ async fn a_broker_that_falls_silent_is_waited_for() -> Result<()> {
     ensure_exactly_once(&raw, 3_000).await
 }
 
-/// The broker keeps an answer back until it is long enough, so that it has more to give and nothing comes of it: what a stalled partition looks like
-/// from here. Whatever is done about it again and again, no record is lost or doubled, and reading goes on.
+/// The broker holds an answer back until it is long enough. So it has more records, but none
+/// arrive, and the worker sees a stalled partition. The worker reassigns the partition again and
+/// again, but no record is lost or doubled, and reading goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_stalls_is_taken_anew_and_loses_nothing() -> Result<()> {
     let (broker, raw) = (Broker::shared(), Raw::new().await?);
     let topic = unique("stalled");
     broker.create_topic(&topic, 1)?;
-    // Too little for an answer is kept back for a second, which is longer than a partition may be silent.
+    // An answer that is too small is held back for a second, which is longer than a partition may
+    // be silent.
     let text = configuration(broker, &topic, &unique("group"), &raw.path().join("lake"), "").replace(
         "[kafka.properties]",
-        "stall_timeout = \"300ms\"\n[kafka.properties]\n\"fetch.min.bytes\" = \"20000\"\n\"fetch.wait.max.ms\" = \"1000\"",
+        "stall_timeout = \"300ms\"\n[kafka.properties]\n\"fetch.min.bytes\" = \"20000\"\n\"fetch.wait.max.ms\" = \
+         \"1000\"",
     );
     let mut worker = Worker::start(&raw.path().join("worker"), &text)?;
-    // Taken anew, then joined again.
+    // The partition is first reassigned, and then the worker joins the group again.
     let started = Instant::now();
     let mut sent = 0;
     let stalls = loop {
@@ -229,7 +235,8 @@ async fn a_partition_that_stalls_is_taken_anew_and_loses_nothing() -> Result<()>
     let came = started.elapsed() - stalled;
     worker.stop()?;
     println!(
-        "a partition stalled: {stalls} remedies in {stalled:?}, {sent} records; then 2000 in {came:?}, lost 0, doubled 0"
+        "a partition stalled: {stalls} remedies in {stalled:?}, {sent} records; then 2000 in {came:?}, lost 0, doubled \
+         0"
     );
     ensure_exactly_once(&raw, sent + 2_000).await
 }

@@ -1,4 +1,5 @@
-//! Thousands of commits with checkpoints and clean-up beside them: everybody who reads the table sees the same rows.
+//! Thousands of commits, with checkpoints and log clean-up beside them: every reader of the table
+//! sees the same rows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ fn row(offset: i64) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema.clone(), schema.fields().iter().map(column).collect())?)
 }
 
-/// One row a commit, as a stream of its own. Says how long each commit took.
+/// Commits one row at a time, as a stream of its own. Returns how long each commit took.
 async fn feed(lake: Lake, stream: &'static str, commits: i64) -> Result<Vec<Duration>> {
     let mut appender: Appender = lake.appender(DEAD_LETTERS).await?;
     let mut took = Vec::new();
@@ -49,7 +50,8 @@ async fn feed(lake: Lake, stream: &'static str, commits: i64) -> Result<Vec<Dura
 }
 
 async fn feed_by_two(uri: &str, options: BTreeMap<String, String>, commits: i64) -> Result<Lake> {
-    // Everything is old after an instant; a checkpoint may take all the time it wants.
+    // Every entry is soon old enough to be removed, and a checkpoint may take all the time it
+    // needs.
     let retention = Duration::from_millis(500);
     let log = LogSettings { checkpoint_interval: 25, checkpoint_percent_max: 100, retention };
     let lake = Lake::open(&StorageSettings { uri: uri.to_owned(), options, log, ..StorageSettings::default() }).await?;

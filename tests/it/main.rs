@@ -1,4 +1,4 @@
-//! The end-to-end tests: one binary, so that the servers they share start once.
+//! The end-to-end tests. They are one binary, so that the servers they share start only once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code: a failure is a failed test")]
 
 mod accounting;

@@ -1,5 +1,5 @@
-//! The merge: at every moment of a lake's history every view answers what a computation from scratch would, and what the
-//! oracle says.
+//! The merge. At every moment of a lake's history, every view answers what a computation from
+//! scratch answers, and what the oracle answers.
 //!
 //! Every run draws new histories. `ADLAKE_MERGE_CASES` sets how many, `ADLAKE_MERGE_SEED` the seed
 //! of the first, so that a run can be repeated; the others have the seeds after it. A failure
@@ -26,9 +26,10 @@ use lake::TestLake;
 
 const CASES: u64 = 12;
 const HAPPENINGS_MAX: usize = 10;
-/// What is checked after every step; the other views are made of the same parts, and are checked at the end.
+/// The views that are checked after every step. The others are made of the same parts and are
+/// checked at the end.
 const EVERY_STEP: [&str; 5] = ["impressions", "bid_requests", "attributions", "campaign_hourly", "campaign_daily"];
-/// Seeds of histories that once showed a defect: always run.
+/// Seeds of histories that once revealed a defect. They always run.
 const REGRESSIONS: [u64; 0] = [];
 
 #[test]
@@ -57,7 +58,7 @@ fn random_histories_answer_as_recomputed_from_scratch() {
     }
 }
 
-/// A shrunk history to read: a line per step and row, what is NULL left out.
+/// Formats a shrunk history, with a line for each step and row. Fields that are NULL are left out.
 fn steps(history: &History) -> String {
     let told = |step: &Step| {
         let text = format!("{step:?}").replace("Raw", "\n  Raw");
@@ -66,15 +67,16 @@ fn steps(history: &History) -> String {
     format!("{:?}\n{}", history.meaning(), history.steps().iter().map(told).collect::<String>())
 }
 
-/// What the answers are computed with: reference data and meaning take effect with a batch run, or while there was none.
+/// The reference data and the meaning in force. They take effect with a batch run, or at once
+/// before the first run.
 #[derive(Clone)]
 struct InForce {
     reference: ReferenceData,
     meaning: Meaning,
 }
 
-/// Runs a history on a lake, and checks its views after each step; at the end also on a lake that has only ever seen the
-/// rows, before and after a batch run from scratch.
+/// Runs a history on a lake, and checks its views after each step. At the end it also checks a lake
+/// that has seen nothing but the rows, before and after a batch run from scratch.
 async fn run(history: &History) -> Result<()> {
     let mut newest = InForce { reference: ReferenceData::variant(0), meaning: history.meaning() };
     let mut lake = TestLake::create(&newest.meaning).await?;
@@ -115,13 +117,13 @@ async fn run(history: &History) -> Result<()> {
     scratch.append(&all).await?;
     check(&scratch, &input, &EVERY_STEP).await.map_err(|error| error.context("from scratch, unbatched"))?;
     scratch.batch(true).await?;
-    // Equal in all columns, sketches too.
+    // All columns are equal, including sketches.
     for view in VIEWS {
         let (recomputed, merged) = (scratch.answer(view).await?, lake.answer(view).await?);
         let difference = difference(view, &recomputed.rows, &merged);
         ensure!(difference.is_none(), "merged is not as recomputed: {}", difference.unwrap_or_default());
     }
-    // What is only shown otherwise takes effect at once.
+    // Settings of the display take effect at once.
     let display = Display { default_model: Model::Linear, spend_source: SpendSource::Bids };
     lake.show(&display).await?;
     check(&lake, &Input { display, ..input }, &["campaign_daily"])
@@ -129,7 +131,7 @@ async fn run(history: &History) -> Result<()> {
         .map_err(|error| error.context("shown otherwise"))
 }
 
-/// The oracle's input for the default display.
+/// The input of the oracle for the default display.
 fn input(rows: &Rows, reference: &ReferenceData, meaning: &Meaning) -> Input {
     let rows = rows.clone();
     Input {
@@ -142,7 +144,7 @@ fn input(rows: &Rows, reference: &ReferenceData, meaning: &Meaning) -> Input {
     }
 }
 
-/// These views of the lake against the oracle.
+/// Compares these views of the lake with the oracle.
 async fn check(lake: &TestLake, input: &Input, views: &[&str]) -> Result<()> {
     let expected = oracle::views(input);
     for view in views {

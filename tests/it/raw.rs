@@ -1,4 +1,4 @@
-//! A lake in a folder of its own, and what its raw tables hold.
+//! A lake in a folder of its own, and the content of its raw tables.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::SessionContext;
 use tempfile::TempDir;
 
-/// A lake, gone with its folder at the end of the test.
+/// A lake. At the end of the test it is removed with its folder.
 pub struct Raw {
     pub folder: TempDir,
     pub lake: Lake,
@@ -26,7 +26,8 @@ impl Raw {
         self.folder.path()
     }
 
-    /// The answer to a query of one table, called `t`: a line a row, its cells separated by a space. No table: no lines.
+    /// The answer to a query of one table, which is called `t`. Each row is a line, and spaces
+    /// separate its cells. If there is no table, there are no lines.
     pub async fn query(&self, table: &str, sql: &str) -> Result<Vec<String>> {
         let Some(version) = self.lake.newest_version(table).await? else { return Ok(Vec::new()) };
         let context = SessionContext::new();
@@ -44,7 +45,7 @@ impl Raw {
         Ok(lines)
     }
 
-    /// A single number; 0 where there is no table.
+    /// The answer if it is a single number; 0 if there is no table.
     pub async fn number(&self, table: &str, sql: &str) -> Result<i64> {
         match self.query(table, sql).await?.first() {
             Some(line) => line.parse().with_context(|| format!("{sql}: {line}")),
@@ -52,7 +53,7 @@ impl Raw {
         }
     }
 
-    /// How many rows a table has.
+    /// The number of rows of a table.
     pub async fn count(&self, table: &str) -> Result<i64> {
         self.number(table, "select count(*) from t").await
     }

@@ -1,4 +1,6 @@
-//! Tables that change: by others while ingest runs, by the configuration, by a newer adlake. What fits goes on, what does not stops alone.
+//! Tables that change: other writers change them during ingest, the configuration does, or a newer
+//! adlake does. A change that fits does not stop ingest. A change that does not fit stops only its
+//! table.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +22,7 @@ const INTERACTIONS: &str = "raw/interactions";
 const DEAD_LETTERS: &str = "raw/dead_letters";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Changes a table by Python's deltalake: `dt` is the table, `path` where it is.
+/// Changes a table with Python's deltalake. In the script, `dt` is the table and `path` its place.
 fn from_outside(raw: &Raw, table: &str, script: &str) -> Result<()> {
     let prelude = "import sys, pyarrow as pa\nfrom deltalake import DeltaTable, Field, write_deltalake\n\
         from deltalake.schema import PrimitiveType\npath = sys.argv[1]\ndt = DeltaTable(path)\n";
@@ -33,11 +35,13 @@ fn from_outside(raw: &Raw, table: &str, script: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes the whole table anew: `columns` is a dictionary of its columns, to be changed.
+/// A script that rewrites the whole table. `columns` is a dictionary of its columns, which `change`
+/// may modify.
 fn rewritten(change: &str) -> String {
     format!(
         "rows = dt.to_pyarrow_table()\ncolumns = dict(zip(rows.column_names, rows.columns))\n{change}\n\
-         write_deltalake(path, pa.table(columns), mode='overwrite', schema_mode='overwrite', partition_by=['event_date'])\n"
+         write_deltalake(path, pa.table(columns), mode='overwrite', schema_mode='overwrite', \
+         partition_by=['event_date'])\n"
     )
 }
 
@@ -57,7 +61,7 @@ fn report(text: &str) -> Result<Value> {
     serde_json::from_str(text).with_context(|| text.to_owned())
 }
 
-/// Waits until a table has so many rows.
+/// Waits until a table has this many rows.
 async fn arrived(raw: &Raw, table: &str, rows: i64, process: &Process) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -70,7 +74,7 @@ async fn arrived(raw: &Raw, table: &str, rows: i64, process: &Process) -> Result
     }
 }
 
-/// Two topics of a broker, and an adlake that reads them.
+/// Two topics of a broker, and the adlake that reads them.
 struct Topics {
     broker: &'static Broker,
     impressions: String,
@@ -90,7 +94,8 @@ impl Topics {
     fn adlake(&self, folder: &Path) -> Adlake {
         Adlake::in_dir(folder).config(&format!(
             "[lake]\nuri = \"lake\"\n[kafka]\nbrokers = \"{}\"\ngroup = \"{}\"\n[ingest]\nflush_interval = \"50ms\"\n\
-             [sources.impressions]\ntopic = \"{}\"\n[sources.interactions]\ntopic = \"{}\"\n[sources.bid_requests]\ntopic = \"\"\n",
+             [sources.impressions]\ntopic = \"{}\"\n[sources.interactions]\ntopic = \
+             \"{}\"\n[sources.bid_requests]\ntopic = \"\"\n",
             self.broker.bootstrap(),
             self.impressions,
             self.impressions,
@@ -98,7 +103,7 @@ impl Topics {
         ))
     }
 
-    /// A hundred more records in each; says how many there are in each now.
+    /// Sends a hundred more records to each topic. Returns how many each of them has now.
     fn send(&mut self) -> Result<i64> {
         let numbers = self.sent..self.sent + 100;
         self.broker.produce(&self.impressions, None, numbers.clone().map(|n| impression(n, "")))?;
@@ -139,7 +144,7 @@ async fn a_column_added_by_others_is_taken_without_a_restart() -> Result<()> {
     let seen = readers::assert_agree(&raw.path().join("lake").join(IMPRESSIONS), &["score", "source.offset"]);
     assert_eq!((seen[COUNT].as_str(), seen["score"].as_str()), ("300", "0"));
     assert_eq!(adlake.query_json("SELECT count(*) AS n FROM impressions")[0]["n"], 300);
-    // A column of others stays when letters are marked.
+    // A column that others have added stays when letters are marked.
     from_outside(&raw, DEAD_LETTERS, "dt.update(new_values={'ticket': 'ADS-1'})")?;
     adlake.ok(["deadletters", "replay"]);
     assert_eq!(raw.query(DEAD_LETTERS, "select ticket, replay_outcome from t").await?, ["ADS-1 invalid_json"]);
@@ -170,13 +175,13 @@ async fn a_change_that_does_not_fit_stops_its_table_alone() -> Result<()> {
         ensure!(stderr.contains(part), "{part} is not in: {stderr}");
     }
 
-    // A new start sees it at once, and ends with the other table's work done.
+    // A new start detects it at once, and ends after the work on the other table is done.
     let more = topics.send()?;
     let output = adlake.run(["ingest", "kafka", "--until-end"]);
     ensure!(output.status.code() == Some(1) && output.stderr.contains("column width"), "{}", output.stderr);
     assert_eq!((raw.count(IMPRESSIONS).await?, raw.count(INTERACTIONS).await?), (count, more));
 
-    // Mended, nothing is lost.
+    // Once the table is fixed, nothing is lost.
     from_outside(&raw, IMPRESSIONS, &rewritten("columns['width'] = columns['width'].cast(pa.int32())"))?;
     adlake.ok(["ingest", "kafka", "--until-end"]);
     let of = "select count(*), count(distinct user_id) from t";
@@ -198,7 +203,8 @@ async fn other_changes_that_do_not_fit_are_named() -> Result<()> {
     let not_null = "columns['must'] = pa.array(['x'] * len(rows))\n\
         fields = [pa.field(name, column.type, nullable=name != 'must') for name, column in columns.items()]\n\
         rows = pa.table(list(columns.values()), schema=pa.schema(fields))\n\
-        write_deltalake(path, rows, mode='overwrite', schema_mode='overwrite', partition_by=['event_date'])\nsys.exit(0)";
+        write_deltalake(path, rows, mode='overwrite', schema_mode='overwrite', \
+        partition_by=['event_date'])\nsys.exit(0)";
     from_outside(&raw, INTERACTIONS, &rewritten(not_null))?;
     fs::write(raw.path().join("impressions-more.ndjson"), impression(1, ""))?;
     fs::write(raw.path().join("clicks-more.csv"), interaction(1))?;
@@ -229,17 +235,20 @@ async fn the_configuration_adds_columns() -> Result<()> {
     adlake.ok(["ingest", "files", &files("impressions-before.ndjson")]);
     adlake.ok(["batch", "run", "--full", "--quiet"]);
 
-    // A copy of an event from before, new ones, one without, one that does not fit.
+    // A copy of an earlier event, new events, one without the new fields, one that does not fit.
     let mut lines: Vec<String> = (2..5).map(more).collect();
     lines.push(impression(5, ""));
     lines.push(impression(6, r#","points":"many""#));
     write("impressions-after.ndjson", lines)?;
     let configured = adlake.config(&format!(
-        "{plain}[sources.impressions.columns]\ntier = \"string\"\npoints = \"long\"\nrank = \"double\"\ntags = \"string\"\nseen = \"timestamp\"\n\
-         [sources.impressions.fields]\nrank = [\"nothing\", \"site_info.rank\"]\ntags = [\"site_info.tags\"]\nseen = [\"timestamp\"]\n"
+        "{plain}[sources.impressions.columns]\ntier = \"string\"\npoints = \"long\"\nrank = \"double\"\ntags = \
+         \"string\"\nseen = \"timestamp\"\n\
+         [sources.impressions.fields]\nrank = [\"nothing\", \"site_info.rank\"]\ntags = [\"site_info.tags\"]\nseen = \
+         [\"timestamp\"]\n"
     ));
     configured.ok(["ingest", "files", &files("impressions-after.ndjson")]);
-    let rows = "select user_id, coalesce(tier, '-'), coalesce(points, -1), coalesce(rank, -1), coalesce(tags, '-'), seen is not null from t \
+    let rows = "select user_id, coalesce(tier, '-'), coalesce(points, -1), coalesce(rank, -1), coalesce(tags, '-'), \
+        seen is not null from t \
                 order by ingested_at, user_id";
     assert_eq!(
         raw.query(IMPRESSIONS, rows).await?,
@@ -253,7 +262,7 @@ async fn the_configuration_adds_columns() -> Result<()> {
             "u5 - -1 -1.0 - true",
         ]
     );
-    // What is added takes nothing away, so that copies stay copies.
+    // New columns take nothing away, so copies are still copies.
     let copies =
         "select count(*), count(distinct content_hash), count(distinct attributes) from t where user_id = 'u2'";
     assert_eq!(raw.query(IMPRESSIONS, copies).await?, ["2 1 1"]);
@@ -270,7 +279,8 @@ async fn the_configuration_adds_columns() -> Result<()> {
     let adlake = configured.config(plain);
     adlake.ok(["ingest", "files", &files("impressions-later.ndjson")]);
     assert_eq!(raw.query(IMPRESSIONS, "select count(*), count(tier) from t").await?, ["8 3"]);
-    // With another type for one of them, the table is stopped; with the type mended, the letter is replayed.
+    // If one column has another type, the table stops. Once the type is fixed, the letter is
+    // replayed.
     let wrong = adlake.config(&format!("{plain}[sources.impressions.columns]\npoints = \"string\"\n"));
     let output = wrong.run(["deadletters", "replay"]);
     for part in ["raw/impressions", "column points", "long", "string"] {
@@ -298,9 +308,10 @@ async fn tables_of_an_older_adlake_are_given_what_they_lack() -> Result<()> {
     let adlake = Adlake::in_dir(raw.path()).config("[lake]\nuri = \"lake\"\n");
     adlake.ok(["ingest", "files", &files("impressions-1.ndjson")]);
     from_outside(&raw, IMPRESSIONS, &rewritten("del columns['consent'], columns['city']"))?;
-    let old = "del columns['format'], columns['replay_id'], columns['replay_outcome'], columns['replay_detail'], columns['replayed_at']";
+    let old = "del columns['format'], columns['replay_id'], columns['replay_outcome'], columns['replay_detail'], \
+        columns['replayed_at']";
     from_outside(&raw, DEAD_LETTERS, &rewritten(old).replace("event_date", "ingest_date"))?;
-    // Readers that come before any writer.
+    // These readers come before any writer.
     assert_eq!(adlake.query_json("SELECT count(*) AS n FROM impressions WHERE city IS NULL")[0]["n"], 1);
     assert_eq!(adlake.query_json("SELECT count(*) AS n FROM dead_letters WHERE replay_outcome IS NULL")[0]["n"], 1);
     ensure!(adlake.ok(["deadletters", "list"]).contains("invalid_json"));
@@ -312,7 +323,7 @@ async fn tables_of_an_older_adlake_are_given_what_they_lack() -> Result<()> {
     assert_eq!(raw.query(IMPRESSIONS, rows).await?, ["u0 -", "u1 Kiel"]);
     let replayed = report(&adlake.ok(["deadletters", "replay", "--format", "json"]))?;
     assert_eq!(replayed["letters"], 2);
-    // The older letter is from a file, and does not say how that was written.
+    // The older letter is from a file, and does not contain the file's format.
     let letters = "select replay_outcome from t order by 1";
     assert_eq!(raw.query(DEAD_LETTERS, letters).await?, ["invalid_json", "unknown_format"]);
     assert_eq!(adlake.query_json("SELECT count(*) AS n FROM impressions")[0]["n"], 2);

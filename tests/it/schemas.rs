@@ -1,4 +1,5 @@
-//! Avro with a schema registry, end to end: the real registry over HTTP and TLS, its outages, schemas that change.
+//! Avro with a schema registry, end to end: the real registry over HTTP and TLS, its outages, and
+//! schemas that change.
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,11 @@ const BIDS: &str = "raw/bid_requests";
 const DEAD_LETTERS: &str = "raw/dead_letters";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The first version: numbers for ids, whole seconds.
+/// The first version: ids are numbers, and times are whole seconds.
 const FIRST: &str = r#"{"type":"record","name":"ad.Bid","fields":[
     {"name":"auction","type":"int"},{"name":"user","type":"string"},{"name":"ts","type":"long"}]}"#;
-/// The second: texts, milliseconds, a price that may be missing, and a place by reference.
+/// The second version: ids are texts, times are milliseconds, a price may be missing, and a place
+/// is a reference.
 const SECOND: &str = r#"{"type":"record","name":"ad.Bid","fields":[
     {"name":"auction_id","type":"string"},{"name":"user_id","type":["null","string"],"default":null},
     {"name":"ts","type":{"type":"long","logicalType":"timestamp-millis"}},
@@ -54,7 +56,7 @@ fn at(url: String) -> AvroSettings {
     AvroSettings { registry: Some(url), registry_timeout: Some(Duration::from_secs(2)), ..AvroSettings::default() }
 }
 
-/// A datum behind its schema's id.
+/// A datum, with the id of its schema before it.
 fn framed(id: u32, schema: &str, value: Value) -> Result<Vec<u8>> {
     let schema = Schema::parse_str(schema)?;
     let datum = GenericDatumWriter::builder(&schema).build()?.write_value_to_vec(value)?;
@@ -81,12 +83,12 @@ fn second(id: u32, n: i32) -> Result<Vec<u8>> {
         ("price".to_owned(), some(Value::Double(1.25))),
         ("device".to_owned(), some(device)),
     ]);
-    // The same bytes whether a type stands in the schema or is referred to.
+    // The bytes are the same whether a type is defined in the schema or is a reference.
     let device = DEVICE.replace("\"ad.Geo\"", GEO);
     framed(id, &SECOND.replace("\"ad.Device\"", &device), value)
 }
 
-/// Registers both versions: their ids.
+/// Registers both versions and returns their ids.
 fn register(registry: &SchemaRegistry) -> Result<(u32, u32)> {
     let first = registry.register("bids-value", FIRST, &[])?;
     registry.register("geo", GEO, &[])?;
@@ -124,7 +126,8 @@ async fn versions_references_outages_and_tls_with_the_real_registry() -> Result<
     let topic = unique("versions");
     broker.create_topic(&topic, 1)?;
 
-    // Two versions in turn, an id that nobody knows, bytes that are no datum of the schema that they name.
+    // Two versions in turn, an unknown id, and bytes that are no datum of the schema that they
+    // name.
     let mut records = Vec::new();
     for n in 0..100 {
         records.push(if n % 2 == 0 { first(one, n)? } else { second(two, n)? });
@@ -152,7 +155,8 @@ async fn versions_references_outages_and_tls_with_the_real_registry() -> Result<
         ["6 u6 2026-02-25T06:13:26Z  ", "7 nobody 2026-02-25T06:13:27Z 1.250000000000 DEU"]
     );
 
-    // The registry hangs: a schema that is known already goes on, one that is not waits, and nothing is a dead letter for it.
+    // The registry hangs. Records with a known schema are ingested, records with an unknown one
+    // wait, and none becomes a dead letter.
     let (cancel, task) = start(&raw, &settings);
     broker.produce(&topic, Some(0), [first(one, 100)?])?;
     arrived(&raw, 103).await?;
@@ -162,7 +166,7 @@ async fn versions_references_outages_and_tls_with_the_real_registry() -> Result<
     broker.produce(&topic, Some(0), [second(two, 102)?, first(one, 103)?])?;
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!((raw.count(BIDS).await?, raw.count(DEAD_LETTERS).await?), (102, 2));
-    // Stopped meanwhile it says what is not done, and the next run does it.
+    // If it is stopped in the meantime, it says what is not done, and the next run does it.
     cancel.cancel();
     let unfinished = task.await?.unwrap_err().to_string();
     ensure!(unfinished.contains("read again") && unfinished.contains("/schemas/ids/"), "{unfinished}");
@@ -178,7 +182,7 @@ async fn versions_references_outages_and_tls_with_the_real_registry() -> Result<
     assert_eq!(raw.query(BIDS, all).await?, ["104 104 104"]);
     println!("registry: 2 versions, 1 frozen and 1 killed registry: 104 rows, 2 dead letters of 106 records");
 
-    // Over TLS, with the certificate and without.
+    // Over TLS, with the certificate and without it.
     let topic = unique("tls");
     broker.create_topic(&topic, 1)?;
     broker.produce(&topic, Some(0), [second(two, 1)?])?;

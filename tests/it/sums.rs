@@ -1,4 +1,4 @@
-//! Sums that 64 bits do not hold, the whole way through the program.
+//! Sums that exceed 64 bits, through the whole program.
 
 use std::fmt::Write;
 use std::fs;
@@ -6,7 +6,7 @@ use std::fs;
 use adlake_tests::adlake::Adlake;
 use tempfile::tempdir;
 
-/// The most that one event may bring, in micros: a thousand of them are more than 64 bits hold.
+/// The largest amount of one event, in micros. The sum of a thousand of them exceeds 64 bits.
 const MICROS: u64 = 10_000_000_000_000_000;
 const EVENTS: usize = 1_000;
 

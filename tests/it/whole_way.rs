@@ -1,5 +1,6 @@
-//! The whole way as users go it: generate, the real Kafka, ingest that is killed again and again, a batch run in the middle,
-//! queries that equal the generator's truth, and every table as other readers of Delta see it.
+//! The whole system as users run it: generate, the real Kafka, ingest that is killed again and
+//! again, and a batch run in the middle. Queries must equal the generator's truth, and other Delta
+//! readers must see the same in every table.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +22,7 @@ use tempfile::{TempDir, tempdir};
 const DEADLINE: Duration = Duration::from_secs(120);
 const KILLS: usize = 12;
 
-/// A folder with a configuration whose topics are its own.
+/// A folder with a configuration that has topics of its own.
 fn adlake(broker: &Broker) -> (TempDir, Adlake, [String; 3]) {
     let folder = tempdir().unwrap();
     let topics = ["impressions", "interactions", "bid_requests"].map(unique);
@@ -31,7 +32,8 @@ fn adlake(broker: &Broker) -> (TempDir, Adlake, [String; 3]) {
         .map(|(kind, topic)| format!("[sources.{kind}]\ntopic = \"{topic}\"\n"))
         .collect();
     let config = format!(
-        "[lake]\nuri = \"lake\"\n[kafka]\nbrokers = \"{}\"\ngroup = \"{}\"\n[ingest]\nflush_interval = \"300ms\"\n{sources}",
+        "[lake]\nuri = \"lake\"\n[kafka]\nbrokers = \"{}\"\ngroup = \"{}\"\n[ingest]\nflush_interval = \
+         \"300ms\"\n{sources}",
         broker.bootstrap(),
         unique("group")
     );
@@ -40,7 +42,7 @@ fn adlake(broker: &Broker) -> (TempDir, Adlake, [String; 3]) {
 }
 
 fn number(value: &Value) -> i128 {
-    // Decimals of money are compared as micros.
+    // Decimals of money are compared in micros.
     let text = value.to_string();
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     let micros: i128 = format!("{fraction:0<6}")[..6].parse().unwrap();
@@ -48,7 +50,7 @@ fn number(value: &Value) -> i128 {
     if text.starts_with('-') { whole * 1_000_000 - micros } else { whole * 1_000_000 + micros }
 }
 
-/// What `campaign_kpis` and `dead_letters` say equals what the generator says it sent.
+/// Checks that `campaign_kpis` and `dead_letters` equal what the generator says it sent.
 fn assert_truth(adlake: &Adlake, truth: &Value, moment: &str) {
     let rows = adlake.query_json("SELECT * FROM campaign_kpis");
     let found: BTreeMap<&str, &Map<String, Value>> =
@@ -87,7 +89,8 @@ fn assert_truth(adlake: &Adlake, truth: &Value, moment: &str) {
         }
     }
     let dead = adlake.query_json(
-        "SELECT reason, count(*) AS n, count(DISTINCT source['topic'] || source['partition'] || '-' || source['offset']) AS places \
+        "SELECT reason, count(*) AS n, count(DISTINCT source['topic'] || source['partition'] || '-' || \
+         source['offset']) AS places \
          FROM dead_letters GROUP BY reason",
     );
     let found: BTreeMap<String, i64> =
@@ -126,7 +129,8 @@ fn answers_equal_the_truth_though_ingest_is_killed_a_dozen_times() -> Result<()>
         let killed_at = Instant::now() + alive;
         wait::until(DEADLINE, "the moment to kill", || Instant::now() >= killed_at)?;
         if kill == KILLS / 2 {
-            // On a busy machine the lives before may all have been too short to commit anything.
+            // On a busy machine, all earlier processes may have been killed before they committed
+            // anything.
             wait::until(DEADLINE, "something in the middle", || {
                 !adlake.query_json("SELECT * FROM campaign_kpis").is_empty()
             })?;
@@ -156,7 +160,7 @@ fn answers_equal_the_truth_though_ingest_is_killed_a_dozen_times() -> Result<()>
     Ok(())
 }
 
-/// A lake behind an S3 API: from files, asked before and after a batch run.
+/// A lake behind an S3 API, filled from files and queried before and after a batch run.
 #[test]
 fn answers_equal_the_truth_on_s3() -> Result<()> {
     let server = S3Server::start()?;
@@ -179,7 +183,7 @@ fn answers_equal_the_truth_on_s3() -> Result<()> {
     Ok(())
 }
 
-/// Every table is opened by Python deltalake, DuckDB and Polars: the same counts and sums.
+/// Opens every table with Python deltalake, DuckDB and Polars. Counts and sums must be the same.
 fn every_reader_agrees(lake: &Path) {
     let mut filled = 0;
     for table in catalogue::tables() {
@@ -232,7 +236,7 @@ fn every_reader_agrees(lake: &Path) {
     assert!(filled >= 12, "only {filled} tables have rows");
 }
 
-/// Must show: by hand, with Kafka's own console producer.
+/// Required by the contract: done by hand, with Kafka's own console producer.
 #[test]
 fn a_duplicate_a_late_click_and_a_malformed_record_show_up_within_seconds() -> Result<()> {
     let broker = Broker::shared();
@@ -243,17 +247,20 @@ fn a_duplicate_a_late_click_and_a_malformed_record_show_up_within_seconds() -> R
     let mut ingest = adlake.spawn(["ingest", "kafka", "--quiet"]);
     let impression = r#"{"impression_id":"i1","ad_creative_id":"k1","campaign_id":"c1","user_id":"u1","timestamp":"2026-05-01T10:00:00Z","website":"example.com","cost_micros":1500}"#;
     broker.console_producer(&topics[0], &[impression, impression, r#"{"ad_creative_id":"#])?;
-    // Sent after the impression's day has long gone by: late is never dropped.
+    // The record is sent long after the day of its impression: late events are never dropped.
     broker.console_producer(&topics[1], &["2026-05-01T10:00:30Z,u1,c1,click"])?;
     let sent = Instant::now();
     let kpis = || {
-        adlake.query_json("SELECT impressions, clicks, ctr, spend, reach, seconds_to_click FROM campaign_kpis WHERE campaign_id = 'c1'")
+        adlake.query_json(
+            "SELECT impressions, clicks, ctr, spend, reach, seconds_to_click FROM campaign_kpis WHERE \
+            campaign_id = 'c1'",
+        )
     };
     let complete =
         |rows: &[Map<String, Value>]| rows.first().is_some_and(|row| row["clicks"] == 1 && row["impressions"] == 1);
     wait::until(Duration::from_secs(30), "the impression and its click", || complete(&kpis()))?;
     println!("by hand: visible {:?} after it was sent", sent.elapsed());
-    // Three seconds on an idle machine; other tests run beside this one.
+    // It takes three seconds on an idle machine. Other tests run beside this one.
     assert!(sent.elapsed() < Duration::from_secs(10), "visible only after {:?}", sent.elapsed());
     let check = |moment: &str| {
         let row = &kpis()[0];

@@ -1,4 +1,5 @@
-//! Runs the built `adlake` program as its users do: a configuration file, arguments, an environment; never its libraries.
+//! Runs the built `adlake` program as its users do: with a configuration file, arguments and an
+//! environment. It never calls adlake's libraries.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -27,7 +28,7 @@ pub struct Adlake {
     runs: AtomicUsize,
 }
 
-/// What a finished run has left.
+/// The result of a finished run.
 #[derive(Debug)]
 pub struct Output {
     pub status: ExitStatus,
@@ -36,7 +37,8 @@ pub struct Output {
 }
 
 impl Adlake {
-    /// The program, run in `directory`, which holds its configuration and logs; panics if the program has not been built.
+    /// The program, run in `directory`, which holds its configuration and logs. Panics if the
+    /// program has not been built.
     pub fn in_dir(directory: &Path) -> Self {
         Self {
             program: program().unwrap_or_else(|error| panic!("{error:#}")),
@@ -48,7 +50,7 @@ impl Adlake {
         }
     }
 
-    /// Writes `adlake.toml`, passed to every run from now on (`--config`).
+    /// Writes `adlake.toml`. Every later run gets it (`--config`).
     pub fn config(mut self, text: &str) -> Self {
         let path = self.directory.join("adlake.toml");
         fs::write(&path, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
@@ -56,30 +58,30 @@ impl Adlake {
         self
     }
 
-    /// Sets a variable of the environment of every run from now on.
+    /// Sets an environment variable for every later run.
     pub fn env(mut self, key: &str, value: impl Into<String>) -> Self {
         self.environment.insert(key.to_owned(), value.into());
         self
     }
 
-    /// Sets several: for [`crate::s3::S3Server::environment`].
+    /// Sets several variables, for example those of [`crate::s3::S3Server::environment`].
     pub fn envs<'a>(mut self, variables: impl IntoIterator<Item = (&'a str, String)>) -> Self {
         self.environment.extend(variables.into_iter().map(|(key, value)| (key.to_owned(), value)));
         self
     }
 
-    /// How long a run may take before it fails the test.
+    /// Sets how long a run may take before it fails the test.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Runs to the end, whatever the exit status; panics if it does not end.
+    /// Runs to the end with any exit status. Panics if the run does not end.
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
         self.finish(args).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// Runs to the end, which has to be a success; gives the standard output.
+    /// Runs to the end, which has to be a success. Returns the standard output.
     pub fn ok<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
         let args: Vec<A> = args.into_iter().collect();
         let output = self.run(&args);
@@ -94,7 +96,8 @@ impl Adlake {
         output.stdout
     }
 
-    /// Starts the program and leaves it running: to be killed, stopped, waited for; dropping it kills it.
+    /// Starts the program and leaves it running, to be killed, stopped or waited for. Dropping it
+    /// kills it.
     pub fn spawn<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Process {
         self.start(args).unwrap_or_else(|error| panic!("{error:#}"))
     }
@@ -113,7 +116,7 @@ impl Adlake {
 
     fn start<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<Process> {
         let mut command = Command::new(&self.program);
-        // What happens to be set where the tests run would configure the program.
+        // Variables of the test environment must not configure the program.
         for (key, _) in env::vars_os() {
             let name = key.to_string_lossy();
             if ["ADLAKE_", "AWS_", "RUST_LOG"].iter().any(|prefix| name.starts_with(prefix)) {
@@ -130,7 +133,7 @@ impl Adlake {
     }
 }
 
-/// The rows in `text`: one JSON array of objects, or an object a line.
+/// Parses the rows in `text`: one JSON array of objects, or one object a line.
 fn rows(text: &str) -> Result<Vec<Map<String, Value>>> {
     let mut rows = Vec::new();
     for value in Deserializer::from_str(text).into_iter::<Value>() {
@@ -148,7 +151,8 @@ fn rows(text: &str) -> Result<Vec<Map<String, Value>>> {
     Ok(rows)
 }
 
-/// `ADLAKE_BIN`, else the release build of `CARGO_TARGET_DIR`, else what lies beside the running test.
+/// The program: `ADLAKE_BIN`, else the release build in `CARGO_TARGET_DIR`, else the program beside
+/// the running test.
 pub fn program() -> Result<PathBuf> {
     if let Some(program) = env::var_os("ADLAKE_BIN") {
         let program = PathBuf::from(program);

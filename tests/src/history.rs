@@ -1,8 +1,10 @@
-//! Random histories of a lake: rows that arrive, batch runs, restarts and new reference data in between.
+//! Random histories of a lake: rows arrive, and batch runs, restarts and new reference data come in
+//! between.
 //!
-//! A history is made of small numbers that pick from small pools, so that copies, conflicts, equal times and borders of
-//! windows are common, and so that proptest shrinks a failing one to a few readable specs. [`History::steps`] turns it into raw
-//! rows; [`batches::table`] builds record batches of them.
+//! A history consists of small numbers that pick from small pools. So copies, conflicts, equal
+//! times and times at the borders of windows are common, and proptest shrinks a failing history to
+//! a few readable specs. [`History::steps`] turns a history into raw rows; [`batches::table`]
+//! builds record batches of them.
 
 pub mod batches;
 mod bids;
@@ -22,10 +24,11 @@ use ingest::Ingest;
 const SECOND: i64 = 1_000_000;
 const HOUR: i64 = 3_600 * SECOND;
 
-/// 2026-10-23T00:00:00Z: two days before Berlin's and nine before New York's clocks go back.
+/// 2026-10-23T00:00:00Z: two days before clocks go back in Berlin, and nine before they do in New
+/// York.
 pub const START: i64 = 1_792_713_600 * SECOND;
 
-/// Slots of six hours: windows of one and of seven days begin and end on them.
+/// The number of slots of six hours. Windows of one and of seven days begin and end at slots.
 const SLOTS: u8 = 44;
 
 const NUDGES: [i64; 8] = [0, 0, 0, 0, 1, -1, 1_500_000, 40 * 60 * SECOND];
@@ -45,7 +48,7 @@ const TYPES: [&str; 8] = ["click", "click", "click", "Click ", "purchase", "purc
 const EVENT_IDS: [Option<&str>; 8] =
     [Some("e1"), Some("e2"), Some("e3"), Some("e4"), Some("e5"), None, None, Some("nil")];
 const ORDER_IDS: [Option<&str>; 8] = [None, None, None, None, Some("o1"), Some("o2"), Some("e1"), Some("NULL")];
-/// Two of the last are more than 64 bits hold.
+/// Twice the last value is more than 64 bits hold.
 const AMOUNTS: [Option<i64>; 10] = [
     None,
     Some(0),
@@ -59,7 +62,7 @@ const AMOUNTS: [Option<i64>; 10] = [
     Some(-HUGE),
 ];
 const HUGE: i64 = 7_000_000_000_000_000_001;
-/// How many there are to pick from.
+/// The places in the pool of amounts.
 const AMOUNT_PLACES: std::ops::Range<u8> = 0..AMOUNTS.len() as u8;
 const SENT_IMPRESSIONS: [Option<&str>; 8] =
     [None, None, None, None, Some("i1"), Some("i2"), Some("elsewhere"), Some("unknown")];
@@ -72,7 +75,7 @@ fn amount(place: u8) -> Option<i64> {
     AMOUNTS[usize::from(place) % AMOUNTS.len()]
 }
 
-/// When: a slot and a nudge off it.
+/// A time: a slot and a small shift from it.
 #[derive(Debug, Clone, Copy)]
 pub struct When {
     slot: u8,
@@ -86,7 +89,7 @@ impl When {
 }
 
 fn when() -> impl Strategy<Value = When> {
-    // Most events fall into a day and a half, so that they meet.
+    // Most events fall into a day and a half, so that they interact.
     let slot = prop_oneof![4 => 28_u8..34, 1 => 0_u8..SLOTS];
     (slot, 0_u8..8).prop_map(|(slot, nudge)| When { slot, nudge })
 }
@@ -169,18 +172,18 @@ fn interaction() -> impl Strategy<Value = InteractionSpec> {
     })
 }
 
-/// What is different about a copy of an earlier row.
+/// How a copy differs from the earlier row.
 #[derive(Debug, Clone, Copy)]
 pub enum Change {
-    /// Nothing: an exact duplicate from elsewhere, or a re-delivery that was enriched anew.
+    /// Not at all: an exact duplicate from elsewhere, or a re-delivery that was enriched again.
     Exact,
-    /// The same id at another time.
+    /// The same id, but another time.
     Time(When),
-    /// The same id of another user.
+    /// The same id, but another user.
     User(u8),
-    /// The same id in another campaign.
+    /// The same id, but another campaign.
     Campaign(u8),
-    /// The same id at another price.
+    /// The same id, but another price.
     Amount(u8),
 }
 
@@ -197,9 +200,9 @@ fn change() -> impl Strategy<Value = Change> {
 /// One arriving record.
 #[derive(Debug, Clone)]
 pub enum Arrival {
-    /// A new impression, whose id may not be new.
+    /// A new impression. Its id may have occurred before.
     Impression(ImpressionSpec),
-    /// A new click or conversion, whose id may not be new.
+    /// A new click or conversion. Its id may have occurred before.
     Interaction(InteractionSpec),
     /// A bid request or an outcome.
     Bid(BidSpec),
@@ -222,7 +225,7 @@ fn arrival() -> impl Strategy<Value = Arrival> {
     ]
 }
 
-/// What happens next to the lake, as it is generated.
+/// What happens next to the lake, in the form that proptest generates.
 #[derive(Debug, Clone)]
 pub enum Happening {
     /// Records arrive, in one commit per table.
@@ -234,13 +237,13 @@ pub enum Happening {
     },
     /// A batch run while records arrive.
     BatchDuring(Vec<Arrival>),
-    /// The serving layer's process is started again.
+    /// The serving layer's process restarts.
     Restart,
     /// Other reference data is loaded.
     Reference(u8),
-    /// The configuration means something else.
+    /// The configuration changes the meaning of the rows.
     Meaning(Configured),
-    /// Somebody rewrites the raw tables' small files into large ones.
+    /// Another writer rewrites the raw tables' small files into large ones.
     Compaction,
 }
 
@@ -274,7 +277,7 @@ impl Configured {
         meaning.attribution.scope = scopes[usize::from(self.scope) % scopes.len()];
         meaning.attribution.touchpoints_max = [100, 100, 2][usize::from(self.touchpoints_max) % 3];
         if self.windows == 1 {
-            // Views reach further than clicks.
+            // View-through windows are longer than click-through windows.
             meaning.attribution.click_through_window = Duration::from_secs(6 * 3600);
             meaning.attribution.view_through_window = Duration::from_secs(48 * 3600);
         }
@@ -297,14 +300,14 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// A history as it is generated and shrunk.
+/// A history, in the form that proptest generates and shrinks.
 #[derive(Debug, Clone)]
 pub struct History {
     configured: Configured,
     happenings: Vec<Happening>,
 }
 
-/// Histories of up to `happenings_max` happenings.
+/// Histories of up to `happenings_max` steps.
 pub fn history(happenings_max: usize) -> impl Strategy<Value = History> {
     let happenings = prop::collection::vec(happening(), 1..=happenings_max);
     (configured(), happenings).prop_map(|(configured, happenings)| History { configured, happenings })
@@ -322,7 +325,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Adds the rows of another.
+    /// Appends the rows of `other`.
     pub fn extend(&mut self, other: &Rows) {
         self.impressions.extend_from_slice(&other.impressions);
         self.interactions.extend_from_slice(&other.interactions);
@@ -340,7 +343,7 @@ pub struct ReferenceData {
 }
 
 impl ReferenceData {
-    /// One of the three sets that histories switch between.
+    /// One of the three sets of reference data that histories switch between.
     pub fn variant(place: u8) -> ReferenceData {
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
         match place % 3 {
@@ -369,23 +372,24 @@ pub enum Step {
         /// Rows that the run may or may not see.
         during: Rows,
     },
-    /// The serving layer's process is started again.
+    /// The serving layer's process restarts.
     Restart,
-    /// The reference data becomes this.
+    /// The reference data is replaced by this.
     Reference(ReferenceData),
-    /// The configured meaning becomes this.
+    /// The configured meaning is replaced by this.
     Meaning(Meaning),
     /// The raw tables' small files are rewritten into large ones.
     Compaction,
 }
 
 impl History {
-    /// The meaning that is configured at first.
+    /// The meaning that is configured at the beginning.
     pub fn meaning(&self) -> Meaning {
         self.configured.meaning()
     }
 
-    /// The steps with their rows. The reference data is [`ReferenceData::variant`] 0 at first.
+    /// The steps with their rows. At the beginning the reference data is [`ReferenceData::variant`]
+    /// 0.
     pub fn steps(&self) -> Vec<Step> {
         let mut ingest = Ingest::new(ReferenceData::variant(0));
         let step = |happening: &Happening| match happening {
@@ -404,7 +408,8 @@ impl History {
     }
 }
 
-/// Micros as the decimal of twelve fractional digits that amounts are kept in.
+/// Converts micros to a decimal with twelve fractional digits, the form in which amounts are
+/// stored.
 fn as_sent(micros: Option<i64>) -> Option<i128> {
     micros.map(|micros| i128::from(micros) * 1_000_000)
 }

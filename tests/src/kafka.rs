@@ -1,8 +1,10 @@
-//! A real Apache Kafka: a KRaft broker of one node in a directory of its own, killed with the test process at the latest.
+//! A real Apache Kafka: a KRaft broker of one node in a directory of its own. It is killed when the
+//! test process ends, or earlier.
 //!
-//! `ADLAKE_TEST_KAFKA=host:port` takes a running cluster instead of the shared one. Callers name their topics uniquely ([`unique`]), and leave
-//! killing and restarting to brokers of their own ([`Broker::start`]), never the shared one. [`Broker::start_secured`] gives one that
-//! also listens where it wants to know who asks ([`secured`]).
+//! `ADLAKE_TEST_KAFKA=host:port` replaces the shared broker by a running cluster. Tests give their
+//! topics unique names ([`unique`]). They kill and restart only brokers of their own
+//! ([`Broker::start`]), never the shared one. [`Broker::start_secured`] starts a broker that also
+//! has listeners with authentication ([`secured`]).
 
 mod client;
 pub mod secured;
@@ -25,39 +27,40 @@ use crate::process::Process;
 use crate::{setup, wait};
 
 const START_ATTEMPTS: usize = 3;
-/// Ready in 3 s on an idle machine; a build beside the tests must not fail them.
+/// A broker is ready in 3 s on an idle machine. A build that runs beside the tests must not fail
+/// them.
 const START_DEADLINE: Duration = Duration::from_secs(90);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const TOOL_DEADLINE: Duration = Duration::from_secs(90);
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A Kafka cluster: one broker that we own, or one that was there.
+/// A Kafka cluster: one broker that the tests own, or a cluster that was already running.
 #[derive(Debug)]
 pub struct Broker {
     bootstrap: String,
     own: Option<Mutex<Own>>,
 }
 
-/// A broker of ours; the process is killed before its directory goes.
+/// A broker that the tests own. Its process is killed before its directory is removed.
 #[derive(Debug)]
 struct Own {
     process: Option<Process>,
     directory: TempDir,
 }
 
-/// `prefix`, made unique: topics and groups of several tests share one broker.
+/// Makes `prefix` unique, because topics and groups of several tests share one broker.
 pub fn unique(prefix: &str) -> String {
     let suffix: String = rand::rng().sample_iter(Alphanumeric).take(10).map(char::from).collect();
     format!("{prefix}-{suffix}")
 }
 
 impl Broker {
-    /// Starts a broker of our own, which may be killed and restarted.
+    /// Starts a broker of the test's own, which may be killed and restarted.
     pub fn start() -> Result<Self> {
         Self::start_own()
     }
 
-    /// The cluster of `ADLAKE_TEST_KAFKA`, or else a broker of our own.
+    /// The cluster of `ADLAKE_TEST_KAFKA`, else a new broker.
     fn given_or_own() -> Result<Self> {
         let Ok(bootstrap) = env::var("ADLAKE_TEST_KAFKA") else { return Self::start_own() };
         let broker = Self { bootstrap, own: None };
@@ -65,7 +68,8 @@ impl Broker {
         Ok(broker)
     }
 
-    /// The broker that the tests of this process share. It is stopped, and its directory removed, when the process exits.
+    /// The broker that the tests of this process share. When the process exits, the broker is
+    /// stopped and its directory is removed.
     pub fn shared() -> &'static Self {
         shared().get_or_init(|| Self::given_or_own().map_err(|error| format!("{error:#}"))).as_ref().unwrap_or_else(
             |error| {
@@ -74,7 +78,8 @@ impl Broker {
         )
     }
 
-    /// Starts a broker that, beside its plain listener, has those of [`secured::Secured`]. Always one of our own.
+    /// Starts a broker that has a plain listener and those of [`secured::Secured`]. It is always a
+    /// new broker.
     pub fn start_secured() -> Result<(Self, secured::Secured)> {
         let mut last = anyhow!("not tried");
         for _ in 0..START_ATTEMPTS {
@@ -93,19 +98,21 @@ impl Broker {
         &self.bootstrap
     }
 
-    /// Kills the broker (SIGKILL). What was acknowledged is in its directory; see [`Broker::restart`].
+    /// Kills the broker (SIGKILL). Acknowledged records are in its directory; see
+    /// [`Broker::restart`].
     pub fn kill9(&self) -> Result<()> {
         let mut own = self.own()?;
         let mut process = own.process.take().context("the broker is not running")?;
         process.kill9()
     }
 
-    /// Freezes the broker (SIGSTOP): its connections stay, and nothing is answered until [`Broker::thaw`].
+    /// Freezes the broker (SIGSTOP): its connections stay open, but it answers nothing until
+    /// [`Broker::thaw`].
     pub fn freeze(&self) -> Result<()> {
         self.own()?.process.as_mut().context("the broker is not running")?.signal(libc::SIGSTOP)
     }
 
-    /// Lets a frozen broker go on; returns once every partition has a leader.
+    /// Resumes a frozen broker. Returns when every partition has a leader.
     pub fn thaw(&self) -> Result<()> {
         let mut own = self.own()?;
         let process = own.process.as_mut().context("the broker is not running")?;
@@ -113,7 +120,7 @@ impl Broker {
         self.wait_ready(Some(process))
     }
 
-    /// Stops the broker in order (SIGTERM).
+    /// Stops the broker in an orderly way (SIGTERM).
     pub fn stop(&self) -> Result<()> {
         let mut own = self.own()?;
         let mut process = own.process.take().context("the broker is not running")?;
@@ -122,7 +129,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Starts the broker again on the same port and data, stopping it first if it runs; returns once every partition has a leader.
+    /// Starts the broker again with the same port and data; stops it first if it runs. Returns when
+    /// every partition has a leader.
     pub fn restart(&self) -> Result<()> {
         if self.own()?.process.is_some() {
             self.stop()?;
@@ -133,7 +141,7 @@ impl Broker {
         self.wait_ready(Some(process))
     }
 
-    /// Feeds `lines` to Kafka's own console producer, a record each.
+    /// Passes `lines` to Kafka's own console producer, which sends one record for each.
     pub fn console_producer<L: AsRef<str>>(&self, topic: &str, lines: &[L]) -> Result<()> {
         let directory = tempfile::tempdir()?;
         let input = directory.path().join("lines");
@@ -145,7 +153,7 @@ impl Broker {
         command.stdin(fs::File::open(&input)?);
         let mut producer = Process::start("console-producer", command, directory.path())?;
         let status = producer.wait_exit(TOOL_DEADLINE)?;
-        // It logs a failed delivery, and ends well all the same.
+        // If a delivery fails, the producer only logs it, and its exit code is 0 all the same.
         ensure!(
             status.success() && !producer.logs().contains("ERROR"),
             "the console producer failed: {status}\n{}",
@@ -196,7 +204,8 @@ impl Broker {
         own.lock().map_err(|_| anyhow!("a test panicked while it held the broker"))
     }
 
-    /// Waits until a metadata request shows a broker, and a leader for every partition; fails at once if `process` ends.
+    /// Waits until a metadata request shows a broker and a leader for every partition. Fails at
+    /// once if `process` ends.
     fn wait_ready(&self, mut process: Option<&mut Process>) -> Result<()> {
         let consumer = self.consumer("adlake-tests-metadata")?;
         let what = format!("the Kafka broker at {}", self.bootstrap);
@@ -222,12 +231,14 @@ fn shared() -> &'static Shared {
     static STOP_AT_EXIT: OnceLock<()> = OnceLock::new();
 
     extern "C" fn stop_shared() {
-        // A static is never dropped; what is ours in it has to be, for its process and its directory.
+        // A static is never dropped, so the shared broker's process and directory are cleaned up
+        // here.
         if let Some(Ok(broker)) = SHARED.get()
             && let Some(Ok(mut own)) = broker.own.as_ref().map(Mutex::lock)
         {
             drop(own.process.take());
-            // What cannot be removed stays in the temporary directory; the process is exiting, and there is nobody to tell.
+            // A directory that cannot be removed stays behind. The process is exiting, so there is
+            // nobody to report it to.
             let _ = fs::remove_dir_all(own.directory.path());
         }
     }
@@ -247,7 +258,7 @@ fn java(options: &[&str], class: &str) -> Result<Command> {
 }
 
 fn format_storage(directory: &Path, secured: Option<&secured::Secured>) -> Result<()> {
-    // A Kafka uuid is 16 bytes in base64url: 22 characters, of which the last holds two bits.
+    // A Kafka uuid is 16 bytes in base64url: 22 characters, the last of which holds two bits.
     let uuid: String = rand::rng().sample_iter(Alphanumeric).take(21).map(char::from).chain(['A']).collect();
     let mut command = java(&["-Xmx128m"], "kafka.tools.StorageTool")?;
     command.args(["format", "-t", &uuid, "-c"]).arg(directory.join("server.properties"));

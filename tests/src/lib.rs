@@ -1,7 +1,8 @@
-//! What the end-to-end tests stand on: real servers that a test owns, the built program, independent readers, and an oracle.
+//! The basis of the end-to-end tests: real servers that a test owns, the built program, independent
+//! readers, and an oracle.
 //!
-//! Nothing here is part of adlake. `tests/setup/setup.sh` fetches what these modules start; each of them fails with
-//! that hint when it is missing.
+//! Nothing here is part of adlake. `tests/setup/setup.sh` fetches what these modules start. If it
+//! is missing, each module fails and names that script.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code: a failure is a failed test")]
 
 pub mod adlake;

@@ -1,9 +1,10 @@
-//! An independent, straightforward answer to every SQL view.
+//! An independent and simple computation of every SQL view.
 //!
-//! It is written from the contract's text (`ARCHITECTURE.md` and `docs/decisions/`), without DataFusion, without Arrow's compute
-//! kernels and without any rule of `adlake-domain`: sorted maps, loops over all pairs, `i128` sums. What it shares with the
-//! implementation are the settings ([`Meaning`], [`Display`]), the names of models and the arithmetic of XXH3. It is slow on
-//! purpose, and refuses nothing: what it is given is taken as already decoded.
+//! It follows the contract's text (`ARCHITECTURE.md` and `docs/decisions/`). It uses neither
+//! DataFusion, nor Arrow's compute kernels, nor any rule of `adlake-domain`, but sorted maps, loops
+//! over all pairs, and `i128` sums. It shares with the implementation only the settings
+//! ([`Meaning`], [`Display`]), the names of models and the arithmetic of XXH3. It is slow on
+//! purpose. It refuses nothing: its input counts as already decoded.
 
 mod attribution;
 mod calendar;
@@ -47,15 +48,15 @@ pub struct Input {
     pub interactions: Vec<RawInteraction>,
     /// `raw/bid_requests`, in any order.
     pub bid_requests: Vec<RawBidRequest>,
-    /// Campaign -> advertiser, as `ref/campaigns` says.
+    /// Campaign -> advertiser, as in `ref/campaigns`.
     pub advertisers: BTreeMap<String, String>,
-    /// The meaning of the rows.
+    /// The settings that say what the rows mean.
     pub meaning: Meaning,
-    /// What is shown of it.
+    /// The settings that say what is shown.
     pub display: Display,
 }
 
-/// Every view of [`VIEWS`] with its rows, in no particular order.
+/// Computes every view of [`VIEWS`]; its rows are in no particular order.
 pub fn views(input: &Input) -> BTreeMap<&'static str, Vec<Row>> {
     let events = events::dedupe(input);
     let joins = attribution::join(&events, input);

@@ -1,8 +1,10 @@
-//! Child processes that the tests own: none outlives the test process, however that ends.
+//! Child processes that the tests own. None of them outlives the test process, even if that is
+//! killed.
 //!
-//! A [`Process`] is killed when it is dropped. Should the test process itself be killed, the kernel kills its children
-//! (`PR_SET_PDEATHSIG`). The kernel means the *thread* that forked by "parent", and a test's thread ends with the test, so that
-//! every child is forked by one thread which lasts as long as the process.
+//! A [`Process`] is killed when it is dropped. If the test process itself is killed, the kernel
+//! kills its children (`PR_SET_PDEATHSIG`). To the kernel, the "parent" is the *thread* that
+//! forked, and a test's thread ends with the test. So one thread that lasts as long as the process
+//! forks every child.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,7 +22,7 @@ use crate::wait;
 const LOG_TAIL_BYTES: usize = 8_000;
 const REAP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A running child process, with its standard output and error kept in files.
+/// A running child process. Its standard output and error are kept in files.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -30,7 +32,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`, with the standard input that it has been given; its output goes to `<name>.stdout` and `<name>.stderr` in `logs`, appended to what is there.
+    /// Starts `command` with its standard input unchanged. Its output is appended to
+    /// `<name>.stdout` and `<name>.stderr` in `logs`.
     pub fn start(name: &str, mut command: Command, logs: &Path) -> Result<Self> {
         let stdout = logs.join(format!("{name}.stdout"));
         let stderr = logs.join(format!("{name}.stderr"));
@@ -49,13 +52,14 @@ impl Process {
         self.child.try_wait().with_context(|| format!("cannot wait for {}", self.name))
     }
 
-    /// Sends `signal`; an error if the process has ended already.
+    /// Sends `signal`. Fails if the process has already ended.
     pub fn signal(&mut self, signal: i32) -> Result<()> {
         if let Some(status) = self.exited()? {
             bail!("{} has ended already: {status}\n{}", self.name, self.logs());
         }
         let id = libc::pid_t::try_from(self.child.id()).context("process id out of range")?;
-        // SAFETY: kill(2) takes two integers; the child has not been reaped, so that its id is still its own.
+        // SAFETY: kill(2) takes two integers. The child has not been reaped, so its id is still its
+        // own.
         let result = unsafe { libc::kill(id, signal) };
         ensure!(result == 0, "cannot signal {}: {}", self.name, io::Error::last_os_error());
         Ok(())
@@ -66,7 +70,7 @@ impl Process {
         self.signal(libc::SIGTERM)
     }
 
-    /// Kills the process (SIGKILL) and waits until it is gone; an error if it had ended by itself.
+    /// Kills the process (SIGKILL) and waits until it is gone. Fails if it had ended by itself.
     pub fn kill9(&mut self) -> Result<()> {
         self.signal(libc::SIGKILL)?;
         let status = self.wait_exit(REAP_DEADLINE)?;
@@ -79,7 +83,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until the process has ended; its logs are in the error if it does not.
+    /// Waits until the process has ended. If it does not end, the error contains its logs.
     pub fn wait_exit(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let what = format!("the end of {}", self.name);
         wait::value(deadline, &what, || self.exited()).with_context(|| self.logs())
@@ -100,7 +104,7 @@ impl Process {
         &self.stderr
     }
 
-    /// The end of both outputs, for messages about a failure.
+    /// The ends of both outputs, for messages about a failure.
     pub fn logs(&self) -> String {
         format!("{}{}", tail(&self.name, "stdout", &self.stdout), tail(&self.name, "stderr", &self.stderr))
     }
@@ -108,7 +112,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when the process is gone already, which is what is wanted.
+        // Both fail only if the process is already gone, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -137,7 +141,7 @@ fn tail(name: &str, stream: &str, path: &Path) -> String {
 
 type Request = (Command, mpsc::Sender<io::Result<Child>>);
 
-/// Starts `command` from the thread that lasts, such that it dies with this process.
+/// Starts `command` from the thread that lasts, so that it dies with this process.
 fn spawn(mut command: Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
 
@@ -146,7 +150,8 @@ fn spawn(mut command: Command) -> io::Result<Child> {
         let (sender, requests) = mpsc::channel::<Request>();
         thread::spawn(move || {
             for (mut command, reply) in requests {
-                // The requester waits for the reply; were it gone, dropping the child would be all that is left to do.
+                // The requester waits for the reply. If it were gone, dropping the child would be
+                // enough.
                 let _ = reply.send(command.spawn());
             }
         });

@@ -1,8 +1,10 @@
-//! Stands between a client and an HTTP server (the S3 API), and does to their talk what networks and stores do on bad days.
+//! A proxy between a client and an HTTP server (the S3 API). It disturbs their traffic as networks
+//! and stores do on bad days.
 //!
-//! Requests and answers are handed on byte for byte, so that signatures stay valid (the server sees the `Host` that the client
-//! signed). What happens to a request is drawn from a seed by the [`Faults`] in force, which may be changed at any time; or one request,
-//! by its number, is harmed in one way ([`Proxy::harm`]).
+//! The proxy forwards requests and answers byte for byte, so signatures stay valid (the server sees
+//! the `Host` that the client signed). The [`Faults`] in force, which may change at any time, and a
+//! seed decide what happens to a request. Alternatively, one request, given by its number, is
+//! harmed in one way ([`Proxy::harm`]).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,31 +23,34 @@ mod message;
 
 use message::{Message, read_request, read_response};
 
-/// What may happen to a request, each with its probability; what is left over is handed on unharmed.
+/// What may happen to a request, each with its probability. All other requests are forwarded
+/// unharmed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Faults {
-    /// 503, and the server never sees it.
+    /// The answer is 503, and the server never sees the request.
     pub refused: f64,
-    /// The server has done it, and the answer is 500.
+    /// The server executes the request, and the answer is 500.
     pub done_and_failed: f64,
-    /// The connection is cut in the middle of the request, which the server never has whole.
+    /// The connection is cut in the middle of the request. The server never has all of it.
     pub cut_request: f64,
-    /// The server has done it, and the connection is cut in the middle of the answer.
+    /// The server executes the request, and the connection is cut in the middle of the answer.
     pub cut_response: f64,
-    /// It takes up to so long, evenly spread, before the request is handed on.
+    /// The request waits before it is forwarded, for a time that is spread evenly up to
+    /// `delay_max`.
     pub delay: f64,
     /// The longest delay.
     pub delay_max: Duration,
-    /// For a conditional PUT that the server has done: 412, as if somebody else had.
+    /// For a conditional PUT: the server executes it, and the answer is 412, as if somebody else
+    /// had won.
     pub done_and_412: f64,
-    /// For a conditional PUT: 412, though the server has not seen it.
+    /// For a conditional PUT: the answer is 412, although the server has not seen it.
     pub false_412: f64,
-    /// 403 for everything that would change the store.
+    /// The answer is 403 to every request that would change the store.
     pub read_only: bool,
 }
 
 impl Faults {
-    /// Nothing happens.
+    /// No faults.
     pub fn none() -> Faults {
         Faults {
             refused: 0.0,
@@ -60,7 +65,8 @@ impl Faults {
         }
     }
 
-    /// One request in ten fails, in one way or another; others are late; commits are answered wrongly.
+    /// One request in ten fails in one way or another. Some others are delayed, and some commits
+    /// are answered wrongly.
     pub fn one_in_ten() -> Faults {
         Faults {
             refused: 0.04,
@@ -79,27 +85,29 @@ impl Faults {
 /// What can be done to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// 503, and the server never sees it.
+    /// The answer is 503, and the server never sees the request.
     Refused,
-    /// 500, and the server never sees it.
+    /// The answer is 500, and the server never sees the request.
     Failed,
-    /// The server has done it, and the answer is 500.
+    /// The server executes the request, and the answer is 500.
     DoneAndFailed,
-    /// The connection is cut in the middle of the request, which the server never has whole.
+    /// The connection is cut in the middle of the request. The server never has all of it.
     CutRequest,
     /// The connection is reset, and the server never sees the request.
     Reset,
-    /// The server has done it, and the connection is reset: nothing of the answer comes.
+    /// The server executes the request, and the connection is reset: no part of the answer arrives.
     Lost,
-    /// The server has done it, and the connection is cut in the middle of the answer.
+    /// The server executes the request, and the connection is cut in the middle of the answer.
     CutAnswer,
-    /// The server has done it, and the connection is cut in the middle of the answer's body.
+    /// The server executes the request, and the connection is cut in the middle of the answer's
+    /// body.
     CutBody,
-    /// It takes a while.
+    /// The request is forwarded late.
     Slow,
-    /// A conditional PUT: the server has done it, and the answer is 412, as if somebody else had.
+    /// A conditional PUT: the server executes it, and the answer is 412, as if somebody else had
+    /// won.
     DoneAnd412,
-    /// A conditional PUT: 412, though the server has not seen it.
+    /// A conditional PUT: the answer is 412, although the server has not seen it.
     False412,
 }
 
@@ -119,30 +127,30 @@ impl Fault {
         Fault::False412,
     ];
 
-    /// Whether it can be done to a request.
+    /// Whether this fault can be applied to a request.
     pub fn suits(self, request: &Seen) -> bool {
         request.is_conditional || !matches!(self, Fault::DoneAnd412 | Fault::False412)
     }
 }
 
-/// A request that came.
+/// A request that has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// Method and target.
     pub line: String,
-    /// Whether it is a PUT that asks for there to be nothing.
+    /// Whether it is a PUT on condition that nothing is there.
     pub is_conditional: bool,
 }
 
-/// What has happened, by name.
+/// How often each thing has happened, by name.
 pub type Tally = BTreeMap<&'static str, u64>;
 
-/// A proxy on a port of 127.0.0.1, gone when it is dropped.
+/// A proxy on a port of 127.0.0.1. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    // Ends the connections.
+    // Dropping it ends the connections.
     runtime: Option<Runtime>,
 }
 
@@ -158,13 +166,13 @@ struct State {
     random: ChaCha8Rng,
     tally: Tally,
     requests: u64,
-    /// The request that is to be harmed, counted from 1, and how.
+    /// The number of the request to harm, counted from 1, and the fault.
     nth: Option<(u64, Fault)>,
-    /// The requests that came, where they are kept.
+    /// The requests that have arrived, if they are recorded.
     seen: Option<Vec<Seen>>,
 }
 
-/// How long a slow request takes.
+/// How long a slow request waits.
 const SLOW: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +184,7 @@ enum Fate {
 }
 
 impl Proxy {
-    /// Hands on to `upstream` (`host:port`).
+    /// Starts a proxy that forwards to `upstream` (`host:port`).
     pub fn start(upstream: &str, seed: u64, faults: Faults) -> Result<Proxy> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no port for the proxy")?;
@@ -191,7 +199,7 @@ impl Proxy {
             loop {
                 let (client, _) = listener.accept().await?;
                 let shared = accepting.clone();
-                // How a connection ends is the client's to find out.
+                // The client notices by itself how a connection ends.
                 tokio::spawn(async move { serve(client, &shared).await });
             }
             #[allow(unreachable_code, reason = "names the type of the errors")]
@@ -200,28 +208,28 @@ impl Proxy {
         Ok(Proxy { address, shared, runtime: Some(runtime) })
     }
 
-    /// Where clients connect: `http://127.0.0.1:port`.
+    /// The address for clients: `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From the next request on.
+    /// Sets the faults, from the next request on.
     pub fn set(&self, faults: Faults) {
         self.shared.state().faults = faults;
     }
 
-    /// Harms the `nth` request from now on, counted from 1, and no other.
+    /// Harms only the `nth` request from now on, counted from 1.
     pub fn harm(&self, nth: u64, fault: Fault) {
         let mut state = self.shared.state();
         state.nth = Some((state.requests + nth, fault));
     }
 
-    /// Keeps the requests that come from now on.
+    /// Records the requests that arrive from now on.
     pub fn watch(&self) {
         self.shared.state().seen = Some(Vec::new());
     }
 
-    /// The requests that came since [`Proxy::watch`].
+    /// The requests that have arrived since [`Proxy::watch`].
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.state().seen.clone().unwrap_or_default()
     }
@@ -231,7 +239,7 @@ impl Proxy {
         self.shared.state().tally.clone()
     }
 
-    /// How many requests came, and how many of them were harmed (delays do not count).
+    /// How many requests arrived, and how many of them were harmed (delays do not count).
     pub fn counts(&self) -> (u64, u64) {
         let state = self.shared.state();
         let harmed = state.tally.iter().filter(|(name, _)| **name != "delayed").map(|(_, count)| count).sum();
@@ -241,7 +249,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Not waited for: this may be called within another runtime.
+        // The shutdown is not waited for, because this may be called within another runtime.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -296,7 +304,7 @@ impl Shared {
     }
 }
 
-/// Serves one connection of a client with one of its own to the server.
+/// Serves one client connection, with one connection of its own to the server.
 async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     client.set_nodelay(true)?;
     let mut client = BufReader::new(client);
@@ -345,12 +353,12 @@ async fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-/// The connection ends after these bytes.
+/// Sends these bytes and ends the connection.
 async fn cut(mut client: BufReader<TcpStream>, bytes: &[u8]) -> io::Result<()> {
     client.get_mut().write_all(bytes).await
 }
 
-/// The connection ends, and the client is told so by a reset.
+/// Ends the connection with a reset.
 fn reset(client: BufReader<TcpStream>) -> io::Result<()> {
     client.into_inner().set_zero_linger()
 }
@@ -361,10 +369,12 @@ async fn connect(shared: &Shared) -> io::Result<BufReader<TcpStream>> {
     Ok(BufReader::new(server))
 }
 
-/// The server's answer, over the connection that is open, or a new one where the server has closed that.
+/// Returns the server's answer. It uses the open connection, or a new one if the server has closed
+/// that.
 async fn forward(server: &mut Option<BufReader<TcpStream>>, shared: &Shared, request: &Message) -> io::Result<Message> {
     if let Some(mut open) = server.take() {
-        // A server that closes an idle connection has not seen the request: reading says so before anything was written.
+        // If the server has closed an idle connection, it has not seen the request. Reading before
+        // anything is written detects this.
         let mut nothing = [0; 1];
         let idle = tokio::time::timeout(Duration::ZERO, open.get_mut().peek(&mut nothing)).await.is_err();
         if idle {
@@ -390,7 +400,7 @@ const EXISTS: Status = ("412 Precondition Failed", "PreconditionFailed");
 const FAILED: Status = ("500 Internal Server Error", "InternalError");
 const SLOW_DOWN: Status = ("503 Service Unavailable", "SlowDown");
 
-/// An answer as S3 gives it, of the proxy's own.
+/// Sends an answer of the proxy's own, in the form of S3's.
 async fn answer(client: &mut BufReader<TcpStream>, request: &Message, (status, code): Status) -> io::Result<()> {
     let body = match request.is_head() {
         true => String::new(),

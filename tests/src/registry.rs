@@ -1,4 +1,5 @@
-//! A real schema registry (Apicurio, by Confluent's API) over HTTP and HTTPS, killed with the test process at the latest.
+//! A real schema registry (Apicurio, with Confluent's API) over HTTP and HTTPS. It is killed when
+//! the test process ends, or earlier.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,7 +21,7 @@ const START_DEADLINE: Duration = Duration::from_secs(120);
 const TOOL_DEADLINE: Duration = Duration::from_secs(60);
 const STORE_PASSWORD: &str = "not a secret";
 
-/// A registry with what it knows in a directory of its own.
+/// A registry. Its data is in a directory of its own.
 #[derive(Debug)]
 pub struct SchemaRegistry {
     port: u16,
@@ -30,7 +31,7 @@ pub struct SchemaRegistry {
 }
 
 impl SchemaRegistry {
-    /// A registry that does not run yet; its addresses are known.
+    /// Prepares a registry that does not run yet. Its addresses are already known.
     pub fn prepare() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("adlake-registry-").tempdir()?;
         let port = setup::free_port()?;
@@ -45,29 +46,31 @@ impl SchemaRegistry {
         Ok(registry)
     }
 
-    /// Starts a registry; returns once it answers.
+    /// Starts a registry. Returns when it answers.
     pub fn start() -> Result<Self> {
         let registry = Self::prepare()?;
         registry.restart()?;
         Ok(registry)
     }
 
-    /// Where the API is.
+    /// The address of the API.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}{API}", self.port)
     }
 
-    /// The same over TLS, with a certificate that nobody but [`SchemaRegistry::ca_file`] vouches for.
+    /// The address of the API over TLS. Only [`SchemaRegistry::ca_file`] vouches for the
+    /// certificate.
     pub fn tls_url(&self) -> String {
         format!("https://127.0.0.1:{}{API}", self.tls_port)
     }
 
-    /// The certificate, as PEM.
+    /// The file of the certificate, as PEM.
     pub fn ca_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
-    /// Registers a version of a subject, which refers to versions of others (their types' names, subjects and numbers): its id.
+    /// Registers a version of a subject and returns its id. `references` are versions of other
+    /// subjects (type name, subject, version number).
     pub fn register(&self, subject: &str, schema: &str, references: &[(&str, &str, u32)]) -> Result<u32> {
         let references: Vec<Value> = references
             .iter()
@@ -84,17 +87,17 @@ impl SchemaRegistry {
         self.process()?.take().context("the registry is not running")?.kill9()
     }
 
-    /// Freezes it: connections are accepted, and nothing is answered.
+    /// Freezes the registry: it accepts connections, but answers nothing.
     pub fn freeze(&self) -> Result<()> {
         self.process()?.as_mut().context("the registry is not running")?.signal(libc::SIGSTOP)
     }
 
-    /// Lets it go on.
+    /// Resumes a frozen registry.
     pub fn thaw(&self) -> Result<()> {
         self.process()?.as_mut().context("the registry is not running")?.signal(libc::SIGCONT)
     }
 
-    /// Starts it, for the first time or again, on the same ports and with what it knew.
+    /// Starts the registry, for the first time or again, on the same ports and with the same data.
     pub fn restart(&self) -> Result<()> {
         let mut process = self.process()?;
         ensure!(process.is_none(), "the registry is running");
@@ -153,14 +156,15 @@ impl SchemaRegistry {
         Process::start("registry", command, folder)
     }
 
-    /// One request; anything but a JSON answer with status 200 is an error.
+    /// Sends one request. Anything but a JSON answer with status 200 is an error.
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let length = body.len();
         write!(
             stream,
-            "{method} {API}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\n\
+            "{method} {API}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: \
+             application/json\r\n\
              Content-Length: {length}\r\n\r\n{body}"
         )?;
         let mut answer = String::new();

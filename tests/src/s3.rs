@@ -1,4 +1,5 @@
-//! An S3 API server with atomic conditional PUT (versitygw over a directory), killed with the test process at the latest.
+//! An S3 API server with atomic conditional PUT (versitygw over a directory). It is killed when the
+//! test process ends, or earlier.
 
 use std::collections::HashMap;
 use std::fs;
@@ -33,7 +34,7 @@ pub struct S3Server {
 }
 
 impl S3Server {
-    /// Starts a server; returns once it accepts connections.
+    /// Starts a server. Returns when it accepts connections.
     pub fn start() -> Result<Self> {
         let mut last = anyhow!("not tried");
         // A port that was free may be taken by the time the server binds it.
@@ -47,12 +48,12 @@ impl S3Server {
         Err(last)
     }
 
-    /// Where the API is: `http://127.0.0.1:port`.
+    /// The address of the API: `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The bucket that is there from the start.
+    /// The bucket that exists from the start.
     pub fn bucket(&self) -> &'static str {
         BUCKET
     }
@@ -62,18 +63,20 @@ impl S3Server {
         format!("s3://{BUCKET}/{path}")
     }
 
-    /// Where the server keeps the bucket's objects, as files: for many of them at once.
+    /// The folder in which the server keeps the bucket's objects as files. It serves to write many
+    /// of them at once.
     pub fn bucket_folder(&self) -> PathBuf {
         self.root().join(BUCKET)
     }
 
-    /// Makes another bucket.
+    /// Creates another bucket.
     pub fn create_bucket(&self, name: &str) -> Result<()> {
-        // The server takes the directories under its root as its buckets.
+        // The server treats the directories under its root as buckets.
         fs::create_dir(self.root().join(name)).with_context(|| format!("cannot create the bucket {name}"))
     }
 
-    /// The environment that points a program at this server: endpoint, credentials, region, plain HTTP.
+    /// The environment that points a program at this server: endpoint, credentials, region, plain
+    /// HTTP.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_ENDPOINT_URL", self.endpoint()),
@@ -84,12 +87,12 @@ impl S3Server {
         ]
     }
 
-    /// The same as storage options of the Delta library.
+    /// The same as [`S3Server::environment`], as storage options of the Delta library.
     pub fn storage_options(&self) -> HashMap<String, String> {
         self.environment().into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
-    /// A client of the bucket.
+    /// A client for the bucket.
     pub fn store(&self) -> Result<AmazonS3> {
         AmazonS3Builder::new()
             .with_endpoint(self.endpoint())
@@ -102,13 +105,13 @@ impl S3Server {
             .context("cannot make a client of the S3 server")
     }
 
-    /// Kills the server (SIGKILL): an outage of the store. Its objects stay.
+    /// Kills the server (SIGKILL), which is an outage of the store. Its objects stay.
     pub fn kill9(&self) -> Result<()> {
         let mut process = self.process()?.take().context("the S3 server is not running")?;
         process.kill9()
     }
 
-    /// Starts the server again after [`S3Server::kill9`], on the same port and objects.
+    /// Starts the server again after [`S3Server::kill9`], with the same port and objects.
     pub fn restart(&self) -> Result<()> {
         let mut process = self.process()?;
         if process.is_some() {

@@ -1,4 +1,5 @@
-//! What a randomised test follows from: a new number each run, told at once, so that whatever becomes of the run it can be repeated.
+//! The seed of randomised tests. Each run draws a new one and prints it at once, so that any run
+//! can be repeated.
 
 use std::sync::OnceLock;
 
@@ -12,7 +13,7 @@ pub fn seed() -> Result<u64> {
     static DRAWN: OnceLock<u32> = OnceLock::new();
     let seed = match std::env::var(VARIABLE) {
         Ok(text) => text.parse().with_context(|| format!("{VARIABLE} is {text:?}, not a number"))?,
-        // Short enough to be typed, with room for what tests add to it.
+        // Short enough to type, with room for what tests add to it.
         Err(_) => u64::from(*DRAWN.get_or_init(rand::random)),
     };
     println!("{VARIABLE}={seed}");

@@ -1,4 +1,4 @@
-//! Where `tests/setup/setup.sh` has put what the tests run beside adlake, and free ports for it to listen on.
+//! Finds what `tests/setup/setup.sh` has installed for the tests, and free ports.
 
 use std::env;
 use std::fs;
@@ -52,8 +52,9 @@ fn installed(part: &str) -> Result<PathBuf> {
 
 /// A port of 127.0.0.1 that nobody listens on.
 ///
-/// It is taken from below the range that the system gives to outgoing connections. In that range a client that retries a
-/// server which is down can be given the server's own port, connect to itself, and keep the server from coming back.
+/// The port is below the range that the system uses for outgoing connections. In that range, a
+/// client that retries a server which is down can be given the server's own port as its outgoing
+/// port. It then connects to itself and keeps the server from coming back.
 pub fn free_port() -> Result<u16> {
     let first_ephemeral = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()

@@ -1,5 +1,6 @@
-//! Disks that fill up or become read-only, and a wall clock that is turned back, for one program under test and nobody else: a
-//! small library that is preloaded into it (`shim.c`, built with `cc`), steered through memory that both sides map.
+//! Disks that fill up or become read-only, and a wall clock that is turned back, for one program
+//! under test only. A small library (`shim.c`, built with `cc`) is preloaded into the program and
+//! controlled through memory that both sides map.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -13,7 +14,7 @@ use crate::process::Process;
 
 const BUILD_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Steers what a program that was started with [`Shim::environment`] sees.
+/// Controls what a program that was started with [`Shim::environment`] sees.
 #[derive(Debug)]
 pub struct Shim {
     library: PathBuf,
@@ -22,7 +23,7 @@ pub struct Shim {
     folder: PathBuf,
 }
 
-/// A field of `struct control`, by its place.
+/// The index of a field in `struct control`.
 #[derive(Debug, Clone, Copy)]
 enum Field {
     ClockOffsetMs = 0,
@@ -32,7 +33,7 @@ enum Field {
 }
 
 impl Shim {
-    /// Builds the library in `directory`, for files under `folder`. At first nothing is out of the ordinary.
+    /// Builds the library in `directory`, for files under `folder`. At first it changes nothing.
     pub fn new(directory: &Path, folder: &Path) -> Result<Shim> {
         let source = directory.join("shim.c");
         let library = directory.join("shim.so");
@@ -51,7 +52,7 @@ impl Shim {
         Ok(shim)
     }
 
-    /// The environment of a program that is to see it.
+    /// The environment for the program under test.
     pub fn environment(&self) -> [(&'static str, String); 3] {
         [
             ("LD_PRELOAD", self.library.display().to_string()),
@@ -60,22 +61,22 @@ impl Shim {
         ]
     }
 
-    /// Puts the wall clock so many milliseconds ahead (or, negative, back).
+    /// Sets the wall clock this many milliseconds ahead (or back, if negative).
     pub fn set_clock_offset_ms(&self, offset_ms: i64) -> Result<()> {
         self.set(Field::ClockOffsetMs, offset_ms)
     }
 
-    /// Leaves so many bytes of space on the disk; `None`: no end to it.
+    /// Leaves this many bytes of space on the disk; `None` means no limit.
     pub fn set_space(&self, bytes: Option<u32>) -> Result<()> {
         self.set(Field::SpaceBytes, bytes.map_or(-1, i64::from))
     }
 
-    /// Lets the folder be changed no longer, or again.
+    /// Makes the folder read-only, or writable again.
     pub fn set_read_only(&self, read_only: bool) -> Result<()> {
         self.set(Field::ReadOnly, i64::from(read_only))
     }
 
-    /// How often something was refused.
+    /// How often the library has refused an operation.
     pub fn refusals(&self) -> Result<i64> {
         let mut bytes = [0; 8];
         self.file.read_exact_at(&mut bytes, 8 * Field::Refusals as u64)?;

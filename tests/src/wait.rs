@@ -1,6 +1,7 @@
-//! Waiting for something to become true: polled, bounded by a deadline, and named, so that a failure says what never came.
+//! Waits until something becomes true. Waits poll, have a deadline and a name, so that a failure
+//! says what did not happen.
 //!
-//! Every wait of the tests goes through here; none sleeps for a fixed time in place of a condition.
+//! Every wait of the tests goes through here. None sleeps for a fixed time in place of a condition.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,13 +11,13 @@ use anyhow::{Result, bail};
 const POLL_FIRST: Duration = Duration::from_millis(5);
 const POLL_LAST: Duration = Duration::from_millis(200);
 
-/// Polls `condition` until it is true; an error naming `what` once `deadline` has passed.
+/// Polls `condition` until it is true. After `deadline`, returns an error that names `what`.
 pub fn until(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
     value(deadline, what, || Ok(condition().then_some(())))
 }
 
-/// Polls `attempt` until it gives a value, which is returned. An error of the attempt ends the wait at once; an error naming
-/// `what` is given once `deadline` has passed.
+/// Polls `attempt` until it returns a value, and returns that. An error of the attempt ends the
+/// wait at once. After `deadline`, returns an error that names `what`.
 pub fn value<T>(deadline: Duration, what: &str, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let started = Instant::now();
     let mut pause = POLL_FIRST;

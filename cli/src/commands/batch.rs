@@ -17,14 +17,14 @@ use crate::shutdown;
 /// The batch layer.
 #[derive(Debug, Subcommand)]
 pub enum Batch {
-    /// Dedupe, attribute, aggregate, and publish; a signal stops it, and nothing is published
+    /// Dedupe, attribute, aggregate and publish; if a signal stops it, nothing is published
     Run(Run),
 }
 
-/// A run.
+/// A batch run.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Compute even where nothing has changed since the last run
+    /// Compute even if nothing has changed since the last run
     #[arg(long)]
     full: bool,
     /// How the report is written
@@ -33,7 +33,7 @@ pub struct Run {
 }
 
 impl Batch {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
         let Batch::Run(command) = self;
         let settings = global.load()?.settings;
@@ -46,7 +46,7 @@ impl Batch {
     }
 }
 
-/// Shows which table is being written.
+/// Shows which table is written now.
 struct Steps {
     spinner: ProgressBar,
     table: Mutex<String>,

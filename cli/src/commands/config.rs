@@ -33,10 +33,10 @@ pub enum Config {
 /// Write a commented file.
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Where to; - is stdout
+    /// The file to write; - is stdout
     #[arg(default_value = DEFAULT_FILE)]
     file: PathBuf,
-    /// Overwrite a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
@@ -50,7 +50,7 @@ pub struct Show {
 }
 
 impl Config {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, global: &Global) -> Result<()> {
         match self {
             Config::Init(init) => init.run(),
@@ -102,7 +102,8 @@ async fn check(global: &Global) -> Result<()> {
     say(&format!("{from}: ok\n"))
 }
 
-/// Makes the plan that records of a kind would be decoded by: mappings, defaults and schemas are checked by being used.
+/// Builds the plan that decodes records of a kind. Building it checks mappings, defaults and
+/// schemas.
 fn check_source(kind: EventKind, settings: &Settings) -> Result<(), SpeedError> {
     let source = settings.sources.of(kind);
     let format = match source.format(kind) {

@@ -1,4 +1,4 @@
-//! `adlake deadletters list | show | replay`: what was rejected, and a second chance for it.
+//! `adlake deadletters list | show | replay`: shows rejected records and replays them.
 
 mod list;
 mod replay;
@@ -19,12 +19,13 @@ pub enum Deadletters {
     List(list::List),
     /// One of them, with its bytes
     Show(show::Show),
-    /// Decode them again, by today's configuration and reference data; the good ones become rows, once
+    /// Decode them again, with today's configuration and reference data; the good ones become rows,
+    /// once
     Replay(replay::Replay),
 }
 
 impl Deadletters {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
         let settings = global.load()?.settings;
         let lake = Lake::open(&settings.lake).await?;

@@ -6,8 +6,8 @@
 //!                                             live table <- merged campaign_kpis
 //! ```
 //!
-//! At the end the stream is stopped, what is on its way is committed, and the lake's answers are compared with what was
-//! sent. The lake stays.
+//! At the end the stream stops, records in flight are committed, and the lake's answers are
+//! compared with what was sent. The lake stays.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -50,14 +50,14 @@ use crate::shutdown;
 
 const PARTITIONS: i32 = 2;
 const REDRAW_EVERY: Duration = Duration::from_secs(2);
-/// Above this the broker inside the process forgets records before they are read.
+/// Above this rate the in-process broker drops records before they are read.
 const RATE_MAX: f64 = 20_000.0;
-/// How long the last records may take to be committed.
+/// The longest time that the last records may take to be committed.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// Where logs go while the table is on the screen.
 const LOG: &str = "demo.log";
-/// Of a demo without an end.
+/// The length of a demo that has no end.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The whole system in one process.
@@ -79,17 +79,22 @@ pub struct Demo {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Distinct users
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..100_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20_000,
+        value_parser = clap::value_parser!(u32).range(1..100_000_000)
+    )]
     users: u32,
     /// Campaigns
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..10_000))]
     campaigns: u32,
-    /// Lines instead of a live table
+    /// Print lines instead of a live table
     #[arg(long)]
     plain: bool,
 }
 
-/// What the tasks tell the table.
+/// What the background tasks report to the table.
 #[derive(Debug, Default)]
 struct Facts {
     sent: AtomicU64,
@@ -108,11 +113,12 @@ impl IngestWatch for Facts {
 type Ingest = JoinHandle<Result<IngestReport, SpeedError>>;
 
 impl Demo {
-    /// Runs until a signal comes or the time is over.
+    /// Runs until a signal comes or the time is up.
     pub async fn run(self, global: &Global, progress: &crate::progress::Progress) -> Result<()> {
         if !(self.rate > 0.0 && self.rate <= RATE_MAX) {
             return Err(usage(format!(
-                "--rate is {}: the demo's broker takes up to {RATE_MAX} records a second; for more use Kafka and adlake generate",
+                "--rate is {}: the demo's broker takes up to {RATE_MAX} records a second; for more use Kafka and \
+                 adlake generate",
                 self.rate
             )));
         }
@@ -170,7 +176,7 @@ impl Demo {
         }
         ingest_stop.cancel();
         if let Some(ended) = watched? {
-            // Ingest does not end by itself while it is well.
+            // Ingest does not end by itself unless it fails.
             let report = ended?;
             return Err(anyhow!("ingest ended by itself after {} records", report.records_read));
         }
@@ -189,7 +195,8 @@ impl Demo {
         }
     }
 
-    /// The configuration's meanings and bounds; broker, sources and lake are the demo's own.
+    /// Takes meanings and limits from the configuration. Broker, sources and lake are the demo's
+    /// own.
     fn settings(&self, global: &Global, broker: &Broker) -> Result<Settings> {
         let mut settings = global.load()?.settings;
         if global.lake.is_none() {
@@ -200,7 +207,8 @@ impl Demo {
         settings.ingest = IngestSettings::default();
         settings.kafka = KafkaSettings {
             brokers: broker.address(),
-            // Each run's broker begins at offset 0: its partitions are others than those of the runs before.
+            // The broker of each run begins at offset 0, so its partitions are not those of earlier
+            // runs.
             cluster: Some(format!("demo-{}", chrono::Utc::now().timestamp_micros())),
             ..KafkaSettings::default()
         };
@@ -216,7 +224,7 @@ impl Demo {
         let lasts = self.stop_after.unwrap_or(LONGEST);
         Plan {
             seed: self.seed,
-            // A second demo on the same lake sends other events.
+            // A second demo on the same lake must send other events.
             id_seed: now as u64,
             events: ((lasts.as_secs_f64() * self.rate) as u64).max(1),
             start: now,
@@ -228,7 +236,7 @@ impl Demo {
             bid_requests: 1.0,
             ctr: 0.04,
             cvr: 0.15,
-            // Soon enough to be seen.
+            // Conversions follow soon enough to be seen in a demo.
             conversion_delay: 15.0 * 1e6,
             duplicates: 0.01,
             conflicts: 0.001,
@@ -280,7 +288,8 @@ impl Demo {
              \x20 adlake --lake {lake} status\n\
              \x20 adlake --lake {lake} query \"SELECT * FROM campaign_kpis ORDER BY spend DESC LIMIT 10\"\n\
              \x20 adlake --lake {lake} query \"SELECT * FROM funnel WHERE campaign_id = 'c-0000'\"\n\
-             \x20 adlake --lake {lake} query \"SELECT reason, count(*) FROM dead_letters GROUP BY reason\" --format json\n\
+             \x20 adlake --lake {lake} query \"SELECT reason, count(*) FROM dead_letters GROUP BY reason\" --format \
+             json\n\
              \x20 adlake --lake {lake} batch run --full\n"
         ));
         text
@@ -292,7 +301,8 @@ fn bid_schema() -> Result<Schema> {
     Schema::parse_str(text).context("the schema of bid requests does not parse")
 }
 
-/// Reference data comes before the first event: what enriches an event stays as it was.
+/// Loads the reference data before the first event comes, because the enrichment of an event does
+/// not change later.
 async fn load_reference(lake: &Lake, folder: &Path, generator: &Generator) -> Result<()> {
     reference::write(folder, generator.plan(), generator.world())?;
     for (kind, file) in [(ReferenceKind::Creatives, "creatives.csv"), (ReferenceKind::Campaigns, "campaigns.csv")] {
@@ -306,7 +316,8 @@ fn start_ingest(lake: &Lake, settings: &Settings, facts: &Arc<Facts>, stop: Canc
     tokio::spawn(async move { run_kafka(&lake, &settings, KafkaRun::default(), facts.as_ref(), stop).await })
 }
 
-/// Runs the batch layer again and again; a run that fails is told and tried again.
+/// Runs the batch layer again and again. If a run fails, the failure is shown and the run is tried
+/// again.
 fn start_batch(
     lake: &Lake,
     settings: &Settings,
@@ -346,7 +357,7 @@ fn start_batch(
     })
 }
 
-/// Shows the board until the demo is stopped; gives what ingest ended with where it ended before.
+/// Shows the board until the demo is stopped. If ingest ends before that, returns its result.
 async fn watch(
     board: &mut Board,
     screen: &mut Screen,
@@ -388,7 +399,7 @@ async fn refresh(board: &mut Board, engine: &QueryEngine, facts: &Facts, started
     board.ingest_rate = if since > 0.0 { committed as f64 / since } else { 0.0 };
     board.freshness = newest.into_iter().flatten().flatten().next().and_then(|time| {
         let time = chrono::DateTime::parse_from_rfc3339(&time).ok()?;
-        // Events of the next moment may be on their way already.
+        // The newest event may lie a moment ahead of this clock. Its age is then 0.
         Some((chrono::Utc::now() - time.to_utc()).to_std().unwrap_or_default())
     });
     board.sent = facts.sent.load(Ordering::Relaxed);
@@ -423,7 +434,8 @@ async fn is_empty(engine: &QueryEngine) -> Result<bool> {
     Ok(counted.into_iter().flatten().flatten().all(|count| count == "0"))
 }
 
-/// Waits until every record sent is committed, as a row or as a dead letter; not longer than the deadline.
+/// Waits until every record sent is committed, as a row or as a dead letter, but not beyond the
+/// deadline.
 async fn drained(facts: &Facts, sent: u64, ingest: &Ingest) {
     let deadline = Instant::now() + DRAIN_DEADLINE;
     while Instant::now() < deadline && !ingest.is_finished() {

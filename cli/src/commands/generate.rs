@@ -21,9 +21,10 @@ use crate::generate::{Generator, reference};
 use crate::progress::Progress;
 use crate::shutdown;
 
-/// Where the truth goes where no folder is named.
+/// The folder of the truth if none is named.
 const TRUTH_FOLDER: &str = "adlake-generated";
-/// The folder of the events in that of `--to-files`: what lies beside it is no event, and must not be ingested with them.
+/// The folder of the events, inside the folder of `--to-files`. What lies beside it is no event,
+/// and must not be ingested.
 const EVENTS_FOLDER: &str = "events";
 
 /// Synthetic traffic.
@@ -33,22 +34,36 @@ pub struct Generate {
     /// Write files: the events into DIR/events, truth and reference data into DIR
     #[arg(long, value_name = "DIR", help_heading = "Where to")]
     to_files: Option<PathBuf>,
-    /// Produce to Kafka: host:port, comma-separated; topics as configured in sources, properties as in kafka.properties
+    /// Produce to Kafka: host:port, comma-separated; topics as configured in sources, properties as
+    /// in kafka.properties
     #[arg(long, value_name = "BOOTSTRAP", help_heading = "Where to")]
     to_kafka: Option<String>,
     /// Compression of files or of Kafka's batches
     #[arg(long, value_enum, default_value = "none", help_heading = "Where to")]
     compression: Compression,
     /// Records in a file
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Where to")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = "Where to"
+    )]
     records_per_file: u64,
-    /// Partitions of a topic that has to be created
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..10_000), help_heading = "Where to")]
+    /// Partitions of a topic that is created
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        value_parser = clap::value_parser!(i32).range(1..10_000),
+        help_heading = "Where to"
+    )]
     partitions: i32,
-    /// Folder for truth.json, creatives.csv, campaigns.csv and fx_rates.csv [default: that of --to-files, else adlake-generated]
+    /// Folder for truth.json, creatives.csv, campaigns.csv and fx_rates.csv [default: that of
+    /// --to-files, else adlake-generated]
     #[arg(long, value_name = "DIR", help_heading = "Where to")]
     truth: Option<PathBuf>,
-    /// Write the reference data only, send nothing
+    /// Write the reference data only, and send nothing
     #[arg(long, help_heading = "Where to")]
     reference_only: bool,
     /// How the report is written
@@ -69,7 +84,7 @@ struct Sent {
 }
 
 impl Generate {
-    /// Generates until everything is sent or a signal comes; the truth is about what was sent.
+    /// Generates until everything is sent or a signal comes. The truth covers what was sent.
     pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
         let settings = global.load()?.settings;
         let plan = self.knobs.plan(&settings.account.currency, chrono::Utc::now().timestamp_micros())?;

@@ -25,17 +25,18 @@ use crate::shutdown;
 pub enum Ingest {
     /// Read the configured topics until a signal comes: what was read is committed, then it ends
     Kafka(Kafka),
-    /// Read files to their ends, or watch for new ones; each record once, however often the same file is given
+    /// Read files to their ends, or watch for new ones; each record once, however often the same
+    /// file is given
     Files(Files),
 }
 
 /// Read topics.
 #[derive(Debug, Args)]
 pub struct Kafka {
-    /// Brokers, host:port, comma-separated; instead of the configuration's
+    /// Brokers, host:port, comma-separated; overrides the configuration
     #[arg(long, value_name = "BOOTSTRAP")]
     brokers: Option<String>,
-    /// End where the partitions end now
+    /// End at the current end of the partitions
     #[arg(long)]
     until_end: bool,
     /// How the report is written
@@ -43,7 +44,7 @@ pub struct Kafka {
     format: ReportFormat,
 }
 
-/// What is read, in the help.
+/// What the command reads, for its help text.
 const READ: &str = "\
 Formats:       JSON (values in any order of lines, or one array), NDJSON, CSV and TSV, Avro object containers.
                Told by the extension (.json, .ndjson, .jsonl, .csv, .tsv, .avro), else by the content.
@@ -59,19 +60,20 @@ Kinds:         impressions, interactions or bid requests: told by the nearest of
 #[derive(Debug, Args)]
 #[command(after_help = READ)]
 pub struct Files {
-    /// Files, folders with everything in them, patterns ("data/**/*.csv"), s3://bucket/prefix; plain or compressed
+    /// Files, folders with everything in them, patterns ("data/**/*.csv"), s3://bucket/prefix;
+    /// plain or compressed
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,
-    /// Go on looking for new files until a signal comes
+    /// Keep looking for new files until a signal comes
     #[arg(long)]
     watch: bool,
     /// Say for each file its kind, format, header, mapping and first row; write nothing
     #[arg(long, conflicts_with = "watch")]
     dry_run: bool,
-    /// The kind of event in all of them [default: told from name, folder and format]
+    /// The kind of event in all of them [default: found from name, folder and format]
     #[arg(long, value_enum)]
     kind: Option<Kind>,
-    /// How all of them are written [default: told from extension and content]
+    /// The format of all of them [default: found from extension and content]
     #[arg(long, value_enum, value_name = "FORMAT")]
     file_format: Option<Written>,
     /// How the report is written
@@ -79,7 +81,7 @@ pub struct Files {
     format: ReportFormat,
 }
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Written {
     /// One array, or values one after another
@@ -93,7 +95,7 @@ enum Written {
 }
 
 impl Ingest {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
         memory::use_small_pages();
         let mut settings = global.load()?.settings;
@@ -136,7 +138,7 @@ impl Files {
     }
 }
 
-/// A problem where of a path that was named no file is read.
+/// The problem to report if no file of the named paths was read.
 fn nothing_read(paths: &[String]) -> Option<String> {
     let paths = (!paths.is_empty()).then(|| paths.join(", "))?;
     Some(format!(
@@ -145,7 +147,7 @@ fn nothing_read(paths: &[String]) -> Option<String> {
     ))
 }
 
-/// An error where somebody has to do something about files that were not read.
+/// An error if files were not read and somebody has to act on it.
 fn not_read(report: &IngestReport, is_watched: bool) -> Result<()> {
     let mut problems = Vec::new();
     if let count @ 1.. = report.set_aside.len() {
@@ -153,7 +155,8 @@ fn not_read(report: &IngestReport, is_watched: bool) -> Result<()> {
     }
     if let count @ 1.. = report.changed_files.len() {
         problems.push(format!(
-            "{count} files do not begin any more with what was ingested of them, or go on within its last record, and were not \
+            "{count} files do not begin any more with what was ingested of them, or go on within its last record, and \
+             were not \
              read; give the new content another name to ingest it"
         ));
     }
@@ -174,7 +177,7 @@ impl Written {
     }
 }
 
-/// Shows how far a run has come.
+/// Shows the progress of a run.
 struct Watch(ProgressBar);
 
 impl adlake_speed_layer::metrics::Progress for Watch {
@@ -224,7 +227,7 @@ fn text(report: &IngestReport) -> String {
     text
 }
 
-/// Files that are not read, a line for each reason.
+/// The files that are not read, one line for each reason.
 fn passed_over(passed_over: &BTreeMap<PassedOverReason, PassedOverFiles>) -> String {
     let line = |(reason, files): (&PassedOverReason, &PassedOverFiles)| {
         let more = files.count.saturating_sub(files.examples.len() as u64);

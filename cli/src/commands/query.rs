@@ -30,7 +30,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// Answers on stdout, row by row.
+    /// Writes the answer to stdout, row by row.
     pub async fn run(self, global: &Global) -> Result<()> {
         let settings = global.load()?.settings;
         let sql = self.statement()?;

@@ -48,7 +48,8 @@ pub struct Load {
 enum Table {
     /// ad_creative_id (or creative_id, id), campaign_id, name, format
     Creatives,
-    /// campaign_id (or id), advertiser_id, name, advertiser_name, budget_micros, target_cpa_micros, target_roas, start_date, end_date
+    /// campaign_id (or id), advertiser_id, name, advertiser_name, budget_micros, target_cpa_micros,
+    /// target_roas, start_date, end_date
     Campaigns,
     /// day (or date), currency, rate: units of the account currency per unit
     FxRates,
@@ -60,14 +61,14 @@ pub struct Loaded {
     table: &'static str,
     #[serde(flatten)]
     report: LoadReport,
-    /// Rows that say again what an earlier row of the file says.
+    /// Rows that repeat an earlier row of the file.
     repeated_rows: usize,
-    /// Columns of the file that the table does not have: they were left out.
+    /// Columns of the file that the table does not have. They are ignored.
     unknown_columns: Vec<String>,
 }
 
 impl Reference {
-    /// Does it.
+    /// Runs the command.
     pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
         let Reference::Load(load) = self;
         let settings = global.load()?.settings;

@@ -1,4 +1,5 @@
-//! `adlake status`: the tables of the lake, their versions, logs and rows, freshness, the published batch run.
+//! `adlake status`: the tables of the lake, their versions, logs and rows, freshness, the published
+//! batch run.
 
 use adlake_domain::catalogue;
 use adlake_lake::manifest::Manifest;
@@ -37,14 +38,14 @@ struct State {
 #[derive(Debug, Serialize)]
 struct Table {
     table: &'static str,
-    /// Absent where the table is not there.
+    /// Absent if there is no such table.
     version: Option<u64>,
     rows: Option<usize>,
-    /// The version that the published batch run covers or wrote.
+    /// The table version that the published batch run covers or wrote.
     published_version: Option<u64>,
     /// The version of the last checkpoint.
     checkpoint: Option<u64>,
-    /// Files of the log.
+    /// The number of files in the log.
     log_files: Option<u64>,
 }
 
@@ -56,7 +57,7 @@ struct Run {
 }
 
 impl Status {
-    /// Reads it; a place without a lake is an error.
+    /// Reads the state and prints it. A place without a lake is an error.
     pub async fn run(self, global: &Global) -> Result<()> {
         let settings = global.load()?.settings;
         let lake = Lake::open(&settings.lake).await?;

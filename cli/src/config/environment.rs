@@ -1,8 +1,10 @@
-//! `ADLAKE_<SECTION>__<KEY>`: values from the environment, laid over the file's.
+//! `ADLAKE_<SECTION>__<KEY>`: values from the environment, which override the file's.
 //!
-//! A variable is a text; what it stands for is tried in this order: that text, a TOML value (`77`, `true`, `["a", "b"]`), a list
-//! parted by commas. The first that the key accepts counts. Variables without a double underscore are not configuration
-//! (`ADLAKE_CACHE`), but one that begins like a section is refused, lest a slip go unnoticed.
+//! A variable holds text, which can be read in three ways. They are tried in this order: the text
+//! itself, a TOML value (`77`, `true`, `["a", "b"]`), a list separated by commas. The first reading
+//! that the key accepts counts. Variables without a double underscore are not configuration
+//! (`ADLAKE_CACHE`). A variable that begins like a section but has no double underscore is refused,
+//! because it is probably a mistake.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -17,7 +19,7 @@ use crate::failure::usage;
 const PREFIX: &str = "ADLAKE_";
 const SEPARATOR: &str = "__";
 
-/// Lays the variables over the table; gives each variable's name and key.
+/// Writes the variables' values into the table. Returns the name and the key of each variable.
 pub fn overlay<Settings: DeserializeOwned + Serialize + Default>(
     table: &mut Table,
     variables: impl IntoIterator<Item = (String, String)>,
@@ -36,7 +38,8 @@ pub fn overlay<Settings: DeserializeOwned + Serialize + Default>(
                 let key = rest[section.len() + 1..].to_ascii_uppercase();
                 let section = section.to_ascii_uppercase();
                 return Err(usage(format!(
-                    "environment variable {name}: did you mean {PREFIX}{section}{SEPARATOR}{key} (levels are parted by two underscores)?"
+                    "environment variable {name}: did you mean {PREFIX}{section}{SEPARATOR}{key} (levels are parted by \
+                     two underscores)?"
                 )));
             }
             continue;
@@ -48,7 +51,8 @@ pub fn overlay<Settings: DeserializeOwned + Serialize + Default>(
     Ok(laid)
 }
 
-/// Puts a value at a key, making the tables on the way; an error where something else than a table is in the way.
+/// Puts a value at a key and creates the tables on the way. Fails if something other than a table
+/// is in the way.
 pub fn insert(table: &mut Table, key: &[String], value: Value) -> Result<(), ()> {
     match key {
         [] => Err(()),
@@ -63,7 +67,8 @@ pub fn insert(table: &mut Table, key: &[String], value: Value) -> Result<(), ()>
     }
 }
 
-/// The key of a variable. The keys of librdkafka have dots, which variables cannot have; those of object stores are capitals.
+/// The key of a variable. librdkafka's keys have dots, which variable names cannot have; the keys
+/// of object stores are in capitals.
 fn key_path(rest: &str) -> KeyPath {
     let levels: Vec<&str> = rest.split(SEPARATOR).collect();
     let lower: KeyPath = levels.iter().map(|level| level.to_ascii_lowercase()).collect();
@@ -77,7 +82,7 @@ fn key_path(rest: &str) -> KeyPath {
     }
 }
 
-/// The table with the first reading of `text` that the key accepts.
+/// The table with `text` at the key, in the first reading that the key accepts.
 fn accepted<Settings: DeserializeOwned>(table: &Table, name: &str, key: &[String], text: &str) -> Result<Table> {
     let mut readings = vec![Value::from(text)];
     if let Ok(mut parsed) = toml::from_str::<Table>(&format!("value = {text}"))

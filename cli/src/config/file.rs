@@ -1,4 +1,4 @@
-//! Reading `adlake.toml`: what is wrong is told with its line and its key.
+//! Reads `adlake.toml`. Errors name the line and the key.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::config::nearest::nearest;
 use crate::config::{KeyPath, dotted};
 use crate::failure::usage;
 
-/// The table of a file that reads as `Settings`.
+/// Parses a file into a table, which must be readable as `Settings`.
 pub fn parse<Settings: DeserializeOwned>(path: &Path, text: &str) -> Result<Table> {
     let wrong = |error: &Error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
@@ -49,7 +49,7 @@ pub fn lines(text: &str) -> BTreeMap<KeyPath, usize> {
     lines
 }
 
-/// The unknown name and the known ones in serde's message about it.
+/// Finds the unknown name and the known names in serde's error message.
 pub fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     let rest = message.strip_prefix("unknown field `")?;
     let (name, rest) = rest.split_once('`')?;
@@ -57,7 +57,7 @@ pub fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     Some((name, known))
 }
 
-/// The innermost key whose key or value contains the place of an error.
+/// The innermost key whose name or value contains the place of an error.
 fn key_at(text: &str, place: &Range<usize>) -> Option<KeyPath> {
     let mut found: Option<KeyPath> = None;
     visit(text, &mut |path, key, value, _| {
@@ -70,10 +70,11 @@ fn key_at(text: &str, place: &Range<usize>) -> Option<KeyPath> {
     found
 }
 
-/// Is shown a key.
+/// The callback of [`visit`].
 type See<'a> = dyn FnMut(&[String], &Range<usize>, &Range<usize>, bool) + 'a;
 
-/// Shows every key: its path, the places of key and value, and whether the value is a table that has keys.
+/// Calls `see` for every key, with its path, the places of its name and its value, and whether the
+/// value is a table that has keys.
 fn visit(text: &str, see: &mut See<'_>) {
     if let Ok(document) = DeTable::parse(text) {
         visit_table(document.get_ref(), &mut Vec::new(), see);

@@ -1,7 +1,7 @@
-//! What every section and key is for, in one line: the text of `config init`.
+//! What every section and key is for, in one line each: the text of `config init`.
 //!
-//! Names, order and defaults come from the settings themselves; a test holds that every key has its line here, and every line
-//! its key.
+//! Names, order and defaults come from the settings themselves. A test checks that every key has a
+//! line here, and that every line has a key.
 
 /// A section or a key.
 #[derive(Debug)]
@@ -10,7 +10,7 @@ pub struct Key {
     pub path: &'static str,
     /// What it is for.
     pub doc: &'static str,
-    /// For a key without a default: a value, as TOML. For a free table: a line of it.
+    /// For a key without a default: an example value, as TOML. For a free table: an example line.
     pub example: Option<&'static str>,
 }
 
@@ -43,7 +43,8 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "lake.log.retention",
-        "Log entries are removed once they are so old, unless the batch view or the newest version needs them; 0s: never.",
+        "Log entries are removed once they are so old, unless the batch view or the newest version needs them; 0s: \
+         never.",
     ),
     key("account", "The account that money is counted in."),
     key("account.currency", "ISO 4217 code; amounts in other currencies go through ref/fx_rates."),
@@ -67,11 +68,13 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "kafka.oauth_token_command",
-        "For sasl.mechanisms OAUTHBEARER: a program and its arguments that print a token, or JSON with token and expires_in.",
+        "For sasl.mechanisms OAUTHBEARER: a program and its arguments that print a token, or JSON with token and \
+         expires_in.",
     ),
     unset(
         "kafka.first_offsets",
-        "By topic and partition, instead of first_start: the offset that a partition never seen by the lake is begun at.",
+        "By topic and partition, instead of first_start: the offset that a partition never seen by the lake is begun \
+         at.",
         "\"ad-impressions\" = { 0 = 1200, 1 = 800 }",
     ),
     unset("kafka.properties", "Any other property of librdkafka.", "\"security.protocol\" = \"SASL_SSL\""),
@@ -163,7 +166,8 @@ pub const KEYS: &[Key] = &[
     ),
     unset(
         "sources.*.avro.reader_schema_file",
-        "A file with the schema to read with (names, aliases, defaults); by default what was written is taken as it is.",
+        "A file with the schema to read with (names, aliases, defaults); by default what was written is taken as it \
+         is.",
         "\"reader.avsc\"",
     ),
     unset(
@@ -196,7 +200,8 @@ pub const KEYS: &[Key] = &[
     key("attribution.touchpoints_max", "How many of the latest touchpoints of a conversion count."),
     key(
         "attribution.scope",
-        "What a conversion and its touchpoints share beside the user: auto, advertiser, campaign, or account (nothing).",
+        "What a conversion and its touchpoints share beside the user: auto, advertiser, campaign, or account \
+         (nothing).",
     ),
     key("identity", "Which ids count as absent."),
     key("identity.null_values", "Values that mean \"no value\", compared exactly."),
@@ -208,7 +213,8 @@ pub const KEYS: &[Key] = &[
     key("display", "What is shown of what was computed; takes effect at once."),
     key(
         "display.default_model",
-        "The attribution model behind columns without a suffix: last_touch, first_touch, linear, position_based or time_decay.",
+        "The attribution model behind columns without a suffix: last_touch, first_touch, linear, position_based or \
+         time_decay.",
     ),
     key("spend", "What is spent; takes effect at once."),
     key("spend.source", "Where spend comes from: impressions (their cost) or bids (clearing prices of those won)."),
@@ -234,7 +240,7 @@ pub fn find(path: &[String]) -> Option<&'static Key> {
     KEYS.iter().find(|key| matches(key, path))
 }
 
-/// Whether a key is of this path.
+/// Whether a key describes this path.
 pub fn matches(key: &Key, path: &[String]) -> bool {
     let mut levels = key.path.split('.');
     path.iter().all(|level| levels.next().is_some_and(|known| known == "*" || known == level))

@@ -1,12 +1,12 @@
-//! The known name that a mistyped one was probably meant to be.
+//! Finds the known name that a mistyped name probably means.
 
-/// The nearest of `known` to `name`, unless all are too far from it.
+/// The known name nearest to `name`, unless all of them differ too much.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (distance, found) = known.into_iter().map(|other| (distance(name, other), other)).min()?;
     (distance <= (name.len().max(found.len()) / 2).max(2)).then_some(found)
 }
 
-/// Edits from one to the other: insertions, deletions, replacements (Levenshtein).
+/// The number of edits from one to the other: insertions, deletions, replacements (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -8,10 +8,10 @@ use crate::config::template::{is_section, toml};
 use crate::config::{Config, KeyPath, dotted};
 
 const MASK: &str = "***";
-/// Parts of names whose values are nobody's business.
+/// A key whose name contains one of these is a secret.
 const SECRETS: [&str; 8] = ["secret", "password", "token", "credential", "passphrase", "private", "jaas", "access_key"];
 
-/// A key in force.
+/// A key in force, with its value and origin.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
     pub key: String,
@@ -29,7 +29,7 @@ pub fn lines(config: &Config) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// As `key = value  # source`.
+/// Formats the lines as `key = value  # source`.
 pub fn text(lines: &[Line]) -> String {
     let written: Vec<String> = lines
         .iter()
@@ -65,7 +65,7 @@ fn masked(name: &str, value: &Value) -> Value {
     let name = name.to_ascii_lowercase();
     let is_secret = SECRETS.iter().any(|secret| name.contains(secret)) || name.ends_with(".key.pem");
     match value {
-        // A command's arguments may be secrets as well.
+        // A command's arguments may contain secrets too.
         Value::Array(values) if is_secret && !values.is_empty() => MASK.into(),
         Value::String(text) if !text.is_empty() => {
             if is_secret {

@@ -1,4 +1,4 @@
-//! The text of `config init`: every key with its default and one line of doc.
+//! The text of `config init`: every key with its default and one line of documentation.
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ const HEAD: &str = "\
 # Every key can be set by the environment, too: lake.uri by ADLAKE_LAKE__URI. `adlake config check` validates this file,
 # `adlake config show` prints what is in force and where it comes from.
 ";
-/// Longer arrays have an element a line.
+/// An array whose text is longer is written with one element a line.
 const LINE_MAX: usize = 100;
 
 /// The text.
@@ -30,7 +30,8 @@ pub fn defaults() -> Result<Map<String, Value>> {
     }
 }
 
-/// Whether a value has keys of its own: tables that anything may stand in have none.
+/// Whether a value is a section with keys of its own. Tables that accept any key have none by
+/// default.
 pub fn is_section(value: &Value) -> bool {
     value.as_object().is_some_and(|inner| !inner.is_empty())
 }
@@ -41,7 +42,7 @@ fn section(text: &mut String, table: &Map<String, Value>, path: &mut KeyPath) {
         comment(text, keys::find(path));
         text.push_str(&format!("[{}]\n", dotted(path)));
     }
-    // A key that stood after a table would belong to the table.
+    // A key that follows the header of a table would belong to that table, so tables come last.
     for (name, value) in table.iter().filter(|(_, value)| !value.is_object()) {
         path.push(name.clone());
         let key = keys::find(path);

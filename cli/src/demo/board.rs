@@ -1,4 +1,5 @@
-//! What the demo shows: where the stream is, and the KPIs of the biggest campaigns. Pure: facts in, lines out.
+//! What the demo shows: how far the stream is, and the KPIs of the biggest campaigns. Pure: facts
+//! in, lines out.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 pub const COLUMNS: [&str; 11] =
     ["campaign_id", "impressions", "reach", "clicks", "conversions", "spend", "revenue", "ctr", "cvr", "cpa", "roas"];
 
-/// How the columns are headed.
+/// The headings of the columns.
 const HEADINGS: [&str; 11] =
     ["campaign", "impressions", "reach", "clicks", "conversions", "spend", "revenue", "CTR", "CVR", "CPA", "ROAS"];
 const NAME_WIDTH: usize = 30;
@@ -23,7 +24,7 @@ pub struct Board {
     /// Rows and dead letters committed.
     pub rows: u64,
     pub rejected: u64,
-    /// Rows and dead letters committed per second since the last look.
+    /// Rows and dead letters committed per second since the last refresh.
     pub ingest_rate: f64,
     /// Age of the newest committed event.
     pub freshness: Option<Duration>,
@@ -40,14 +41,15 @@ pub struct Board {
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     pub running: bool,
-    /// The last published run: its number, how long it took, when it ended (since the demo's start).
+    /// The last published run: its number, how long it took, when it ended (since the demo's
+    /// start).
     pub last: Option<(i64, Duration, Duration)>,
     /// Why the last try failed.
     pub failure: Option<String>,
 }
 
 impl Board {
-    /// The whole screen, for a terminal of so many lines.
+    /// The whole screen, for a terminal of `height` lines.
     pub fn lines(&self, height: usize) -> Vec<String> {
         let mut lines = vec![
             format!("adlake demo   lake {}   {}   Ctrl-C stops", self.lake, seconds(self.elapsed)),
@@ -67,11 +69,12 @@ impl Board {
         lines
     }
 
-    /// One line, where there is no terminal.
+    /// One line, used if there is no terminal.
     pub fn line(&self) -> String {
         let total = self.totals();
         format!(
-            "{:>4} s  generated {}  committed {} + {} dead letters ({:.0}/s)  impressions {}  clicks {}  conversions {}  \
+            "{:>4} s  generated {}  committed {} + {} dead letters ({:.0}/s)  impressions {}  clicks {}  conversions \
+             {}  \
              spend {} {currency}  revenue {} {currency}{}  batch {}",
             self.elapsed.as_secs(),
             self.sent,
@@ -89,7 +92,7 @@ impl Board {
         )
     }
 
-    /// The table of campaigns, at most so many rows of them, and their total.
+    /// The table of campaigns: at most `rows` lines, the headings and the total included.
     pub fn table(&self, rows: usize) -> Vec<String> {
         let mut cells: Vec<Vec<String>> = vec![HEADINGS.iter().map(|heading| (*heading).to_owned()).collect()];
         cells.extend(self.kpis.iter().take(rows.saturating_sub(2).max(1)).map(|row| self.row(row)));
@@ -100,7 +103,7 @@ impl Board {
         cells.push(vec![
             name,
             grouped(total[1] as u64),
-            // Users of two campaigns are one person: reach does not add up.
+            // Reach does not add up: users of two campaigns may be the same person.
             String::new(),
             grouped(total[3] as u64),
             grouped(total[4] as u64),
@@ -165,7 +168,7 @@ impl Board {
     }
 }
 
-/// Lines of aligned columns, the first to the left, the others to the right.
+/// Lines of aligned columns. The first column is aligned left, the others right.
 fn aligned(cells: &[Vec<String>]) -> Vec<String> {
     let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();

@@ -1,23 +1,24 @@
-//! A broker of the Kafka protocol inside the process: librdkafka's mock cluster.
+//! An in-process broker of the Kafka protocol: librdkafka's mock cluster.
 //!
-//! It keeps at most 5 MB or 100,000 messages of a partition, in memory: good for a paced demonstration, for nothing else.
+//! It keeps at most 5 MB or 100,000 messages per partition, in memory. It serves a demonstration at
+//! a limited rate, and nothing else.
 
 use anyhow::{Context, Result};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
-/// A running broker; it ends when it is dropped.
+/// A running broker. Dropping it stops it.
 pub struct Broker {
     cluster: MockCluster<'static, DefaultProducerContext>,
 }
 
 impl Broker {
-    /// Starts it on a free port.
+    /// Starts the broker on a free port.
     pub fn start() -> Result<Broker> {
         Ok(Broker { cluster: MockCluster::new(1).context("cannot start the broker inside the process")? })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> String {
         self.cluster.bootstrap_servers()
     }

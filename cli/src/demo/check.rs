@@ -1,4 +1,4 @@
-//! The check at the end of the demo: what the lake answers is what was sent.
+//! The check at the end of the demo: the lake's answers are compared with what was sent.
 
 use adlake_serving::QueryEngine;
 use anyhow::Result;
@@ -8,7 +8,7 @@ use crate::failure::query_error;
 use crate::generate::truth::Totals;
 use crate::output::cell;
 
-/// One number of the lake beside the generator's.
+/// One number of the lake beside the generator's number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub name: &'static str,
@@ -39,7 +39,7 @@ pub async fn compare(engine: &QueryEngine, truth: &Totals) -> Result<Vec<Line>> 
     Ok(lines)
 }
 
-/// The values of the one row of an answer.
+/// The values of an answer that has one row.
 async fn cells(engine: &QueryEngine, sql: &str) -> Result<Vec<String>> {
     let stream = engine.query(sql).await.map_err(query_error)?;
     let batches: Vec<_> = stream.try_collect().await.map_err(adlake_lake::LakeError::from)?;
@@ -54,7 +54,8 @@ async fn cells(engine: &QueryEngine, sql: &str) -> Result<Vec<String>> {
     Ok(cells)
 }
 
-/// The digits of a count, or of a decimal of six fractional digits: its micros.
+/// The digits of a count, or of a decimal with six fractional digits (then the result is in
+/// micros).
 fn integer(cell: &str) -> i128 {
     cell.replace('.', "").parse().unwrap_or(0)
 }

@@ -1,4 +1,5 @@
-//! Where the board is shown: the whole terminal, redrawn in place; without a terminal a line every few seconds.
+//! Shows the board. On a terminal it uses the whole screen and redraws it in place; otherwise it
+//! writes a line every few seconds.
 
 use std::io::{IsTerminal, Stdout, Write, stdout};
 use std::time::{Duration, Instant};
@@ -14,11 +15,11 @@ use crossterm::{execute, queue};
 
 use crate::demo::board::Board;
 
-/// How often a line is written where there is no terminal.
+/// How often a line is written if there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const HEIGHT: u16 = 24;
 
-/// A place to show the board.
+/// The place where the board is shown.
 pub struct Screen {
     out: Stdout,
     terminal: bool,
@@ -26,7 +27,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Takes the terminal over, where there is one and `plain` does not say otherwise.
+    /// Takes over the terminal, if there is one and `plain` is not set.
     pub fn open(plain: bool) -> Result<Screen> {
         let mut out = stdout();
         let terminal = !plain && out.is_terminal();
@@ -36,7 +37,7 @@ impl Screen {
         Ok(Screen { out, terminal, last_line: None })
     }
 
-    /// Whether the whole terminal is the demo's.
+    /// Whether the demo uses the whole terminal.
     pub fn is_terminal(&self) -> bool {
         self.terminal
     }
@@ -71,7 +72,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // An error of the terminal at the very end has nowhere to be shown.
+        // An error of the terminal at the very end cannot be shown anywhere.
         let _ = self.close();
     }
 }

@@ -1,14 +1,15 @@
-//! The event time of the generator: which instant the n-th opportunity to show an ad falls on.
+//! The event time of the generator: the instant of the n-th opportunity to show an ad.
 //!
-//! It never reads a wall clock: the time is a function of the opportunity's number, so that a stream does not depend on the
-//! rate it is sent at.
+//! The clock never reads the wall clock. The time depends on the opportunity's number alone, so a
+//! stream does not depend on the rate at which it is sent.
 
 /// Microseconds of an hour.
 pub const HOUR: i64 = 3_600_000_000;
 /// Microseconds of a day.
 pub const DAY: i64 = 24 * HOUR;
 
-/// How busy each hour of a UTC day is, relative to the others: quiet at night, a peak in the evening.
+/// The traffic of each hour of a UTC day, relative to the others: low at night, with a peak in the
+/// evening.
 const RHYTHM: [f64; 24] = [
     0.55, 0.40, 0.30, 0.25, 0.25, 0.30, 0.45, 0.65, 0.85, 1.00, 1.10, 1.15, 1.20, 1.20, 1.15, 1.15, 1.20, 1.30, 1.45,
     1.60, 1.70, 1.55, 1.20, 0.85,
@@ -17,13 +18,13 @@ const RHYTHM: [f64; 24] = [
 /// Gives opportunities their times, in ascending order.
 #[derive(Debug)]
 pub enum Clock {
-    /// Spread over a span of days by the daily rhythm.
+    /// Opportunities are spread over a span of days by the daily rhythm.
     Rhythm { start: i64, segments: Vec<Segment>, at: usize, scale: f64, next: u64 },
-    /// One every `step` microseconds, for streams that follow the wall clock.
+    /// One opportunity every `step` microseconds, for streams that follow the wall clock.
     Steady { start: i64, step: f64, next: u64 },
 }
 
-/// A part of an hour and the amount of traffic before it.
+/// A part of an hour, with the amount of traffic before it.
 #[derive(Debug)]
 pub struct Segment {
     from: i64,
@@ -33,7 +34,8 @@ pub struct Segment {
 }
 
 impl Clock {
-    /// `opportunities` over `span` microseconds from `start`, busier by day than by night.
+    /// `opportunities` over `span` microseconds from `start`, with more traffic by day than by
+    /// night.
     pub fn rhythm(start: i64, span: i64, opportunities: f64) -> Clock {
         let (mut segments, mut from, mut before) = (Vec::new(), start, 0.0);
         while from < start + span {
@@ -65,7 +67,7 @@ impl Clock {
                     *at += 1;
                 }
                 match segments.get(*at) {
-                    // Past the end the last segment goes on.
+                    // After the end, the last segment continues.
                     Some(segment) => {
                         segment.from + ((traffic - segment.before) / segment.weight * segment.length as f64) as i64
                     }

@@ -1,8 +1,9 @@
-//! Bid requests as Avro, written by hand along the schema.
+//! Writes bid requests as Avro, following the schema.
 //!
-//! The schema is walked once: every field that the generator knows becomes a leaf, every other one the constant bytes of its
-//! null. A schema that has a field neither known nor nullable is refused, so that nothing that does not decode is ever written.
-//! What is known can be written as any type that holds it.
+//! The encoder compiles the schema once. A field that the generator knows becomes a leaf; any other
+//! field becomes the constant bytes of its null. A schema that has a field neither known nor
+//! nullable is refused, so every record that is written decodes. A known field can be written as
+//! any type that holds it.
 
 use anyhow::{Result, bail};
 use apache_avro::Schema;
@@ -16,7 +17,7 @@ use crate::generate::world::{User, Website, World, user_id};
 #[derive(Debug)]
 pub struct BidEncoder {
     root: Node,
-    /// What stands before every datum.
+    /// The bytes before every datum.
     prefix: Vec<u8>,
     seed: u64,
     currencies: Vec<String>,
@@ -89,11 +90,11 @@ enum Form {
     Boolean,
     Millis,
     Micros,
-    /// A decimal of so many fractional digits, in bytes.
+    /// A decimal with this number of fractional digits, in bytes.
     Decimal(u32),
 }
 
-/// A value on its way into a leaf.
+/// A value that is about to be written into a leaf.
 enum Value<'a> {
     Str(&'a str),
     Bytes(Vec<u8>),
@@ -104,18 +105,19 @@ enum Value<'a> {
     Boolean(bool),
 }
 
-/// A bid request with what is looked up for it.
+/// A bid request, with the data that is looked up for it.
 struct Context<'a> {
     world: &'a World,
     bid: &'a Bid,
     website: &'a Website,
     user: User,
-    /// The imp that is being written, counted from 1.
+    /// The imp that is written now, counted from 1.
     imp: u8,
 }
 
 impl BidEncoder {
-    /// An encoder for a schema; `framed` is Avro's single-object encoding, as in Kafka.
+    /// Creates an encoder for a schema. `framed` selects Avro's single-object encoding, as used in
+    /// Kafka.
     pub fn new(schema: &Schema, framed: bool, seed: u64, currencies: &[String]) -> Result<BidEncoder> {
         let root = compile(schema, "")?;
         let mut prefix = Vec::new();
@@ -326,7 +328,8 @@ fn compile(schema: &Schema, path: &str) -> Result<Node> {
         }
         Schema::Array(array) if field == Some(Field::Imp) => Ok(Node::Imps(Box::new(compile(&array.items, path)?))),
         Schema::Array(array) if field.is_some() => match compile(&array.items, path)? {
-            // An element that is there is there: its union is not asked again.
+            // The element of an array is always present, so its union always takes the branch that
+            // is not null.
             Node::Optional { some, inner, .. } => {
                 Ok(Node::One(Box::new(Node::Record(vec![Node::Constant(some), *inner]))))
             }
@@ -376,7 +379,7 @@ fn leaf(out: &mut Vec<u8>, form: Form, value: &Value<'_>) {
         }
         (Form::Boolean, value) => out.push(u8::from(matches!(value, Value::Boolean(true)))),
         (Form::Micros, Value::Time(value)) => long(out, *value),
-        // A bare number says by its size that it counts milliseconds.
+        // A bare number is in milliseconds, which a reader recognizes by its size.
         (Form::Millis | Form::Whole, Value::Time(value)) => long(out, value.div_euclid(1_000)),
         (Form::Whole | Form::Millis | Form::Micros, value) => long(out, value.whole()),
         (Form::Double, value) => out.extend_from_slice(&value.double().to_le_bytes()),
@@ -411,14 +414,15 @@ impl Value<'_> {
 
     fn double(&self) -> f64 {
         match self {
-            // Division of two whole numbers is correctly rounded: the shortest decimal of the result is the price.
+            // The division of two whole numbers is correctly rounded, so the shortest decimal of
+            // the result is the price.
             Value::Millionths(value) => *value as f64 / 1_000_000.0,
             value => value.whole() as f64,
         }
     }
 }
 
-/// Two's complement without the bytes that only repeat the sign.
+/// Two's complement, without the leading bytes that only repeat the sign.
 fn shortest(bytes: &[u8; 16]) -> &[u8] {
     let mut at = 0;
     while at < 15 && ((bytes[at] == 0 && bytes[at + 1] < 0x80) || (bytes[at] == 0xff && bytes[at + 1] >= 0x80)) {

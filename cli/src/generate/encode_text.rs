@@ -1,12 +1,14 @@
-//! Impressions as JSON and interactions as CSV, spelled by hand: this is where the generator's time would go.
+//! Writes impressions as JSON and interactions as CSV. It does so without a library, because most
+//! of the generator's time would be spent here.
 
 use crate::generate::event::{Id, Impression, Interaction, id};
 use crate::generate::text;
 use crate::generate::world::{Times, World, user_id};
 
-/// The columns of the CSV, which are also those that ingest expects of a topic by default.
-pub const CSV_HEADER: &str = "timestamp,user_id,campaign_id,conversion_type,event_id,ad_creative_id,impression_id,order_id,\
-                              value,currency,quantity,country,device_type,user_agent";
+/// The columns of the CSV. Ingest expects the same columns of a topic by default.
+pub const CSV_HEADER: &str = "\
+    timestamp,user_id,campaign_id,conversion_type,event_id,ad_creative_id,impression_id,\
+    order_id,value,currency,quantity,country,device_type,user_agent";
 
 /// Appends an impression as one line of JSON, without its end.
 pub fn impression(out: &mut Vec<u8>, world: &World, seed: u64, currencies: &[String], event: &Impression) {
@@ -71,7 +73,7 @@ pub fn impression(out: &mut Vec<u8>, world: &World, seed: u64, currencies: &[Str
         out.push(b'"');
     }
     if habits.unknown_field || !event.with_id {
-        // Without an id of its own, this is what keeps the impression from being equal to another.
+        // If an impression has no id of its own, this field keeps it different from all others.
         out.extend_from_slice(b",\"page_view\":");
         text::integer(out, event.number as i64);
     }
@@ -119,7 +121,8 @@ pub fn interaction(out: &mut Vec<u8>, world: &World, seed: u64, currencies: &[St
     out.extend_from_slice(user.agent.device.as_bytes());
     out.push(b',');
     if user.bot {
-        // Shops pass the user agent on where they suspect a robot. "like Gecko" stands after a comma: it needs quotes.
+        // Shops pass the user agent on if they suspect a robot. "like Gecko" follows a comma in it,
+        // so it needs quotes.
         out.push(b'"');
         out.extend_from_slice(user.agent.user_agent.as_bytes());
         out.push(b'"');

@@ -1,13 +1,13 @@
-//! What the generator knows of an event before it is written down in its format.
+//! What the generator knows of an event before it encodes the event.
 //!
-//! An event is small and holds no text: ids are numbers that the encoders spell out, and what does not change from event to
-//! event stands in the [`World`](crate::generate::world::World).
+//! An event is small and holds no text. Ids are numbers, which the encoders spell out. What does
+//! not change from event to event is in the [`World`](crate::generate::world::World).
 
 use adlake_domain::event::EventKind;
 
 use crate::generate::random::mix;
 
-/// An event on its way, with the moment at which it arrives.
+/// An event that is about to be sent, and the records that it has.
 #[derive(Debug, Clone)]
 pub struct Event {
     pub copies: Copies,
@@ -21,7 +21,7 @@ pub enum Copies {
     Single,
     /// Two that are equal.
     Duplicate,
-    /// Two that differ in content: the least one wins.
+    /// Two that differ in content; the smaller one wins.
     Conflict,
     /// A bid request, and later its outcome.
     Split,
@@ -54,7 +54,7 @@ impl Body {
         }
     }
 
-    /// Its user; none is an unknown one.
+    /// Its user; `None` if it is unknown.
     pub fn user(&self) -> Option<u32> {
         match self {
             Body::Impression(event) => Some(event.user).filter(|_| event.known_user),
@@ -78,12 +78,12 @@ impl Body {
 pub struct Impression {
     pub number: u64,
     pub user: u32,
-    /// Whether its user is known; else it sends "unknown".
+    /// Whether its user is known; otherwise it sends "unknown".
     pub known_user: bool,
     pub creative: u32,
     pub website: u32,
     pub time: i64,
-    /// In the website's currency; none was sent where it is absent.
+    /// In the website's currency; `None` if it is not sent.
     pub cost_micros: Option<i64>,
     pub viewable: Option<bool>,
     pub view_time_ms: u32,
@@ -102,11 +102,11 @@ pub struct Interaction {
     pub campaign: u32,
     pub action: Action,
     pub creative: u32,
-    /// The impression behind it, where it names one.
+    /// The impression behind it, if it names one.
     pub impression: Option<u64>,
     pub with_id: bool,
     pub value_micros: i64,
-    /// Place of the value's currency in the plan's.
+    /// The index of the value's currency in the plan.
     pub currency: u8,
     pub quantity: u8,
 }
@@ -133,13 +133,13 @@ impl Action {
         }
     }
 
-    /// Whether it is identified by an order, and has a value.
+    /// Whether an order identifies it. It has a value then.
     pub fn has_order(self) -> bool {
         matches!(self, Action::Purchase | Action::Refund)
     }
 }
 
-/// A bid request, with our bid where we made one.
+/// A bid request, with our bid if we made one.
 #[derive(Debug, Clone)]
 pub struct Bid {
     pub number: u64,
@@ -156,7 +156,7 @@ pub struct Bid {
     pub part: Part,
 }
 
-/// What of a bid a record carries.
+/// What a record carries of a bid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Whole,
@@ -179,11 +179,11 @@ pub struct OurBid {
     pub creative: u32,
     /// CPM in micros of the website's currency.
     pub bid_micros: i64,
-    /// CPM in micros; none where the auction was lost.
+    /// CPM in micros; `None` if the auction was lost.
     pub clearing_micros: Option<i64>,
 }
 
-/// What an id is of: the same number gives different ids.
+/// What an id identifies. Ids of different kinds differ even for the same number.
 #[derive(Debug, Clone, Copy)]
 pub enum Id {
     Impression,

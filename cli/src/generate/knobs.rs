@@ -1,4 +1,5 @@
-//! The knobs of the generator, as given on the command line, and the checked plan that they become.
+//! The options of the generator, as given on the command line, and the checked plan that they
+//! become.
 //!
 //! A [`Plan`] is complete and consistent: everything after it is a pure function of it.
 
@@ -35,7 +36,7 @@ impl Kind {
 /// What to generate.
 #[derive(Debug, Clone, Args)]
 pub struct Knobs {
-    /// Every draw follows from this number
+    /// All random draws follow from this number
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Records to send, malformed ones and duplicates included
@@ -44,10 +45,11 @@ pub struct Knobs {
     /// Send for this long at --rate, instead of --events ("30s", "2h")
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "events", requires = "rate")]
     pub duration: Option<Duration>,
-    /// Records per second; 0: as fast as it goes. The records do not depend on it
+    /// Records per second; 0: as fast as possible. The records do not depend on it
     #[arg(long, value_name = "PER_SECOND", default_value_t = 0.0)]
     pub rate: f64,
-    /// Event time of the first event: RFC 3339, a date, or "now" (event time then follows --rate, not --days)
+    /// Event time of the first event: RFC 3339, a date, or "now" (event time then follows --rate,
+    /// not --days)
     #[arg(long, value_name = "TIME", default_value = "2025-01-01")]
     pub start: String,
     /// Days of event time that the events are spread over
@@ -57,7 +59,12 @@ pub struct Knobs {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "impressions,interactions,bid_requests")]
     pub kinds: Vec<Kind>,
     /// Distinct users
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..100_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        value_parser = clap::value_parser!(u32).range(1..100_000_000)
+    )]
     pub users: u32,
     /// Campaigns
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..100_000))]
@@ -107,7 +114,7 @@ pub struct Knobs {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub seed: u64,
-    /// What the ids of events follow from: streams that differ in it share a world, but no event.
+    /// The seed of the events' ids. Streams with different seeds share a world, but no event.
     pub id_seed: u64,
     /// Records to send.
     pub events: u64,
@@ -132,21 +139,22 @@ pub struct Plan {
     pub bots: f64,
     pub without_id: f64,
     pub split_outcomes: f64,
-    /// The account's currency first.
+    /// The currencies; the account's comes first.
     pub currencies: Vec<String>,
 }
 
 /// How opportunities get their times.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// All events within so many µs, by the daily rhythm.
+    /// All events lie within this many µs, spread by the daily rhythm.
     Span(i64),
-    /// So many records per second of event time.
+    /// This many records per second of event time.
     PerSecond(f64),
 }
 
 impl Knobs {
-    /// The plan; `account_currency` is the configuration's, `now` what "now" means (µs).
+    /// Makes the plan. `account_currency` comes from the configuration; `now` is the meaning of
+    /// "now" (µs).
     pub fn plan(&self, account_currency: &str, now: i64) -> Result<Plan> {
         for (name, share) in [
             ("ctr", self.ctr),
@@ -238,7 +246,7 @@ impl Knobs {
     }
 }
 
-/// The place of a kind in arrays by kind.
+/// The index of a kind in arrays by kind.
 pub fn place(kind: EventKind) -> usize {
     match kind {
         EventKind::Impression => 0,

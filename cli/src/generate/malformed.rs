@@ -1,7 +1,8 @@
-//! Records that no decoder can accept: a good one, spoilt.
+//! Records that no decoder can accept. Each is a good record that is spoilt.
 //!
-//! Every spoilt record is one record to a reader of lines as well as to a reader of Kafka, so that it never reaches into its
-//! neighbours: no line ends, no quote left open over a line.
+//! To a reader of lines as well as to a reader of Kafka, every spoilt record is exactly one record.
+//! It never affects its neighbours: it has no line ends, and no quote that stays open at the end of
+//! the line.
 
 use adlake_domain::event::EventKind;
 use rand::Rng;
@@ -11,7 +12,7 @@ use crate::generate::encode_avro::BidEncoder;
 use crate::generate::event::Bid;
 use crate::generate::world::World;
 
-/// A time that is in nobody's past: 2099-12-31.
+/// A time in the future.
 pub const FUTURE_DATE: &str = "2099-12-31";
 const FUTURE: i64 = 4_102_358_400_000_000;
 
@@ -19,7 +20,7 @@ const FUTURE: i64 = 4_102_358_400_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
     pub name: &'static str,
-    /// The `reason` that its dead letter has to bear.
+    /// The `reason` that its dead letter must have.
     pub reason: &'static str,
 }
 
@@ -27,7 +28,7 @@ const fn fault(name: &'static str, reason: &'static str) -> Fault {
     Fault { name, reason }
 }
 
-/// Spoils `good`, a record of this kind (JSON or CSV), into `out`.
+/// Spoils `good`, a record of this kind (JSON or CSV), and writes it to `out`.
 pub fn spoil_text(random: &mut ChaCha8Rng, kind: EventKind, good: &[u8], out: &mut Vec<u8>) -> Fault {
     match kind {
         EventKind::Interaction => spoil_csv(random, good, out),
@@ -109,8 +110,8 @@ fn spoil_csv(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> Fault {
     }
 }
 
-/// Spoils a bid request into `out`. In a container file (`framed` is false) only its content can be wrong; a record of Kafka
-/// can be cut short or of an unknown schema, too.
+/// Spoils a bid request and writes it to `out`. In a container file (`framed` is false) only its
+/// content can be wrong. A Kafka record can also be cut short or have an unknown schema.
 pub fn spoil_avro(
     random: &mut ChaCha8Rng,
     encoder: &BidEncoder,

@@ -22,7 +22,7 @@ const fn place(
     Place { country, country3, region, city, weight }
 }
 
-/// By traffic; no region or city has a character that JSON escapes.
+/// Weighted by traffic. No region or city has a character that JSON escapes.
 pub const PLACES: [Place; 20] = [
     place("US", "USA", "CA", "Los Angeles", 14.0),
     place("US", "USA", "NY", "New York", 11.0),
@@ -68,42 +68,47 @@ const fn agent(
     Agent { user_agent, device, device_type, os, weight }
 }
 
-/// By traffic.
+/// Weighted by traffic.
 pub const AGENTS: [Agent; 10] = [
     agent(
         "mobile",
         4,
         "Android",
         30.0,
-        "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Mobile Safari/537.36",
+        "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Mobile \
+         Safari/537.36",
     ),
     agent(
         "mobile",
         4,
         "iOS",
         22.0,
-        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 \
+         Mobile/15E148 Safari/604.1",
     ),
     agent(
         "desktop",
         2,
         "Windows",
         20.0,
-        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 \
+         Safari/537.36",
     ),
     agent(
         "desktop",
         2,
         "Windows",
         7.0,
-        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36 Edg/131.0.0.0",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 \
+         Safari/537.36 Edg/131.0.0.0",
     ),
     agent(
         "desktop",
         2,
         "macOS",
         6.0,
-        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Safari/605.1.15",
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 \
+         Safari/605.1.15",
     ),
     agent(
         "desktop",
@@ -118,14 +123,16 @@ pub const AGENTS: [Agent; 10] = [
         5,
         "iPadOS",
         4.0,
-        "Mozilla/5.0 (iPad; CPU OS 17_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.7 Mobile/15E148 Safari/604.1",
+        "Mozilla/5.0 (iPad; CPU OS 17_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.7 \
+         Mobile/15E148 Safari/604.1",
     ),
     agent(
         "mobile",
         4,
         "Android",
         4.0,
-        "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/26.0 Chrome/122.0.0.0 Mobile Safari/537.36",
+        "Mozilla/5.0 (Linux; Android 14; SM-S921B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/26.0 \
+         Chrome/122.0.0.0 Mobile Safari/537.36",
     ),
     agent(
         "ctv",
@@ -136,7 +143,7 @@ pub const AGENTS: [Agent; 10] = [
     ),
 ];
 
-/// Robots that say what they are.
+/// Robots whose user agents say that they are robots.
 pub const BOT_AGENTS: [Agent; 3] = [
     agent("desktop", 2, "unknown", 1.0, "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"),
     agent("desktop", 2, "unknown", 1.0, "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)"),

@@ -1,11 +1,14 @@
-//! Draws that the generator makes beyond what `rand` gives: weighted choice, skewed and exponential numbers, hashes.
+//! Random draws that `rand` does not offer: weighted choice, skewed and exponential numbers,
+//! hashes.
 //!
-//! Everything is a function of the generator's seed: the same seed gives the same draws on every machine and at any rate.
+//! Every draw is a function of the generator's seed: the same seed gives the same draws on every
+//! machine and at any rate.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// The finaliser of SplitMix64: a bijection of 64-bit numbers, so that distinct inputs give distinct ids.
+/// The finalizer of SplitMix64. It is a bijection of 64-bit numbers, so distinct inputs give
+/// distinct ids.
 pub fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,15 +21,15 @@ pub fn chance(random: &mut ChaCha8Rng, probability: f64) -> bool {
     probability > 0.0 && random.random::<f64>() < probability
 }
 
-/// An exponentially distributed number with this mean, at most 20 times the mean.
+/// An exponentially distributed number with this mean, capped at 20 times the mean.
 pub fn exponential(random: &mut ChaCha8Rng, mean: f64) -> f64 {
     let uniform: f64 = random.random();
     (-(1.0 - uniform).ln()).min(20.0) * mean
 }
 
-/// A number around `middle`, spread by factors: 1 / spread .. spread, most of them near the middle.
+/// A number between `middle / spread` and `middle * spread`, most often near `middle`.
 pub fn around(random: &mut ChaCha8Rng, middle: f64, spread: f64) -> f64 {
-    // The sum of three uniform numbers is near enough to a bell.
+    // The sum of three uniform numbers is close enough to a bell curve.
     let bell = (random.random::<f64>() + random.random::<f64>() + random.random::<f64>()) / 1.5 - 1.0;
     middle * spread.powf(bell)
 }
@@ -62,7 +65,7 @@ impl Weighted {
         Weighted { threshold, alias }
     }
 
-    /// The index that this uniform number stands for.
+    /// The index that a uniform number selects.
     pub fn pick(&self, uniform: u64) -> usize {
         let count = self.threshold.len() as u128;
         let scaled = u128::from(uniform) * count;

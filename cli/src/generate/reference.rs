@@ -1,4 +1,5 @@
-//! The reference data of the generated world: `creatives.csv`, `campaigns.csv`, `fx_rates.csv`, for `adlake ref load`.
+//! The reference data of the generated world: `creatives.csv`, `campaigns.csv`, `fx_rates.csv`, for
+//! `adlake ref load`.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,7 @@ use crate::generate::knobs::{Pace, Plan};
 use crate::generate::text;
 use crate::generate::world::World;
 
-/// Days that rates are given for before the first event and after the last opportunity.
+/// How many days before the first event and after the last opportunity have rates too.
 const DAYS_AROUND: i64 = 3;
 
 /// Writes the three files.

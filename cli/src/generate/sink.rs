@@ -1,4 +1,4 @@
-//! Where generated records go: files or Kafka.
+//! Destinations of generated records: files or Kafka.
 
 use adlake_domain::event::EventKind;
 use anyhow::Result;
@@ -8,9 +8,9 @@ pub trait Sink {
     /// Takes one record; `key` is its user's id.
     fn send(&mut self, kind: EventKind, key: &[u8], payload: &[u8]) -> Result<()>;
 
-    /// Lets what is buffered go on its way; called where the stream pauses.
+    /// Sends what is buffered. Called when the stream pauses.
     fn pause(&mut self) -> Result<()>;
 
-    /// Returns once everything sent is where it belongs.
+    /// Returns when everything sent has arrived.
     fn finish(&mut self) -> Result<()>;
 }

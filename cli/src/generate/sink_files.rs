@@ -1,7 +1,9 @@
-//! Records into files: NDJSON, CSV with a header, Avro containers, a new file after so many records.
+//! Writes records into files: NDJSON, CSV with a header, Avro containers. A new file begins after a
+//! fixed number of records.
 //!
-//! A file bears its name only once it is complete; until then it is `<name>.part`. Compression is gzip or zstd around text files, and
-//! the container's own codec (deflate, zstandard) in Avro.
+//! A file gets its name when it is complete; until then it is `<name>.part`. Text files are
+//! compressed as a whole, with gzip or zstd. Avro files use the container's own codec (deflate,
+//! zstandard).
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -29,7 +31,7 @@ pub enum Compression {
 
 const ZSTD_LEVEL: i32 = 1;
 const BLOCK_BYTES: usize = 64 << 10;
-/// Buffer before the file or its compressor.
+/// The buffer before the file or its compressor.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// Writes into a folder.
@@ -58,7 +60,7 @@ enum Writer {
 }
 
 impl FileSink {
-    /// A sink into `folder`, which is created; a folder that holds generated files already is refused.
+    /// Creates a sink and its `folder`. A folder that already holds generated files is refused.
     pub fn create(
         folder: &Path,
         compression: Compression,

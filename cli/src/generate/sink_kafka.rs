@@ -1,4 +1,5 @@
-//! Records into Kafka: keyed by user, produced idempotently, so that each is there exactly once.
+//! Produces records to Kafka. They are keyed by user, and the producer is idempotent, so each
+//! record is there exactly once.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -28,7 +29,7 @@ pub struct KafkaTarget {
     pub brokers: String,
     /// By kind, in the order of [`EventKind::ALL`].
     pub topics: [String; 3],
-    /// Of a topic that is not there yet.
+    /// Partitions of a topic that is created.
     pub partitions: i32,
     pub compression: Compression,
     /// Further properties of librdkafka.
@@ -45,7 +46,7 @@ impl KafkaTarget {
         config
     }
 
-    /// Creates the topics of the kinds that are sent, where they are missing.
+    /// Creates the missing topics of the kinds that are sent.
     pub async fn create_topics(&self, kinds: [bool; 3]) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> =
             self.client().create().context("cannot set up the Kafka client")?;
@@ -75,7 +76,7 @@ pub struct KafkaSink {
     sent: u32,
 }
 
-/// Keeps the first record that could not be delivered.
+/// Keeps the error of the first record that could not be delivered.
 struct Deliveries {
     failure: Mutex<Option<String>>,
 }

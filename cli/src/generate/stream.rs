@@ -1,7 +1,9 @@
-//! The simulation: opportunities to show an ad, one after the other, and the events that follow from each.
+//! The simulation: opportunities to show an ad, one after the other, and the events that each of
+//! them causes.
 //!
-//! Events come out in the order in which they *arrive*: a click seconds after its impression, a conversion minutes to hours
-//! after its click, duplicates and late events when they turn up. The stream is a function of the plan alone.
+//! Events come out in the order in which they *arrive*. A click arrives seconds after its
+//! impression, a conversion minutes to hours after its click, and duplicates and late events at
+//! times of their own. The stream is a function of the plan alone.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -16,12 +18,12 @@ use crate::generate::random::{chance, exponential, mix};
 use crate::generate::world::World;
 
 const SECOND: f64 = 1_000_000.0;
-/// How often an opportunity looks for a campaign with budget left.
+/// How many campaigns an opportunity tries, to find one with budget left.
 const CAMPAIGN_DRAWS: usize = 8;
 /// Conversions per impression without a click.
 const VIEW_THROUGH: f64 = 0.0003;
 const UNKNOWN_USERS: f64 = 0.003;
-/// How many of the pageviews of a session a bot makes for one of a person.
+/// A bot's session has this many times the pageviews of a person's session.
 const BOT_ZEAL: u32 = 6;
 
 /// An endless stream of events in order of arrival.
@@ -30,12 +32,12 @@ pub struct Stream {
     plan: Plan,
     random: ChaCha8Rng,
     clock: Clock,
-    /// The time of the next opportunity: what is due before it can go.
+    /// The time of the next opportunity. Events that are due before it can be sent.
     now: i64,
     pending: BinaryHeap<Reverse<Pending>>,
-    /// Distinguishes what is due at the same instant.
+    /// Counts pushed events, to order those that are due at the same instant.
     pushed: u64,
-    /// Numbers of impressions and auctions; of interactions.
+    /// The next number of an impression or auction, and below it the next number of an interaction.
     opportunities: u64,
     interactions: u64,
     sessions: Vec<Session>,
@@ -114,7 +116,7 @@ impl Stream {
         }
     }
 
-    /// What [`Stream::next`] will give.
+    /// The event that [`Stream::next`] will return.
     pub fn peek(&mut self, world: &World) -> Event {
         loop {
             self.advance(world);
@@ -124,7 +126,7 @@ impl Stream {
         }
     }
 
-    /// Lets opportunities pass until the first pending event is due.
+    /// Simulates opportunities until the first pending event is due.
     fn advance(&mut self, world: &World) {
         while self.pending.peek().is_none_or(|first| first.0.due > self.now) {
             self.opportunity(world);
@@ -132,12 +134,13 @@ impl Stream {
         }
     }
 
-    /// The generator of draws, for what happens to records after they are written.
+    /// The random generator, for what happens to records after they are encoded.
     pub fn random(&mut self) -> &mut ChaCha8Rng {
         &mut self.random
     }
 
-    /// One opportunity to show an ad: bid requests, an impression, what follows from it.
+    /// Simulates one opportunity to show an ad: bid requests, an impression, and what follows from
+    /// it.
     fn opportunity(&mut self, world: &World) {
         let time = self.now;
         let place = self.random.random_range(0..self.sessions.len());
@@ -160,7 +163,8 @@ impl Stream {
         let campaign_of = &world.campaigns[campaign as usize];
         let creative = self.random.random_range(campaign_of.creatives.clone());
         let cpm = campaign_of.cpm_micros * (0.5 + self.random.random::<f64>());
-        // Prices are whole hundredths of a cent; a thousandth of the CPM is the cost of one impression.
+        // Prices are whole hundredths of a cent. The cost of one impression is a thousandth of the
+        // CPM.
         let clearing_micros = (cpm / 100.0) as i64 * 100;
         let cost = clearing_micros / 1_000;
         self.spent_micros[campaign as usize] += cost;
@@ -245,7 +249,8 @@ impl Stream {
         self.interactions += 1;
         let random = &mut self.random;
         let names_impression = impression.with_id && random.random_range(0..10_u32) < 6;
-        // A click without an id of its own names its impression, so that no two such clicks are alike.
+        // A click without an id of its own names its impression, so that no two such clicks are
+        // alike.
         let with_id = !(action == Action::Click && names_impression && chance(random, self.plan.without_id));
         let (mut value_micros, mut quantity) = (0, 0);
         if action.has_order() {
@@ -279,7 +284,7 @@ impl Stream {
         );
     }
 
-    /// A request that we did not win: no bid, or one that was too low.
+    /// Simulates a request that we did not win: there is no bid, or it is too low.
     fn lost_auction(&mut self, world: &World, session: Session, time: i64) {
         let number = self.opportunities;
         self.opportunities += 1;
@@ -331,7 +336,7 @@ impl Stream {
         }
     }
 
-    /// A campaign with budget left; where none is found, one that overspends.
+    /// A campaign with budget left. If none is found, one that overspends.
     fn campaign_with_budget(&mut self, world: &World) -> u32 {
         let mut campaign = 0;
         for _ in 0..CAMPAIGN_DRAWS {
@@ -343,7 +348,8 @@ impl Stream {
         campaign as u32
     }
 
-    /// Sends an event on its way, with the copies that the plan wants of it. `delay` is the mean of its way in seconds.
+    /// Queues an event for sending, with the copies that the plan asks for. `delay` is its mean
+    /// delay in seconds.
     fn send(&mut self, body: Body, delay: f64) {
         let draw: f64 = self.random.random();
         let can_conflict = match &body {
@@ -363,7 +369,7 @@ impl Stream {
             if copies == Copies::Conflict {
                 self.contradict(&mut copy);
             }
-            // Most copies follow at once; some so late that a batch run may lie in between.
+            // Most copies follow at once. Some are so late that a batch run may come in between.
             let mean = if self.random.random_range(0..5_u32) == 0 { 1_800.0 } else { 5.0 };
             self.push(Event { copies, body: copy }, mean);
         }
@@ -381,7 +387,8 @@ impl Stream {
                 impression.cost_micros = impression.cost_micros.map(|cost| cost + more);
             }
             Body::Interaction(interaction) => {
-                // A copy at another time is one with other content even where it has no value to differ in.
+                // A new time makes the content different even if the interaction has no value that
+                // could differ.
                 interaction.time += if shift == 0 { 1_000_000 } else { shift };
                 if interaction.action.has_order() {
                     interaction.value_micros += i64::from(random.random_range(1..2_000_u32)) * 10_000;
@@ -416,7 +423,8 @@ fn session(random: &mut ChaCha8Rng, plan: &Plan, world: &World) -> Session {
     Session { user, website, bot, left: if bot { left * BOT_ZEAL } else { left } }
 }
 
-/// Records that an opportunity gives on average: what fits the events into the plan's span.
+/// The mean number of records per opportunity. It determines how many opportunities fit the events
+/// into the plan's span.
 fn records_per_opportunity(plan: &Plan, world: &World) -> f64 {
     let [impressions, interactions, bid_requests] = plan.kinds.map(|sent| if sent { 1.0 } else { 0.0 });
     let interactions = interactions * (world.ctr * (1.0 + world.cvr) + VIEW_THROUGH);

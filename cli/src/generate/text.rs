@@ -1,4 +1,5 @@
-//! Numbers, ids and times written into a byte buffer without allocating: what JSON and CSV lines are made of.
+//! Writes numbers, ids and times into a byte buffer without allocating. JSON and CSV lines consist
+//! of these.
 
 /// Appends a decimal integer.
 pub fn integer(out: &mut Vec<u8>, value: i64) {
@@ -19,7 +20,8 @@ pub fn integer(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Appends `value` with exactly `width` digits, leading zeros included; a longer value loses its first digits.
+/// Appends `value` with exactly `width` digits: leading zeros are added, and a longer value loses
+/// its first digits.
 pub fn padded(out: &mut Vec<u8>, value: u64, width: usize) {
     let from = out.len();
     out.resize(from + width, b'0');

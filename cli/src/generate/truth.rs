@@ -1,9 +1,11 @@
-//! The answers that a correct lake gives for what was sent: counted from the generator's own events, without adlake.
+//! The answers that a correct lake gives for what was sent. They are counted from the generator's
+//! own events, without adlake's layers.
 //!
-//! Copies are told apart by the contract's rule: one event per identity, the least copy by (time, content) wins, copies
-//! that differ from it are conflicts. Campaigns are the creatives' (`creatives.csv` has to be loaded before ingest), money is
-//! in the account currency by the rate of the event's UTC day (`fx_rates.csv`). Only what was sent counts: what was still
-//! on its way at the end is as if it had never been.
+//! Copies follow the contract's rule: there is one event per identity; the smallest copy by (time,
+//! content) wins; copies that differ from the winner are conflicts. Campaigns come from the
+//! creatives, so `creatives.csv` has to be loaded before ingest. Money is in the account currency,
+//! at the rate of the event's UTC day (`fx_rates.csv`). Only what was sent counts; events that are
+//! still pending at the end do not.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,7 +17,7 @@ use crate::generate::knobs::{Plan, place};
 use crate::generate::malformed::Fault;
 use crate::generate::world::World;
 
-/// Above this many bits, distinct users are not counted.
+/// Distinct users are not counted if that needs more bits than this.
 const REACH_BITS_MAX: u64 = 1 << 31;
 
 /// Counts what is sent.
@@ -25,13 +27,13 @@ pub struct Truth {
     campaigns: Vec<Campaign>,
     bid_requests: u64,
     conversions_by_type: BTreeMap<&'static str, u64>,
-    /// Events of two equal copies of which one has been sent.
+    /// Events with two equal copies of which one has been sent.
     duplicated: HashSet<(usize, u64)>,
-    /// The copy sent first of events with two that differ.
+    /// For events with two different copies: the copy that was sent first.
     conflicting: HashMap<(usize, u64), Body>,
-    /// Bid requests in two records of which one has been sent.
+    /// Bid requests with two records of which one has been sent.
     split: HashSet<u64>,
-    /// A bit per campaign and user; empty where that would be too many.
+    /// One bit per campaign and user. Empty if that needs too many bits.
     reach: Vec<u64>,
     users: u64,
     first_time: Option<i64>,
@@ -50,13 +52,13 @@ pub struct Kind {
     pub events: u64,
     /// Records that equal an earlier one.
     pub duplicates: u64,
-    /// Records whose content is not that of the event's winner.
+    /// Records whose content differs from that of the event's winner.
     pub conflicts: u64,
-    /// Records that carry the outcome of a bid request sent apart.
+    /// Records that carry the outcome of a bid request that is in another record.
     pub outcomes: u64,
     /// Records that do not decode, by what is wrong with them.
     pub malformed: BTreeMap<&'static str, u64>,
-    /// The same by the reason of their dead letters.
+    /// The same, counted by the reason of their dead letters.
     pub rejected: BTreeMap<&'static str, u64>,
     pub malformed_total: u64,
 }
@@ -78,7 +80,8 @@ pub struct Campaign {
     pub view_time_ms: i64,
     /// Sum of the clearing prices (CPM) of the won bids.
     pub clearing_price_micros: i64,
-    /// Distinct users of its impressions, exactly; absent where they are too many to count.
+    /// The exact number of distinct users of its impressions; absent if there are too many to
+    /// count.
     pub reach: Option<u64>,
 }
 
@@ -152,7 +155,7 @@ impl Truth {
         self.kinds.iter().map(|kind| kind.bytes).sum()
     }
 
-    /// A record that does not decode was sent.
+    /// Counts a record that does not decode.
     pub fn malformed(&mut self, kind: EventKind, fault: Fault, bytes: usize) {
         let kind = &mut self.kinds[place(kind)];
         kind.records += 1;
@@ -162,7 +165,7 @@ impl Truth {
         *kind.rejected.entry(fault.reason).or_default() += 1;
     }
 
-    /// A record of this event was sent.
+    /// Counts a record of this event.
     pub fn sent(&mut self, world: &World, event: &Event, bytes: usize) {
         let place = place(event.body.kind());
         let kind = &mut self.kinds[place];
@@ -211,7 +214,7 @@ impl Truth {
         }
     }
 
-    /// Adds (1) or takes away (-1) an event.
+    /// Adds (`sign` is 1) or subtracts (-1) an event.
     fn count(&mut self, world: &World, body: &Body, sign: i64) {
         match body {
             Body::Impression(event) => {
@@ -337,7 +340,7 @@ impl Campaign {
     }
 }
 
-/// What decides between two copies that differ: the time, then the one field that can differ at the same time.
+/// The rank of a copy: its time, then the one field in which copies of the same time can differ.
 fn rank(body: &Body) -> (i64, i64) {
     let differing = match body {
         Body::Impression(event) => event.cost_micros.unwrap_or(i64::MIN),

@@ -1,7 +1,8 @@
-//! The world that the events happen in: advertisers' campaigns with budgets, creatives, websites and apps, users.
+//! The world of the events: advertisers' campaigns with budgets, creatives, websites and apps,
+//! users.
 //!
-//! It is drawn once from the seed. Users are not stored: a [`User`] is a function of the seed and the user's number, so that
-//! a hundred million of them cost nothing.
+//! The world is drawn once from the seed. Users are not stored: a [`User`] is a function of the
+//! seed and the user's number, so a hundred million users need no memory.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +13,7 @@ use crate::generate::places::{AGENTS, Agent, BOT_AGENTS, PLACES, Place};
 use crate::generate::random::{Weighted, around, mix};
 use crate::generate::text;
 
-/// Digits that exchange rates are scaled by: a rate is an integer of 10^-12.
+/// The scale of exchange rates: a rate is an integer in units of 10^-12.
 pub const RATE_SCALE: i128 = 1_000_000_000_000;
 
 /// A campaign of an advertiser.
@@ -31,7 +32,7 @@ pub struct Campaign {
     pub budget_micros: i64,
     /// Mean value of a purchase, micros.
     pub value_micros: f64,
-    /// The creatives' places in [`World::creatives`].
+    /// The range of its creatives in [`World::creatives`].
     pub creatives: std::ops::Range<u32>,
 }
 
@@ -51,17 +52,17 @@ pub struct Website {
     pub name: String,
     pub app: bool,
     pub category: &'static str,
-    /// How it writes times.
+    /// The format in which it writes times.
     pub times: Times,
     /// Factor on every campaign's click-through rate.
     pub appeal: f64,
-    /// Place of the currency it charges in, in [`Plan::currencies`].
+    /// The currency that it charges in, as an index into [`Plan::currencies`].
     pub currency: u8,
     /// Which optional fields it sends.
     pub habits: Habits,
 }
 
-/// How a website writes times.
+/// The format in which a website writes times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Times {
     /// `2025-01-01T00:00:00.000Z`
@@ -80,7 +81,7 @@ pub struct Habits {
     pub auction: bool,
     pub view_time: bool,
     pub city: bool,
-    /// A field that no schema knows.
+    /// A field that is in no schema.
     pub unknown_field: bool,
 }
 
@@ -99,9 +100,9 @@ pub struct World {
     pub campaigns: Vec<Campaign>,
     pub creatives: Vec<Creative>,
     pub websites: Vec<Website>,
-    /// Which campaign an opportunity goes to.
+    /// Chooses the campaign of an opportunity.
     pub campaign_choice: Weighted,
-    /// Which website a session is on.
+    /// Chooses the website of a session.
     pub website_choice: Weighted,
     /// Mean click-through rate over the impressions.
     pub ctr: f64,
@@ -179,7 +180,7 @@ impl World {
                 ctr: (plan.ctr * around(&mut random, 0.9, 3.0)).min(1.0),
                 cvr: (plan.cvr * around(&mut random, 0.9, 2.5)).min(1.0),
                 cpm_micros,
-                // Some budgets run out before the traffic does, most do not.
+                // Some budgets run out before the traffic ends; most do not.
                 budget_micros: ((impressions * cpm_micros / 1_000.0 * headroom) as i64).max(1_000_000) / 10_000
                     * 10_000,
                 value_micros: around(&mut random, 45_000_000.0, 3.0),
@@ -206,23 +207,24 @@ impl World {
         }
     }
 
-    /// The user of this number.
+    /// The user with this number.
     pub fn user(&self, number: u32) -> User {
         let hash = mix(mix(self.seed) ^ u64::from(number));
         let bot = mix(hash ^ 1) < self.bots;
         let place = &PLACES[self.places.pick(mix(hash ^ 2))];
-        // Half of the bots say so.
+        // Half of the bots say so in their user agent.
         let agent = if bot && hash & 1 == 0 {
             &BOT_AGENTS[(hash >> 8) as usize % BOT_AGENTS.len()]
         } else {
             &AGENTS[self.agents.pick(mix(hash ^ 3))]
         };
-        // 198.18.0.0/15 is set aside for benchmarks: nobody's address.
+        // 198.18.0.0/15 is reserved for benchmarks: nobody has such an address.
         let ip = [198, 18 | (hash >> 16) as u8 & 1, (hash >> 24) as u8, (hash >> 32) as u8];
         User { place, agent, ip, bot }
     }
 
-    /// Account currency per unit of a currency (by its place) on a UTC day, scaled by [`RATE_SCALE`]; six digits are used.
+    /// Units of the account currency per unit of a currency (by its index) on a UTC day, scaled by
+    /// [`RATE_SCALE`]. Rates have six fractional digits.
     pub fn rate(&self, currency: u8, day: i64) -> i128 {
         if currency == 0 || usize::from(currency) >= self.currencies {
             return RATE_SCALE;
@@ -232,7 +234,8 @@ impl World {
         i128::from(base + wobble) * (RATE_SCALE / 1_000_000)
     }
 
-    /// Micros of the account currency for micros of a currency at the rate of the UTC day of `time`, half-even.
+    /// Converts micros of a currency to micros of the account currency, at the rate of the UTC day
+    /// of `time`. Rounds half to even.
     pub fn account_micros(&self, micros: i64, currency: u8, time: i64) -> i64 {
         if currency == 0 {
             return micros;

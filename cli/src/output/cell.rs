@@ -1,4 +1,4 @@
-//! One value as text, the same in every text format; nested values are JSON.
+//! Writes one value as text, the same in every text format. Nested values are JSON.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use arrow::datatypes::{
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-/// How a value stands in JSON.
+/// How a value is written in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// As it is: a number, `true`, an object.
@@ -22,12 +22,13 @@ pub enum Shape {
     Quoted,
 }
 
-/// Whether columns of this type are numbers, which stand at the right.
+/// Whether columns of this type are numbers, which are aligned right.
 pub fn is_number(data_type: &DataType) -> bool {
     data_type.is_numeric()
 }
 
-/// Appends the value at `row`, which is not NULL, as it stands in a table or in CSV; tells how it stands in JSON.
+/// Appends the value at `row`, which is not NULL, as tables and CSV show it. Returns how JSON
+/// writes it.
 pub fn value(out: &mut String, array: &ArrayRef, row: usize) -> Shape {
     macro_rules! number {
         ($type:ty) => {{
@@ -38,7 +39,8 @@ pub fn value(out: &mut String, array: &ArrayRef, row: usize) -> Shape {
     macro_rules! float {
         ($type:ty) => {{
             let value = array.as_primitive::<$type>().value(row);
-            // Debug writes the shortest text that is read back as the same number, and an exponent where it is shorter.
+            // Debug writes the shortest text that reads back as the same number, with an exponent
+            // if that is shorter.
             let _ = write!(out, "{value:?}");
             if value.is_finite() { Shape::Bare } else { Shape::Quoted }
         }};
@@ -109,7 +111,7 @@ pub fn value(out: &mut String, array: &ArrayRef, row: usize) -> Shape {
         DataType::Struct(_) => structure(out, array.as_struct(), row),
         DataType::Map(_, _) => map(out, &array.as_map().value(row)),
         _ => {
-            // Times of day, intervals and the like: as Arrow prints them.
+            // Times of day, intervals and other types: as Arrow prints them.
             let formatter = ArrayFormatter::try_new(array, &FormatOptions::default());
             if let Ok(formatter) = formatter {
                 let _ = write!(out, "{}", formatter.value(row));

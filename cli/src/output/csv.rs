@@ -1,4 +1,4 @@
-//! CSV with a header (RFC 4180, lines end in LF). NULL is nothing; an empty text is `""`.
+//! CSV with a header (RFC 4180, lines end in LF). NULL is an empty cell; an empty text is `""`.
 
 use std::io::{BufWriter, Write};
 

@@ -1,4 +1,4 @@
-//! One JSON array of objects, an object a line.
+//! One JSON array of objects, with one object a line.
 
 use std::io::{BufWriter, Write};
 

@@ -1,6 +1,7 @@
-//! Aligned columns, numbers at the right, NULL as `NULL`.
+//! Aligned columns. Numbers are aligned right, and NULL is `NULL`.
 //!
-//! The widths are those of the first rows; a later value that is longer pushes its line to the right.
+//! The first rows determine the widths. A longer value in a later row pushes the rest of its line
+//! to the right.
 
 use std::io::{BufWriter, Write};
 
@@ -11,18 +12,18 @@ use arrow::record_batch::RecordBatch;
 
 use crate::output::{BatchWriter, cell};
 
-/// Rows that the widths are chosen from.
+/// How many rows determine the widths.
 const SAMPLE_ROWS: usize = 1_000;
-/// Wider columns than this are not lined up any more.
+/// A column is aligned up to this width only.
 const WIDTH_MAX: usize = 60;
 
 /// Writes a table.
 pub struct TableWriter<W: Write> {
     out: BufWriter<W>,
     schema: SchemaRef,
-    /// Chosen with the first rows.
+    /// Set when the first rows are written.
     widths: Vec<usize>,
-    /// Rows not yet written, the widths not being chosen.
+    /// Rows that wait until the widths are chosen.
     waiting: Vec<RecordBatch>,
     rows: u64,
 }
@@ -57,7 +58,7 @@ impl<W: Write> TableWriter<W> {
         Ok(())
     }
 
-    /// Writes a row, on as many lines as its longest cell has.
+    /// Writes a row. It takes as many lines as its tallest cell.
     fn line(&mut self, cells: &[String]) -> Result<()> {
         let lines = cells.iter().map(|cell| cell.split('\n').count()).max().unwrap_or(1);
         for number in 0..lines {
@@ -124,14 +125,14 @@ impl<W: Write> BatchWriter for TableWriter<W> {
     }
 }
 
-/// A cell; only plans and the like have line ends.
+/// The text of a cell. Few texts contain line ends: query plans, for example.
 fn text(column: &arrow::array::ArrayRef, row: usize) -> String {
     if column.data_type().is_null() || column.is_null(row) {
         return "NULL".to_owned();
     }
     let mut text = String::new();
     cell::value(&mut text, column, row);
-    // An escape sequence would reach the terminal.
+    // A control character becomes a space: an escape sequence would reach the terminal.
     let breaks = |character: char| character.is_control() && character != '\n';
     if text.contains(breaks) {
         text = text.chars().map(|character| if breaks(character) { ' ' } else { character }).collect();
@@ -139,7 +140,7 @@ fn text(column: &arrow::array::ArrayRef, row: usize) -> String {
     text
 }
 
-/// Characters of the longest line.
+/// The number of characters in the longest line.
 fn width(text: &str) -> usize {
     text.split('\n').map(|line| line.chars().count()).max().unwrap_or(0)
 }

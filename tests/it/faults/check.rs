@@ -1,4 +1,5 @@
-//! What must hold afterwards, compared with the topic itself: record by record, byte by byte, and in the history of the log.
+//! Checks what must hold after the faults. It compares the tables with the topic, record by record
+//! and byte by byte, and walks the history of the log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::site::{DEAD_LETTERS, IMPRESSIONS, Site};
 use super::traffic::user;
 
-/// What was found. Made by [`exactly_once`], which fails where it is not what was sent.
+/// What was found. [`exactly_once`] creates it, and fails if it differs from what was sent.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
     pub records: usize,
@@ -35,7 +36,8 @@ impl fmt::Display for Tally {
 
 type Position = (i32, i64);
 
-/// Each record of the topic is in one table once, as it was sent; positions grew from commit to commit, to the topic's end.
+/// Checks that each record of the topic is in one table once, as it was sent, and that positions
+/// grew with every commit, up to the topic's end.
 pub async fn exactly_once(site: &Site, sent: u64) -> Result<Tally> {
     let mut expected = HashMap::new();
     for (partition, payloads) in site.broker.records(&site.topic)? {
@@ -110,7 +112,8 @@ struct History {
     last: BTreeMap<String, i64>,
 }
 
-/// Walks a table's log: every version is there, and no position ever stands still or goes back.
+/// Walks the log of a table. Every version must be there, and no position may stay equal or go
+/// back.
 async fn positions(site: &Site, table: &str) -> Result<History> {
     let store = site.store()?;
     let log = object_store::path::Path::from(format!("{table}/_delta_log"));

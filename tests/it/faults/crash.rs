@@ -1,4 +1,4 @@
-//! `kill -9`, at random moments and at every named one, while records keep coming.
+//! `kill -9` while records keep coming: at random moments, and at every failpoint.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -15,18 +15,19 @@ use super::site::{Place, Site};
 use super::traffic::{Sender, Traffic};
 use super::{DEADLINE, INGEST, RECORDS_PER_SECOND, knob, seed};
 
-/// How a life ends.
+/// How a process ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
-    /// So long after it began, wherever that is.
+    /// This long after its start, whatever it is doing then.
     Early(Duration),
-    /// So long after its first commit.
+    /// This long after its first commit.
     Working(Duration),
-    /// At a failpoint: the rule.
+    /// At a failpoint; the text is its rule.
     Named(&'static str, String),
 }
 
-/// The ends of so many lives: every failpoint, then again, and random moments, in random order.
+/// The ends of `kills` processes: every failpoint in turn, then as many random moments, and so on.
+/// They are shuffled.
 fn ends(kills: u64, random: &mut ChaCha8Rng) -> Vec<End> {
     let mut ends: Vec<End> = (0..kills)
         .map(|kill| match PLACES.get(kill as usize % (2 * PLACES.len())) {
@@ -41,9 +42,9 @@ fn ends(kills: u64, random: &mut ChaCha8Rng) -> Vec<End> {
 
 fn rule(place: &str, random: &mut ChaCha8Rng) -> String {
     match place {
-        // Once in a hundred commits; within it, and just after it.
+        // A checkpoint comes once in a hundred commits. The kill comes within it, or just after it.
         failpoint::CHECKPOINT => format!("{place}=kill:{}", random.random_range(0..25)),
-        // Once in a life.
+        // This happens once in a process.
         failpoint::ASSIGNED | failpoint::REVOKED => format!("{place}=kill"),
         _ => format!("{place}=kill@{}", random.random_range(1..6)),
     }
@@ -68,7 +69,8 @@ async fn live(site: &mut Site, end: &End) -> Result<()> {
             if *place != failpoint::REVOKED {
                 return killed_itself(&mut process, rule).await;
             }
-            // Partitions are taken away when somebody else comes, who is left in the middle of taking them.
+            // Partitions are revoked when another worker joins. That worker is killed while it
+            // takes them.
             site.commits(1, &mut process).await?;
             let mut other = site.worker("other")?.spawn(INGEST);
             killed_itself(&mut process, rule).await?;

@@ -1,4 +1,4 @@
-//! A disk that is full, a folder that may not be changed, a clock that is turned back.
+//! A full disk, a read-only folder, and a clock that is turned back.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use super::site::Site;
 use super::traffic::{Sender, Traffic};
 use super::{DEADLINE, INGEST, RECORDS_PER_SECOND, seed};
 
-/// A lake on a disk of which the shim decides what it holds.
+/// A lake on a disk whose space the shim controls.
 async fn site() -> Result<(Site, Shim)> {
     let folder = tempfile::tempdir()?;
     let lake = folder.path().join("lake");
@@ -37,7 +37,7 @@ async fn stop_and_check(site: &Site, sender: Sender, mut process: Process, what:
     Ok(())
 }
 
-/// Waits until the process has said so, again, since `from` bytes of its log.
+/// Waits until the process logs this text again, after the first `from` bytes of its log.
 async fn says(process: &Process, text: &str, from: usize) -> Result<usize> {
     wait::until(DEADLINE, text, || {
         process.stderr().is_ok_and(|log| log.get(from..).is_some_and(|log| log.contains(text)))
@@ -52,7 +52,8 @@ async fn a_full_disk_pauses_ingest_until_there_is_room() -> Result<()> {
     let sender = Sender::start(site.broker, &site.topic, Traffic::new(seed), RECORDS_PER_SECOND);
     let mut process = site.worker("worker")?.spawn(INGEST);
     let mut log = 0;
-    // Full in the middle of a file, of a commit, of a checkpoint: wherever it happens to be.
+    // The disk becomes full in the middle of a file, of a commit, or of a checkpoint, as it
+    // happens.
     for space in [0, 700, 3_000, 20_011, 50_021] {
         site.commits(2, &mut process).await?;
         shim.set_space(Some(space))?;
@@ -95,7 +96,7 @@ async fn a_clock_that_is_turned_back_costs_nothing() -> Result<()> {
         shim.set_clock_offset_ms(offset)?;
         site.commits(3, &mut process).await?;
     }
-    // The rows say when they came by the clock as it was.
+    // The rows contain the time of ingest by the clock that was turned back.
     let back = "select count(*) from t where ingested_at < now() - interval '1 day'";
     ensure!(site.raw.number(super::site::IMPRESSIONS, back).await? > 0, "the clock was not turned back");
     process.kill9()?;
@@ -103,7 +104,7 @@ async fn a_clock_that_is_turned_back_costs_nothing() -> Result<()> {
     stop_and_check(&site, sender, process, &format!("clock: seed {seed}, turned 5 times")).await
 }
 
-/// A real file system of its own, where this process may mount one.
+/// A real file system of its own, if this process may mount one.
 struct Mounted<'a>(&'a Path);
 
 impl<'a> Mounted<'a> {
@@ -126,7 +127,8 @@ async fn a_file_system_that_is_really_full_is_no_other() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let disk = folder.path().join("disk");
     let Some(mounted) = Mounted::try_new(&disk)? else {
-        // Who may not mount has `a_full_disk_pauses_ingest_until_there_is_room`, which needs no rights.
+        // Without the right to mount, `a_full_disk_pauses_ingest_until_there_is_room` covers this
+        // case.
         println!("disk full: no file system can be mounted here; the preloaded one has shown it");
         return Ok(());
     };

@@ -1,10 +1,12 @@
-//! Every request that an operation makes of the store, failed in turn, in every way that the proxy knows: the operation ends well, and
-//! what is in the lake is exact.
+//! Fails every request that an operation makes of the store, in turn and in every way that the
+//! proxy knows. The operation must still succeed, and the content of the lake must be exact.
 //!
-//! The operations run in this process, over an S3 server behind a proxy; each on a lake of its own, copied from one that is prepared once.
-//! First the requests are counted. Then it runs once for every request and every fault, in an order drawn from the seed, for as long
-//! as `ADLAKE_TEST_SWEEP_SECONDS` says (each operation; `make soak`: five minutes). The client's own retries are switched off, since they would hide most
-//! faults from adlake: what is seen then is what a longer outage looks like. Every fourth run has them all the same.
+//! The operations run in this process, over an S3 server behind a proxy. Each run has its own lake,
+//! a copy of one that is prepared once. The first run counts the requests. Then the operation runs
+//! once for every request and every fault, in an order drawn from the seed. Each operation has as
+//! much time for this as `ADLAKE_TEST_SWEEP_SECONDS` says (`make soak`: five minutes). The client's
+//! own retries are off, because they would hide most faults from adlake; so each fault looks like a
+//! longer outage. In every fourth run they are on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,39 +36,39 @@ use super::site::{DEAD_LETTERS, IMPRESSIONS};
 use super::{DEADLINE, knob, seed};
 use crate::raw::Raw;
 
-/// Runs at the same time.
+/// How many runs go on at the same time.
 const AT_ONCE: usize = 4;
-/// Fewer requests than this, and the operation did not do what it is here for.
+/// If an operation makes fewer requests than this, it has not done what the test is about.
 const REQUESTS_MIN: usize = 10;
 
-/// What is run.
+/// The operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
-    /// Ingest begins where nothing is: every table is created.
+    /// Ingest begins in an empty place and creates every table.
     Creation,
-    /// Ingest begins on a lake that is there, and commits rows and dead letters.
+    /// Ingest begins on an existing lake, and commits rows and dead letters.
     Start,
-    /// Commits, with another writer's commits in between, which have to be read.
+    /// Commits, with commits of another writer in between, which have to be read.
     Commits,
     /// Commits with checkpoints, and a log that is cleaned up.
     Checkpoints,
-    /// A table is given a column.
+    /// A table gets a new column.
     Column,
     /// Dead letters become rows.
     Replay,
-    /// Reference data is loaded, and read.
+    /// Reference data is loaded and read.
     Reference,
     /// A batch run is published.
     Batch,
-    /// A statement is answered.
+    /// A query is answered.
     Query,
 }
 
 /// A lake for one run.
 struct Site {
-    /// Through the proxy.
+    /// The lake, seen through the proxy.
     lake: Lake,
-    /// The server's files, which nothing harms.
+    /// The server's files, read without faults.
     direct: Raw,
     input: PathBuf,
 }
@@ -88,7 +90,7 @@ async fn ingest(lake: &Lake, file: PathBuf) -> Result<()> {
     Ok(())
 }
 
-/// One row that says who wrote it.
+/// One row that names its writer.
 fn row(writer: &str, step: i64) -> Result<RecordBatch> {
     let schema = dead_letters_schema();
     let columns = schema.fields().iter().map(|field| match field.name().as_str() {
@@ -99,7 +101,8 @@ fn row(writer: &str, step: i64) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema.clone(), columns.collect())?)
 }
 
-/// Commits rows one by one as a stream of its own. An outage is waited for, as ingest does: the position says what is in.
+/// Commits rows one by one, as a stream of its own. In an outage it waits, as ingest does; then the
+/// position says which rows are committed.
 async fn commit(lake: &Lake, writer: &str, steps: std::ops::Range<i64>) -> Result<()> {
     let mut appender = lake.appender(DEAD_LETTERS).await?;
     for step in steps {
@@ -151,7 +154,7 @@ impl Operation {
         Operation::Query,
     ];
 
-    /// What is in the lake before.
+    /// Prepares the lake for the operation.
     async fn prepare(self, lake: &Lake, input: &Path) -> Result<()> {
         match self {
             Operation::Creation | Operation::Reference => Ok(()),
@@ -230,7 +233,7 @@ impl Operation {
         }
     }
 
-    /// Whether the lake holds what it has to, and nothing else.
+    /// Checks that the lake holds exactly what it should.
     async fn check(self, raw: &Raw) -> Result<()> {
         let expect = async |table: &str, sql: &str, expected: &[&str]| -> Result<()> {
             let found = raw.query(table, sql).await?;
@@ -281,7 +284,7 @@ impl Operation {
     }
 }
 
-/// The S3 server of a sweep, and where things are on it.
+/// The S3 server of a sweep, and the places on it.
 struct Ground {
     server: S3Server,
     input: PathBuf,
@@ -303,14 +306,15 @@ impl Ground {
         self.server.bucket_folder().join(name)
     }
 
-    /// The lake of that name as the server's files.
+    /// The lake of this name, read from the server's files.
     async fn direct(&self, name: &str, log: LogSettings) -> Result<Raw> {
         let uri = self.folder(name).display().to_string();
         let lake = Lake::open(&StorageSettings { uri, log, ..StorageSettings::default() }).await?;
         Ok(Raw { folder: tempfile::tempdir()?, lake })
     }
 
-    /// Runs the operation on a copy of what was prepared for it. The requests that it made, where none was to be harmed.
+    /// Runs the operation on a copy of the lake prepared for it. If no request is harmed, returns
+    /// the requests that the operation made.
     async fn run(&self, operation: Operation, name: &str, harm: Option<Harm>) -> Result<Vec<Seen>> {
         copy(&self.folder(&format!("{operation:?}")), &self.folder(name))?;
         let upstream = self.server.endpoint().trim_start_matches("http://").to_owned();
@@ -337,7 +341,7 @@ impl Ground {
     }
 }
 
-/// One request, and what is done to it.
+/// A request and the fault applied to it.
 #[derive(Debug, Clone, Copy)]
 struct Harm {
     /// Counted from 1.
@@ -407,7 +411,7 @@ async fn sweep(operation: Operation) -> Result<()> {
     Ok(())
 }
 
-/// Fails each request of the operations that a name stands for.
+/// Defines a test for each operation, in which each of its requests fails.
 macro_rules! sweeps {
     ($($name:ident: $operation:ident,)*) => {
         $(

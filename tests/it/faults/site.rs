@@ -1,4 +1,4 @@
-//! One lake under fault: in a folder or on S3, fed from a topic of its own by the built program.
+//! One lake under faults, in a folder or on S3. The built program feeds it from a topic of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,14 +24,14 @@ pub const IMPRESSIONS: &str = "raw/impressions";
 pub const DEAD_LETTERS: &str = "raw/dead_letters";
 pub const PARTITIONS: i32 = 4;
 
-/// Where the lake is.
+/// The place of the lake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     Folder,
     S3,
 }
 
-/// A lake, a topic, and the way to start workers on them.
+/// A lake, a topic, and a way to start workers on them.
 pub struct Site {
     pub broker: &'static Broker,
     pub topic: String,
@@ -59,7 +59,8 @@ impl Site {
         }
     }
 
-    /// At a place that was made before. Workers have `environment`; what is looked at here goes to `s3` itself.
+    /// A site at an existing place. Workers get `environment`; the test itself reads from `s3`
+    /// directly.
     pub async fn at(
         folder: TempDir,
         uri: String,
@@ -75,13 +76,15 @@ impl Site {
         Ok(Site { broker, topic, group: unique("group"), raw: Raw { folder, lake }, s3, uri, environment })
     }
 
-    /// The program as the worker of a name: with that static membership a worker that comes back takes its partitions at once, where
-    /// the group would otherwise wait for its session to expire. Commits are as small as the broker's answers.
+    /// The program as a worker with this name, which is a static member of the group. So a worker
+    /// that returns gets its partitions at once, and the group does not wait until its session
+    /// expires. Commits are as small as the broker's answers.
     pub fn worker(&self, name: &str) -> Result<Adlake> {
         self.program(name, &self.group, &format!("\"group.instance.id\" = \"{name}\""))
     }
 
-    /// The same as a member that the group knows by nothing: it leaves when it is stopped.
+    /// The same as a dynamic member, without an instance id: it leaves the group when it is
+    /// stopped.
     pub fn dynamic_worker(&self, name: &str) -> Result<Adlake> {
         self.program(name, &self.group, "")
     }
@@ -115,7 +118,7 @@ impl Site {
         Ok(self.environment.iter().fold(adlake, |adlake, (key, value)| adlake.env(key, value)))
     }
 
-    /// The store under the lake's root, to look at what is there.
+    /// The store under the lake's root, to examine what is there.
     pub fn store(&self) -> Result<Arc<dyn ObjectStore>> {
         Ok(match &self.s3 {
             Some(server) => Arc::new(PrefixStore::new(server.store()?, "lake")),
@@ -123,7 +126,7 @@ impl Site {
         })
     }
 
-    /// Waits until `process`, or whoever else, has made so many more commits to the impressions.
+    /// Waits until `process`, or any other process, has made `more` commits to the impressions.
     pub async fn commits(&self, more: u64, process: &mut Process) -> Result<()> {
         let before = self.raw.lake.newest_version(IMPRESSIONS).await?.unwrap_or(0);
         let started = Instant::now();
@@ -135,7 +138,8 @@ impl Site {
         Ok(())
     }
 
-    /// Reads what is left, in another group: where reading goes on is in the lake alone, and nobody who was killed is waited for.
+    /// Reads what is left, in another group. Reading resumes from the positions in the lake alone,
+    /// and nothing waits for workers that were killed.
     pub fn finish(&self) -> Result<()> {
         let last = self.program("last", &unique("group"), "")?;
         let report = last.ok(["ingest", "kafka", "--until-end", "--format", "json"]);

@@ -1,4 +1,4 @@
-//! A store that fails, is slow, cuts connections, answers wrongly, and refuses.
+//! A store that fails, is slow, cuts connections, answers wrongly, and refuses requests.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use super::site::Site;
 use super::traffic::{Sender, Traffic};
 use super::{DEADLINE, INGEST, RECORDS_PER_SECOND, knob, seed};
 
-/// A lake whose workers reach the store through a proxy that does no harm yet.
+/// A lake whose workers reach the store through a proxy, which does no harm yet.
 async fn site(seed: u64) -> Result<(Site, Proxy)> {
     let server = S3Server::start()?;
     let upstream = server.endpoint().trim_start_matches("http://").to_owned();
@@ -24,7 +24,8 @@ async fn site(seed: u64) -> Result<(Site, Proxy)> {
     Ok((Site::at(tempfile::tempdir()?, uri, Some(server), environment).await?, proxy))
 }
 
-/// Seeds that ended ingest when they were first met: the body of a listing was cut while a table was loaded, two creators met.
+/// Seeds with which ingest once ended. In one case the body of a listing was cut while a table was
+/// loaded; in another, two creators of a table met.
 const MET: [u64; 4] = [12, 13, 101, 86_958_853];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +35,8 @@ async fn a_store_that_fails_one_request_in_ten_costs_nothing() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seed_that_once_ended_ingest_does_not_again() -> Result<()> {
-    // A run with the same seed is not the same run: the moments differ. Which one is repeated, is the seed's to say.
+    // A run with the same seed is not the same run, because the timing differs. The seed of this
+    // process chooses which one is repeated.
     let (met, seconds) = (knob("ADLAKE_TEST_MET", 1)?, knob("ADLAKE_TEST_FAULT_SECONDS", 12)?.min(30));
     let first = seed()? as usize;
     for place in (0..MET.len()).take(usize::try_from(met)?) {
@@ -53,7 +55,7 @@ async fn one_in_ten(seed: u64, seconds: u64) -> Result<()> {
     let (mut kills, mut process) = (0, worker.spawn(INGEST));
     while started.elapsed() < Duration::from_secs(seconds) {
         tokio::time::sleep(Duration::from_millis(random.random_range(500..3_000))).await;
-        // It neither gives up, nor does it help to kill it.
+        // Ingest does not give up, and killing it makes no difference.
         ensure!(process.exited()?.is_none(), "seed {seed}: ingest has ended\n{}", process.logs());
         if random.random_bool(0.5) {
             process.kill9()?;
@@ -86,13 +88,14 @@ async fn a_store_that_is_out_is_waited_for_and_one_that_refuses_is_not() -> Resu
     let mut process = worker.spawn(INGEST);
     site.commits(2, &mut process).await?;
 
-    // Nothing is answered for a while: the same process goes on afterwards.
+    // The store answers nothing for a while. Afterwards the same process continues.
     proxy.set(Faults { refused: 1.0, ..Faults::none() });
     tokio::time::sleep(Duration::from_secs(2)).await;
     proxy.set(Faults::none());
     site.commits(2, &mut process).await?;
 
-    // Nothing may be changed: that does not pass by itself. It ends, and says what was refused.
+    // The store refuses all changes, which does not pass by itself. Ingest ends and says what was
+    // refused.
     proxy.set(Faults { read_only: true, ..Faults::none() });
     let status = process.wait_exit(DEADLINE)?;
     let text = process.stderr()?;
@@ -101,7 +104,8 @@ async fn a_store_that_is_out_is_waited_for_and_one_that_refuses_is_not() -> Resu
     let mut process = worker.spawn(INGEST);
     site.commits(2, &mut process).await?;
 
-    // For every commit the store says that it exists, which it does not: no reason to spin for ever, nor to give up.
+    // For every commit the store says that the entry exists, but it does not. Ingest must neither
+    // spin for ever nor give up.
     proxy.set(Faults { false_412: 1.0, ..Faults::none() });
     let before = proxy.counts().0;
     tokio::time::sleep(Duration::from_secs(4)).await;

@@ -1,4 +1,5 @@
-//! Records to be sent: good ones, copies of earlier ones, malformed ones; and a sender that goes on while faults happen.
+//! Records to send: good ones, copies of earlier ones, and malformed ones. A sender sends them
+//! while faults happen.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,8 @@ use rand_chacha::ChaCha8Rng;
 const OPENING: &str = "{\"user_id\":\"";
 const CLOSING: &str = "\",\"website\":\"example.com\"}";
 
-/// Impressions without end, from a seed: one in twelve is a copy of an earlier one, one in twenty is malformed.
+/// An endless stream of impressions from a seed: one in twelve is a copy of an earlier one, one in
+/// twenty is malformed.
 pub struct Traffic {
     random: ChaCha8Rng,
     made: Vec<Vec<u8>>,
@@ -58,13 +60,13 @@ fn malformed(n: usize) -> Vec<u8> {
     }
 }
 
-/// The user of a good record; `None`: the record is malformed.
+/// The user of a good record; `None` if the record is malformed.
 pub fn user(record: &[u8]) -> Option<&str> {
     let inner = record.strip_prefix(OPENING.as_bytes())?.strip_suffix(CLOSING.as_bytes())?;
     std::str::from_utf8(inner).ok()?.split('"').next()
 }
 
-/// Sends on and on, at a pace, until it is stopped.
+/// Sends records at a steady pace until it is stopped.
 pub struct Sender {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<u64>>,
@@ -89,7 +91,7 @@ impl Sender {
         Sender { stop, thread }
     }
 
-    /// How many records were sent.
+    /// Stops sending. Returns how many records were sent.
     pub fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the sender panicked"))?

@@ -1,4 +1,4 @@
-//! Workers that come, go, die, and come back from the dead.
+//! Workers that join, leave, die, and resume after others have taken their place.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use super::site::{IMPRESSIONS, PARTITIONS, Place, Site};
 use super::traffic::{Sender, Traffic};
 use super::{DEADLINE, INGEST, RECORDS_PER_SECOND, knob, seed};
 
-/// As the workers have it.
+/// The workers' session timeout.
 const SESSION: Duration = Duration::from_secs(6);
 
-/// The last offset of each partition that is in.
+/// The last committed offset of each partition.
 async fn stored(site: &Site) -> Result<BTreeMap<i32, i64>> {
     let sql = "select source['partition'], max(source['offset']) from t group by 1";
     let mut stored = BTreeMap::new();
@@ -28,7 +28,7 @@ async fn stored(site: &Site) -> Result<BTreeMap<i32, i64>> {
     Ok(stored)
 }
 
-/// Waits until every partition has come further.
+/// Waits until every partition has made progress.
 async fn all_partitions_go_on(site: &Site, processes: &mut [&mut Process]) -> Result<()> {
     let (before, started) = (stored(site).await?, Instant::now());
     loop {
@@ -47,7 +47,7 @@ async fn all_partitions_go_on(site: &Site, processes: &mut [&mut Process]) -> Re
 async fn stop(mut process: Process) -> Result<()> {
     process.sigterm()?;
     let status = process.wait_exit(DEADLINE)?;
-    // One that has hardly begun does not listen yet, and has nothing to put in order.
+    // A process that has hardly begun does not handle signals yet, and has nothing to clean up.
     let begun = process.stderr()?.contains("partitions assigned");
     ensure!(status.success() || !begun, "{status}\n{}", process.logs());
     Ok(())
@@ -59,7 +59,8 @@ async fn a_worker_that_comes_back_from_the_dead_doubles_nothing() -> Result<()> 
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let site = Site::new(Place::Folder).await?;
     let sender = Sender::start(site.broker, &site.topic, Traffic::new(random.random()), RECORDS_PER_SECOND);
-    // Before each PUT it stands still, so that it is most likely frozen between comparing positions and committing them.
+    // The worker pauses before each PUT. So it is most likely frozen between comparing positions
+    // and committing them.
     let slow = format!("{}=sleep:150", adlake_lake::failpoint::BEFORE_PUT);
     let spawn = |name: &str| -> Result<Process> {
         Ok(site.dynamic_worker(name)?.env(adlake_lake::failpoint::VARIABLE, slow.as_str()).spawn(INGEST))
@@ -76,7 +77,8 @@ async fn a_worker_that_comes_back_from_the_dead_doubles_nothing() -> Result<()> 
         all_partitions_go_on(&site, &mut [&mut second]).await?;
         let missed = frozen.elapsed();
         first.signal(libc::SIGCONT)?;
-        // One that had no partitions is not missed. One that had, is past its session now, and the other has gone on with them.
+        // If the frozen worker had no partitions, nothing stops without it. If it had some, its
+        // session has expired by now, and the other worker reads its partitions.
         if missed > SESSION / 2 {
             freezes += 1;
             std::mem::swap(&mut first, &mut second);
@@ -113,7 +115,8 @@ async fn workers_join_and_leave_mid_stream() -> Result<()> {
             continue;
         }
         let mut gone = workers.swap_remove(random.random_range(0..workers.len()));
-        // Whom nobody hears from is waited for until its session expires: seldom, or this takes long.
+        // The group waits for a killed worker until its session expires. So this happens seldom, or
+        // the test takes long.
         if killed == 0 && random.random_bool(0.3) {
             gone.kill9()?;
             killed += 1;

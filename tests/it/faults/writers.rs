@@ -1,4 +1,4 @@
-//! Many writers on one table.
+//! Many writers that commit to one table.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const WRITERS: usize = 10;
 const COMMITS: i64 = 200;
 const TIME_MAX: Duration = Duration::from_secs(120);
 
-/// One row that says who wrote it.
+/// One row that names its writer.
 fn row(writer: usize, step: i64) -> Result<RecordBatch> {
     let schema = dead_letters_schema();
     let columns = schema
@@ -31,7 +31,7 @@ fn row(writer: usize, step: i64) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
-/// One writer with a lake, and so a picture of the table, of its own.
+/// A writer with a lake of its own, and so with its own state of the table.
 async fn write(uri: String, writer: usize) -> Result<u64> {
     let lake = Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await?;
     let mut appender = lake.appender(DEAD_LETTERS).await?;

@@ -1,8 +1,8 @@
-//! The rules of the contract's "Semantics", one by one, with answers worked out by hand.
+//! The rules of the contract's "Semantics", one by one, with answers computed by hand.
 //!
-//! Every case is told in the order in which its rows arrive, and again backwards. Each time half of the rows are answered
-//! for without a batch run, all of them with half of them batched, and all of them batched; the expected values hold for the
-//! oracle too.
+//! Every case runs with its rows in the given order, and again in reverse order. In each order it
+//! runs three times: with half of the rows and no batch run, with all rows of which half are
+//! batched, and with all rows batched. The oracle must give the expected values too.
 
 use adlake_domain::attribution::Model;
 use adlake_domain::settings::{Display, Meaning, Scope, SpendSource};
@@ -31,7 +31,7 @@ fn text(value: &str) -> Option<String> {
     Some(value.to_string())
 }
 
-/// Costs a unit; `id` may be empty, which is no id.
+/// An impression that costs one unit. `id` may be empty, which means no id.
 fn impression(id: &str, user: &str, campaign: &str, time: i64) -> RawImpression {
     RawImpression {
         impression_id: text(id),
@@ -91,7 +91,7 @@ macro_rules! rows {
     ($($row:expr),+ $(,)?) => { vec![$(Arriving::from($row)),+] };
 }
 
-/// The rows as they are stored when they arrive in this order.
+/// The rows as they are stored if they arrive in this order.
 fn arrived(rows: &[Arriving], first_offset: i64) -> Rows {
     let mut all = Rows::default();
     for (offset, row) in (first_offset..).zip(rows) {
@@ -106,7 +106,8 @@ fn arrived(rows: &[Arriving], first_offset: i64) -> Rows {
     all
 }
 
-/// Columns of a view and their values, row by row: text as it is, everything else as [`Value`] writes it.
+/// Columns of a view and their expected values, row by row. A text is written as it is, any other
+/// value as [`Value`] writes it.
 struct Expected {
     view: &'static str,
     columns: &'static [&'static str],
@@ -118,7 +119,7 @@ impl Expected {
         let show = |value: Option<&Value>| match value {
             None => "no such column".to_string(),
             Some(Value::Text(text)) => text.clone(),
-            // Without trailing zeros, which differ between the oracle's scale and the view's.
+            // Trailing zeros are removed, because the oracle and the view have different scales.
             Some(decimal @ Value::Decimal { .. }) => match decimal.to_string() {
                 shown if shown.contains('.') => shown.trim_end_matches('0').trim_end_matches('.').to_string(),
                 shown => shown,
@@ -148,7 +149,7 @@ struct Case {
     reference: ReferenceData,
 }
 
-/// A case with the default meaning: campaigns c1 and c2 are of advertiser v1, c3 is of v2.
+/// A case with the default meaning. Campaigns c1 and c2 belong to advertiser v1, c3 to v2.
 fn case(rows: Vec<Arriving>) -> Case {
     let meaning = Meaning::default();
     Case { rows, meaning, display: Display::default(), reference: ReferenceData::variant(0) }
@@ -205,7 +206,8 @@ fn copies_are_one_event_whatever_their_order() {
             ["u2", "c2", "3", "2026-10-23T01:00:00.000000Z"]
             ["u3", "c1", "1", "2026-10-23T01:00:00.000000Z"]
             ["u3", "c1", "1", "2026-10-23T01:00:00.000000Z"]),
-        expect!("campaign_kpis" ["campaign_id", "impressions", "spend", "reach"] ["c1", "2", "2", "1"] ["c2", "1", "3", "1"]),
+        expect!("campaign_kpis" ["campaign_id", "impressions", "spend", "reach"]
+            ["c1", "2", "2", "1"] ["c2", "1", "3", "1"]),
     ]);
 }
 
@@ -218,11 +220,11 @@ fn orders_are_known_by_type_number_and_advertiser() {
     };
     case(rows![
         order("c1", "purchase", "e1", HOUR),
-        // The same advertiser's: a copy, whatever its event id.
+        // The same advertiser: it is a copy, whatever its event id is.
         order("c2", "purchase", "e2", 2 * HOUR),
         order("c3", "purchase", "e1", 3 * HOUR),
         order("c1", "signup", "e1", 4 * HOUR),
-        // Without an advertiser the campaign stands for it; without that, nothing.
+        // Without an advertiser, the campaign takes its place. Without both, nothing does.
         order("c9", "purchase", "e1", 5 * HOUR),
         order("c8", "purchase", "e1", 6 * HOUR),
         order("unknown", "purchase", "e1", 7 * HOUR),
@@ -249,15 +251,17 @@ fn clicks_join_the_latest_impression_of_their_window() {
         // The borders belong to the window.
         click("e1", "u1", "c1", DAY),
         click("e2", "u1", "c1", DAY + 1),
-        // An unknown campaign of the impression matches any; of the click, only unknown ones.
+        // An unknown campaign of the impression matches any campaign of the click. An unknown
+        // campaign of the click matches only unknown ones.
         click("e3", "u2", "c2", HOUR),
         click("e4", "u1", "unknown", HOUR),
-        // The same instant is decided by the id.
+        // Between equal times, the id decides.
         click("e5", "u3", "c1", HOUR),
-        // An explicit impression of the user within the window wins, whatever its campaign; another falls back.
+        // An explicit impression of the same user within the window wins, whatever its campaign. An
+        // impression of another user does not count, and the default rule applies.
         RawInteraction { impression_id: text("i1"), ..click("e6", "u1", "c2", 2 * HOUR) },
         RawInteraction { impression_id: text("i3"), ..click("e7", "u1", "c2", 2 * HOUR) },
-        // Nobody's click joins nothing.
+        // A click of an unknown user joins nothing.
         click("e8", "unknown", "c1", HOUR),
     ])
     .check(&[
@@ -279,10 +283,10 @@ fn credits_follow_the_models() {
         click("e1", "u1", "c1", 0),
         click("e2", "u1", "c2", 5 * DAY),
         click("e3", "u1", "c3", 6 * DAY),
-        // Seven days before the last: half its weight.
+        // Seven days before the last touch, it has half its weight.
         click("e4", "u1", "c1", 7 * DAY),
         purchase("p1", "u1", "c1", 7 * DAY, 10_000_001),
-        // A refund: revenue is floored downwards.
+        // A refund: negative revenue is rounded down.
         purchase("p2", "u2", "c3", 2 * HOUR, -10),
         click("f1", "u2", "c3", HOUR),
         click("f2", "u2", "c3", HOUR),
@@ -325,11 +329,12 @@ fn views_count_where_there_is_no_click() {
         impression("i2", "u1", "c2", HOUR),
         impression("i3", "u1", "c3", 2 * HOUR),
         purchase("p1", "u1", "c1", DAY, 1_000_000),
-        // One of the user within the window restricts them, whatever its scope.
+        // A named impression of the user within the window restricts the touchpoints to itself,
+        // whatever its scope.
         RawInteraction { impression_id: text("i3"), ..purchase("p2", "u1", "c1", DAY, 1_000_000) },
         RawInteraction { impression_id: text("i1"), ..purchase("p3", "u1", "c1", DAY + 1, 1_000_000) },
         purchase("p4", "u1", "c1", DAY + HOUR + 1, 1_000_000),
-        // A click, however old, comes before any view.
+        // A click comes before any view, however old it is.
         impression("j1", "u2", "c1", 6 * DAY),
         click("e1", "u2", "c1", 0),
         purchase("p5", "u2", "c1", 7 * DAY, 1_000_000),
@@ -357,8 +362,9 @@ fn scope_is_the_advertiser_else_the_campaign() {
     case(rows.clone()).check(&[
         expect!("attributions" ["interaction_id", "touchpoint_id"]
             ["p1", "e1"] ["p1", "e4"] ["p2", "e3"] ["p2", "e4"] ["p3", "e4"]),
-        // The credit of an unknown campaign goes to the conversion's.
-        expect!("campaign_kpis" ["campaign_id", "attributed_conversions_last_touch", "attributed_conversions_first_touch"]
+        // The credit of an unknown campaign goes to the campaign of the conversion.
+        expect!("campaign_kpis" ["campaign_id", "attributed_conversions_last_touch",
+                    "attributed_conversions_first_touch"]
             ["c1", "0", "1"] ["c2", "1", "0"] ["c3", "0", "0"] ["c9", "1", "1"]),
     ]);
     let mut by_campaign = case(rows.clone());
@@ -391,7 +397,8 @@ fn interactions_inherit_from_their_last_touch() {
         expect!("conversions" ["interaction_id", "website", "ad_creative_id", "country", "region", "device_type"]
             ["p1", "a.example", "r7", "FR", "NULL", "mobile"]
             ["p2", "NULL", "NULL", "NULL", "NULL", "NULL"]),
-        // The credit is the touchpoint's creative and website, the conversion's country.
+        // The credit has the creative and the website of the touchpoint, and the country of the
+        // conversion.
         expect!("campaign_hourly" ["conversion_type", "ad_creative_id", "website", "country", "conversions",
                 "attributed_conversions", "clicks", "impressions"]
             ["NULL", "r1", "a.example", "DE", "0", "0", "0", "1"]
@@ -412,18 +419,18 @@ fn a_region_is_inherited_only_within_its_country() {
     let from = |country: &str, row: RawInteraction| RawInteraction { country: text(country), ..row };
     case(rows![
         seen("i1", "u1", "DE", "BE"),
-        // A Portuguese click on a German impression is not in Berlin, and neither is the conversion
-        // that comes of it.
+        // A click from Portugal on an impression in Germany is not in Berlin. Neither is the
+        // conversion that follows from it.
         from("PT", click("e1", "u1", "c1", HOUR)),
         purchase("p1", "u1", "c1", 2 * HOUR, 1_000_000),
         from("deu", purchase("p2", "u1", "c1", 2 * HOUR, 1_000_000)),
-        // The same country, however it is written.
+        // The same country, in another spelling.
         seen("i2", "u2", "DEU", "BE"),
         from("de", click("e2", "u2", "c1", HOUR)),
         from("DE", purchase("p3", "u2", "c1", 2 * HOUR, 1_000_000)),
         from("PT", purchase("p4", "u2", "c1", 2 * HOUR, 1_000_000)),
         purchase("p5", "u2", "c1", 2 * HOUR, 1_000_000),
-        // A touch without a country gives its region only to whoever has none either.
+        // A touch without a country gives its region only to an event that has no country either.
         seen("i3", "u3", "Narnia", "BE"),
         from("PT", click("e3", "u3", "c1", HOUR)),
         click("e4", "u3", "c1", HOUR),
@@ -433,7 +440,7 @@ fn a_region_is_inherited_only_within_its_country() {
             ["e1", "PT", "NULL"] ["e2", "DE", "BE"] ["e3", "PT", "NULL"] ["e4", "NULL", "BE"]),
         expect!("conversions" ["interaction_id", "country", "region"]
             ["p1", "PT", "NULL"] ["p2", "DE", "NULL"] ["p3", "DE", "BE"] ["p4", "PT", "NULL"] ["p5", "DE", "BE"]),
-        // The credit is counted where the conversion is.
+        // The credit is counted in the place of the conversion.
         expect!("geo_daily" ["campaign_id", "country", "region", "clicks", "conversions", "attributed_conversions"]
             ["c1", "DE", "BE", "1", "2", "2"]
             ["c1", "DE", "NULL", "0", "1", "1"]
@@ -445,19 +452,19 @@ fn a_region_is_inherited_only_within_its_country() {
 #[test]
 fn in_the_scope_account_every_touchpoint_of_the_user_counts() {
     let mut case = case(rows![
-        // The click has no campaign, though the impression that it joined has one: the conversion's
-        // takes the credit.
+        // The click has no campaign, although the impression that it joined has one. The credit
+        // goes to the campaign of the conversion.
         impression("i1", "u1", "c1", 0),
         RawInteraction { impression_id: text("i1"), ..click("e1", "u1", "unknown", HOUR) },
         click("e2", "u1", "c3", 2 * HOUR),
         purchase("p1", "u1", "unknown", 3 * HOUR, 1_000_000),
         purchase("p2", "u1", "c2", 3 * HOUR, 2_000_000),
-        // Views as well; clicks are joined by campaign all the same.
+        // The same holds for views. Clicks are still joined by campaign.
         impression("i2", "u2", "c3", 0),
         purchase("p3", "u2", "unknown", HOUR, 4_000_000),
         impression("i3", "u3", "c1", 0),
         click("e3", "u3", "c2", HOUR),
-        // The order's advertiser is part of its identity all the same.
+        // The order's advertiser is still part of its identity.
         RawInteraction { order_id: text("o1"), ..purchase("p4", "u4", "c1", HOUR, 1_000_000) },
         RawInteraction { order_id: text("o1"), ..purchase("p5", "u4", "c2", 2 * HOUR, 1_000_000) },
         RawInteraction { order_id: text("o1"), ..purchase("p6", "u4", "c3", 2 * HOUR, 1_000_000) },
@@ -469,14 +476,15 @@ fn in_the_scope_account_every_touchpoint_of_the_user_counts() {
             ["p1", "e1", "false", "0.5"] ["p1", "e2", "true", "0.5"]
             ["p2", "e1", "false", "0.5"] ["p2", "e2", "true", "0.5"]
             ["p3", "i2", "true", "1"]),
-        expect!("campaign_daily" ["campaign_id", "conversions", "attributed_conversions_linear", "attributed_revenue_linear"]
+        expect!("campaign_daily" ["campaign_id", "conversions", "attributed_conversions_linear",
+                    "attributed_revenue_linear"]
             ["c1", "1", "0", "0"] ["c2", "1", "0.5", "1"] ["c3", "1", "2", "5.5"] ["NULL", "2", "0.5", "0.5"]),
     ]);
 }
 
 #[test]
 fn sums_do_not_wrap_at_64_bits() {
-    // Each is less than 64 bits hold, two are more.
+    // Each fits into 64 bits, but the sum of two does not.
     const HUGE: i64 = 9_000_000_000_000_000_000;
     let seen = |id: &str| RawImpression {
         enriched_cost_micros: Some(HUGE),
@@ -546,7 +554,8 @@ fn types_that_are_not_primary_have_rows_without_credit() {
     ]);
     case.meaning.conversions.primary_types = ["Purchase".to_string()].into();
     case.check(&[
-        expect!("attributions" ["interaction_id", "interaction_type", "touchpoint_id", "credit_linear", "revenue_linear", "seconds_between"]
+        expect!("attributions" ["interaction_id", "interaction_type", "touchpoint_id", "credit_linear",
+                    "revenue_linear", "seconds_between"]
             ["s1", "conversion", "e1", "0", "0", "3600"]
             ["p1", "conversion", "e1", "1", "2", "3600"]),
         expect!("campaign_kpis" ["clicks", "conversions", "joined_conversions", "revenue", "cvr", "roas"]
@@ -583,13 +592,15 @@ fn kpis_are_divided_last() {
         click("e2", "u1", "c1", 2 * HOUR),
         purchase("p1", "u1", "c1", 3 * HOUR, 12_000_000),
     ])
-    .check(&[expect!("campaign_kpis" ["spend", "unpriced_events", "ctr", "cvr", "cpc", "cpm", "cpa", "roas", "viewability", "frequency"]
+    .check(&[expect!("campaign_kpis" ["spend", "unpriced_events", "ctr", "cvr", "cpc", "cpm", "cpa", "roas",
+                "viewability", "frequency"]
         ["3", "1", "0.5", "0.5", "1.5", "750.0", "3.0", "4.0", "0.6666666666666666", "4.0"])]);
 }
 
 #[test]
 fn hours_and_days_are_those_of_the_reports_zone() {
-    // Berlin's clock goes back on 2026-10-25 at 01:00 UTC: the hour from 2 to 3 comes twice, the day has 25.
+    // In Berlin the clock goes back on 2026-10-25 at 01:00 UTC: the hour from 2 to 3 comes twice,
+    // and the day has 25 hours.
     let mut case = case(rows![
         impression("i1", "u1", "c1", 2 * DAY - 2 * HOUR - 1),
         impression("i2", "u1", "c1", 2 * DAY - 2 * HOUR),
@@ -620,7 +631,8 @@ fn a_late_copy_takes_an_event_away_from_its_user() {
         impression("i1", "u1", "c1", 2 * HOUR),
         click("e1", "u1", "c1", 3 * HOUR),
         purchase("p1", "u1", "c1", 4 * HOUR, 1_000_000),
-        // Earlier, of somebody else: u1 has neither impression nor click any more.
+        // These come earlier and belong to another user, so u1 has neither an impression nor a
+        // click any more.
         impression("i1", "u2", "c1", HOUR),
         click("e1", "u2", "c3", 2 * HOUR),
         purchase("p2", "u2", "c3", 5 * HOUR, 1_000_000),
@@ -638,6 +650,7 @@ fn only_the_latest_touchpoints_count() {
     rows.push(purchase("p1", "u1", "c1", 3 * HOUR, 1_000_000).into());
     let linear = RawInteraction { campaign_id: text("c2"), ..purchase("p2", "u1", "c1", 3 * HOUR, 100) };
     rows.push(linear.into());
-    case(rows).check(&[expect!("campaign_kpis" ["campaign_id", "clicks", "conversions", "attributed_conversions_linear", "attributed_revenue_linear"]
+    case(rows).check(&[expect!("campaign_kpis" ["campaign_id", "clicks", "conversions",
+                "attributed_conversions_linear", "attributed_revenue_linear"]
         ["c1", "102", "1", "2", "1.0001"] ["c2", "0", "1", "0", "0"])]);
 }

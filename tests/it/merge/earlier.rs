@@ -1,5 +1,5 @@
-//! A lake that an earlier adlake has written to: batch tables with other columns, by other rules,
-//! and a manifest that names them.
+//! A lake that an earlier adlake has written. Its batch tables have other columns and follow other
+//! rules, and a manifest names them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use deltalake::DeltaTable;
 
 use super::lake::TestLake;
 
-/// As the first adlake had it: 64 bits for every sum, and whole seconds.
+/// The schema as the first adlake had it: 64 bits for every sum, and whole seconds.
 fn earlier_schema(table: &Table) -> SchemaRef {
     let field = |field: &Arc<Field>| {
         let name = match field.name().as_str() {
@@ -34,7 +34,7 @@ fn earlier_schema(table: &Table) -> SchemaRef {
     Arc::new(Schema::new(fields.map(field).collect::<Vec<_>>()))
 }
 
-/// Writes a table of then, with a row that nobody would compute today.
+/// Writes a table with the earlier schema, and a row that today's rules never produce.
 async fn write_earlier(folder: &Path, name: &str) {
     let schema = earlier_schema(&catalogue::table(name).unwrap());
     let columns = schema.fields().iter().map(|field| -> ArrayRef {
@@ -116,7 +116,7 @@ async fn what_an_earlier_adlake_has_published_is_not_merged_with_and_is_replaced
     assert_eq!(covered.rows.len(), 1);
     assert_eq!(covered.rows[0]["v"], Value::Null);
 
-    // Nothing has come since, but the rules are others.
+    // No rows have arrived since, but the rules have changed.
     lake.batch(false).await.unwrap();
     super::check(&lake, &input, &VIEWS).await.unwrap();
     let context = SessionSettings::default().context().unwrap();

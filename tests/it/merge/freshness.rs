@@ -1,5 +1,5 @@
-//! `freshness` to the microsecond, though it is made from the tables' logs, whose statistics are
-//! cut to milliseconds.
+//! `freshness` is exact to the microsecond, although it comes from the tables' logs, whose
+//! statistics are truncated to milliseconds.
 
 use adlake_domain::settings::Meaning;
 use adlake_tests::history::{Rows, START};
@@ -28,8 +28,8 @@ async fn freshness_is_exact_without_a_scan() {
     let mut lake = TestLake::create(&Meaning::default()).await.unwrap();
     let mut all: Vec<RawImpression> = Vec::new();
     assert_fresh(&lake, &all, "empty").await;
-    // Newest times that are apart by less than the statistics tell, in either order, and in files
-    // of different dates.
+    // The newest times differ by less than the statistics show. They come in either order, and in
+    // files of different dates.
     for (number, (event_time, ingested_at)) in [
         (START + 999, 5_000),
         (START + 1_000, 5_001),
@@ -53,7 +53,7 @@ async fn freshness_is_exact_without_a_scan() {
         lake.append(&Rows { impressions: vec![row], ..Rows::default() }).await.unwrap();
         assert_fresh(&lake, &all, &format!("after {number}")).await;
     }
-    // Files, and statistics, of another writer.
+    // Another writer has written the files and their statistics.
     lake.compact().await.unwrap();
     assert_fresh(&lake, &all, "compacted").await;
 }

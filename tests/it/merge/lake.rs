@@ -1,4 +1,4 @@
-//! A lake in a temporary folder, filled through the appender and asked through the query engine.
+//! A lake in a temporary folder. The appender fills it, and the query engine reads it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use arrow::record_batch::RecordBatch;
 use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
-/// A lake of a test's own.
+/// A lake that one test owns.
 pub struct TestLake {
     folder: tempfile::TempDir,
     lake: Lake,
@@ -46,14 +46,14 @@ impl TestLake {
         &self.lake
     }
 
-    /// Everything that a process holds is forgotten.
+    /// Drops everything that a process holds in memory.
     pub async fn restart(&mut self) -> Result<()> {
         self.lake = open(&self.folder).await?;
         self.engine = engine(&self.lake, &self.meaning, &self.display).await?;
         Ok(())
     }
 
-    /// From now on this is configured.
+    /// Configures another meaning from now on.
     pub async fn mean(&mut self, meaning: &Meaning) -> Result<()> {
         self.meaning = meaning.clone();
         self.restart().await
@@ -68,13 +68,13 @@ impl TestLake {
         Ok(())
     }
 
-    /// From now on answers are shown like this.
+    /// Configures another display from now on.
     pub async fn show(&mut self, display: &Display) -> Result<()> {
         self.display = display.clone();
         self.restart().await
     }
 
-    /// The reference data becomes this and nothing else.
+    /// Replaces the reference data.
     pub async fn load(&self, reference: &ReferenceData) -> Result<()> {
         let pairs = |names: [&'static str; 2], pairs: &std::collections::BTreeMap<String, String>| {
             let keys: ArrayRef = Arc::new(pairs.keys().map(Some).collect::<StringArray>());
@@ -94,12 +94,12 @@ impl TestLake {
         append(&self.lake, rows, self.appended).await
     }
 
-    /// A batch run.
+    /// Runs the batch layer.
     pub async fn batch(&mut self, full: bool) -> Result<()> {
         self.batch_during(full, &Rows::default()).await
     }
 
-    /// A batch run while these rows are appended.
+    /// Runs the batch layer while these rows are appended.
     pub async fn batch_during(&mut self, full: bool, during: &Rows) -> Result<()> {
         self.appended += 1;
         let (settings, cancel) = (BatchSettings::default(), CancellationToken::new());

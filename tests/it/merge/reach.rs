@@ -1,4 +1,5 @@
-//! Reach beyond the size of a sketch: close to the truth, and the same bytes however the users were put together.
+//! Reach beyond the size of a sketch: it is close to the truth, and the sketch has the same bytes
+//! however the users are combined.
 
 use adlake_domain::settings::Meaning;
 use adlake_tests::history::{ReferenceData, Rows, START};
@@ -10,7 +11,8 @@ use super::lake::TestLake;
 
 const DAY: i64 = 86_400_000_000;
 
-/// 7,500 users see campaign c1, the first 5,000 of them on the first day and the last 5,000 on the second.
+/// 7,500 users see campaign c1, the first 5,000 of them on the first day and the last 5,000 on the
+/// second.
 fn rows() -> Vec<RawImpression> {
     let mut rows = Vec::new();
     for day in 0..2 {

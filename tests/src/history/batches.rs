@@ -1,4 +1,4 @@
-//! Record batches of raw rows, exactly of `adlake_domain::schema::raw_schema`.
+//! Builds record batches of raw rows. Their schema is exactly `adlake_domain::schema::raw_schema`.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use crate::oracle::raw::RawRow;
 
 const DAY: i64 = 86_400_000_000;
 
-/// A batch of a raw table. `content_hash` is the implementation's own, over the columns before it.
+/// A batch of a raw table. The implementation itself computes `content_hash`, over the columns
+/// before it.
 pub fn table<R: RawRow>(kind: EventKind, rows: &[R]) -> Result<RecordBatch> {
     let schema = raw_schema(kind);
     let field_type = |name: &str| -> Result<DataType> { Ok(schema.field_with_name(name)?.data_type().clone()) };

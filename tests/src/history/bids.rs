@@ -1,4 +1,5 @@
-//! Bid requests of random histories: requests of several imps, bids, and outcomes before, with and after them.
+//! Bid requests of random histories: requests with several imps, bids, and outcomes that come
+//! before, with or after them.
 
 use proptest::prelude::*;
 
@@ -13,11 +14,11 @@ pub struct BidSpec {
     when: When,
     auction: u8,
     user: u8,
-    /// Which imps are offered.
+    /// Chooses the imps that are offered.
     offer: u8,
-    /// Which imp the bid says that it is for.
+    /// Chooses the imp that the bid names.
     imp: u8,
-    /// Whether there is a bid, an outcome, both or neither.
+    /// Chooses whether there is a bid, an outcome, both or neither.
     bid: u8,
     campaign: u8,
     creative: u8,
@@ -104,7 +105,7 @@ impl BidSpec {
             region: pick(&REGIONS, self.country),
             ..Geo::default()
         });
-        // 0 is in the null list; 1 to 5 are words.
+        // 0 is in the list of null values; 1 to 5 stand for words.
         let devicetype = (self.device < 6).then(|| i32::from(self.device));
         (self.device < 7).then(|| Device { devicetype, geo, ..Device::default() })
     }

@@ -1,4 +1,4 @@
-//! What ingest does to the records of a random history as they arrive.
+//! Does to the arriving records of a random history what ingest does.
 
 use adlake_domain::settings::Meaning;
 use proptest::sample::Index;
@@ -6,7 +6,7 @@ use proptest::sample::Index;
 use super::{Arrival, HOUR, ReferenceData, Rows, SECOND, START};
 use crate::oracle::raw::{Enriched, RawBidRequest, RawImpression, RawInteraction, Source};
 
-/// Gives arriving records their source, and enriches them by the reference data of the moment.
+/// Gives arriving records their source, and enriches them with the reference data in force.
 pub(super) struct Ingest {
     pub reference: ReferenceData,
     all: Rows,
@@ -46,7 +46,8 @@ impl Ingest {
         (!rows.is_empty()).then(|| of.get(rows).clone())
     }
 
-    /// Where and when the next record is read: three share an instant, two partitions take turns.
+    /// The source and time of the next record. Three records share an instant, and two partitions
+    /// alternate.
     fn next(&mut self) -> (Source, i64) {
         self.offset += 1;
         let partition = i32::from(self.offset % 2 == 0);
@@ -61,7 +62,8 @@ impl Ingest {
         let campaign_id = creative.as_ref().and_then(|creative| self.reference.creatives.get(creative)).cloned();
         let resolved = known(campaign).or(campaign_id.clone());
         let advertiser_id = resolved.and_then(|campaign| self.reference.advertisers.get(&campaign)).cloned();
-        // What ingest finds out of addresses and user agents is there now and then.
+        // Values that ingest derives from addresses and user agents are present in some records
+        // only.
         let now_and_then = |every: i64, value: &str| (self.offset % every == 0).then(|| value.to_string());
         Enriched {
             campaign_id,
@@ -103,7 +105,7 @@ impl Ingest {
     }
 }
 
-/// Micros of the account's currency; a euro is a dollar and a quarter.
+/// Converts to micros of the account's currency. One euro is 1.25 dollars.
 fn account(micros: Option<i64>, currency: &Option<String>) -> Option<i64> {
     let factor = if currency.as_deref() == Some("EUR") { 5 } else { 4 };
     micros.map(|micros| (i128::from(micros) * factor / 4) as i64)

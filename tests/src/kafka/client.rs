@@ -1,4 +1,5 @@
-//! What tests ask of a cluster: topics, records, offsets. Synchronous; usable inside a tokio runtime too.
+//! Operations on a cluster for tests: topics, records, offsets. They are synchronous, and can also
+//! be used inside a tokio runtime.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -24,12 +25,12 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub type Payloads = BTreeMap<i32, Vec<Vec<u8>>>;
 
 impl Broker {
-    /// Creates a topic of `partitions` partitions; returns once each of them has a leader.
+    /// Creates a topic with `partitions` partitions. Returns when each of them has a leader.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
         self.create_topic_with(name, partitions, &[])
     }
 
-    /// As [`Broker::create_topic`], with settings of the topic (`retention.ms`, ...).
+    /// Like [`Broker::create_topic`], with settings of the topic (`retention.ms`, ...).
     pub fn create_topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<()> {
         let topic =
             settings.iter().fold(NewTopic::new(name, partitions, TopicReplication::Fixed(1)), |topic, (key, value)| {
@@ -40,7 +41,8 @@ impl Broker {
         self.wait_for_leaders(name, partitions)
     }
 
-    /// Gives a topic more partitions, so many in all; returns once each of them has a leader.
+    /// Raises the number of a topic's partitions to `partitions`. Returns when each of them has a
+    /// leader.
     pub fn add_partitions(&self, name: &str, partitions: i32) -> Result<()> {
         let more = NewPartitions::new(name, usize::try_from(partitions)?);
         let results = block_on(self.admin()?.create_partitions([&more], &admin_options()))?;
@@ -59,7 +61,8 @@ impl Broker {
         })
     }
 
-    /// Deletes a topic; returns once it is gone from the metadata, so that it can be created anew.
+    /// Deletes a topic. Returns when the topic is gone from the metadata, so that it can be created
+    /// again.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         let results = block_on(self.admin()?.delete_topics(&[name], &admin_options()))?;
         all_done(results).with_context(|| format!("cannot delete the topic {name}"))?;
@@ -71,7 +74,7 @@ impl Broker {
         })
     }
 
-    /// Drops the records of a partition before `offset`, as retention would.
+    /// Drops the records of a partition before `offset`, as retention does.
     pub fn delete_records_before(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(topic, partition, Offset::Offset(offset))?;
@@ -82,7 +85,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Produces a record per payload, to `partition` or spread over all of them; returns once all are acknowledged.
+    /// Produces one record per payload, to `partition` or spread over all partitions. Returns when
+    /// all are acknowledged.
     pub fn produce<P: AsRef<[u8]>>(
         &self,
         topic: &str,
@@ -114,17 +118,18 @@ impl Broker {
         Ok(())
     }
 
-    /// Everything that a topic holds now.
+    /// All records that a topic holds now.
     pub fn records(&self, topic: &str) -> Result<Payloads> {
         self.read(topic, |message| message.payload().unwrap_or_default().to_vec())
     }
 
-    /// When each record of a topic was produced, in milliseconds since 1970.
+    /// The time at which each record of a topic was produced, in milliseconds since 1970.
     pub fn produced_at(&self, topic: &str) -> Result<BTreeMap<i32, Vec<i64>>> {
         self.read(topic, |message| message.timestamp().to_millis().unwrap_or_default())
     }
 
-    /// Something of every record that a topic holds now, by partition, in order.
+    /// Applies `of` to every record that a topic holds now. The results are grouped by partition,
+    /// in order.
     fn read<T>(&self, topic: &str, of: impl Fn(&BorrowedMessage<'_>) -> T) -> Result<BTreeMap<i32, Vec<T>>> {
         let ends = self.end_offsets(topic)?;
         let consumer = self.consumer(&super::unique("adlake-tests-read"))?;
@@ -155,7 +160,7 @@ impl Broker {
         Ok(read)
     }
 
-    /// The next offset of each partition: what a reader that has read everything stands at.
+    /// The next offset of each partition: the position of a reader that has read everything.
     pub fn end_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>> {
         let consumer = self.consumer("adlake-tests-offsets")?;
         self.partitions(&consumer, topic)?
@@ -169,7 +174,8 @@ impl Broker {
             .collect()
     }
 
-    /// What the consumer group `group` has committed of a topic; partitions without a commit are absent.
+    /// The offsets of a topic that the consumer group `group` has committed. Partitions without a
+    /// commit are absent.
     pub fn committed_offsets(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
         let consumer = self.consumer(group)?;
         let mut asked = TopicPartitionList::new();
@@ -189,7 +195,7 @@ impl Broker {
         Ok(offsets)
     }
 
-    /// A consumer of the group `group`, which neither subscribes nor commits by itself.
+    /// A consumer in the group `group`. It neither subscribes nor commits by itself.
     pub fn consumer(&self, group: &str) -> Result<BaseConsumer> {
         let mut config = self.client_config();
         config.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "error");
@@ -218,7 +224,7 @@ impl Broker {
     }
 }
 
-/// Keeps the deliveries that failed: a producer reports them nowhere else.
+/// Keeps the failed deliveries, which a producer reports nowhere else.
 struct Deliveries {
     failures: Arc<Mutex<Vec<KafkaError>>>,
 }

@@ -1,7 +1,8 @@
-//! Listeners that want to know who asks: SASL over TLS (PLAIN, SCRAM-SHA-256 and -512, OAUTHBEARER), and mutual TLS.
+//! Listeners with authentication: SASL over TLS (PLAIN, SCRAM-SHA-256 and -512, OAUTHBEARER), and
+//! mutual TLS.
 //!
-//! Certificates are made anew for each broker, by openssl: an authority, the broker's for 127.0.0.1, a client's. Tokens are unsecured JWTs, which
-//! Kafka's built-in validator takes.
+//! openssl makes new certificates for each broker: one of an authority, the broker's for 127.0.0.1,
+//! and a client's. Tokens are unsecured JWTs, which Kafka's built-in validator accepts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,12 +16,12 @@ use crate::setup;
 
 /// The user that every mechanism knows.
 pub const USER: &str = "adlake";
-/// Its password. It must never be seen anywhere.
+/// The user's password. It must not appear anywhere.
 pub const PASSWORD: &str = "correct-horse-battery";
 
 pub(super) const PROTOCOLS: &str = ",SECURED:SASL_SSL,MUTUAL:SSL";
 
-/// The secured listeners of a broker, and what a client needs for them.
+/// The secured listeners of a broker, and what clients need to use them.
 #[derive(Debug)]
 pub struct Secured {
     sasl_port: u16,
@@ -45,17 +46,18 @@ impl Secured {
         Ok(Secured { sasl_port, mutual_port, certificates })
     }
 
-    /// Where clients connect that log in.
+    /// The address for clients that log in.
     pub fn sasl(&self) -> String {
         format!("127.0.0.1:{}", self.sasl_port)
     }
 
-    /// Where clients connect that show a certificate.
+    /// The address for clients that show a certificate.
     pub fn mutual(&self) -> String {
         format!("127.0.0.1:{}", self.mutual_port)
     }
 
-    /// A file of `authority`, `broker`, `client` or `stranger` (an authority that nobody trusts): `.pem` or `.key`.
+    /// A file of `authority`, `broker`, `client` or `stranger` (an authority that nobody trusts),
+    /// ending in `.pem` or `.key`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.certificates.path().join(name)
     }
@@ -103,7 +105,8 @@ listener.name.secured.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,
 listener.name.secured.plain.sasl.jaas.config={login}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";
 listener.name.secured.scram-sha-256.sasl.jaas.config={login}.scram.ScramLoginModule required;
 listener.name.secured.scram-sha-512.sasl.jaas.config={login}.scram.ScramLoginModule required;
-listener.name.secured.oauthbearer.sasl.jaas.config={login}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
+listener.name.secured.oauthbearer.sasl.jaas.config={login}.oauthbearer.OAuthBearerLoginModule required \
+unsecuredLoginStringClaim_sub=\"broker\";
 ",
             broker = self.file("broker.both").display(),
             authority = self.file("authority.pem").display(),
@@ -111,7 +114,8 @@ listener.name.secured.oauthbearer.sasl.jaas.config={login}.oauthbearer.OAuthBear
     }
 }
 
-/// Makes `name.key` and `name.pem`, and `name.both` with the two of them: signed by the authority, with this extension, or by itself.
+/// Makes `name.key`, `name.pem`, and `name.both`, which holds both. The certificate is signed by
+/// the authority, with this extension, or by itself.
 fn certificate(directory: &Path, name: &str, extension: Option<&str>) -> Result<()> {
     let (key, request, pem) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
     let subject = format!("/CN={name}");

@@ -1,4 +1,5 @@
-//! A transactional producer: what it commits is there for readers of committed records, what it aborts never was.
+//! A transactional producer. Readers of committed records see what it commits, and never see what
+//! it aborts.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::Broker;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A producer with an open transaction at most.
+/// A producer with at most one open transaction.
 pub struct Transactions {
     producer: BaseProducer,
 }
@@ -21,7 +22,8 @@ impl std::fmt::Debug for Transactions {
 }
 
 impl Transactions {
-    /// A producer of this transactional id. An open transaction of an earlier one is aborted.
+    /// A producer with this transactional id. An open transaction of an earlier producer with the
+    /// same id is aborted.
     pub fn of(broker: &Broker, id: &str) -> Result<Transactions> {
         let mut config = broker.client_config();
         config.set("transactional.id", id).set("transaction.timeout.ms", "60000").set("linger.ms", "0");
@@ -35,7 +37,7 @@ impl Transactions {
         self.producer.begin_transaction().context("cannot begin a transaction")
     }
 
-    /// Sends records within the open transaction; returns once the broker has them.
+    /// Sends records within the open transaction. Returns when the broker has them.
     pub fn send<P: AsRef<[u8]>>(
         &self,
         topic: &str,

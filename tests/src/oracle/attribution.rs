@@ -1,4 +1,4 @@
-//! Correlation: the touchpoints of every click and conversion, and their credits.
+//! Correlation: finds the touchpoints of every click and conversion, and computes their credits.
 
 use std::time::Duration;
 
@@ -7,22 +7,23 @@ use adlake_domain::settings::Scope;
 use super::Input;
 use super::events::{Common, Events, Impression, Interaction};
 
-/// A whole conversion: credits are billionths.
+/// The credit of one whole conversion, in billionths.
 const WHOLE: i128 = 1_000_000_000;
 
 /// A touchpoint of an interaction.
 #[derive(Debug, Clone)]
 pub(super) struct Touch {
     pub on: On,
-    /// The place among the impressions of the one behind it: itself, or that which the click is joined to.
+    /// The index of the impression behind the touchpoint: itself, or the one that the click is
+    /// joined to.
     pub impression: Option<usize>,
-    /// Billionths: last touch, first touch, linear, position-based, time decay.
+    /// In billionths: last touch, first touch, linear, position-based, time decay.
     pub credits: [i128; 5],
-    /// Micros, in the same order.
+    /// In micros, in the same order.
     pub revenues: [i128; 5],
 }
 
-/// What the touchpoint is: a place among the impressions or the interactions.
+/// The event that is the touchpoint: an index into the impressions or the interactions.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum On {
     Impression(usize),
@@ -30,7 +31,7 @@ pub(super) enum On {
 }
 
 impl Touch {
-    /// The touchpoint as an event.
+    /// The fields of the touchpoint as an event.
     pub fn common<'a>(&self, events: &'a Events) -> &'a Common {
         match self.on {
             On::Impression(place) => &events.impressions[place].common,
@@ -39,7 +40,8 @@ impl Touch {
     }
 }
 
-/// The touchpoints of every interaction in order of time, the last touch at the end; none where nothing matched.
+/// The touchpoints of every interaction, ordered by time, so the last touch comes last. An
+/// interaction that matches nothing has none.
 pub(super) fn join(events: &Events, input: &Input) -> Vec<Vec<Touch>> {
     let interactions = &events.interactions;
     interactions
@@ -62,7 +64,7 @@ fn touch(on: On, impression: Option<usize>) -> Touch {
     Touch { on, impression, credits: [0; 5], revenues: [0; 5] }
 }
 
-/// 0 <= delta <= window, of the same known user.
+/// Whether both have the same known user, and 0 <= delta <= window.
 fn reaches(touchpoint: &Common, interaction: &Common, window: Duration) -> bool {
     let delta = i128::from(interaction.time) - i128::from(touchpoint.time);
     touchpoint.user.is_some()

@@ -1,18 +1,20 @@
-//! The hours and days of the report's zone, found by walking back through time a minute at a time.
+//! The hours and days in the report's time zone. They are found by going back in time, one minute
+//! at a time.
 
 use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 
 const MINUTE: i64 = 60_000_000;
 
-/// The local date, hour and offset from UTC at an instant.
+/// The local date, the local hour and the offset from UTC at an instant.
 fn local(zone: Tz, time: i64) -> (NaiveDate, u32, i32) {
     let utc = DateTime::<Utc>::from_timestamp_micros(time).expect("a time within chrono's range");
     let there = zone.from_utc_datetime(&utc.naive_utc());
     (there.date_naive(), there.hour(), there.offset().fix().local_minus_utc())
 }
 
-/// The earliest minute before which `same` of its surroundings no longer holds.
+/// Goes back minute by minute as long as `same` is true of the minute before. Returns the last
+/// minute reached.
 fn walk_back(time: i64, same: impl Fn(i64) -> bool) -> i64 {
     let mut begin = time - time.rem_euclid(MINUTE);
     while same(begin - MINUTE) {
@@ -21,7 +23,8 @@ fn walk_back(time: i64, same: impl Fn(i64) -> bool) -> i64 {
     begin
 }
 
-/// The instant at which the local hour begins; where the clock is put back the hour that comes twice is two hours.
+/// The instant at which the local hour begins. If the clock is put back, the hour that comes twice
+/// counts as two hours.
 pub(super) fn hour(zone: Tz, time: i64) -> i64 {
     let own = local(zone, time);
     walk_back(time, |instant| local(zone, instant) == own)

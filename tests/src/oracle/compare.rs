@@ -1,7 +1,9 @@
-//! Whether an answer is the oracle's: the same multiset of rows, and where it isn't, which rows differ and how.
+//! Compares an answer with the oracle's. Both must be the same multiset of rows; otherwise the
+//! message names the rows that differ, and how.
 //!
-//! Integers, decimals, times, text and truth values are compared exactly (decimals by value), ratios within 1e-9 of their
-//! size. Only the oracle's columns are compared, but each of them has to be there.
+//! Integers, decimals, times, text and truth values are compared exactly (decimals by value).
+//! Ratios may differ by 1e-9 of their size. Only the oracle's columns are compared, but the answer
+//! must have all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -16,10 +18,10 @@ use arrow::record_batch::RecordBatch;
 
 use super::value::{Row, Value};
 
-/// How many differing keys a message shows.
+/// How many keys with differences a message shows.
 const SHOWN: usize = 4;
 
-/// The rows that something answered, whatever it was.
+/// The rows of an answer from any source.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     /// The names of its columns.
@@ -29,7 +31,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The rows of record batches; `schema` is asked for the columns where there is no batch.
+    /// The rows of record batches. `schema` names the columns if there is no batch.
     pub fn of_batches(schema: &arrow::datatypes::Schema, batches: &[RecordBatch]) -> Result<Answer> {
         let columns = schema.fields().iter().map(|field| field.name().clone()).collect();
         let mut rows = Vec::new();
@@ -46,9 +48,10 @@ impl Answer {
         Ok(Answer { columns, rows })
     }
 
-    /// The rows of a JSON array of objects, or of objects one after the other.
+    /// Parses rows from a JSON array of objects, or from objects one after the other.
     ///
-    /// JSON has fewer types than a view: each column is read as the type that it has in `expected`.
+    /// JSON has fewer types than a view, so each column is read as the type that it has in
+    /// `expected`.
     pub fn of_json(text: &str, expected: &[Row]) -> Result<Answer> {
         let mut objects = Vec::new();
         for value in serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>() {
@@ -127,7 +130,7 @@ fn values_of(column: &ArrayRef) -> Result<Vec<Value>> {
             let wide = cast(column, &DataType::Float64)?;
             each(&|i| Value::Float(wide.as_primitive::<Float64Type>().value(i)))
         }
-        // A whole number of whatever width.
+        // A whole number of any width.
         DataType::Decimal128(_, 0) => each(&|i| Value::Int(column.as_primitive::<Decimal128Type>().value(i))),
         DataType::Decimal128(_, scale) => {
             each(&|i| Value::decimal(column.as_primitive::<Decimal128Type>().value(i), *scale))
@@ -148,7 +151,7 @@ fn values_of(column: &ArrayRef) -> Result<Vec<Value>> {
             let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?;
             each(&|i| Value::Time(micros.as_primitive::<TimestampMicrosecondType>().value(i)))
         }
-        // Not a type of the oracle's: shown, never equal.
+        // The oracle does not use this type: its values are shown, and never equal.
         other => {
             let shown = arrow::util::display::array_value_to_string;
             let name = format!("{other}");
@@ -157,7 +160,7 @@ fn values_of(column: &ArrayRef) -> Result<Vec<Value>> {
     })
 }
 
-/// The columns that tell one row of a view from another.
+/// The columns that identify a row of a view.
 fn key_columns(view: &str) -> &'static [&'static str] {
     match view {
         "impressions" => &["impression_id"],
@@ -178,7 +181,7 @@ fn key_columns(view: &str) -> &'static [&'static str] {
     }
 }
 
-/// How the answer differs from the oracle's rows; nothing where it doesn't.
+/// Describes how the answer differs from the oracle's rows; `None` if it does not.
 pub fn difference(view: &str, expected: &[Row], actual: &Answer) -> Option<String> {
     let columns: BTreeSet<String> = expected.iter().flat_map(|row| row.keys().cloned()).collect();
     let missing: Vec<&String> = columns.difference(&actual.columns).collect();
@@ -208,7 +211,7 @@ pub fn difference(view: &str, expected: &[Row], actual: &Answer) -> Option<Strin
     })
 }
 
-/// Fails with the first differing rows unless the answer is the oracle's.
+/// Fails and shows the first differing rows, unless the answer equals the oracle's.
 pub fn assert_same(view: &str, expected: &[Row], actual: &Answer) {
     let difference = difference(view, expected, actual);
     assert!(difference.is_none(), "{}", difference.unwrap_or_default());
@@ -231,7 +234,8 @@ fn same_row(a: &Row, b: &Row) -> bool {
     a.iter().all(|(name, value)| b.get(name).is_some_and(|other| value.same(other)))
 }
 
-/// What is left of each side after every row is paired with an equal one of the other.
+/// Pairs every row with an equal row of the other side, and returns the rows of both sides that
+/// remain.
 fn unmatched<'a>(expected: &'a [Row], found: &'a [Row]) -> (Vec<&'a Row>, Vec<&'a Row>) {
     let mut surplus: Vec<&Row> = found.iter().collect();
     let mut missing = Vec::new();
@@ -268,7 +272,7 @@ fn describe(message: &mut String, names: &[&str], key: &[String], missing: &[&Ro
     }
 }
 
-/// A row in short: what is neither NULL nor zero.
+/// A short form of a row: its values that are neither NULL nor zero.
 fn text(row: &Row) -> String {
     let telling = row
         .iter()

@@ -1,10 +1,12 @@
-//! Fields as sent: their order, in which the copies of an event are compared, their canonical JSON and their hash.
+//! Fields as sent: the order in which copies of an event are compared, their canonical JSON and
+//! their hash.
 
 use std::cmp::Ordering;
 
 use super::raw::{App, Banner, Data, Device, Geo, Imp, Publisher, Segment, Site, User, Video};
 
-/// A field as sent, comparable with the same field of a copy: NULL before everything, text as bytes.
+/// A field as sent. It is compared with the same field of a copy: NULL sorts first, text sorts by
+/// its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
     Null,
@@ -23,7 +25,8 @@ pub enum Content {
 }
 
 impl Content {
-    /// What copies are compared and hashed by: nested values are their canonical JSON text.
+    /// The form in which copies are compared and hashed: nested values become their canonical JSON
+    /// text.
     pub(super) fn flat(self) -> Content {
         match self {
             Content::List(_) | Content::Struct(_) | Content::Map(_) => Content::Text(self.json()),
@@ -31,7 +34,7 @@ impl Content {
         }
     }
 
-    /// JSON without spaces; a struct's fields that are NULL are left out.
+    /// JSON without spaces. Fields of a struct that are NULL are left out.
     fn json(&self) -> String {
         let object = |entries: Vec<(&str, &Content)>| {
             let entries: Vec<String> = entries
@@ -216,7 +219,8 @@ impl IntoContent for Data {
     }
 }
 
-/// XXH3-128 of the flat fields: for each a byte 0 for NULL, else a byte 1, its length and its bytes.
+/// XXH3-128 of the flat fields. A field that is NULL adds a byte 0; any other adds a byte 1, its
+/// length and its bytes.
 pub fn content_hash(fields: &[Content]) -> [u8; 16] {
     let mut bytes = Vec::new();
     for field in fields {

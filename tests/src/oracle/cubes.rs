@@ -1,4 +1,5 @@
-//! The cubes: every event and every credit as a list of what it adds, and groups of them summed.
+//! The cubes: every event and every credit becomes a list of what it adds, and these are summed by
+//! group.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +11,8 @@ use super::events::{Common, Events, Interaction};
 use super::value::{Row, Value};
 use super::{Input, calendar};
 
-/// The sums of every cube with the fractional digits of their unit: 0 for counts, 6 for money and
-/// seconds, 9 for credits and for spend, which may be a CPM divided by 1000.
+/// The sums of every cube, with the number of fractional digits of their unit: 0 for counts, 6 for
+/// money and seconds, 9 for credits and for spend (which may be a CPM divided by 1000).
 const SUMS: [(&str, i8); 17] = [
     ("impressions", 0),
     ("measurable_impressions", 0),
@@ -36,14 +37,14 @@ const SUMS: [(&str, i8); 17] = [
 pub(super) struct Fact {
     hour: i64,
     day: i64,
-    /// As in [`SUMS`]' neighbours: website, creative, device, country, region by the column's name.
+    /// Website, creative, device, country and region, by the name of the column.
     dimensions: BTreeMap<&'static str, Option<String>>,
     /// An impression's user.
     user: Option<String>,
     adds: BTreeMap<String, i128>,
 }
 
-/// Every event and every credit other than zero.
+/// All events, and all credits that are not zero.
 pub(super) fn facts(events: &Events, joins: &[Vec<Touch>], input: &Input) -> Vec<Fact> {
     let bids_pay = input.display.spend_source == SpendSource::Bids;
     let mut facts = Vec::new();
@@ -86,7 +87,7 @@ pub(super) fn facts(events: &Events, joins: &[Vec<Touch>], input: &Input) -> Vec
         fact.add("bids", (bid.common.campaign.is_some() || bid.has_bid_price).into());
         fact.add("wins", won.into());
         if bids_pay && won {
-            // A CPM in micros is a price of one in billionths.
+            // A CPM in micros is the price of one impression in billionths.
             fact.add("spend", bid.clearing_price_micros.unwrap_or(0).into());
             fact.add("unpriced_events", bid.clearing_price_micros.is_none().into());
         }
@@ -100,8 +101,8 @@ pub(super) fn micros_between(touch: &Touch, interaction: &Interaction, events: &
     i128::from(interaction.common.time) - i128::from(touch.common(events).time)
 }
 
-/// The interaction with what it lacks taken from its last touch, which has taken what it lacks from
-/// its impression.
+/// The interaction's fields. What it lacks comes from its last touch, and what that lacks comes
+/// from the touch's impression.
 pub(super) fn inherited(interaction: &Interaction, touches: &[Touch], events: &Events) -> Common {
     let mut seen = interaction.common.clone();
     if let Some(last) = touches.last() {
@@ -114,8 +115,8 @@ pub(super) fn inherited(interaction: &Interaction, touches: &[Touch], events: &E
     seen
 }
 
-/// Gives an event what it lacks of its source. A region without its country is none: it comes only
-/// to where the country is not known, or the same.
+/// Fills the missing fields of an event from its source. A region means nothing without its
+/// country: it is copied only if the event's country is unknown or the same.
 fn fill(event: &mut Common, source: &Common) {
     let region_fits = match (&event.country, &source.country) {
         (None, _) => true,
@@ -166,7 +167,7 @@ fn credit(interaction: &Interaction, touch: &Touch, seen: &Common, events: &Even
     Some(fact)
 }
 
-/// What a touchpoint is called.
+/// The name of a touchpoint's kind.
 pub(super) fn kind_of(on: On) -> &'static str {
     match on {
         On::Impression(_) => "impression",
@@ -217,7 +218,7 @@ impl Group {
     }
 }
 
-/// When a fact falls, in a cube by hours, by days or over all time.
+/// The grain of a cube's time column: hours, days, or all of time.
 #[derive(Clone, Copy)]
 enum Grain {
     Hour,

@@ -1,4 +1,4 @@
-//! Dedupe: one event per identity, its fields resolved.
+//! Dedupe: keeps one event per identity and resolves its fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,17 +14,17 @@ pub(super) struct Events {
     pub bids: Vec<Bid>,
 }
 
-/// What attribution and the cubes know of an event, NULL where it is unknown.
+/// What attribution and the cubes know of an event. Unknown fields are NULL.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Common {
     pub time: i64,
-    /// As shown; ties of time are decided by it, then by `key`.
+    /// The id as shown. It decides between equal times; then `key` does.
     pub id: String,
     pub key: [u8; 16],
     pub user: Option<String>,
     pub campaign: Option<String>,
     pub advertiser: Option<String>,
-    /// The campaign's, by `ref/campaigns`.
+    /// The advertiser of the campaign in `ref/campaigns`.
     pub scope_advertiser: Option<String>,
     pub creative: Option<String>,
     pub website: Option<String>,
@@ -34,7 +34,7 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// "Latest" is the greatest of these.
+    /// The order of events: the "latest" event has the greatest value.
     pub fn order(&self) -> (i64, &[u8], [u8; 16]) {
         (self.time, self.id.as_bytes(), self.key)
     }
@@ -55,7 +55,7 @@ pub(super) struct Interaction {
     pub common: Common,
     pub row: RawInteraction,
     pub click: bool,
-    /// A conversion that counts.
+    /// Whether it is a conversion that counts.
     pub primary: bool,
     pub conversion_type: Option<String>,
     pub event_id: Option<String>,
@@ -70,7 +70,7 @@ pub(super) struct Bid {
     pub imp: String,
     pub bid_price_micros: Option<i64>,
     pub clearing_price_micros: Option<i64>,
-    /// There is a bid price, whether or not it could be converted.
+    /// Whether there is a bid price, even if it could not be converted.
     pub has_bid_price: bool,
     pub won: Option<bool>,
 }
@@ -94,7 +94,8 @@ enum Owner {
 }
 
 impl Identity {
-    /// The key that decides where time and id are equal: XXH3-128 of the kind, the way and the parts with their lengths.
+    /// The key that decides if time and id are equal: XXH3-128 of the kind, the way of
+    /// identification, and the parts with their lengths.
     fn key(&self, kind: u8) -> [u8; 16] {
         let (way, parts): (u8, Vec<Vec<u8>>) = match self {
             Identity::Id(id) => (b'i', vec![id.clone().into_bytes()]),
@@ -125,7 +126,7 @@ impl Identity {
     }
 }
 
-/// One event per identity.
+/// Returns one event per identity.
 pub(super) fn dedupe(input: &Input) -> Events {
     let nulls = &input.meaning.identity.null_values;
     let impressions = copies(&input.impressions, |row| match known(nulls, &row.impression_id) {
@@ -257,7 +258,7 @@ fn interaction(identity: &Identity, row: &RawInteraction, input: &Input) -> Inte
     }
 }
 
-/// The imps that a record is an event for, and the one that its bid is for.
+/// The imps for which a record is an event, and the imp that its bid is for.
 fn imps(row: &RawBidRequest) -> (BTreeSet<String>, String) {
     let offered: Vec<String> = row
         .imp
@@ -332,7 +333,7 @@ fn bid(identity: &Identity, rows: &[(&RawBidRequest, String)], input: &Input) ->
     }
 }
 
-/// Whether a record says anything of a bid or its outcome; which imp it is for is no bid yet.
+/// Whether a record carries a bid or an outcome. The imp id alone is no bid.
 fn carries_bid(row: &RawBidRequest, input: &Input) -> bool {
     let nulls = &input.meaning.identity.null_values;
     known(nulls, &row.campaign_id).is_some()

@@ -1,4 +1,4 @@
-//! Raw rows as plain structs: what the raw tables hold, field by field.
+//! Raw rows as plain structs, with the fields of the raw tables.
 
 use super::content::{Content, IntoContent, fields, structure};
 
@@ -34,7 +34,7 @@ pub struct RawImpression {
     pub consent: Option<String>,
     pub attributes: Option<String>,
     pub enriched: Enriched,
-    /// Account micros of `cost_micros`, added by ingest.
+    /// `cost_micros` in micros of the account currency, added by ingest.
     pub enriched_cost_micros: Option<i64>,
     pub source: Source,
     pub ingested_at: i64,
@@ -51,7 +51,7 @@ pub struct RawInteraction {
     pub ad_creative_id: Option<String>,
     pub impression_id: Option<String>,
     pub order_id: Option<String>,
-    /// Digits of a decimal with twelve fractional ones.
+    /// The digits of a decimal that has twelve fractional digits.
     pub value: Option<i128>,
     pub currency: Option<String>,
     pub quantity: Option<i64>,
@@ -60,7 +60,7 @@ pub struct RawInteraction {
     pub user_agent: Option<String>,
     pub attributes: Option<String>,
     pub enriched: Enriched,
-    /// Account micros of `value`, added by ingest.
+    /// `value` in micros of the account currency, added by ingest.
     pub enriched_value_micros: Option<i64>,
     pub source: Source,
     pub ingested_at: i64,
@@ -83,20 +83,20 @@ pub struct RawBidRequest {
     pub wseat: Option<Vec<String>>,
     pub bcat: Option<Vec<String>>,
     pub badv: Option<Vec<String>>,
-    /// In order of the keys.
+    /// Sorted by key.
     pub targeting: Option<Vec<(String, Option<String>)>>,
     pub imp_id: Option<String>,
     pub campaign_id: Option<String>,
     pub ad_creative_id: Option<String>,
-    /// Digits of a decimal with twelve fractional ones, as is `clearing_price`.
+    /// The digits of a decimal that has twelve fractional digits. So are those of `clearing_price`.
     pub bid_price: Option<i128>,
     pub clearing_price: Option<i128>,
     pub won: Option<bool>,
     pub attributes: Option<String>,
     pub enriched: Enriched,
-    /// Account micros of `bid_price`, added by ingest.
+    /// `bid_price` in micros of the account currency, added by ingest.
     pub enriched_bid_price_micros: Option<i64>,
-    /// Account micros of `clearing_price`, added by ingest.
+    /// `clearing_price` in micros of the account currency, added by ingest.
     pub enriched_clearing_price_micros: Option<i64>,
     pub source: Source,
     pub ingested_at: i64,
@@ -145,7 +145,7 @@ pub struct Site {
     pub publisher: Option<Publisher>,
 }
 
-/// Who publishes a site or an app.
+/// The publisher of a site or an app.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Publisher {
     pub id: Option<String>,
@@ -184,7 +184,7 @@ pub struct Device {
     pub geo: Option<Geo>,
 }
 
-/// Where a device is.
+/// The location of a device.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Geo {
     pub lat: Option<f64>,
@@ -196,7 +196,7 @@ pub struct Geo {
     pub r#type: Option<i32>,
 }
 
-/// What the exchange tells of a user.
+/// What the exchange says about a user.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct User {
     pub id: Option<String>,
@@ -208,7 +208,7 @@ pub struct User {
     pub data: Option<Vec<Data>>,
 }
 
-/// A data provider's segments of a user.
+/// The segments of a user that a data provider gives.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Data {
     pub id: Option<String>,
@@ -239,7 +239,7 @@ pub struct Enriched {
     pub season: Option<String>,
 }
 
-/// Where a row came from; ordered as the contract orders copies.
+/// The origin of a row. Its order is the one in which the contract orders copies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
     pub topic: String,
@@ -247,11 +247,11 @@ pub struct Source {
     pub offset: i64,
 }
 
-/// A raw row of any kind, as dedupe and the builders of tables see it.
+/// A raw row of any kind, as dedupe and the table builders see it.
 pub trait RawRow: Clone {
-    /// The fields as sent in schema order, `attributes` last.
+    /// The fields as sent, in schema order; `attributes` is last.
     fn content(&self) -> Vec<Content>;
-    /// What ingest added: a struct in schema order.
+    /// The fields that ingest added: a struct in schema order.
     fn enriched(&self) -> Content;
     /// When it happened, microseconds UTC.
     fn event_time(&self) -> i64;
@@ -260,12 +260,12 @@ pub trait RawRow: Clone {
     /// Where it came from.
     fn source(&self) -> &Source;
 
-    /// The order of the copies of an event: the least is the event.
+    /// The order of the copies of an event: the smallest copy is the event.
     fn order(&self) -> (i64, Vec<Content>, i64, Source) {
         (self.event_time(), self.flat_content(), self.ingested_at(), self.source().clone())
     }
 
-    /// The fields as sent as they are compared and hashed.
+    /// The fields as sent, in the form in which they are compared and hashed.
     fn flat_content(&self) -> Vec<Content> {
         self.content().into_iter().map(Content::flat).collect()
     }

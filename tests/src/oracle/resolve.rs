@@ -1,8 +1,8 @@
-//! Fields of a view from fields as sent: what is absent, countries, devices.
+//! Resolves the fields of a view from the fields as sent: absent values, countries, devices.
 
 use std::collections::BTreeSet;
 
-/// ISO 3166-1: alpha-3, then alpha-2, without a space between.
+/// ISO 3166-1: each entry is an alpha-3 code followed directly by its alpha-2 code.
 const COUNTRIES: &str = "\
     ABWAW AFGAF AGOAO AIAAI ALAAX ALBAL ANDAD AREAE ARGAR ARMAM ASMAS ATAAQ ATFTF ATGAG AUSAU AUTAT AZEAZ BDIBI \
     BELBE BENBJ BESBQ BFABF BGDBD BGRBG BHRBH BHSBS BIHBA BLMBL BLRBY BLZBZ BMUBM BOLBO BRABR BRBBB BRNBN BTNBT \
@@ -24,7 +24,7 @@ pub(super) fn known<'a>(null_values: &BTreeSet<String>, value: &'a Option<String
     value.as_ref().filter(|value| !null_values.contains(*value))
 }
 
-/// The sent value where it is known, else the enriched one where that is.
+/// The sent value if it is known, else the enriched value if that is known.
 pub(super) fn sent_or_enriched(
     null_values: &BTreeSet<String>,
     sent: &Option<String>,
@@ -33,7 +33,7 @@ pub(super) fn sent_or_enriched(
     known(null_values, sent).or(known(null_values, enriched)).cloned()
 }
 
-/// ISO 3166 alpha-2 of two or three letters; NULL for anything else.
+/// The ISO 3166 alpha-2 code for a code of two or three letters; NULL for anything else.
 pub(super) fn country(value: Option<String>) -> Option<String> {
     let upper = value?.to_ascii_uppercase();
     if !upper.bytes().all(|byte| byte.is_ascii_uppercase()) {
@@ -46,7 +46,8 @@ pub(super) fn country(value: Option<String>) -> Option<String> {
     }
 }
 
-/// OpenRTB's `devicetype` in words; any other word trimmed and lower-cased, NULL where nothing is left.
+/// OpenRTB's `devicetype` in words. Any other word is trimmed and lower-cased, and NULL if nothing
+/// is left.
 pub(super) fn device(value: Option<String>) -> Option<String> {
     let word = value?.trim().to_lowercase();
     Some(match word.as_str() {

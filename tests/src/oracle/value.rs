@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A row of a view: its values by column.
+/// A row of a view: its values by column name.
 pub type Row = BTreeMap<String, Value>;
 
-/// How far a ratio may be from the oracle's, relative to its size.
+/// The largest difference between a ratio and the oracle's, relative to its size.
 const RATIO_TOLERANCE: f64 = 1e-9;
 
-/// A value of a view, of whatever width the view stores it in.
+/// A value of a view, independent of the width in which the view stores it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// SQL's NULL.
@@ -22,7 +22,7 @@ pub enum Value {
     Decimal {
         /// The digits.
         unscaled: i128,
-        /// How many of them are fractional.
+        /// How many of the digits are fractional.
         scale: i8,
     },
     /// A ratio.
@@ -36,12 +36,13 @@ pub enum Value {
 }
 
 impl Value {
-    /// A decimal of `scale` fractional digits.
+    /// A decimal with `scale` fractional digits.
     pub fn decimal(unscaled: i128, scale: i8) -> Value {
         Value::Decimal { unscaled, scale }
     }
 
-    /// Equal as the contract means it: ratios within 1e-9, decimals by their value, all else exactly and of one type.
+    /// Equality as the contract defines it: ratios may differ by 1e-9, decimals are equal by value,
+    /// and all other values are equal exactly and in type.
     pub fn same(&self, other: &Value) -> bool {
         match (self.reduced(), other.reduced()) {
             (Value::Float(a), Value::Float(b)) => {
@@ -61,7 +62,7 @@ impl Value {
         Value::Decimal { unscaled, scale: if unscaled == 0 { 0 } else { scale } }
     }
 
-    /// Text that is equal exactly where the values are [`Self::same`], but for ratios, which have none.
+    /// Text that is equal if and only if the values are [`Self::same`]. Ratios have no such text.
     pub(super) fn sort_text(&self) -> String {
         match self.reduced() {
             Value::Float(_) => String::new(),

@@ -1,4 +1,4 @@
-//! The views that have a row per event, and `attributions`.
+//! The views with one row per event, and `attributions`.
 
 use adlake_domain::attribution::Model;
 
@@ -60,7 +60,7 @@ pub(super) fn impressions(events: &Events) -> Vec<Row> {
         .collect()
 }
 
-/// `clicks` or `conversions`.
+/// The rows of `clicks` or of `conversions`.
 pub(super) fn interactions(events: &Events, joins: &[Vec<Touch>], clicks: bool) -> Vec<Row> {
     let of_kind = events.interactions.iter().zip(joins).filter(|(interaction, _)| interaction.click == clicks);
     of_kind

@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages as bytes: read whole, looked at, handed on unchanged.
+//! HTTP/1.1 messages as bytes: read whole, examined, and forwarded unchanged.
 
 use std::io;
 
@@ -10,7 +10,7 @@ const BODY_BYTES_MAX: u64 = 256 << 20;
 /// A request or an answer.
 #[derive(Debug)]
 pub struct Message {
-    /// All of it, as it came.
+    /// All bytes, as they arrived.
     pub bytes: Vec<u8>,
     head: String,
 }
@@ -25,12 +25,12 @@ impl Message {
         self.first_line().trim_end_matches(" HTTP/1.1").to_owned()
     }
 
-    /// How long the head is, the empty line at its end included.
+    /// The length of the head, including the empty line at its end.
     pub fn head_bytes(&self) -> usize {
         self.head.len()
     }
 
-    /// Of a request.
+    /// The method of a request.
     fn method(&self) -> &str {
         self.first_line().split(' ').next().unwrap_or_default()
     }
@@ -43,17 +43,17 @@ impl Message {
         self.method() == "HEAD"
     }
 
-    /// Whether it leaves the server as it is.
+    /// Whether the request changes nothing on the server.
     pub fn is_read(&self) -> bool {
         matches!(self.method(), "GET" | "HEAD")
     }
 
-    /// Of an answer; 0 where it has none.
+    /// The status of an answer; 0 if it has none.
     pub fn status(&self) -> u16 {
         self.first_line().split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
     }
 
-    /// A header's value, by its name in lower case.
+    /// The value of a header; `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(':')?;
@@ -61,24 +61,24 @@ impl Message {
         })
     }
 
-    /// Whether the connection ends with it.
+    /// Whether the connection ends after this message.
     pub fn closes(&self) -> bool {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 }
 
-/// The next request; `None` where the client has no more.
+/// Reads the next request; `None` if the client sends no more.
 pub async fn read_request(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Message>> {
     let Some(mut message) = read_head(from).await? else { return Ok(None) };
     read_body(from, &mut message, false).await?;
     Ok(Some(message))
 }
 
-/// The answer to a request. One to HEAD has no body, whatever length it tells.
+/// Reads the answer to a request. An answer to HEAD has no body, whatever length it states.
 pub async fn read_response(from: &mut (impl AsyncBufRead + Unpin), to_head: bool) -> io::Result<Message> {
     loop {
         let mut message = read_head(from).await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        // Interim answers are the server's business with the proxy.
+        // Interim answers concern only the server and the proxy.
         if message.status() / 100 == 1 {
             continue;
         }
@@ -114,7 +114,7 @@ async fn read_body(from: &mut (impl AsyncBufRead + Unpin), message: &mut Message
     match length {
         _ if chunked => read_chunks(from, &mut message.bytes).await,
         Some(length) => read_exactly(from, &mut message.bytes, length).await,
-        // Without a length an answer ends with its connection, and a request has no body.
+        // Without a length, an answer ends with its connection, and a request has no body.
         None if is_answer && message.closes() => {
             from.take(BODY_BYTES_MAX).read_to_end(&mut message.bytes).await.map(|_| ())
         }
@@ -137,7 +137,8 @@ async fn read_chunks(from: &mut (impl AsyncBufRead + Unpin), bytes: &mut Vec<u8>
         let line = String::from_utf8_lossy(&bytes[start..]).into_owned();
         let size = line.trim().split(';').next().unwrap_or_default();
         let size = u64::from_str_radix(size, 16).map_err(io::Error::other)?;
-        // The chunk and the line end after it; after the last one there may be trailers, which nobody here sends.
+        // The chunk and the line end after it. After the last chunk there may be trailers, but
+        // nobody here sends any.
         read_exactly(from, bytes, size + 2).await?;
         if size == 0 {
             return Ok(());

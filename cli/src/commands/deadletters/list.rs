@@ -1,4 +1,4 @@
-//! `adlake deadletters list`: how many there are of each reason, or which they are.
+//! `adlake deadletters list`: counts dead letters per reason, or lists them one by one.
 
 use adlake_lake::letters::LetterState;
 use adlake_lake::{Lake, LakeError};
@@ -18,10 +18,10 @@ pub struct List {
     /// Only those that are rows now, or only those that are not
     #[arg(long, value_enum)]
     state: Option<State>,
-    /// One by one, the newest first, instead of counting them
+    /// List them one by one, the newest first, instead of counting them
     #[arg(long)]
     rows: bool,
-    /// So many lines at most [default: all counts, 100 rows]
+    /// At most this many lines [default: all counts, 100 rows]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// How the list is written
@@ -29,7 +29,7 @@ pub struct List {
     format: Format,
 }
 
-/// What has become of a letter.
+/// What has become of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum State {
     /// Not a row: never replayed, claimed by a replay, or rejected again
@@ -38,7 +38,7 @@ enum State {
     Replayed,
 }
 
-/// Rows where the user has not said how many.
+/// The number of rows if the user does not give one.
 const ROWS: usize = 100;
 
 /// Per table, topic and reason.
@@ -50,7 +50,8 @@ const COUNTS: &str = "SELECT kind, source['topic'] AS topic, reason, count(*) AS
     FROM letters GROUP BY 1, 2, 3 ORDER BY letters DESC, kind, topic, reason";
 
 const LETTERS: &str = "SELECT ingested_at, kind, source['topic'] AS topic, source['partition'] AS \"partition\", \
-    source['offset'] AS \"offset\", reason, detail, octet_length(encode(payload, 'hex')) / 2 AS bytes, replay_outcome, replay_detail, replayed_at \
+    source['offset'] AS \"offset\", reason, detail, octet_length(encode(payload, 'hex')) / 2 AS bytes, replay_outcome, \
+    replay_detail, replayed_at \
     FROM letters ORDER BY ingested_at DESC, topic, \"partition\", \"offset\"";
 
 impl List {

@@ -1,4 +1,4 @@
-//! `adlake deadletters replay`: decode them again; the good ones become rows.
+//! `adlake deadletters replay`: decodes dead letters again; the good ones become rows.
 
 use adlake_lake::Lake;
 use adlake_speed_layer::replay::{ReplayOptions, ReplayReport, replay};
@@ -15,12 +15,13 @@ use crate::shutdown;
 /// Replay dead letters.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without options: all that are not rows yet. Whatever ends it, the next replay takes up what it has left."
+    after_help = "Without options: all that are not rows yet. Whatever ends it, the next replay takes up what it has \
+        left."
 )]
 pub struct Replay {
     #[command(flatten)]
     wanted: Wanted,
-    /// So many letters at most
+    /// At most this many letters
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Say what would become of them, and change nothing
@@ -32,7 +33,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Does it; a signal ends it after the batch that it is at.
+    /// Runs the command. A signal ends it after the current batch.
     pub async fn run(self, lake: &Lake, settings: &Settings, progress: &Progress) -> Result<()> {
         let cancel = shutdown::on_signal()?;
         let watch = progress.spinner("replaying");

@@ -1,4 +1,4 @@
-//! `adlake deadletters show`: one letter, with what was sent.
+//! `adlake deadletters show`: one dead letter, with the bytes that were sent.
 
 use std::io::Write;
 
@@ -25,7 +25,7 @@ pub struct Show {
     partition: i32,
     /// The offset, or the record's number in its file
     offset: i64,
-    /// Its bytes and nothing else, exactly as they were sent
+    /// Write its bytes only, exactly as they were sent
     #[arg(long, conflicts_with = "format")]
     raw: bool,
     /// How it is written
@@ -34,7 +34,7 @@ pub struct Show {
 }
 
 impl Show {
-    /// Writes it to stdout; several where clusters have topics of the same name.
+    /// Writes the letter to stdout. It writes several if clusters have topics of the same name.
     pub async fn run(self, lake: &Lake, settings: &Settings) -> Result<()> {
         let filter = LetterFilter {
             topics: vec![self.topic.clone()],
@@ -71,7 +71,7 @@ fn payload(letters: &RecordBatch, row: usize) -> Result<Vec<u8>> {
     Ok(if column.is_valid(row) { column.value(row).to_vec() } else { Vec::new() })
 }
 
-/// The columns of a letter; its bytes as text where they are UTF-8, else in hex.
+/// The columns of a letter. Its bytes are text if they are UTF-8, else hex.
 fn letter(letters: &RecordBatch, row: usize) -> Result<Map<String, Value>> {
     let mut object = Map::new();
     for (field, column) in letters.schema().fields().iter().zip(letters.columns()) {

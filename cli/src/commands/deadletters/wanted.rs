@@ -1,4 +1,4 @@
-//! Which dead letters: the options that `list` and `replay` share.
+//! Which dead letters are wanted: the options that `list` and `replay` share.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use clap::Args;
 
 use crate::generate::knobs::Kind;
 
-/// Which dead letters; of an option given several times one has to be met.
+/// Which dead letters are wanted. If an option is given several times, a letter has to match one of
+/// its values.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Wanted {
     /// The reason of the rejection, as in the column reason
@@ -29,7 +30,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// As the lake takes it.
+    /// The filter that these options stand for.
     pub fn filter(&self, state: Option<LetterState>) -> LetterFilter {
         LetterFilter {
             kinds: self.kinds.iter().map(|kind| kind.event_kind()).collect(),
@@ -44,7 +45,7 @@ impl Wanted {
     }
 }
 
-/// A point in time as people give it.
+/// A point in time as people write it.
 fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     at(text, Utc::now())
 }

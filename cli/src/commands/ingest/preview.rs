@@ -1,4 +1,4 @@
-//! `adlake ingest files --dry-run`: what would become of files.
+//! `adlake ingest files --dry-run`: what ingest would do with files.
 
 use adlake_lake::Lake;
 use adlake_speed_layer::run::{PreviewReport, preview_files};
@@ -10,7 +10,7 @@ use super::{Files, nothing_read, passed_over};
 use crate::commands::report;
 use crate::failure::speed_error;
 
-/// Looks at the files and says so.
+/// Examines the files and prints what it finds.
 pub(super) async fn run(lake: &Lake, settings: &SpeedSettings, files: Files) -> Result<()> {
     let format = files.format;
     let found = preview_files(lake, settings, files.wanted()).await.map_err(speed_error)?;

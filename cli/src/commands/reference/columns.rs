@@ -1,8 +1,9 @@
-//! The columns of a table of reference data: the names that they are found under, and values of exactly their types.
+//! The columns of a table of reference data: the names by which they are found, and values of
+//! exactly their types.
 //!
-//! What does not fit is refused, never made NULL: a rate that is lost turns revenue into dead
-//! letters. So is what no reference data can mean: an empty key, a rate that is not above 0, a
-//! currency that has not three letters, a campaign that ends before it begins.
+//! A value that does not fit is refused, never replaced by NULL: a lost rate turns revenue into
+//! dead letters. A value that no reference data can mean is refused too: an empty key, a rate that
+//! is not above 0, a currency without exactly three letters, a campaign that ends before it begins.
 
 use std::sync::Arc;
 
@@ -15,18 +16,17 @@ use arrow::compute::kernels::cast_utils::parse_decimal;
 use arrow::datatypes::{DataType, Decimal128Type, SchemaRef};
 use chrono::{Datelike, NaiveDate};
 
-/// A rate is at least the first and at most the second, in units of 10^-12: what lies beyond is a
-/// mistake.
+/// The smallest and the largest rate, in units of 10^-12. A rate outside these bounds is a mistake.
 const RATE_BOUNDS: (i128, i128) = (1_000, 1_000_000_000_000_000_000_000_000);
-/// The most that one amount may be, in micros.
+/// The largest amount, in micros.
 const MICROS_MAX: i64 = 10_000_000_000_000_000;
-/// The first and the last year of which there are rates.
+/// The first and the last year for which a rate is accepted.
 const YEARS: std::ops::RangeInclusive<i32> = 1990..=2199;
 
 /// Days from 0001-01-01 to 1970-01-01.
 const EPOCH: i32 = 719_163;
 
-/// The columns that a file is read for.
+/// The columns of the table that a file is loaded into.
 #[derive(Debug, Clone)]
 pub struct Columns {
     kind: ReferenceKind,
@@ -44,7 +44,7 @@ impl Columns {
         &self.schema
     }
 
-    /// The place of the column that a file calls `name`.
+    /// The index of the column that a file calls `name`.
     pub fn find(&self, name: &str) -> Option<usize> {
         let name: String = name.trim().to_ascii_lowercase().replace([' ', '-'], "_");
         let meant = match (self.kind, name.as_str()) {
@@ -76,8 +76,8 @@ impl Columns {
         self.kind
     }
 
-    /// Which column of the table each of the file's is; an error where one that is required is
-    /// missing. Others are left out.
+    /// Maps each column of the file to a column of the table; a column that the table does not have
+    /// maps to `None`. Fails if a required column is missing.
     pub fn places<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Result<Vec<Option<usize>>> {
         let places: Vec<Option<usize>> = names.clone().map(|name| self.find(name)).collect();
         for required in self.required() {
@@ -131,7 +131,7 @@ enum Builder {
 }
 
 impl Rows {
-    /// Adds a row; `cells` are by the table's columns, and `None` is NULL.
+    /// Adds a row. `cells` are in the order of the table's columns; `None` is NULL.
     pub fn push(&mut self, cells: &[Option<String>]) -> Result<()> {
         let mut start = None;
         for (place, builder) in self.builders.iter_mut().enumerate() {
@@ -174,8 +174,8 @@ impl Rows {
 }
 
 impl Builder {
-    /// Adds a value; answers what it is if it is a whole number, a decimal (its digits) or a day
-    /// (since 1970).
+    /// Adds a value. Returns it if it is a whole number, a decimal (its digits) or a day (since
+    /// 1970).
     fn push(&mut self, text: Option<&str>) -> Result<Option<i128>> {
         Ok(match self {
             Builder::Text(builder) => {
@@ -223,8 +223,8 @@ impl Builder {
     }
 }
 
-/// Refuses a number that nobody can mean: a whole number, the digits of a decimal, or days since
-/// 1970.
+/// Refuses a number that makes no sense. `value` is a whole number, the digits of a decimal, or
+/// days since 1970.
 fn check(kind: ReferenceKind, name: &str, value: i128) -> Result<()> {
     match (kind, name) {
         (ReferenceKind::FxRates, "rate") if value <= 0 => bail!("a rate is above 0"),
@@ -261,7 +261,7 @@ fn whole(text: &str) -> Result<i64> {
     digits.parse().map_err(|_| anyhow::anyhow!("{text:?} is not a whole number"))
 }
 
-/// A date, or the date of a time.
+/// Parses a date, or the date of a time.
 fn day(text: &str) -> Result<i32> {
     let date = text.trim();
     let date = date.get(..10).filter(|_| matches!(date.as_bytes().get(10), Some(b'T' | b' '))).unwrap_or(date);

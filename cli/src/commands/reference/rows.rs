@@ -1,8 +1,8 @@
-//! Reading a file of reference data: CSV, JSON, NDJSON or Parquet. Errors name the file and the
-//! line (of Parquet: the row).
+//! Reads a file of reference data: CSV, JSON, NDJSON or Parquet. Errors name the file and the line
+//! (for Parquet: the row).
 //!
-//! A key that comes twice with other values is an error: which of the two counts cannot be told. A
-//! row that comes twice counts once, and is reported, as are columns that the table does not have.
+//! A key that comes twice with different values is an error: nobody can tell which one counts. A
+//! row that comes twice counts once and is reported. So are columns that the table does not have.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -27,14 +27,13 @@ const BATCH_ROWS: usize = 64 << 10;
 pub struct FileRows {
     /// Its rows, each key once.
     pub rows: RecordBatch,
-    /// Rows that say again what an earlier row says, by the lines of both: `rates.csv:4 repeats
-    /// rates.csv:2`.
+    /// Rows that repeat an earlier row, with the lines of both: `rates.csv:4 repeats rates.csv:2`.
     pub repeated: Vec<String>,
     /// Names of columns that the table does not have.
     pub unknown_columns: BTreeSet<String>,
 }
 
-/// The rows of a file, by its extension.
+/// Reads the rows of a file; the extension says its format.
 pub fn read(path: &Path, columns: &Columns) -> Result<FileRows> {
     let file = File::open(path).map_err(|error| usage(format!("cannot open {}: {error}", path.display())))?;
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
@@ -169,7 +168,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// An array of objects, or objects one after the other.
+    /// Reads an array of objects, or objects one after the other.
     fn json(&mut self, mut content: impl Read) -> Result<()> {
         let mut text = String::new();
         content.read_to_string(&mut text).with_context(|| self.path.display().to_string())?;
@@ -452,7 +451,7 @@ mod tests {
         for part in ["r.csv:4", "r.csv:2", "day 2026-01-01, currency EUR"] {
             assert!(line.contains(part), "{part} is not in {line}");
         }
-        // The same row again says nothing else: it counts once, and is told.
+        // A repeated row adds nothing: it counts once and is reported.
         let csv = "day,currency,rate\n2026-01-01,EUR,1.1\n2026-01-01,USD,1\n2026-01-01T10:00:00,eur,1.100\n";
         let read = load_all(rate, "r.csv", csv.as_bytes()).unwrap();
         assert_eq!(read.rows.num_rows(), 2);

@@ -1,4 +1,4 @@
-//! Bid requests: what is one auction, and what their prices say.
+//! Bid requests: which records belong to one auction, and what their prices mean.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn imps(ids: &[&str]) -> Option<Vec<Imp>> {
     Some(ids.iter().map(|id| Imp { id: text(id), ..Imp::default() }).collect())
 }
 
-/// Our bid in campaign c1 at this price, won or lost, cleared at half of it.
+/// Our bid in campaign c1 at this price, won or lost. If it is won, it clears at half the price.
 fn outcome(row: RawBidRequest, price_micros: i64, won: Option<bool>) -> RawBidRequest {
     let clearing = (won == Some(true)).then_some(price_micros / 2);
     RawBidRequest {
@@ -37,16 +37,17 @@ fn outcome(row: RawBidRequest, price_micros: i64, won: Option<bool>) -> RawBidRe
 
 fn bid_rows() -> Vec<Arriving> {
     rows![
-        // Two imps; the bid is for the second, the outcome comes a day later and without the request.
+        // Two imps. The bid is for the second; the outcome comes a day later and without the
+        // request.
         RawBidRequest { imp: imps(&["1", "2"]), ..bid("a1", 0) },
         outcome(RawBidRequest { imp_id: text("2"), site: None, device: None, ..bid("a1", DAY) }, 3_000_001, Some(true)),
-        // Lost after it was won: won it was.
+        // A loss after a win: the win counts.
         outcome(RawBidRequest { imp: imps(&["1"]), ..bid("a2", 0) }, 2_000_000, Some(false)),
         outcome(bid("a2", HOUR), 4_000_000, Some(true)),
         outcome(bid("a2", 2 * HOUR), 6_000_000, Some(true)),
-        // Neither an imp nor an imp id; won without a price.
+        // There is neither an imp nor an imp id, and the win has no price.
         RawBidRequest { won: Some(true), ..bid("a3", 0) },
-        // No auction: known by its content.
+        // There is no auction id: its content identifies it.
         bid("unknown", 0),
         bid("unknown", 0),
         bid("unknown", HOUR),
@@ -56,7 +57,8 @@ fn bid_rows() -> Vec<Arriving> {
 #[test]
 fn bids_are_events_per_auction_and_imp() {
     case(bid_rows()).check(&[
-        expect!("bid_requests" ["auction_id", "imp_id", "event_time", "campaign_id", "bid_price", "clearing_price", "won", "country", "device_type"]
+        expect!("bid_requests" ["auction_id", "imp_id", "event_time", "campaign_id", "bid_price", "clearing_price",
+                    "won", "country", "device_type"]
             ["a1", "1", "2026-10-23T00:00:00.000000Z", "NULL", "NULL", "NULL", "NULL", "US", "tablet"]
             ["a1", "2", "2026-10-23T00:00:00.000000Z", "c1", "3.000001", "1.5", "true", "US", "tablet"]
             ["a2", "1", "2026-10-23T00:00:00.000000Z", "c1", "4", "2", "true", "US", "tablet"]
@@ -80,7 +82,7 @@ fn spend_may_come_from_the_won_bids() {
     rows.extend(rows![impression("i1", "u1", "c1", 0)]);
     let mut case = case(rows);
     case.display.spend_source = SpendSource::Bids;
-    // A CPM: 1.5 and 2 per mille.
+    // CPM prices: 1.5 and 2 per mille.
     case.check(&[expect!("campaign_daily" ["campaign_id", "wins", "spend", "cpm", "unpriced_events"]
         ["c1", "2", "0.0035", "3.5", "0"]
         ["NULL", "1", "0", "NULL", "1"])]);

@@ -1,5 +1,6 @@
-//! What the hardware could do at all: Arrow's own decoders into the columns that a record has, and Parquet zstd(1) out of them, on one
-//! thread, with nothing else: no Kafka, no checks, no ids, no enrichment, no Delta.
+//! The most that the hardware could do. Arrow's own decoders turn records into columns, and Parquet
+//! with zstd(1) encodes the columns, on one thread. Nothing else runs: no Kafka, no checks, no ids,
+//! no enrichment, no Delta.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Cursor};
@@ -23,7 +24,7 @@ use crate::program::thread_cpu;
 
 const BATCH_ROWS: usize = 8192;
 
-/// What records are written in, and with it their kind.
+/// The format of records, which also determines their kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Json,
@@ -40,7 +41,7 @@ impl Format {
         }
     }
 
-    /// What they are, for people.
+    /// The format and kind, for people.
     pub fn name(self) -> &'static str {
         match self {
             Format::Json => "JSON impressions",
@@ -50,17 +51,17 @@ impl Format {
     }
 }
 
-/// Records in memory, as the ceiling reads them.
+/// Records in memory, in the form in which the ceiling reads them.
 pub enum Sample {
     Json(Vec<Vec<u8>>),
-    /// With its schema, in the order of its columns.
+    /// With its schema; the columns are in the schema's order.
     Csv(Vec<Vec<u8>>, Arc<Schema>),
-    /// A container, and how many records it holds.
+    /// A container, and the number of records in it.
     Avro(Vec<u8>, usize),
 }
 
 impl Sample {
-    /// Of the one file in a folder that `generate` wrote.
+    /// Loads the sample from the only file in a folder that `generate` wrote.
     pub fn load(format: Format, folder: &Path) -> Result<Sample> {
         let file = the_file(folder)?;
         match format {
@@ -99,7 +100,7 @@ impl Sample {
         bytes / self.records()
     }
 
-    /// Rows per CPU-second.
+    /// Measures the rows per CPU-second.
     pub fn ceiling(&self) -> Result<f64> {
         let started = thread_cpu();
         let rows = match self {
@@ -129,7 +130,7 @@ fn lines(file: &Path) -> Result<Vec<Vec<u8>>> {
     Ok(BufReader::new(File::open(file)?).split(b'\n').collect::<Result<_, _>>()?)
 }
 
-/// The columns of a kind by the names that records have for them.
+/// The columns of a kind, under the names that they have in records.
 fn columns<'a>(format: Format, names: impl Iterator<Item = &'a str>) -> Result<Arc<Schema>> {
     let fields = as_sent(format);
     let field = |name: &str| {
@@ -144,7 +145,7 @@ fn as_sent(format: Format) -> Vec<arrow::datatypes::Field> {
     fields.map(|field| if field.name() == "event_time" { field.with_name("timestamp") } else { field }).collect()
 }
 
-/// A CSV line whose first cell, a time, is as arrow-csv reads times.
+/// Rewrites the time in the first cell of a CSV line so that arrow-csv can read it.
 fn with_plain_time(line: &[u8]) -> Result<Vec<u8>> {
     let text = std::str::from_utf8(line)?;
     let (time, rest) = text.split_once(',').context("a line of one cell")?;
@@ -158,7 +159,7 @@ fn with_plain_time(line: &[u8]) -> Result<Vec<u8>> {
     Ok(format!("{time},{rest}").into_bytes())
 }
 
-/// Parquet into memory.
+/// Writes Parquet into memory.
 #[derive(Default)]
 struct Encoder {
     writer: Option<ArrowWriter<Vec<u8>>>,

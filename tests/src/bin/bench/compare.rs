@@ -1,4 +1,5 @@
-//! What malformed records and many partitions cost: the same ingest, side by side.
+//! Measures what malformed records and many partitions cost, by running the same ingest side by
+//! side.
 
 use adlake_tests::kafka::Broker;
 use anyhow::Result;
@@ -7,7 +8,8 @@ use crate::ceiling::Format;
 use crate::ingest::Topic;
 use crate::program::median;
 
-/// JSON impressions: as they are, one in a hundred malformed, in two hundred partitions; in turn.
+/// Ingests JSON impressions in turn: unchanged, with one malformed in a hundred, in two hundred
+/// partitions.
 pub fn with_more_to_do(events: usize, runs: usize) -> Result<()> {
     let broker = Broker::start()?;
     let topics = [
@@ -24,7 +26,8 @@ pub fn with_more_to_do(events: usize, runs: usize) -> Result<()> {
             let ratio = rate / *first.get_or_insert(rate);
             ratios.push(ratio);
             println!(
-                "  run {run}: {name}: {rate:.0} events per CPU-second ({:.1} s), {ratio:.3} of the first, resident at most {} MB",
+                "  run {run}: {name}: {rate:.0} events per CPU-second ({:.1} s), {ratio:.3} of the first, resident at \
+                 most {} MB",
                 cost.elapsed.as_secs_f64(),
                 cost.resident_bytes_max >> 20,
             );

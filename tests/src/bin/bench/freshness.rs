@@ -1,7 +1,8 @@
-//! How long after it was produced a record is in the answer of `adlake query`.
+//! Measures how long it takes from producing a record until `adlake query` returns it.
 //!
-//! Queries run one after another while records come in. Which commit a record is in is read from the table's log afterwards, and which
-//! commits an answer shows from the number of rows that it counts, so that every record is measured, and none is a sample.
+//! Queries run one after another while records come in. Afterwards the table's log tells in which
+//! commit a record is. The number of rows that an answer counts tells which commits the answer
+//! includes. So every record is measured, not a sample.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,10 +19,10 @@ use crate::program::{median, quantile};
 const RATE: usize = 20_000;
 const PARTITIONS: i32 = 4;
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Counts what is in the raw table.
+/// Counts the rows of the raw table.
 const SQL: &str = "SELECT raw_rows FROM freshness WHERE \"table\" = 'raw/impressions'";
 
-/// From produce to query at a steady rate, with a flush every second.
+/// Measures the time from produce to query, at a steady rate with a flush every second.
 pub fn from_produce_to_query(events: usize, runs: usize) -> Result<()> {
     let broker = Broker::start()?;
     let seconds = (events / RATE).max(1);
@@ -32,7 +33,8 @@ pub fn from_produce_to_query(events: usize, runs: usize) -> Result<()> {
         let at = |share| quantile(delays.clone(), share);
         high.push(at(0.99));
         println!(
-            "  run {run}: {} events, from produce to answer: median {:.2} s, p99 {:.2} s, max {:.2} s; {queries} queries, {:.2} s each",
+            "  run {run}: {} events, from produce to answer: median {:.2} s, p99 {:.2} s, max {:.2} s; {queries} \
+             queries, {:.2} s each",
             delays.len(),
             at(0.5),
             at(0.99),
@@ -44,17 +46,18 @@ pub fn from_produce_to_query(events: usize, runs: usize) -> Result<()> {
     broker.stop()
 }
 
-/// The delays in seconds, and the number of queries.
+/// Returns the delays in seconds, and the number of queries.
 fn one(broker: &Broker, seconds: usize) -> Result<(Vec<f64>, usize)> {
     let folder = tempfile::tempdir()?;
     let topic = unique("freshness");
     broker.create_topic(&topic, PARTITIONS)?;
     let adlake = Adlake::in_dir(folder.path()).config(&format!(
-        "[lake]\nuri = \"lake\"\n[kafka]\nbrokers = \"{}\"\n[ingest]\nflush_interval = \"1s\"\n[sources.impressions]\ntopic = \"{topic}\"\n\
+        "[lake]\nuri = \"lake\"\n[kafka]\nbrokers = \"{}\"\n[ingest]\nflush_interval = \
+         \"1s\"\n[sources.impressions]\ntopic = \"{topic}\"\n\
          [sources.interactions]\ntopic = \"\"\n[sources.bid_requests]\ntopic = \"\"\n",
         broker.bootstrap()
     ));
-    // Makes the lake, so that there is something to be asked from the beginning.
+    // This run creates the lake, so that queries have something to ask from the beginning.
     adlake.ok(["ingest", "kafka", "--until-end", "--quiet"]);
     let mut ingest = adlake.spawn(["ingest", "kafka", "--quiet"]);
     let (rate, duration, events) = (RATE.to_string(), format!("{seconds}s"), (RATE * seconds) as u64);
@@ -102,9 +105,10 @@ fn now() -> Result<f64> {
 
 /// A commit of the raw table.
 struct Commit {
-    /// Rows in the table with it.
+    /// The number of rows in the table after this commit.
     rows: u64,
-    /// The positions that it moves, by the end of the application's name: `:<topic>:<partition>`.
+    /// The positions that the commit moves. The key is the end of the application's name:
+    /// `:<topic>:<partition>`.
     positions: BTreeMap<String, i64>,
 }
 

@@ -1,4 +1,5 @@
-//! Kafka to committed Delta, with validation, ids and enrichment on, as a user has them.
+//! Measures ingest from Kafka to committed Delta, with validation, ids and enrichment switched on,
+//! as users run it.
 
 use std::fs;
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::ceiling::{Format, Sample};
 use crate::program::{Cost, Program, median};
 
-/// Records of the ceiling.
+/// How many records the ceiling reads.
 const SAMPLE_RECORDS: usize = 1_000_000;
 
 /// A topic full of records of one kind, and the program that is configured to read it.
@@ -20,7 +21,7 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// Fills a topic. `malformed` is a share.
+    /// Creates the topic and fills it. `malformed` is a share.
     pub fn fill(broker: &Broker, format: Format, events: usize, partitions: i32, malformed: &str) -> Result<Topic> {
         let topic = Topic::empty(broker, format, events, partitions, malformed)?;
         let mut line: Vec<&str> = topic.generate.iter().map(String::as_str).collect();
@@ -29,7 +30,7 @@ impl Topic {
         Ok(topic)
     }
 
-    /// What fills it, before it does.
+    /// Creates the topic and everything that is needed to fill it, but no records.
     fn empty(broker: &Broker, format: Format, events: usize, partitions: i32, malformed: &str) -> Result<Topic> {
         let name = unique("bench");
         let mut config = format!("[kafka]\nbrokers = \"{}\"\n", broker.bootstrap());
@@ -45,7 +46,7 @@ impl Topic {
         Ok(Topic { program: Program::new(&config)?, name, generate, events })
     }
 
-    /// The first of its records, again.
+    /// Generates the first of the topic's records again, into memory.
     fn sample(&self, format: Format) -> Result<Sample> {
         let records = self.events.min(SAMPLE_RECORDS).to_string();
         let mut line: Vec<&str> = self.generate.iter().map(String::as_str).collect();
@@ -58,7 +59,8 @@ impl Topic {
         Ok(sample)
     }
 
-    /// Reads all of it into a new lake, which is removed: events per CPU-second, and what it took.
+    /// Reads the whole topic into a new lake, which is removed afterwards. Returns the events per
+    /// CPU-second, and what the run cost.
     pub fn ingest(&self) -> Result<(f64, Cost)> {
         self.program.new_lake("lake")?;
         let cost = self.program.run(&["--lake", "lake", "ingest", "kafka", "--until-end"])?;
@@ -67,7 +69,7 @@ impl Topic {
     }
 }
 
-/// Events per CPU-second beside the ceiling's, four partitions.
+/// Compares the events per CPU-second with those of the ceiling, on four partitions.
 pub fn beside_the_ceiling(format: Format, events: usize, runs: usize) -> Result<()> {
     let broker = Broker::start()?;
     let topic = Topic::fill(&broker, format, events, 4, "0")?;
@@ -81,7 +83,8 @@ pub fn beside_the_ceiling(format: Format, events: usize, runs: usize) -> Result<
         let ratio = rate / ceiling;
         ratios.push(ratio);
         println!(
-            "  run {run}: {rate:.0} events per CPU-second ({:.1} s, {:.1} CPU-s), ceiling {ceiling:.0}, ratio {ratio:.3}, resident at most {} MB",
+            "  run {run}: {rate:.0} events per CPU-second ({:.1} s, {:.1} CPU-s), ceiling {ceiling:.0}, ratio \
+             {ratio:.3}, resident at most {} MB",
             cost.elapsed.as_secs_f64(),
             cost.cpu.as_secs_f64(),
             cost.resident_bytes_max >> 20,

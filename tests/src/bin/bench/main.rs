@@ -1,7 +1,9 @@
-//! The benchmarks behind `docs/performance.md`: `make bench`, or `bench [WHAT ...] [--events N] [--runs N]`.
+//! The benchmarks behind `docs/performance.md`: `make bench`, or `bench [WHAT ...] [--events N]
+//! [--runs N]`.
 //!
-//! Figures are ratios of two things measured in the same run on the same machine: CPU seconds of the ingest process beside those of the
-//! [`ceiling`], of the same with more to do, or of Spark on the same topic.
+//! Every figure is a ratio of two things measured in the same run on the same machine. One is the
+//! CPU seconds of the ingest process. The other is those of the [`ceiling`], of the same ingest
+//! with more to do, or of Spark on the same topic.
 
 mod ceiling;
 mod compare;
@@ -17,10 +19,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::ceiling::Format;
 
-/// Measures something with so many events, so many times.
+/// Measures something. The arguments are the number of events and the number of runs.
 type Measure = fn(usize, usize) -> Result<()>;
 
-/// What can be measured: its name, how many events it takes by default, and what does it.
+/// The benchmarks: name, default number of events, function.
 const BENCHMARKS: [(&str, usize, Measure); 7] = [
     ("json", 20_000_000, |events, runs| ingest::beside_the_ceiling(Format::Json, events, runs)),
     ("csv", 5_000_000, |events, runs| ingest::beside_the_ceiling(Format::Csv, events, runs)),

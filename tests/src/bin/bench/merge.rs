@@ -1,4 +1,4 @@
-//! The merged views over a published batch and a tail.
+//! Measures the merged views over a published batch and a tail.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::program::{Program, median};
 
-/// `campaign_kpis` over a published batch and a tail of a hundredth of it.
+/// Measures `campaign_kpis` over a published batch and a tail of a hundredth of its size.
 pub fn campaign_kpis(events: usize, runs: usize) -> Result<()> {
     let program = Program::new("[lake]\nuri = \"lake\"\n")?;
     let tail = (events / 100).to_string();

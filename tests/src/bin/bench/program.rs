@@ -10,24 +10,24 @@ use tempfile::TempDir;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The program, in a folder of its own.
+/// The program in a folder of its own.
 pub struct Program {
     program: PathBuf,
     folder: TempDir,
 }
 
-/// What a run took.
+/// What a run costs.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     pub elapsed: Duration,
-    /// Of the process and its children.
+    /// CPU time of the process and its children.
     pub cpu: Duration,
     pub resident_bytes_max: u64,
     pub read_bytes: u64,
 }
 
 impl Program {
-    /// `adlake`, configured.
+    /// `adlake` with this configuration.
     pub fn new(config: &str) -> Result<Program> {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("adlake.toml"), config)?;
@@ -38,21 +38,21 @@ impl Program {
         self.folder.path().join(name)
     }
 
-    /// A command that runs it in its folder.
+    /// A command that runs the program in its folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).arg("--quiet").current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
 
-    /// Runs it to its end; what it prints is kept in `stdout`.
+    /// Runs the program to its end. Its output is kept in `stdout`.
     pub fn run(&self, arguments: &[&str]) -> Result<Cost> {
         let mut command = self.command(arguments);
         command.stdout(File::create(self.path("stdout"))?);
         measure(command).with_context(|| format!("adlake {arguments:?}"))
     }
 
-    /// A new lake with the reference data that `generate` left in `truth`.
+    /// Creates a lake with the reference data that `generate` wrote into `truth`.
     pub fn new_lake(&self, lake: &str) -> Result<()> {
         for kind in ["creatives", "campaigns"] {
             self.run(&["--lake", lake, "ref", "load", kind, &format!("truth/{kind}.csv")])?;
@@ -61,7 +61,7 @@ impl Program {
     }
 }
 
-/// Runs a command to its end, which must be a good one.
+/// Runs a command to its end, which has to be a success.
 pub fn measure(mut command: Command) -> Result<Cost> {
     let before = children_cpu();
     let started = Instant::now();
@@ -87,7 +87,8 @@ fn field(process: u32, file: &str, name: &str) -> Option<u64> {
 
 /// CPU time of the children that have ended.
 fn children_cpu() -> Duration {
-    // SAFETY: getrusage only writes the struct that it is given, for which all zeroes is a value.
+    // SAFETY: getrusage only writes the struct that it is given, and all zeroes is a valid value of
+    // it.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage);
@@ -108,7 +109,7 @@ pub fn thread_cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// The value below which the share `at` of the values is.
+/// The quantile: the value below which a share of `at` of the values lies.
 pub fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let place = ((values.len() as f64 * at) as usize).min(values.len().saturating_sub(1));

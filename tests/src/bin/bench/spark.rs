@@ -1,4 +1,5 @@
-//! Structured Streaming with Delta, the usual way to do the same, on the same topic in the same run.
+//! Measures Spark Structured Streaming with Delta, the usual way to do the same, on the same topic
+//! in the same run.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -14,7 +15,7 @@ use crate::ceiling::Format;
 use crate::ingest::Topic;
 use crate::program::{Cost, measure, median};
 
-/// JSON impressions of four partitions into a Delta table, by adlake and by Spark in turn.
+/// Writes JSON impressions of four partitions into a Delta table, by adlake and by Spark in turn.
 pub fn beside_structured_streaming(events: usize, runs: usize) -> Result<()> {
     let broker = Broker::start()?;
     let topic = Topic::fill(&broker, Format::Json, events, 4, "0")?;
@@ -26,7 +27,8 @@ pub fn beside_structured_streaming(events: usize, runs: usize) -> Result<()> {
         let spark_rate = events as f64 / spark.cpu.as_secs_f64();
         ratios.push(rate / spark_rate);
         println!(
-            "  run {run}: adlake {rate:.0} events per CPU-second ({:.1} s, {} MB), Spark {spark_rate:.0} ({:.1} s, {} MB), ratio {:.1}",
+            "  run {run}: adlake {rate:.0} events per CPU-second ({:.1} s, {} MB), Spark {spark_rate:.0} ({:.1} s, {} \
+             MB), ratio {:.1}",
             cost.elapsed.as_secs_f64(),
             cost.resident_bytes_max >> 20,
             spark.elapsed.as_secs_f64(),
