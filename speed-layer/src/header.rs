@@ -17,14 +17,18 @@
 
 use csv::{ReaderBuilder, StringRecord};
 
+use crate::decode::csv::row_scan::{RowScan, Stop, is_line_end};
 use crate::mapping::Mapping;
 use crate::settings::CsvSettings;
 
-/// The number of lines at the beginning of a file that are searched for a header.
+/// The number of lines at the beginning of a file that are searched for a header. Empty lines do
+/// not count.
 pub(crate) const LINES_MAX: usize = 20;
 /// The greatest length of a header. A longer one is not accepted, because each dead letter of the
 /// file stores it.
 pub(crate) const HEADER_BYTES_MAX: usize = 64 << 10;
+/// How much of a header an error shows.
+const SHOWN_BYTES: usize = 200;
 /// Other delimiters to suggest, if the header does not have the expected one.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
@@ -73,13 +77,16 @@ impl Judge<'_> {
         // The settings have checked that it is one ASCII character.
         let mut delimiter = self.delimiter.unwrap_or(self.csv.delimiter as u8);
         let mut beginning = Beginning { header_line: None, delimiter: self.delimiter, rows_at: 0, preamble_lines: 0 };
-        let mut lines: Vec<Line> = lines(head, mark).take(LINES_MAX).filter(|line| !line.is_blank()).collect();
+        let mut lines: Vec<Line> = lines(head, mark).filter(|line| !line.is_blank()).take(LINES_MAX).collect();
         if let Some(told) = lines.first().and_then(|line| told_delimiter(line.text)) {
             delimiter = told;
             let line = lines.remove(0);
             beginning = Beginning { delimiter: Some(told), rows_at: line.next, preamble_lines: 1, ..beginning };
         }
-        let Some(first) = lines.first() else { return Ok(beginning) };
+        let Some(first) = lines.first() else {
+            let has_nothing = self.is_whole || self.csv.header == Some(false);
+            return if has_nothing { Ok(beginning) } else { Err(Unclear::Cut(1 + lines_before(head, head.len()))) };
+        };
         if self.csv.header == Some(false) {
             return Ok(beginning);
         }
@@ -103,7 +110,7 @@ impl Judge<'_> {
                 if is_cut(line.start + end) {
                     return Err(cut(line));
                 }
-                beginning.header_line = Some(header_line(&head[line.start..line.start + end])?);
+                beginning.header_line = Some(header_line(&head[line.start..line.start + end], delimiter)?);
                 beginning.rows_at = line.start + end;
                 beginning.preamble_lines = before + number;
                 return Ok(beginning);
@@ -121,7 +128,7 @@ impl Judge<'_> {
             if is_cut(end) {
                 return Err(cut(first));
             }
-            beginning.header_line = Some(header_line(&head[first.start..end])?);
+            beginning.header_line = Some(header_line(&head[first.start..end], delimiter)?);
             beginning.rows_at = end;
             return Ok(beginning);
         }
@@ -152,8 +159,17 @@ impl Judge<'_> {
     }
 }
 
-/// A header line as it stands in its file, without the line end.
-fn header_line(bytes: &[u8]) -> Result<String, Unclear> {
+/// A header line as it stands in its file, without the line end. A header whose last quote is not
+/// closed is not accepted, because it would be the whole file.
+fn header_line(bytes: &[u8], delimiter: u8) -> Result<String, Unclear> {
+    let mut scan = RowScan::new(delimiter);
+    if scan.scan(bytes) == Stop::Nowhere && scan.is_quoted() {
+        let line = bytes.split(|byte| is_line_end(*byte)).next().unwrap_or_default();
+        return Err(Unclear::Unknown(format!(
+            "a quote in its header is not closed: {}",
+            String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)])
+        )));
+    }
     if bytes.len() > HEADER_BYTES_MAX {
         return Err(Unclear::Unknown(format!(
             "its header has {} bytes, and at most {HEADER_BYTES_MAX} are taken, since each dead letter of the \
@@ -355,6 +371,24 @@ mod tests {
         check(&format!("time,user_id,campaign_id,what\n{ROW}"), "does not name conversion_type");
         check(&format!("{}\n{}", HEADER.replace(',', ";"), ROW), "csv.delimiter = ';'");
         check(&format!("Date,2026-03-01\nwhen,who,what\n{ROW}"), "none of its first 20 lines");
+        check(&format!("{}when,who,what\n{ROW}", "\n".repeat(30)), "none of its first 20 lines");
+    }
+
+    #[test]
+    fn a_header_with_an_open_quote_is_not_the_whole_file() {
+        for head in [format!("{HEADER},\"note\n{ROW}{ROW}"), format!("{HEADER},\"note")] {
+            let why = look(&head, |_| ()).unwrap_err();
+            assert_eq!(why, format!("a quote in its header is not closed: {HEADER},\"note"));
+        }
+        let why = look("a,\"b\n1,2\n", |source| source.csv.header = Some(true)).unwrap_err();
+        assert_eq!(why, "a quote in its header is not closed: a,\"b");
+    }
+
+    #[test]
+    fn empty_lines_before_a_header_do_not_count() {
+        let head = format!("{}{HEADER}\n{ROW}", "\r\n".repeat(30));
+        assert_eq!(look(&head, |_| ()).unwrap().header_line.as_deref(), Some(HEADER));
+        assert_eq!(look_at(&"\n".repeat(30), false, |_| ()), Err(Unclear::Cut(31)));
     }
 
     #[test]

@@ -190,11 +190,6 @@ impl Desk {
         Ok(kind.map(|kind| Picked { kind, letters, rewriter, places }))
     }
 
-    /// Skips the files of the picked letters from now on, for example after a trial.
-    pub fn pass(&mut self, picked: &Picked) {
-        self.passed.extend(picked.places.iter().map(|(file, _)| file.path.clone()));
-    }
-
     /// Claims the picked letters whose verdict is [`Verdict::Row`], and marks the others. If
     /// another writer has changed one of their files meanwhile, returns `false` and changes
     /// nothing. The letters must then be picked again. `now` is in microseconds since the epoch.

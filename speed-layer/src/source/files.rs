@@ -24,17 +24,15 @@
 //! the memory in use does not grow with the number of files.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adlake_lake::Lake;
 use tokio::runtime::Handle;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::SpeedError;
 use crate::metrics::Metrics;
-use crate::record::{Chunk, Stream};
+use crate::record::Stream;
 use crate::settings::SpeedSettings;
 use crate::source::{Command, Event, Next, Port, Source, Start};
 
@@ -49,19 +47,18 @@ mod passed_over;
 mod pieces;
 mod place;
 mod preview;
+mod reading;
 mod s3;
 pub(crate) mod split;
 
 use admission::{CutFile, Refused};
 pub use discover::{FileFormat, FilesWanted};
-use discover::{Input, Mappings, failed};
+use discover::{Input, Mappings};
 use done::{Done, Whole};
 pub use open::Compression;
 pub use passed_over::{PassedOverFiles, PassedOverReason};
-use pieces::{CutOff, DoesNotFit, Numbered};
 use place::{Found, Places};
 pub use preview::{First, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
-use split::Piece;
 
 /// The most records in a chunk.
 const CHUNK_RECORDS: usize = 8192;
@@ -306,179 +303,6 @@ impl FilesSource {
                 given_back.iter().filter_map(|name| self.inputs.remove(name)).map(|reading| reading.input.stream);
             port.tell(Event::Revoked(streams.collect()));
         }
-    }
-
-    /// Takes commands, and waits for room unless there is nothing to hand on. Returns why reading
-    /// should stop, if it should.
-    fn attend(&mut self, stream: &Arc<Stream>, port: &mut Port) -> Option<Left> {
-        loop {
-            match port.next_command(Duration::ZERO) {
-                Next::Command(command) => self.obey(command, port),
-                Next::Closed => return Some(Left::Closed),
-                Next::Nothing => {
-                    if self.stopped || self.queue.iter().any(|start| start.stream == *stream) {
-                        return Some(Left::Before);
-                    }
-                    if port.has_room(WAIT) {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Reads a file. A file that cannot be read is given back, and found again later.
-    fn read(&mut self, start: Start, port: &mut Port) -> Result<Left, SpeedError> {
-        let stream = start.stream.clone();
-        match self.read_to_its_end(start, port) {
-            Err(error @ SpeedError::File { source: Some(_), .. }) => {
-                if let Some(reading) = self.inputs.remove(&stream.application) {
-                    self.leave(&reading.input.found, &error, reading.handed_on);
-                }
-                port.tell(Event::Revoked(vec![stream]));
-                Ok(Left::AtItsEnd)
-            }
-            result => result,
-        }
-    }
-
-    /// Reports a file that took the name of another one that was ingested at least in part, and
-    /// leaves it alone. `whole` is what was read of the file, if it was read to its end.
-    fn leave_changed(&mut self, stream: Arc<Stream>, whole: Option<Whole>, port: &Port) {
-        if let Some(reading) = self.inputs.remove(&stream.application) {
-            let found = reading.input.found;
-            match whole {
-                Some(whole) => self.done.replaced(&found, stream.kind, whole),
-                None => self.done.changed(&found),
-            }
-            self.report_changed(&found);
-        }
-        port.tell(Event::Revoked(vec![stream]));
-    }
-
-    /// Hands on records of a file, and notes how far it has come.
-    fn hand_on(&mut self, start: &Start, chunk: Chunk, port: &Port) {
-        let reading = self.inputs.get_mut(&start.stream.application);
-        if let (Some(reading), Some(next)) = (reading, chunk.next()) {
-            reading.handed_on = next;
-        }
-        port.hand_on(&start.stream, start.generation, chunk);
-    }
-
-    fn read_to_its_end(&mut self, start: Start, port: &mut Port) -> Result<Left, SpeedError> {
-        let Some(reading) = self.inputs.get_mut(&start.stream.application) else {
-            return Ok(Left::AtItsEnd);
-        };
-        let from = start.stored.unwrap_or(0);
-        (reading.stored, reading.handed_on) = (from, from);
-        let is_growing = reading.is_growing;
-        // What the end cuts off may not be a dead letter yet, or not any more.
-        let is_at_its_end = reading.done && reading.end.is_some_and(|whole| whole.records <= from && !whole.is_cut);
-        let input = reading.input.clone();
-        let preamble_told = std::mem::replace(&mut reading.preamble_told, true);
-        let before = self.done.before(&input.found, input.stream.kind).filter(|before| before.records <= from);
-        let was_numbered_otherwise = before.is_some_and(|before| !before.is_numbered_so) && input.was_cut_otherwise;
-        let is_replaced = self.replaced.remove(&input.found.name);
-        if from > 0 && (is_replaced || was_numbered_otherwise) {
-            self.leave_changed(start.stream, None, port);
-            return Ok(Left::AtItsEnd);
-        }
-        if is_replaced {
-            self.done.begun(&input.found, input.stream.kind, input.head);
-        }
-        if input.preamble_lines > 0 && from == 0 && !preamble_told {
-            let (path, lines) = (&input.found.name, input.preamble_lines);
-            tracing::info!(path, lines, "lines before the header are passed over");
-            self.metrics.preamble(lines);
-        }
-        port.tell(Event::Started { stream: start.stream.clone(), generation: start.generation, position: from });
-        if is_at_its_end {
-            port.tell(Event::CaughtUp { stream: start.stream, generation: start.generation });
-            return Ok(Left::AtItsEnd);
-        }
-        let path = input.found.path();
-        // The last record that was read of the file before, if the file has grown since.
-        let last_before = before.and_then(|before| Some((before.records - 1, before.last?)));
-        let (time, chunk) = (input.found.modified, Chunk::new(0));
-        let mut numbered = Numbered { position: 0, from, time, last_before, chunk };
-        let unreadable = |error: io::Error| failed(path, "cannot be read", Some(error));
-        let unfit = |error: DoesNotFit| unreadable(error.into());
-        let mut splitter = input.split(self.settings.ingest.record_bytes_max, is_growing).map_err(unreadable)?;
-        let (mut piece, mut last) = (Vec::new(), Vec::new());
-        // Pieces that the end of the file cuts off, unless something follows them.
-        let mut cut_off = CutOff::default();
-        let mut consumed = 0;
-        loop {
-            let cut = splitter.next(&mut piece).map_err(unreadable)?;
-            let ended = cut == Piece::End;
-            // Where compressed data breaks off, the last piece is cut off, whatever the format.
-            let is_cut = splitter.is_cut() || (pieces::is_truncated(&cut) && splitter.content().broken().is_some());
-            if !ended && is_cut && cut_off.has_room() {
-                cut_off.push(std::mem::take(&mut piece), cut);
-                continue;
-            }
-            let mut is_same = true;
-            if !ended {
-                // Something follows the held pieces, so the end of the file does not cut them off.
-                for (bytes, cut) in cut_off.take() {
-                    is_same &= numbered.take(&bytes, cut).map_err(unfit)?;
-                }
-                if numbered.chunk.format().map(Arc::as_ptr) != splitter.format().map(Arc::as_ptr) {
-                    // From here on the file has another schema, which needs a chunk of its own.
-                    let next = Chunk::new(0).written_as(splitter.format().cloned());
-                    self.hand_on(&start, std::mem::replace(&mut numbered.chunk, next), port);
-                }
-                is_same &= numbered.take(&piece, cut).map_err(unfit)?;
-                std::mem::swap(&mut piece, &mut last);
-            }
-            if !is_same {
-                self.leave_changed(start.stream, None, port);
-                return Ok(Left::AtItsEnd);
-            }
-            // Commands are also handled while the beginning is passed over.
-            if ended || numbered.is_full() || numbered.position % CHUNK_RECORDS as i64 == 0 {
-                let now = splitter.content().consumed();
-                port.tell(Event::Consumed(now - consumed));
-                consumed = now;
-                self.hand_on(&start, std::mem::take(&mut numbered.chunk), port);
-                if !ended && let Some(left) = self.attend(&start.stream, port) {
-                    return Ok(left);
-                }
-            }
-            if ended {
-                break;
-            }
-        }
-        let position = numbered.position;
-        let whole = Whole {
-            read: splitter.content().digest(),
-            records: position,
-            last: (position > 0).then(|| xxh3_64(&last)),
-            is_cut: !cut_off.is_empty(),
-        };
-        // Older versions of adlake also counted the pieces that the end cuts off.
-        let counted = position + cut_off.len();
-        if counted < from && self.done.is_kept() {
-            self.leave_changed(start.stream, Some(whole), port);
-            return Ok(Left::AtItsEnd);
-        }
-        if counted < from {
-            let message = format!(
-                "has {counted} records, but {from} were ingested from it before: another file has taken its place. \
-                 Give it another name to ingest it"
-            );
-            return Err(failed(path, message, None));
-        }
-        if !is_growing {
-            let chunk = cut_off.chunk(position, from, time).map_err(unfit)?;
-            port.hand_on(&start.stream, start.generation, chunk);
-        }
-        port.tell(Event::CaughtUp { stream: start.stream.clone(), generation: start.generation });
-        if let Some(reading) = self.inputs.get_mut(&start.stream.application) {
-            reading.end = Some(whole);
-        }
-        self.finish(&start.stream.application);
-        Ok(Left::AtItsEnd)
     }
 
     /// Looks for new files if it is time to.

@@ -10,7 +10,7 @@ use super::FilesSource;
 use super::discover::{self, failed};
 use super::done::Verdict;
 use super::open::Digest;
-use super::place::Found;
+use super::place::{At, Found};
 use crate::error::SpeedError;
 
 /// The first pause and the longest pause before a file that could not be read is tried again.
@@ -42,8 +42,12 @@ impl CutFile {
 }
 
 impl FilesSource {
-    /// Whether the file may still grow beyond its present end.
+    /// Whether the file may still grow beyond its present end. An object cannot: S3 shows it only
+    /// when it is whole.
     pub(super) fn may_grow(&self, found: &Found) -> bool {
+        if matches!(found.at, At::Object(..)) {
+            return false;
+        }
         let is_final = self.cut.get(&found.name).is_some_and(|cut| cut.is_final && cut.found.tag == found.tag);
         self.wanted.watch && !self.settings.files.final_after.is_zero() && !is_final
     }

@@ -130,9 +130,12 @@ impl Content {
 
     /// A content of bytes at hand, without compression.
     pub fn from_bytes(bytes: Vec<u8>) -> Content {
-        let reader = Box::new(io::Cursor::new(bytes));
+        Content::plain(io::Cursor::new(bytes))
+    }
+
+    fn plain(reader: impl BufRead + Send + 'static) -> Content {
         Content {
-            reader,
+            reader: Box::new(reader),
             compression: Compression::None,
             consumed: Arc::default(),
             position: 0,
@@ -143,15 +146,7 @@ impl Content {
 
     /// The same, read `piece_bytes` bytes at a time.
     pub fn in_pieces(bytes: Vec<u8>, piece_bytes: usize) -> Content {
-        let reader = Box::new(BufReader::with_capacity(piece_bytes, io::Cursor::new(bytes)));
-        Content {
-            reader,
-            compression: Compression::None,
-            consumed: Arc::default(),
-            position: 0,
-            broken: None,
-            is_growing: false,
-        }
+        Content::plain(BufReader::with_capacity(piece_bytes, io::Cursor::new(bytes)))
     }
 
     #[cfg(test)]

@@ -44,7 +44,33 @@ pub fn check_growing(
     let (begun, certain) = pieces(&mut *split(growing(&bytes[..length])));
     prop_assert!(certain <= whole.len(), "{certain} of {begun:?}, whole {whole:?}");
     prop_assert_eq!(&begun[..certain], &whole[..certain], "the first {} bytes", length);
+    // When the file becomes final as it is, the pieces that were taken stay what they are.
+    let (last, _) = pieces(&mut *split(Content::from_bytes(bytes[..length].to_vec())));
+    prop_assert!(certain <= last.len(), "{certain} of {begun:?}, final {last:?}");
+    prop_assert_eq!(&begun[..certain], &last[..certain], "the first {} bytes are final", length);
     Ok(())
+}
+
+/// Checks that a file of good records that may still grow gives each record that is complete. Else
+/// a splitter that takes nothing would pass all the other checks.
+fn check_taken(
+    items: &[(Item, &'static str)],
+    needs_line_end: bool,
+    split: impl Fn(Content) -> Box<dyn Splitter>,
+) -> Result<(), TestCaseError> {
+    let (bytes, goods) = file(items);
+    for length in 0..=bytes.len() {
+        let (begun, certain) = pieces(&mut *split(Content::from_bytes(bytes[..length].to_vec()).growing(true)));
+        let complete = goods.iter().filter(|(at, good)| at + good.len() + usize::from(needs_line_end) <= length);
+        let complete: Vec<&Vec<u8>> = complete.map(|(_, good)| good).collect();
+        let taken: Vec<&Vec<u8>> = begun[..certain].iter().map(|cut| &cut.piece).collect();
+        prop_assert_eq!(taken, complete, "the first {} bytes", length);
+    }
+    Ok(())
+}
+
+fn good(items: Vec<(Item, &'static str)>) -> Vec<(Item, &'static str)> {
+    items.into_iter().map(|((record, _), separator)| ((record, Vec::new()), separator)).collect()
 }
 
 /// Checks a file whose compressed data breaks off at first and is complete later.
@@ -108,6 +134,16 @@ proptest! {
             let parsed = pieces(&mut json::JsonValues::without_shortcut(content(), limit));
             prop_assert_eq!(found, parsed, "{:?}", text);
         }
+    }
+
+    #[test]
+    fn a_complete_value_is_taken(items in items(json_record(), JSON_TOKENS, JSON_SEPARATORS)) {
+        check_taken(&good(items), false, json(LIMIT))?;
+    }
+
+    #[test]
+    fn a_complete_row_is_taken(items in items(csv_record(), CSV_TOKENS, LINE_ENDS)) {
+        check_taken(&good(items), true, csv(LIMIT, Some(3)))?;
     }
 
     #[test]

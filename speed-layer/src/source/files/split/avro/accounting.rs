@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::source::files::split::growth::check_growing;
+use crate::source::files::split::growth::{check_growing, pieces};
 
 /// The schemas of a file's containers. Their fields differ in number, order and type.
 const SCHEMAS: [&str; 2] = [
@@ -249,6 +249,18 @@ fn changed(containers: &[Built], changes: &[Change]) -> Vec<u8> {
     traced(containers, changes, &markers(containers)).iter().map(|(byte, _)| *byte).collect()
 }
 
+/// The number of datums in the blocks that are complete within so many bytes.
+fn datums_within(containers: &[Built], length: usize) -> usize {
+    let mut start = 0;
+    let mut count = 0;
+    for built in containers {
+        let complete = built.blocks.iter().filter(|(place, _)| start + place.end <= length);
+        count += complete.map(|(_, datums)| datums.len()).sum::<usize>();
+        start += built.bytes.len();
+    }
+    count
+}
+
 fn check(containers: &[Built], changes: &[Change]) -> Result<(), TestCaseError> {
     let markers = markers(containers);
     let file = traced(containers, changes, &markers);
@@ -327,6 +339,9 @@ proptest! {
         for end in ends {
             let length = header + end.index(bytes.len() + 1 - header);
             check_growing(&bytes, length, |content| Box::new(Container::open(content, 1000).unwrap()))?;
+            let content = Content::from_bytes(bytes[..length].to_vec()).growing(true);
+            let (_, certain) = pieces(&mut Container::open(content, 1000).unwrap());
+            prop_assert!(!changes.is_empty() || certain == datums_within(&containers, length), "{length} bytes");
         }
     }
 
