@@ -115,13 +115,22 @@ fn time(n: usize) -> String {
 fn user_agent(n: usize) -> String {
     let version = 100 + n % 40;
     format!(
-        r#","user_agent":"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.0.0 Safari/537.36""#
+        concat!(
+            r#","user_agent":"Mozilla/5.0 (Windows NT 10.0; Win64; x64) "#,
+            r#"AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.0.0 Safari/537.36""#
+        ),
+        version = version,
     )
 }
 
 fn impression(n: usize, more: &str) -> String {
     format!(
-        r#"{{"impression_id":"imp-{n:012}","ad_creative_id":"cr-{}","campaign_id":"cmp-{}","user_id":"user-{:08}","timestamp":"{}","website":"news{}.example.com","cost_micros":{},"currency":"USD","country":"US","device_type":"mobile","viewable":{}{more}}}"#,
+        concat!(
+            r#"{{"impression_id":"imp-{n:012}","ad_creative_id":"cr-{}","campaign_id":"cmp-{}","#,
+            r#""user_id":"user-{:08}","timestamp":"{}","website":"news{}.example.com","#,
+            r#""cost_micros":{},"currency":"USD","country":"US","device_type":"mobile","#,
+            r#""viewable":{}{more}}}"#
+        ),
         n % 500,
         n % 50,
         n * 7919 % 100_000,
@@ -129,6 +138,8 @@ fn impression(n: usize, more: &str) -> String {
         n % 100,
         1000 + n % 3000,
         n.is_multiple_of(3),
+        n = n,
+        more = more,
     )
 }
 
@@ -258,10 +269,20 @@ fn bid(n: usize) -> Value {
 
 fn open_rtb(n: usize) -> String {
     format!(
-        r#"{{"id":"auction-{n:010}","imp":[{{"id":"1","banner":{{"w":300,"h":250,"pos":1}},"bidfloor":0.5,"bidfloorcur":"USD","ext":{{"bidder":7}}}}],"at":2,"cur":["USD"],"site":{{"domain":"news{}.example.com","page":"https://news{}.example.com/{n}","publisher":{{"id":"p1"}}}},"device":{{"ua":"Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148","ip":"192.0.2.7","devicetype":4,"geo":{{"lat":52.5,"lon":13.4,"country":"DEU","region":"BE"}}}},"user":{{"id":"user-{:08}"}},"ext":{{"ts":{}}}}}"#,
+        concat!(
+            r#"{{"id":"auction-{n:010}","imp":[{{"id":"1","banner":{{"w":300,"h":250,"pos":1}},"bidfloor":0.5,"#,
+            r#""bidfloorcur":"USD","ext":{{"bidder":7}}}}],"#,
+            r#""at":2,"cur":["USD"],"site":{{"domain":"news{}.example.com","#,
+            r#""page":"https://news{}.example.com/{n}","publisher":{{"id":"p1"}}}},"#,
+            r#""device":{{"ua":"Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) "#,
+            r#"AppleWebKit/605.1.15 Mobile/15E148","ip":"192.0.2.7","devicetype":4,"#,
+            r#""geo":{{"lat":52.5,"lon":13.4,"country":"DEU","region":"BE"}}}},"user":{{"id":"user-{:08}"}},"#,
+            r#""ext":{{"ts":{}}}}}"#
+        ),
         n % 100,
         n % 100,
         n * 7919 % 100_000,
         NOW / 1000 - (n as i64 % 86_400) * 1000,
+        n = n,
     )
 }

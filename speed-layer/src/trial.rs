@@ -251,7 +251,8 @@ pub const GOOD_CLICK: &[u8] = b"1748736000,\"u \"\"1\"\"\",k,click,e1,c1,,,1.25,
 pub const GOOD_AVRO_SCHEMA: &str = r#"{"type":"record","name":"Bid","fields":[{"name":"auction_id","type":"string"},
     {"name":"user_id","type":["null","string"]},{"name":"timestamp","type":"long"},
     {"name":"bid_price","type":["null","double",{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}]},
-    {"name":"cur","type":{"type":"array","items":"string"}},{"name":"targeting","type":{"type":"map","values":["null","string"]}},
+    {"name":"cur","type":{"type":"array","items":"string"}},
+        {"name":"targeting","type":{"type":"map","values":["null","string"]}},
     {"name":"tree","type":["null",{"type":"record","name":"Node","fields":[{"name":"v","type":"int"},
         {"name":"next","type":["null","Node"]}]}]}]}"#;
 /// Auction "ab", user "u", time 1748736000, a price of 1.5, one currency, one targeting entry, a

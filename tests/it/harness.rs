@@ -170,7 +170,8 @@ def rows(day, values):
         "spend": pa.array([None if v is None else Decimal(v) * Decimal("1.25") for v in values], pa.decimal128(38, 6)),
         "enriched": pa.array([{"cost_micros": v} for v in values], pa.struct([("cost_micros", pa.int64())])),
     })
-deltalake.write_deltalake(sys.argv[1], pa.concat_tables([rows("a", [1, 2, None]), rows("b", [1000])]), partition_by=["day"])
+first = pa.concat_tables([rows("a", [1, 2, None]), rows("b", [1000])])
+deltalake.write_deltalake(sys.argv[1], first, partition_by=["day"])
 deltalake.write_deltalake(sys.argv[1], rows("b", [-4, 10]), mode="overwrite", predicate="day = 'b'")
 "#;
 

@@ -232,7 +232,8 @@ fn readable(container: &[u8]) -> (usize, bool) {
 /// good.
 fn plain_container() -> Result<Vec<u8>> {
     let schema = apache_avro::Schema::parse_str(
-        r#"{"type":"record","name":"Plain","fields":[{"name":"some_text","type":"string"},{"name":"some_number","type":"long"}]}"#,
+        r#"{"type":"record","name":"Plain","fields":[{"name":"some_text","type":"string"},
+            {"name":"some_number","type":"long"}]}"#,
     )?;
     let mut writer = apache_avro::Writer::with_codec(&schema, Vec::new(), apache_avro::Codec::Null)?;
     for number in 0..20i64 {

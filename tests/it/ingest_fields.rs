@@ -23,7 +23,11 @@ async fn a_list_where_a_map_is_expected_costs_no_bid_request() -> Result<()> {
     fs::create_dir(&folder)?;
     let bid = |n: usize| {
         format!(
-            r#"{{"auction_id":"a{n}","user_id":"u{n}","timestamp":"2026-03-01 10:00:00","bid_amount":1.5,"targeting_criteria":["age","city{n}"]}}"#
+            concat!(
+                r#"{{"auction_id":"a{n}","user_id":"u{n}","timestamp":"2026-03-01 10:00:00","#,
+                r#""bid_amount":1.5,"targeting_criteria":["age","city{n}"]}}"#
+            ),
+            n = n
         )
     };
     let bids: Vec<String> = (0..RECORDS).map(bid).collect();

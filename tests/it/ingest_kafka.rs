@@ -34,9 +34,13 @@ pub fn impressions(from: usize, to: usize) -> impl Iterator<Item = String> {
             return format!("{{\"user_id\": \"u{n}\", \"cut");
         }
         format!(
-            r#"{{"ad_creative_id":"c{}","user_id":"u{n}","timestamp":"2026-03-{:02}T10:00:00Z","website":"example.com"}}"#,
+            concat!(
+                r#"{{"ad_creative_id":"c{}","user_id":"u{n}","#,
+                r#""timestamp":"2026-03-{:02}T10:00:00Z","website":"example.com"}}"#
+            ),
             n % 10,
-            1 + n % 20
+            1 + n % 20,
+            n = n
         )
     })
 }

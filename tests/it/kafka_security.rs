@@ -35,7 +35,8 @@ fn token_command(user: &str) -> Vec<String> {
     let script = format!(
         r#"now=$(date +%s)
         encode() {{ printf '%s' "$1" | base64 | tr -d '=\n' | tr '/+' '_-'; }}
-        printf '%s.%s.' "$(encode '{{"alg":"none"}}')" "$(encode "{{\"sub\":\"{user}\",\"iat\":$now,\"exp\":$((now + 60))}}")""#
+        printf '%s.%s.' "$(encode '{{"alg":"none"}}')" \
+            "$(encode "{{\"sub\":\"{user}\",\"iat\":$now,\"exp\":$((now + 60))}}")""#
     );
     vec!["sh".to_owned(), "-c".to_owned(), script]
 }

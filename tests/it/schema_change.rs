@@ -47,9 +47,14 @@ fn rewritten(change: &str) -> String {
 
 fn impression(n: usize, more: &str) -> String {
     format!(
-        r#"{{"ad_creative_id":"c{}","user_id":"u{n}","timestamp":"2026-03-{:02} 10:00:00","website":"example.com"{more}}}"#,
+        concat!(
+            r#"{{"ad_creative_id":"c{}","user_id":"u{n}","#,
+            r#""timestamp":"2026-03-{:02} 10:00:00","website":"example.com"{more}}}"#
+        ),
         n % 10,
-        1 + n % 3
+        1 + n % 3,
+        n = n,
+        more = more
     )
 }
 

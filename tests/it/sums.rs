@@ -19,7 +19,12 @@ fn a_thousand_of_the_largest_events_are_summed_exactly() {
     for number in 0..EVENTS {
         writeln!(
             impressions,
-            r#"{{"ad_creative_id":"r1","user_id":"u1","timestamp":"2026-03-01T10:00:00Z","website":"a.example","impression_id":"i{number}","campaign_id":"c1","cost_micros":{MICROS}}}"#
+            concat!(
+                r#"{{"ad_creative_id":"r1","user_id":"u1","timestamp":"2026-03-01T10:00:00Z","#,
+                r#""website":"a.example","impression_id":"i{number}","campaign_id":"c1","cost_micros":{MICROS}}}"#
+            ),
+            number = number,
+            MICROS = MICROS
         )
         .unwrap();
         writeln!(interactions, "2026-03-01 11:00:00,u1,c1,purchase,e{number},{}", MICROS / 1_000_000).unwrap();

@@ -245,7 +245,10 @@ fn a_duplicate_a_late_click_and_a_malformed_record_show_up_within_seconds() -> R
         broker.create_topic(topic, 1)?;
     }
     let mut ingest = adlake.spawn(["ingest", "kafka", "--quiet"]);
-    let impression = r#"{"impression_id":"i1","ad_creative_id":"k1","campaign_id":"c1","user_id":"u1","timestamp":"2026-05-01T10:00:00Z","website":"example.com","cost_micros":1500}"#;
+    let impression = concat!(
+        r#"{"impression_id":"i1","ad_creative_id":"k1","campaign_id":"c1","#,
+        r#""user_id":"u1","timestamp":"2026-05-01T10:00:00Z","website":"example.com","cost_micros":1500}"#
+    );
     broker.console_producer(&topics[0], &[impression, impression, r#"{"ad_creative_id":"#])?;
     // The record is sent long after the day of its impression: late events are never dropped.
     broker.console_producer(&topics[1], &["2026-05-01T10:00:30Z,u1,c1,click"])?;

@@ -479,7 +479,8 @@ mod tests {
     #[test]
     fn a_required_field_that_is_not_known_is_refused() {
         let schema = Schema::parse_str(
-            r#"{"type":"record","name":"r","fields":[{"name":"auction_id","type":"string"},{"name":"seat","type":"string"}]}"#,
+            r#"{"type":"record","name":"r","fields":[{"name":"auction_id","type":"string"},
+                {"name":"seat","type":"string"}]}"#,
         )
         .unwrap();
         let error = BidEncoder::new(&schema, false, 1, &["USD".into()]).unwrap_err();

@@ -269,9 +269,15 @@ mod tests {
         true
     }
 
-    const PLAIN: &str = r#" {"user_id":"u1", "ad_creative_id" :"k\u00e9\"1","timestamp": -1.25e+3 ,"website":"exämple.com" , "viewable":true,
-        "a":false,"b":null,"consent":{"x":[1,{"y":"]"}]},"c":[],"width":0,"height":20,"long_text":"0123456789abcdef\t0123456789abcdef"}
-        "#;
+    const PLAIN: &str = concat!(
+        r#" {"user_id":"u1", "ad_creative_id" :"k\u00e9\"1","#,
+        r#""timestamp": -1.25e+3 ,"website":"exämple.com" , "viewable":true,"#,
+        "\n",
+        r#"        "a":false,"b":null,"consent":{"x":[1,{"y":"]"}]},"c":[],"#,
+        r#""width":0,"height":20,"long_text":"0123456789abcdef\t0123456789abcdef"}"#,
+        "\n",
+        r#"        "#
+    );
 
     #[test]
     fn plain_records_are_read_as_the_parser_reads_them() {

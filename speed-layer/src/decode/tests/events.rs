@@ -108,7 +108,10 @@ fn openrtb_as_json() {
         "targeting": {"b": 1, "a": "x"}}"#;
     let decoded = decode(EventKind::BidRequest, &StreamFormat::Json, &[payload]);
     assert_eq!(letters(&decoded), []);
-    let attributes = r#"{"ext":{"ts": 1748736000},"imp[0].banner.format":[],"imp[1].video.mimes":["x"],"imp[1].ext":{"b": 1},"site.ext":{"amp": 0}}"#;
+    let attributes = concat!(
+        r#"{"ext":{"ts": 1748736000},"imp[0].banner.format":[],"imp[1].video.mimes":["x"],"#,
+        r#""imp[1].ext":{"b": 1},"site.ext":{"amp": 0}}"#
+    );
     check(
         &decoded.rows,
         0,

@@ -127,7 +127,11 @@ fn odd_texts_and_numbers_are_exactly_what_was_sent() {
     let decoded = decode(
         EventKind::Impression,
         &StreamFormat::Json,
-        &[br#"{"ad_creative_id":123456789012345678901234567890,"user_id":"\u0000","timestamp":1748736000,"website":"w"}"#],
+        &[concat!(
+            r#"{"ad_creative_id":123456789012345678901234567890,"#,
+            r#""user_id":"\u0000","timestamp":1748736000,"website":"w"}"#
+        )
+        .as_bytes()],
     );
     check(&decoded.rows, 0, &[("ad_creative_id", Some("123456789012345678901234567890")), ("user_id", Some("\0"))]);
 }

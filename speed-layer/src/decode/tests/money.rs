@@ -2,9 +2,12 @@
 
 use super::*;
 
+/// Of each row, the value and the currency as sent, and the amount in micros.
+type Amounts = Vec<[Option<String>; 3]>;
+
 /// Decodes interactions with these values and currencies. Returns, for each row, the value and the
 /// currency sent and the amount in micros, and for each dead letter, its reason and detail.
-fn interactions(amounts: &[(&str, &str)]) -> (Vec<[Option<String>; 3]>, Vec<(String, String)>) {
+fn interactions(amounts: &[(&str, &str)]) -> (Amounts, Vec<(String, String)>) {
     let mut reference = Reference::default();
     // 2025-06-01 is day 20,240.
     reference.rates.insert((20_240, "IDR".to_owned()), 60_000_000);
@@ -61,10 +64,10 @@ fn one_event_has_so_much_money_at_most_in_the_account_currency() {
 
 #[test]
 fn a_currency_matters_where_there_is_an_amount() {
-    let (rows, letters) = interactions(&[("1", "XXX"), ("", "XXX"), ("1", "idr")]);
+    let (rows, letters) = interactions(&[("1", "XTS"), ("", "XTS"), ("1", "idr")]);
     let text = |text: &str| Some(text.to_owned());
-    assert_eq!(rows, [[None, text("XXX"), None], [text("1.000000000000"), text("idr"), text("60")]]);
-    assert_eq!(letters, [("no_fx_rate".to_owned(), "XXX has no rate on 2025-06-01".to_owned())]);
+    assert_eq!(rows, [[None, text("XTS"), None], [text("1.000000000000"), text("idr"), text("60")]]);
+    assert_eq!(letters, [("no_fx_rate".to_owned(), "XTS has no rate on 2025-06-01".to_owned())]);
 }
 
 #[test]

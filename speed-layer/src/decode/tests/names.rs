@@ -259,7 +259,8 @@ fn an_optional_field_of_another_shape_costs_no_record() {
 fn an_avro_field_of_another_shape_costs_no_record() {
     let schema = r#"{"type":"record","name":"B","fields":[{"name":"auction_id","type":"string"},
         {"name":"user_id","type":"string"},{"name":"timestamp","type":"long"},
-        {"name":"targeting_criteria","type":["null",{"type":"array","items":"string"},{"type":"map","values":"string"}]},
+        {"name":"targeting_criteria","type":["null",{"type":"array","items":"string"},
+            {"type":"map","values":"string"}]},
         {"name":"site","type":["null","string"]}]}"#;
     let parsed = Schema::parse_str(schema).unwrap();
     let datum = |criteria: Avro, site: Avro| {

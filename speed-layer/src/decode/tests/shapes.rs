@@ -19,7 +19,8 @@ const FOREIGN: &str = r#"{"type":"record","name":"Foreign","fields":[
     {"name":"timestamp","type":[{"type":"long","logicalType":"timestamp-millis"},"null"]},
     {"name":"tmax","type":"long"},
     {"name":"at","type":["int","null"]},
-    {"name":"bid_price","type":["null","double","float",{"type":"bytes","logicalType":"decimal","precision":20,"scale":3}]},
+    {"name":"bid_price","type":["null","double","float",
+        {"type":"bytes","logicalType":"decimal","precision":20,"scale":3}]},
     {"name":"price","type":["null","double"]},
     {"name":"cur","type":{"type":"array","items":["null","string"]}},
     {"name":"bcat","type":["null","string",{"type":"array","items":"string"}]},
@@ -31,7 +32,8 @@ const FOREIGN: &str = r#"{"type":"record","name":"Foreign","fields":[
         {"name":"secure","type":["null","long"]},
         {"name":"bidfloor","type":["null","float","double","int"]},
         {"name":"banner","type":["null",{"type":"record","name":"Banner","fields":[
-            {"name":"w","type":"int"},{"name":"format","type":{"type":"array","items":"int"}},{"name":"h","type":["null","long"]}]}]}
+            {"name":"w","type":"int"},{"name":"format","type":{"type":"array","items":"int"}},
+                {"name":"h","type":["null","long"]}]}]}
     ]}]}]},
     {"name":"device","type":{"type":"record","name":"Device","fields":[
         {"name":"ua","type":["null","string"]},
@@ -229,7 +231,8 @@ fn a_plan_is_no_larger_than_it_may_be() {
         let sites: Vec<String> = (0..branches).map(site).collect();
         let schema = format!(
             r#"{{"type":"record","name":"Bid","fields":[{{"name":"auction_id","type":"string"}},
-                {{"name":"user_id","type":"string"}},{{"name":"timestamp","type":"long"}},{{"name":"site","type":[{}]}}]}}"#,
+                {{"name":"user_id","type":"string"}},{{"name":"timestamp","type":"long"}},
+                    {{"name":"site","type":[{}]}}]}}"#,
             sites.join(",")
         );
         let source = SourceSettings::default();

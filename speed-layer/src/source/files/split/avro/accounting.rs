@@ -12,7 +12,10 @@ use crate::source::files::split::growth::{check_growing, pieces};
 
 /// The schemas of a file's containers. Their fields differ in number, order and type.
 const SCHEMAS: [&str; 2] = [
-    r#"{"type":"record","name":"A","fields":[{"name":"text","type":"string"},{"name":"number","type":["null","long"]}]}"#,
+    concat!(
+        r#"{"type":"record","name":"A","fields":[{"name":"text","type":"string"},"#,
+        r#"{"name":"number","type":["null","long"]}]}"#
+    ),
     concat!(
         r#"{"type":"record","name":"B","fields":[{"name":"flag","type":"boolean"},{"name":"number","type":"double"},"#,
         r#"{"name":"list","type":{"type":"array","items":"string"}},{"name":"text","type":"string"}]}"#
