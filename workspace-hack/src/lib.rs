@@ -1,4 +1,5 @@
-//! Nothing: a dependency of every crate of the workspace, which asks for the features that the workspace as a whole uses.
+//! Has no code. Every crate of the workspace depends on it, and it asks for the features that the
+//! workspace uses as a whole.
 //!
-//! Without it `cargo test -p X`, `cargo build` and `cargo test --workspace` would each build DataFusion anew, with other features of its
-//! dependencies. The practice is that of `cargo-hakari`.
+//! Without it `cargo test -p X`, `cargo build` and `cargo test --workspace` would each build
+//! DataFusion again, with other features of its dependencies. `cargo-hakari` does the same.
