@@ -201,6 +201,26 @@ async fn killed_in_the_middle_of_a_large_object() -> Result<()> {
     kill_in_the_middle(&on.adlake, &on.raw, &on.s3.uri("landing"), 400_000).await
 }
 
+/// An object is whole when it is seen, so its last row is taken at once, line end or not. What is
+/// cut off is a dead letter, and comes in when a whole object takes its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_final_as_soon_as_it_is_seen() -> Result<()> {
+    let on = OnS3::new("[files]\npoll_interval = \"100ms\"\nsweep_interval = \"1s\"\n").await?;
+    let rows = "timestamp,user_id,campaign_id,conversion_type\n2026-03-01 10:00:00,u1,k,click";
+    on.put("landing/clicks.csv", rows).await?;
+    on.put("landing/impressions.ndjson", format!("{}{{\"ad_creative_id\":", lines(0, 3))).await?;
+    let process = on.adlake.spawn(["ingest", "files", &on.s3.uri("landing"), "--watch", "--format", "json"]);
+    arrived(&on.raw, "raw/interactions", 1).await.with_context(|| process.logs())?;
+    arrived(&on.raw, "raw/dead_letters", 1).await.with_context(|| process.logs())?;
+    on.put("landing/impressions.ndjson", lines(0, 5)).await?;
+    arrived(&on.raw, IMPRESSIONS, 5).await.with_context(|| process.logs())?;
+    let (code, report) = stop(process)?;
+    let expected = (Some(0), &serde_json::json!({ "truncated": 1 }), &serde_json::json!([]));
+    assert_eq!((code, &report["rejected"], &report["cut_files"]), expected, "{report}");
+    assert_eq!(on.raw.query(IMPRESSIONS, "select count(distinct user_id) from t").await?, ["5"]);
+    Ok(())
+}
+
 fn get(port: u16, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).context("metrics")?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
