@@ -27,6 +27,8 @@ pub mod replay;
 pub mod run;
 pub mod settings;
 pub mod source;
+#[cfg(test)]
+mod testing;
 #[doc(hidden)]
 pub mod trial;
 pub mod validate;

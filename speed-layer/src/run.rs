@@ -206,32 +206,14 @@ mod tests {
 
     use adlake_domain::catalogue::{DEAD_LETTERS, FILES};
     use adlake_domain::event::EventKind;
-    use adlake_lake::StorageSettings;
     use arrow::util::pretty::pretty_format_batches;
     use datafusion::prelude::SessionContext;
 
     use super::*;
     use crate::metrics::IngestProgress;
-
-    struct Fixture {
-        folder: tempfile::TempDir,
-        lake: Lake,
-        settings: SpeedSettings,
-    }
+    use crate::testing::Fixture;
 
     impl Fixture {
-        async fn new() -> Fixture {
-            let folder = tempfile::tempdir().unwrap();
-            fs::create_dir(folder.path().join("in")).unwrap();
-            let uri = folder.path().join("lake").to_string_lossy().into_owned();
-            let lake = Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await.unwrap();
-            Fixture { folder, lake, settings: SpeedSettings::default() }
-        }
-
-        fn input(&self, name: &str) -> std::path::PathBuf {
-            self.folder.path().join("in").join(name)
-        }
-
         async fn ingest(&self) -> IngestReport {
             self.try_ingest(&(), CancellationToken::new()).await.unwrap()
         }

@@ -248,8 +248,10 @@ mod tests {
             assert_eq!((logged.rows, logged.newest), (rows, [event_time, ingested_at]), "{text}");
         };
         check(
-            r#"{"numRecords":7,"maxValues":{"event_time":"1970-01-01T00:00:00.002Z",
-                "ingested_at":"1970-01-01T00:00:01Z","x":[1]}}"#,
+            concat!(
+                r#"{"numRecords":7,"maxValues":{"event_time":"1970-01-01T00:00:00.002Z","#,
+                r#""ingested_at":"1970-01-01T00:00:01Z","x":[1]}}"#
+            ),
             Some(7),
             Some(2_000),
             Some(1_000_000),

@@ -2,30 +2,18 @@
 
 use std::fs;
 
+use adlake_lake::ReferenceKind;
 use adlake_lake::reference::LoadMode;
-use adlake_lake::{ReferenceKind, StorageSettings};
 use arrow::array::StringArray;
 
 use super::*;
 use crate::run::{FilesRun, run_files};
-
-struct Fixture {
-    folder: tempfile::TempDir,
-    lake: Lake,
-    settings: SpeedSettings,
-}
+use crate::testing::Fixture;
 
 impl Fixture {
-    async fn new() -> Fixture {
-        let folder = tempfile::tempdir().unwrap();
-        let uri = folder.path().join("lake").to_string_lossy().into_owned();
-        let lake = Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await.unwrap();
-        Fixture { folder, lake, settings: SpeedSettings::default() }
-    }
-
     /// Ingests a file, and returns the number of dead letters by reason.
-    async fn ingest(&self, name: &str, content: String) -> BTreeMap<String, u64> {
-        let path = self.folder.path().join(name);
+    async fn ingest_file(&self, name: &str, content: String) -> BTreeMap<String, u64> {
+        let path = self.input(name);
         fs::write(&path, content).unwrap();
         let wanted = FilesRun { paths: vec![path.to_string_lossy().into_owned()], ..FilesRun::default() };
         run_files(&self.lake, &self.settings, wanted, &(), CancellationToken::new()).await.unwrap().rejected
@@ -47,7 +35,7 @@ async fn the_header_of_a_file_is_found_in_whichever_batch_it_is() {
     fixture.settings.sources.interactions.csv.header = Some(false);
     let rows: String = (0..ROWS).map(|n| format!("u{n},click,k,2026-03-01 10:00:00\n")).collect();
     let content = format!("user_id,conversion_type,campaign_id,timestamp\n{rows}");
-    assert_eq!(fixture.ingest("clicks.csv", content).await, reasons(&[("bad_timestamp", ROWS + 1)]));
+    assert_eq!(fixture.ingest_file("clicks.csv", content).await, reasons(&[("bad_timestamp", ROWS + 1)]));
 
     fixture.settings.sources.interactions.csv.header = None;
     // Fewer rows than a batch of the dry run has, and fewer than there are letters.
@@ -64,7 +52,7 @@ async fn a_header_that_is_filtered_out_counts_all_the_same() {
     let mut fixture = Fixture::new().await;
     fixture.settings.sources.interactions.csv.header = Some(false);
     let content = "user_id,conversion_type,campaign_id,timestamp\n,click,k,2026-03-01 10:00:00\n";
-    let rejected = fixture.ingest("clicks.csv", content.to_owned()).await;
+    let rejected = fixture.ingest_file("clicks.csv", content.to_owned()).await;
     assert_eq!(rejected, reasons(&[("bad_timestamp", 1), ("missing_field", 1)]));
     fixture.settings.sources.interactions.csv.header = None;
     let filter = LetterFilter { reasons: vec!["missing_field".to_owned()], ..LetterFilter::default() };
@@ -80,7 +68,7 @@ async fn an_amount_that_only_its_rate_makes_small_is_replayed_once_there_is_a_ra
     let content = "timestamp,user_id,campaign_id,conversion_type,value,currency\n\
                    2026-03-01 10:00:00,u,k,buy,20000000000,IDR\n\
                    2026-03-01 10:00:00,u,k,buy,200000000000000,IDR\n";
-    assert_eq!(fixture.ingest("conversions.csv", content.to_owned()).await, reasons(&[("no_fx_rate", 2)]));
+    assert_eq!(fixture.ingest_file("conversions.csv", content.to_owned()).await, reasons(&[("no_fx_rate", 2)]));
     let column = |name: &str, value: &str| (name.to_owned(), Arc::new(StringArray::from(vec![value])) as _);
     let rates = [column("day", "2026-03-01"), column("currency", "IDR"), column("rate", "0.00006")];
     let rates = RecordBatch::try_from_iter(rates).unwrap();

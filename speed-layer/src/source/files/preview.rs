@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn schemas_are_looked_into() {
         let schema = r#"{"type": "record", "name": "B", "fields": [
-            {"name": "user", "type": ["null", 
+            {"name": "user", "type": ["null",
                 {"type": "record", "name": "U", "fields": [{"name": "id", "type": "long"}]}]},
             {"name": "tags", "type": {"type": "array", "items": "string"}}]}"#;
         assert_eq!(schema_names(schema), ["user", "tags"]);
