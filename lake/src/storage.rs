@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::execution::SessionState;
-use deltalake::logstore::{LogStoreRef, StorageConfig, object_store_factories};
-use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use deltalake::logstore::{
+    LogStoreFactory, LogStoreRef, ObjectStoreRef, StorageConfig, default_logstore, logstore_factories,
+};
+use deltalake::{DeltaResult, DeltaTable, DeltaTableBuilder, DeltaTableError};
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -15,8 +17,10 @@ use crate::error::LakeError;
 use crate::log::LogSettings;
 use crate::session::SessionSettings;
 
+mod s3;
 mod watched;
 
+pub use s3::S3Options;
 pub(crate) use watched::Failures;
 use watched::Watched;
 
@@ -58,6 +62,8 @@ pub struct Lake {
 struct Inner {
     /// The lake's URI, which ends in a slash.
     root: Url,
+    /// The root of the lake's file system or bucket. All tables share it, and its connections.
+    store: Arc<dyn ObjectStore>,
     options: HashMap<String, String>,
     retry_for: Duration,
     failures: Failures,
@@ -74,14 +80,15 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Lake {
-    /// Checks the settings. Reads and creates nothing.
+    /// Checks the settings. Reads and creates nothing of the lake.
     pub async fn open(settings: &StorageSettings) -> Result<Lake, LakeError> {
         let root = root_url(&settings.uri)?;
         let options = settings.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let failures = Failures::default();
+        let store = Arc::new(Watched::new(root_store(&root, &options).await?, failures.clone()));
         let scan_session = Arc::new(SessionSettings::default().context()?.state());
         let (retry_for, log) = (settings.retry_for, settings.log.clone());
-        let failures = Failures::default();
-        Ok(Lake { inner: Arc::new(Inner { root, options, retry_for, failures, log, scan_session }) })
+        Ok(Lake { inner: Arc::new(Inner { root, store, options, retry_for, failures, log, scan_session }) })
     }
 
     /// The lake's URI, which ends in a slash.
@@ -127,19 +134,41 @@ impl Lake {
 
     /// A handle to a table whose store counts its failures.
     fn watched_table(&self, url: Url) -> Result<DeltaTable, DeltaTableError> {
-        let builder = DeltaTableBuilder::from_url(url.clone())?.with_storage_options(self.inner.options.clone());
-        let nowhere = || DeltaTableError::InvalidTableLocation(url.to_string());
-        let scheme = Url::parse(&format!("{}://", url.scheme())).map_err(|_| nowhere())?;
-        let factories = object_store_factories();
-        let factory = factories.get(&scheme).ok_or_else(nowhere)?;
-        let (root, _) = factory.parse_url_opts(&url, &StorageConfig::parse_options(builder.storage_options())?)?;
-        let root: Arc<dyn ObjectStore> = Arc::new(Watched::new(root, self.inner.failures.clone()));
-        builder.with_storage_backend(root, url.clone()).build()
+        DeltaTableBuilder::from_url(url.clone())?.with_storage_backend(self.inner.store.clone(), url).build()
     }
 
     /// The log store of a table, which also reaches the table's files.
     pub(crate) fn log_store(&self, table: &str) -> Result<LogStoreRef, LakeError> {
         Ok(self.delta_table(table)?.log_store())
+    }
+}
+
+/// The store at the root of the file system or bucket that the lake is in.
+async fn root_store(root: &Url, options: &HashMap<String, String>) -> Result<Arc<dyn ObjectStore>, LakeError> {
+    if matches!(root.scheme(), "s3" | "s3a") {
+        if let Ok(scheme) = Url::parse(&format!("{}://", root.scheme())) {
+            logstore_factories().entry(scheme).or_insert_with(|| Arc::new(PlainLogStore));
+        }
+        return S3Options::new(options).store(root).await;
+    }
+    let none: [(&str, &str); 0] = [];
+    let (store, _) = object_store::parse_url_opts(root, none)
+        .map_err(|error| LakeError::Configuration(format!("lake {root}: {error}")))?;
+    Ok(Arc::from(store))
+}
+
+/// deltalake's log store over a store that can put an object only if it is not there yet.
+struct PlainLogStore;
+
+impl LogStoreFactory for PlainLogStore {
+    fn with_options(
+        &self,
+        prefixed_store: ObjectStoreRef,
+        root_store: ObjectStoreRef,
+        location: &Url,
+        options: &StorageConfig,
+    ) -> DeltaResult<LogStoreRef> {
+        Ok(default_logstore(prefixed_store, root_store, location, options))
     }
 }
 

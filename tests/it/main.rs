@@ -13,6 +13,7 @@ mod files_passed_over;
 mod files_watch;
 mod harness;
 mod hostile;
+mod house_rules;
 mod ingest_fields;
 mod ingest_files;
 mod ingest_kafka;

@@ -16,9 +16,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region};
+use adlake_lake::storage::S3Options;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::primitives::ByteStream;
@@ -87,42 +86,15 @@ struct Page {
 impl S3 {
     fn connect(bucket: &str, surroundings: &Surroundings) -> Result<S3, SpeedError> {
         let Some(runtime) = surroundings.runtime.clone() else { return Err(SpeedError::Ended("the runtime")) };
-        let options = &surroundings.store_options;
-        // The options have the same names as the lake's storage options, with or without their
-        // prefix.
-        let option = |name: &str| {
-            let is_it = |key: &str| {
-                let key = key.to_ascii_lowercase();
-                key.strip_prefix("aws_").unwrap_or(&key) == name
-            };
-            options.iter().find(|(key, _)| is_it(key)).map(|(_, value)| value.clone())
-        };
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(Duration::from_secs(10))
-                .read_timeout(Duration::from_secs(30))
-                .build(),
-        );
-        if let Some(region) = option("region").or_else(|| option("default_region")) {
-            loader = loader.region(Region::new(region));
-        }
-        if let Some(endpoint) = option("endpoint_url").or_else(|| option("endpoint")) {
-            loader = loader.endpoint_url(endpoint);
-        }
-        if let (Some(key), Some(secret)) = (option("access_key_id"), option("secret_access_key")) {
-            let token = option("session_token").or_else(|| option("token"));
-            loader = loader.credentials_provider(Credentials::new(key, secret, token, None, "lake.options"));
-        }
-        let loaded = runtime.block_on(loader.load());
-        let virtual_hosted =
-            option("virtual_hosted_style_request").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        // A custom endpoint seldom has a host name for each bucket.
-        let path_style = loaded.endpoint_url().is_some() && !virtual_hosted;
-        let mut config = aws_sdk_s3::config::Builder::from(&loaded).force_path_style(path_style);
-        if loaded.region().is_none() {
-            // The same default as in the lake's own store.
-            config = config.region(Region::new("us-east-1"));
-        }
+        let options = S3Options::new(&surroundings.store_options);
+        let loaded = runtime.block_on(options.sdk_config());
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(Duration::from_secs(30))
+            .build();
+        let config = aws_sdk_s3::config::Builder::from(&loaded)
+            .force_path_style(options.is_path_style())
+            .timeout_config(timeouts);
         let client = Client::from_conf(config.build());
         Ok(S3 { client, bucket: bucket.to_owned(), runtime, metrics: surroundings.metrics.clone() })
     }
