@@ -7,7 +7,7 @@ use adlake_domain::batch_schema::attributions_schema;
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
 use adlake_lake::manifest::Manifest;
-use adlake_lake::patience::MayPass;
+use adlake_lake::retry::Retryable;
 use adlake_lake::views::Plans;
 use adlake_lake::views::plans::BatchTable;
 use adlake_lake::{Lake, LakeError};
@@ -32,14 +32,14 @@ pub enum BatchError {
     Stopped,
 }
 
-impl MayPass for BatchError {
-    fn may_pass(&self) -> bool {
+impl Retryable for BatchError {
+    fn is_retryable(&self) -> bool {
         matches!(self, BatchError::Lake(error) if error.is_retryable())
     }
 
-    fn doubted(self) -> Self {
+    fn into_outage(self) -> Self {
         match self {
-            BatchError::Lake(error) => BatchError::Lake(error.doubted()),
+            BatchError::Lake(error) => BatchError::Lake(error.into_outage()),
             BatchError::Stopped => BatchError::Stopped,
         }
     }
@@ -133,7 +133,7 @@ async fn run_now(
             elapsed: began.elapsed(),
         });
     }
-    let reference = lake.patiently(|| lake.campaigns(&context, &versions)).await?;
+    let reference = lake.retry(|| lake.campaigns(&context, &versions)).await?;
     let plans = Plans::new(context.clone(), meaning, reference.advertisers());
     for kind in EventKind::ALL {
         let Some(version) = versions.get(kind.raw_table()) else {
@@ -152,7 +152,7 @@ async fn run_now(
             let stream = compute(&plans, table).await?;
             write(lake, settings, table, stream, progress, cancel).await
         };
-        let (version, count) = lake.patiently(step).await?;
+        let (version, count) = lake.retry(step).await?;
         progress.end(table.name(), count);
         plans.register(batch_name(table), lake.known_columns(table.name(), version).await?)?;
         versions.insert(table.name().to_string(), version);

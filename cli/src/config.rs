@@ -18,7 +18,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use adlake_batch_layer::BatchSettings;
-use adlake_domain::attribution::Model;
+use adlake_domain::credit::Model;
 use adlake_domain::settings::{Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource};
 use adlake_lake::StorageSettings;
 use adlake_serving::QuerySettings;

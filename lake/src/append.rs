@@ -29,22 +29,21 @@ use deltalake::kernel::{Action, Transaction};
 use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use futures::{StreamExt, TryStreamExt};
-use rand::Rng;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Put};
+use crate::commit::{self, COMMIT_ID, Entry, Put};
 use crate::error::LakeError;
 use crate::evolve::{self, Opened};
-use crate::log::{self, Upkeep};
+use crate::log;
+use crate::retry::pause;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
+use crate::upkeep::Upkeep;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
 /// The most log entries that are read at the same time.
 const ENTRIES_AT_ONCE: u64 = 32;
-/// The longest pause between two attempts.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How far one commit advances one stream of records (a Kafka partition, a file).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +132,7 @@ impl Lake {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
         let table = table.with_columns(columns);
-        self.patiently(|| self.appender_to(table.clone())).await
+        self.retry(|| self.appender_to(table.clone())).await
     }
 
     async fn appender_to(&self, table: Table) -> Result<Appender, LakeError> {
@@ -415,63 +414,6 @@ impl Appender {
         };
         Err(LakeError::schema(self.table.name, version, detail))
     }
-}
-
-/// What an appender needs to know of one commit in the log.
-#[derive(Debug, Default)]
-pub(crate) struct Entry {
-    pub(crate) commit_id: Option<String>,
-    positions: Vec<(String, i64)>,
-    /// The table's metadata, if the commit changes it.
-    metadata: Option<Value>,
-    protocol: Option<Value>,
-    /// Whether the commit removes files.
-    pub(crate) removes: bool,
-}
-
-impl Entry {
-    /// Whether the commit changes the table's metadata or protocol.
-    pub(crate) fn is_change(&self) -> bool {
-        self.metadata.is_some() || self.protocol.is_some()
-    }
-
-    pub(crate) fn parse(table: &str, version: u64, bytes: &[u8]) -> Result<Entry, LakeError> {
-        let wrong =
-            |detail: &dyn std::fmt::Display| LakeError::Corrupt(format!("{table}: log version {version}: {detail}"));
-        let mut entry = Entry::default();
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            // Most lines, and the longest, are `add` actions. Nothing in them is needed here.
-            if line.starts_with(b"{\"add\"") {
-                continue;
-            }
-            let mut action: Value = serde_json::from_slice(line).map_err(|error| wrong(&error))?;
-            if let Some(metadata) = action.get_mut("metaData") {
-                entry.metadata = Some(metadata.take());
-            } else if let Some(protocol) = action.get_mut("protocol") {
-                entry.protocol = Some(protocol.take());
-            } else if action.get("remove").is_some() {
-                entry.removes = true;
-            } else if let Some(info) = action.get("commitInfo") {
-                entry.commit_id = info.get(COMMIT_ID).and_then(Value::as_str).map(String::from);
-            } else if let Some(transaction) = action.get("txn") {
-                let application = transaction.get("appId").and_then(Value::as_str);
-                let position = transaction.get("version").and_then(Value::as_i64);
-                match (application, position) {
-                    (Some(application), Some(position)) => entry.positions.push((application.to_string(), position)),
-                    _ => return Err(wrong(&"a txn action without appId or version")),
-                }
-            }
-        }
-        Ok(entry)
-    }
-}
-
-/// Sleeps before attempt `attempt`: a random time up to a bound that doubles from 10 ms (full
-/// jitter).
-pub(crate) async fn pause(attempt: u32) {
-    let most = Duration::from_millis(10).saturating_mul(1 << attempt.min(12)).min(PAUSE_MAX);
-    let share = rand::rng().random_range(0.0..1.0);
-    tokio::time::sleep(most.mul_f64(share)).await;
 }
 
 #[cfg(test)]

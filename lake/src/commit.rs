@@ -11,9 +11,13 @@ use deltalake::kernel::transaction::TransactionError;
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
 use uuid::Uuid;
 
-use crate::append::{Entry, pause};
 use crate::error::LakeError;
 use crate::failpoint;
+use crate::retry::pause;
+
+mod entry;
+
+pub(crate) use entry::Entry;
 
 /// The most attempts to put, or to read, an entry whose fate is unknown. Then the outage is
 /// reported.

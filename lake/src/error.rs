@@ -74,8 +74,8 @@ impl LakeError {
     pub fn is_retryable(&self) -> bool {
         match self {
             LakeError::Unavailable { .. } => true,
-            LakeError::Table { source, .. } => may_pass(&**source),
-            LakeError::Query(error) => may_pass(error),
+            LakeError::Table { source, .. } => is_outage(&**source),
+            LakeError::Query(error) => is_outage(error),
             _ => false,
         }
     }
@@ -144,7 +144,7 @@ impl Cause {
 }
 
 /// Whether an error comes from a request to the store that may succeed if it is retried.
-fn may_pass(error: &(dyn std::error::Error + 'static)) -> bool {
+fn is_outage(error: &(dyn std::error::Error + 'static)) -> bool {
     store_error(error).is_some_and(|error| matches!(Cause::of(error), Cause::Outage | Cause::Raced))
 }
 

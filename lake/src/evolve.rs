@@ -8,10 +8,10 @@ use deltalake::logstore::LogStoreRef;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::append::pause;
 use crate::commit::{self, COMMIT_ID, Put};
 use crate::error::LakeError;
 use crate::log;
+use crate::retry::pause;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 
@@ -38,7 +38,7 @@ impl Lake {
     /// table that adlake cannot write is an error.
     pub(crate) async fn open_table(&self, table: &Table) -> Result<Opened, LakeError> {
         self.create_table(table).await?;
-        self.patiently(|| self.open_there(table)).await
+        self.retry(|| self.open_there(table)).await
     }
 
     async fn open_there(&self, table: &Table) -> Result<Opened, LakeError> {

@@ -109,7 +109,7 @@ impl Lake {
     pub fn reference(&self) -> BoxFuture<'_, Result<Reference, LakeError>> {
         // The boxed future is compiled in this crate, and not again in every program that awaits
         // it.
-        Box::pin(self.patiently(move || self.read_reference()))
+        Box::pin(self.retry(move || self.read_reference()))
     }
 
     async fn read_reference(&self) -> Result<Reference, LakeError> {
@@ -165,7 +165,7 @@ impl Lake {
         mode: LoadMode,
     ) -> BoxFuture<'_, Result<LoadReport, LakeError>> {
         // A load that is repeated has the same result.
-        Box::pin(async move { self.patiently(|| self.write_reference(kind, &batches, mode)).await })
+        Box::pin(async move { self.retry(|| self.write_reference(kind, &batches, mode)).await })
     }
 
     async fn write_reference(

@@ -48,7 +48,7 @@ impl Lake {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
         self.create_table(&table).await?;
-        self.patiently(|| self.replacer_of(table.clone())).await
+        self.retry(|| self.replacer_of(table.clone())).await
     }
 
     async fn replacer_of(&self, table: Table) -> Result<Replacer, LakeError> {

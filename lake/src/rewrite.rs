@@ -79,7 +79,7 @@ impl Lake {
     /// A rewriter of a table of the catalogue at its newest version.
     pub(crate) async fn rewriter(&self, table: &Table) -> Result<Rewriter, LakeError> {
         let Opened { described, .. } = self.open_table(table).await?;
-        self.patiently(|| self.rewriter_of(table, described.is_append_only())).await
+        self.retry(|| self.rewriter_of(table, described.is_append_only())).await
     }
 
     async fn rewriter_of(&self, table: &Table, is_append_only: bool) -> Result<Rewriter, LakeError> {
@@ -140,7 +140,7 @@ impl Rewriter {
             let read = async { store.get(&file.object).await?.bytes().await };
             read.await.map_err(|error| LakeError::store(subject(), error))
         };
-        let bytes = self.lake.patiently(get).await?;
+        let bytes = self.lake.retry(get).await?;
         let wrong = |error: &dyn std::fmt::Display| LakeError::Corrupt(format!("{}: {error}", subject()));
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| wrong(&error))?;
         let reader = reader.build().map_err(|error| wrong(&error))?;

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::LakeError;
-use crate::log::LogSettings;
 use crate::session::SessionSettings;
 
 mod watched;
@@ -45,6 +44,31 @@ impl Default for StorageSettings {
             options: BTreeMap::new(),
             retry_for: Duration::from_secs(60),
             log: LogSettings::default(),
+        }
+    }
+}
+
+/// `[lake.log]`: how the tables' logs are kept short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// A checkpoint is written after this many commits. 0: never.
+    pub checkpoint_interval: u64,
+    /// The largest share of a writer's time, in percent, that checkpoints may take. So larger
+    /// checkpoints are written more rarely.
+    pub checkpoint_percent_max: u32,
+    /// Entries of this age are removed, unless the published batch run or the newest version needs
+    /// them. 0: never.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings {
+            checkpoint_interval: 100,
+            checkpoint_percent_max: 5,
+            retention: Duration::from_secs(24 * 60 * 60),
         }
     }
 }

@@ -5,10 +5,8 @@
 //! clear answer to its PUT reads the version.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use adlake_domain::catalogue::{self, Table};
-use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 use deltalake::DeltaTableError;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
@@ -21,6 +19,7 @@ use uuid::Uuid;
 use crate::commit::{self, COMMIT_ID, Put};
 use crate::error::LakeError;
 use crate::log;
+use crate::shape::with_comments;
 use crate::storage::Lake;
 
 impl Lake {
@@ -41,7 +40,7 @@ impl Lake {
 
     /// Creates one table unless it is there.
     pub(crate) async fn create_table(&self, table: &Table) -> Result<(), LakeError> {
-        self.patiently(|| self.create_unless_there(table)).await
+        self.retry(|| self.create_unless_there(table)).await
     }
 
     async fn create_unless_there(&self, table: &Table) -> Result<(), LakeError> {
@@ -96,23 +95,6 @@ impl Lake {
             source: Box::new(error),
         })
     }
-}
-
-/// The table's schema with descriptions of its columns.
-pub(crate) fn with_comments(table: &Table) -> Arc<Schema> {
-    let fields: Vec<Field> = table
-        .schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let field = field.as_ref().clone();
-            match catalogue::column_description(field.name()) {
-                Some(text) => field.with_metadata(HashMap::from([("comment".to_string(), text.to_string())])),
-                None => field,
-            }
-        })
-        .collect();
-    Arc::new(Schema::new(fields))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use adlake_lake::LakeError;
-use adlake_lake::patience::MayPass;
+use adlake_lake::retry::Retryable;
 
 /// Why ingest could not begin or could not continue.
 #[derive(Debug, thiserror::Error)]
@@ -122,14 +122,14 @@ impl SpeedError {
     }
 }
 
-impl MayPass for SpeedError {
-    fn may_pass(&self) -> bool {
+impl Retryable for SpeedError {
+    fn is_retryable(&self) -> bool {
         self.is_retryable()
     }
 
-    fn doubted(self) -> Self {
+    fn into_outage(self) -> Self {
         match self {
-            SpeedError::Lake(error) => SpeedError::Lake(error.doubted()),
+            SpeedError::Lake(error) => SpeedError::Lake(error.into_outage()),
             other => other,
         }
     }

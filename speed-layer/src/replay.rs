@@ -96,7 +96,7 @@ pub async fn replay(
             claims: 0,
         };
         let mut left = options.limit.unwrap_or(usize::MAX);
-        let mut patience = lake.patience();
+        let mut budget = lake.retry_budget();
         // Another replay may have been interrupted. So may this one, by an outage.
         let mut interrupted = true;
         while left > 0 && !cancel.is_cancelled() {
@@ -104,12 +104,12 @@ pub async fn replay(
                 Ok(None) => break,
                 Ok(Some(done)) => left -= done,
                 Err(error) => {
-                    patience.wait(error).await?;
+                    budget.wait(error).await?;
                     interrupted = true;
                     continue;
                 }
             }
-            patience.succeeded();
+            budget.succeeded();
             progress(&report);
         }
         replay.close().await;

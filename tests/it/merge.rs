@@ -14,7 +14,7 @@ mod reach;
 
 use std::time::Instant;
 
-use adlake_domain::attribution::Model;
+use adlake_domain::credit::Model;
 use adlake_domain::settings::{Display, Meaning, SpendSource};
 use adlake_tests::history::{History, ReferenceData, Rows, Step, history};
 use adlake_tests::oracle::compare::difference;

@@ -10,17 +10,19 @@
 //!
 //! `docs/merge.md` argues why a merged result equals a recomputed one.
 
+pub mod plans;
+mod events;
 mod attribute;
+mod cubes;
+pub mod merge;
+pub mod surface;
+mod freshness;
+
+mod materialise;
+mod functions;
 mod bid_events;
 mod content_order;
-mod cubes;
-mod events;
-mod freshness;
-mod functions;
-mod materialise;
-pub mod merge;
-pub mod plans;
-pub mod surface;
+mod arguments;
 
 pub use plans::Plans;
 pub use surface::{VIEWS, Views};

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use adlake_domain::attribution::Model;
 use adlake_domain::batch_schema::{credit_column, revenue_column};
 use adlake_domain::catalogue;
+use adlake_domain::credit::Model;
 use adlake_domain::event::EventKind;
 use adlake_domain::schema;
 use adlake_domain::settings::Display;

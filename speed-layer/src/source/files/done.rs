@@ -153,7 +153,7 @@ impl Done {
     pub fn open(lake: Option<&Lake>, runtime: Option<&Handle>) -> Result<Done, LakeError> {
         let store = lake.cloned().zip(runtime.cloned());
         let files = match &store {
-            Some((lake, runtime)) => runtime.block_on(lake.patiently(|| load(lake)))?,
+            Some((lake, runtime)) => runtime.block_on(lake.retry(|| load(lake)))?,
             None => HashMap::new(),
         };
         Ok(Done { files, store, rows: Vec::new(), since: Instant::now() })
@@ -289,7 +289,7 @@ impl Done {
             return;
         }
         // A row that is written twice says the same twice.
-        match runtime.block_on(lake.patiently(|| append(lake, &self.rows))) {
+        match runtime.block_on(lake.retry(|| append(lake, &self.rows))) {
             Ok(()) => self.rows.clear(),
             Err(error) => {
                 tracing::warn!(%error, rows = self.rows.len(), "{FILES} cannot be written; trying again later");

@@ -1,4 +1,5 @@
-//! Checkpoints and clean-up, which run beside the commits and never delay them.
+//! Keeps the tables' logs short: checkpoints and clean-up, which run beside the commits and never
+//! delay them.
 //!
 //! A checkpoint is written as a stream, from the one before and the entries since. So its memory
 //! does not grow with the number of files. Normally one process writes: a process that finds that
@@ -10,10 +11,12 @@ use delta_kernel::Snapshot;
 use deltalake::logstore::LogStoreRef;
 use tokio::task::JoinHandle;
 
-use super::{cleanup, last_checkpoint};
 use crate::error::{LakeError, chain};
 use crate::failpoint;
+use crate::log::last_checkpoint;
 use crate::storage::Lake;
+
+mod cleanup;
 
 /// The longest interval between two clean-ups.
 const CLEANUP_INTERVAL_MAX: Duration = Duration::from_secs(60 * 60);
@@ -88,8 +91,8 @@ impl Lake {
     /// not there.
     pub async fn keep_log(&self, table: &str) -> Result<Option<u64>, LakeError> {
         let Some(version) = self.newest_version(table).await? else { return Ok(None) };
-        self.patiently(|| async { write_checkpoint(&self.log_store(table)?, table, version).await }).await?;
-        self.patiently(|| cleanup::clean(self, table)).await.map(Some)
+        self.retry(|| async { write_checkpoint(&self.log_store(table)?, table, version).await }).await?;
+        self.retry(|| cleanup::clean(self, table)).await.map(Some)
     }
 
     /// Writes a checkpoint if one is due. To be called after a commit that no appender made.

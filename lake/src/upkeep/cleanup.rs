@@ -18,8 +18,8 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::{FOLDER, failed, last_checkpoint, parse_name};
 use crate::error::LakeError;
+use crate::log::{FOLDER, failed, last_checkpoint, parse_name};
 use crate::manifest::Manifest;
 use crate::storage::Lake;
 
