@@ -26,17 +26,16 @@
 
 use std::fmt::Write;
 
-use arrow::array::types::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow::array::{
+use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, ListArray, MapArray, PrimitiveArray,
     RecordBatch, StringArray, StructArray,
 };
-use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::datatypes::{DataType, TimeUnit};
-use arrow::error::ArrowError;
+use arrow_buffer::{BooleanBuffer, NullBuffer};
+use arrow_schema::{ArrowError, DataType, TimeUnit};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::append::append_short;
+use crate::short_bytes::append_short;
 use crate::event::EventKind;
 use crate::schema;
 
@@ -341,9 +340,9 @@ pub fn write_json_double(value: f64, out: &mut String) {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::builder::{Int32Builder, ListBuilder, MapBuilder, StringBuilder, StructBuilder};
-    use arrow::array::{Decimal128Array, Int64Array, TimestampMicrosecondArray, new_null_array};
-    use arrow::datatypes::{Field, Fields};
+    use arrow_array::builder::{Int32Builder, ListBuilder, MapBuilder, StringBuilder, StructBuilder};
+    use arrow_array::{Decimal128Array, Int64Array, TimestampMicrosecondArray, new_null_array};
+    use arrow_schema::{Field, Fields};
 
     use super::*;
 

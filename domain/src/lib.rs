@@ -4,6 +4,8 @@
 //! the rules of attribution. Everything is a pure function of its arguments: no I/O, no async, no
 //! Delta, no Kafka, no clock. The other crates build on it. It depends on none of them.
 
+#![forbid(unsafe_code)]
+
 pub mod event;
 pub mod schema;
 pub mod content;
@@ -21,4 +23,4 @@ pub mod time;
 pub mod money;
 pub mod country;
 pub mod device;
-pub mod append;
+pub mod short_bytes;

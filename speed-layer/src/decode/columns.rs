@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use adlake_domain::append::append_short;
+use adlake_domain::short_bytes::append_short;
 use arrow::array::types::{
     ArrowPrimitiveType, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
