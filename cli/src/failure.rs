@@ -3,7 +3,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | it failed: an outage, a refusal, wrong data, a query that is wrong |
+//! | 1 | it failed: an outage, a refusal, wrong data, a query that is wrong, another process was first |
 //! | 2 | the command line or the configuration has to be changed |
 
 use std::fmt;
@@ -112,6 +112,7 @@ mod tests {
         assert_eq!(exit_code(&anyhow!("no")), FAILURE);
         assert_eq!(exit_code(&usage("no").context("while reading")), USAGE);
         assert_eq!(exit_code(&Error::new(LakeError::Configuration("no".into()))), USAGE);
+        assert_eq!(exit_code(&Error::new(LakeError::Superseded("another was first".into()))), FAILURE);
         assert!(is_broken_pipe(&Error::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)).context("x")));
     }
 }

@@ -26,18 +26,20 @@
 
 use std::fmt::Write;
 
+use arrow_array::builder::BinaryBuilder;
+use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, ListArray, MapArray, PrimitiveArray,
-    RecordBatch, StringArray, StructArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, RecordBatch, StringArray,
+    StructArray,
 };
 use arrow_buffer::{BooleanBuffer, NullBuffer};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::short_bytes::append_short;
 use crate::event::EventKind;
 use crate::schema;
+use crate::short_bytes::append_short;
 
 /// The name of the field that holds what the schema does not know. It is the last of the content.
 pub const ATTRIBUTES: &str = "attributes";

@@ -9,9 +9,7 @@
 //! - If the answer does not say whether the PUT succeeded, the appender reads version `v + 1`
 //!   ([`mod@crate::commit`]). It never submits a commit at another version before it knows that the
 //!   commit is not in at this one.
-//! - A writer may be held up for long: its process was stopped, or its machine slept. Clean-up may
-//!   have removed log entries meanwhile, and a commit must not go into such a gap. So the appender
-//!   checks that the log has not moved on before such a commit, and after one that took long.
+//! - If the log has moved on while the appender was held up, it continues from the last checkpoint.
 //! - Positions never go back. A commit must advance from exactly the stored position, or it is
 //!   refused ([`Appended::Superseded`]). The caller then reads the table's position and continues
 //!   from there.
@@ -19,7 +17,6 @@
 //! `docs/exactly-once.md` argues why this is exactly once.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime};
 
 use adlake_domain::catalogue::{self, Table};
 use arrow::datatypes::Field;
@@ -32,7 +29,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Entry, Put};
+use crate::commit::{self, COMMIT_ID, Entry, LastLook, Put};
 use crate::error::LakeError;
 use crate::evolve::{self, Opened};
 use crate::log;
@@ -79,7 +76,7 @@ pub struct Appender {
     /// The version that this appender knows. The fields below describe the table at this version.
     version: u64,
     /// When `version` was last the newest version in the log, or when a newer one was last read.
-    seen: Moment,
+    looked: LastLook,
     /// The table's metadata and protocol in the log. The appender checks every change of them
     /// before it commits anything after the change.
     described: Described,
@@ -93,25 +90,6 @@ pub struct Appender {
     upkeep: Option<Upkeep>,
     /// How often another writer's commit took the version that one of ours was for.
     conflicts: u64,
-}
-
-/// A moment, by two clocks. The steady clock may stop while the machine sleeps. The wall clock may
-/// be set back.
-#[derive(Debug, Clone, Copy)]
-struct Moment {
-    steady: Instant,
-    wall: SystemTime,
-}
-
-impl Moment {
-    fn now() -> Moment {
-        Moment { steady: Instant::now(), wall: SystemTime::now() }
-    }
-
-    /// How long ago the moment was. Where the clocks differ, the longer time counts.
-    fn elapsed(&self) -> Duration {
-        self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default())
-    }
 }
 
 impl std::fmt::Debug for Appender {
@@ -145,7 +123,7 @@ impl Lake {
             table,
             log_store,
             version: 0,
-            seen: Moment::now(),
+            looked: LastLook::now(self),
             described,
             described_at,
             positions: HashMap::new(),
@@ -230,7 +208,7 @@ impl Appender {
         advances: Vec<Advance>,
     ) -> Result<Appended, LakeError> {
         loop {
-            if self.may_be_left_behind() {
+            if self.looked.is_old() {
                 self.refresh_entries().await?;
             }
             let mut stored = Vec::with_capacity(advances.len());
@@ -241,11 +219,13 @@ impl Appender {
                 return Ok(Appended::Superseded { stored });
             }
             let next = self.version + 1;
-            match commit::put(&self.log_store, self.table.name, next, &commit_id, &bytes).await? {
-                // The PUT took long, so the entry may have gone into a gap of the log. If the entry
-                // was not in a gap, the catch-up has read its positions, and the next comparison
-                // answers `Superseded`.
-                Put::Ours if self.may_be_left_behind() && self.catch_up().await? => self.refresh_entries().await?,
+            match commit::put(&self.log_store, self.table.name, next, &commit_id, &bytes, self.looked).await? {
+                // The entry may have gone into a gap of the log. If it has not, the checkpoint has
+                // its positions, and the next comparison answers `Superseded`.
+                Put::MovedOn => {
+                    self.catch_up().await?;
+                    self.refresh_entries().await?;
+                }
                 Put::Ours => {
                     self.advance_to(next, &advances).await;
                     return Ok(Appended::Committed { version: next });
@@ -285,7 +265,7 @@ impl Appender {
 
     async fn advance_to(&mut self, version: u64, advances: &[Advance]) {
         self.version = version;
-        self.seen = Moment::now();
+        self.looked = LastLook::now(&self.lake);
         for advance in advances {
             self.positions.insert(advance.application.clone(), Some(advance.to));
         }
@@ -332,7 +312,7 @@ impl Appender {
     }
 
     async fn refresh_entries(&mut self) -> Result<(), LakeError> {
-        let held_up = self.may_be_left_behind();
+        let held_up = self.looked.is_old();
         // Mostly there are no new entries. The number read at the same time doubles while there are
         // more.
         let mut at_once = 1;
@@ -348,20 +328,13 @@ impl Appender {
                     if held_up && self.catch_up().await? {
                         break;
                     }
-                    self.seen = Moment::now();
+                    self.looked = LastLook::now(&self.lake);
                     return Ok(());
                 };
                 self.apply(self.version + 1, entry)?;
             }
             at_once = (at_once * 2).min(ENTRIES_AT_ONCE);
         }
-    }
-
-    /// Whether clean-up may have removed the entries after this version: half of the log's
-    /// retention has passed. The other half allows for clocks that differ.
-    fn may_be_left_behind(&self) -> bool {
-        let retention = self.lake.log_settings().retention;
-        !retention.is_zero() && self.seen.elapsed() >= retention / 2
     }
 
     /// Continues from the last checkpoint if that is newer than `self.version`. Returns whether it
@@ -391,7 +364,7 @@ impl Appender {
             self.described_at = version;
         }
         self.version = version;
-        self.seen = Moment::now();
+        self.looked = LastLook::now(&self.lake);
         for (application, position) in entry.positions {
             self.positions.insert(application, Some(position));
         }

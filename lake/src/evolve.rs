@@ -8,7 +8,7 @@ use deltalake::logstore::LogStoreRef;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Put};
+use crate::commit::{self, COMMIT_ID, LastLook, Put};
 use crate::error::LakeError;
 use crate::log;
 use crate::retry::pause;
@@ -45,6 +45,7 @@ impl Lake {
         let log_store = self.log_store(table.name)?;
         let mut attempt = 0;
         loop {
+            let looked = LastLook::now(self);
             let version = log::newest_version(&log_store, table.name).await?;
             let version = version.ok_or_else(|| LakeError::NotFound(format!("{} is gone again", table.name)))?;
             let described = described(&log_store, table.name, version).await?;
@@ -62,14 +63,14 @@ impl Lake {
                 COMMIT_ID: commit_id,
             }});
             let bytes = format!("{info}\n{}", json!({"metaData": metadata})).into_bytes().into();
-            match commit::put(&log_store, table.name, version + 1, &commit_id, &bytes).await? {
+            match commit::put(&log_store, table.name, version + 1, &commit_id, &bytes, looked).await? {
                 Put::Ours => tracing::info!(table = table.name, version = version + 1, ?columns, "columns were added"),
-                Put::Theirs(_) if attempt >= ATTEMPTS_MAX => {
+                Put::Theirs(_) | Put::MovedOn if attempt >= ATTEMPTS_MAX => {
                     let source = format!("others have committed {attempt} times before columns could be added").into();
                     return Err(LakeError::Unavailable { subject: format!("table {}", table.name), source });
                 }
-                // Another writer's entry is there. Check again which columns the table lacks.
-                Put::Theirs(_) => {
+                // Other writers have committed. Check again which columns the table lacks.
+                Put::Theirs(_) | Put::MovedOn => {
                     attempt += 1;
                     pause(attempt).await;
                 }

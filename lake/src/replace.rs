@@ -10,7 +10,6 @@
 use std::collections::HashMap;
 
 use adlake_domain::catalogue::{self, Table};
-use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::{Action, Remove};
 use deltalake::logstore::LogStoreRef;
@@ -18,7 +17,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Put};
+use crate::commit::{self, COMMIT_ID, LastLook, Put};
 use crate::error::LakeError;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
@@ -31,6 +30,8 @@ pub struct Replacer {
     log_store: LogStoreRef,
     /// The version whose files are replaced.
     version: u64,
+    /// When `version` was the newest.
+    looked: LastLook,
     old: Vec<Remove>,
     /// The table's new `metaData`, if its columns change.
     metadata: Option<Value>,
@@ -53,6 +54,7 @@ impl Lake {
 
     async fn replacer_of(&self, table: Table) -> Result<Replacer, LakeError> {
         let wrong = |error| LakeError::table(table.name, error);
+        let looked = LastLook::now(self);
         let mut loaded = self.delta_table(table.name)?;
         loaded.load().await.map_err(wrong)?;
         let snapshot = loaded.snapshot().map_err(wrong)?;
@@ -77,7 +79,7 @@ impl Lake {
                 remove
             })
             .collect();
-        Ok(Replacer { lake: self.clone(), log_store: loaded.log_store(), table, version, old, metadata })
+        Ok(Replacer { lake: self.clone(), log_store: loaded.log_store(), table, version, looked, old, metadata })
     }
 }
 
@@ -110,9 +112,16 @@ impl Replacer {
             Some(metadata) => [&bytes[..], b"\n", json!({"metaData": metadata}).to_string().as_bytes()].concat().into(),
             None => bytes,
         };
-        match self.lake.watch(commit::put(&self.log_store, name, next, &commit_id, &bytes)).await? {
+        match self.lake.watch(commit::put(&self.log_store, name, next, &commit_id, &bytes, self.looked)).await? {
             Put::Ours => {}
-            Put::Theirs(_) => return Err(LakeError::table(name, DeltaTableError::VersionAlreadyExists(next))),
+            Put::Theirs(_) => {
+                let detail = format!("another process has written {name} first, as version {next}");
+                return Err(LakeError::Superseded(format!("{detail}; the rows of this one are not in it")));
+            }
+            Put::MovedOn => {
+                let detail = format!("this process was held up, and others have written {name} since");
+                return Err(LakeError::Superseded(format!("{detail} (version {next} and later)")));
+            }
         }
         // The rows are committed. If this checkpoint fails, a later commit writes one.
         if let Err(error) = self.lake.checkpoint_if_due(self.table.name, next).await {

@@ -35,7 +35,10 @@ impl Retryable for LakeError {
     fn into_outage(self) -> Self {
         match self {
             // These are certain, whatever the state of the store.
-            LakeError::Configuration(_) | LakeError::Unavailable { .. } | LakeError::Refused { .. } => self,
+            LakeError::Configuration(_)
+            | LakeError::Unavailable { .. }
+            | LakeError::Refused { .. }
+            | LakeError::Superseded(_) => self,
             error => LakeError::Unavailable { subject: "the lake".to_string(), source: Box::new(error) },
         }
     }

@@ -31,7 +31,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Put};
+use crate::commit::{self, COMMIT_ID, LastLook, Put};
 use crate::error::LakeError;
 use crate::evolve::Opened;
 use crate::storage::Lake;
@@ -44,6 +44,8 @@ pub(crate) struct Rewriter {
     table: Table,
     log_store: LogStoreRef,
     version: u64,
+    /// When `version` was the newest.
+    looked: LastLook,
     files: Vec<OldFile>,
 }
 
@@ -84,6 +86,7 @@ impl Lake {
 
     async fn rewriter_of(&self, table: &Table, is_append_only: bool) -> Result<Rewriter, LakeError> {
         let wrong = |error| LakeError::table(table.name, error);
+        let looked = LastLook::now(self);
         let mut loaded = self.delta_table(table.name)?;
         loaded.load().await.map_err(wrong)?;
         let snapshot = loaded.snapshot().map_err(wrong)?;
@@ -113,7 +116,7 @@ impl Lake {
         files.sort_by(|a, b| (&a.date, &a.path).cmp(&(&b.date, &b.path)));
         let schema = snapshot.snapshot().arrow_schema();
         let table = Table { schema, ..table.clone() };
-        Ok(Rewriter { lake: self.clone(), log_store: loaded.log_store(), table, version, files })
+        Ok(Rewriter { lake: self.clone(), log_store: loaded.log_store(), table, version, looked, files })
     }
 }
 
@@ -167,12 +170,14 @@ impl Rewriter {
         let bytes = CommitData::new(actions, operation, metadata, Vec::new())
             .get_bytes()
             .map_err(|error| LakeError::rows(name, error))?;
-        let mut next = self.version + 1;
+        let (mut next, mut looked) = (self.version + 1, self.looked);
         loop {
-            match commit::put(&self.log_store, name, next, &commit_id, &bytes).await? {
+            match commit::put(&self.log_store, name, next, &commit_id, &bytes, looked).await? {
                 Put::Ours => return self.committed(next).await,
                 Put::Theirs(entry) if entry.is_change() || entry.removes => return Ok(Exchanged::Stale),
-                Put::Theirs(_) => next += 1,
+                Put::Theirs(_) => (next, looked) = (next + 1, LastLook::now(&self.lake)),
+                // If the exchange is in after all, the caller finds what it has done.
+                Put::MovedOn => return Ok(Exchanged::Stale),
             }
         }
     }

@@ -16,7 +16,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Put};
+use crate::commit::{self, COMMIT_ID, LastLook, Put};
 use crate::error::LakeError;
 use crate::log;
 use crate::shape::with_comments;
@@ -45,16 +45,19 @@ impl Lake {
 
     async fn create_unless_there(&self, table: &Table) -> Result<(), LakeError> {
         let log_store = self.log_store(table.name)?;
+        let looked = LastLook::now(self);
         if log::newest_version(&log_store, table.name).await?.is_some() {
             return Ok(());
         }
         self.ensure_folder(table.name)?;
         let commit_id = Uuid::new_v4().to_string();
         let bytes = self.first_entry(table, &commit_id).map_err(|error| LakeError::table(table.name, error))?;
-        match commit::put(&log_store, table.name, 0, &commit_id, &bytes).await? {
-            Put::Ours => tracing::debug!(table = table.name, "created"),
+        match commit::put(&log_store, table.name, 0, &commit_id, &bytes, looked).await? {
+            Put::Ours => tracing::debug!(table = table.name, "the table was created"),
             // The other table is what we would have created. Whoever opens the table checks that.
-            Put::Theirs(_) => tracing::debug!(table = table.name, "somebody else has created it"),
+            Put::Theirs(_) | Put::MovedOn => {
+                tracing::debug!(table = table.name, "the table was created by another process");
+            }
         }
         Ok(())
     }

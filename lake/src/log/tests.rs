@@ -1,7 +1,7 @@
 //! Tests of short logs, and of the log of a month.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use adlake_domain::catalogue::DEAD_LETTERS;
 use arrow::array::{Array, ArrayRef, StringArray, StructArray};
@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
 use crate::append::tests::{count, write};
-use crate::{Advance, Appended, Appender, StorageSettings};
+use crate::{Advance, Appended, Appender, LogSettings, StorageSettings};
 
 struct Fixture {
     folder: tempfile::TempDir,
