@@ -43,4 +43,4 @@ pub use error::LakeError;
 pub use log::LogState;
 pub use reference::{Campaign, Creative, LoadMode, LoadReport, Reference, ReferenceKind};
 pub use storage::{Lake, LogSettings, StorageSettings};
-pub use write::{DataFile, TableWriter, WriterSettings};
+pub use write::{DataFile, Encoder, TableWriter, WriterSettings};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
 use adlake_domain::time::{TimeError, is_epoch, parse_time};
-use adlake_lake::WriterSettings;
+use adlake_lake::{Encoder, WriterSettings};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +133,7 @@ impl IngestSettings {
         WriterSettings {
             compression_level: self.compression_level,
             row_group_rows: ROW_GROUP_ROWS,
+            encoder: Encoder::Fast,
             ..WriterSettings::default()
         }
     }

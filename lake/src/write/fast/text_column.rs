@@ -50,7 +50,7 @@ impl Compressor {
     }
 
     /// Takes a page buffer back for reuse, unless the page was far longer than pages are.
-    fn keep(&mut self, page: Vec<u8>, page_bytes_max: usize) {
+    fn reuse(&mut self, page: Vec<u8>, page_bytes_max: usize) {
         if page.capacity() <= 2 * page_bytes_max {
             self.page = page;
         }
@@ -297,7 +297,7 @@ impl TextColumn {
             statistics: None,
         };
         let page = CompressedPage::new(page, body.len());
-        compressor.keep(body, self.page_bytes_max);
+        compressor.reuse(body, self.page_bytes_max);
         let offset = self.pages.len();
         let place = append(page, &mut self.pages)?;
         let pages = if self.is_plain { &mut self.written.plain_pages } else { &mut self.written.coded_pages };
@@ -336,7 +336,7 @@ impl TextColumn {
         }
         let close = self.close_result(is_coded, &dictionary)?;
         row_group.append_column(&Chunk { dictionary: &first, pages: &self.pages }, close)?;
-        compressor.keep(first, self.page_bytes_max);
+        compressor.reuse(first, self.page_bytes_max);
         self.pages.clear();
         self.pages.shrink_to(2 * self.page_bytes_max);
         self.dictionary.clear();
