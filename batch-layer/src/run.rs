@@ -137,7 +137,11 @@ async fn run_now(
     let plans = Plans::new(context.clone(), meaning, reference.advertisers());
     for kind in EventKind::ALL {
         let Some(version) = versions.get(kind.raw_table()) else {
-            return Err(LakeError::NotFound(format!("{} is not there", kind.raw_table())).into());
+            return Err(LakeError::NotFound(format!(
+                "table {} was deleted while the batch run began",
+                kind.raw_table()
+            ))
+            .into());
         };
         plans.register(&format!("raw_{}", kind.table()), lake.known_columns(kind.raw_table(), *version).await?)?;
     }
@@ -157,7 +161,7 @@ async fn run_now(
         plans.register(batch_name(table), lake.known_columns(table.name(), version).await?)?;
         versions.insert(table.name().to_string(), version);
         rows.insert(table.name().to_string(), count);
-        tracing::info!(table = table.name(), rows = count, version, "batch table written");
+        tracing::info!(table = table.name(), rows = count, version, "the batch table was written");
     }
     let manifest = Manifest {
         run_id: uuid::Uuid::new_v4().to_string(),

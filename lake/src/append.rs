@@ -108,7 +108,7 @@ impl Lake {
     /// Columns that the table lacks are added to it.
     pub async fn appender_with(&self, table: &str, columns: &[Field]) -> Result<Appender, LakeError> {
         let table =
-            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
+            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("adlake has no table {table:?}")))?;
         let table = table.with_columns(columns);
         self.retry(|| self.appender_to(table.clone())).await
     }
@@ -116,7 +116,9 @@ impl Lake {
     async fn appender_to(&self, table: Table) -> Result<Appender, LakeError> {
         let Opened { log_store, version: described_at, described } = self.open_table(&table).await?;
         let base = log::base(&log_store, table.name).await?;
-        let base = base.ok_or_else(|| LakeError::NotFound(format!("{} is gone again", table.name)))?;
+        let base = base.ok_or_else(|| {
+            LakeError::NotFound(format!("table {} was deleted while it was being opened", table.name))
+        })?;
         let upkeep = Some(Upkeep::new(self, table.name, base.checkpoint));
         let mut appender = Appender {
             lake: self.clone(),
@@ -189,10 +191,16 @@ impl Appender {
     pub async fn commit(&mut self, files: Vec<DataFile>, advances: Vec<Advance>) -> Result<Appended, LakeError> {
         for (index, advance) in advances.iter().enumerate() {
             if advances[..index].iter().any(|other| other.application == advance.application) {
-                return Err(LakeError::rows(self.table.name, format!("{} would be moved twice", advance.application)));
+                return Err(LakeError::rows(
+                    self.table.name,
+                    format!("one commit advances stream {} twice", advance.application),
+                ));
             }
             if advance.from.is_some_and(|from| advance.to < from) {
-                return Err(LakeError::rows(self.table.name, format!("{} would go backwards", advance.application)));
+                return Err(LakeError::rows(
+                    self.table.name,
+                    format!("stream {} would go back from {:?} to {}", advance.application, advance.from, advance.to),
+                ));
             }
         }
         let commit_id = Uuid::new_v4().to_string();
@@ -346,8 +354,15 @@ impl Appender {
             return Ok(false);
         }
         let base = log::base(&self.log_store, self.table.name).await?;
-        let base = base.ok_or_else(|| LakeError::NotFound(format!("{} is gone", self.table.name)))?;
-        tracing::info!(table = self.table.name, from = self.version, to = base.version, "catching up with the log");
+        let base = base.ok_or_else(|| {
+            LakeError::NotFound(format!("table {} was deleted while it was being written", self.table.name))
+        })?;
+        tracing::info!(
+            table = self.table.name,
+            from = self.version,
+            to = base.version,
+            "the log was cleaned up meanwhile; going on from its last checkpoint"
+        );
         // The entries in between are not read one by one, so the table's description is read anew.
         self.described = evolve::described(&self.log_store, self.table.name, base.version).await?;
         self.described_at = base.version;
@@ -378,7 +393,7 @@ impl Appender {
                 tracing::info!(
                     table = self.table.name,
                     version,
-                    "the table was changed, its new columns are left NULL"
+                    "another writer has changed the table; rows are written without its new columns"
                 );
                 return Ok(());
             }

@@ -47,7 +47,9 @@ impl Lake {
         loop {
             let looked = LastLook::now(self);
             let version = log::newest_version(&log_store, table.name).await?;
-            let version = version.ok_or_else(|| LakeError::NotFound(format!("{} is gone again", table.name)))?;
+            let version = version.ok_or_else(|| {
+                LakeError::NotFound(format!("table {} was deleted while it was being opened", table.name))
+            })?;
             let described = described(&log_store, table.name, version).await?;
             let fit = described.fit(table).map_err(|detail| LakeError::schema(table.name, version, detail))?;
             let (columns, metadata) = match fit {
@@ -66,7 +68,9 @@ impl Lake {
             match commit::put(&log_store, table.name, version + 1, &commit_id, &bytes, looked).await? {
                 Put::Ours => tracing::info!(table = table.name, version = version + 1, ?columns, "columns were added"),
                 Put::Theirs(_) | Put::MovedOn if attempt >= ATTEMPTS_MAX => {
-                    let source = format!("others have committed {attempt} times before columns could be added").into();
+                    let source =
+                        format!("columns were not added, because other writers have committed first {attempt} times")
+                            .into();
                     return Err(LakeError::Unavailable { subject: format!("table {}", table.name), source });
                 }
                 // Other writers have committed. Check again which columns the table lacks.

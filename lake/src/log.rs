@@ -105,7 +105,7 @@ pub(crate) async fn last_checkpoint(store: &dyn ObjectStore, table: &str) -> Res
     match serde_json::from_slice(&bytes) {
         Ok(hint) => Ok(Some(hint)),
         Err(error) => {
-            tracing::warn!(table, %error, "_last_checkpoint cannot be read; the log is listed instead");
+            tracing::warn!(table, %error, "_last_checkpoint cannot be parsed; the log is listed instead");
             Ok(None)
         }
     }

@@ -102,7 +102,7 @@ impl Manifest {
 
 fn read(batch: &RecordBatch) -> Result<Manifest, LakeError> {
     let wrong = |detail: &str| LakeError::Corrupt(format!("{MANIFEST}: {detail}"));
-    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("no column {name}")));
+    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("column {name} is missing")));
     let text = |name: &str| -> Result<String, LakeError> {
         let column = arrow::compute::cast(column(name)?, &DataType::Utf8).map_err(|error| wrong(&error.to_string()))?;
         Ok(column.as_string::<i32>().value(0).to_string())

@@ -47,7 +47,7 @@ impl Lake {
     /// A replacer of a table of the catalogue. Creates the table if it is not there.
     pub async fn replacer(&self, table: &str) -> Result<Replacer, LakeError> {
         let table =
-            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
+            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("adlake has no table {table:?}")))?;
         self.create_table(&table).await?;
         self.retry(|| self.replacer_of(table.clone())).await
     }
@@ -125,8 +125,28 @@ impl Replacer {
         }
         // The rows are committed. If this checkpoint fails, a later commit writes one.
         if let Err(error) = self.lake.checkpoint_if_due(self.table.name, next).await {
-            tracing::warn!(table = self.table.name, version = next, %error, "the checkpoint was not written");
+            tracing::warn!(table = self.table.name, version = next, %error, "the checkpoint was not written; a later commit tries again");
         }
         Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_domain::catalogue::CREATIVES;
+
+    use super::*;
+    use crate::StorageSettings;
+
+    #[tokio::test]
+    async fn of_two_replacements_of_one_version_one_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let uri = folder.path().to_string_lossy().into_owned();
+        let lake = Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await.unwrap();
+        let (first, second) = (lake.replacer(CREATIVES).await.unwrap(), lake.replacer(CREATIVES).await.unwrap());
+        assert_eq!(first.commit(Vec::new()).await.unwrap(), 1);
+        let lost = second.commit(Vec::new()).await.unwrap_err();
+        assert!(matches!(lost, LakeError::Superseded(_)) && !lost.is_retryable(), "{lost:?}");
+        assert!(lost.to_string().contains("has written ref/creatives first, as version 1"), "{lost}");
     }
 }

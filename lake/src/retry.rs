@@ -93,7 +93,7 @@ impl RetryBudget {
         if !error.is_retryable() || failing_since.elapsed() >= self.limit {
             return Err(error);
         }
-        tracing::warn!(error = chain(&error), "the lake does not answer; trying again");
+        tracing::warn!(error = chain(&error), "the lake does not answer; retrying");
         self.attempt += 1;
         pause(self.attempt).await;
         Ok(())

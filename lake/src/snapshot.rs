@@ -75,9 +75,8 @@ impl Pinned {
             if !manifest.is_current() {
                 tracing::warn!(
                     run = manifest.run,
-                    "the published batch run was computed by another version of adlake, and its tables are \
-                     not read: answers are \
-                     computed from the raw tables, which takes longer, until `adlake batch run` has run"
+                    "another version of adlake has computed the published batch run, so its tables are not read; \
+                     answers are computed from the raw tables, which takes longer, until `adlake batch run` has run"
                 );
             }
             manifest.is_current()
@@ -159,8 +158,8 @@ impl Pinned {
                 let entry = entry.map_err(|error| LakeError::table(table, error))?;
                 let entry = entry.ok_or_else(|| {
                     LakeError::Corrupt(format!(
-                        "{table}: log version {version} is gone, which the published batch run does not \
-                         cover; run `adlake batch run --full`"
+                        "{table}: log version {version} was removed, and the published batch run does not \
+                         cover it; run `adlake batch run --full`"
                     ))
                 })?;
                 added(table, version, &entry)

@@ -31,12 +31,12 @@ pub(crate) struct Upkeep {
     /// No checkpoint is begun before this moment.
     not_before: Option<Instant>,
     cleaned: Option<Instant>,
-    under_way: Option<JoinHandle<Done>>,
+    under_way: Option<JoinHandle<RoundResult>>,
 }
 
 /// The result of a round.
 #[derive(Debug)]
-struct Done {
+struct RoundResult {
     checkpoint: Option<u64>,
     took: Duration,
 }
@@ -54,7 +54,7 @@ impl Upkeep {
             return;
         }
         if let Some(round) = self.under_way.take() {
-            self.take_up(round).await;
+            self.finish_round(round).await;
         }
         let settings = self.lake.log_settings();
         let is_early = self.not_before.is_some_and(|not_before| Instant::now() < not_before);
@@ -73,11 +73,11 @@ impl Upkeep {
     /// Waits for the round in the background.
     pub(crate) async fn close(mut self) {
         if let Some(round) = self.under_way.take() {
-            self.take_up(round).await;
+            self.finish_round(round).await;
         }
     }
 
-    async fn take_up(&mut self, round: JoinHandle<Done>) {
+    async fn finish_round(&mut self, round: JoinHandle<RoundResult>) {
         let Ok(done) = round.await else { return };
         self.checkpoint = self.checkpoint.max(done.checkpoint.unwrap_or(0));
         let percent = self.lake.log_settings().checkpoint_percent_max.clamp(1, 100);
@@ -106,17 +106,22 @@ impl Lake {
     }
 }
 
-async fn round(lake: &Lake, table: &'static str, version: u64, cleans: bool) -> Done {
+async fn round(lake: &Lake, table: &'static str, version: u64, cleans: bool) -> RoundResult {
     let started = Instant::now();
     let checkpoint = match checkpoint_unless_recent(lake, table, version).await {
         Ok(checkpoint) => {
             if checkpoint == version {
-                tracing::debug!(table, version, took_ms = started.elapsed().as_millis() as u64, "checkpoint written");
+                tracing::debug!(
+                    table,
+                    version,
+                    took_ms = started.elapsed().as_millis() as u64,
+                    "the checkpoint was written"
+                );
             }
             Some(checkpoint)
         }
         Err(error) => {
-            tracing::warn!(table, version, error = %chain(&error), "the checkpoint was not written");
+            tracing::warn!(table, version, error = %chain(&error), "the checkpoint was not written; a later commit tries again");
             None
         }
     };
@@ -125,10 +130,12 @@ async fn round(lake: &Lake, table: &'static str, version: u64, cleans: bool) -> 
         match cleanup::clean(lake, table).await {
             Ok(0) => {}
             Ok(files) => tracing::debug!(table, files, "old files of the log were removed"),
-            Err(error) => tracing::warn!(table, error = %chain(&error), "old files of the log were not removed"),
+            Err(error) => {
+                tracing::warn!(table, error = %chain(&error), "old files of the log were not removed; the next clean-up tries again")
+            }
         }
     }
-    Done { checkpoint, took }
+    RoundResult { checkpoint, took }
 }
 
 /// Writes a checkpoint unless another process has just written one. Returns the last one's version.
@@ -151,6 +158,8 @@ async fn write_checkpoint(log_store: &LogStoreRef, table: &str, version: u64) ->
         let snapshot = Snapshot::builder_for(root).at_version(version).build(engine.as_ref())?;
         snapshot.checkpoint(engine.as_ref(), None).map(|_| ())
     });
-    let written = written.await.map_err(|error| LakeError::Corrupt(format!("{table}: checkpoint: {error}")))?;
+    let written = written
+        .await
+        .map_err(|error| LakeError::Corrupt(format!("{table}: the writer of the checkpoint failed: {error}")))?;
     written.map_err(|error| LakeError::table(table, error.into()))
 }

@@ -3,7 +3,7 @@
 //!
 //! Each letter becomes rows at most once, and is marked if and only if it did. This holds whatever
 //! is killed, and however many replays run at the same time. It takes three commits, which
-//! [`adlake_lake::letters::desk`] describes and `docs/exactly-once.md` argues for.
+//! [`adlake_lake::letters::claims`] describes and `docs/exactly-once.md` argues for.
 //!
 //! A row keeps the `source` of its letter; `ingested_at` is the time of the replay. A letter whose
 //! record is rejected again stays a dead letter, with the new reason.
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use adlake_domain::event::EventKind;
-use adlake_lake::letters::desk::{CALLED_OFF, Desk, PickLimits, Picked, ROWS_ARE_IN, Verdict, transaction};
+use adlake_lake::letters::claims::{CALLED_OFF, LetterClaims, PickLimits, Picked, ROWS_ARE_IN, Verdict, transaction};
 use adlake_lake::letters::{LetterFilter, LetterState};
 use adlake_lake::{Advance, Appended, Appender, Lake, LakeError, TableWriter};
 use arrow::array::RecordBatch;
@@ -78,7 +78,7 @@ pub async fn replay(
     settings.check()?;
     let started = Instant::now();
     let mut report = ReplayReport { dry_run: options.dry_run, ..ReplayReport::default() };
-    let Some(desk) = lake.letter_desk().await? else { return Ok(report) };
+    let Some(letters) = lake.letter_claims().await? else { return Ok(report) };
     let plans = Arc::new(Plans::open(lake, settings).await?);
     let filter = LetterFilter { state: Some(LetterState::Open), ..options.filter };
     if options.dry_run {
@@ -89,7 +89,7 @@ pub async fn replay(
             lake,
             settings,
             plans,
-            desk,
+            letters,
             appenders: BTreeMap::new(),
             headers: BTreeMap::new(),
             run,
@@ -123,7 +123,7 @@ struct Replay<'a> {
     lake: &'a Lake,
     settings: &'a SpeedSettings,
     plans: Arc<Plans>,
-    desk: Desk,
+    letters: LetterClaims,
     appenders: BTreeMap<&'static str, Appender>,
     /// The headers by kind, loaded once letters of the kind are picked.
     headers: BTreeMap<&'static str, Arc<Headers>>,
@@ -150,9 +150,9 @@ impl Replay<'_> {
     /// Finishes what interrupted replays have left. If a claim's rows are committed, its letters
     /// are marked. Otherwise the claim is called off.
     async fn take_up(&mut self, report: &mut ReplayReport) -> Result<(), SpeedError> {
-        for claim in self.desk.claims().await? {
+        for claim in self.letters.open().await? {
             let replayed = self.decide(claim.kind, &claim.id, None).await?;
-            let letters = self.desk.settle(&claim.id, replayed, now_micros()).await? as u64;
+            let letters = self.letters.settle(&claim.id, replayed, now_micros()).await? as u64;
             tracing::info!(claim = claim.id, letters, replayed, "ended what an interrupted replay has left");
             if replayed {
                 report.finished += letters;
@@ -173,7 +173,7 @@ impl Replay<'_> {
     ) -> Result<Option<usize>, SpeedError> {
         let ingest = &self.settings.ingest;
         let limits = PickLimits { rows: ingest.flush_rows.min(left), bytes: ingest.flush_bytes };
-        let Some(picked) = self.desk.pick(filter, &self.run, limits).await? else { return Ok(None) };
+        let Some(picked) = self.letters.pick(filter, &self.run, limits).await? else { return Ok(None) };
         let kind = picked.kind;
         let writer = self.appender(kind).await?.writer(&ingest.writer());
         let headers = self.headers(kind).await?;
@@ -184,7 +184,7 @@ impl Replay<'_> {
         self.claims += 1;
         let claim = format!("{}-{}", self.run, self.claims);
         let letters = picked.len();
-        if !self.desk.claim(picked, &claim, &again.verdicts, now_micros()).await? {
+        if !self.letters.claim(picked, &claim, &again.verdicts, now_micros()).await? {
             // Another process has changed these files. The letters are picked again in the next
             // round.
             return Ok(Some(0));
@@ -192,7 +192,7 @@ impl Replay<'_> {
         let mut replayed = 0;
         if let Some(files) = files {
             let is_in = self.decide(kind, &claim, Some(files)).await?;
-            self.desk.settle(&claim, is_in, now_micros()).await?;
+            self.letters.settle(&claim, is_in, now_micros()).await?;
             if !is_in {
                 // Another replay took this one for dead and released its letters.
                 return Ok(Some(0));

@@ -46,7 +46,7 @@ impl Entry {
                 let position = transaction.get("version").and_then(Value::as_i64);
                 match (application, position) {
                     (Some(application), Some(position)) => entry.positions.push((application.to_string(), position)),
-                    _ => return Err(wrong(&"a txn action without appId or version")),
+                    _ => return Err(wrong(&"its txn action has no appId or no version")),
                 }
             }
         }

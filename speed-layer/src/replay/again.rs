@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::FRAGMENT;
-use adlake_lake::letters::desk::Verdict;
+use adlake_lake::letters::claims::Verdict;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};

@@ -14,25 +14,24 @@ use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
-/// The most bytes of rows that are kept in memory for one plan.
-const MEMORY_BYTES_MAX: usize = 128 << 20;
-
 /// The rows of a plan. They can be read any number of times.
-pub(super) struct Kept {
+pub(super) struct Materialized {
     pub table: Arc<dyn TableProvider>,
-    pub rows: usize,
+    /// How many rows there are.
+    pub count: usize,
     /// The folder with the rows, if they are not in memory. Dropping it removes it.
     pub folder: Option<TempDir>,
 }
 
-/// Runs a stream to its end and keeps its rows in the columns of `schema`. Values are cast if their
-/// types differ.
-pub(super) async fn keep(
+/// Runs a stream to its end and keeps its rows in the columns of `schema`: in memory up to
+/// `memory_bytes_max`, in a file beyond. Values are cast if their types differ.
+pub(super) async fn materialize(
     context: &SessionContext,
     mut stream: SendableRecordBatchStream,
     schema: SchemaRef,
-) -> Result<Kept> {
-    let mut rows = 0;
+    memory_bytes_max: usize,
+) -> Result<Materialized> {
+    let mut count = 0;
     let mut bytes = 0;
     let mut batches = Vec::new();
     let mut file: Option<(TempDir, ArrowWriter<std::fs::File>)> = None;
@@ -41,10 +40,11 @@ pub(super) async fn keep(
             continue;
         }
         let batch = conform(&batch, &schema)?;
-        rows += batch.num_rows();
+        count += batch.num_rows();
+        // A slice counts with the whole buffers that it keeps in memory.
         bytes += batch.get_array_memory_size();
         batches.push(batch);
-        if bytes < MEMORY_BYTES_MAX {
+        if bytes < memory_bytes_max {
             continue;
         }
         if file.is_none() {
@@ -60,8 +60,7 @@ pub(super) async fn keep(
         }
     }
     let Some((folder, mut writer)) = file else {
-        // Compacted slices: a small batch must not hold a large one's buffers.
-        return Ok(Kept { table: Arc::new(MemTable::try_new(schema, vec![batches])?), rows, folder: None });
+        return Ok(Materialized { table: Arc::new(MemTable::try_new(schema, vec![batches])?), count, folder: None });
     };
     for batch in batches {
         writer.write(&batch)?;
@@ -69,7 +68,7 @@ pub(super) async fn keep(
     writer.close()?;
     let path = folder.path().join("rows.parquet").to_string_lossy().into_owned();
     let table = context.read_parquet(path, ParquetReadOptions::default().schema(&schema)).await?.into_view();
-    Ok(Kept { table, rows, folder: Some(folder) })
+    Ok(Materialized { table, count, folder: Some(folder) })
 }
 
 /// The batch with the columns of `schema`, matched by position. A value that does not fit the

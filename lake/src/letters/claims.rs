@@ -2,14 +2,14 @@
 //!
 //! A replay makes three commits. It may die before or after each of them:
 //!
-//! 1. [`Desk::claim`], on `raw/dead_letters`: letters whose records can be decoded now are marked
+//! 1. [`LetterClaims::claim`], on `raw/dead_letters`: letters whose records can be decoded now are marked
 //!    with the claim's id. Letters that are rejected again are marked with the reason, and are
 //!    done.
 //! 2. On the raw table: the rows of exactly the claimed letters. The same commit advances the
 //!    application transaction [`transaction`] from nothing to [`ROWS_ARE_IN`].
-//! 3. [`Desk::settle`], on `raw/dead_letters`: the claimed letters are marked as replayed.
+//! 3. [`LetterClaims::settle`], on `raw/dead_letters`: the claimed letters are marked as replayed.
 //!
-//! A process that finds a claim without an outcome ([`Desk::claims`]) tries to advance the same
+//! A process that finds a claim without an outcome ([`LetterClaims::open`]) tries to advance the same
 //! transaction from nothing to [`CALLED_OFF`]. Only one of the two can be in the table's log. If
 //! the rows are in, the letters are marked as replayed. If the claim is called off, its rows can
 //! never come in, and the letters become free again.
@@ -105,8 +105,8 @@ pub struct Claim {
     pub kind: EventKind,
 }
 
-/// Works on the dead letters of a lake.
-pub struct Desk {
+/// Claims dead letters of a lake, and ends the claims.
+pub struct LetterClaims {
     lake: Lake,
     table: Table,
     context: SessionContext,
@@ -115,20 +115,20 @@ pub struct Desk {
     passed: HashSet<String>,
 }
 
-impl std::fmt::Debug for Desk {
+impl std::fmt::Debug for LetterClaims {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").field("lake", &self.lake).finish_non_exhaustive()
+        f.debug_struct("LetterClaims").field("lake", &self.lake).finish_non_exhaustive()
     }
 }
 
 impl Lake {
-    /// A desk for the lake's dead letters. `None`: there is no table of them.
-    pub async fn letter_desk(&self) -> Result<Option<Desk>, LakeError> {
+    /// The claims on the lake's dead letters. `None`: there is no table of them.
+    pub async fn letter_claims(&self) -> Result<Option<LetterClaims>, LakeError> {
         let Some(table) = catalogue::table(catalogue::DEAD_LETTERS) else { return Ok(None) };
         if !self.table_exists(table.name).await? {
             return Ok(None);
         }
-        Ok(Some(Desk {
+        Ok(Some(LetterClaims {
             lake: self.clone(),
             table,
             context: SessionContext::new(),
@@ -138,7 +138,7 @@ impl Lake {
     }
 }
 
-impl Desk {
+impl LetterClaims {
     /// Picks letters of one kind that the filter selects, that no other replay has claimed, and
     /// that the run with this id has not tried. `None`: there are no more. Nothing is changed.
     pub async fn pick(
@@ -205,7 +205,9 @@ impl Desk {
                     if rows.next_if(|next| **next == place + row as u32).is_none() {
                         continue;
                     }
-                    let verdict = verdicts.next().ok_or_else(|| LakeError::rows(self.table.name, "no verdict"))?;
+                    let verdict = verdicts.next().ok_or_else(|| {
+                        LakeError::rows(self.table.name, "there are fewer verdicts than picked letters")
+                    })?;
                     batch.id[row] = Some(claim.to_owned());
                     (batch.outcome[row], batch.detail[row], batch.at[row]) = match verdict {
                         Verdict::Row => (None, None, None),
@@ -264,7 +266,7 @@ impl Desk {
     }
 
     /// The claims without an outcome.
-    pub async fn claims(&self) -> Result<Vec<Claim>, LakeError> {
+    pub async fn open(&self) -> Result<Vec<Claim>, LakeError> {
         let claimed = col("replay_id").is_not_null().and(col("replay_outcome").is_null());
         let letters = self.lake.dead_letters(&self.context, &LetterFilter::default()).await?;
         let found = letters
@@ -327,8 +329,8 @@ fn may_hold(file: &OldFile, claim: &str) -> bool {
     }
     let bound = |key: &str| stats[key]["replay_id"].as_str();
     // Both bounds may be cut off. Then the upper one may be rounded up.
-    let above = bound("minValues").is_none_or(|least| least <= claim);
-    let below = bound("maxValues").is_none_or(|greatest| greatest >= claim || claim.starts_with(greatest));
+    let above = bound("minValues").is_none_or(|min| min <= claim);
+    let below = bound("maxValues").is_none_or(|max| max >= claim || claim.starts_with(max));
     above && below
 }
 
