@@ -194,7 +194,7 @@ async fn batch_runs_and_merged_queries_give_the_same_rows_when_they_spill() {
     }
     let mut spilled = Vec::new();
     let mut written = BTreeMap::new();
-    for (table, name) in TABLES {
+    for (table, _) in TABLES {
         let so_far = &written;
         let run = |context: SessionContext| async move {
             let plans = plans(lake, context, so_far).await;
