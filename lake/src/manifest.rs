@@ -1,7 +1,7 @@
 //! The manifest: what a published batch run covers, and what it wrote.
 //!
-//! One commit to `batch/manifest` publishes a run ([`mod@crate::publish`]). Before it, readers see nothing of the run. After
-//! it they see all of it, at the versions that the manifest names.
+//! One commit to `batch/manifest` publishes a run ([`mod@crate::publish`]). Before it, readers see
+//! nothing of the run. After it they see all of it, at the versions that the manifest names.
 //!
 //! A manifest says by which revision of the rules its tables were computed. Tables of another
 //! revision are not merged with newer rows. Until the next batch run, answers are computed from the

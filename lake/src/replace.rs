@@ -125,7 +125,7 @@ impl Replacer {
         }
         // The rows are committed. If this checkpoint fails, a later commit writes one.
         if let Err(error) = self.lake.checkpoint_if_due(self.table.name, next).await {
-            tracing::warn!(table = self.table.name, version = next, %error, "the checkpoint was not written; a later commit tries again");
+            tracing::warn!(table = self.table.name, version = next, %error, "the checkpoint was not written");
         }
         Ok(next)
     }

@@ -184,7 +184,7 @@ impl Rewriter {
 
     async fn committed(&self, version: u64) -> Result<Exchanged, LakeError> {
         if let Err(error) = self.lake.checkpoint_if_due(self.table.name, version).await {
-            tracing::warn!(table = self.table.name, version, %error, "the checkpoint was not written; a later commit tries again");
+            tracing::warn!(table = self.table.name, version, %error, "the checkpoint was not written");
         }
         Ok(Exchanged::Committed { version })
     }

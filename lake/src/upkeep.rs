@@ -121,7 +121,7 @@ async fn round(lake: &Lake, table: &'static str, version: u64, cleans: bool) -> 
             Some(checkpoint)
         }
         Err(error) => {
-            tracing::warn!(table, version, error = %chain(&error), "the checkpoint was not written; a later commit tries again");
+            tracing::warn!(table, version, error = %chain(&error), "the checkpoint was not written");
             None
         }
     };
@@ -131,7 +131,7 @@ async fn round(lake: &Lake, table: &'static str, version: u64, cleans: bool) -> 
             Ok(0) => {}
             Ok(files) => tracing::debug!(table, files, "old files of the log were removed"),
             Err(error) => {
-                tracing::warn!(table, error = %chain(&error), "old files of the log were not removed; the next clean-up tries again")
+                tracing::warn!(table, error = %chain(&error), "old files of the log were not removed")
             }
         }
     }
