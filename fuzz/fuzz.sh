@@ -2,7 +2,7 @@
 # Fuzzes one decoder, or one reader of files: fuzz.sh TARGET [SECONDS] [libFuzzer's options]
 #
 # On stable Rust, with coverage of adlake's own crates and without sanitizers. With nightly Rust and cargo-fuzz,
-# `cargo +nightly fuzz run avro` in this folder does the same with AddressSanitizer, and builds DataFusion for it first.
+# `cargo +nightly fuzz run avro` in this folder does the same with AddressSanitizer. It builds all dependencies for it first.
 set -euo pipefail
 target="${1:?json, json_bids, csv, avro, files_json, files_csv or files_avro}"
 seconds="${2:-60}"
@@ -12,7 +12,11 @@ cache="${ADLAKE_CACHE:-$HOME/.cache/adlake}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target-fuzz}"
 # The versions of the project itself.
 cp "$here/../Cargo.lock" "$here/Cargo.lock"
-RUSTC_WRAPPER="$here/rustc.sh" cargo build --release --manifest-path "$here/Cargo.toml" --bin "$target"
+case "$target" in
+  files_*) features=files ;;
+  *) features= ;;
+esac
+RUSTC_WRAPPER="$here/rustc.sh" cargo build --release --manifest-path "$here/Cargo.toml" --bin "$target" --features "$features"
 
 corpus="$cache/fuzz/$target"
 mkdir -p "$corpus"

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use adlake_decode::DecodeError;
 use adlake_lake::LakeError;
 use adlake_lake::patience::MayPass;
 
@@ -119,6 +120,15 @@ impl SpeedError {
     /// Whether waiting may repair it.
     pub fn is_retryable(&self) -> bool {
         matches!(self, SpeedError::Lake(error) if error.is_retryable())
+    }
+}
+
+impl From<DecodeError> for SpeedError {
+    fn from(error: DecodeError) -> SpeedError {
+        match error {
+            DecodeError::Settings { key, message } => SpeedError::Settings { key, message },
+            DecodeError::Columns(error) => SpeedError::Columns(error),
+        }
     }
 }
 

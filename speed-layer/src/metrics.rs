@@ -1,4 +1,4 @@
-//! What ingest reports while it runs: Prometheus metrics over HTTP, and progress for observers.
+//! What ingest counts while it runs: Prometheus metrics over HTTP, and the sums for the report.
 //!
 //! Rows and dead letters are counted when they are committed, not when they are read. `/metrics`
 //! serves the OpenMetrics text format. `/healthz` answers 200 as long as the process runs.
@@ -20,42 +20,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::now_micros;
 use crate::error::SpeedError;
 use crate::record::Stream;
-use crate::run::IngestReport;
-use crate::source::files::{PassedOverFiles, PassedOverReason};
-
-/// An observer of a run.
-pub trait Progress: Send + Sync {
-    /// Called a few times a second, and at the end.
-    fn update(&self, state: &IngestProgress);
-}
-
-/// An observer that does nothing.
-impl Progress for () {
-    fn update(&self, _state: &IngestProgress) {}
-}
-
-/// The progress of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct IngestProgress {
-    /// Records read from the source.
-    pub records_read: u64,
-    /// Bytes of files read, as stored. 0 for Kafka.
-    pub bytes_read: u64,
-    /// Bytes of all files, as stored. `None` for Kafka.
-    pub bytes_total: Option<u64>,
-    /// Rows committed.
-    pub rows: u64,
-    /// Dead letters committed.
-    pub rejected: u64,
-    /// Records at the broker that are not read yet. `None` where this is unknown.
-    pub behind: Option<u64>,
-}
+use crate::report::{IngestProgress, IngestReport, PassedOverFiles, PassedOverReason};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TableLabel {
@@ -449,11 +420,6 @@ impl Metrics {
     }
 }
 
-/// The current time, in microseconds since the epoch.
-pub(crate) fn now_micros() -> i64 {
-    chrono::Utc::now().timestamp_micros()
-}
-
 /// The resident memory of this process. `None` where the system does not report it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -531,7 +497,7 @@ mod tests {
             source: "t".to_owned(),
             partition,
             application: format!("t {partition}"),
-            format: crate::record::StreamFormat::Json,
+            format: adlake_decode::record::StreamFormat::Json,
         };
         assert_eq!(metrics.progress(None).behind, None);
         metrics.behind(&stream(0), 5);

@@ -26,12 +26,10 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use self::again::written;
-
 use self::again::{Again, Headers, decode_again};
+use crate::clock::now_micros;
 use crate::error::SpeedError;
-use crate::metrics::now_micros;
-use crate::plans::Plans;
+use crate::plans::{self, Plans};
 use crate::settings::SpeedSettings;
 
 /// What to replay.
@@ -75,7 +73,7 @@ pub async fn replay(
     progress: &(dyn Fn(&ReplayReport) + Sync),
     cancel: CancellationToken,
 ) -> Result<ReplayReport, SpeedError> {
-    settings.check()?;
+    plans::check(settings)?;
     let started = Instant::now();
     let mut report = ReplayReport { dry_run: options.dry_run, ..ReplayReport::default() };
     let Some(desk) = lake.letter_desk().await? else { return Ok(report) };

@@ -14,14 +14,13 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SpeedError;
-use crate::metrics::{self, Metrics, Progress};
+use crate::metrics::{self, Metrics};
 use crate::pipeline::{self, Dependencies};
-use crate::plans::Plans;
+use crate::plans::{self, Plans};
+use crate::report::{IngestObserver, IngestReport, PassedOverFiles, PassedOverReason};
 use crate::settings::SpeedSettings;
 use crate::source::Source;
-use crate::source::files::{
-    FilesSource, FilesWanted, PassedOverFiles, PassedOverReason, Preview, Surroundings, preview,
-};
+use crate::source::files::{FilesSource, FilesWanted, Preview, Surroundings, preview};
 use crate::source::kafka::KafkaSource;
 
 /// How often newer reference data is looked for.
@@ -37,49 +36,17 @@ pub struct KafkaRun {
 /// The files to read, and the kind of event they hold.
 pub type FilesRun = FilesWanted;
 
-/// The result of a run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct IngestReport {
-    /// The number of records read, including those that were read again.
-    pub records_read: u64,
-    /// The number of files found at the beginning.
-    pub files: Option<usize>,
-    /// Files whose beginning differs from what was ingested of them. They were not read.
-    pub changed_files: Vec<String>,
-    /// Files in folders and prefixes that were not read, by reason.
-    pub passed_over: BTreeMap<PassedOverReason, PassedOverFiles>,
-    /// Given paths of which no file was read, although there are some.
-    pub paths_without_files: Vec<String>,
-    /// Files that cannot be used as they are, and why. Nothing of them is taken.
-    pub set_aside: BTreeMap<String, String>,
-    /// Watched files that end within a record. The record is taken once it is whole.
-    pub cut_files: Vec<String>,
-    /// The number of lines skipped before the headers of CSV files.
-    pub preamble_lines: u64,
-    /// Rows committed, by table.
-    pub rows: BTreeMap<String, u64>,
-    /// Dead letters committed, by reason.
-    pub rejected: BTreeMap<String, u64>,
-    /// By table and field: rows committed in which the field was sent in the wrong shape. The value
-    /// is kept in `attributes`.
-    pub shape_mismatches: BTreeMap<String, u64>,
-    /// The number of commits.
-    pub commits: u64,
-    /// The duration of the run.
-    pub seconds: f64,
-}
-
 /// Ingests the configured topics until cancelled, or until their end.
 pub fn run_kafka<'a>(
     lake: &'a Lake,
     settings: &'a SpeedSettings,
     options: KafkaRun,
-    progress: &'a dyn Progress,
+    progress: &'a dyn IngestObserver,
     cancel: CancellationToken,
 ) -> BoxFuture<'a, Result<IngestReport, SpeedError>> {
     // Boxing the future compiles it once here, not again in every program that awaits it.
     Box::pin(async move {
-        settings.check()?;
+        plans::check(settings)?;
         let connect = {
             let settings = settings.clone();
             move |_| Ok((KafkaSource::connect(&settings, options.until_end)?, None))
@@ -94,11 +61,11 @@ pub fn run_files<'a>(
     lake: &'a Lake,
     settings: &'a SpeedSettings,
     options: FilesRun,
-    progress: &'a dyn Progress,
+    progress: &'a dyn IngestObserver,
     cancel: CancellationToken,
 ) -> BoxFuture<'a, Result<IngestReport, SpeedError>> {
     Box::pin(async move {
-        settings.check()?;
+        plans::check(settings)?;
         let open = {
             let settings = settings.clone();
             let lake = lake.clone();
@@ -136,7 +103,7 @@ pub fn preview_files<'a>(
     options: FilesRun,
 ) -> BoxFuture<'a, Result<PreviewReport, SpeedError>> {
     Box::pin(async move {
-        settings.check()?;
+        plans::check(settings)?;
         let plans = Plans::open(lake, settings).await?;
         let metrics = Metrics::default();
         let surroundings = Surroundings {
@@ -159,7 +126,7 @@ async fn run<S: Source>(
     lake: &Lake,
     settings: &SpeedSettings,
     open: impl FnOnce(Metrics) -> Result<(S, Option<(usize, Option<u64>)>), SpeedError> + Send + 'static,
-    progress: &dyn Progress,
+    progress: &dyn IngestObserver,
     cancel: CancellationToken,
 ) -> Result<IngestReport, SpeedError> {
     let started = Instant::now();
@@ -210,7 +177,7 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     use super::*;
-    use crate::metrics::IngestProgress;
+    use crate::report::IngestProgress;
     use crate::testing::Fixture;
 
     impl Fixture {
@@ -220,7 +187,7 @@ mod tests {
 
         async fn try_ingest(
             &self,
-            progress: &dyn Progress,
+            progress: &dyn IngestObserver,
             cancel: CancellationToken,
         ) -> Result<IngestReport, SpeedError> {
             let paths = vec![self.folder.path().join("in").to_string_lossy().into_owned()];
@@ -348,7 +315,7 @@ mod tests {
         seen: AtomicBool,
     }
 
-    impl Progress for CancelsEarly {
+    impl IngestObserver for CancelsEarly {
         fn update(&self, state: &IngestProgress) {
             if state.records_read > 0 {
                 self.seen.store(true, Ordering::SeqCst);

@@ -11,7 +11,8 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use adlake_speed_layer::run::{FilesRun, IngestReport, KafkaRun, run_files, run_kafka};
+use adlake_speed_layer::report::IngestReport;
+use adlake_speed_layer::run::{FilesRun, KafkaRun, run_files, run_kafka};
 use adlake_speed_layer::settings::{Format, SourceSettings, SpeedSettings};
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use adlake_lake::Lake;
 use adlake_speed_layer::error::SpeedError;
-use adlake_speed_layer::run::{IngestReport, KafkaRun, run_kafka};
+use adlake_speed_layer::report::IngestReport;
+use adlake_speed_layer::run::{KafkaRun, run_kafka};
 use adlake_speed_layer::settings::{FirstStart, SpeedSettings};
 use adlake_speed_layer::source::Source;
 use adlake_speed_layer::source::conformance::{Fixture, suite};

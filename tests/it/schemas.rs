@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use adlake_speed_layer::error::SpeedError;
-use adlake_speed_layer::run::{IngestReport, KafkaRun, run_kafka};
+use adlake_speed_layer::report::IngestReport;
+use adlake_speed_layer::run::{KafkaRun, run_kafka};
 use adlake_speed_layer::settings::{AvroSettings, SpeedSettings};
 use adlake_tests::kafka::{Broker, unique};
 use adlake_tests::registry::SchemaRegistry;

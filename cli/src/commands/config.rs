@@ -2,21 +2,16 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
-use adlake_lake::{Lake, Reference};
-use adlake_speed_layer::decode::DecodePlan;
-use adlake_speed_layer::enrich::{Enrichment, EnrichmentSettings};
-use adlake_speed_layer::error::SpeedError;
-use adlake_speed_layer::record::StreamFormat;
-use adlake_speed_layer::settings::Format;
+use adlake_lake::Lake;
+use adlake_speed_layer::plans;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use crate::arguments::Global;
 use crate::commands::{ReportFormat, report, say};
-use crate::config::{DEFAULT_FILE, Settings, show, template};
+use crate::config::{DEFAULT_FILE, show, template};
 use crate::failure::{speed_error, usage};
 
 /// The configuration.
@@ -89,10 +84,11 @@ impl Init {
 async fn check(global: &Global) -> Result<()> {
     let config = global.load()?;
     let settings = &config.settings;
-    settings.speed().check().map_err(speed_error)?;
+    let speed = settings.speed();
+    plans::check(&speed).map_err(speed_error)?;
     settings.batch.check()?;
     for kind in EventKind::ALL {
-        check_source(kind, settings).map_err(speed_error)?;
+        plans::check_decoding(&speed, kind).map_err(speed_error)?;
     }
     Lake::open(&settings.lake).await?;
     let from = match &config.file {
@@ -100,22 +96,4 @@ async fn check(global: &Global) -> Result<()> {
         None => format!("no {DEFAULT_FILE} here: the defaults"),
     };
     say(&format!("{from}: ok\n"))
-}
-
-/// Builds the plan that decodes records of a kind. Building it checks mappings, defaults and
-/// schemas.
-fn check_source(kind: EventKind, settings: &Settings) -> Result<(), SpeedError> {
-    let source = settings.sources.of(kind);
-    let format = match source.format(kind) {
-        Format::Json => StreamFormat::Json,
-        Format::Csv => StreamFormat::CSV,
-        Format::Avro => StreamFormat::AvroMessage,
-    };
-    let enrichment = EnrichmentSettings {
-        account_currency: settings.account.currency.clone(),
-        time_zone: settings.report.time_zone,
-        identity: settings.identity.clone(),
-    };
-    let enrichment = Arc::new(Enrichment::new(&enrichment, &Reference::default()));
-    DecodePlan::new(kind, source, &format, settings.ingest.validation()?, enrichment).map(|_| ())
 }

@@ -21,8 +21,8 @@ use adlake_domain::event::EventKind;
 use adlake_lake::{Lake, LoadMode, ReferenceKind};
 use adlake_serving::QueryEngine;
 use adlake_speed_layer::error::SpeedError;
-use adlake_speed_layer::metrics::{IngestProgress, Progress as IngestWatch};
-use adlake_speed_layer::run::{IngestReport, KafkaRun, run_kafka};
+use adlake_speed_layer::report::{IngestObserver, IngestProgress, IngestReport};
+use adlake_speed_layer::run::{KafkaRun, run_kafka};
 use adlake_speed_layer::settings::{IngestSettings, KafkaSettings, Sources};
 use anyhow::{Context, Result, anyhow};
 use apache_avro::Schema;
@@ -103,7 +103,7 @@ struct Facts {
     batch: Mutex<Batch>,
 }
 
-impl IngestWatch for Facts {
+impl IngestObserver for Facts {
     fn update(&self, state: &IngestProgress) {
         self.rows.store(state.rows, Ordering::Relaxed);
         self.rejected.store(state.rejected, Ordering::Relaxed);

@@ -5,9 +5,9 @@ mod preview;
 use std::collections::BTreeMap;
 
 use adlake_lake::Lake;
-use adlake_speed_layer::metrics::IngestProgress;
-use adlake_speed_layer::run::{FilesRun, IngestReport, KafkaRun, run_files, run_kafka};
-use adlake_speed_layer::source::files::{FileFormat, PassedOverFiles, PassedOverReason};
+use adlake_speed_layer::report::{IngestObserver, IngestProgress, IngestReport, PassedOverFiles, PassedOverReason};
+use adlake_speed_layer::run::{FilesRun, KafkaRun, run_files, run_kafka};
+use adlake_speed_layer::source::files::FileFormat;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::ProgressBar;
@@ -180,7 +180,7 @@ impl Written {
 /// Shows the progress of a run.
 struct Watch(ProgressBar);
 
-impl adlake_speed_layer::metrics::Progress for Watch {
+impl IngestObserver for Watch {
     fn update(&self, state: &IngestProgress) {
         let mut message = format!("{} rows committed, {} rejected", state.rows, state.rejected);
         if let Some(behind) = state.behind {

@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use adlake_decode::record::StreamFormat;
 use adlake_lake::StorageSettings;
 use serde_json::json;
 
 use super::*;
-use crate::record::{Chunk, Stream, StreamFormat};
+use crate::record::{Chunk, Stream};
 use crate::registry::tests::Script;
 use crate::source::{Next, Port};
 

@@ -84,14 +84,14 @@ async fn each_id_is_asked_for_once_with_what_it_refers_to() {
         .await;
     let registry = registry(&format!("{address}/api/"), |_| ()).unwrap();
     registry.fetch(&ids(&[1, 2, 3, 4, 5])).await.unwrap();
-    assert!(matches!(registry.get(1), Some(Known::Schema(_))), "{:?}", registry.get(1));
+    assert!(matches!(registry.get(1), Some(KnownSchema::Schema(_))), "{:?}", registry.get(1));
     for (id, wanted) in [(2, "PROTOBUF"), (3, "not an Avro schema"), (4, "version 2 of gone")] {
         match registry.get(id) {
-            Some(Known::Unusable(detail)) => assert!(detail.contains(wanted), "{detail}"),
+            Some(KnownSchema::Unusable(detail)) => assert!(detail.contains(wanted), "{detail}"),
             other => panic!("{id}: {other:?}"),
         }
     }
-    assert!(matches!(registry.get(5), Some(Known::Unknown)));
+    assert!(matches!(registry.get(5), Some(KnownSchema::Unknown)));
     assert!(registry.get(6).is_none());
     assert_eq!(script.asked.lock().unwrap().len(), 5 + 3);
 
@@ -110,7 +110,7 @@ async fn each_id_is_asked_for_once_with_what_it_refers_to() {
     assert!(chunk.push(0, None, None, &[0, 0x80, 0, 0, 0, 1]));
     registry.wanted(&chunk, &mut wanted);
     assert_eq!(wanted, ids(&[7, 9]));
-    assert!(matches!(registry.get(1 << 31), Some(Known::Unknown)));
+    assert!(matches!(registry.get(1 << 31), Some(KnownSchema::Unknown)));
 }
 
 #[tokio::test]

@@ -11,6 +11,10 @@
 
 use std::collections::HashMap;
 
+use adlake_decode::Decoder;
+use adlake_decode::header;
+use adlake_decode::mapping::Mapping;
+use adlake_decode::record::{RecordRef, StreamFormat};
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::FRAGMENT;
 use adlake_lake::letters::desk::Verdict;
@@ -19,28 +23,14 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 
-use crate::decode::Decoder;
 use crate::error::SpeedError;
-use crate::header;
-use crate::mapping::Mapping;
 use crate::plans::Plans;
-use crate::record::{RecordRef, Stream, StreamFormat};
 use crate::settings::{Format, SourceSettings, Sources};
 
 /// The first bytes of an Avro container.
 const CONTAINER: &[u8] = b"Obj\x01";
 /// The reasons that sources gave to parts of records, before letters stored that they are parts.
 const CUT: [&str; 2] = ["too_long", "truncated"];
-
-/// The format of a stream's dead letters, if only the stream knows it. The configuration knows the
-/// format of topics.
-pub fn written(stream: &Stream, format: &StreamFormat) -> Option<String> {
-    if stream.application.starts_with("adlake:kafka:") {
-        return None;
-    }
-    // A format is plain data, so this cannot fail.
-    serde_json::to_string(format).ok()
-}
 
 /// The result of decoding letters again.
 #[derive(Debug, Default)]

@@ -56,7 +56,6 @@ pub use discover::{FileFormat, FilesWanted};
 use discover::{Input, Mappings};
 use done::{Done, Whole};
 pub use open::Compression;
-pub use passed_over::{PassedOverFiles, PassedOverReason};
 use place::{Found, Places};
 pub use preview::{First, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
 

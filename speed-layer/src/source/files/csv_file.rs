@@ -8,20 +8,20 @@ use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
+use adlake_decode::Decoder;
+use adlake_decode::header::{self, Beginning, HeaderDetector, Unclear};
+use adlake_decode::record::{RecordRef, StreamFormat};
+use adlake_decode::reject::Reason;
 use adlake_domain::event::EventKind;
 use arrow::array::{Array, AsArray};
 
 use super::discover::{Cut, HEAD_BYTES, Mappings};
 use super::open::Content;
 use super::split::{Piece, Splitter, csv};
-use crate::decode::Decoder;
+use crate::clock::now_micros;
 use crate::error::SpeedError;
-use crate::header::{self, Beginning, Judge, Unclear};
-use crate::metrics::now_micros;
 use crate::plans::trial_plan;
-use crate::record::{RecordRef, StreamFormat};
 use crate::settings::SpeedSettings;
-use crate::validate::Reason;
 
 /// How a CSV file is read.
 #[derive(Debug)]
@@ -101,8 +101,8 @@ impl CsvFile<'_> {
                 None
             })
         };
-        let judge = Judge { mapping, csv, delimiter, is_whole, is_last_look, refuses: &refuses };
-        let found = judge.look(head);
+        let detector = HeaderDetector { mapping, csv, delimiter, is_whole, is_last_look, refuses: &refuses };
+        let found = detector.detect(head);
         if let Some(problem) = problem.take() {
             return Err(problem);
         }

@@ -9,6 +9,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use adlake_decode::mapping::Mapping;
+use adlake_decode::record::StreamFormat;
 use adlake_domain::event::EventKind;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
@@ -21,9 +23,8 @@ use super::place::Found;
 use super::split::Splitter;
 use super::split::{avro, csv, json};
 use crate::error::SpeedError;
-use crate::mapping::Mapping;
 use crate::plans::trial_plan;
-use crate::record::{Stream, StreamFormat};
+use crate::record::Stream;
 use crate::settings::SpeedSettings;
 
 /// How many bytes at the beginning of a file are looked at to detect its format. For a CSV file

@@ -33,7 +33,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::open::Digest;
 use super::place::Found;
-use crate::metrics::now_micros;
+use crate::clock::now_micros;
 
 /// The version of the rules that number a file's records. Version 1 also looks for headers below a
 /// preamble. Files ingested before that have no version.

@@ -5,11 +5,12 @@
 
 use std::io;
 
+use adlake_decode::record::Rejection;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::CHUNK_RECORDS;
 use super::split::Piece;
-use crate::record::{Chunk, Rejection};
+use crate::record::Chunk;
 use crate::source::CHUNK_BYTES;
 
 /// How many bytes of cut-off pieces are held. An Avro block that is cut off comes in several parts.

@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use adlake_decode::Decoder;
+use adlake_decode::mapping::{Fallback, Mapping, Origin, Step};
+use adlake_decode::record::{RecordRef, StreamFormat};
 use adlake_domain::event::EventKind;
 use adlake_lake::error::chain;
 use apache_avro::Schema;
@@ -19,12 +22,9 @@ use super::open::Compression;
 use super::place::{Found, Places};
 use super::split::Piece;
 use super::{Surroundings, kind};
-use crate::decode::Decoder;
+use crate::clock::now_micros;
 use crate::error::SpeedError;
-use crate::mapping::{Fallback, Mapping, Origin, Step};
-use crate::metrics::now_micros;
 use crate::plans::Plans;
-use crate::record::{RecordRef, StreamFormat};
 use crate::settings::SpeedSettings;
 
 /// How many bytes of a record that would be a dead letter are shown.

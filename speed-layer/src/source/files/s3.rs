@@ -26,11 +26,13 @@ use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 
-use super::passed_over::{PassedOver, PassedOverReason, by_convention};
+use super::passed_over::{PassedOver, by_convention};
 use super::place::{At, Found};
 use super::{Surroundings, place};
+use crate::clock::now_micros;
 use crate::error::SpeedError;
-use crate::metrics::{Metrics, now_micros};
+use crate::metrics::Metrics;
+use crate::report::PassedOverReason;
 use crate::settings::FilesSettings;
 
 /// How many of the folders that last got new objects are asked for more.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use adlake_decode::record::StreamFormat;
 use adlake_domain::event::EventKind;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -16,7 +17,6 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::group::{Complaints, Group};
 use super::topics::Inquiry;
 use crate::error::SpeedError;
-use crate::record::StreamFormat;
 use crate::settings::{Format, KafkaSettings, SpeedSettings};
 
 /// How long one attempt of the first contact may take. The client's error events are served between

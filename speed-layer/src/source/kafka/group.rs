@@ -19,7 +19,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::token;
-use crate::metrics::now_micros;
+use crate::clock::now_micros;
 
 /// How long the program that prints a token may take. Meanwhile the group is not polled.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use adlake_decode::columns::room_after;
+use adlake_decode::record::Rejection;
+
 use super::watch::Listened;
-use crate::decode::columns::room_after;
-use crate::record::{Chunk, Rejection, Stream};
+use crate::record::{Chunk, Stream};
 use crate::source::{CHUNK_BYTES, Event, KEPT_BYTES, Port};
 
 /// A partition that this consumer holds.

@@ -13,12 +13,12 @@
 use std::io;
 use std::sync::Arc;
 
+use adlake_decode::record::{Rejection, StreamFormat};
 use memchr::memmem;
 
 use super::header::{HEADER_BYTES_MAX, Header, MAGIC, SYNC_BYTES};
 use super::skipper::NOTHINGS_MAX;
 use super::{Container, HEAD_BYTES_MAX, HeaderAt, PART_BYTES_MAX, Piece, State, bad, head_of, header_at, may_be_head};
-use crate::record::{Rejection, StreamFormat};
 
 /// How many containers before the current one are remembered, in case one of them goes on.
 const EARLIER_MAX: usize = 8;
