@@ -1,4 +1,4 @@
-//! Plans for decoding each stream, made from the settings and the newest reference data.
+//! DecodePlans for decoding each stream, made from the settings and the newest reference data.
 //!
 //! Reference data is read at the start, and again whenever it has changed. The rows decoded from
 //! then on are enriched with it.
@@ -27,7 +27,7 @@ use crate::settings::{Format, SpeedSettings};
 
 /// Makes the plans and keeps the reference data fresh.
 #[derive(Debug)]
-pub struct Plans {
+pub struct DecodePlans {
     settings: SpeedSettings,
     enrichment: RwLock<Arc<Enrichment>>,
     /// The version of each reference table in use.
@@ -36,9 +36,9 @@ pub struct Plans {
     registries: Vec<(EventKind, Arc<Registry>)>,
 }
 
-impl Plans {
+impl DecodePlans {
     /// Reads the reference data that the lake has now.
-    pub async fn open(lake: &Lake, settings: &SpeedSettings) -> Result<Plans, SpeedError> {
+    pub async fn open(lake: &Lake, settings: &SpeedSettings) -> Result<DecodePlans, SpeedError> {
         let reference = lake.reference().await?;
         let enrichment = Enrichment::new(&enrichment_settings(settings), reference_data(&reference));
         let mut registries = Vec::new();
@@ -46,7 +46,7 @@ impl Plans {
             let registry = Registry::open(kind, &settings.sources.of(kind).avro)?;
             registries.extend(registry.map(|registry| (kind, Arc::new(registry))));
         }
-        Ok(Plans {
+        Ok(DecodePlans {
             settings: settings.clone(),
             enrichment: RwLock::new(Arc::new(enrichment)),
             versions: Mutex::new(reference.versions),

@@ -26,10 +26,10 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::again::{Again, Headers, decode_again};
+use self::again::{DecodedAgain, Headers, decode_again};
 use crate::clock::now_micros;
 use crate::error::SpeedError;
-use crate::plans::{self, Plans};
+use crate::plans::{self, DecodePlans};
 use crate::settings::SpeedSettings;
 
 /// What to replay.
@@ -77,10 +77,10 @@ pub async fn replay(
     let started = Instant::now();
     let mut report = ReplayReport { dry_run: options.dry_run, ..ReplayReport::default() };
     let Some(desk) = lake.letter_desk().await? else { return Ok(report) };
-    let plans = Arc::new(Plans::open(lake, settings).await?);
+    let plans = Arc::new(DecodePlans::open(lake, settings).await?);
     let filter = LetterFilter { state: Some(LetterState::Open), ..options.filter };
     if options.dry_run {
-        try_out(lake, &plans, settings, &filter, options.limit, &mut report, progress, &cancel).await?;
+        dry_run(lake, &plans, settings, &filter, options.limit, &mut report, progress, &cancel).await?;
     } else {
         let run = Uuid::new_v4().to_string();
         let mut replay = Replay {
@@ -120,7 +120,7 @@ pub async fn replay(
 struct Replay<'a> {
     lake: &'a Lake,
     settings: &'a SpeedSettings,
-    plans: Arc<Plans>,
+    plans: Arc<DecodePlans>,
     desk: Desk,
     appenders: BTreeMap<&'static str, Appender>,
     /// The headers by kind, loaded once letters of the kind are picked.
@@ -139,7 +139,7 @@ impl Replay<'_> {
         report: &mut ReplayReport,
     ) -> Result<Option<usize>, SpeedError> {
         if *interrupted {
-            self.take_up(report).await?;
+            self.finish_interrupted(report).await?;
             *interrupted = false;
         }
         self.batch(filter, left, report).await
@@ -147,7 +147,7 @@ impl Replay<'_> {
 
     /// Finishes what interrupted replays have left. If a claim's rows are committed, its letters
     /// are marked. Otherwise the claim is called off.
-    async fn take_up(&mut self, report: &mut ReplayReport) -> Result<(), SpeedError> {
+    async fn finish_interrupted(&mut self, report: &mut ReplayReport) -> Result<(), SpeedError> {
         for claim in self.desk.claims().await? {
             let replayed = self.decide(claim.kind, &claim.id, None).await?;
             let letters = self.desk.settle(&claim.id, replayed, now_micros()).await? as u64;
@@ -276,11 +276,11 @@ fn query(error: DataFusionError) -> SpeedError {
 
 /// Decodes on a thread for blocking work.
 async fn decode(
-    plans: &Arc<Plans>,
+    plans: &Arc<DecodePlans>,
     settings: &SpeedSettings,
     headers: Arc<Headers>,
     picked: Picked,
-) -> Result<(Picked, Again), SpeedError> {
+) -> Result<(Picked, DecodedAgain), SpeedError> {
     let (plans, sources) = (plans.clone(), settings.sources.clone());
     let work = tokio::task::spawn_blocking(move || {
         let again = decode_again(&plans, &sources, picked.kind, &headers, &picked.letters, now_micros());
@@ -302,9 +302,9 @@ async fn upload(writer: TableWriter, rows: Vec<RecordBatch>) -> Result<Vec<adlak
 
 /// Decodes letters again and changes nothing.
 #[allow(clippy::too_many_arguments, reason = "one caller; the parts of one run")]
-async fn try_out(
+async fn dry_run(
     lake: &Lake,
-    plans: &Arc<Plans>,
+    plans: &Arc<DecodePlans>,
     settings: &SpeedSettings,
     filter: &LetterFilter,
     limit: Option<usize>,

@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::error::SpeedError;
 use crate::metrics::{self, Metrics};
 use crate::pipeline::{self, Dependencies};
-use crate::plans::{self, Plans};
+use crate::plans::{self, DecodePlans};
 use crate::report::{IngestObserver, IngestReport, PassedOverFiles, PassedOverReason};
 use crate::settings::SpeedSettings;
 use crate::source::Source;
-use crate::source::files::{FilesSource, FilesWanted, Preview, Surroundings, preview};
+use crate::source::files::{FilesSource, FilesWanted, Preview, SourceContext, preview};
 use crate::source::kafka::KafkaSource;
 
 /// How often newer reference data is looked for.
@@ -70,13 +70,13 @@ pub fn run_files<'a>(
             let settings = settings.clone();
             let lake = lake.clone();
             move |metrics| {
-                let surroundings = Surroundings {
+                let context = SourceContext {
                     store_options: lake.storage_options().clone(),
                     lake: Some(lake),
                     runtime: Some(tokio::runtime::Handle::current()),
                     metrics,
                 };
-                let source = FilesSource::open(&options, &settings, &surroundings)?;
+                let source = FilesSource::open(&options, &settings, &context)?;
                 let files = (source.files(), (!options.watch).then_some(source.bytes()));
                 Ok((source, Some(files)))
             }
@@ -104,16 +104,16 @@ pub fn preview_files<'a>(
 ) -> BoxFuture<'a, Result<PreviewReport, SpeedError>> {
     Box::pin(async move {
         plans::check(settings)?;
-        let plans = Plans::open(lake, settings).await?;
+        let plans = DecodePlans::open(lake, settings).await?;
         let metrics = Metrics::default();
-        let surroundings = Surroundings {
+        let context = SourceContext {
             store_options: lake.storage_options().clone(),
             lake: None,
             runtime: Some(tokio::runtime::Handle::current()),
             metrics: metrics.clone(),
         };
         let settings = settings.clone();
-        let previewed = tokio::task::spawn_blocking(move || preview(&options, &settings, &surroundings, &plans)).await;
+        let previewed = tokio::task::spawn_blocking(move || preview(&options, &settings, &context, &plans)).await;
         let files = previewed.map_err(|_| SpeedError::Ended("the preview"))??;
         let IngestReport { passed_over, paths_without_files, .. } = metrics.report();
         Ok(PreviewReport { files, passed_over, paths_without_files })
@@ -143,7 +143,7 @@ async fn run<S: Source>(
         tokio::spawn(metrics::serve(listener, metrics.clone(), beside.clone()));
     }
     let plans = tokio::select! {
-        plans = Plans::open(lake, settings) => Arc::new(plans?),
+        plans = DecodePlans::open(lake, settings) => Arc::new(plans?),
         // At the start there is nothing to commit, so a stop does not wait for a lake that does not
         // answer.
         () = cancel.cancelled() => return Ok(metrics.report()),

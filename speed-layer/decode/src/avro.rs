@@ -12,7 +12,7 @@ pub(crate) mod datum;
 mod registered;
 mod resolve;
 pub(crate) mod schema;
-mod shape;
+mod convert;
 
 use std::io::Read;
 use std::path::Path;
@@ -25,8 +25,8 @@ use hashbrown::HashMap;
 pub use self::registered::{KnownSchema, RegisteredSchemas, schema_id};
 pub use self::schema::{ParsedSchema, SchemaError};
 
+use self::convert::Converter;
 use self::schema::WriterSchema;
-use self::shape::Shaper;
 use crate::error::DecodeError;
 use crate::mapping::Mapping;
 use crate::record::StreamFormat;
@@ -49,7 +49,7 @@ pub(crate) struct MappedSchema {
     pub default_entries: Vec<Option<u16>>,
     /// For each field of the record: the index of its content field and how it is converted, if
     /// both are known before a value is read.
-    pub shapers: Vec<Option<(usize, Shaper)>>,
+    pub converters: Vec<Option<(usize, Converter)>>,
 }
 
 impl MappedSchema {
@@ -57,8 +57,8 @@ impl MappedSchema {
         let record = writer.record();
         let entries: Vec<_> = record.fields.iter().map(|(name, _)| mapping.lookup(name)).collect();
         let default_entries: Vec<_> = record.defaults.iter().map(|(name, _)| mapping.lookup(name)).collect();
-        let shapers = shape::shapers(&writer, &entries, &default_entries, mapping);
-        MappedSchema { writer, entries, default_entries, shapers }
+        let converters = convert::converters(&writer, &entries, &default_entries, mapping);
+        MappedSchema { writer, entries, default_entries, converters }
     }
 }
 
@@ -142,8 +142,8 @@ impl AvroPlan {
             let text = file(&name, path)?;
             plan.by_version.insert(id, mapped(text).map_err(|error| refused(&name, error))?);
         }
-        let told = !plan.by_fingerprint.is_empty() || !plan.by_version.is_empty() || settings.registry.is_some();
-        if !told {
+        let has_schema = !plan.by_fingerprint.is_empty() || !plan.by_version.is_empty() || settings.registry.is_some();
+        if !has_schema {
             return Err(DecodeError::settings(key("schema"), format!("{kind} in Avro need the writer's schema")));
         }
         Ok(AvroPlan { reader, ..plan })
@@ -165,7 +165,7 @@ impl AvroPlan {
     pub fn read_in_the_general_way(&mut self) -> usize {
         self.by_fingerprint.clear();
         let schema = self.bare.as_mut().and_then(Arc::get_mut);
-        schema.map_or(0, |schema| schema.shapers.iter_mut().filter_map(Option::take).count())
+        schema.map_or(0, |schema| schema.converters.iter_mut().filter_map(Option::take).count())
     }
 
     /// Whether a message is a container.

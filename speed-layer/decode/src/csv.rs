@@ -34,7 +34,7 @@ struct CsvColumn {
     /// Whether an empty cell is an empty text, not NULL.
     keeps_empty: bool,
     /// The field that only this column fills, if the column fills no other.
-    alone: Option<usize>,
+    sole_field: Option<usize>,
     /// Whether the field takes any text unchanged.
     is_text: bool,
 }
@@ -44,15 +44,15 @@ impl CsvColumns {
         // A byte order mark is not part of the first name.
         let names: Vec<&str> = names.iter().map(|name| name.trim_start_matches('\u{feff}')).collect();
         let entries: Vec<Option<u16>> = names.iter().map(|name| mapping.lookup(name)).collect();
-        let alone = mapping.alone(entries.iter().copied());
-        let column = |((name, entry), alone): ((&str, Option<u16>), Option<usize>)| {
+        let sole_fields = mapping.sole_fields(entries.iter().copied());
+        let column = |((name, entry), sole_field): ((&str, Option<u16>), Option<usize>)| {
             let direct = entry.and_then(|entry| mapping.entry_at(entry).direct);
             let keeps_empty = direct.is_some_and(|target| mapping.fields()[usize::from(target.field)].required);
-            let alone = alone.filter(|index| mapping.fields()[*index].shape != Shape::Nested);
-            let is_text = alone.is_some_and(|index| mapping.fields()[index].shape == Shape::Text);
-            CsvColumn { name: name.to_owned(), entry, keeps_empty, alone, is_text }
+            let sole_field = sole_field.filter(|index| mapping.fields()[*index].shape != Shape::Nested);
+            let is_text = sole_field.is_some_and(|index| mapping.fields()[index].shape == Shape::Text);
+            CsvColumn { name: name.to_owned(), entry, keeps_empty, sole_field, is_text }
         };
-        CsvColumns { columns: names.into_iter().zip(entries).zip(alone).map(column).collect(), delimiter }
+        CsvColumns { columns: names.into_iter().zip(entries).zip(sole_fields).map(column).collect(), delimiter }
     }
 
     pub fn delimiter(&self) -> u8 {
@@ -62,7 +62,7 @@ impl CsvColumns {
     /// Switches the fast path off: from now on every cell is offered to the row and checked later.
     #[cfg(test)]
     pub fn read_in_the_general_way(&mut self) -> usize {
-        self.columns.iter_mut().filter_map(|column| column.alone.take()).count()
+        self.columns.iter_mut().filter_map(|column| column.sole_field.take()).count()
     }
 }
 
@@ -152,8 +152,8 @@ pub(crate) fn read<'a>(
     };
     let placed = match memchr3(b'"', b'\n', b'\r', line.as_bytes()) {
         _ if line.is_empty() => None,
-        None => place_all(plain(line, columns.delimiter), columns, row),
-        Some(quote) => place_all(quoted(line, columns.delimiter, quote), columns, row),
+        None => set_all(plain(line, columns.delimiter), columns, row),
+        Some(quote) => set_all(quoted(line, columns.delimiter, quote), columns, row),
     };
     if placed.is_some() {
         return Ok(());
@@ -186,27 +186,27 @@ fn offer<'a>(column: &'a CsvColumn, text: &'a str, row: &mut Row<'a, '_>) -> Res
 /// cells are to be offered to the row, so that they are checked in the order of their fields.
 #[inline]
 fn place<'a>(column: &'a CsvColumn, text: &'a str, row: &mut Row<'a, '_>) -> Option<()> {
-    let Some(index) = column.alone else {
+    let Some(index) = column.sole_field else {
         return offer(column, text, row).ok();
     };
     if text.is_empty() && !column.keeps_empty {
         return Some(());
     }
     if column.is_text && !text.is_empty() {
-        row.place_shaped(index, Cell::Text(text));
+        row.set_converted(index, Cell::Text(text));
         return Some(());
     }
     let mapping = row.mapping();
     let field = &mapping.fields()[index];
     if !validate::is_missing(field, Value::Cell(text)) {
-        row.place_shaped(index, validate::cell(field, Value::Cell(text), mapping.times(), row.arena()).ok()?);
+        row.set_converted(index, validate::cell(field, Value::Cell(text), mapping.times(), row.arena()).ok()?);
     }
     Some(())
 }
 
 /// Takes the cells of a row as they are split. `None` if one of them cannot be taken.
 #[inline]
-fn place_all<'a>(
+fn set_all<'a>(
     texts: impl Iterator<Item = Option<&'a str>>,
     columns: &'a CsvColumns,
     row: &mut Row<'a, '_>,

@@ -88,10 +88,10 @@ impl HeaderDetector<'_> {
         let mut delimiter = self.delimiter.unwrap_or(self.csv.delimiter as u8);
         let mut beginning = Beginning { header_line: None, delimiter: self.delimiter, rows_at: 0, preamble_lines: 0 };
         let mut lines: Vec<Line> = lines(head, mark).filter(|line| !line.is_blank()).take(LINES_MAX).collect();
-        if let Some(told) = lines.first().and_then(|line| told_delimiter(line.text)) {
-            delimiter = told;
+        if let Some(named) = lines.first().and_then(|line| named_delimiter(line.text)) {
+            delimiter = named;
             let line = lines.remove(0);
-            beginning = Beginning { delimiter: Some(told), rows_at: line.next, preamble_lines: 1, ..beginning };
+            beginning = Beginning { delimiter: Some(named), rows_at: line.next, preamble_lines: 1, ..beginning };
         }
         let Some(first) = lines.first() else {
             let has_nothing = self.is_whole || self.csv.header == Some(false);
@@ -271,11 +271,11 @@ fn lines_before(head: &[u8], position: usize) -> usize {
 }
 
 /// The delimiter in a line like `sep=;`, as spreadsheets write it.
-fn told_delimiter(line: &[u8]) -> Option<u8> {
+fn named_delimiter(line: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(line).ok()?.trim_end_matches([' ', '\r']).trim_matches('"');
-    let (key, told) = text.split_at_checked(4)?;
-    match told.as_bytes() {
-        [told] if key.eq_ignore_ascii_case("sep=") && told.is_ascii() => Some(*told),
+    let (key, named) = text.split_at_checked(4)?;
+    match named.as_bytes() {
+        [named] if key.eq_ignore_ascii_case("sep=") && named.is_ascii() => Some(*named),
         _ => None,
     }
 }

@@ -42,7 +42,8 @@ pub(crate) fn judge<'a>(
         let index = todo.trailing_zeros() as usize;
         todo &= todo - 1;
         let field = &plan.mapping.fields()[index];
-        if row.is_shaped(index) {
+        row.keep_noted(index);
+        if row.is_converted(index) {
             present |= 1 << index;
             continue;
         }
@@ -57,7 +58,7 @@ pub(crate) fn judge<'a>(
         let mut value = *row.value(index);
         if validate::is_missing(field, value) {
             if field.default.is_some() && !value.is_null() {
-                row.give_way(index);
+                row.keep_displaced(index);
             }
             value = match &field.default {
                 Some(Fallback::Constant(text)) => Value::Cell(text),
@@ -74,11 +75,11 @@ pub(crate) fn judge<'a>(
         }
         let cell = if field.shape == Shape::Nested {
             let before = row.attributes().place();
-            match nested::shape(value, &field.data_type, Trail::Field(&field.name), row.attributes(), arena) {
+            match nested::convert(value, &field.data_type, Trail::Field(&field.name), row.attributes(), arena) {
                 Ok(cell) => cell,
-                Err(_) if row.is_something_else(index) => {
+                Err(_) if row.note_misshapen(index) => {
                     row.attributes().keep_up_to(before);
-                    row.give_way(index);
+                    row.keep_displaced(index);
                     continue;
                 }
                 Err(reject) => return Err(reject),

@@ -64,9 +64,9 @@ pub struct Field {
     /// and for fields with a default.
     pub empty_is_missing: bool,
     /// The lowest number allowed. A record with a lower one is a dead letter.
-    pub least: i128,
+    pub min: i128,
     /// The highest number allowed. A record with a higher one is a dead letter.
-    pub most: i128,
+    pub max: i128,
     /// Whether a value of another shape, under a name that is not configured, is assumed to mean
     /// something else.
     pub by_shape: bool,
@@ -115,7 +115,7 @@ pub struct Entry {
 impl Entry {
     /// The field that gets the value, if the value is used for nothing else.
     #[inline]
-    pub fn alone(&self) -> Option<Target> {
+    pub fn only_target(&self) -> Option<Target> {
         self.direct.filter(|_| self.paths.is_empty() && self.added.is_empty())
     }
 }
@@ -162,14 +162,14 @@ impl Mapping {
 
     /// For each key of a record: the field that only this key fills, if the key is used for nothing
     /// else. The record must have no other keys than these.
-    pub(crate) fn alone(&self, entries: impl Iterator<Item = Option<u16>> + Clone) -> Vec<Option<usize>> {
+    pub(crate) fn sole_fields(&self, entries: impl Iterator<Item = Option<u16>> + Clone) -> Vec<Option<usize>> {
         let mut candidates = vec![0; self.fields.len()];
         for entry in entries.clone().flatten().map(|entry| self.entry_at(entry)) {
             let targets = entry.direct.iter().chain(entry.paths.iter().map(|path| &path.target));
             targets.for_each(|target| candidates[usize::from(target.field)] += 1);
         }
         let alone = |entry: u16| {
-            let field = usize::from(self.entry_at(entry).alone()?.field);
+            let field = usize::from(self.entry_at(entry).only_target()?.field);
             (candidates[field] == 1).then_some(field)
         };
         entries.map(|entry| alone(entry?)).collect()

@@ -35,7 +35,7 @@ impl std::fmt::Display for Trail<'_> {
 
 /// Converts a value to a cell of `data_type`. Members that the type does not know go to
 /// `attributes`.
-pub(crate) fn shape<'a>(
+pub(crate) fn convert<'a>(
     value: Value<'a>,
     data_type: &DataType,
     trail: Trail<'_>,
@@ -47,7 +47,7 @@ pub(crate) fn shape<'a>(
     }
     match data_type {
         DataType::Struct(fields) => {
-            let Opened::Object(members) = value.open(arena)? else { return Err(not("an object", value, trail)) };
+            let Opened::Object(members) = value.open(arena)? else { return Err(is_not("an object", value, trail)) };
             let cells = arena.alloc_slice_fill_copy(fields.len(), Cell::Null);
             // Members mostly come in the order of the fields, so the search for the next one starts
             // after the last one found.
@@ -65,7 +65,7 @@ pub(crate) fn shape<'a>(
                 let trail = Trail::Member(&trail, name);
                 match find(name) {
                     Some(index) => {
-                        cells[index] = shape(*value, fields[index].data_type(), trail, attributes, arena)?;
+                        cells[index] = convert(*value, fields[index].data_type(), trail, attributes, arena)?;
                     }
                     None => attributes.keep(&trail.to_string(), value),
                 }
@@ -75,22 +75,22 @@ pub(crate) fn shape<'a>(
         DataType::List(element) => match value.open(arena)? {
             Opened::List(items) => {
                 let cells = items.iter().enumerate().map(|(index, item)| {
-                    shape(*item, element.data_type(), Trail::Element(&trail, index), attributes, arena)
+                    convert(*item, element.data_type(), Trail::Element(&trail, index), attributes, arena)
                 });
                 Ok(Cell::List(collect(cells, arena)?))
             }
             // A single text where the type is a list of texts. CSV has no other way to write one.
             Opened::Scalar if *element.data_type() == DataType::Utf8 => {
-                let cell = validate::text(value, arena).ok_or_else(|| not("a list", value, trail))?;
+                let cell = validate::text(value, arena).ok_or_else(|| is_not("a list", value, trail))?;
                 Ok(Cell::List(arena.alloc_slice_copy(&[cell])))
             }
-            _ => Err(not("a list", value, trail)),
+            _ => Err(is_not("a list", value, trail)),
         },
         DataType::Map(..) => {
-            let Opened::Object(members) = value.open(arena)? else { return Err(not("an object", value, trail)) };
+            let Opened::Object(members) = value.open(arena)? else { return Err(is_not("an object", value, trail)) };
             Ok(Cell::Map(entries(members, arena)))
         }
-        DataType::Utf8 => validate::text(value, arena).ok_or_else(|| not("a text", value, trail)),
+        DataType::Utf8 => validate::text(value, arena).ok_or_else(|| is_not("a text", value, trail)),
         DataType::Int32 => validate::int32(value).map_err(|reject| reject.at(trail)),
         DataType::Float64 => validate::double(value).map_err(|reject| reject.at(trail)),
         other => Err(Reject::new(Reason::BadType, format!("{trail}: nothing can be {other}"))),
@@ -147,7 +147,7 @@ pub(crate) fn entries<'a>(members: &[(&'a str, Value<'a>)], arena: &'a Bump) -> 
     kept.into_bump_slice()
 }
 
-fn not(wanted: &str, value: Value<'_>, trail: Trail<'_>) -> Reject {
+fn is_not(wanted: &str, value: Value<'_>, trail: Trail<'_>) -> Reject {
     Reject::new(Reason::BadType, format!("{trail}: {} is not {wanted}", value.describe()))
 }
 
@@ -169,7 +169,7 @@ mod tests {
             Opened::Object(members) => Value::Object(members),
             Opened::Scalar => unreachable!(),
         };
-        verify(shape(value, data_type, Trail::Field(field), &mut kept, &arena));
+        verify(convert(value, data_type, Trail::Field(field), &mut kept, &arena));
         assert_eq!(kept.finish(), attributes);
     }
 

@@ -27,12 +27,12 @@ struct Slot<'a> {
     rank: u16,
     origin: Origin,
     /// Whether the value is part of another value, which is kept anyway.
-    inner: bool,
+    is_inner: bool,
 }
 
 impl<'a> Slot<'a> {
     /// Whether the value has another shape than its field, under a name that does not bind.
-    fn is_something_else(&self, field: &Field, arena: &'a Bump) -> bool {
+    fn is_misshapen(&self, field: &Field, arena: &'a Bump) -> bool {
         field.by_shape && self.origin != Origin::Configured && !nested::has_shape(self.value, &field.data_type, arena)
     }
 }
@@ -52,7 +52,7 @@ pub(crate) struct Row<'a, 'd> {
     /// converted at once. After the check, all.
     cells: [Cell<'a>; FIELDS_MAX],
     /// A bit for each field whose value was converted while it was read.
-    shaped: u32,
+    converted: u32,
     /// A bit for each field that was sent in another shape, under a name that does not bind.
     misshapen: u32,
     /// Values inside converted fields that no field takes, each with its field and path.
@@ -77,7 +77,7 @@ impl<'a, 'd> Row<'a, 'd> {
             places: [0; FIELDS_MAX],
             taken: 0,
             cells: [Cell::Null; FIELDS_MAX],
-            shaped: 0,
+            converted: 0,
             misshapen: 0,
             kept: BumpVec::new_in(arena),
             added,
@@ -89,7 +89,7 @@ impl<'a, 'd> Row<'a, 'd> {
         self.taken = 0;
         self.slots.clear();
         self.cells = [Cell::Null; FIELDS_MAX];
-        self.shaped = 0;
+        self.converted = 0;
         self.misshapen = 0;
         self.kept.clear();
         self.attributes.clear();
@@ -123,7 +123,7 @@ impl<'a, 'd> Row<'a, 'd> {
         match entry.direct {
             Some(target) if self.suits(target, value, &entry.paths) => {
                 let Target { rank, origin, .. } = target;
-                self.place(target, Slot { value, key, rank, origin, inner: false });
+                self.place(target, Slot { value, key, rank, origin, is_inner: false });
             }
             _ => self.attributes.keep(key, &value),
         }
@@ -143,28 +143,28 @@ impl<'a, 'd> Row<'a, 'd> {
         is_number: bool,
     ) -> Result<(), Reject> {
         if let Some(entry) = entry
-            && let Some(target) = self.mapping.entry_at(entry).alone()
+            && let Some(target) = self.mapping.entry_at(entry).only_target()
             && self.taken >> target.field & 1 == 0
         {
             self.taken |= 1 << target.field;
             self.places[usize::from(target.field)] = self.slots.len() as u8;
             let value = if is_number { Value::Number(text) } else { Value::Text(text) };
             let Target { rank, origin, .. } = target;
-            self.slots.push(Slot { value, key, rank, origin, inner: false });
+            self.slots.push(Slot { value, key, rank, origin, is_inner: false });
             return Ok(());
         }
         self.offer(key, entry, if is_number { Value::Number(text) } else { Value::Text(text) })
     }
 
     /// Notes a value, or a value inside it, for added columns. The fields get the value as well.
-    fn offer_added(&mut self, value: Value<'a>, ways: &'a [Path]) -> Result<(), Reject> {
-        for way in ways {
-            let found = if way.steps.is_empty() { value } else { walk(value, &way.steps, self.arena)? };
-            let rank = way.target.rank;
+    fn offer_added(&mut self, value: Value<'a>, paths: &'a [Path]) -> Result<(), Reject> {
+        for path in paths {
+            let found = if path.steps.is_empty() { value } else { walk(value, &path.steps, self.arena)? };
+            let rank = path.target.rank;
             let is_better = |(other, other_rank): (Value<'_>, u16)| {
                 (found.is_empty_text(), rank) <= (other.is_empty_text(), other_rank)
             };
-            if let Some(noted) = self.added.get_mut(usize::from(way.target.field))
+            if let Some(noted) = self.added.get_mut(usize::from(path.target.field))
                 && !found.is_null()
                 && noted.is_none_or(is_better)
             {
@@ -209,7 +209,7 @@ impl<'a, 'd> Row<'a, 'd> {
             let shape = self.mapping.fields()[usize::from(field)].shape;
             let is_meant = !found.is_nested() || shape == Shape::Nested || origin == Origin::Configured;
             if !found.is_null() && is_meant {
-                self.place(path.target, Slot { value: found, key, rank, origin, inner: true });
+                self.place(path.target, Slot { value: found, key, rank, origin, is_inner: true });
             }
         }
         Ok(())
@@ -236,10 +236,10 @@ impl<'a, 'd> Row<'a, 'd> {
         let mapping = self.mapping;
         let (field, arena) = (&mapping.fields()[index], self.arena);
         // A value of the wrong shape or an empty text comes last, whatever its name.
-        let order = |slot: &Slot<'a>| (slot.is_something_else(field, arena), slot.value.is_empty_text(), slot.rank);
+        let order = |slot: &Slot<'a>| (slot.is_misshapen(field, arena), slot.value.is_empty_text(), slot.rank);
         let slot = &mut self.slots[usize::from(self.places[index])];
         let loser = if order(&candidate) <= order(slot) { std::mem::replace(slot, candidate) } else { candidate };
-        if loser.is_something_else(field, arena) {
+        if loser.is_misshapen(field, arena) {
             self.misshapen |= 1 << index;
         }
         self.keep_loser(&loser);
@@ -247,14 +247,14 @@ impl<'a, 'd> Row<'a, 'd> {
 
     /// Keeps a value that lost its field as an attribute. An empty CSV cell is not kept.
     fn keep_loser(&mut self, loser: &Slot<'a>) {
-        if !loser.inner && !matches!(loser.value, Value::Cell("")) {
+        if !loser.is_inner && !matches!(loser.value, Value::Cell("")) {
             self.attributes.keep(loser.key, &loser.value);
         }
     }
 
     /// Keeps the value of a field as an attribute, because the field takes another value.
     #[cold]
-    pub fn give_way(&mut self, index: usize) {
+    pub fn keep_displaced(&mut self, index: usize) {
         if self.taken >> index & 1 == 1 {
             let loser = self.slots[usize::from(self.places[index])];
             self.keep_loser(&loser);
@@ -264,12 +264,12 @@ impl<'a, 'd> Row<'a, 'd> {
     /// Whether the value of a field has another shape under a name that does not bind. If so, it is
     /// counted.
     #[cold]
-    pub fn is_something_else(&mut self, index: usize) -> bool {
+    pub fn note_misshapen(&mut self, index: usize) -> bool {
         let field = &self.mapping.fields()[index];
-        let is_else = self.taken >> index & 1 == 1
-            && self.slots[usize::from(self.places[index])].is_something_else(field, self.arena);
-        self.misshapen |= u32::from(is_else) << index;
-        is_else
+        let is_misshapen =
+            self.taken >> index & 1 == 1 && self.slots[usize::from(self.places[index])].is_misshapen(field, self.arena);
+        self.misshapen |= u32::from(is_misshapen) << index;
+        is_misshapen
     }
 
     /// A bit for each field that was sent in another shape and not taken.
@@ -278,9 +278,9 @@ impl<'a, 'd> Row<'a, 'd> {
     }
 
     /// Sets the value, in its type, of a field that has no other candidates.
-    pub fn place_shaped(&mut self, index: usize, cell: Cell<'a>) {
+    pub fn set_converted(&mut self, index: usize, cell: Cell<'a>) {
         self.cells[index] = cell;
-        self.shaped |= 1 << index;
+        self.converted |= 1 << index;
     }
 
     /// Notes a value inside a converted field, to be kept under its path when the field is checked.
@@ -291,14 +291,14 @@ impl<'a, 'd> Row<'a, 'd> {
 
     /// A bit for each field that has a value.
     pub fn taken(&self) -> u32 {
-        self.taken | self.shaped
+        self.taken | self.converted
     }
 
     /// A bit for each field that was converted while it was read. It is 0 if any value inside such
     /// fields is still to be kept.
     #[inline]
     pub fn settled(&self) -> u32 {
-        if self.kept.is_empty() { self.shaped } else { 0 }
+        if self.kept.is_empty() { self.converted } else { 0 }
     }
 
     /// The value of a field as it was sent. `Null` for fields that were converted while they were
@@ -311,14 +311,18 @@ impl<'a, 'd> Row<'a, 'd> {
         }
     }
 
-    /// Whether a field was converted while it was read. Also keeps the values inside it that no
-    /// field takes.
+    /// Whether a field was converted while it was read.
     #[inline]
-    pub fn is_shaped(&mut self, index: usize) -> bool {
+    pub fn is_converted(&self, index: usize) -> bool {
+        self.converted >> index & 1 == 1
+    }
+
+    /// Keeps the values inside a converted field that no field takes as attributes.
+    #[inline]
+    pub fn keep_noted(&mut self, index: usize) {
         for (_, path, value) in self.kept.iter().filter(|(field, ..)| *field == index) {
             self.attributes.keep(path, value);
         }
-        self.shaped >> index & 1 == 1
     }
 
     /// Sets the value of a field, in its type.

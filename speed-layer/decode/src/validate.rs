@@ -83,14 +83,14 @@ pub(crate) fn cell<'a>(field: &Field, value: Value<'a>, times: &Times, arena: &'
 
 #[inline]
 fn is_outside(field: &Field, number: i128) -> bool {
-    number < field.least || number > field.most
+    number < field.min || number > field.max
 }
 
 /// Rejects a number that is out of range for one event.
 #[cold]
 fn outside(field: &Field, value: Value<'_>, is_negative: bool) -> Reject {
     let (name, sent) = (&field.name, value.describe());
-    if is_negative && field.least == 0 {
+    if is_negative && field.min == 0 {
         return Reject::new(Reason::NegativeNumber, format!("{name}: {sent} is below zero"));
     }
     let detail = format!("{name}: {sent} is out of range: one event's counts and milliseconds are at most 10^12");

@@ -24,7 +24,7 @@ use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType}
 use arrow::error::ArrowError;
 
 use crate::error::SpeedError;
-use crate::plans::Plans;
+use crate::plans::DecodePlans;
 use crate::settings::{Format, SourceSettings, Sources};
 
 /// The first bytes of an Avro container.
@@ -34,7 +34,7 @@ const CUT: [&str; 2] = ["too_long", "truncated"];
 
 /// The result of decoding letters again.
 #[derive(Debug, Default)]
-pub(super) struct Again {
+pub(super) struct DecodedAgain {
     /// One verdict for each letter, in order.
     pub verdicts: Vec<Verdict>,
     /// The rows: `schema::raw_schema(kind)` and the columns that the configuration adds.
@@ -94,14 +94,14 @@ impl Headers {
 /// Decodes letters of one kind. `headers` are the headers among all letters that existed when they
 /// were gathered.
 pub(super) fn decode_again(
-    plans: &Plans,
+    plans: &DecodePlans,
     sources: &Sources,
     kind: EventKind,
     headers: &Headers,
     letters: &[RecordBatch],
     ingested_at: i64,
-) -> Result<Again, SpeedError> {
-    let mut bench = Bench { plans, kind, again: Again::default(), open: None };
+) -> Result<DecodedAgain, SpeedError> {
+    let mut decoder = LetterDecoder { plans, kind, again: DecodedAgain::default(), open: None };
     let letters = letters.iter().map(Letters::new).collect::<Result<Vec<_>, _>>()?;
     // More letters may have been committed since.
     let own = headers.among(&letters);
@@ -110,17 +110,17 @@ pub(super) fn decode_again(
             let topic = letters.topic.value(row);
             let header = own.get(topic).or_else(|| headers.lines.get(topic));
             match format(letters, row, sources, kind, header.map(String::as_str)) {
-                Ok(format) => bench.push(topic, format, letters.record(row), ingested_at)?,
-                Err(verdict) => bench.again.verdicts.push(verdict),
+                Ok(format) => decoder.push(topic, format, letters.record(row), ingested_at)?,
+                Err(verdict) => decoder.again.verdicts.push(verdict),
             }
         }
     }
-    bench.finish()?;
-    Ok(bench.again)
+    decoder.finish()?;
+    Ok(decoder.again)
 }
 
 /// The same format, with the header split by the delimiter that is configured now.
-fn cut_anew(format: StreamFormat, source: &SourceSettings) -> StreamFormat {
+fn split_header_again(format: StreamFormat, source: &SourceSettings) -> StreamFormat {
     let StreamFormat::Csv { header, header_line, delimiter } = format else { return format };
     let by = delimiter.unwrap_or(source.csv.delimiter as u8);
     // Older letters store the names alone. A single name is the whole line if the delimiter was
@@ -156,9 +156,9 @@ fn format(
             }
             (StreamFormat::Csv { header: None, delimiter, .. }, Some(line)) => {
                 let format = StreamFormat::Csv { header: None, header_line: Some(line.to_owned()), delimiter };
-                Ok(cut_anew(format, sources.of(kind)))
+                Ok(split_header_again(format, sources.of(kind)))
             }
-            (format, _) => Ok(cut_anew(format, sources.of(kind))),
+            (format, _) => Ok(split_header_again(format, sources.of(kind))),
         };
     }
     if CUT.contains(&letters.reason.value(row)) {
@@ -179,19 +179,19 @@ fn format(
 }
 
 /// Whether a payload may be a message of several records.
-fn may_be_several(payload: &[u8]) -> bool {
+fn may_hold_several_records(payload: &[u8]) -> bool {
     payload.starts_with(CONTAINER) || payload.trim_ascii_start().first() == Some(&b'[')
 }
 
 /// Decodes letters with one decoder at a time, for the letters of one topic and format.
-struct Bench<'a> {
-    plans: &'a Plans,
+struct LetterDecoder<'a> {
+    plans: &'a DecodePlans,
     kind: EventKind,
-    again: Again,
-    open: Option<Open>,
+    again: DecodedAgain,
+    open: Option<OpenDecoder>,
 }
 
-struct Open {
+struct OpenDecoder {
     topic: String,
     format: StreamFormat,
     decoder: Decoder,
@@ -202,7 +202,7 @@ struct Open {
 /// A decoder's batch is finished when its rows take this many bytes.
 const BATCH_BYTES: usize = 16 << 20;
 
-impl Bench<'_> {
+impl LetterDecoder<'_> {
     fn push(
         &mut self,
         topic: &str,
@@ -212,7 +212,7 @@ impl Bench<'_> {
     ) -> Result<(), SpeedError> {
         let suits = self.open.as_ref().is_some_and(|open| open.topic == topic && open.format == format);
         // Decoded alone, so that all of its rows can be dropped.
-        let alone = may_be_several(record.payload);
+        let alone = may_hold_several_records(record.payload);
         if alone || !suits || self.open.as_ref().is_some_and(|open| open.decoder.bytes() >= BATCH_BYTES) {
             self.finish()?;
         }
@@ -220,7 +220,7 @@ impl Bench<'_> {
             Some(open) => open,
             None => {
                 let decoder = Decoder::new(self.plans.plan(self.kind, &format)?, topic)?;
-                self.open.insert(Open { topic: topic.to_owned(), format, decoder, rejected: Vec::new() })
+                self.open.insert(OpenDecoder { topic: topic.to_owned(), format, decoder, rejected: Vec::new() })
             }
         };
         let before = open.decoder.rejected();
@@ -333,7 +333,7 @@ mod tests {
     fn a_header_is_cut_by_the_delimiter_of_now() {
         let mut source = SourceSettings::default();
         source.csv.delimiter = ';';
-        let of = |text: &str| names(cut_anew(serde_json::from_str(text).unwrap(), &source));
+        let of = |text: &str| names(split_header_again(serde_json::from_str(text).unwrap(), &source));
         // A header as letters store it now, and as older letters store it.
         assert_eq!(of(r#"{"csv":{"header":["a;b,c"],"header_line":"a;b,c","delimiter":null}}"#), ["a", "b,c"]);
         assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"header_line":"a;b,c","delimiter":null}}"#), ["a", "b,c"]);

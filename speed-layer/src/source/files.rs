@@ -16,7 +16,7 @@
 //!
 //! A file that cannot be used (no container, no known header, not readable at all) is set aside.
 //! Nothing of it is taken, the other files go on, and the next run tries it again. A file that
-//! fails half-way is set aside, too: what was handed on before stays taken, and the next run goes
+//! fails half-way is set aside, too: what was delivered before stays taken, and the next run goes
 //! on after it.
 //!
 //! Files are read one after another, in the order of their names, and decompressed as they are
@@ -57,7 +57,7 @@ use discover::{Input, Mappings};
 use done::{Done, Whole};
 pub use open::Compression;
 use place::{Found, Places};
-pub use preview::{First, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
+pub use preview::{FirstRecord, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
 
 /// The most records in a chunk.
 const CHUNK_RECORDS: usize = 8192;
@@ -70,7 +70,7 @@ const WAIT: Duration = Duration::from_millis(100);
 
 /// What a source of files needs beside its settings.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub struct SourceContext {
     /// The lake that holds the list of finished files. `None`: no list is kept.
     pub lake: Option<Lake>,
     /// What runs requests to the lake and to S3.
@@ -124,20 +124,20 @@ struct Reading {
     input: Input,
     /// The position that the lake has stored.
     stored: i64,
-    /// The position that has been handed on.
-    handed_on: i64,
+    /// The position that has been delivered.
+    delivered: i64,
     /// What was read of the file. Known once its end is reached.
     end: Option<Whole>,
     done: bool,
     /// The file may still grow: when it was last read, its end did not count as final.
     is_growing: bool,
     /// Whether the lines before its header have been counted.
-    preamble_told: bool,
+    is_preamble_counted: bool,
 }
 
 /// Why reading a file stopped.
 #[derive(Debug, PartialEq, Eq)]
-enum Left {
+enum ReadEnd {
     AtItsEnd,
     /// The file is started again, or everything is stopped.
     Before,
@@ -149,15 +149,15 @@ impl FilesSource {
     pub fn open(
         wanted: &FilesWanted,
         settings: &SpeedSettings,
-        surroundings: &Surroundings,
+        context: &SourceContext,
     ) -> Result<FilesSource, SpeedError> {
-        let done = Done::open(surroundings.lake.as_ref(), surroundings.runtime.as_ref())?;
-        let (places, found) = Places::open(wanted, settings, surroundings)?;
+        let done = Done::open(context.lake.as_ref(), context.runtime.as_ref())?;
+        let (places, found) = Places::open(wanted, settings, context)?;
         let mut source = FilesSource {
             wanted: wanted.clone(),
             settings: settings.clone(),
             mappings: Mappings::new(settings)?,
-            metrics: surroundings.metrics.clone(),
+            metrics: context.metrics.clone(),
             places,
             done,
             waiting: VecDeque::new(),
@@ -216,8 +216,15 @@ impl FilesSource {
             let (application, stream) = (input.stream.application.clone(), input.stream.clone());
             self.kept.retain(|kept| *kept != application);
             let is_growing = self.may_grow(&input.found);
-            let reading =
-                Reading { input, stored: 0, handed_on: 0, end: None, done: false, is_growing, preamble_told: false };
+            let reading = Reading {
+                input,
+                stored: 0,
+                delivered: 0,
+                end: None,
+                done: false,
+                is_growing,
+                is_preamble_counted: false,
+            };
             let before = self.inputs.insert(application, reading);
             if let Some(before) = before.filter(|before| before.input.stream != stream) {
                 // The file has grown and may have other columns, for example. Its positions are the
@@ -234,7 +241,7 @@ impl FilesSource {
         Ok(())
     }
 
-    fn obey(&mut self, command: Command, port: &Port) {
+    fn execute(&mut self, command: Command, port: &Port) {
         match command {
             Command::Start(starts) => {
                 for start in starts {
@@ -248,7 +255,7 @@ impl FilesSource {
                 self.queue.clear();
                 port.tell_done();
             }
-            // A file that is being read is read to its end. What it hands on is dropped.
+            // A file that is being read is read to its end. What it delivers is dropped.
             Command::Skip(streams) => {
                 self.unstarted.retain(|stream| !streams.contains(stream));
                 self.queue.retain(|start| !streams.contains(&start.stream));
@@ -323,14 +330,15 @@ impl Source for FilesSource {
     }
 
     fn run(mut self: Box<Self>, port: &mut Port) -> Result<(), SpeedError> {
-        let mut told = false;
+        let mut is_done_sent = false;
         loop {
             let is_idle =
                 self.queue.is_empty() && (self.stopped || self.waiting.is_empty() || !self.unstarted.is_empty());
             match port.next_command(if is_idle { WAIT } else { Duration::ZERO }) {
                 Next::Command(command) => {
-                    told = matches!(command, Command::Stop) || (told && !matches!(command, Command::Start(_)));
-                    self.obey(command, port);
+                    is_done_sent =
+                        matches!(command, Command::Stop) || (is_done_sent && !matches!(command, Command::Start(_)));
+                    self.execute(command, port);
                 }
                 Next::Closed => {
                     self.done.write();
@@ -340,20 +348,20 @@ impl Source for FilesSource {
                     self.give_back(port);
                     self.done.write_if_due();
                     if let Some(start) = self.queue.pop_front() {
-                        if self.read(start, port)? == Left::Closed {
+                        if self.read(start, port)? == ReadEnd::Closed {
                             self.done.write();
                             return Ok(());
                         }
-                        told &= self.stopped;
+                        is_done_sent &= self.stopped;
                     } else if self.stopped || !self.unstarted.is_empty() {
                         // There is nothing to do until a command comes.
                     } else if !self.waiting.is_empty() {
                         self.assign(port)?;
                     } else if self.wanted.watch {
                         self.poll();
-                    } else if !told {
+                    } else if !is_done_sent {
                         port.tell_done();
-                        told = true;
+                        is_done_sent = true;
                     }
                 }
             }

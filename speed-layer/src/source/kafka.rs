@@ -46,7 +46,7 @@ use connect::{Topic, failed};
 use group::{Change, Group, Place};
 use slot::{Slot, State, find};
 use topics::Inquiry;
-use watch::Listened;
+use watch::ListeningTime;
 
 /// The most messages taken at a time.
 const BATCH_MAX: usize = 4096;
@@ -94,11 +94,11 @@ pub struct KafkaSource {
     in_vain: HashMap<Place, u32>,
     tended_at: Instant,
     inquired_at: Instant,
-    listened: Listened,
+    listened: ListeningTime,
     record_bytes_average: usize,
     stopped: bool,
-    done_told: Option<u64>,
-    starts_obeyed: u64,
+    done_sent: Option<u64>,
+    starts_executed: u64,
 }
 
 /// What the group has said about this consumer's partitions. While partitions move between
@@ -185,11 +185,11 @@ impl KafkaSource {
             in_vain: HashMap::new(),
             tended_at: now,
             inquired_at: now,
-            listened: Listened::default(),
+            listened: ListeningTime::default(),
             record_bytes_average: 1024,
             stopped: false,
-            done_told: None,
-            starts_obeyed: 0,
+            done_sent: None,
+            starts_executed: 0,
         })
     }
 }
@@ -222,7 +222,7 @@ impl KafkaSource {
     fn turn(&mut self, port: &mut Port) -> Result<bool, SpeedError> {
         loop {
             match port.next_command(Duration::ZERO) {
-                Next::Command(command) => self.obey(command, port),
+                Next::Command(command) => self.execute(command, port),
                 Next::Nothing => break,
                 Next::Closed => return Ok(false),
             }
@@ -237,7 +237,7 @@ impl KafkaSource {
             if self.stopped
                 && let Next::Command(command) = port.next_command(BATCH_WAIT)
             {
-                self.obey(command, port);
+                self.execute(command, port);
             }
         } else {
             self.read(port);
@@ -245,10 +245,10 @@ impl KafkaSource {
         Ok(true)
     }
 
-    fn obey(&mut self, command: Command, port: &Port) {
+    fn execute(&mut self, command: Command, port: &Port) {
         match command {
             Command::Start(starts) => {
-                self.starts_obeyed += 1;
+                self.starts_executed += 1;
                 for start in starts {
                     self.starts.retain(|waiting| waiting.stream != start.stream);
                     self.starts.push(start);
@@ -358,7 +358,7 @@ impl KafkaSource {
         });
         self.listened.add(started.elapsed());
         for slot in &mut self.slots {
-            slot.hand_on(port);
+            slot.deliver(port);
         }
         if let Some(average) = bytes.checked_div(taken) {
             // A few long records among many short ones shorten the batch at once; short records
@@ -380,7 +380,7 @@ impl KafkaSource {
             || !self.membership.is_settled()
             || self.assigning
             || !self.starts.is_empty()
-            || self.done_told == Some(self.starts_obeyed)
+            || self.done_sent == Some(self.starts_executed)
             || !self.slots.iter().all(is_read)
         {
             return;
@@ -390,7 +390,7 @@ impl KafkaSource {
                 slot.catch_up(port);
             }
         }
-        self.done_told = Some(self.starts_obeyed);
+        self.done_sent = Some(self.starts_executed);
         port.tell_done();
     }
 

@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 
 use super::known_dead::KnownDead;
 use crate::error::SpeedError;
-use crate::plans::Plans;
+use crate::plans::DecodePlans;
 use crate::record::{Chunk, Stream};
 use crate::settings::IngestSettings;
 
@@ -23,11 +23,11 @@ const BATCH_BYTES: usize = 16 << 20;
 
 /// Builds the rows and dead letters of one table.
 pub struct Builder {
-    plans: Arc<Plans>,
+    plans: Arc<DecodePlans>,
     /// It makes writers here and commits nothing.
     appender: Appender,
     writer_settings: WriterSettings,
-    decoder: Option<Open>,
+    decoder: Option<OpenDecoder>,
     writer: Option<TableWriter>,
     dead_letters: Vec<RecordBatch>,
     dead_bytes: usize,
@@ -37,7 +37,7 @@ pub struct Builder {
 }
 
 /// A decoder, the source and format that it is for, and the epoch of its plan.
-struct Open {
+struct OpenDecoder {
     source: String,
     format: StreamFormat,
     epoch: u64,
@@ -69,7 +69,7 @@ impl Builder {
     pub async fn open(
         lake: &Lake,
         kind: EventKind,
-        plans: Arc<Plans>,
+        plans: Arc<DecodePlans>,
         settings: &IngestSettings,
     ) -> Result<Builder, SpeedError> {
         let appender = lake.appender_with(kind.raw_table(), &plans.added_columns(kind)?).await?;
@@ -100,15 +100,15 @@ impl Builder {
     ) -> Result<(), SpeedError> {
         let now = self.plans.epoch();
         let format = chunk.format().map_or(&stream.format, |format| &**format);
-        let suits = |open: &Open| open.epoch == now && open.source == stream.source && open.format == *format;
+        let suits = |open: &OpenDecoder| open.epoch == now && open.source == stream.source && open.format == *format;
         if !self.decoder.as_ref().is_some_and(suits) {
             self.encode()?;
             let plan = self.plans.plan(stream.kind, format)?;
             let decoder = Decoder::new(plan, &stream.source)?.written_as(stream.stored_format(format));
             let (source, format) = (stream.source.clone(), format.clone());
-            self.decoder = Some(Open { source, format, epoch: now, decoder });
+            self.decoder = Some(OpenDecoder { source, format, epoch: now, decoder });
         }
-        let Some(Open { decoder, .. }) = &mut self.decoder else { return Ok(()) };
+        let Some(OpenDecoder { decoder, .. }) = &mut self.decoder else { return Ok(()) };
         for (record, rejection) in chunk.records_from(from) {
             let is_dead = |payload: &[u8]| known_dead.is_some_and(|known| known.contains(record.offset, payload));
             match rejection {
@@ -126,7 +126,7 @@ impl Builder {
 
     /// Moves what the decoder holds into the encoder.
     fn encode(&mut self) -> Result<(), SpeedError> {
-        let Some(Open { decoder, .. }) = &mut self.decoder else { return Ok(()) };
+        let Some(OpenDecoder { decoder, .. }) = &mut self.decoder else { return Ok(()) };
         if decoder.rows() + decoder.rejected() == 0 {
             return Ok(());
         }

@@ -3,7 +3,9 @@
 use adlake_lake::Lake;
 use adlake_speed_layer::run::{PreviewReport, preview_files};
 use adlake_speed_layer::settings::SpeedSettings;
-use adlake_speed_layer::source::files::{Compression, FileFormat, First, KindFrom, NamesFrom, Preview, ReadingPreview};
+use adlake_speed_layer::source::files::{
+    Compression, FileFormat, FirstRecord, KindFrom, NamesFrom, Preview, ReadingPreview,
+};
 use anyhow::Result;
 
 use super::{Files, nothing_read, passed_over};
@@ -55,11 +57,11 @@ fn file_text(file: &Preview) -> String {
             );
         }
         match &reading.first {
-            First::Row(row) => line("first row", row.to_string()),
-            First::DeadLetter { reason, detail, record } => {
+            FirstRecord::Row(row) => line("first row", row.to_string()),
+            FirstRecord::DeadLetter { reason, detail, record } => {
                 line("first record", format!("a dead letter: {reason}: {detail}: {record:?}"));
             }
-            First::Nothing => line("first record", "none: the file is empty".to_owned()),
+            FirstRecord::Nothing => line("first record", "none: the file is empty".to_owned()),
         }
     }
     lines.join("\n") + "\n"

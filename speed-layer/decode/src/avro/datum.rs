@@ -17,7 +17,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::schema::{Node, NodeId, WriterSchema};
-use super::{MappedSchema, shape};
+use super::{MappedSchema, convert};
 use crate::reject::{Reason, Reject};
 use crate::row::Row;
 use crate::value::{Decimal, Value};
@@ -34,8 +34,8 @@ pub(crate) fn read<'a>(
     row: &mut Row<'a, '_>,
 ) -> (Option<usize>, Result<(), Reject>) {
     let mut cursor = Cursor::new(bytes, &schema.writer, row.mapping().depth_max(), row.arena());
-    if schema.shapers.iter().any(Option::is_some) {
-        if shape::read(&mut cursor, schema, row).is_some() {
+    if schema.converters.iter().any(Option::is_some) {
+        if convert::read(&mut cursor, schema, row).is_some() {
             return (Some(cursor.at), Ok(()));
         }
         row.clear();

@@ -75,8 +75,8 @@ pub(super) fn fields(kind: EventKind, settings: &SourceSettings) -> Result<Vec<F
                 shape,
                 required: false,
                 empty_is_missing: shape != Shape::Text,
-                least: i128::MIN,
-                most: i128::MAX,
+                min: i128::MIN,
+                max: i128::MAX,
                 by_shape: false,
                 keeps_json: true,
                 default: None,
@@ -101,26 +101,26 @@ impl Mapping {
                 }
                 let rank = u16::try_from(place * 2).map_err(|_| refused("has too many names"))?;
                 let target = Target { field: index as u8, rank, origin: Origin::Configured };
-                self.add_way(name, Path { target, steps: Vec::new() });
+                self.add_path(name, Path { target, steps: Vec::new() });
                 if name.contains(['.', '[']) {
                     let (root, steps) = parse_path(name).map_err(|message| refused(&message))?;
-                    self.add_way(root, Path { target, steps });
+                    self.add_path(root, Path { target, steps });
                 }
             }
         }
         Ok(())
     }
 
-    fn add_way(&mut self, key: &str, way: Path) {
+    fn add_path(&mut self, key: &str, path: Path) {
         if !self.exact.contains_key(key) {
             // The exact entry starts as a copy of the folded one. An empty entry would hide what
             // the folded one is used for.
             let folded = self.lookup(key).map(|index| self.entry_at(index).clone()).unwrap_or_default();
             *self.entry(key, false) = folded;
         }
-        self.entry(key, false).added.push(way.clone());
-        let late = Target { rank: way.target.rank + 1, ..way.target };
-        self.entry(key, true).added.push(Path { target: late, ..way });
+        self.entry(key, false).added.push(path.clone());
+        let late = Target { rank: path.target.rank + 1, ..path.target };
+        self.entry(key, true).added.push(Path { target: late, ..path });
     }
 }
 

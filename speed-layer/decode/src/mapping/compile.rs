@@ -126,14 +126,14 @@ fn fields(kind: EventKind) -> Vec<Field> {
         .map(|field| {
             let name = field.name().clone();
             let required = kind.required_fields().contains(&name.as_str());
-            let most = names::most(&name);
+            let max = names::highest(&name);
             Field {
                 shape: shape(field.data_type()),
                 data_type: field.data_type().clone(),
                 required,
                 empty_is_missing: required && matches!(name.as_str(), "event_time" | "conversion_type"),
-                least: if names::NOT_NEGATIVE.contains(&name.as_str()) { 0 } else { -most },
-                most,
+                min: if names::NOT_NEGATIVE.contains(&name.as_str()) { 0 } else { -max },
+                max,
                 by_shape: names::BY_SHAPE.contains(&name.as_str()),
                 keeps_json: names::KEEPS_JSON.contains(&name.as_str()),
                 default: None,

@@ -26,7 +26,7 @@ const COUNT_MAX: i128 = 1_000_000_000_000;
 
 /// The highest number of a field, in its unit. Money is bounded in the account's currency alone:
 /// enrichment checks it after the conversion.
-pub(super) fn most(field: &str) -> i128 {
+pub(super) fn highest(field: &str) -> i128 {
     match field {
         "view_time_ms" | "interaction_depth" | "quantity" => COUNT_MAX,
         _ => i128::MAX,

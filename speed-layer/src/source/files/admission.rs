@@ -136,7 +136,7 @@ impl FilesSource {
     /// Leaves a file that cannot be read or used; the other files go on. While files are watched, a
     /// file that cannot be read is tried again, after a pause that doubles each time. Any other is
     /// set aside until it is written again, or another run finds it. `taken` is how many of its
-    /// records were handed on before.
+    /// records were delivered before.
     pub(super) fn leave(&mut self, found: &Found, error: &SpeedError, taken: i64) {
         let is_unreadable = matches!(error, SpeedError::File { source: Some(_), .. });
         if !(self.wanted.watch && is_unreadable) {

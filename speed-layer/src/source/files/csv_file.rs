@@ -109,16 +109,16 @@ impl CsvFile<'_> {
         // Older versions of adlake looked at this many bytes.
         let head_before = &head[..head.len().min(HEAD_BYTES)];
         Ok(found.map(|found| {
-            let Beginning { header_line, delimiter: told, rows_at, preamble_lines } = found;
-            let by = told.unwrap_or(csv.delimiter as u8);
+            let Beginning { header_line, delimiter: named, rows_at, preamble_lines } = found;
+            let by = named.unwrap_or(csv.delimiter as u8);
             let names = header_line.as_deref().map(|line| header::names(line, by));
             let is_first = header_line.is_some() && preamble_lines == 0;
             let was_header = header::was_header(head_before, csv, delimiter, mapping);
             Csv {
                 cut: Cut::Csv { delimiter: by, rows_at, columns: names.as_ref().map(Vec::len) },
-                format: StreamFormat::Csv { header: names, header_line, delimiter: told },
+                format: StreamFormat::Csv { header: names, header_line, delimiter: named },
                 preamble_lines,
-                was_cut_otherwise: told != delimiter || preamble_lines > 0 || was_header != is_first,
+                was_cut_otherwise: named != delimiter || preamble_lines > 0 || was_header != is_first,
             }
         }))
     }

@@ -246,8 +246,10 @@ pub fn input(
     }
     let named = extension(found.file_name());
     let format = wanted.format.or(named.map(|(format, _)| format)).unwrap_or_else(|| sniff(&head));
-    let kind =
-        wanted.kind.or_else(|| kind::told(&found.name).map(|(kind, _)| kind)).unwrap_or_else(|| kind_by_format(format));
+    let kind = wanted
+        .kind
+        .or_else(|| kind::from_name(&found.name).map(|(kind, _)| kind))
+        .unwrap_or_else(|| kind_by_format(format));
     let delimiter = named.and_then(|(_, delimiter)| delimiter);
     let (mut preamble_lines, mut was_cut_otherwise) = (0, false);
     let (cut, stream_format) = match format {

@@ -5,7 +5,7 @@
 //! recognized. A file's row is written some time after its last records were committed. If the row
 //! is lost, the file is read through once more, and nothing of it is ingested twice.
 //!
-//! Before anything of a file is handed on, a row says how the file begins. If another file takes
+//! Before anything of a file is delivered, a row says how the file begins. If another file takes
 //! the place of one that was ingested in part, reading must not go on there at the stored position.
 //!
 //! A file that ends within a record is not quite done: its last record is taken when it is whole,

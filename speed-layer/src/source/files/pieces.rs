@@ -21,7 +21,7 @@ pub fn is_truncated(piece: &Piece) -> bool {
     matches!(piece, Piece::Rejected(rejection) if rejection.reason == "truncated")
 }
 
-/// A record does not fit into its chunk. This should not happen: chunks are handed on long before
+/// A record does not fit into its chunk. This should not happen: chunks are delivered long before
 /// they are full, and `ingest.record_bytes_max` bounds the records. The error guards against a
 /// mistake in either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +78,7 @@ impl Numbered {
         Ok(self.last_before.is_none_or(|(last, hash)| position != last || xxh3_64(bytes) == hash))
     }
 
-    /// Whether the kept pieces should be handed on.
+    /// Whether the kept pieces should be delivered.
     pub fn is_full(&self) -> bool {
         self.chunk.bytes() >= CHUNK_BYTES || self.chunk.len() >= CHUNK_RECORDS
     }

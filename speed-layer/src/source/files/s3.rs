@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 
 use super::passed_over::{PassedOver, by_convention};
 use super::place::{At, Found};
-use super::{Surroundings, place};
+use super::{SourceContext, place};
 use crate::clock::now_micros;
 use crate::error::SpeedError;
 use crate::metrics::Metrics;
@@ -87,9 +87,9 @@ struct Page {
 }
 
 impl S3 {
-    fn connect(bucket: &str, surroundings: &Surroundings) -> Result<S3, SpeedError> {
-        let Some(runtime) = surroundings.runtime.clone() else { return Err(SpeedError::Ended("the runtime")) };
-        let options = &surroundings.store_options;
+    fn connect(bucket: &str, context: &SourceContext) -> Result<S3, SpeedError> {
+        let Some(runtime) = context.runtime.clone() else { return Err(SpeedError::Ended("the runtime")) };
+        let options = &context.store_options;
         // The options have the same names as the lake's storage options, with or without their
         // prefix.
         let option = |name: &str| {
@@ -126,7 +126,7 @@ impl S3 {
             config = config.region(Region::new("us-east-1"));
         }
         let client = Client::from_conf(config.build());
-        Ok(S3 { client, bucket: bucket.to_owned(), runtime, metrics: surroundings.metrics.clone() })
+        Ok(S3 { client, bucket: bucket.to_owned(), runtime, metrics: context.metrics.clone() })
     }
 
     fn uri(&self, key: &str) -> String {
@@ -221,7 +221,7 @@ impl Prefix {
     pub fn open(
         uri: &str,
         settings: &FilesSettings,
-        surroundings: &Surroundings,
+        context: &SourceContext,
         passed_over: PassedOver,
     ) -> Result<Prefix, SpeedError> {
         let wrong = |message: &str| SpeedError::File { path: uri.into(), message: message.to_owned(), source: None };
@@ -233,7 +233,7 @@ impl Prefix {
         if prefix.contains(['*', '?']) {
             return Err(wrong("patterns are for paths; of a bucket give a prefix"));
         }
-        let s3 = Arc::new(S3::connect(bucket, surroundings)?);
+        let s3 = Arc::new(S3::connect(bucket, context)?);
         let polls = settings.sweep_interval.as_secs_f64() / place::poll_interval(settings).as_secs_f64();
         Ok(Prefix {
             s3,

@@ -86,19 +86,19 @@ const REMEDIES_DOUBLING: u32 = 6;
 /// The total time spent listening. Time without room for records does not count: a partition that
 /// nobody listens to is not silent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Listened(Duration);
+pub struct ListeningTime(Duration);
 
 /// The most that a single wait counts for. The process may have been stopped during a longer one.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-impl Listened {
+impl ListeningTime {
     /// Adds time spent listening.
     pub fn add(&mut self, time: Duration) {
         self.0 += time.min(WAIT_MAX);
     }
 
     /// How much listening time has passed since `then`.
-    pub fn since(self, then: Listened) -> Duration {
+    pub fn since(self, then: ListeningTime) -> Duration {
         self.0.saturating_sub(then.0)
     }
 }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn time_that_nobody_listened_does_not_count() {
-        let mut listened = Listened::default();
+        let mut listened = ListeningTime::default();
         listened.add(Duration::from_millis(20));
         let then = listened;
         listened.add(Duration::from_millis(30));

@@ -7,7 +7,7 @@ use adlake_domain::event::EventKind;
 use adlake_lake::error::chain;
 use tokio::sync::{mpsc, oneshot};
 
-use super::lane::Order;
+use super::lane::LaneMessage;
 use crate::error::SpeedError;
 use crate::metrics::Metrics;
 use crate::record::Stream;
@@ -15,7 +15,7 @@ use crate::source::{Command, Commander, Event};
 
 /// A lane that is stopped.
 #[derive(Debug)]
-pub struct Stopped {
+pub struct StoppedTable {
     /// The kind of event in its table.
     pub kind: EventKind,
     /// Why it is stopped.
@@ -28,12 +28,12 @@ pub struct Stopped {
     pub notice: mpsc::UnboundedSender<EventKind>,
 }
 
-impl Stopped {
+impl StoppedTable {
     /// Skips `streams` and all streams that are assigned later, drops records, releases revoked
-    /// streams, and answers drains. It runs until there are no more orders.
+    /// streams, and answers drains. It runs until there are no more messages.
     pub async fn run(
         self,
-        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut messages: mpsc::UnboundedReceiver<LaneMessage>,
         streams: Vec<Arc<Stream>>,
         drains: Vec<oneshot::Sender<()>>,
     ) -> Result<(), SpeedError> {
@@ -46,17 +46,17 @@ impl Stopped {
         for drain in drains {
             let _ = drain.send(());
         }
-        while let Some(order) = orders.recv().await {
-            match order {
-                Order::Drain(drained) => _ = drained.send(()),
-                Order::Event(Event::Assigned(streams)) => self.commander.tell(Command::Skip(streams)),
-                Order::Event(Event::Revoked(streams)) => {
+        while let Some(message) = messages.recv().await {
+            match message {
+                LaneMessage::Drain(drained) => _ = drained.send(()),
+                LaneMessage::Event(Event::Assigned(streams)) => self.commander.tell(Command::Skip(streams)),
+                LaneMessage::Event(Event::Revoked(streams)) => {
                     streams.iter().for_each(|stream| self.metrics.not_ours(stream));
                     self.commander.tell(Command::Release(streams));
                 }
                 // Dropping records frees their room in the queue. They are not committed, so they
                 // are read again once the table is repaired.
-                Order::Event(_) => {}
+                LaneMessage::Event(_) => {}
             }
         }
         Err(self.error)

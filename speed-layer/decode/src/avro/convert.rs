@@ -25,17 +25,17 @@ use crate::value::Value;
 
 /// How a value is converted to a cell.
 #[derive(Debug)]
-pub(crate) enum Shaper {
+pub(crate) enum Converter {
     Null,
     Text,
     Int32,
     Double,
     /// Any other scalar, converted to a text, an integer of 32 bits or a double.
     Scalar(NodeId, Scalar),
-    Union(Box<[Shaper]>),
+    Union(Box<[Converter]>),
     /// The members of a struct, and the number of the struct's fields.
     Struct(Box<[Member]>, usize),
-    List(Box<Shaper>),
+    List(Box<Converter>),
     /// A map or a record, converted to a map of texts.
     Map(NodeId),
     /// A content field that is not nested.
@@ -53,7 +53,7 @@ pub(crate) enum Scalar {
 #[derive(Debug)]
 pub(crate) enum Member {
     /// A field of the struct.
-    Known(usize, Shaper),
+    Known(usize, Converter),
     /// The struct has no such field. The pieces are the parts of its path between the indices of
     /// lists.
     Unknown(NodeId, Box<[String]>),
@@ -61,27 +61,27 @@ pub(crate) enum Member {
 
 /// For each field of a record that alone fills a content field: the index of that field, and how
 /// the value is converted.
-pub(crate) fn shapers(
+pub(crate) fn converters(
     schema: &WriterSchema,
     entries: &[Option<u16>],
     default_entries: &[Option<u16>],
     mapping: &Mapping,
-) -> Vec<Option<(usize, Shaper)>> {
-    let alone = mapping.alone(entries.iter().chain(default_entries).copied());
+) -> Vec<Option<(usize, Converter)>> {
+    let sole_fields = mapping.sole_fields(entries.iter().chain(default_entries).copied());
     let mut compiler = Compiler { schema, left: PARTS_MAX };
-    let mut shaper = |index: Option<usize>, node: NodeId| {
+    let mut converter = |index: Option<usize>, node: NodeId| {
         let index = index?;
         let field = &mapping.fields()[index];
-        let shaper = match field.shape {
-            Shape::Nested => compiler.shaper(node, &field.data_type, vec![field.name.clone()])?,
+        let converter = match field.shape {
+            Shape::Nested => compiler.converter(node, &field.data_type, vec![field.name.clone()])?,
             Shape::Text if !field.empty_is_missing => {
-                compiler.shaper(node, &DataType::Utf8, Vec::new()).unwrap_or(Shaper::Field(node))
+                compiler.converter(node, &DataType::Utf8, Vec::new()).unwrap_or(Converter::Field(node))
             }
-            _ => Shaper::Field(node),
+            _ => Converter::Field(node),
         };
-        Some((index, shaper))
+        Some((index, converter))
     };
-    schema.record().fields.iter().zip(alone).map(|((_, node), index)| shaper(index, *node)).collect()
+    schema.record().fields.iter().zip(sole_fields).map(|((_, node), index)| converter(index, *node)).collect()
 }
 
 /// The greatest number of parts of a plan. A type that is named repeatedly is in the plan as often,
@@ -101,41 +101,41 @@ impl Compiler<'_> {
     /// How a node's value is converted to a column's type. `None` where that depends on the value,
     /// or where the plan would be too large. `path` is the path to the node, in pieces between the
     /// indices of lists.
-    fn shaper(&mut self, node: NodeId, data_type: &DataType, path: Vec<String>) -> Option<Shaper> {
+    fn converter(&mut self, node: NodeId, data_type: &DataType, path: Vec<String>) -> Option<Converter> {
         self.left = self.left.checked_sub(1)?;
         let schema = self.schema;
         Some(match (schema.node(node), data_type) {
-            (Node::Null, _) => Shaper::Null,
+            (Node::Null, _) => Converter::Null,
             (Node::Union(branches), _) => {
-                let branch = |branch: &NodeId| self.shaper(*branch, data_type, path.clone());
-                Shaper::Union(branches.iter().map(branch).collect::<Option<_>>()?)
+                let branch = |branch: &NodeId| self.converter(*branch, data_type, path.clone());
+                Converter::Union(branches.iter().map(branch).collect::<Option<_>>()?)
             }
-            (Node::Map(_) | Node::Record(_), DataType::Map(..)) => Shaper::Map(node),
+            (Node::Map(_) | Node::Record(_), DataType::Map(..)) => Converter::Map(node),
             (Node::Record(record), DataType::Struct(fields)) if record.defaults.is_empty() => {
                 let member = |(name, node): &(String, NodeId)| {
                     let path = longer(&path, &format!(".{name}"));
                     Some(match fields.find(name) {
-                        Some((index, field)) => Member::Known(index, self.shaper(*node, field.data_type(), path)?),
+                        Some((index, field)) => Member::Known(index, self.converter(*node, field.data_type(), path)?),
                         None => {
                             self.left = self.left.checked_sub(1 + name.len() / NAME_BYTES)?;
                             Member::Unknown(*node, path.into())
                         }
                     })
                 };
-                Shaper::Struct(record.fields.iter().map(member).collect::<Option<_>>()?, fields.len())
+                Converter::Struct(record.fields.iter().map(member).collect::<Option<_>>()?, fields.len())
             }
             (Node::Array(item), DataType::List(element)) => {
                 let mut path = longer(&path, "[");
                 path.push("]".to_owned());
-                Shaper::List(Box::new(self.shaper(*item, element.data_type(), path)?))
+                Converter::List(Box::new(self.converter(*item, element.data_type(), path)?))
             }
             (Node::Array(_) | Node::Map(_) | Node::Record(_) | Node::Refused { .. } | Node::Pending, _) => return None,
-            (Node::Text, DataType::Utf8) => Shaper::Text,
-            (Node::Int, DataType::Int32) => Shaper::Int32,
-            (Node::Double, DataType::Float64) => Shaper::Double,
-            (_, DataType::Utf8) => Shaper::Scalar(node, Scalar::Text),
-            (_, DataType::Int32) => Shaper::Scalar(node, Scalar::Int32),
-            (_, DataType::Float64) => Shaper::Scalar(node, Scalar::Double),
+            (Node::Text, DataType::Utf8) => Converter::Text,
+            (Node::Int, DataType::Int32) => Converter::Int32,
+            (Node::Double, DataType::Float64) => Converter::Double,
+            (_, DataType::Utf8) => Converter::Scalar(node, Scalar::Text),
+            (_, DataType::Int32) => Converter::Scalar(node, Scalar::Int32),
+            (_, DataType::Float64) => Converter::Scalar(node, Scalar::Double),
             _ => return None,
         })
     }
@@ -154,31 +154,31 @@ fn longer(path: &[String], more: &str) -> Vec<String> {
 /// read on the general path.
 pub(super) fn read<'a>(cursor: &mut Cursor<'a, 'a>, schema: &'a MappedSchema, row: &mut Row<'a, '_>) -> Option<()> {
     let record = schema.writer.record();
-    let mut shaping = Shaping { indices: BumpVec::new_in(row.arena()), field: 0, cursor, row };
-    for (((name, node), entry), shaper) in record.fields.iter().zip(&schema.entries).zip(&schema.shapers) {
-        match shaper {
-            Some((index, shaper)) => {
-                shaping.field = *index;
+    let mut conversion = DatumConversion { indices: BumpVec::new_in(row.arena()), field: 0, cursor, row };
+    for (((name, node), entry), converter) in record.fields.iter().zip(&schema.entries).zip(&schema.converters) {
+        match converter {
+            Some((index, converter)) => {
+                conversion.field = *index;
                 let mut cell = Cell::Null;
-                shaping.cell(shaper, 1, &mut cell)?;
+                conversion.cell(converter, 1, &mut cell)?;
                 if !matches!(cell, Cell::Null) {
-                    shaping.row.place_shaped(*index, cell);
+                    conversion.row.set_converted(*index, cell);
                 }
             }
             None => {
-                let value = shaping.cursor.value(*node, 1).ok()?;
-                shaping.row.offer(name, *entry, value).ok()?;
+                let value = conversion.cursor.value(*node, 1).ok()?;
+                conversion.row.offer(name, *entry, value).ok()?;
             }
         }
     }
     for ((name, constant), entry) in record.defaults.iter().zip(&schema.default_entries) {
-        shaping.row.offer(name, *entry, constant.value()).ok()?;
+        conversion.row.offer(name, *entry, constant.value()).ok()?;
     }
     cursor.refused.is_none().then_some(())
 }
 
 /// The state of reading one datum into cells.
-struct Shaping<'c, 'r, 'a, 'd> {
+struct DatumConversion<'c, 'r, 'a, 'd> {
     cursor: &'c mut Cursor<'a, 'a>,
     row: &'r mut Row<'a, 'd>,
     /// The index of the content field that is being read.
@@ -187,22 +187,22 @@ struct Shaping<'c, 'r, 'a, 'd> {
     indices: BumpVec<'a, usize>,
 }
 
-impl<'a> Shaping<'_, '_, 'a, '_> {
-    fn cell(&mut self, shaper: &'a Shaper, depth: usize, out: &mut Cell<'a>) -> Option<()> {
+impl<'a> DatumConversion<'_, '_, 'a, '_> {
+    fn cell(&mut self, converter: &'a Converter, depth: usize, out: &mut Cell<'a>) -> Option<()> {
         self.cursor.check_depth(depth).ok()?;
-        match shaper {
-            Shaper::Null => {}
-            Shaper::Text => *out = Cell::Text(self.text()?),
-            Shaper::Int32 => *out = Cell::Integer(i32::try_from(self.long()?).ok()?.into()),
-            Shaper::Double => {
+        match converter {
+            Converter::Null => {}
+            Converter::Text => *out = Cell::Text(self.text()?),
+            Converter::Int32 => *out = Cell::Integer(i32::try_from(self.long()?).ok()?.into()),
+            Converter::Double => {
                 let number = f64::from_le_bytes(self.cursor.bytes(8)?.try_into().ok()?);
                 *out = Cell::Double(Some(number).filter(|number| number.is_finite())?);
             }
-            Shaper::Union(branches) => {
+            Converter::Union(branches) => {
                 let branch = usize::try_from(self.long()?).ok().and_then(|index| branches.get(index))?;
                 self.cell(branch, depth, out)?;
             }
-            Shaper::Scalar(node, scalar) => {
+            Converter::Scalar(node, scalar) => {
                 let value = self.cursor.value(*node, depth).ok()?;
                 if !value.is_null() {
                     *out = match scalar {
@@ -212,12 +212,12 @@ impl<'a> Shaping<'_, '_, 'a, '_> {
                     };
                 }
             }
-            Shaper::Struct(members, width) => {
+            Converter::Struct(members, width) => {
                 self.cursor.count(members.len()).ok()?;
                 let cells = self.row.arena().alloc_slice_fill_copy(*width, Cell::Null);
                 for member in members {
                     match member {
-                        Member::Known(index, shaper) => self.cell(shaper, depth + 1, &mut cells[*index])?,
+                        Member::Known(index, converter) => self.cell(converter, depth + 1, &mut cells[*index])?,
                         Member::Unknown(node, path) => {
                             let value = self.cursor.value(*node, depth + 1).ok()?;
                             if !value.is_null() {
@@ -228,7 +228,7 @@ impl<'a> Shaping<'_, '_, 'a, '_> {
                 }
                 *out = Cell::Struct(cells);
             }
-            Shaper::List(item) => {
+            Converter::List(item) => {
                 let mut cells = BumpVec::new_in(self.row.arena());
                 self.indices.push(0);
                 while let Some(count) = self.cursor.block().ok()? {
@@ -243,11 +243,11 @@ impl<'a> Shaping<'_, '_, 'a, '_> {
                 self.indices.pop();
                 *out = Cell::List(cells.into_bump_slice());
             }
-            Shaper::Map(node) => match self.cursor.value(*node, depth).ok()? {
+            Converter::Map(node) => match self.cursor.value(*node, depth).ok()? {
                 Value::Object(members) => *out = Cell::Map(entries(members, self.row.arena())),
                 _ => return None,
             },
-            Shaper::Field(node) => {
+            Converter::Field(node) => {
                 let value = self.cursor.value(*node, depth).ok()?;
                 let mapping = self.row.mapping();
                 let field: &Field = &mapping.fields()[self.field];

@@ -21,7 +21,7 @@ use crate::source::Command;
 use crate::write::{Committer, Outcome, Stored, count_dead_letters};
 
 /// The result of a lookup or a commit.
-pub(super) enum Landed {
+pub(super) enum BackgroundResult {
     LookedUp(Result<Vec<Stored>, SpeedError>, Vec<Arc<Stream>>),
     Committed(Result<Outcome, SpeedError>, Batch),
 }
@@ -46,7 +46,7 @@ impl Lane {
         let (Some(mut committer), Some(mut builder)) = (self.committer.take(), self.builder.take()) else {
             return Ok(());
         };
-        let metrics = self.parts.metrics.clone();
+        let metrics = self.context.metrics.clone();
         let work = self.worker.run(move || {
             let started = Instant::now();
             let sealed = builder.seal();
@@ -67,13 +67,13 @@ impl Lane {
         let dead_advances = dead_spans.iter().map(Span::advance).collect();
         let misshapen = std::mem::take(&mut sealed.misshapen);
         let batch = Batch { spans, rows, rejected, misshapen, started: Instant::now() };
-        self.oldest_under_way = self.oldest.take();
+        self.oldest_in_commit = self.oldest.take();
         self.show_oldest();
-        let metrics = self.parts.metrics.clone();
-        self.under_way = Some(tokio::spawn(async move {
+        let metrics = self.context.metrics.clone();
+        self.background = Some(tokio::spawn(async move {
             let result = committer.commit(sealed, advances, dead_advances).await;
             metrics.spent("commit", batch.started.elapsed());
-            (committer, Landed::Committed(result, batch))
+            (committer, BackgroundResult::Committed(result, batch))
         }));
         Ok(())
     }
@@ -83,27 +83,30 @@ impl Lane {
     pub(super) fn look_up(&mut self) {
         let Some(mut committer) = self.committer.take() else { return };
         let streams = std::mem::take(&mut self.unstarted);
-        let pauses = Pauses::new(self.parts.retry_pause_max, std::mem::take(&mut self.pause_first));
-        let (stopping, kind) = (self.parts.stopping.clone(), self.parts.kind);
-        self.under_way = Some(tokio::spawn(async move {
+        let pauses = Pauses::new(self.context.retry_pause_max, std::mem::take(&mut self.pause_first));
+        let (stopping, kind) = (self.context.stopping.clone(), self.context.kind);
+        self.background = Some(tokio::spawn(async move {
             let result = stored(&mut committer, &streams, kind, pauses, &stopping).await;
-            (committer, Landed::LookedUp(result, streams))
+            (committer, BackgroundResult::LookedUp(result, streams))
         }));
     }
 
     /// Handles the result of a lookup or a commit.
-    pub(super) fn land(&mut self, (committer, landed): (Committer, Landed)) -> Result<(), SpeedError> {
-        self.under_way = None;
+    pub(super) fn finish_background(
+        &mut self,
+        (committer, result): (Committer, BackgroundResult),
+    ) -> Result<(), SpeedError> {
+        self.background = None;
         self.committer = Some(committer);
-        match landed {
-            Landed::LookedUp(Ok(stored), streams) => {
+        match result {
+            BackgroundResult::LookedUp(Ok(stored), streams) => {
                 let starts: Vec<_> = streams
                     .iter()
                     .zip(stored)
                     // A stream may have been reset in the meantime. It is then looked up once more.
                     .filter(|(stream, _)| !self.unstarted.contains(stream))
                     .filter_map(|(stream, stored)| {
-                        let generation = self.parts.generations.fetch_add(1, Ordering::Relaxed);
+                        let generation = self.context.generations.fetch_add(1, Ordering::Relaxed);
                         self.marks.stored(stream, stored.marks);
                         self.ledger.start(stream, stored, generation)
                     })
@@ -112,36 +115,40 @@ impl Lane {
                     // A worker that was killed between a commit and its acknowledgement did not
                     // acknowledge it. So it is done here.
                     let known = starts.iter().filter_map(|start| Some((start.stream.clone(), start.stored?))).collect();
-                    self.parts.commander.tell(Command::Start(starts));
-                    self.parts.commander.tell(Command::Acknowledge(known));
+                    self.context.commander.tell(Command::Start(starts));
+                    self.context.commander.tell(Command::Acknowledge(known));
                 }
                 Ok(())
             }
             // While the run is being stopped nothing more is read, so the positions do not matter.
-            Landed::LookedUp(Err(error), _) if self.parts.stopping.is_cancelled() && error.is_retryable() => Ok(()),
-            Landed::LookedUp(Err(error), _) => Err(error),
-            Landed::Committed(result, batch) => self.committed(result, batch),
+            BackgroundResult::LookedUp(Err(error), _)
+                if self.context.stopping.is_cancelled() && error.is_retryable() =>
+            {
+                Ok(())
+            }
+            BackgroundResult::LookedUp(Err(error), _) => Err(error),
+            BackgroundResult::Committed(result, batch) => self.committed(result, batch),
         }
     }
 
     fn committed(&mut self, result: Result<Outcome, SpeedError>, batch: Batch) -> Result<(), SpeedError> {
-        self.oldest_under_way = None;
+        self.oldest_in_commit = None;
         self.show_oldest();
-        let (kind, table) = (self.parts.kind, self.parts.kind.raw_table());
+        let (kind, table) = (self.context.kind, self.context.kind.raw_table());
         match result {
             Ok(Outcome::Committed { bytes, files, conflicts }) => {
                 for (table, count) in conflicts {
-                    self.parts.metrics.conflicts(table, count);
+                    self.context.metrics.conflicts(table, count);
                     if count > 0 {
-                        self.early = self.parts.policy.early(rand::rng().random_range(0.0..1.0));
+                        self.early = self.context.policy.early(rand::rng().random_range(0.0..1.0));
                     }
                 }
                 let took = batch.started.elapsed();
-                self.parts.metrics.committed(kind, batch.rows, &batch.rejected, bytes, took);
-                self.parts.metrics.misshapen(kind, &batch.misshapen);
+                self.context.metrics.committed(kind, batch.rows, &batch.rejected, bytes, took);
+                self.context.metrics.misshapen(kind, &batch.misshapen);
                 tracing::debug!(table, rows = batch.rows, files, took_ms = took.as_millis() as u64, "batch committed");
                 let positions = batch.spans.into_iter().map(|span| (span.stream, span.to)).collect();
-                self.parts.commander.tell(Command::Acknowledge(positions));
+                self.context.commander.tell(Command::Acknowledge(positions));
                 Ok(())
             }
             Ok(Outcome::Superseded) => {
@@ -150,16 +157,16 @@ impl Lane {
                     rows = batch.rows,
                     "somebody else has committed these records; reading on from there"
                 );
-                self.parts.metrics.superseded(kind);
+                self.context.metrics.superseded(kind);
                 self.start_again();
                 Ok(())
             }
             Err(error) if error.is_retryable() => {
-                if self.parts.stopping.is_cancelled() {
+                if self.context.stopping.is_cancelled() {
                     return Err(SpeedError::Unfinished(format!("{table}: {}", chain(&error))));
                 }
                 tracing::warn!(table, error = chain(&error), "the lake cannot be written to; waiting for it");
-                self.parts.metrics.outage(kind);
+                self.context.metrics.outage(kind);
                 self.pause_first = true;
                 self.start_again();
                 Ok(())
@@ -170,10 +177,10 @@ impl Lane {
 }
 
 /// Waits for the lookup or commit that is running.
-pub(super) async fn landed(
-    under_way: &mut Option<JoinHandle<(Committer, Landed)>>,
-) -> Result<(Committer, Landed), SpeedError> {
-    match under_way {
+pub(super) async fn background_result(
+    background: &mut Option<JoinHandle<(Committer, BackgroundResult)>>,
+) -> Result<(Committer, BackgroundResult), SpeedError> {
+    match background {
         Some(handle) => handle.await.map_err(|_| SpeedError::Ended("committing")),
         None => std::future::pending().await,
     }
