@@ -82,12 +82,12 @@ pub enum SpeedError {
     Columns(#[from] arrow::error::ArrowError),
 
     /// A part of ingest has panicked. This is a bug in adlake.
-    #[error("{0} ended unexpectedly")]
+    #[error("{0} ended unexpectedly; this is a bug in adlake")]
     Ended(&'static str),
 
     /// What was read could not be committed before the shutdown deadline. Nothing is lost: it is
     /// read again.
-    #[error("stopped before everything read was committed: {0}. It will be read again")]
+    #[error("stopped before all records that were read were committed: {0}. The next run reads them again")]
     Unfinished(String),
 
     /// The metrics server cannot listen on its address.

@@ -135,7 +135,7 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
         (Err(error), _) => Err(error),
         (Ok(()), Ok(Ok(()))) => Ok(()),
         (Ok(()), Err(_)) => {
-            tracing::warn!("everything is committed, but the source does not leave; it is left behind");
+            tracing::warn!("everything is committed, but the source has not ended in time; it is abandoned");
             Ok(())
         }
     }
@@ -192,7 +192,7 @@ async fn walk(
         tokio::select! {
             biased;
             () = dependencies.cancel.cancelled(), if deadline.is_none() => {
-                tracing::info!("stopping: what was read is committed");
+                tracing::info!("stopping; committing what was read");
                 stopping.cancel();
                 commander.tell(Command::Stop);
                 deadline = Some(Instant::now() + dependencies.settings.ingest.shutdown_deadline);

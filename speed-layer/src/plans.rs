@@ -89,7 +89,7 @@ impl DecodePlans {
             match self.refresh(&lake).await {
                 Ok(true) => tracing::info!("newer reference data is in use"),
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "cannot look for newer reference data"),
+                Err(error) => tracing::warn!(%error, "cannot look for newer reference data; the old data stays in use"),
             }
         }
     }

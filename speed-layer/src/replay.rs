@@ -151,7 +151,7 @@ impl Replay<'_> {
         for claim in self.desk.claims().await? {
             let replayed = self.decide(claim.kind, &claim.id, None).await?;
             let letters = self.desk.settle(&claim.id, replayed, now_micros()).await? as u64;
-            tracing::info!(claim = claim.id, letters, replayed, "ended what an interrupted replay has left");
+            tracing::info!(claim = claim.id, letters, replayed, "finished what an interrupted replay left");
             if replayed {
                 report.finished += letters;
             } else {

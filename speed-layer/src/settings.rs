@@ -244,7 +244,7 @@ impl SpeedSettings {
         ];
         for (key, value) in positive {
             if value == 0 {
-                return Err(SpeedError::settings(key, "must be more than nothing"));
+                return Err(SpeedError::settings(key, "must be greater than zero"));
             }
         }
         if ingest.record_bytes_max > 1 << 30 {
@@ -252,7 +252,7 @@ impl SpeedSettings {
         }
         ingest.validation()?;
         if !(1..=22).contains(&ingest.compression_level) {
-            return Err(SpeedError::settings("ingest.compression_level", "zstd has the levels 1 to 22"));
+            return Err(SpeedError::settings("ingest.compression_level", "must be a level of zstd: 1 to 22"));
         }
         for kind in EventKind::ALL {
             let source = self.sources.of(kind);
@@ -262,7 +262,7 @@ impl SpeedSettings {
             if taken && !topic.is_empty() {
                 return Err(SpeedError::settings(
                     format!("sources.{kind}.topic"),
-                    format!("{topic} is the topic of two kinds of event"),
+                    format!("{topic} is configured for two kinds of event: give each kind a topic of its own"),
                 ));
             }
             if !source.csv.delimiter.is_ascii() || matches!(source.csv.delimiter, '"' | '\n' | '\r') {
@@ -288,7 +288,7 @@ impl SpeedSettings {
             }
             if source.avro.registry_timeout().is_zero() {
                 let key = format!("sources.{kind}.avro.registry_timeout");
-                return Err(SpeedError::settings(key, "must be more than nothing"));
+                return Err(SpeedError::settings(key, "must be greater than zero"));
             }
         }
         let topics: Vec<&str> = EventKind::ALL.iter().map(|kind| self.sources.of(*kind).topic(*kind)).collect();

@@ -187,7 +187,7 @@ async fn a_broker_that_falls_silent_is_waited_for() -> Result<()> {
     // The broker keeps its connections but answers nothing, until the worker has asked what the
     // broker has and got no answer.
     broker.freeze()?;
-    worker.says("the broker does not say what it has")?;
+    worker.says("the broker does not tell their watermarks")?;
     broker.thaw()?;
     broker.produce(&topic, None, impressions(1_000, 2_000))?;
     worker.arrived(&raw, 2_000).await?;

@@ -170,7 +170,10 @@ async fn versions_references_outages_and_tls_with_the_real_registry() -> Result<
     // If it is stopped in the meantime, it says what is not done, and the next run does it.
     cancel.cancel();
     let unfinished = task.await?.unwrap_err().to_string();
-    ensure!(unfinished.contains("read again") && unfinished.contains("/schemas/ids/"), "{unfinished}");
+    ensure!(
+        unfinished.contains("The next run reads them again") && unfinished.contains("/schemas/ids/"),
+        "{unfinished}"
+    );
     registry.kill9()?;
     let (cancel, task) = start(&raw, &settings);
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -144,7 +144,10 @@ impl AvroPlan {
         }
         let has_schema = !plan.by_fingerprint.is_empty() || !plan.by_version.is_empty() || settings.registry.is_some();
         if !has_schema {
-            return Err(DecodeError::settings(key("schema"), format!("{kind} in Avro need the writer's schema")));
+            return Err(DecodeError::settings(
+                key("schema"),
+                format!("{kind} in Avro need the writer's schema: set schema, schema_file or registry"),
+            ));
         }
         Ok(AvroPlan { reader, ..plan })
     }
@@ -181,20 +184,29 @@ impl AvroPlan {
                 Ok(Framed::Registered(u32::from_be_bytes([*a, *b, *c, *d]), datum))
             }
             (AvroFraming::Confluent, [0, _, _, _, _, datum @ ..]) => self.datum(datum),
-            (AvroFraming::Confluent, _) => invalid("does not begin with a zero byte and a schema id"),
+            (AvroFraming::Confluent, _) => {
+                invalid("the message does not begin with a zero byte and a schema id (Confluent framing)")
+            }
             (AvroFraming::SingleObject | AvroFraming::Auto, [0xC3, 0x01, rest @ ..]) if rest.len() >= 8 => {
                 let (fingerprint, datum) = rest.split_at(8);
                 let known = <[u8; 8]>::try_from(fingerprint).ok().and_then(|key| self.by_fingerprint.get(&key));
                 known.map(|schema| Framed::Datum(schema, datum)).ok_or_else(|| {
-                    let detail = format!("no schema with the fingerprint {} is configured", digits(fingerprint));
+                    let detail = format!(
+                        "no schema with the fingerprint {} is configured: add it to avro.single_object_schema_files",
+                        digits(fingerprint)
+                    );
                     Reject::new(Reason::UnknownSchema, detail)
                 })
             }
-            (AvroFraming::SingleObject, _) => invalid("does not begin with C3 01 and a fingerprint"),
+            (AvroFraming::SingleObject, _) => {
+                invalid("the message does not begin with C3 01 and a fingerprint (single-object framing)")
+            }
             (AvroFraming::Glue | AvroFraming::Auto, [3, compression @ (0 | 5), rest @ ..]) if rest.len() >= 16 => {
                 self.glue(payload, *compression == 5, rest)
             }
-            (AvroFraming::Glue, _) => invalid("does not begin with 03, 00 or 05 and a schema version id"),
+            (AvroFraming::Glue, _) => {
+                invalid("the message does not begin with 03, then 00 or 05, and a schema version id (Glue framing)")
+            }
             (AvroFraming::Auto, payload) if self.is_container(payload) => Ok(Framed::Container),
             (AvroFraming::Auto, [0, _, _, _, _, datum @ ..]) if !datum.is_empty() => {
                 let schema = self.bare_schema()?;
@@ -223,8 +235,12 @@ impl AvroPlan {
     }
 
     fn bare_schema(&self) -> Result<&Arc<MappedSchema>, Reject> {
-        let lacking =
-            || Reject::new(Reason::UnknownSchema, "nothing tells its schema, and avro.schema is not configured");
+        let lacking = || {
+            Reject::new(
+                Reason::UnknownSchema,
+                "the message does not name its schema, and avro.schema is not configured",
+            )
+        };
         if let Some(reject) = &self.unusable {
             return Err(reject.clone());
         }
@@ -269,9 +285,9 @@ pub(crate) fn unpack(packed: &[u8], into: &mut Vec<u8>) -> Result<(), Reject> {
     into.clear();
     let mut decoder = ZlibDecoder::new(packed).take(container::UNPACKED_BYTES_MAX as u64 + 1);
     let refused = |detail: String| Reject::new(Reason::InvalidAvro, detail);
-    decoder.read_to_end(into).map_err(|error| refused(format!("cannot be unpacked: {error}")))?;
+    decoder.read_to_end(into).map_err(|error| refused(format!("the message cannot be decompressed: {error}")))?;
     if into.len() > container::UNPACKED_BYTES_MAX {
-        return Err(refused(format!("unpacks to more than {} bytes", container::UNPACKED_BYTES_MAX)));
+        return Err(refused(format!("the message decompresses to more than {} bytes", container::UNPACKED_BYTES_MAX)));
     }
     Ok(())
 }
@@ -281,7 +297,10 @@ fn invalid<T>(detail: &str) -> Result<T, Reject> {
 }
 
 fn unknown_version(version: &[u8]) -> Reject {
-    let detail = format!("no schema is configured for the Glue schema version {}", digits(version));
+    let detail = format!(
+        "no schema is configured for the Glue schema version {}: add it to avro.glue_schema_files",
+        digits(version)
+    );
     Reject::new(Reason::UnknownSchema, detail)
 }
 
@@ -322,7 +341,7 @@ impl SchemaCache {
             return Ok(schema.clone());
         }
         let refused = |detail: String| Reject::new(Reason::InvalidAvro, detail);
-        let json = std::str::from_utf8(text).map_err(|_| refused("the schema is not UTF-8".to_owned()))?;
+        let json = std::str::from_utf8(text).map_err(|_| refused("the container's schema is not UTF-8".to_owned()))?;
         let parsed = ParsedSchema::new(json, &[]).map_err(|error| refused(error.to_string()))?;
         let schema = plan.map(&parsed, mapping)?;
         if self.of_containers.len() >= SCHEMAS_MAX {
@@ -356,7 +375,7 @@ impl SchemaCache {
             }
             // Not cached: the registry may know the id next time.
             Some(KnownSchema::Unknown) | None => {
-                return Err(Reject::new(Reason::UnknownSchema, format!("the registry knows no schema {id}")));
+                return Err(Reject::new(Reason::UnknownSchema, format!("the registry has no schema with the id {id}")));
             }
         };
         let schema = schema.map_err(|reject| reject.at(format!("schema {id}")));

@@ -105,7 +105,7 @@ impl CsvReader {
                 ReadRecordResult::Record => break,
                 ReadRecordResult::InputEmpty if !rest.is_empty() => {}
                 ReadRecordResult::InputEmpty if written == 0 && cells == 0 && !payload.contains(&b'"') => {
-                    return Err(Reject::new(Reason::EmptyRecord, "there is no row"));
+                    return Err(Reject::new(Reason::EmptyRecord, "there is no row in it"));
                 }
                 ReadRecordResult::InputEmpty | ReadRecordResult::End => {
                     return Err(Reject::new(Reason::InvalidCsv, "a quote is not closed"));
@@ -147,7 +147,7 @@ pub(crate) fn read<'a>(
 ) -> Result<(), Reject> {
     let line = line(utf8(payload)?);
     let too_many = |cells: usize| {
-        let detail = format!("{cells} cells, of {} columns", columns.columns.len());
+        let detail = format!("the row has {cells} cells, but there are {} columns", columns.columns.len());
         Err(Reject::new(Reason::TooManyColumns, detail))
     };
     let placed = match memchr3(b'"', b'\n', b'\r', line.as_bytes()) {
@@ -170,7 +170,7 @@ pub(crate) fn read<'a>(
     };
     for (column, text) in cells() {
         let text = std::str::from_utf8(text)
-            .map_err(|_| Reject::new(Reason::InvalidUtf8, format!("in column {}", column.name)))?;
+            .map_err(|_| Reject::new(Reason::InvalidUtf8, format!("not UTF-8 in column {}", column.name)))?;
         offer(column, text, row)?;
     }
     Ok(())

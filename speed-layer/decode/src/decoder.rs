@@ -343,7 +343,7 @@ impl Stage {
                     (Ok(()), None) => return Err(Reject::new(Reason::InvalidAvro, "a datum has no end")),
                 }
                 if good + bad > plan.records_max {
-                    let detail = format!("a container of more than records_max ({}) records", plan.records_max);
+                    let detail = format!("the container holds more than {} records (records_max)", plan.records_max);
                     return Err(Reject::new(Reason::TooManyRecords, detail));
                 }
             }

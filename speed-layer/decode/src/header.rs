@@ -150,16 +150,16 @@ impl HeaderDetector<'_> {
             let cells = first_row(&head[line.start..], delimiter).map(|(cells, _)| cells).unwrap_or_default();
             Known::of(&cells, self.mapping)
         };
-        let mut text = format!("none of its first {LINES_MAX} lines is a header that is known");
+        let mut text = format!("none of its first {LINES_MAX} lines is a known header");
         let other = DELIMITERS.into_iter().filter(|other| *other != delimiter);
         let other = other.flat_map(|other| lines.iter().map(move |line| (other, line)));
         if let Some((other, _)) = other.into_iter().find(|(other, line)| of(line, *other).is_header()) {
-            text += &format!(" (with csv.delimiter = {:?} one would be)", char::from(other));
+            text += &format!(" (with csv.delimiter = {:?} one of them is)", char::from(other));
         } else if let Some(nearest) =
             lines.iter().map(|line| of(line, delimiter)).rev().max_by_key(|known| known.fields)
             && nearest.fields > 0
         {
-            text += &format!(" (the nearest does not name {})", nearest.missing.join(", "));
+            text += &format!(" (the line that is most like one does not name {})", nearest.missing.join(", "));
         }
         text + &format!(
             ", and its first line is no row of the columns that are configured ({refused}): say in the source's \
@@ -182,8 +182,8 @@ fn header_line(bytes: &[u8], delimiter: u8) -> Result<String, Unclear> {
     }
     if bytes.len() > HEADER_BYTES_MAX {
         return Err(Unclear::Unknown(format!(
-            "its header has {} bytes, and at most {HEADER_BYTES_MAX} are taken, since each dead letter of the \
-             file keeps it: \
+            "its header has {} bytes, and at most {HEADER_BYTES_MAX} are accepted, because each dead letter of the \
+             file stores it: \
              shorten it, or set csv.header = false and name the columns in csv.columns",
             bytes.len()
         )));

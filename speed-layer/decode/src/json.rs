@@ -108,7 +108,7 @@ pub(crate) fn read<'a>(
     row.clear();
     if text.trim_ascii_start().as_bytes().first() != Some(&b'{') {
         return Err(match serde_json::from_str::<IgnoredAny>(text) {
-            Ok(_) => Reject::new(Reason::NotAnObject, format!("a record of {kind} is a JSON object")),
+            Ok(_) => Reject::new(Reason::NotAnObject, format!("the payload is JSON, but {kind} are JSON objects")),
             Err(error) => invalid(&error),
         });
     }
@@ -136,7 +136,7 @@ pub(crate) fn elements(payload: &[u8], kind: EventKind, elements_max: usize) -> 
     let parsed = parser.deserialize_seq(visitor).and_then(|elements| parser.end().map(|()| elements));
     let elements = match parsed {
         Err(_) if too_many => {
-            let detail = format!("a list of more than records_max ({elements_max}) elements");
+            let detail = format!("the list has more than {elements_max} elements (records_max)");
             return Err(Reject::new(Reason::TooManyRecords, detail));
         }
         parsed => parsed.map_err(|error| invalid(&error))?,
@@ -144,7 +144,7 @@ pub(crate) fn elements(payload: &[u8], kind: EventKind, elements_max: usize) -> 
     if elements.iter().any(|element| element.first() == Some(&b'{')) {
         return Ok(elements);
     }
-    Err(Reject::new(Reason::NotAnObject, format!("a list without any object: a record of {kind} is a JSON object")))
+    Err(Reject::new(Reason::NotAnObject, format!("the list holds no object, but {kind} are JSON objects")))
 }
 
 /// Walks the members of a record.

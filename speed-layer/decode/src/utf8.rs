@@ -11,7 +11,8 @@ pub(crate) fn utf8(payload: &[u8]) -> Result<&str, Reject> {
         // SAFETY: ASCII is valid UTF-8. Most records are ASCII, and the check is fast.
         return Ok(unsafe { std::str::from_utf8_unchecked(payload) });
     }
-    let refused = |error: Utf8Error| Reject::new(Reason::InvalidUtf8, format!("at byte {}", error.valid_up_to()));
+    let refused =
+        |error: Utf8Error| Reject::new(Reason::InvalidUtf8, format!("not UTF-8 at byte {}", error.valid_up_to()));
     std::str::from_utf8(payload).map_err(refused)
 }
 

@@ -143,7 +143,7 @@ fn format(
     header: Option<&str>,
 ) -> Result<StreamFormat, Verdict> {
     let dead = |reason: &str, detail: &str| Verdict::Dead { reason: reason.to_owned(), detail: detail.to_owned() };
-    let fragment = || dead("fragment", "the letter is no whole record: send it again");
+    let fragment = || dead("fragment", "the letter holds only a part of its record: send the record again");
     if letters.format.is_valid(row) {
         let text = letters.format.value(row);
         if text == FRAGMENT {
@@ -168,7 +168,7 @@ fn format(
     if letters.topic.value(row).contains('/') {
         return Err(dead(
             "unknown_format",
-            "the letter is older than the column format: ingest its record in another file",
+            "the letter was written before letters stored their format: ingest its record in another file",
         ));
     }
     Ok(match sources.of(kind).format(kind) {
@@ -234,7 +234,8 @@ impl LetterDecoder<'_> {
         }
         if open.decoder.rows() + open.decoder.rejected() > 1 {
             self.open = None;
-            let detail = "some of its records are rows already: send the others as messages of their own".to_owned();
+            let detail =
+                "some records of the message are rows already: send the others as messages of their own".to_owned();
             if let Some(verdict) = self.again.verdicts.last_mut() {
                 *verdict = Verdict::Dead { reason: "several_records".to_owned(), detail };
             }

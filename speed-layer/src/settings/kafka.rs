@@ -31,7 +31,7 @@ impl FromStr for FirstStart {
             "latest" => Ok(FirstStart::Latest),
             time => match DateTime::parse_from_rfc3339(time) {
                 Ok(time) => Ok(FirstStart::At(time.with_timezone(&Utc))),
-                Err(_) => Err(format!("{text:?} is neither earliest, nor latest, nor a time as 2026-11-21T10:00:00Z")),
+                Err(_) => Err(format!("must be earliest, latest or a time like 2026-11-21T10:00:00Z, not {text:?}")),
             },
         }
     }
@@ -153,7 +153,7 @@ impl KafkaSettings {
                 // The text must be the canonical one, because lookups use it.
                 let is_number = partition.parse::<i32>().is_ok_and(|n| n >= 0 && n.to_string() == *partition);
                 if !is_number || *offset < 0 {
-                    let message = "must be the number of a partition, and an offset: 0 = 1200";
+                    let message = "must map the number of a partition to an offset, as in 0 = 1200";
                     return Err(SpeedError::settings(KafkaSettings::first_offset_key(topic, partition), message));
                 }
             }
@@ -162,7 +162,7 @@ impl KafkaSettings {
             if OWN_PROPERTIES.contains(&key.as_str()) {
                 return Err(SpeedError::settings(
                     format!("kafka.properties.{key}"),
-                    "is set by adlake, whose exactly-once ingest depends on it",
+                    "is set by adlake, because exactly-once ingest depends on it: remove it here",
                 ));
             }
         }

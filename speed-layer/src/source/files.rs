@@ -293,7 +293,7 @@ impl FilesSource {
                 path = found.name,
                 records = whole.records,
                 ?final_after,
-                "the file ends within a record, which is taken when it is whole, or the file is final"
+                "the file ends within a record; the record is taken when it is whole, or when the file is final"
             );
         } else if whole.is_cut {
             tracing::warn!(path = found.name, records = whole.records, "the file ends within a record");

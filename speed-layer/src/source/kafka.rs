@@ -142,7 +142,7 @@ impl KafkaSource {
         let kafka = &settings.kafka;
         let mut topics = connect::topics(settings)?;
         let consumer = connect::consumer(settings)?;
-        let no_queue = || failed("cannot make a queue", KafkaError::ClientCreation("out of memory".to_owned()));
+        let no_queue = || failed("cannot create a queue", KafkaError::ClientCreation("out of memory".to_owned()));
         let queue = BatchQueue::new(consumer.clone()).ok_or_else(no_queue)?;
         let mut inquiry = Inquiry::new(consumer.clone()).ok_or_else(no_queue)?;
         connect::first_contact(&consumer, kafka, &topics[0].name)?;
@@ -160,7 +160,10 @@ impl KafkaSource {
         let cluster = match &kafka.cluster {
             Some(cluster) => cluster.clone(),
             None => consumer.client().fetch_cluster_id(kafka.start_timeout).ok_or_else(|| {
-                SpeedError::settings("kafka.cluster", "the cluster does not tell its id: name it here")
+                SpeedError::settings(
+                    "kafka.cluster",
+                    "the cluster does not tell its id: set a name for the cluster here",
+                )
             })?,
         };
         let now = Instant::now();
@@ -298,7 +301,7 @@ impl KafkaSource {
                     return Err(SpeedError::Ended("the forwarding of a partition"));
                 }
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
-                    return Err(failed("the client cannot go on", error));
+                    return Err(failed("the client cannot continue", error));
                 }
                 Some(Err(error)) => tracing::warn!(%error, "kafka"),
             }
@@ -345,7 +348,7 @@ impl KafkaSource {
                 }
             }
             Item::Failed { topic, partition, code, reason } => {
-                tracing::warn!(topic, partition, %code, %reason, "kafka: a partition cannot be read at present");
+                tracing::warn!(topic, partition, %code, %reason, "kafka: a partition cannot be read now");
                 if matches!(
                     code,
                     RDKafkaErrorCode::AutoOffsetReset
@@ -423,7 +426,7 @@ impl KafkaSource {
                 self.consumer.unassign()
             };
             if let Err(error) = unassigned {
-                tracing::debug!(%error, "the group was not answered before leaving it");
+                tracing::debug!(%error, "the last rebalance was not answered before leaving the group");
             }
         }
     }

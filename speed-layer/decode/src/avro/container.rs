@@ -31,7 +31,9 @@ pub(crate) struct Block {
 impl<'a> Container<'a> {
     /// Reads the header.
     pub fn open(payload: &'a [u8]) -> Result<Container<'a>, Reject> {
-        let mut rest = payload.strip_prefix(super::MAGIC).ok_or_else(|| invalid("does not begin like a container"))?;
+        let mut rest = payload
+            .strip_prefix(super::MAGIC)
+            .ok_or_else(|| invalid("the message does not begin like an Avro container"))?;
         let (mut schema, mut codec) = (None, Codec::Null);
         loop {
             let mut count = take_long(&mut rest)?;
@@ -40,7 +42,7 @@ impl<'a> Container<'a> {
             }
             if count < 0 {
                 take_long(&mut rest)?;
-                count = count.checked_neg().ok_or_else(|| invalid("a count is out of range"))?;
+                count = count.checked_neg().ok_or_else(|| invalid("a count in the container is out of range"))?;
             }
             for _ in 0..count {
                 let key = take_prefixed(&mut rest)?;
@@ -56,7 +58,12 @@ impl<'a> Container<'a> {
             }
         }
         let sync = take(&mut rest, 16)?;
-        Ok(Container { schema: schema.ok_or_else(|| invalid("has no schema"))?, codec, sync, rest })
+        Ok(Container {
+            schema: schema.ok_or_else(|| invalid("the container's header has no schema"))?,
+            codec,
+            sync,
+            rest,
+        })
     }
 
     /// The next block. `None` at the end.
@@ -64,10 +71,11 @@ impl<'a> Container<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let count = usize::try_from(take_long(&mut self.rest)?).map_err(|_| invalid("a count is below zero"))?;
+        let count = usize::try_from(take_long(&mut self.rest)?)
+            .map_err(|_| invalid("the record count of a block is below zero"))?;
         let mut bytes = take_prefixed(&mut self.rest)?.to_vec();
         if take(&mut self.rest, 16)? != self.sync {
-            return Err(invalid("a block does not end with the container's marker"));
+            return Err(invalid("a block does not end with the container's sync marker"));
         }
         self.codec.decompress(&mut bytes).map_err(|error| invalid(error.to_string()))?;
         Ok(Some(Block { count, bytes }))
@@ -87,7 +95,7 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], Reject> {
 }
 
 fn take_prefixed<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Reject> {
-    let length = usize::try_from(take_long(rest)?).map_err(|_| invalid("a length below zero"))?;
+    let length = usize::try_from(take_long(rest)?).map_err(|_| invalid("a length is below zero"))?;
     take(rest, length)
 }
 

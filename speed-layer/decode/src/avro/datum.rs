@@ -74,14 +74,14 @@ fn long_of_many(bytes: &[u8]) -> Result<(i64, usize), Reject> {
     let mut value = 0u64;
     for (place, byte) in bytes.iter().take(10).enumerate() {
         if place == 9 && *byte > 1 {
-            return Err(invalid("an integer of more than 64 bits"));
+            return Err(invalid("an integer has more than 64 bits"));
         }
         value |= u64::from(byte & 0x7f) << (7 * place);
         if byte & 0x80 == 0 {
             return Ok(((value >> 1) as i64 ^ -((value & 1) as i64), place + 1));
         }
     }
-    Err(invalid("ends within an integer"))
+    Err(invalid("the datum ends within an integer"))
 }
 
 #[cold]
@@ -133,9 +133,9 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
             Node::Enum(symbols) => {
                 let index = self.int()?;
                 let symbol = usize::try_from(index).ok().and_then(|index| symbols.get(index));
-                match symbol.ok_or_else(|| invalid("no such symbol"))? {
+                match symbol.ok_or_else(|| invalid("the number of an enum's symbol is out of range"))? {
                     Some(symbol) => Value::Text(symbol),
-                    None => self.refuse("a symbol that the reader's schema does not know and has no default for"),
+                    None => self.refuse("the reader's schema does not have the symbol, and no default for it"),
                 }
             }
             Node::Array(item) => {
@@ -160,7 +160,7 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
             Node::Union(branches) => {
                 let index = self.long()?;
                 let branch = usize::try_from(index).ok().and_then(|index| branches.get(index));
-                self.value(*branch.ok_or_else(|| invalid("no such branch of a union"))?, depth)?
+                self.value(*branch.ok_or_else(|| invalid("the number of a union's branch is out of range"))?, depth)?
             }
             Node::Record(record) => {
                 // A record whose fields are empty records takes no bytes, so a few bytes could
@@ -243,11 +243,11 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
     }
 
     fn int(&mut self) -> Result<i32, Reject> {
-        i32::try_from(self.long()?).map_err(|_| invalid("an int of more than 32 bits"))
+        i32::try_from(self.long()?).map_err(|_| invalid("an int has more than 32 bits"))
     }
 
     fn prefixed(&mut self) -> Result<&'a [u8], Reject> {
-        let length = usize::try_from(self.long()?).map_err(|_| invalid("a length below zero"))?;
+        let length = usize::try_from(self.long()?).map_err(|_| invalid("a length is below zero"))?;
         self.take(length)
     }
 
@@ -273,7 +273,7 @@ impl<'a, 's: 'a> Cursor<'a, 's> {
     pub fn count(&mut self, values: usize) -> Result<(), Reject> {
         self.values = self.values.saturating_add(values);
         if self.values > self.bytes.len() + VALUES_FREE {
-            return Err(invalid("too many values"));
+            return Err(invalid("the datum has too many values for its length"));
         }
         Ok(())
     }

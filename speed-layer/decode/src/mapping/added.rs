@@ -38,7 +38,7 @@ pub fn added_columns(kind: EventKind, settings: &SourceSettings) -> Result<Vec<C
     if settings.columns.len() > COLUMNS_MAX {
         return Err(DecodeError::settings(
             format!("sources.{kind}.columns"),
-            format!("has {} columns, of {COLUMNS_MAX} at most", settings.columns.len()),
+            format!("has {} columns; {COLUMNS_MAX} is the most", settings.columns.len()),
         ));
     }
     let mut columns: Vec<Column> = Vec::new();
@@ -52,11 +52,11 @@ pub fn added_columns(kind: EventKind, settings: &SourceSettings) -> Result<Vec<C
             field.name().eq_ignore_ascii_case(name) || names::own(field.name()).iter().any(|own| own == name)
         });
         if taken || columns.iter().any(|other| other.name().eq_ignore_ascii_case(name)) {
-            return Err(refused(format!("{kind} have a field or column of that name already")));
+            return Err(refused(format!("{kind} already have a field or column of that name: choose another")));
         }
         let Some(data_type) = data_type(type_name) else {
             let types = "string, integer, long, double, boolean, timestamp, decimal";
-            return Err(refused(format!("{type_name:?} is no type; there are {types}")));
+            return Err(refused(format!("{type_name:?} is not a type; use one of {types}")));
         };
         columns.push(Column::new(name, data_type, true));
     }

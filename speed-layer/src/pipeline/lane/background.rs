@@ -155,7 +155,7 @@ impl Lane {
                 tracing::info!(
                     table,
                     rows = batch.rows,
-                    "somebody else has committed these records; reading on from there"
+                    "another worker has committed these records; continuing from its position"
                 );
                 self.context.metrics.superseded(kind);
                 self.start_again();

@@ -149,7 +149,7 @@ impl FilesSource {
             error = chain(error),
             records_taken = taken,
             ?pause,
-            "the file is left for now"
+            "the file cannot be read now; it is tried again"
         );
         let refused = Refused { tag: found.tag.clone(), pause, until: Instant::now() + pause };
         self.refused.insert(found.name.clone(), refused);
@@ -160,14 +160,14 @@ impl FilesSource {
     pub(super) fn cannot_look_at(&mut self, error: &SpeedError) {
         let SpeedError::File { path, .. } = error else { return };
         let (path, reason) = (path.to_string_lossy(), reason(error));
-        tracing::error!(path = &*path, reason, "it is set aside: nothing of it is taken");
+        tracing::error!(path = &*path, reason, "the path is set aside: nothing in it is read");
         self.metrics.file_set_aside(&path, &reason);
     }
 
     fn set_aside(&mut self, found: &Found, error: &SpeedError, taken: i64) {
         let mut reason = reason(error);
         if taken > 0 {
-            reason += &format!("; its first {taken} records are taken, and the next run goes on behind them");
+            reason += &format!("; its first {taken} records are taken, and the next run goes on after them");
             tracing::error!(path = found.name, reason, "the file is set aside: the rest of it is not taken");
         } else {
             tracing::error!(path = found.name, reason, "the file is set aside: nothing of it is taken");
@@ -196,8 +196,8 @@ impl FilesSource {
         if self.reported.insert(found.name.clone()) {
             tracing::error!(
                 path = found.name,
-                "the file does not begin any more with what was ingested of it, or goes on within its last record, \
-                 and is not read; give the new content another name to ingest it"
+                "the file has changed since it was ingested, and is not read: its beginning differs, or its last \
+                 record goes on; to ingest the new content, give it another name"
             );
             self.metrics.file_changed(&found.name);
         }

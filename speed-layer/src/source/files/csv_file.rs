@@ -138,7 +138,7 @@ fn refused(
     match csv::Rows::new(content, delimiter, head_bytes_max(settings), None).next(&mut row) {
         Ok(Piece::Record) => {}
         Ok(Piece::Rejected(rejection)) => return Ok(Some(rejection.detail)),
-        Ok(Piece::End) | Err(_) => return Ok(Some("there is no row".to_owned())),
+        Ok(Piece::End) | Err(_) => return Ok(Some("there is no row in it".to_owned())),
     }
     let format = StreamFormat::Csv { header: None, header_line: None, delimiter: Some(delimiter) };
     let mut decoder = Decoder::new(Arc::new(trial_plan(settings, kind, &format)?), "")?;

@@ -195,7 +195,10 @@ impl Search<'_> {
         match (added, &mut self.problems) {
             (Ok(()), _) => {}
             (Err(error), Some(problems)) => problems.push(error),
-            (Err(error), None) => tracing::warn!(error = adlake_lake::error::chain(&error), "passed over for now"),
+            (Err(error), None) => tracing::warn!(
+                error = adlake_lake::error::chain(&error),
+                "a path cannot be read now; it is tried again"
+            ),
         }
     }
 }

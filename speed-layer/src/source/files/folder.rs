@@ -115,7 +115,7 @@ impl Folders {
         for path in &self.paths {
             // A pattern may match nothing at the moment, and a named file may have been moved away.
             if let Err(error) = discover::find(path, self.any_name, None, &self.passed_over, &mut found) {
-                tracing::debug!(%error, "nothing to be seen there at present");
+                tracing::debug!(%error, "a path cannot be read now; it is tried again at the next sweep");
             }
         }
         let mut found_files = Vec::new();

@@ -421,7 +421,7 @@ impl Read for ObjectReader {
                 }
                 Err(error) if self.attempts >= ATTEMPTS_MAX => return Err(error),
                 Err(error) => {
-                    tracing::debug!(uri = self.s3.uri(&self.key), at = self.at, %error, "reading is taken up again");
+                    tracing::debug!(uri = self.s3.uri(&self.key), at = self.at, %error, "reading is resumed");
                     self.attempts += 1;
                     std::thread::sleep(PAUSE * (1 << self.attempts.min(6)));
                 }

@@ -184,7 +184,7 @@ async fn of_a_file_that_fails_half_way_it_is_told_how_much_is_taken() {
         handle.close().await.unwrap();
         assert_eq!(delivered, taken);
         let reason = metrics.report().set_aside[&name].clone();
-        let told = format!("; its first {taken} records are taken, and the next run goes on behind them");
+        let told = format!("; its first {taken} records are taken, and the next run goes on after them");
         assert_eq!(
             reason.strip_prefix("cannot be read: Input/output error (os error 5)").unwrap(),
             if taken > 0 { &told } else { "" }

@@ -61,7 +61,11 @@ pub fn topics(settings: &SpeedSettings) -> Result<Vec<Topic>, SpeedError> {
         Topic { kind, name, format, id: None, stored_id: None, partitions: 0, missing: 0 }
     };
     let topics: Vec<Topic> = EventKind::ALL.into_iter().map(topic).filter(|topic| !topic.name.is_empty()).collect();
-    if topics.is_empty() { Err(SpeedError::settings("sources", "no topic is named")) } else { Ok(topics) }
+    if topics.is_empty() {
+        Err(SpeedError::settings("sources", "no topic is configured: set the topic of at least one source"))
+    } else {
+        Ok(topics)
+    }
 }
 
 /// A consumer that has not subscribed yet. Nothing is asked of the broker.
@@ -185,7 +189,7 @@ fn partitions(consumer: &BaseConsumer<Group>, topic: &Topic, settings: &KafkaSet
         .map_err(|error| failed(format!("no answer from {brokers}"), error))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.name) else {
         return Err(failed(
-            format!("{brokers} says nothing about topic {}", topic.name),
+            format!("{brokers} does not describe topic {}", topic.name),
             KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
         ));
     };

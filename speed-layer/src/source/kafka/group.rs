@@ -101,7 +101,7 @@ impl ConsumerContext for Group {
         if self.closing.load(Ordering::SeqCst) {
             let result = if assigned { Ok(()) } else { unassign(consumer, partitions) };
             if let Err(error) = result {
-                tracing::warn!(%error, "cannot give partitions back while leaving the group");
+                tracing::warn!(%error, "cannot unassign partitions while leaving the group");
             }
             return;
         }

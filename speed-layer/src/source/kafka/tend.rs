@@ -37,7 +37,7 @@ impl KafkaSource {
                 tracing::warn!(
                     topic = slot.stream.source,
                     partition = slot.stream.partition,
-                    "cannot forward a partition"
+                    "cannot forward the queue of a partition"
                 );
             }
         }
@@ -63,7 +63,7 @@ impl KafkaSource {
             Some(Err(error)) => {
                 // During an outage other errors report the cause, and some brokers never answer
                 // this request.
-                tracing::debug!(%error, "the broker does not say what its topics are; asking again later");
+                tracing::debug!(%error, "the broker does not describe its topics; asking again later");
                 return Ok(());
             }
             None => return Ok(()),
@@ -106,7 +106,7 @@ impl KafkaSource {
         for slot in self.slots.iter().filter(|slot| is_silent(slot)) {
             // In a request for offsets by time, `End` asks for the end.
             if let Err(error) = asked.add_partition_offset(&slot.stream.source, slot.stream.partition, Offset::End) {
-                return Err(failed("cannot ask for the ends of partitions", error));
+                return Err(failed("cannot query the watermarks of partitions", error));
             }
         }
         if asked.count() == 0 {
@@ -115,7 +115,7 @@ impl KafkaSource {
         let ends = match self.consumer.offsets_for_times(asked, WATERMARKS_TIMEOUT) {
             Ok(ends) => ends,
             Err(error) => {
-                tracing::warn!(%error, "nothing comes of partitions, and the broker does not say what it has");
+                tracing::warn!(%error, "partitions deliver nothing, and the broker does not tell their watermarks");
                 TopicPartitionList::new()
             }
         };
@@ -142,7 +142,7 @@ impl KafkaSource {
                         Remedy::Rejoin => rejoin = true,
                         Remedy::TakeAnew => {
                             if let Err(error) = self.take_anew(index, next) {
-                                tracing::warn!(topic, partition, %error, "cannot take a partition anew");
+                                tracing::warn!(topic, partition, %error, "cannot assign a partition again");
                             }
                         }
                     }

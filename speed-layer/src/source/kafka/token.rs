@@ -54,7 +54,7 @@ fn output_of(program: &str, arguments: &[String], timeout: Duration) -> Result<S
                 // Both calls fail only when the program has already ended.
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("has not ended within {timeout:?}"));
+                return Err(format!("did not end within {timeout:?}"));
             }
             None => thread::sleep(POLL),
         }
@@ -72,7 +72,7 @@ fn output_of(program: &str, arguments: &[String], timeout: Duration) -> Result<S
         let said: String = String::from_utf8_lossy(&stderr).split_whitespace().collect::<Vec<_>>().join(" ");
         return Err(format!("ended with {status}: {}", said.chars().take(STDERR_CHARS).collect::<String>()));
     }
-    String::from_utf8(stdout).map_err(|_| "printed something else than text".to_owned())
+    String::from_utf8(stdout).map_err(|_| "printed something that is not text".to_owned())
 }
 
 fn read(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {

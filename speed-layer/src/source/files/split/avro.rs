@@ -202,7 +202,7 @@ impl Container {
             }
         }
         if problem.is_none() && usize::try_from(count).is_ok_and(|count| count > self.block.len() + NOTHINGS_MAX) {
-            problem = Some(format!("a block of {} bytes that promises {count} records", self.block.len()));
+            problem = Some(format!("a block of {} bytes cannot hold {count} records", self.block.len()));
         }
         match problem {
             None => {

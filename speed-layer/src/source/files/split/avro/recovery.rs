@@ -140,7 +140,7 @@ impl Container {
             (true, 0) => self.truncated(format!("the file ends within a block; {problem}")),
             (true, _) => self.truncated(format!("the file ends within a block; {left} of its records are missing")),
             (false, 0) => bad(problem.to_owned()),
-            (false, _) => bad(format!("{problem}; with this record the {left} last ones of its block are lost")),
+            (false, _) => bad(format!("{problem}; this record and the rest of its block are lost ({left} records)")),
         };
         let lost = Lost { rejection, records_missing: left > 0, block_end: (!cut).then_some(self.data.end), parts: 0 };
         if self.is_packed() {
