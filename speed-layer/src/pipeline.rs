@@ -40,13 +40,13 @@ use crate::settings::{FirstStart, SpeedSettings};
 use crate::source::{Command, Event, Handle, Source};
 use crate::write::{Builder, Committer};
 
-mod flush;
 mod lane;
 mod ledger;
-pub(crate) mod marks;
+mod flush;
 mod parking;
-mod pauses;
+mod marks;
 mod stopped_table;
+mod pauses;
 
 use flush::FlushPolicy;
 use lane::{Lane, LaneMessage, LaneSetup, Worker};

@@ -7,12 +7,12 @@
 //! written with ([`Framed`]). Schemas of a registry are fetched before anything is decoded
 //! (`pipeline::parking`), so nothing here waits.
 
-pub(crate) mod container;
 pub(crate) mod datum;
-mod registered;
-mod resolve;
-pub(crate) mod schema;
 mod convert;
+pub(crate) mod container;
+pub(crate) mod schema;
+mod resolve;
+mod registered;
 
 use std::io::Read;
 use std::path::Path;

@@ -34,9 +34,9 @@ use crate::registry::Registry;
 use crate::source::{Command, Commander, Event, Records};
 use crate::write::{Builder, Committer};
 
+mod worker;
 mod background;
 mod look_up;
-mod worker;
 
 use background::{BackgroundResult, background_result};
 pub use worker::Worker;

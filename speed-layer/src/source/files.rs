@@ -5,7 +5,7 @@
 //! are in the lake. To go on at a position, the file is cut again from its beginning, which costs
 //! little beside decoding. Three kinds of changed files are reported and not read: a file that no
 //! longer begins with what was ingested of it, one that has fewer records than that, and one that
-//! goes on within the last of them ([`done`]).
+//! goes on within the last of them ([`file_list`]).
 //!
 //! A record that the end of its file cuts off is taken when it is whole, or when the file is final.
 //! A watched file becomes final when it is left alone for long (`files.final_after`,
@@ -36,25 +36,25 @@ use crate::record::Stream;
 use crate::settings::SpeedSettings;
 use crate::source::{Command, Event, Next, Port, Source, Start};
 
-mod admission;
-mod csv_file;
-mod discover;
-mod done;
-mod folder;
-mod kind;
-pub(crate) mod open;
-mod passed_over;
-mod pieces;
 mod place;
-mod preview;
-mod reading;
+mod folder;
 mod s3;
+mod passed_over;
+mod discover;
+mod kind;
+mod csv_file;
+mod admission;
+mod file_list;
+mod reading;
+pub(crate) mod open;
 pub(crate) mod split;
+mod pieces;
+mod preview;
 
 use admission::{CutFile, Refused};
 pub use discover::{FileFormat, FilesWanted};
 use discover::{Input, Mappings};
-use done::{Done, Whole};
+use file_list::{FileList, WholeFile};
 pub use open::Compression;
 use place::{Found, Places};
 pub use preview::{FirstRecord, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
@@ -89,7 +89,7 @@ pub struct FilesSource {
     mappings: Mappings,
     metrics: Metrics,
     places: Places,
-    done: Done,
+    file_list: FileList,
     /// Files that were found and are not assigned yet.
     waiting: VecDeque<Found>,
     /// Their names.
@@ -127,7 +127,7 @@ struct Reading {
     /// The position that has been delivered.
     delivered: i64,
     /// What was read of the file. Known once its end is reached.
-    end: Option<Whole>,
+    end: Option<WholeFile>,
     done: bool,
     /// The file may still grow: when it was last read, its end did not count as final.
     is_growing: bool,
@@ -151,7 +151,7 @@ impl FilesSource {
         settings: &SpeedSettings,
         context: &SourceContext,
     ) -> Result<FilesSource, SpeedError> {
-        let done = Done::open(context.lake.as_ref(), context.runtime.as_ref())?;
+        let file_list = FileList::open(context.lake.as_ref(), context.runtime.as_ref())?;
         let (places, found) = Places::open(wanted, settings, context)?;
         let mut source = FilesSource {
             wanted: wanted.clone(),
@@ -159,7 +159,7 @@ impl FilesSource {
             mappings: Mappings::new(settings)?,
             metrics: context.metrics.clone(),
             places,
-            done,
+            file_list,
             waiting: VecDeque::new(),
             waiting_names: HashSet::new(),
             inputs: HashMap::new(),
@@ -211,7 +211,7 @@ impl FilesSource {
             };
             self.is_usable(&found);
             if !self.replaced.contains(&found.name) {
-                self.done.begun(&found, input.stream.kind, input.head);
+                self.file_list.begun(&found, input.stream.kind, input.head);
             }
             let (application, stream) = (input.stream.application.clone(), input.stream.clone());
             self.kept.retain(|kept| *kept != application);
@@ -234,7 +234,7 @@ impl FilesSource {
             self.unstarted.push(stream);
         }
         // Written before anything of the files is ingested.
-        self.done.write();
+        self.file_list.write();
         if !self.unstarted.is_empty() {
             port.tell(Event::Assigned(self.unstarted.clone()));
         }
@@ -280,7 +280,7 @@ impl FilesSource {
         reading.done = true;
         reading.input.found.whole = None;
         let (found, kind) = (&reading.input.found, reading.input.stream.kind);
-        self.done.ingested(found, kind, whole);
+        self.file_list.ingested(found, kind, whole);
         self.metrics.file_done(&found.name, whole.is_cut && reading.is_growing);
         if !whole.is_cut {
             self.cut.remove(&found.name);
@@ -341,15 +341,15 @@ impl Source for FilesSource {
                     self.execute(command, port);
                 }
                 Next::Closed => {
-                    self.done.write();
+                    self.file_list.write();
                     return Ok(());
                 }
                 Next::Nothing => {
                     self.give_back(port);
-                    self.done.write_if_due();
+                    self.file_list.write_if_due();
                     if let Some(start) = self.queue.pop_front() {
                         if self.read(start, port)? == ReadEnd::Closed {
-                            self.done.write();
+                            self.file_list.write();
                             return Ok(());
                         }
                         is_done_sent &= self.stopped;

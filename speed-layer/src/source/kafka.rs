@@ -28,18 +28,18 @@ use crate::record::{Chunk, Stream};
 use crate::settings::{KafkaSettings, SpeedSettings};
 use crate::source::{CHUNK_BYTES, Command, Next, Port, Source, Start};
 
-mod batch_queue;
 mod connect;
 mod group;
 mod partitions;
 mod position;
 mod slot;
 mod tend;
+mod watch;
+mod topics;
+mod batch_queue;
+mod token;
 #[cfg(test)]
 mod tests;
-mod token;
-mod topics;
-mod watch;
 
 use batch_queue::{BatchQueue, Item};
 use connect::{Topic, failed};
@@ -331,7 +331,7 @@ impl KafkaSource {
                 if slot.state != State::Reading || offset < slot.next {
                     return;
                 }
-                slot.hear(listened);
+                slot.note_arrival(listened);
                 if slot.end.is_some_and(|end| offset >= end) {
                     slot.pass(offset, port);
                     return;
@@ -342,7 +342,7 @@ impl KafkaSource {
                 let Some(index) = find(slots, last, topic, partition) else { return };
                 let slot = &mut slots[index];
                 if slot.state == State::Reading {
-                    slot.hear(listened);
+                    slot.note_arrival(listened);
                     slot.pass(offset, port);
                     slot.catch_up(port);
                 }

@@ -8,7 +8,7 @@ use adlake_lake::error::chain;
 
 use super::FilesSource;
 use super::discover::{self, failed};
-use super::done::Verdict;
+use super::file_list::Verdict;
 use super::open::Digest;
 use super::place::{At, Found};
 use crate::error::SpeedError;
@@ -88,7 +88,7 @@ impl FilesSource {
             // Neither the file nor what this run knows of it has changed.
             return;
         }
-        match self.done.judge(&found, self.wanted.kind) {
+        match self.file_list.judge(&found, self.wanted.kind) {
             Verdict::Done if self.wanted.watch => {}
             Verdict::Done => self.metrics.consumed(found.bytes),
             Verdict::New => self.wait(found),
@@ -111,8 +111,8 @@ impl FilesSource {
             Verdict::Written(before) => match still_begins_with(&found, before) {
                 Ok(true) if found.bytes > before.bytes => self.wait(found),
                 Ok(true) => {
-                    self.done.same(&found);
-                    if self.done.judge(&found, self.wanted.kind) == Verdict::Cut {
+                    self.file_list.same(&found);
+                    if self.file_list.judge(&found, self.wanted.kind) == Verdict::Cut {
                         if self.may_grow(&found) {
                             self.cut.insert(found.name.clone(), CutFile::new(&found, false));
                         } else {
@@ -121,7 +121,7 @@ impl FilesSource {
                     }
                 }
                 Ok(false) => {
-                    self.done.changed(&found);
+                    self.file_list.changed(&found);
                     self.report_changed(&found);
                 }
                 Err(error) => self.cannot_read(&found, error),
@@ -172,7 +172,7 @@ impl FilesSource {
         } else {
             tracing::error!(path = found.name, reason, "the file is set aside: nothing of it is taken");
         }
-        self.done.set_aside(found, &reason);
+        self.file_list.set_aside(found, &reason);
         self.metrics.file_set_aside(&found.name, &reason);
         self.aside.insert(found.name.clone(), found.tag.clone());
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::discover::failed;
-use super::done::Whole;
+use super::file_list::WholeFile;
 use super::pieces::{self, CutOff, DoesNotFit, Numbered};
 use super::split::Piece;
 use super::{CHUNK_RECORDS, FilesSource, ReadEnd, WAIT};
@@ -52,12 +52,12 @@ impl FilesSource {
 
     /// Reports a file that took the name of another one that was ingested at least in part, and
     /// leaves it alone. `whole` is what was read of the file, if it was read to its end.
-    fn leave_changed(&mut self, stream: Arc<Stream>, whole: Option<Whole>, port: &Port) {
+    fn leave_changed(&mut self, stream: Arc<Stream>, whole: Option<WholeFile>, port: &Port) {
         if let Some(reading) = self.inputs.remove(&stream.application) {
             let found = reading.input.found;
             match whole {
-                Some(whole) => self.done.replaced(&found, stream.kind, whole),
-                None => self.done.changed(&found),
+                Some(whole) => self.file_list.replaced(&found, stream.kind, whole),
+                None => self.file_list.changed(&found),
             }
             self.report_changed(&found);
         }
@@ -84,15 +84,16 @@ impl FilesSource {
         let is_at_its_end = reading.done && reading.end.is_some_and(|whole| whole.records <= from && !whole.is_cut);
         let input = reading.input.clone();
         let is_preamble_counted = std::mem::replace(&mut reading.is_preamble_counted, true);
-        let before = self.done.before(&input.found, input.stream.kind).filter(|before| before.records <= from);
-        let was_numbered_otherwise = before.is_some_and(|before| !before.is_numbered_so) && input.was_cut_otherwise;
+        let before = self.file_list.before(&input.found, input.stream.kind).filter(|before| before.records <= from);
+        let was_numbered_otherwise =
+            before.is_some_and(|before| !before.has_current_numbers) && input.was_cut_otherwise;
         let is_replaced = self.replaced.remove(&input.found.name);
         if from > 0 && (is_replaced || was_numbered_otherwise) {
             self.leave_changed(start.stream, None, port);
             return Ok(ReadEnd::AtItsEnd);
         }
         if is_replaced {
-            self.done.begun(&input.found, input.stream.kind, input.head);
+            self.file_list.begun(&input.found, input.stream.kind, input.head);
         }
         if input.preamble_lines > 0 && from == 0 && !is_preamble_counted {
             let (path, lines) = (&input.found.name, input.preamble_lines);
@@ -158,7 +159,7 @@ impl FilesSource {
             }
         }
         let position = numbered.position;
-        let whole = Whole {
+        let whole = WholeFile {
             read: splitter.content().digest(),
             records: position,
             last: (position > 0).then(|| xxh3_64(&last)),
@@ -166,7 +167,7 @@ impl FilesSource {
         };
         // Older versions of adlake also counted the pieces that the end cuts off.
         let counted = position + cut_off.len();
-        if counted < from && self.done.is_kept() {
+        if counted < from && self.file_list.is_kept() {
             self.leave_changed(start.stream, Some(whole), port);
             return Ok(ReadEnd::AtItsEnd);
         }

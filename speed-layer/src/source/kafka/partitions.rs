@@ -232,7 +232,7 @@ impl KafkaSource {
         let partition = slot.stream.partition;
         slot.next = next;
         slot.caught_up = false;
-        slot.heard = self.listened;
+        slot.last_arrival = self.listened;
         slot.chunk = Chunk::new(partition);
         slot.state = if seek { State::Reading } else { State::Ready };
         // With the same generation it is the same start, made again: the pipeline already knows of
@@ -288,7 +288,7 @@ impl KafkaSource {
 
     /// Unassigns a partition that is being read, and assigns it again at `next`. librdkafka drops
     /// what it had fetched of it.
-    pub(super) fn take_anew(&self, index: usize, next: i64) -> KafkaResult<()> {
+    pub(super) fn reassign(&self, index: usize, next: i64) -> KafkaResult<()> {
         let stream = &self.slots[index].stream;
         let mut list = TopicPartitionList::new();
         if group::is_cooperative(&self.consumer) {
@@ -319,7 +319,7 @@ impl KafkaSource {
             return Err(error);
         }
         tracing::debug!(topic, partition, %error, "assigning a partition again");
-        self.take_anew(index, next)
+        self.reassign(index, next)
     }
 
     /// Assigns the partitions that have their starts. If the group waits for an answer to its

@@ -25,7 +25,7 @@ pub struct Slot {
     pub end: Option<i64>,
     pub caught_up: bool,
     /// The listening time at which something last arrived from the partition.
-    pub heard: ListeningTime,
+    pub last_arrival: ListeningTime,
     /// How many remedies were tried since then to end its silence.
     pub remedies: u32,
 }
@@ -44,17 +44,17 @@ pub enum State {
 
 impl Slot {
     /// A partition that waits for its start.
-    pub fn new(stream: Arc<Stream>, end: Option<i64>, heard: ListeningTime) -> Slot {
+    pub fn new(stream: Arc<Stream>, end: Option<i64>, last_arrival: ListeningTime) -> Slot {
         let chunk = Chunk::new(stream.partition);
         let (generation, next) = (0, 0);
         let (state, is_assigned, caught_up, remedies) = (State::Waiting, false, false, 0);
         let room = (0, 0);
-        Slot { stream, state, is_assigned, chunk, room, generation, next, end, caught_up, heard, remedies }
+        Slot { stream, state, is_assigned, chunk, room, generation, next, end, caught_up, last_arrival, remedies }
     }
 
     /// Notes that something arrived from the partition.
-    pub fn hear(&mut self, now: ListeningTime) {
-        self.heard = now;
+    pub fn note_arrival(&mut self, now: ListeningTime) {
+        self.last_arrival = now;
         self.remedies = 0;
     }
 

@@ -94,13 +94,14 @@ impl KafkaSource {
             // The group waits for an answer, and everything is paused meanwhile: silence means
             // nothing. A partition that was assigned again now would be taken for the answer.
             let listened = self.listened;
-            self.slots.iter_mut().for_each(|slot| slot.heard = listened);
+            self.slots.iter_mut().for_each(|slot| slot.last_arrival = listened);
             return Ok(());
         }
         let is_silent = |slot: &super::Slot| {
             slot.state == State::Reading
                 && !slot.is_at_end()
-                && self.listened.since(slot.heard) >= watch::silence_max(self.settings.stall_timeout, slot.remedies)
+                && self.listened.since(slot.last_arrival)
+                    >= watch::silence_max(self.settings.stall_timeout, slot.remedies)
         };
         let mut asked = TopicPartitionList::new();
         for slot in self.slots.iter().filter(|slot| is_silent(slot)) {
@@ -129,7 +130,7 @@ impl KafkaSource {
                 _ => None,
             });
             // Whatever this look finds, the next one comes after the same interval.
-            slot.heard = listened;
+            slot.last_arrival = listened;
             match watch::silence(end, next, slot.remedies) {
                 Silence::Unknown => {}
                 Silence::Idle => slot.remedies = 0,
@@ -140,8 +141,8 @@ impl KafkaSource {
                     port.tell(Event::Stalled(slot.stream.clone()));
                     match remedy {
                         Remedy::Rejoin => rejoin = true,
-                        Remedy::TakeAnew => {
-                            if let Err(error) = self.take_anew(index, next) {
+                        Remedy::Reassign => {
+                            if let Err(error) = self.reassign(index, next) {
                                 tracing::warn!(topic, partition, %error, "cannot assign a partition again");
                             }
                         }

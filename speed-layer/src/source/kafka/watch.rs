@@ -44,7 +44,7 @@ pub fn topic(known_id: Option<i64>, missing: u32, answer: &Described) -> TopicSt
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     /// Unassign the partition and assign it again at the same offset.
-    TakeAnew,
+    Reassign,
     /// Leave the group and join it again.
     Rejoin,
 }
@@ -68,7 +68,7 @@ pub fn silence(end: Option<i64>, next: i64, remedies: u32) -> Silence {
     match end {
         None => Silence::Unknown,
         Some(end) if end <= next => Silence::Idle,
-        Some(_) if remedies.is_multiple_of(2) => Silence::Stalled(Remedy::TakeAnew),
+        Some(_) if remedies.is_multiple_of(2) => Silence::Stalled(Remedy::Reassign),
         Some(_) => Silence::Stalled(Remedy::Rejoin),
     }
 }
@@ -139,9 +139,9 @@ mod tests {
         assert_eq!(silence(None, 5, 0), Silence::Unknown);
         assert_eq!(silence(Some(5), 5, 0), Silence::Idle);
         assert_eq!(silence(Some(4), 5, 3), Silence::Idle);
-        assert_eq!(silence(Some(6), 5, 0), Silence::Stalled(Remedy::TakeAnew));
+        assert_eq!(silence(Some(6), 5, 0), Silence::Stalled(Remedy::Reassign));
         assert_eq!(silence(Some(6), 5, 1), Silence::Stalled(Remedy::Rejoin));
-        assert_eq!(silence(Some(6), 5, 2), Silence::Stalled(Remedy::TakeAnew));
+        assert_eq!(silence(Some(6), 5, 2), Silence::Stalled(Remedy::Reassign));
     }
 
     #[test]

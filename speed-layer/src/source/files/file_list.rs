@@ -45,7 +45,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The list of the files that are done.
 #[derive(Debug)]
-pub struct Done {
+pub struct FileList {
     files: HashMap<u128, Known>,
     store: Option<(Lake, Handle)>,
     rows: Vec<Row>,
@@ -59,7 +59,7 @@ struct Known {
     /// The kind of event found in it. `None`: the list does not say.
     kind: Option<EventKind>,
     /// Whether today's rules numbered its records.
-    is_numbered_so: bool,
+    has_current_numbers: bool,
     /// A hash of its tag.
     tag: u64,
     read: Digest,
@@ -72,7 +72,7 @@ struct Known {
 
 /// What was read of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Whole {
+pub struct WholeFile {
     /// The digest of its bytes.
     pub read: Digest,
     /// How many records that is, without those that the end cuts off.
@@ -91,7 +91,7 @@ pub struct Before {
     /// A hash of the last of them.
     pub last: Option<u64>,
     /// Whether today's rules numbered them.
-    pub is_numbered_so: bool,
+    pub has_current_numbers: bool,
 }
 
 /// What became of a file.
@@ -148,15 +148,15 @@ pub enum Verdict {
     Changed,
 }
 
-impl Done {
+impl FileList {
     /// Reads the list from the lake. Without a lake the list is empty.
-    pub fn open(lake: Option<&Lake>, runtime: Option<&Handle>) -> Result<Done, LakeError> {
+    pub fn open(lake: Option<&Lake>, runtime: Option<&Handle>) -> Result<FileList, LakeError> {
         let store = lake.cloned().zip(runtime.cloned());
         let files = match &store {
             Some((lake, runtime)) => runtime.block_on(lake.patiently(|| load(lake)))?,
             None => HashMap::new(),
         };
-        Ok(Done { files, store, rows: Vec::new(), since: Instant::now() })
+        Ok(FileList { files, store, rows: Vec::new(), since: Instant::now() })
     }
 
     /// Judges a file that is to be read as this kind of event.
@@ -172,7 +172,9 @@ impl Done {
             (Status::Begun, false) | (Status::SetAside, _) => Verdict::Begun(known.read),
             // An older version of adlake may have found no record where there are some. The
             // positions decide.
-            (Status::Ingested, true) if known.records == 0 && !known.is_numbered_so && known.bytes > 0 => Verdict::New,
+            (Status::Ingested, true) if known.records == 0 && !known.has_current_numbers && known.bytes > 0 => {
+                Verdict::New
+            }
             (Status::Ingested, true) => Verdict::Done,
             (Status::Cut, true) => Verdict::Cut,
             (Status::Changed, true) => Verdict::Changed,
@@ -190,10 +192,10 @@ impl Done {
             Status::SetAside => known.read.bytes == 0,
             Status::Ingested | Status::Cut | Status::Changed => false,
         };
-        let is_numbered_so = self.before(found, kind).is_none_or(|before| before.is_numbered_so);
+        let has_current_numbers = self.before(found, kind).is_none_or(|before| before.has_current_numbers);
         if self.files.get(&xxh3_128(found.name.as_bytes())).is_none_or(is_new) {
-            let begun = Whole { read: head, records: 0, last: None, is_cut: false };
-            self.note(found, kind, begun, Status::Begun, is_numbered_so);
+            let begun = WholeFile { read: head, records: 0, last: None, is_cut: false };
+            self.note(found, kind, begun, Status::Begun, has_current_numbers);
         }
     }
 
@@ -201,25 +203,25 @@ impl Done {
     pub fn before(&self, found: &Found, kind: EventKind) -> Option<Before> {
         let known = self.files.get(&xxh3_128(found.name.as_bytes()));
         let known = known.filter(|known| known.kind.is_none_or(|other| other == kind))?;
-        Some(Before { records: known.records, last: known.last, is_numbered_so: known.is_numbered_so })
+        Some(Before { records: known.records, last: known.last, has_current_numbers: known.has_current_numbers })
     }
 
     /// Notes that a file was read to its end, and that everything of it is committed.
-    pub fn ingested(&mut self, found: &Found, kind: EventKind, whole: Whole) {
+    pub fn ingested(&mut self, found: &Found, kind: EventKind, whole: WholeFile) {
         let status = if whole.is_cut { Status::Cut } else { Status::Ingested };
         self.note(found, kind, whole, status, true);
     }
 
     /// Notes that a file took the place of another one, of which more, or something else, was
     /// ingested.
-    pub fn replaced(&mut self, found: &Found, kind: EventKind, whole: Whole) {
+    pub fn replaced(&mut self, found: &Found, kind: EventKind, whole: WholeFile) {
         self.note(found, kind, whole, Status::Changed, true);
     }
 
-    fn note(&mut self, found: &Found, kind: EventKind, whole: Whole, status: Status, is_numbered_so: bool) {
-        let Whole { read, records, last, .. } = whole;
+    fn note(&mut self, found: &Found, kind: EventKind, whole: WholeFile, status: Status, has_current_numbers: bool) {
+        let WholeFile { read, records, last, .. } = whole;
         let (kind, bytes, at) = (Some(kind), found.bytes, now_micros());
-        self.put(found, Known { bytes, kind, is_numbered_so, tag: 0, read, records, last, status, at }, None);
+        self.put(found, Known { bytes, kind, has_current_numbers, tag: 0, read, records, last, status, at }, None);
     }
 
     /// Notes that a file cannot be used as it is. What is known of it stays: reading may go on once
@@ -228,7 +230,7 @@ impl Done {
         let nothing = || Known {
             bytes: 0,
             kind: None,
-            is_numbered_so: true,
+            has_current_numbers: true,
             tag: 0,
             read: Digest::nothing(),
             records: 0,
@@ -317,7 +319,7 @@ async fn append(lake: &Lake, rows: &[Row]) -> Result<(), LakeError> {
         Arc::new(at),
         texts(|row| row.reason.clone()),
         texts(|row| row.known.last.map(|hash| format!("{hash:016x}"))),
-        Arc::new(rows.iter().map(|row| row.known.is_numbered_so.then_some(NUMBERING)).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|row| row.known.has_current_numbers.then_some(NUMBERING)).collect::<Int64Array>()),
     ];
     let batch = RecordBatch::try_new(files_schema(), columns)
         .map_err(|error| LakeError::Rows { table: FILES.to_owned(), detail: error.to_string() })?;
@@ -367,7 +369,7 @@ fn take(batch: &RecordBatch, files: &mut HashMap<u128, Known>) -> Option<()> {
             },
             records: records.value(row),
             last: last.filter(|last| last.is_valid(row)).and_then(|last| u64::from_str_radix(last.value(row), 16).ok()),
-            is_numbered_so: numbering.as_ref().is_some_and(|numbering| numbering.is_valid(row)),
+            has_current_numbers: numbering.as_ref().is_some_and(|numbering| numbering.is_valid(row)),
             status: Status::ALL.into_iter().find(|status| status.name() == statuses.value(row))?,
             at: at.value(row),
         };
