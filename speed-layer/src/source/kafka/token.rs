@@ -159,7 +159,7 @@ mod tests {
         assert!(failed.contains("sh") && failed.contains('3') && failed.contains("no such account"), "{failed}");
         assert!(!failed.contains("hush"), "{failed}");
         let slow = run("exec sleep 60", 50).unwrap_err();
-        assert!(slow.contains("has not ended within 50ms"), "{slow}");
+        assert!(slow.contains("did not end within 50ms"), "{slow}");
         let missing = from_command(&["/no/such/program".to_owned()], POLL, NOW).err().unwrap();
         assert!(missing.contains("/no/such/program"), "{missing}");
         assert!(from_command(&[], POLL, NOW).err().unwrap().contains("set kafka.oauth_token_command"));
