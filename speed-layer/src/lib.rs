@@ -1,8 +1,8 @@
 //! The speed layer ingests streams and files into the raw tables, exactly once.
 //!
-//! Data flows one way: [`source`] -> [`decode`] -> [`mod@write`]. [`pipeline`] shows the whole flow.
-//! It alone owns the channels and the order. [`run`] holds the entry points. The decoders are a crate
-//! of their own ([`decode`]).
+//! Data flows one way: [`source`] -> [`decode`] -> [`mod@write`]. [`pipeline`] shows the whole
+//! flow. It alone owns the channels and the order. [`run`] holds the entry points. The decoders are
+//! a crate of their own ([`decode`]).
 //!
 //! These invariants always hold:
 //!

@@ -4,8 +4,8 @@
 //! The rules of the speed layer hold here, too. An id that the registry does not know concerns only
 //! the records with that id: they become dead letters. A registry that does not answer, or gives an
 //! unexpected answer, is an outage, which ingest waits out. So fetching ([`Registry::fetch`]) is
-//! separate from decoding. When decoding asks for a schema ([`RegisteredSchemas::get`]), it is there
-//! already.
+//! separate from decoding. When decoding asks for a schema ([`RegisteredSchemas::get`]), it is
+//! there already.
 //!
 //! A schema never changes under its id, so it is cached as long as the process runs. There are as
 //! many as the source uses. An unknown id is cached for a limited time only, because the registry

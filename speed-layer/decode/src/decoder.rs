@@ -10,7 +10,8 @@
 //! is a dead letter of its own. An Avro container with any bad record is one dead letter as a
 //! whole, beside the rows of its good records.
 //!
-//! The formats differ only in how they offer values to the row: [`crate::json`], [`crate::csv`], [`crate::avro`].
+//! The formats differ only in how they offer values to the row: [`crate::json`],
+//! [`crate::csv`], [`crate::avro`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

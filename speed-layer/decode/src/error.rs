@@ -1,4 +1,5 @@
-//! Why a plan or a batch cannot be made. A bad record is not among these errors: it is a dead letter.
+//! Why a plan or a batch cannot be made. A bad record is not among these errors: it is a dead
+//! letter.
 
 use arrow::error::ArrowError;
 

@@ -141,7 +141,8 @@ fn fingerprint(schema: &Schema) -> Result<[u8; 8], SchemaError> {
 /// Removes the attributes of a schema that have the name of a number, but another value.
 /// Returns whether it removed any.
 ///
-/// apache-avro keeps all attributes that it does not know, and panics on these when it makes the canonical form.
+/// apache-avro keeps all attributes that it does not know, and panics on these when it makes the
+/// canonical form.
 fn drop_odd_numbers(schema: &mut serde_json::Value) -> bool {
     match schema {
         serde_json::Value::Array(values) => values.iter_mut().fold(false, |any, value| drop_odd_numbers(value) | any),
