@@ -1,32 +1,34 @@
 //! Checks that a payload is text.
 
-use std::str::Utf8Error;
-
 use crate::reject::{Reason, Reject};
 
-/// The payload as text.
+/// The payload as text. SIMD instructions check it, where the processor has them.
 #[inline]
 pub(crate) fn utf8(payload: &[u8]) -> Result<&str, Reject> {
-    if is_ascii(payload) {
-        // SAFETY: ASCII is valid UTF-8. Most records are ASCII, and the check is fast.
-        return Ok(unsafe { std::str::from_utf8_unchecked(payload) });
-    }
-    let refused =
-        |error: Utf8Error| Reject::new(Reason::InvalidUtf8, format!("not UTF-8 at byte {}", error.valid_up_to()));
-    std::str::from_utf8(payload).map_err(refused)
+    simdutf8::basic::from_utf8(payload).map_err(|_| invalid(payload))
 }
 
-/// Whether all bytes are ASCII. It looks at 32 bytes at a time.
-#[inline]
-fn is_ascii(bytes: &[u8]) -> bool {
-    let (chunks, rest) = bytes.as_chunks::<32>();
-    let mut any = [0u8; 32];
-    let mut add = |chunk: &[u8; 32]| any.iter_mut().zip(chunk).for_each(|(any, byte)| *any |= byte);
-    chunks.iter().for_each(&mut add);
-    match bytes.last_chunk() {
-        // The last chunk may overlap the one before it. Looking at a byte twice does no harm.
-        Some(last) => add(last),
-        None => return rest.is_ascii(),
+/// The fast check does not say where the payload is wrong.
+#[cold]
+fn invalid(payload: &[u8]) -> Reject {
+    let valid = std::str::from_utf8(payload).map_or_else(|error| error.valid_up_to(), str::len);
+    Reject::new(Reason::InvalidUtf8, format!("not UTF-8 at byte {valid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_wrong_byte_is_named() {
+        let check = |payload: &[u8], expected: Result<&str, &str>| {
+            let found = utf8(payload).map_err(|reject| reject.detail);
+            assert_eq!(found, expected.map_err(str::to_owned));
+        };
+        check(b"", Ok(""));
+        check("é".repeat(100).as_bytes(), Ok(&"é".repeat(100)));
+        check(b"ab\xff", Err("not UTF-8 at byte 2"));
+        // Longer than what is checked at once, and cut off within a character.
+        check(&[&[b'a'; 200][..], &[0xc3]].concat(), Err("not UTF-8 at byte 200"));
     }
-    any.is_ascii()
 }
