@@ -32,7 +32,7 @@ test: build ## everything, with the real Kafka, a real S3 API server and real re
 	$(CARGO) test --release --locked --workspace --lib --bins --tests -- --show-output
 
 fuzz: tools ## fuzzes the decoders, the readers of files and the writer of Parquet, guided by coverage; SECONDS=60 each
-	for target in json json_bids csv avro files_json files_csv files_avro parquet; do fuzz/fuzz.sh $$target $(or $(SECONDS),60); done
+	for target in json json_bids csv avro files_json files_csv files_avro tables; do fuzz/fuzz.sh $$target $(or $(SECONDS),60); done
 
 # Longer, and another every time; a run is repeated with the seed that it printed.
 soak: export ADLAKE_TEST_SEED ?= $(shell date +%s)

@@ -4,7 +4,7 @@
 # On stable Rust, with coverage of adlake's own crates and without sanitizers. With nightly Rust and cargo-fuzz,
 # `cargo +nightly fuzz run avro` in this folder does the same with AddressSanitizer. It builds all dependencies for it first.
 set -euo pipefail
-target="${1:?json, json_bids, csv, avro, files_json, files_csv, files_avro or parquet}"
+target="${1:?json, json_bids, csv, avro, files_json, files_csv, files_avro or tables}"
 seconds="${2:-60}"
 shift $(($# > 2 ? 2 : $#))
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -14,7 +14,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target-fuzz}"
 cp "$here/../Cargo.lock" "$here/Cargo.lock"
 case "$target" in
   files_*) features=files ;;
-  parquet) features=tables ;;
+  tables) features=tables ;;
   *) features= ;;
 esac
 RUSTC_WRAPPER="$here/rustc.sh" cargo build --release --manifest-path "$here/Cargo.toml" --bin "$target" --features "$features"
