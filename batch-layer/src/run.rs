@@ -51,8 +51,8 @@ impl From<DataFusionError> for BatchError {
     }
 }
 
-/// Receives the progress of a run.
-pub trait Progress: Send + Sync {
+/// An observer of a run.
+pub trait BatchObserver: Send + Sync {
     /// A step begins to write a table.
     fn begin(&self, table: &str);
     /// The number of rows written to the table so far.
@@ -61,11 +61,11 @@ pub trait Progress: Send + Sync {
     fn end(&self, table: &str, rows: u64);
 }
 
-/// Ignores the progress.
+/// An observer that does nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 
-impl Progress for Silent {
+impl BatchObserver for Silent {
     fn begin(&self, _table: &str) {}
     fn rows(&self, _rows: u64) {}
     fn end(&self, _table: &str, _rows: u64) {}
@@ -95,11 +95,11 @@ pub fn run<'a>(
     meaning: &'a Meaning,
     settings: &'a BatchSettings,
     full: bool,
-    progress: &'a dyn Progress,
+    observer: &'a dyn BatchObserver,
     cancel: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<RunReport, BatchError>> {
     // The boxed future is compiled in this crate, and not again in every program that awaits it.
-    Box::pin(run_now(lake, meaning, settings, full, progress, cancel))
+    Box::pin(run_now(lake, meaning, settings, full, observer, cancel))
 }
 
 async fn run_now(
@@ -107,7 +107,7 @@ async fn run_now(
     meaning: &Meaning,
     settings: &BatchSettings,
     full: bool,
-    progress: &dyn Progress,
+    observer: &dyn BatchObserver,
     cancel: &CancellationToken,
 ) -> Result<RunReport, BatchError> {
     let began = Instant::now();
@@ -148,12 +148,12 @@ async fn run_now(
         }
         // A step that an outage interrupted can be repeated: it replaces what its table holds.
         let step = || async {
-            progress.begin(table.name());
+            observer.begin(table.name());
             let stream = compute(&plans, table).await?;
-            write(lake, settings, table, stream, progress, cancel).await
+            write(lake, settings, table, stream, observer, cancel).await
         };
         let (version, count) = lake.patiently(step).await?;
-        progress.end(table.name(), count);
+        observer.end(table.name(), count);
         plans.register(batch_name(table), lake.known_columns(table.name(), version).await?)?;
         versions.insert(table.name().to_string(), version);
         rows.insert(table.name().to_string(), count);
@@ -204,7 +204,7 @@ async fn write(
     settings: &BatchSettings,
     table: BatchTable,
     mut rows: SendableRecordBatchStream,
-    progress: &dyn Progress,
+    observer: &dyn BatchObserver,
     cancel: &CancellationToken,
 ) -> Result<(u64, u64), BatchError> {
     let replacer = lake.replacer(table.name()).await?;
@@ -218,7 +218,7 @@ async fn write(
         count += batch.num_rows() as u64;
         writer.write(&batch)?;
         writer.upload_closed(&mut files).await?;
-        progress.rows(count);
+        observer.rows(count);
     }
     files.extend(writer.finish().await?);
     Ok((replacer.commit(files).await?, count))

@@ -18,10 +18,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::arguments::{Arguments, Command};
-use crate::progress::Progress;
+use crate::progress::ProgressBars;
 
 /// Runs the command that the command line names.
-pub async fn run(arguments: Arguments, progress: Progress) -> Result<()> {
+pub async fn run(arguments: Arguments, progress: ProgressBars) -> Result<()> {
     let global = arguments.global;
     match arguments.command {
         Command::Demo(command) => command.run(&global, &progress).await,

@@ -12,6 +12,7 @@ mod failure;
 mod generate;
 mod logging;
 mod memory;
+mod metrics_server;
 mod output;
 mod progress;
 mod shutdown;
@@ -23,12 +24,12 @@ use clap::Parser;
 
 use crate::arguments::Arguments;
 use crate::logging::LogFormat;
-use crate::progress::Progress;
+use crate::progress::ProgressBars;
 
 fn main() -> ExitCode {
     memory::keep_what_is_freed();
     let arguments = Arguments::parse();
-    let progress = Progress::new(arguments.global.quiet);
+    let progress = ProgressBars::new(arguments.global.quiet);
     let log_format = arguments.global.log_format;
     logging::start(log_format, arguments.global.verbosity(), progress.clone());
     let done = tokio::runtime::Builder::new_multi_thread()

@@ -88,16 +88,6 @@ pub enum SpeedError {
     /// read again.
     #[error("stopped before everything read was committed: {0}. It will be read again")]
     Unfinished(String),
-
-    /// The metrics server cannot listen on its address.
-    #[error("cannot listen on {address} for metrics")]
-    Metrics {
-        /// The configured address.
-        address: String,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 impl SpeedError {

@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SpeedError;
-use crate::metrics::{Metrics, Progress};
+use crate::metrics::{IngestObserver, Metrics};
 use crate::plans::Plans;
 use crate::settings::{FirstStart, SpeedSettings};
 use crate::source::{Command, Event, Handle, Source};
@@ -61,7 +61,7 @@ pub(crate) struct Dependencies<'a> {
     pub settings: &'a SpeedSettings,
     pub plans: Arc<Plans>,
     pub metrics: Metrics,
-    pub progress: &'a dyn Progress,
+    pub progress: &'a dyn IngestObserver,
     /// The size of all files in bytes, if the source reads files.
     pub bytes_total: Option<u64>,
     /// Cancelling it stops the run in an orderly way.

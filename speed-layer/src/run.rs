@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SpeedError;
-use crate::metrics::{self, Metrics, Progress};
+use crate::metrics::{IngestObserver, Metrics};
 use crate::pipeline::{self, Dependencies};
 use crate::plans::Plans;
 use crate::settings::SpeedSettings;
@@ -74,7 +74,7 @@ pub fn run_kafka<'a>(
     lake: &'a Lake,
     settings: &'a SpeedSettings,
     options: KafkaRun,
-    progress: &'a dyn Progress,
+    observer: &'a dyn IngestObserver,
     cancel: CancellationToken,
 ) -> BoxFuture<'a, Result<IngestReport, SpeedError>> {
     // Boxing the future compiles it once here, not again in every program that awaits it.
@@ -84,7 +84,7 @@ pub fn run_kafka<'a>(
             let settings = settings.clone();
             move |_| Ok((KafkaSource::connect(&settings, options.until_end)?, None))
         };
-        run(lake, settings, connect, progress, cancel).await
+        run(lake, settings, connect, observer, cancel).await
     })
 }
 
@@ -94,7 +94,7 @@ pub fn run_files<'a>(
     lake: &'a Lake,
     settings: &'a SpeedSettings,
     options: FilesRun,
-    progress: &'a dyn Progress,
+    observer: &'a dyn IngestObserver,
     cancel: CancellationToken,
 ) -> BoxFuture<'a, Result<IngestReport, SpeedError>> {
     Box::pin(async move {
@@ -114,7 +114,7 @@ pub fn run_files<'a>(
                 Ok((source, Some(files)))
             }
         };
-        run(lake, settings, open, progress, cancel).await
+        run(lake, settings, open, observer, cancel).await
     })
 }
 
@@ -154,16 +154,16 @@ pub fn preview_files<'a>(
 }
 
 /// Opens a source on a thread where blocking does no harm. Runs the pipeline over it, beside the
-/// metrics server and the refresh of reference data.
+/// refresh of reference data.
 async fn run<S: Source>(
     lake: &Lake,
     settings: &SpeedSettings,
     open: impl FnOnce(Metrics) -> Result<(S, Option<(usize, Option<u64>)>), SpeedError> + Send + 'static,
-    progress: &dyn Progress,
+    observer: &dyn IngestObserver,
     cancel: CancellationToken,
 ) -> Result<IngestReport, SpeedError> {
     let started = Instant::now();
-    let metrics = Metrics::default();
+    let metrics = observer.metrics();
     let opened = {
         let metrics = metrics.clone();
         tokio::task::spawn_blocking(move || open(metrics)).await
@@ -171,10 +171,6 @@ async fn run<S: Source>(
     let (source, files) = opened.map_err(|_| SpeedError::Ended("the source"))??;
     let beside = CancellationToken::new();
     let _end_beside = beside.clone().drop_guard();
-    if !settings.ingest.metrics_listen.is_empty() {
-        let listener = metrics::listen(&settings.ingest.metrics_listen).await?;
-        tokio::spawn(metrics::serve(listener, metrics.clone(), beside.clone()));
-    }
     let plans = tokio::select! {
         plans = Plans::open(lake, settings) => Arc::new(plans?),
         // At the start there is nothing to commit, so a stop does not wait for a lake that does not
@@ -187,7 +183,7 @@ async fn run<S: Source>(
         settings,
         plans,
         metrics: metrics.clone(),
-        progress,
+        progress: observer,
         bytes_total: files.and_then(|(_, bytes)| bytes),
         cancel,
     };
@@ -220,12 +216,12 @@ mod tests {
 
         async fn try_ingest(
             &self,
-            progress: &dyn Progress,
+            observer: &dyn IngestObserver,
             cancel: CancellationToken,
         ) -> Result<IngestReport, SpeedError> {
             let paths = vec![self.folder.path().join("in").to_string_lossy().into_owned()];
             let wanted = FilesWanted { paths, ..FilesWanted::default() };
-            run_files(&self.lake, &self.settings, wanted, progress, cancel).await
+            run_files(&self.lake, &self.settings, wanted, observer, cancel).await
         }
 
         /// The formatted result of a query of one table, called `t`, without the frame.
@@ -348,7 +344,7 @@ mod tests {
         seen: AtomicBool,
     }
 
-    impl Progress for CancelsEarly {
+    impl IngestObserver for CancelsEarly {
         fn update(&self, state: &IngestProgress) {
             if state.records_read > 0 {
                 self.seen.store(true, Ordering::SeqCst);

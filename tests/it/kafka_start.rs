@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use adlake_lake::Lake;
-use adlake_speed_layer::metrics::{IngestProgress, Progress};
+use adlake_speed_layer::metrics::{IngestObserver, IngestProgress};
 use adlake_speed_layer::run::{KafkaRun, run_kafka};
 use adlake_speed_layer::settings::{FirstStart, SpeedSettings};
 use adlake_tests::adlake::Adlake;
@@ -140,7 +140,7 @@ async fn partitions_that_are_added_lose_nothing() -> Result<()> {
 #[derive(Default)]
 struct Reads(AtomicU64);
 
-impl Progress for Reads {
+impl IngestObserver for Reads {
     fn update(&self, state: &IngestProgress) {
         self.0.store(state.records_read, Ordering::SeqCst);
     }

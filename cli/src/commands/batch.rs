@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use crate::arguments::Global;
 use crate::commands::{ReportFormat, report};
 use crate::failure::batch_error;
-use crate::progress::Progress;
+use crate::progress::ProgressBars;
 use crate::shutdown;
 
 /// The batch layer.
@@ -34,7 +34,7 @@ pub struct Run {
 
 impl Batch {
     /// Runs the command.
-    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
         let Batch::Run(command) = self;
         let settings = global.load()?.settings;
         let lake = Lake::open(&settings.lake).await?;
@@ -52,7 +52,7 @@ struct Steps {
     table: Mutex<String>,
 }
 
-impl adlake_batch_layer::Progress for Steps {
+impl adlake_batch_layer::BatchObserver for Steps {
     fn begin(&self, table: &str) {
         self.spinner.set_message(format!("writing {table}"));
         if let Ok(mut current) = self.table.lock() {

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::arguments::Global;
-use crate::progress::Progress;
+use crate::progress::ProgressBars;
 
 /// Rejected records.
 #[derive(Debug, Subcommand)]
@@ -26,7 +26,7 @@ pub enum Deadletters {
 
 impl Deadletters {
     /// Runs the command.
-    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
         let settings = global.load()?.settings;
         let lake = Lake::open(&settings.lake).await?;
         match self {

@@ -21,7 +21,7 @@ use adlake_domain::event::EventKind;
 use adlake_lake::{Lake, LoadMode, ReferenceKind};
 use adlake_serving::QueryEngine;
 use adlake_speed_layer::error::SpeedError;
-use adlake_speed_layer::metrics::{IngestProgress, Progress as IngestWatch};
+use adlake_speed_layer::metrics::{IngestObserver, IngestProgress};
 use adlake_speed_layer::run::{IngestReport, KafkaRun, run_kafka};
 use adlake_speed_layer::settings::{IngestSettings, KafkaSettings, Sources};
 use anyhow::{Context, Result, anyhow};
@@ -103,7 +103,7 @@ struct Facts {
     batch: Mutex<Batch>,
 }
 
-impl IngestWatch for Facts {
+impl IngestObserver for Facts {
     fn update(&self, state: &IngestProgress) {
         self.rows.store(state.rows, Ordering::Relaxed);
         self.rejected.store(state.rejected, Ordering::Relaxed);
@@ -114,7 +114,7 @@ type Ingest = JoinHandle<Result<IngestReport, SpeedError>>;
 
 impl Demo {
     /// Runs until a signal comes or the time is up.
-    pub async fn run(self, global: &Global, progress: &crate::progress::Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &crate::progress::ProgressBars) -> Result<()> {
         if !(self.rate > 0.0 && self.rate <= RATE_MAX) {
             return Err(usage(format!(
                 "--rate is {}: the demo's broker takes up to {RATE_MAX} records a second; for more use Kafka and \

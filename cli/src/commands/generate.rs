@@ -18,7 +18,7 @@ use crate::generate::sink::Sink;
 use crate::generate::sink_files::{Compression, FileSink};
 use crate::generate::sink_kafka::{KafkaSink, KafkaTarget};
 use crate::generate::{Generator, reference};
-use crate::progress::Progress;
+use crate::progress::ProgressBars;
 use crate::shutdown;
 
 /// The folder of the truth if none is named.
@@ -85,7 +85,7 @@ struct Sent {
 
 impl Generate {
     /// Generates until everything is sent or a signal comes. The truth covers what was sent.
-    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
         let settings = global.load()?.settings;
         let plan = self.knobs.plan(&settings.account.currency, chrono::Utc::now().timestamp_micros())?;
         let folder = match (&self.truth, &self.to_files) {

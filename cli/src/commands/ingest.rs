@@ -5,7 +5,7 @@ mod preview;
 use std::collections::BTreeMap;
 
 use adlake_lake::Lake;
-use adlake_speed_layer::metrics::IngestProgress;
+use adlake_speed_layer::metrics::{IngestObserver, IngestProgress, Metrics};
 use adlake_speed_layer::run::{FilesRun, IngestReport, KafkaRun, run_files, run_kafka};
 use adlake_speed_layer::source::files::{FileFormat, PassedOverFiles, PassedOverReason};
 use anyhow::Result;
@@ -17,7 +17,8 @@ use crate::commands::{ReportFormat, report};
 use crate::failure::speed_error;
 use crate::generate::knobs::Kind;
 use crate::memory;
-use crate::progress::Progress;
+use crate::metrics_server::MetricsServer;
+use crate::progress::ProgressBars;
 use crate::shutdown;
 
 /// The speed layer.
@@ -96,28 +97,30 @@ enum Written {
 
 impl Ingest {
     /// Runs the command.
-    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
         memory::use_small_pages();
         let mut settings = global.load()?.settings;
         let lake = Lake::open(&settings.lake).await?;
         let cancel = shutdown::on_signal()?;
         match self {
+            Ingest::Files(files) if files.dry_run => preview::run(&lake, &settings.speed(), files).await,
             Ingest::Kafka(kafka) => {
                 if let Some(brokers) = kafka.brokers {
                     settings.kafka.brokers = brokers;
                 }
-                let watch = Watch(progress.spinner("waiting for Kafka"));
+                let shown = Shown::new(progress.spinner("waiting for Kafka"));
+                let _server = MetricsServer::start(&settings.ingest.metrics_listen, &shown.metrics).await?;
                 let run = KafkaRun { until_end: kafka.until_end };
-                let done = run_kafka(&lake, &settings.speed(), run, &watch, cancel).await;
-                watch.0.finish_and_clear();
+                let done = run_kafka(&lake, &settings.speed(), run, &shown, cancel).await;
+                shown.spinner.finish_and_clear();
                 report(kafka.format, &done.map_err(speed_error)?, text)
             }
-            Ingest::Files(files) if files.dry_run => preview::run(&lake, &settings.speed(), files).await,
             Ingest::Files(files) => {
-                let watch = Watch(progress.spinner("looking for files"));
+                let shown = Shown::new(progress.spinner("looking for files"));
+                let _server = MetricsServer::start(&settings.ingest.metrics_listen, &shown.metrics).await?;
                 let (format, is_watched) = (files.format, files.watch);
-                let done = run_files(&lake, &settings.speed(), files.wanted(), &watch, cancel).await;
-                watch.0.finish_and_clear();
+                let done = run_files(&lake, &settings.speed(), files.wanted(), &shown, cancel).await;
+                shown.spinner.finish_and_clear();
                 let done = done.map_err(speed_error)?;
                 report(format, &done, text)?;
                 not_read(&done, is_watched)
@@ -177,10 +180,23 @@ impl Written {
     }
 }
 
-/// Shows the progress of a run.
-struct Watch(ProgressBar);
+/// Shows the progress of a run in a line on the terminal, and its metrics over HTTP.
+struct Shown {
+    spinner: ProgressBar,
+    metrics: Metrics,
+}
 
-impl adlake_speed_layer::metrics::Progress for Watch {
+impl Shown {
+    fn new(spinner: ProgressBar) -> Shown {
+        Shown { spinner, metrics: Metrics::default() }
+    }
+}
+
+impl IngestObserver for Shown {
+    fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     fn update(&self, state: &IngestProgress) {
         let mut message = format!("{} rows committed, {} rejected", state.rows, state.rejected);
         if let Some(behind) = state.behind {
@@ -190,7 +206,7 @@ impl adlake_speed_layer::metrics::Progress for Watch {
             let percent = state.bytes_read as f64 / total.max(1) as f64 * 100.0;
             message += &format!(", {percent:.0} % read");
         }
-        self.0.set_message(message);
+        self.spinner.set_message(message);
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::arguments::Global;
 use crate::commands::{ReportFormat, report};
-use crate::progress::Progress;
+use crate::progress::ProgressBars;
 
 /// Reference data.
 #[derive(Debug, Subcommand)]
@@ -69,7 +69,7 @@ pub struct Loaded {
 
 impl Reference {
     /// Runs the command.
-    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
         let Reference::Load(load) = self;
         let settings = global.load()?.settings;
         let kind = match load.table {

@@ -9,7 +9,7 @@ use super::wanted::Wanted;
 use crate::commands::{ReportFormat, report};
 use crate::config::Settings;
 use crate::failure::speed_error;
-use crate::progress::Progress;
+use crate::progress::ProgressBars;
 use crate::shutdown;
 
 /// Replay dead letters.
@@ -34,7 +34,7 @@ pub struct Replay {
 
 impl Replay {
     /// Runs the command. A signal ends it after the current batch.
-    pub async fn run(self, lake: &Lake, settings: &Settings, progress: &Progress) -> Result<()> {
+    pub async fn run(self, lake: &Lake, settings: &Settings, progress: &ProgressBars) -> Result<()> {
         let cancel = shutdown::on_signal()?;
         let watch = progress.spinner("replaying");
         let options = ReplayOptions { filter: self.wanted.filter(None), limit: self.limit, dry_run: self.dry_run };
