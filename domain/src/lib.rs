@@ -17,5 +17,6 @@ pub mod kpi;
 pub mod money;
 pub mod reach;
 pub mod schema;
+pub mod secret;
 pub mod settings;
 pub mod time;

@@ -35,5 +35,5 @@ pub use append::{Advance, Appended, Appender};
 pub use error::LakeError;
 pub use log::{LogSettings, LogState};
 pub use reference::{Campaign, Creative, LoadMode, LoadReport, Reference, ReferenceKind};
-pub use storage::{Lake, StorageSettings};
+pub use storage::{Lake, StorageSettings, StoreOptions};
 pub use write::{DataFile, TableWriter, WriterSettings};

@@ -1,14 +1,15 @@
 //! Where the lake is (a folder or an S3 prefix), and how to reach it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adlake_domain::secret::{PublicNames, SecretOptions};
 use datafusion::execution::SessionState;
 use deltalake::logstore::{LogStoreRef, StorageConfig, object_store_factories};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use object_store::ObjectStore;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
 
 use crate::error::LakeError;
@@ -24,11 +25,13 @@ use watched::Watched;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageSettings {
-    /// `file:///folder`, `s3://bucket/prefix`, or a plain path of a folder.
+    /// `file:///folder`, `s3://bucket/prefix`, or a plain path of a folder. It holds no user and no
+    /// password.
+    #[serde(deserialize_with = "uri_without_user")]
     pub uri: String,
     /// Options of the object store, e.g. `AWS_ENDPOINT_URL`, `AWS_REGION`. An option that is not
     /// given here is taken from the environment's `AWS_*`.
-    pub options: BTreeMap<String, String>,
+    pub options: StoreOptions,
     /// How long requests to a failing store are retried, from the first failure on, before the
     /// command reports the failure. Ingest, once it has begun, retries for as long as the outage
     /// lasts.
@@ -42,11 +45,58 @@ impl Default for StorageSettings {
     fn default() -> Self {
         StorageSettings {
             uri: "./lake".to_string(),
-            options: BTreeMap::new(),
+            options: StoreOptions::default(),
             retry_for: Duration::from_secs(60),
             log: LogSettings::default(),
         }
     }
+}
+
+/// The options of an object store. Keys and tokens among them are not printed.
+pub type StoreOptions = SecretOptions<StoreOptionNames>;
+
+/// The options whose values are printed. All others are taken for secrets.
+#[derive(Debug)]
+pub enum StoreOptionNames {}
+
+impl PublicNames for StoreOptionNames {
+    fn is_public(name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        matches!(
+            name.strip_prefix("aws_").unwrap_or(&name),
+            "allow_http"
+                | "bucket"
+                | "bucket_name"
+                | "conditional_put"
+                | "connect_timeout"
+                | "default_region"
+                | "endpoint"
+                | "endpoint_url"
+                | "imdsv1_fallback"
+                | "max_retries"
+                | "region"
+                | "s3_addressing_style"
+                | "s3_express"
+                | "skip_signature"
+                | "timeout"
+                | "unsigned_payload"
+                | "virtual_hosted_style_request"
+        )
+    }
+}
+
+/// Refuses a URI with a user in it. The message does not show the URI, which may hold a password.
+fn uri_without_user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let uri = String::deserialize(deserializer)?;
+    if has_user(&uri) { Err(de::Error::custom(USER_IN_URI)) } else { Ok(uri) }
+}
+
+const USER_IN_URI: &str = "the lake's URI holds a user or a password: remove them, and give keys in lake.options or in \
+                           the AWS_* variables of the environment";
+
+fn has_user(uri: &str) -> bool {
+    let authority = uri.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    authority.is_some_and(|authority| authority.contains('@'))
 }
 
 /// A handle to a lake; cheap to clone.
@@ -58,7 +108,7 @@ pub struct Lake {
 struct Inner {
     /// The lake's URI, which ends in a slash.
     root: Url,
-    options: HashMap<String, String>,
+    options: StoreOptions,
     retry_for: Duration,
     failures: Failures,
     log: LogSettings,
@@ -77,7 +127,7 @@ impl Lake {
     /// Checks the settings. Reads and creates nothing.
     pub async fn open(settings: &StorageSettings) -> Result<Lake, LakeError> {
         let root = root_url(&settings.uri)?;
-        let options = settings.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let options = settings.options.clone();
         let scan_session = Arc::new(SessionSettings::default().context()?.state());
         let (retry_for, log) = (settings.retry_for, settings.log.clone());
         let failures = Failures::default();
@@ -90,7 +140,7 @@ impl Lake {
     }
 
     /// The options of the lake's object store, from the settings.
-    pub fn storage_options(&self) -> &HashMap<String, String> {
+    pub fn storage_options(&self) -> &StoreOptions {
         &self.inner.options
     }
 
@@ -127,7 +177,9 @@ impl Lake {
 
     /// A handle to a table whose store counts its failures.
     fn watched_table(&self, url: Url) -> Result<DeltaTable, DeltaTableError> {
-        let builder = DeltaTableBuilder::from_url(url.clone())?.with_storage_options(self.inner.options.clone());
+        let options = self.inner.options.expose();
+        let options: HashMap<String, String> = options.map(|(name, value)| (name.into(), value.into())).collect();
+        let builder = DeltaTableBuilder::from_url(url.clone())?.with_storage_options(options);
         let nowhere = || DeltaTableError::InvalidTableLocation(url.to_string());
         let scheme = Url::parse(&format!("{}://", url.scheme())).map_err(|_| nowhere())?;
         let factories = object_store_factories();
@@ -144,6 +196,9 @@ impl Lake {
 }
 
 fn root_url(uri: &str) -> Result<Url, LakeError> {
+    if has_user(uri) {
+        return Err(LakeError::Configuration(USER_IN_URI.to_owned()));
+    }
     let wrong = |detail: String| LakeError::Configuration(format!("lake URI {uri:?}: {detail}"));
     if uri.trim().is_empty() {
         return Err(wrong("is empty; give a folder or s3://bucket/prefix".to_string()));
@@ -193,5 +248,20 @@ mod tests {
             let error = root_url(uri).unwrap_err().to_string();
             assert!(error.contains(part), "{uri}: {error}");
         }
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let options = [("AWS_SECRET_ACCESS_KEY", "hush"), ("aws_sesion_token", "hush"), ("AWS_REGION", "eu-west-1")];
+        let settings = StorageSettings { options: options.into_iter().collect(), ..StorageSettings::default() };
+        for text in [format!("{settings:?}"), serde_json::to_string(&settings).unwrap()] {
+            assert!(!text.contains("hush") && text.contains("eu-west-1"), "{text}");
+        }
+        let error = root_url("s3://key:hush@bucket/lake").unwrap_err().to_string();
+        assert!(error.contains("lake.options") && !error.contains("hush"), "{error}");
+        let error =
+            serde_json::from_str::<StorageSettings>(r#"{"uri": "s3://key:hush@bucket"}"#).unwrap_err().to_string();
+        assert!(error.contains("lake.options") && !error.contains("hush"), "{error}");
+        assert!(root_url("s3://bucket/a@b").is_ok());
     }
 }

@@ -61,8 +61,8 @@ pub struct Registry {
 impl Registry {
     /// The registry that is configured for a kind, if there is one. This sends no request.
     pub fn open(kind: EventKind, settings: &AvroSettings) -> Result<Option<Registry>, SpeedError> {
-        let Some(url) = settings.registry.as_deref() else { return Ok(None) };
-        let client = Client::new(kind, url, settings)?;
+        let Some(url) = settings.registry.as_ref() else { return Ok(None) };
+        let client = Client::new(kind, url.expose(), settings)?;
         Ok(Some(Registry { client, framing: settings.framing, known: RwLock::default() }))
     }
 

@@ -126,7 +126,7 @@ fn the_configuration_that_init_writes_is_the_default_and_shows_where_values_come
     let of = |key: &str| shown.iter().find(|line| line["key"] == key).unwrap_or_else(|| panic!("{key}")).clone();
     assert_eq!((&of("lake.uri")["value"], &of("lake.uri")["source"]), (&"elsewhere".into(), &"--lake".into()));
     assert_eq!(of("kafka.group")["source"], "ADLAKE_KAFKA__GROUP");
-    assert_eq!(of("kafka.properties.\"sasl.password\"")["value"], "***");
+    assert_eq!(of("kafka.properties.\"sasl.password\"")["value"], "[secret]");
     let without_flag: Vec<Value> = serde_json::from_str(&adlake.ok(["config", "show", "--format", "json"])).unwrap();
     let uri = without_flag.iter().find(|line| line["key"] == "lake.uri").unwrap();
     assert_eq!(uri["source"], format!("adlake.toml:{line}"));

@@ -180,7 +180,11 @@ impl OnS3 {
         let s3 = S3Server::start()?;
         let folder = tempfile::tempdir()?;
         let options: BTreeMap<String, String> = s3.storage_options().into_iter().collect();
-        let settings = StorageSettings { uri: s3.uri("lake"), options: options.clone(), ..StorageSettings::default() };
+        let settings = StorageSettings {
+            uri: s3.uri("lake"),
+            options: options.clone().into_iter().collect(),
+            ..StorageSettings::default()
+        };
         let lake = Lake::open(&settings).await?;
         let quoted: String = options.iter().map(|(key, value)| format!("{key} = \"{value}\"\n")).collect();
         let text = format!("[lake]\nuri = \"{}\"\n[lake.options]\n{quoted}{config}", s3.uri("lake"));

@@ -239,7 +239,7 @@ async fn consumers_share_a_topic(properties: &[(&str, &str)]) -> Result<()> {
     broker.create_topic(&topic, 6)?;
     let mut settings = settings(broker, &topic);
     for (key, value) in properties {
-        settings.kafka.properties.insert((*key).to_owned(), (*value).to_owned());
+        settings.kafka.properties.insert(*key, *value);
     }
     let step = 5_000;
     let mut sent = 0;

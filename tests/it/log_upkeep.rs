@@ -54,7 +54,13 @@ async fn feed_by_two(uri: &str, options: BTreeMap<String, String>, commits: i64)
     // needs.
     let retention = Duration::from_millis(500);
     let log = LogSettings { checkpoint_interval: 25, checkpoint_percent_max: 100, retention };
-    let lake = Lake::open(&StorageSettings { uri: uri.to_owned(), options, log, ..StorageSettings::default() }).await?;
+    let lake = Lake::open(&StorageSettings {
+        uri: uri.to_owned(),
+        options: options.into_iter().collect(),
+        log,
+        ..StorageSettings::default()
+    })
+    .await?;
     lake.create_tables().await?;
     let begun = Instant::now();
     let (one, other) = (lake.clone(), lake.clone());

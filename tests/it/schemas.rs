@@ -53,7 +53,11 @@ fn settings(broker: &Broker, topic: &str, avro: AvroSettings) -> SpeedSettings {
 }
 
 fn at(url: String) -> AvroSettings {
-    AvroSettings { registry: Some(url), registry_timeout: Some(Duration::from_secs(2)), ..AvroSettings::default() }
+    AvroSettings {
+        registry: Some(url.into()),
+        registry_timeout: Some(Duration::from_secs(2)),
+        ..AvroSettings::default()
+    }
 }
 
 /// A datum, with the id of its schema before it.

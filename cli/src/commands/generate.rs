@@ -111,7 +111,7 @@ impl Generate {
                     topics: EventKind::ALL.map(|kind| settings.sources.of(kind).topic(kind).to_owned()),
                     partitions: self.partitions,
                     compression: self.compression,
-                    properties: settings.kafka.properties.clone(),
+                    properties: settings.kafka.properties.expose().map(|(key, value)| (key.into(), value.into())).collect(),
                 };
                 for (kind, (sent, topic)) in EventKind::ALL.iter().zip(plan.kinds.iter().zip(&target.topics)) {
                     if *sent && topic.is_empty() {

@@ -93,7 +93,8 @@ impl Client {
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             return Err(refused("registry", &"must begin with http:// or https://"));
         }
-        let mut user = settings.registry_user.clone().map(|user| (user, settings.registry_password.clone()));
+        let password = settings.registry_password.as_ref().map(|password| password.expose().to_owned());
+        let mut user = settings.registry_user.clone().map(|user| (user, password));
         if !base.username().is_empty() {
             // User and password are removed from the address, so that messages may show it.
             let password = base.password().map(str::to_owned);

@@ -50,7 +50,7 @@ impl Script {
 }
 
 fn registry(url: &str, change: impl FnOnce(&mut AvroSettings)) -> Result<Registry, SpeedError> {
-    let mut settings = AvroSettings { registry: Some(url.to_owned()), ..AvroSettings::default() };
+    let mut settings = AvroSettings { registry: Some(url.into()), ..AvroSettings::default() };
     change(&mut settings);
     Registry::open(EventKind::BidRequest, &settings).map(Option::unwrap)
 }
@@ -152,7 +152,7 @@ async fn users_have_passwords() {
     assert!(error.contains("401") && error.contains("registry_password"), "{error}");
     let with = |settings: &mut AvroSettings| {
         settings.registry_user = Some("ada".to_owned());
-        settings.registry_password = Some("pass word".to_owned());
+        settings.registry_password = Some("pass word".into());
     };
     registry(&address, with).unwrap().fetch(&ids(&[1])).await.unwrap();
     // User and password in the address are used and not shown.

@@ -27,7 +27,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adlake_lake::Lake;
+use adlake_lake::{Lake, StoreOptions};
 use tokio::runtime::Handle;
 
 use crate::error::SpeedError;
@@ -77,7 +77,7 @@ pub struct Surroundings {
     /// What runs requests to the lake and to S3.
     pub runtime: Option<Handle>,
     /// How S3 is reached: the lake's storage options.
-    pub store_options: HashMap<String, String>,
+    pub store_options: StoreOptions,
     /// The metrics that the source updates.
     pub metrics: Metrics,
 }

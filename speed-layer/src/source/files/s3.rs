@@ -95,7 +95,7 @@ impl S3 {
                 let key = key.to_ascii_lowercase();
                 key.strip_prefix("aws_").unwrap_or(&key) == name
             };
-            options.iter().find(|(key, _)| is_it(key)).map(|(_, value)| value.clone())
+            options.expose().find(|(key, _)| is_it(key)).map(|(_, value)| value.to_owned())
         };
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(
             TimeoutConfig::builder()

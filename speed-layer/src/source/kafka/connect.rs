@@ -96,10 +96,10 @@ fn client_config(settings: &SpeedSettings) -> ClientConfig {
         .set("fetch.error.backoff.ms", "200");
     // With the newer group protocol (KIP-848) the broker assigns partitions, and always
     // incrementally.
-    if kafka.properties.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
+    if kafka.properties.expose_one("group.protocol") != Some("consumer") {
         config.set("partition.assignment.strategy", "cooperative-sticky");
     }
-    for (key, value) in &kafka.properties {
+    for (key, value) in kafka.properties.expose() {
         config.set(key, value);
     }
     config
