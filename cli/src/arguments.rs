@@ -1,9 +1,11 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use adlake_domain::event::EventKind;
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     batch, completions, config as config_command, deadletters, demo, generate, ingest, query, reference, status,
@@ -11,10 +13,14 @@ use crate::commands::{
 use crate::config::{self, Config};
 use crate::logging::LogFormat;
 
-/// A lakehouse for advertising data: streaming events in, exact campaign answers out.
+/// A lakehouse for advertising data: it takes in streams of events, and answers questions about
+/// campaigns exactly.
 #[derive(Debug, Parser)]
 #[command(name = "adlake", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done; 1 it failed; 2 the command line or the configuration has to be changed.")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration has to be changed; 130 a \
+        second signal ended the command at once."
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
@@ -25,19 +31,20 @@ pub struct Arguments {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Configuration file [default: adlake.toml, if it exists]
+    /// The configuration file [default: adlake.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE", env = "ADLAKE_CONFIG", help_heading = "Global options")]
     pub config: Option<PathBuf>,
-    /// The lake: a folder, file:///folder or s3://bucket/prefix; overrides the configuration
+    /// Where the lake is: a folder, file:///folder or s3://bucket/prefix; overrides lake.uri of the
+    /// configuration
     #[arg(long, global = true, value_name = "URI", help_heading = "Global options")]
     pub lake: Option<String>,
-    /// Format of the logs, which go to stderr
+    /// The format of the logs, which are written to stderr
     #[arg(long, global = true, value_enum, default_value = "human", help_heading = "Global options")]
     pub log_format: LogFormat,
     /// Log errors only, and show no progress
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub quiet: bool,
-    /// Log more; twice: log still more
+    /// Log more; given twice, log everything, the libraries included
     #[arg(
         short,
         long,
@@ -64,34 +71,59 @@ impl Global {
     }
 }
 
+/// A kind of event, by the name of its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Kind {
+    Impressions,
+    Interactions,
+    BidRequests,
+}
+
+impl Kind {
+    /// As the domain names it.
+    pub fn event_kind(self) -> EventKind {
+        match self {
+            Kind::Impressions => EventKind::Impression,
+            Kind::Interactions => EventKind::Interaction,
+            Kind::BidRequests => EventKind::BidRequest,
+        }
+    }
+}
+
+/// A duration as people write it: "90s", "2h 30m".
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error} (for example 90s, 30m or 2h)"))
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "parsed once")]
 pub enum Command {
-    /// The whole system in one process on synthetic traffic, with live KPIs
+    /// See the whole system at work: synthetic traffic, ingest, batch runs and live KPIs in one process
     Demo(demo::Demo),
-    /// Synthetic traffic, seeded, in all three formats: to files or to Kafka
+    /// Write synthetic events to files or to Kafka, together with the answers that they lead to
     Generate(generate::Generate),
-    /// The speed layer: events into the lake, exactly once
+    /// Read events from Kafka or from files into the lake, each record exactly once
     #[command(subcommand)]
     Ingest(ingest::Ingest),
-    /// The batch layer: dedupe, attribution, aggregation
+    /// Compute the batch tables: deduplicated events, attribution and KPIs
     #[command(subcommand)]
     Batch(batch::Batch),
-    /// Ask the merged views a question in SQL
+    /// Get the answer to a question in SQL, over everything that is committed
     Query(query::Query),
-    /// Reference data: creatives, campaigns, exchange rates
+    /// Load reference data: creatives, campaigns, exchange rates
     #[command(subcommand)]
     Ref(reference::Reference),
-    /// The lake's tables: versions, rows, freshness, the published batch run
+    /// Show the lake's tables: their versions and rows, how fresh they are, and the last batch run
     Status(status::Status),
-    /// Rejected records: count them, look at one, replay them once the cause is fixed
+    /// Count, show and replay the records that ingest has rejected
     #[command(subcommand)]
     Deadletters(deadletters::Deadletters),
-    /// The configuration: write one, check it, show what is in force
+    /// Write a configuration, check it, or show what is in force
     #[command(subcommand)]
     Config(config_command::Config),
-    /// Completions for a shell, on stdout
+    /// Print a script with which a shell completes the commands and options of adlake
     Completions(completions::Completions),
 }
 

@@ -1,15 +1,15 @@
 //! The commands, one file each.
 
-pub mod batch;
-pub mod completions;
-pub mod config;
-pub mod deadletters;
 pub mod demo;
 pub mod generate;
 pub mod ingest;
+pub mod batch;
 pub mod query;
 pub mod reference;
 pub mod status;
+pub mod deadletters;
+pub mod config;
+pub mod completions;
 
 use std::io::Write;
 
@@ -40,15 +40,15 @@ pub async fn run(arguments: Arguments, progress: ProgressBars) -> Result<()> {
 /// The format of a report. A report says what a command has done; it is not the answer to a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ReportFormat {
-    /// For people
+    /// Text for people
     #[default]
     Table,
-    /// One JSON object
+    /// JSON for programs
     Json,
 }
 
-/// Writes text to stdout.
-pub fn say(text: &str) -> Result<()> {
+/// Prints text to stdout.
+pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
@@ -57,7 +57,7 @@ pub fn say(text: &str) -> Result<()> {
 /// Writes a report: `text` for people, or the value as JSON.
 pub fn report<T: Serialize>(format: ReportFormat, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
     match format {
-        ReportFormat::Table => say(&text(value)),
-        ReportFormat::Json => say(&(serde_json::to_string_pretty(value).context("cannot write the report")? + "\n")),
+        ReportFormat::Table => print(&text(value)),
+        ReportFormat::Json => print(&(serde_json::to_string_pretty(value).context("cannot write the report")? + "\n")),
     }
 }

@@ -12,6 +12,7 @@ use adlake_batch_layer::BatchError;
 use adlake_lake::LakeError;
 use adlake_serving::QueryError;
 use adlake_speed_layer::error::SpeedError;
+use adlake_traffic::error::TrafficError;
 use anyhow::Error;
 
 /// Exit code of failures.
@@ -64,7 +65,9 @@ pub fn speed_error(error: SpeedError) -> Error {
 /// The exit code of an error.
 pub fn exit_code(error: &Error) -> u8 {
     let is_usage = error.chain().any(|cause| {
-        cause.is::<Usage>() || matches!(cause.downcast_ref::<LakeError>(), Some(LakeError::Configuration(_)))
+        cause.is::<Usage>()
+            || matches!(cause.downcast_ref::<LakeError>(), Some(LakeError::Configuration(_)))
+            || matches!(cause.downcast_ref::<TrafficError>(), Some(TrafficError::Property { .. }))
     });
     if is_usage { USAGE } else { FAILURE }
 }

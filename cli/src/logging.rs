@@ -23,9 +23,10 @@ const ECS_VERSION: &str = "8.11.0";
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
+    /// Text for people
     #[default]
     Human,
-    /// ECS field names
+    /// One JSON object a line, with the field names of the Elastic Common Schema
     Json,
 }
 

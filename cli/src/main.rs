@@ -8,14 +8,13 @@ mod arguments;
 mod commands;
 mod config;
 mod demo;
-mod failure;
-mod generate;
-mod logging;
-mod memory;
-mod metrics_server;
 mod output;
+mod metrics_server;
 mod progress;
+mod logging;
 mod shutdown;
+mod failure;
+mod memory;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -27,7 +26,7 @@ use crate::logging::LogFormat;
 use crate::progress::ProgressBars;
 
 fn main() -> ExitCode {
-    memory::keep_what_is_freed();
+    memory::keep_freed_memory();
     let arguments = Arguments::parse();
     let progress = ProgressBars::new(arguments.global.quiet);
     let log_format = arguments.global.log_format;

@@ -71,7 +71,7 @@ async fn a_dry_run_tells_kind_format_header_mapping_and_first_row_and_writes_not
     let text = adlake.ok(["ingest", "files", "--dry-run", &path]);
     for line in [
         "3 files; nothing is written",
-        "  kind         interactions, told by the name clicks-1.csv.gz",
+        "  kind         interactions, from the name clicks-1.csv.gz",
         "  format       CSV, gzip, delimiter ';'",
         "  header       time, User ID, campaign, event_type, shop",
         "  field        user_id <- User ID",

@@ -22,6 +22,8 @@ only() { # crate, allowed adlake crates
 only domain
 only lake adlake-domain
 for layer in speed-layer batch-layer serving; do only "$layer" adlake-domain adlake-lake; done
+# Traffic and its truth are counted without any code of the layers.
+only traffic adlake-domain
 
 # What would make the domain impure: I/O, async, storage, Kafka.
 for found in $(direct domain); do

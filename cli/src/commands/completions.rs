@@ -5,12 +5,12 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use crate::arguments::Arguments;
-use crate::commands::say;
+use crate::commands::print;
 
 /// Completions for a shell.
 #[derive(Debug, Args)]
 pub struct Completions {
-    /// The shell
+    /// The shell to write the script for
     #[arg(value_enum)]
     shell: Shell,
 }
@@ -20,6 +20,6 @@ impl Completions {
     pub fn run(&self) -> Result<()> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut Arguments::command(), "adlake", &mut text);
-        say(&String::from_utf8_lossy(&text))
+        print(&String::from_utf8_lossy(&text))
     }
 }

@@ -15,18 +15,18 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use crate::arguments::Global;
-use crate::commands::{ReportFormat, report, say};
+use crate::commands::{ReportFormat, print, report};
 use crate::config::{DEFAULT_FILE, Settings, show, template};
 use crate::failure::{speed_error, usage};
 
 /// The configuration.
 #[derive(Debug, Subcommand)]
 pub enum Config {
-    /// Write a commented file with every key and its default
+    /// Write a file with every key, its meaning and its default
     Init(Init),
-    /// Check the configuration in force
+    /// Check the configuration in force, and name the key that is wrong
     Check,
-    /// Show what is in force and where each value comes from
+    /// Show every key in force with its value and its origin; secrets are not shown
     Show(Show),
 }
 
@@ -36,7 +36,7 @@ pub struct Init {
     /// The file to write; - is stdout
     #[arg(default_value = DEFAULT_FILE)]
     file: PathBuf,
-    /// Overwrite an existing file
+    /// Overwrite the file if it exists
     #[arg(long)]
     force: bool,
 }
@@ -44,7 +44,7 @@ pub struct Init {
 /// Show what is in force.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// How it is written
+    /// The format of the answer
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
 }
@@ -67,7 +67,7 @@ impl Init {
     fn run(&self) -> Result<()> {
         let text = template::text()?;
         if self.file.as_os_str() == "-" {
-            return say(&text);
+            return print(&text);
         }
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true);
@@ -78,11 +78,11 @@ impl Init {
         };
         let path = self.file.display();
         let mut file = options.open(&self.file).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => usage(format!("{path} is there already; --force overwrites it")),
+            std::io::ErrorKind::AlreadyExists => usage(format!("{path} exists already; --force overwrites it")),
             _ => anyhow::Error::new(error).context(format!("cannot write {path}")),
         })?;
         file.write_all(text.as_bytes()).with_context(|| format!("cannot write {path}"))?;
-        say(&format!("wrote {path}\n"))
+        print(&format!("wrote {path}\n"))
     }
 }
 
@@ -99,7 +99,7 @@ async fn check(global: &Global) -> Result<()> {
         Some(path) => path.display().to_string(),
         None => format!("no {DEFAULT_FILE} here: the defaults"),
     };
-    say(&format!("{from}: ok\n"))
+    print(&format!("{from}: ok\n"))
 }
 
 /// Builds the plan that decodes records of a kind. Building it checks mappings, defaults and

@@ -1,9 +1,9 @@
 //! `adlake deadletters list | show | replay`: shows rejected records and replays them.
 
+mod filter;
 mod list;
-mod replay;
 mod show;
-mod wanted;
+mod replay;
 
 use adlake_lake::Lake;
 use anyhow::Result;
@@ -15,12 +15,12 @@ use crate::progress::ProgressBars;
 /// Rejected records.
 #[derive(Debug, Subcommand)]
 pub enum Deadletters {
-    /// Count them by table and reason, or list them one by one
+    /// Count dead letters by table, topic and reason, or list them one by one
     List(list::List),
-    /// One of them, with its bytes
+    /// Show one dead letter with the bytes that were sent
     Show(show::Show),
-    /// Decode them again, with today's configuration and reference data; the good ones become rows,
-    /// once
+    /// Decode dead letters again, with today's configuration and reference data; those that are
+    /// accepted become rows, once
     Replay(replay::Replay),
 }
 

@@ -36,7 +36,7 @@ fn file_text(file: &Preview) -> String {
         line("not read", problem.clone());
     }
     if let Some(reading) = &file.reading {
-        line("kind", format!("{}, told by {}", reading.kind, kind_from(&reading.kind_from)));
+        line("kind", format!("{}, from {}", reading.kind, kind_from(&reading.kind_from)));
         line("format", format(reading));
         line(names_from(reading.names_from), reading.names.join(", "));
         for (field, names) in &reading.fields {
@@ -69,7 +69,7 @@ fn kind_from(from: &KindFrom) -> String {
     match from {
         KindFrom::Option => "--kind".to_owned(),
         KindFrom::Name(part) => format!("the name {part}"),
-        KindFrom::Format => "the format alone: no name says it".to_owned(),
+        KindFrom::Format => "the format, because no name says it".to_owned(),
     }
 }
 

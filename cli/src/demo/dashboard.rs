@@ -15,7 +15,7 @@ const NAME_WIDTH: usize = 30;
 
 /// The facts at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct Board {
+pub struct Dashboard {
     pub lake: String,
     pub currency: String,
     pub elapsed: Duration,
@@ -48,7 +48,7 @@ pub struct Batch {
     pub failure: Option<String>,
 }
 
-impl Board {
+impl Dashboard {
     /// The whole screen, for a terminal of `height` lines.
     pub fn lines(&self, height: usize) -> Vec<String> {
         let mut lines = vec![
@@ -214,9 +214,9 @@ fn seconds(duration: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn board() -> Board {
+    fn dashboard() -> Dashboard {
         let row = |cells: [&str; 11]| cells.map(|cell| (!cell.is_empty()).then(|| cell.to_owned())).to_vec();
-        Board {
+        Dashboard {
             lake: "./x".into(),
             currency: "USD".into(),
             elapsed: Duration::from_secs(75),
@@ -227,13 +227,13 @@ mod tests {
                 row(["c-2", "10", "9", "0", "0", "0.010000", "0.000000", "0.0", "", "", "0.0"]),
             ],
             names: HashMap::from([("c-1".to_owned(), "Acme Spring Sale".to_owned())]),
-            ..Board::default()
+            ..Dashboard::default()
         }
     }
 
     #[test]
     fn the_table_is_aligned_and_adds_up() {
-        let lines = board().table(10);
+        let lines = dashboard().table(10);
         assert_eq!(lines.len(), 4);
         assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()), "{lines:#?}");
         assert!(lines[1].starts_with("c-1 Acme Spring Sale") && lines[1].contains("1,000.25"), "{}", lines[1]);
@@ -242,13 +242,13 @@ mod tests {
             "{}",
             lines[3]
         );
-        assert!(board().table(3)[2].contains("1 more"), "{:#?}", board().table(3));
+        assert!(dashboard().table(3)[2].contains("1 more"), "{:#?}", dashboard().table(3));
     }
 
     #[test]
     fn the_screen_fits() {
-        assert!(board().lines(12).len() <= 12);
-        let line = board().line();
+        assert!(dashboard().lines(12).len() <= 12);
+        let line = dashboard().line();
         assert!(line.contains("75 s") && line.contains("impressions 12010") && !line.contains('\n'), "{line}");
     }
 

@@ -1,9 +1,9 @@
 //! Writes impressions as JSON and interactions as CSV. It does so without a library, because most
 //! of the generator's time would be spent here.
 
-use crate::generate::event::{Id, Impression, Interaction, id};
-use crate::generate::text;
-use crate::generate::world::{Times, World, user_id};
+use crate::event::{Id, Impression, Interaction, id};
+use crate::text;
+use crate::world::{Times, World, user_id};
 
 /// The columns of the CSV. Ingest expects the same columns of a topic by default.
 pub const CSV_HEADER: &str = "\
@@ -15,7 +15,7 @@ pub fn impression(out: &mut Vec<u8>, world: &World, seed: u64, currencies: &[Str
     let creative = &world.creatives[event.creative as usize];
     let website = &world.websites[event.website as usize];
     let user = world.user(event.user);
-    let habits = website.habits;
+    let optional_fields = website.optional_fields;
     out.push(b'{');
     if event.with_id {
         out.extend_from_slice(b"\"impression_id\":\"");
@@ -34,7 +34,7 @@ pub fn impression(out: &mut Vec<u8>, world: &World, seed: u64, currencies: &[Str
     out.extend_from_slice(b",\"website\":\"");
     out.extend_from_slice(website.name.as_bytes());
     out.push(b'"');
-    if habits.campaign {
+    if optional_fields.campaign {
         field(out, "campaign_id", &world.campaigns[creative.campaign as usize].id);
     }
     if let Some(cost) = event.cost_micros {
@@ -53,26 +53,26 @@ pub fn impression(out: &mut Vec<u8>, world: &World, seed: u64, currencies: &[Str
         Some(false) => out.extend_from_slice(b",\"viewable\":false"),
         None => {}
     }
-    if habits.view_time && event.viewable.is_some() {
+    if optional_fields.view_time && event.viewable.is_some() {
         out.extend_from_slice(b",\"view_time_ms\":");
         text::integer(out, event.view_time_ms.into());
     }
-    if habits.user_agent {
+    if optional_fields.user_agent {
         field(out, "user_agent", user.agent.user_agent);
     } else {
         field(out, "device_type", user.agent.device);
     }
     field(out, "country", user.place.country);
-    if habits.city {
+    if optional_fields.city {
         field(out, "region", user.place.region);
         field(out, "city", user.place.city);
     }
-    if habits.auction && event.auction {
+    if optional_fields.auction && event.auction {
         out.extend_from_slice(b",\"auction_id\":\"");
         text::hex(out, id(seed, Id::Auction, event.number));
         out.push(b'"');
     }
-    if habits.unknown_field || !event.with_id {
+    if optional_fields.unknown_field || !event.with_id {
         // If an impression has no id of its own, this field keeps it different from all others.
         out.extend_from_slice(b",\"page_view\":");
         text::integer(out, event.number as i64);

@@ -5,13 +5,13 @@
 //! nullable is refused, so every record that is written decodes. A known field can be written as
 //! any type that holds it.
 
-use anyhow::{Result, bail};
 use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
 
-use crate::generate::event::{Bid, Id, id};
-use crate::generate::text;
-use crate::generate::world::{User, Website, World, user_id};
+use crate::error::TrafficError;
+use crate::event::{Bid, Id, id};
+use crate::text;
+use crate::world::{User, Website, World, user_id};
 
 /// Writes bid requests.
 #[derive(Debug)]
@@ -35,10 +35,10 @@ enum Node {
     },
     Record(Vec<Node>),
     /// An array of one element.
-    One(Box<Node>),
+    SingleElement(Box<Node>),
     /// The array of imps.
     Imps(Box<Node>),
-    Leaf(Field, Form),
+    Leaf(Field, Encoding),
 }
 
 /// What the generator knows of a bid request.
@@ -82,7 +82,7 @@ enum Field {
 
 /// How a leaf is written.
 #[derive(Debug, Clone, Copy)]
-enum Form {
+enum Encoding {
     Text,
     Whole,
     Double,
@@ -118,7 +118,7 @@ struct Context<'a> {
 impl BidEncoder {
     /// Creates an encoder for a schema. `framed` selects Avro's single-object encoding, as used in
     /// Kafka.
-    pub fn new(schema: &Schema, framed: bool, seed: u64, currencies: &[String]) -> Result<BidEncoder> {
+    pub fn new(schema: &Schema, framed: bool, seed: u64, currencies: &[String]) -> Result<BidEncoder, TrafficError> {
         let root = compile(schema, "")?;
         let mut prefix = Vec::new();
         if framed {
@@ -152,7 +152,7 @@ impl BidEncoder {
                     self.write(out, field, context);
                 }
             }
-            Node::One(element) => {
+            Node::SingleElement(element) => {
                 long(out, 1);
                 self.write(out, element, context);
                 long(out, 0);
@@ -165,7 +165,7 @@ impl BidEncoder {
                 }
                 long(out, 0);
             }
-            Node::Leaf(field, form) => leaf(out, *form, &self.value(*field, context)),
+            Node::Leaf(field, encoding) => write_leaf(out, *encoding, &self.value(*field, context)),
         }
     }
 
@@ -299,22 +299,22 @@ fn field_at(path: &str) -> Option<Field> {
 }
 
 /// The node of a schema at a path.
-fn compile(schema: &Schema, path: &str) -> Result<Node> {
+fn compile(schema: &Schema, path: &str) -> Result<Node, TrafficError> {
     let field = field_at(path);
     match schema {
         Schema::Union(union) => {
             let variants = union.variants();
             let Some(null) = variants.iter().position(|variant| matches!(variant, Schema::Null)) else {
-                bail!("the schema's {path} is a union without null");
+                return Err(TrafficError::Schema(format!("field {path:?} is a union without null")));
             };
-            let none = index(null);
+            let none = union_branch(null);
             let chosen = variants.iter().enumerate().find_map(|(place, variant)| {
                 let known = !matches!(variant, Schema::Null) && field.is_some();
                 known.then(|| compile(variant, path).ok().map(|inner| (place, inner))).flatten()
             });
             match (field, chosen) {
                 (Some(present), Some((place, inner))) => {
-                    Ok(Node::Optional { present, none, some: index(place), inner: Box::new(inner) })
+                    Ok(Node::Optional { present, none, some: union_branch(place), inner: Box::new(inner) })
                 }
                 _ => Ok(Node::Constant(none)),
             }
@@ -324,46 +324,49 @@ fn compile(schema: &Schema, path: &str) -> Result<Node> {
                 let path = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
                 compile(&field.schema, &path)
             });
-            Ok(Node::Record(fields.collect::<Result<_>>()?))
+            Ok(Node::Record(fields.collect::<Result<_, _>>()?))
         }
         Schema::Array(array) if field == Some(Field::Imp) => Ok(Node::Imps(Box::new(compile(&array.items, path)?))),
         Schema::Array(array) if field.is_some() => match compile(&array.items, path)? {
             // The element of an array is always present, so its union always takes the branch that
             // is not null.
             Node::Optional { some, inner, .. } => {
-                Ok(Node::One(Box::new(Node::Record(vec![Node::Constant(some), *inner]))))
+                Ok(Node::SingleElement(Box::new(Node::Record(vec![Node::Constant(some), *inner]))))
             }
-            element => Ok(Node::One(Box::new(element))),
+            element => Ok(Node::SingleElement(Box::new(element))),
         },
         Schema::Array(_) | Schema::Map(_) => Ok(Node::Constant(vec![0])),
         Schema::Null => Ok(Node::Constant(Vec::new())),
-        _ => match (field, form(schema)) {
-            (Some(field), Some(form)) => Ok(Node::Leaf(field, form)),
-            _ => bail!("the schema's field {path:?} is required, but the generator does not know it"),
+        _ => match (field, encoding(schema)) {
+            (Some(field), Some(encoding)) => Ok(Node::Leaf(field, encoding)),
+            _ => {
+                let problem = format!("field {path:?} is required, but the generator does not know it");
+                Err(TrafficError::Schema(problem))
+            }
         },
     }
 }
 
-fn form(schema: &Schema) -> Option<Form> {
-    let form = match schema {
-        Schema::String => Form::Text,
-        Schema::Int | Schema::Long => Form::Whole,
-        Schema::Double => Form::Double,
-        Schema::Float => Form::Float,
-        Schema::Boolean => Form::Boolean,
-        Schema::TimestampMillis => Form::Millis,
-        Schema::TimestampMicros => Form::Micros,
-        Schema::Decimal(decimal) => Form::Decimal(u32::try_from(decimal.scale).ok()?),
+fn encoding(schema: &Schema) -> Option<Encoding> {
+    let encoding = match schema {
+        Schema::String => Encoding::Text,
+        Schema::Int | Schema::Long => Encoding::Whole,
+        Schema::Double => Encoding::Double,
+        Schema::Float => Encoding::Float,
+        Schema::Boolean => Encoding::Boolean,
+        Schema::TimestampMillis => Encoding::Millis,
+        Schema::TimestampMicros => Encoding::Micros,
+        Schema::Decimal(decimal) => Encoding::Decimal(u32::try_from(decimal.scale).ok()?),
         _ => return None,
     };
-    Some(form)
+    Some(encoding)
 }
 
-fn leaf(out: &mut Vec<u8>, form: Form, value: &Value<'_>) {
-    match (form, value) {
-        (Form::Text, Value::Str(value)) => bytes(out, value.as_bytes()),
-        (Form::Text, Value::Bytes(value)) => bytes(out, value),
-        (Form::Text, value) => {
+fn write_leaf(out: &mut Vec<u8>, encoding: Encoding, value: &Value<'_>) {
+    match (encoding, value) {
+        (Encoding::Text, Value::Str(value)) => bytes(out, value.as_bytes()),
+        (Encoding::Text, Value::Bytes(value)) => bytes(out, value),
+        (Encoding::Text, value) => {
             let mut written = Vec::new();
             match value {
                 Value::Integer(value) => text::integer(&mut written, *value),
@@ -377,20 +380,20 @@ fn leaf(out: &mut Vec<u8>, form: Form, value: &Value<'_>) {
             }
             bytes(out, &written);
         }
-        (Form::Boolean, value) => out.push(u8::from(matches!(value, Value::Boolean(true)))),
-        (Form::Micros, Value::Time(value)) => long(out, *value),
+        (Encoding::Boolean, value) => out.push(u8::from(matches!(value, Value::Boolean(true)))),
+        (Encoding::Micros, Value::Time(value)) => long(out, *value),
         // A bare number is in milliseconds, which a reader recognizes by its size.
-        (Form::Millis | Form::Whole, Value::Time(value)) => long(out, value.div_euclid(1_000)),
-        (Form::Whole | Form::Millis | Form::Micros, value) => long(out, value.whole()),
-        (Form::Double, value) => out.extend_from_slice(&value.double().to_le_bytes()),
-        (Form::Float, value) => out.extend_from_slice(&(value.double() as f32).to_le_bytes()),
-        (Form::Decimal(scale), value) => {
+        (Encoding::Millis | Encoding::Whole, Value::Time(value)) => long(out, value.div_euclid(1_000)),
+        (Encoding::Whole | Encoding::Millis | Encoding::Micros, value) => long(out, value.whole()),
+        (Encoding::Double, value) => out.extend_from_slice(&value.double().to_le_bytes()),
+        (Encoding::Float, value) => out.extend_from_slice(&(value.double() as f32).to_le_bytes()),
+        (Encoding::Decimal(scale), value) => {
             let millionths = i128::from(value.millionths());
             let unscaled = match scale {
                 0..=6 => millionths / 10_i128.pow(6 - scale),
                 _ => millionths * 10_i128.pow((scale - 6).min(20)),
             };
-            bytes(out, shortest(&unscaled.to_be_bytes()));
+            bytes(out, without_sign_extension(&unscaled.to_be_bytes()));
         }
     }
 }
@@ -414,7 +417,7 @@ impl Value<'_> {
 
     fn double(&self) -> f64 {
         match self {
-            // The division of two whole numbers is correctly rounded, so the shortest decimal of
+            // The division of two whole numbers is correctly rounded, so the without_sign_extension decimal of
             // the result is the price.
             Value::Millionths(value) => *value as f64 / 1_000_000.0,
             value => value.whole() as f64,
@@ -423,7 +426,7 @@ impl Value<'_> {
 }
 
 /// Two's complement, without the leading bytes that only repeat the sign.
-fn shortest(bytes: &[u8; 16]) -> &[u8] {
+fn without_sign_extension(bytes: &[u8; 16]) -> &[u8] {
     let mut at = 0;
     while at < 15 && ((bytes[at] == 0 && bytes[at + 1] < 0x80) || (bytes[at] == 0xff && bytes[at + 1] >= 0x80)) {
         at += 1;
@@ -431,7 +434,7 @@ fn shortest(bytes: &[u8; 16]) -> &[u8] {
     &bytes[at..]
 }
 
-fn index(place: usize) -> Vec<u8> {
+fn union_branch(place: usize) -> Vec<u8> {
     let mut out = Vec::new();
     long(&mut out, place as i64);
     out
@@ -472,7 +475,7 @@ mod tests {
         for (value, expected) in
             [(0_i128, vec![0]), (127, vec![127]), (128, vec![0, 128]), (-1, vec![255]), (-129, vec![255, 127])]
         {
-            assert_eq!(shortest(&value.to_be_bytes()), expected, "{value}");
+            assert_eq!(without_sign_extension(&value.to_be_bytes()), expected, "{value}");
         }
     }
 

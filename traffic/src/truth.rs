@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use adlake_domain::event::EventKind;
 use serde::Serialize;
 
-use crate::generate::event::{Action, Bid, Body, Copies, Event, Part};
-use crate::generate::knobs::{Plan, place};
-use crate::generate::malformed::Fault;
-use crate::generate::world::World;
+use crate::event::{Action, Bid, Body, Copies, Event, Part};
+use crate::malformed::Fault;
+use crate::plan::{Plan, kind_index};
+use crate::world::World;
 
 /// Distinct users are not counted if that needs more bits than this.
 const REACH_BITS_MAX: u64 = 1 << 31;
@@ -126,10 +126,8 @@ impl Truth {
     pub fn new(plan: &Plan, world: &World) -> Truth {
         let users = u64::from(plan.users);
         let bits = users * world.campaigns.len() as u64;
-        let campaign = |campaign: &crate::generate::world::Campaign| Campaign {
-            campaign_id: campaign.id.clone(),
-            ..Campaign::default()
-        };
+        let campaign =
+            |campaign: &crate::world::Campaign| Campaign { campaign_id: campaign.id.clone(), ..Campaign::default() };
         Truth {
             kinds: Default::default(),
             campaigns: world.campaigns.iter().map(campaign).collect(),
@@ -157,7 +155,7 @@ impl Truth {
 
     /// Counts a record that does not decode.
     pub fn malformed(&mut self, kind: EventKind, fault: Fault, bytes: usize) {
-        let kind = &mut self.kinds[place(kind)];
+        let kind = &mut self.kinds[kind_index(kind)];
         kind.records += 1;
         kind.bytes += bytes as u64;
         kind.malformed_total += 1;
@@ -167,7 +165,7 @@ impl Truth {
 
     /// Counts a record of this event.
     pub fn sent(&mut self, world: &World, event: &Event, bytes: usize) {
-        let place = place(event.body.kind());
+        let place = kind_index(event.body.kind());
         let kind = &mut self.kinds[place];
         kind.records += 1;
         kind.bytes += bytes as u64;
@@ -230,7 +228,7 @@ impl Truth {
                     }
                     None => campaign.unpriced_events += sign,
                 }
-                if website.habits.view_time {
+                if website.optional_fields.view_time {
                     campaign.view_time_ms += sign * i64::from(event.view_time_ms);
                 }
                 // Both copies of an event have the same user and campaign.
@@ -259,7 +257,7 @@ impl Truth {
                 return;
             }
         }
-        let events = &mut self.kinds[place(body.kind())].events;
+        let events = &mut self.kinds[kind_index(body.kind())].events;
         *events = events.wrapping_add_signed(sign);
     }
 
@@ -307,7 +305,7 @@ impl Truth {
         let time = |time: Option<i64>| {
             time.map(|time| {
                 let mut text = Vec::new();
-                crate::generate::text::date_time(&mut text, time, b'T');
+                crate::text::date_time(&mut text, time, b'T');
                 text.push(b'Z');
                 String::from_utf8_lossy(&text).into_owned()
             })

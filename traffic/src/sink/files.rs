@@ -5,29 +5,21 @@
 //! compressed as a whole, with gzip or zstd. Avro files use the container's own codec (deflate,
 //! zstandard).
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use adlake_domain::event::EventKind;
-use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 use flate2::Compression as Level;
 use flate2::write::{DeflateEncoder, GzEncoder};
 
-use crate::generate::encode_avro::{bytes, long};
-use crate::generate::encode_text::CSV_HEADER;
-use crate::generate::knobs::place;
-use crate::generate::sink::Sink;
-
-/// How files are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Compression {
-    #[default]
-    None,
-    Gzip,
-    Zstd,
-}
+use crate::encode_avro::{bytes, long};
+use crate::encode_text::CSV_HEADER;
+use crate::error::TrafficError;
+use crate::plan::kind_index;
+use crate::random::mix;
+use crate::sink::{Compression, Sink};
 
 const ZSTD_LEVEL: i32 = 1;
 const BLOCK_BYTES: usize = 64 << 10;
@@ -41,11 +33,11 @@ pub struct FileSink {
     records_per_file: u64,
     schema: String,
     sync: [u8; 16],
-    open: [Option<Open>; 3],
+    open: [Option<OpenFile>; 3],
     begun: [u32; 3],
 }
 
-struct Open {
+struct OpenFile {
     path: PathBuf,
     part: PathBuf,
     writer: Writer,
@@ -59,6 +51,12 @@ enum Writer {
     Avro { file: BufWriter<File>, block: Vec<u8>, count: i64 },
 }
 
+impl fmt::Debug for FileSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileSink").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
 impl FileSink {
     /// Creates a sink and its `folder`. A folder that already holds generated files is refused.
     pub fn create(
@@ -67,17 +65,17 @@ impl FileSink {
         records_per_file: u64,
         schema: &str,
         seed: u64,
-    ) -> Result<FileSink> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    ) -> Result<FileSink, TrafficError> {
+        fs::create_dir_all(folder).map_err(TrafficError::file("create the folder", &folder))?;
         for kind in EventKind::ALL {
             let first = folder.join(file_name(kind, 0, compression));
             if first.exists() {
-                bail!("{} exists already: give --to-files a folder without generated files", first.display());
+                return Err(TrafficError::FolderInUse(first));
             }
         }
         let mut sync = [0; 16];
         for (place, byte) in sync.iter_mut().enumerate() {
-            *byte = (crate::generate::random::mix(seed ^ place as u64) & 0xff) as u8;
+            *byte = (mix(seed ^ place as u64) & 0xff) as u8;
         }
         Ok(FileSink {
             folder: folder.to_owned(),
@@ -90,18 +88,18 @@ impl FileSink {
         })
     }
 
-    fn begin(&mut self, kind: EventKind) -> Result<Open> {
-        let number = self.begun[place(kind)];
-        self.begun[place(kind)] += 1;
+    fn begin(&mut self, kind: EventKind) -> Result<OpenFile, TrafficError> {
+        let number = self.begun[kind_index(kind)];
+        self.begun[kind_index(kind)] += 1;
         let path = self.folder.join(file_name(kind, number, self.compression));
         let mut part = path.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
-        let file = File::create(&part).with_context(|| cannot_write(&part))?;
+        let file = File::create(&part).map_err(TrafficError::file("write", &part))?;
         let mut writer = match (kind, self.compression) {
             (EventKind::BidRequest, _) => {
                 let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
-                file.write_all(&self.container_header()).with_context(|| cannot_write(&part))?;
+                file.write_all(&self.container_header()).map_err(TrafficError::file("write", &part))?;
                 Writer::Avro { file, block: Vec::with_capacity(BLOCK_BYTES * 2), count: 0 }
             }
             (_, Compression::None) => Writer::Plain(BufWriter::with_capacity(BUFFER_BYTES, file)),
@@ -109,14 +107,14 @@ impl FileSink {
                 Writer::Gzip(BufWriter::with_capacity(BUFFER_BYTES, GzEncoder::new(file, Level::fast())))
             }
             (_, Compression::Zstd) => {
-                let encoder = zstd::Encoder::new(file, ZSTD_LEVEL).with_context(|| cannot_write(&part))?;
+                let encoder = zstd::Encoder::new(file, ZSTD_LEVEL).map_err(TrafficError::file("write", &part))?;
                 Writer::Zstd(BufWriter::with_capacity(BUFFER_BYTES, encoder))
             }
         };
         if kind == EventKind::Interaction {
-            writer.line(CSV_HEADER.as_bytes()).with_context(|| cannot_write(&part))?;
+            writer.line(CSV_HEADER.as_bytes()).map_err(TrafficError::file("write", &part))?;
         }
-        Ok(Open { path, part, writer, records: 0 })
+        Ok(OpenFile { path, part, writer, records: 0 })
     }
 
     fn container_header(&self) -> Vec<u8> {
@@ -136,7 +134,7 @@ impl FileSink {
         header
     }
 
-    fn end(&mut self, mut open: Open) -> Result<()> {
+    fn end(&mut self, open: OpenFile) -> Result<(), TrafficError> {
         let ended = match open.writer {
             Writer::Plain(writer) => writer.into_inner().map_err(|error| error.into_error()),
             Writer::Gzip(writer) => {
@@ -150,16 +148,14 @@ impl FileSink {
                     .and_then(|()| file.into_inner().map_err(|error| error.into_error()))
             }
         };
-        ended.and_then(|file| file.sync_all()).with_context(|| cannot_write(&open.part))?;
-        let renamed = fs::rename(&open.part, &open.path);
-        open.records = 0;
-        renamed.with_context(|| format!("cannot rename {}", open.part.display()))
+        ended.and_then(|file| file.sync_all()).map_err(TrafficError::file("write", &open.part))?;
+        fs::rename(&open.part, &open.path).map_err(TrafficError::file("rename", &open.part))
     }
 }
 
 impl Sink for FileSink {
-    fn send(&mut self, kind: EventKind, _key: &[u8], payload: &[u8]) -> Result<()> {
-        let place = place(kind);
+    fn send(&mut self, kind: EventKind, _key: &[u8], payload: &[u8]) -> Result<(), TrafficError> {
+        let place = kind_index(kind);
         let mut open = match self.open[place].take() {
             Some(open) => open,
             None => self.begin(kind)?,
@@ -176,7 +172,7 @@ impl Sink for FileSink {
             }
             writer => writer.line(payload),
         };
-        written.with_context(|| cannot_write(&open.part))?;
+        written.map_err(TrafficError::file("write", &open.part))?;
         open.records += 1;
         if open.records >= self.records_per_file {
             return self.end(open);
@@ -185,11 +181,11 @@ impl Sink for FileSink {
         Ok(())
     }
 
-    fn pause(&mut self) -> Result<()> {
+    fn pause(&mut self) -> Result<(), TrafficError> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<(), TrafficError> {
         for place in 0..self.open.len() {
             if let Some(open) = self.open[place].take() {
                 self.end(open)?;
@@ -256,8 +252,4 @@ fn file_name(kind: EventKind, number: u32, compression: Compression) -> String {
         Compression::Zstd => ".zst",
     };
     format!("{kind}-{number:05}.{format}{suffix}")
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!("cannot write {}", path.display())
 }

@@ -7,11 +7,11 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::generate::clock::DAY;
-use crate::generate::knobs::Plan;
-use crate::generate::places::{AGENTS, Agent, BOT_AGENTS, PLACES, Place};
-use crate::generate::random::{Weighted, around, mix};
-use crate::generate::text;
+use crate::clock::DAY;
+use crate::places::{AGENTS, Agent, BOT_AGENTS, PLACES, Place};
+use crate::plan::Plan;
+use crate::random::{Weighted, around, mix};
+use crate::text;
 
 /// The scale of exchange rates: a rate is an integer in units of 10^-12.
 pub const RATE_SCALE: i128 = 1_000_000_000_000;
@@ -59,7 +59,7 @@ pub struct Website {
     /// The currency that it charges in, as an index into [`Plan::currencies`].
     pub currency: u8,
     /// Which optional fields it sends.
-    pub habits: Habits,
+    pub optional_fields: OptionalFields,
 }
 
 /// The format in which a website writes times.
@@ -75,7 +75,7 @@ pub enum Times {
 
 /// Which optional fields a website sends.
 #[derive(Debug, Clone, Copy)]
-pub struct Habits {
+pub struct OptionalFields {
     pub campaign: bool,
     pub user_agent: bool,
     pub auction: bool,
@@ -230,8 +230,8 @@ impl World {
             return RATE_SCALE;
         }
         let base = 250_000 + mix(self.seed ^ 0xfee ^ u64::from(currency)) % 1_500_000;
-        let wobble = mix(self.seed ^ (day as u64) << 8 ^ u64::from(currency)) % (base / 50);
-        i128::from(base + wobble) * (RATE_SCALE / 1_000_000)
+        let daily_change = mix(self.seed ^ (day as u64) << 8 ^ u64::from(currency)) % (base / 50);
+        i128::from(base + daily_change) * (RATE_SCALE / 1_000_000)
     }
 
     /// Converts micros of a currency to micros of the account currency, at the rate of the UTC day
@@ -262,7 +262,7 @@ fn website(random: &mut ChaCha8Rng, number: u32, plan: &Plan) -> Website {
         false => format!("{category}-{number}.example"),
     };
     let mut one_in = |n: u32| random.random_range(0..n) == 0;
-    let habits = Habits {
+    let optional_fields = OptionalFields {
         campaign: !one_in(4),
         user_agent: one_in(10),
         auction: one_in(5),
@@ -279,7 +279,7 @@ fn website(random: &mut ChaCha8Rng, number: u32, plan: &Plan) -> Website {
         0 => random.random_range(0..plan.currencies.len()) as u8,
         _ => 0,
     };
-    Website { name, app, category, times, appeal: around(random, 1.0, 1.5), currency, habits }
+    Website { name, app, category, times, appeal: around(random, 1.0, 1.5), currency, optional_fields }
 }
 
 /// Appends a user's id.

@@ -1,4 +1,4 @@
-//! Which dead letters are wanted: the options that `list` and `replay` share.
+//! The options that choose dead letters. `list` and `replay` share them.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use adlake_lake::letters::{LetterFilter, LetterState};
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
 
-use crate::generate::knobs::Kind;
+use crate::arguments::Kind;
 
-/// Which dead letters are wanted. If an option is given several times, a letter has to match one of
+/// Chooses dead letters. If an option is given several times, a letter has to match one of
 /// its values.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Wanted {
-    /// The reason of the rejection, as in the column reason
+pub struct FilterOptions {
+    /// Only letters with this reason, as in the column reason; may be given several times
     #[arg(long = "reason", value_name = "REASON")]
     reasons: Vec<String>,
-    /// The topic, or the path of the file
+    /// Only letters of this topic, or of the file with this path; may be given several times
     #[arg(long = "topic", value_name = "TOPIC")]
     topics: Vec<String>,
-    /// The kind of event
+    /// Only letters of this kind of event; may be given several times
     #[arg(long = "kind", value_enum)]
     kinds: Vec<Kind>,
-    /// Rejected at or after: RFC 3339, a day, or how long ago ("2h", "3days")
+    /// Only records rejected at this time or later: RFC 3339, a day, or how long ago ("2h", "3days")
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<DateTime<Utc>>,
-    /// Rejected before
+    /// Only records rejected before this time, in the same forms
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<DateTime<Utc>>,
 }
 
-impl Wanted {
+impl FilterOptions {
     /// The filter that these options stand for.
     pub fn filter(&self, state: Option<LetterState>) -> LetterFilter {
         LetterFilter {
@@ -58,9 +58,9 @@ fn at(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
         return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc());
     }
     let ago: Duration = humantime::parse_duration(text)
-        .map_err(|_| "is no time: give 2026-03-01T10:00:00Z, 2026-03-01, or how long ago: 2h".to_owned())?;
+        .map_err(|_| "not a time: give 2026-03-01T10:00:00Z, 2026-03-01, or how long ago (2h)".to_owned())?;
     let ago = chrono::Duration::from_std(ago).map_err(|error| error.to_string())?;
-    now.checked_sub_signed(ago).ok_or_else(|| "is too long ago".to_owned())
+    now.checked_sub_signed(ago).ok_or_else(|| "too long ago".to_owned())
 }
 
 #[cfg(test)]

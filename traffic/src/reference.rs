@@ -4,24 +4,23 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-
-use crate::generate::clock::DAY;
-use crate::generate::knobs::{Pace, Plan};
-use crate::generate::text;
-use crate::generate::world::World;
+use crate::clock::DAY;
+use crate::error::TrafficError;
+use crate::plan::{Pace, Plan};
+use crate::text;
+use crate::world::World;
 
 /// How many days before the first event and after the last opportunity have rates too.
 const DAYS_AROUND: i64 = 3;
 
 /// Writes the three files.
-pub fn write(folder: &Path, plan: &Plan, world: &World) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+pub fn write(folder: &Path, plan: &Plan, world: &World) -> Result<(), TrafficError> {
+    fs::create_dir_all(folder).map_err(TrafficError::file("create the folder", &folder))?;
     for (name, contents) in
         [("creatives.csv", creatives(world)), ("campaigns.csv", campaigns(world)), ("fx_rates.csv", rates(plan, world))]
     {
         let path = folder.join(name);
-        fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, contents).map_err(TrafficError::file("write", &path))?;
     }
     Ok(())
 }

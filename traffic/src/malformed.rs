@@ -1,16 +1,16 @@
-//! Records that no decoder can accept. Each is a good record that is spoilt.
+//! Records that no decoder can accept. Each is a copy of a well-formed record, with one fault.
 //!
-//! To a reader of lines as well as to a reader of Kafka, every spoilt record is exactly one record.
-//! It never affects its neighbours: it has no line ends, and no quote that stays open at the end of
-//! the line.
+//! To a reader of lines as well as to a reader of Kafka, every malformed record is exactly one
+//! record. It never affects its neighbours: it has no line ends, and no quote that stays open at
+//! the end of the line.
 
 use adlake_domain::event::EventKind;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::generate::encode_avro::BidEncoder;
-use crate::generate::event::Bid;
-use crate::generate::world::World;
+use crate::encode_avro::BidEncoder;
+use crate::event::Bid;
+use crate::world::World;
 
 /// A time in the future.
 pub const FUTURE_DATE: &str = "2099-12-31";
@@ -28,15 +28,15 @@ const fn fault(name: &'static str, reason: &'static str) -> Fault {
     Fault { name, reason }
 }
 
-/// Spoils `good`, a record of this kind (JSON or CSV), and writes it to `out`.
-pub fn spoil_text(random: &mut ChaCha8Rng, kind: EventKind, good: &[u8], out: &mut Vec<u8>) -> Fault {
+/// Appends a malformed copy of `good`, a record of this kind (JSON or CSV).
+pub fn write_text(random: &mut ChaCha8Rng, kind: EventKind, good: &[u8], out: &mut Vec<u8>) -> Fault {
     match kind {
-        EventKind::Interaction => spoil_csv(random, good, out),
-        _ => spoil_json(random, good, out),
+        EventKind::Interaction => write_csv(random, good, out),
+        _ => write_json(random, good, out),
     }
 }
 
-fn spoil_json(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> Fault {
+fn write_json(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> Fault {
     match random.random_range(0..7_u32) {
         0 => {
             out.extend_from_slice(&good[..good.len() * 2 / 3]);
@@ -69,7 +69,7 @@ fn spoil_json(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> Fault 
     }
 }
 
-fn spoil_csv(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> Fault {
+fn write_csv(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> Fault {
     let cells: Vec<&[u8]> = good.split(|&byte| byte == b',').collect();
     let with = |place: usize, cell: &[u8], out: &mut Vec<u8>| {
         for (at, old) in cells.iter().enumerate() {
@@ -110,9 +110,9 @@ fn spoil_csv(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> Fault {
     }
 }
 
-/// Spoils a bid request and writes it to `out`. In a container file (`framed` is false) only its
+/// Appends a malformed copy of a bid request. In a container file (`framed` is false) only its
 /// content can be wrong. A Kafka record can also be cut short or have an unknown schema.
-pub fn spoil_avro(
+pub fn write_avro(
     random: &mut ChaCha8Rng,
     encoder: &BidEncoder,
     world: &World,

@@ -11,11 +11,11 @@ use std::collections::BinaryHeap;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::generate::clock::{Clock, HOUR};
-use crate::generate::event::{Action, Bid, Body, Copies, Event, Impression, Interaction, OurBid, Part};
-use crate::generate::knobs::{Pace, Plan};
-use crate::generate::random::{chance, exponential, mix};
-use crate::generate::world::World;
+use crate::clock::{Clock, HOUR};
+use crate::event::{Action, Bid, Body, Copies, Event, Impression, Interaction, OurBid, Part};
+use crate::plan::{Pace, Plan, kind_index};
+use crate::random::{chance, exponential, mix};
+use crate::world::World;
 
 const SECOND: f64 = 1_000_000.0;
 /// How many campaigns an opportunity tries, to find one with budget left.
@@ -24,7 +24,7 @@ const CAMPAIGN_DRAWS: usize = 8;
 const VIEW_THROUGH: f64 = 0.0003;
 const UNKNOWN_USERS: f64 = 0.003;
 /// A bot's session has this many times the pageviews of a person's session.
-const BOT_ZEAL: u32 = 6;
+const BOT_SESSION_FACTOR: u32 = 6;
 
 /// An endless stream of events in order of arrival.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Stream {
         let sessions = (0..open).map(|_| session(&mut random, plan, world)).collect();
         Stream {
             random,
-            now: clock.next(),
+            now: clock.next_time(),
             clock,
             pending: BinaryHeap::new(),
             pushed: 0,
@@ -130,7 +130,7 @@ impl Stream {
     fn advance(&mut self, world: &World) {
         while self.pending.peek().is_none_or(|first| first.0.due > self.now) {
             self.opportunity(world);
-            self.now = self.clock.next();
+            self.now = self.clock.next_time();
         }
     }
 
@@ -213,8 +213,8 @@ impl Stream {
         let creative = &world.creatives[impression.creative as usize];
         let campaign = &world.campaigns[creative.campaign as usize];
         let website = &world.websites[session.website as usize];
-        let zeal = if session.bot { 5.0 } else { 1.0 };
-        let clicked = impression.known_user && chance(random, campaign.ctr * website.appeal * zeal);
+        let click_factor = if session.bot { 5.0 } else { 1.0 };
+        let clicked = impression.known_user && chance(random, campaign.ctr * website.appeal * click_factor);
         let viewed_through = !clicked && impression.known_user && !session.bot && chance(random, VIEW_THROUGH);
         let seen = impression.clone();
         self.send(Body::Impression(impression), 0.2);
@@ -367,7 +367,7 @@ impl Stream {
         if copies != Copies::Single {
             let mut copy = body.clone();
             if copies == Copies::Conflict {
-                self.contradict(&mut copy);
+                self.make_conflicting(&mut copy);
             }
             // Most copies follow at once. Some are so late that a batch run may come in between.
             let mean = if self.random.random_range(0..5_u32) == 0 { 1_800.0 } else { 5.0 };
@@ -377,7 +377,7 @@ impl Stream {
     }
 
     /// Changes the content of a copy, and often its time.
-    fn contradict(&mut self, body: &mut Body) {
+    fn make_conflicting(&mut self, body: &mut Body) {
         let random = &mut self.random;
         let shift = i64::from(random.random_range(-3..=3_i32)) * 1_000_000;
         match body {
@@ -400,7 +400,7 @@ impl Stream {
 
     fn push(&mut self, event: Event, delay_seconds: f64) {
         let random = &mut self.random;
-        if !self.plan.kinds[crate::generate::knobs::place(event.body.kind())] {
+        if !self.plan.kinds[kind_index(event.body.kind())] {
             return;
         }
         let mut due = event.body.time() + (exponential(random, delay_seconds) * SECOND) as i64;
@@ -420,7 +420,7 @@ fn session(random: &mut ChaCha8Rng, plan: &Plan, world: &World) -> Session {
     let website = world.website_choice.pick(random.random()) as u32;
     let bot = world.user(user).bot;
     let left = 1 + exponential(random, 7.0) as u32;
-    Session { user, website, bot, left: if bot { left * BOT_ZEAL } else { left } }
+    Session { user, website, bot, left: if bot { left * BOT_SESSION_FACTOR } else { left } }
 }
 
 /// The mean number of records per opportunity. It determines how many opportunities fit the events

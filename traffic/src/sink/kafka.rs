@@ -2,11 +2,12 @@
 //! record is there exactly once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use adlake_domain::event::EventKind;
-use anyhow::{Context, Result, anyhow, bail};
+use adlake_domain::secret::Secret;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -15,9 +16,9 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientContext, Statistics};
 
-use crate::generate::knobs::place;
-use crate::generate::sink::Sink;
-use crate::generate::sink_files::Compression;
+use crate::error::TrafficError;
+use crate::plan::kind_index;
+use crate::sink::{Compression, Sink};
 
 const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
 const POLL_EVERY: u32 = 256;
@@ -32,8 +33,8 @@ pub struct KafkaTarget {
     /// Partitions of a topic that is created.
     pub partitions: i32,
     pub compression: Compression,
-    /// Further properties of librdkafka.
-    pub properties: BTreeMap<String, String>,
+    /// Further properties of librdkafka. Some are passwords.
+    pub properties: BTreeMap<String, Secret>,
 }
 
 impl KafkaTarget {
@@ -41,28 +42,36 @@ impl KafkaTarget {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
         for (key, value) in &self.properties {
-            config.set(key, value);
+            config.set(key, value.expose());
         }
         config
     }
 
+    fn error(&self, action: impl Into<String>, source: KafkaError) -> TrafficError {
+        match source {
+            KafkaError::ClientConfig(_, problem, property, _) => TrafficError::Property { property, problem },
+            source => {
+                TrafficError::Kafka { brokers: self.brokers.clone(), action: action.into(), source: Box::new(source) }
+            }
+        }
+    }
+
     /// Creates the missing topics of the kinds that are sent.
-    pub async fn create_topics(&self, kinds: [bool; 3]) -> Result<()> {
+    pub async fn create_topics(&self, kinds: [bool; 3]) -> Result<(), TrafficError> {
         let admin: AdminClient<DefaultClientContext> =
-            self.client().create().context("cannot set up the Kafka client")?;
+            self.client().create().map_err(|error| self.error("cannot set up the client", error))?;
         let topics: Vec<NewTopic<'_>> = (self.topics.iter().zip(kinds))
             .filter(|(topic, sent)| *sent && !topic.is_empty())
             .map(|(topic, _)| NewTopic::new(topic, self.partitions, TopicReplication::Fixed(-1)))
             .collect();
         let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT)).operation_timeout(Some(ADMIN_TIMEOUT));
-        let created = admin
-            .create_topics(&topics, &options)
-            .await
-            .with_context(|| format!("Kafka at {} does not answer", self.brokers))?;
-        for topic in created {
+        let created = admin.create_topics(&topics, &options).await;
+        for topic in created.map_err(|error| self.error("does not answer: is it running at this address?", error))? {
             match topic {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, error)) => bail!("cannot create the topic {topic} on {}: {error}", self.brokers),
+                Err((topic, code)) => {
+                    return Err(self.error(format!("cannot create the topic {topic}"), KafkaError::AdminOp(code)));
+                }
             }
         }
         Ok(())
@@ -76,9 +85,15 @@ pub struct KafkaSink {
     sent: u32,
 }
 
-/// Keeps the error of the first record that could not be delivered.
+impl fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSink").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+/// Keeps the topic and the error of the first record that could not be delivered.
 struct Deliveries {
-    failure: Mutex<Option<String>>,
+    failure: Mutex<Option<(String, KafkaError)>>,
 }
 
 impl ClientContext for Deliveries {
@@ -93,14 +108,14 @@ impl ProducerContext for Deliveries {
             && let Ok(mut failure) = self.failure.lock()
             && failure.is_none()
         {
-            *failure = Some(format!("a record of {} was not delivered: {error}", message.topic()));
+            *failure = Some((message.topic().to_owned(), error.clone()));
         }
     }
 }
 
 impl KafkaSink {
     /// A producer for these topics.
-    pub fn create(target: &KafkaTarget) -> Result<KafkaSink> {
+    pub fn create(target: &KafkaTarget) -> Result<KafkaSink, TrafficError> {
         let mut config = target.client();
         config
             .set("enable.idempotence", "true")
@@ -116,22 +131,21 @@ impl KafkaSink {
         }
         let producer = config
             .create_with_context(Deliveries { failure: Mutex::new(None) })
-            .context("cannot set up the Kafka producer")?;
+            .map_err(|error| target.error("cannot set up the producer", error))?;
         Ok(KafkaSink { producer, target: target.clone(), sent: 0 })
     }
 
-    fn check(&self) -> Result<()> {
-        let failure = self.producer.context().failure.lock().ok().and_then(|failure| failure.clone());
-        match failure {
-            Some(failure) => Err(anyhow!("{failure} (Kafka at {})", self.target.brokers)),
+    fn check(&self) -> Result<(), TrafficError> {
+        match self.producer.context().failure.lock().ok().and_then(|failure| failure.clone()) {
+            Some((topic, error)) => Err(self.target.error(format!("a record of {topic} was not delivered"), error)),
             None => Ok(()),
         }
     }
 }
 
 impl Sink for KafkaSink {
-    fn send(&mut self, kind: EventKind, key: &[u8], payload: &[u8]) -> Result<()> {
-        let topic = &self.target.topics[place(kind)];
+    fn send(&mut self, kind: EventKind, key: &[u8], payload: &[u8]) -> Result<(), TrafficError> {
+        let topic = &self.target.topics[kind_index(kind)];
         let mut record = BaseRecord::to(topic).key(key).payload(payload);
         loop {
             match self.producer.send(record) {
@@ -141,7 +155,7 @@ impl Sink for KafkaSink {
                     self.check()?;
                     record = back;
                 }
-                Err((error, _)) => bail!("cannot produce to {topic} on {}: {error}", self.target.brokers),
+                Err((error, _)) => return Err(self.target.error(format!("cannot produce to {topic}"), error)),
             }
         }
         self.sent += 1;
@@ -153,14 +167,15 @@ impl Sink for KafkaSink {
         Ok(())
     }
 
-    fn pause(&mut self) -> Result<()> {
+    fn pause(&mut self) -> Result<(), TrafficError> {
         self.producer.poll(Duration::ZERO);
         self.check()
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<(), TrafficError> {
         let flushed = self.producer.flush(FLUSH_DEADLINE);
         self.check()?;
-        flushed.with_context(|| format!("Kafka at {} did not take every record", self.target.brokers))
+        flushed
+            .map_err(|error| self.target.error(format!("has not taken every record within {FLUSH_DEADLINE:?}"), error))
     }
 }

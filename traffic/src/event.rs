@@ -1,11 +1,11 @@
 //! What the generator knows of an event before it encodes the event.
 //!
 //! An event is small and holds no text. Ids are numbers, which the encoders spell out. What does
-//! not change from event to event is in the [`World`](crate::generate::world::World).
+//! not change from event to event is in the [`World`](crate::world::World).
 
 use adlake_domain::event::EventKind;
 
-use crate::generate::random::mix;
+use crate::random::mix;
 
 /// An event that is about to be sent, and the records that it has.
 #[derive(Debug, Clone)]

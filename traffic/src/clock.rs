@@ -54,7 +54,7 @@ impl Clock {
     }
 
     /// The time of the next opportunity, in whole milliseconds (given as microseconds).
-    pub fn next(&mut self) -> i64 {
+    pub fn next_time(&mut self) -> i64 {
         let time = match self {
             Clock::Steady { start, step, next } => {
                 *next += 1;
@@ -87,7 +87,7 @@ mod tests {
     fn rhythm_fills_its_span_and_is_busier_in_the_evening() {
         let start = 20_089 * DAY + 5 * HOUR / 2;
         let mut clock = Clock::rhythm(start, 2 * DAY, 100_000.0);
-        let times: Vec<i64> = (0..100_000).map(|_| clock.next()).collect();
+        let times: Vec<i64> = (0..100_000).map(|_| clock.next_time()).collect();
         assert!(times.is_sorted());
         assert_eq!(times[0], start);
         assert!((start + 2 * DAY - HOUR / 10..start + 2 * DAY).contains(&times[99_999]));
@@ -98,6 +98,6 @@ mod tests {
     #[test]
     fn steady_is_steady() {
         let mut clock = Clock::steady(1_000_000, 4.0);
-        assert_eq!([clock.next(), clock.next(), clock.next()], [1_000_000, 1_250_000, 1_500_000]);
+        assert_eq!([clock.next_time(), clock.next_time(), clock.next_time()], [1_000_000, 1_250_000, 1_500_000]);
     }
 }

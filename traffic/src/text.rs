@@ -1,6 +1,8 @@
 //! Writes numbers, ids and times into a byte buffer without allocating. JSON and CSV lines consist
 //! of these.
 
+use adlake_domain::time::civil_from_days;
+
 /// Appends a decimal integer.
 pub fn integer(out: &mut Vec<u8>, value: i64) {
     if value < 0 {
@@ -55,27 +57,14 @@ pub fn micros(out: &mut Vec<u8>, value: i64) {
     }
 }
 
-/// The calendar date of a day since 1970-01-01 (Howard Hinnant's `civil_from_days`).
-pub fn civil(day: i64) -> (i64, u64, u64) {
-    let shifted = day + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = (day_of_year - (153 * month_shifted + 2) / 5 + 1) as u64;
-    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 } as u64;
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
 /// Appends `YYYY-MM-DD`.
 pub fn date(out: &mut Vec<u8>, day: i64) {
-    let (year, month, day) = civil(day);
+    let (year, month, day) = civil_from_days(day);
     padded(out, year.unsigned_abs(), 4);
     out.push(b'-');
-    padded(out, month, 2);
+    padded(out, month.into(), 2);
     out.push(b'-');
-    padded(out, day, 2);
+    padded(out, day.into(), 2);
 }
 
 /// Appends `YYYY-MM-DD<separator>HH:MM:SS.mmm` of microseconds since 1970.
