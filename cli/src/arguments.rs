@@ -100,7 +100,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "parsed once")]
 pub enum Command {
-    /// See the whole system at work: synthetic traffic, ingest, batch runs and live KPIs in one process
+    /// See the whole system at work: synthetic traffic, ingest, batch runs and live KPIs in one
+    /// process
     Demo(demo::Demo),
     /// Write synthetic events to files or to Kafka, together with the answers that they lead to
     Generate(generate::Generate),

@@ -1,6 +1,7 @@
 //! Serves the metrics of ingest over HTTP, for Prometheus.
 //!
-//! `/metrics` answers with the OpenMetrics text. `/healthz` answers 200 as long as the process runs.
+//! `/metrics` answers with the OpenMetrics text. `/healthz` answers 200 as long as the process
+//! runs.
 
 use adlake_speed_layer::metrics::Metrics;
 use anyhow::{Context, Result};

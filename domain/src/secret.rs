@@ -1,16 +1,16 @@
 //! Passwords, keys and tokens of the configuration: types that do not print what they hold.
 //!
 //! A secret is printed as `[secret]`, by `Debug`, by `Display` and when it is serialized. Only
-//! [`Secret::expose`] and its like give the text, so a search for `expose` finds every use. An error
-//! about a value that is no text does not show the value either.
+//! [`Secret::expose`] and its like give the text, so a search for `expose` finds every use. An
+//! error about a value that is no text does not show the value either.
 //!
 //! These types share the rule:
 //!
 //! - A [`Secret`] is text that is secret as a whole. A [`SecretList`] holds several.
 //! - A [`SecretUrl`] is an address. The user and password in it are secret, and so is its query.
 //! - A [`SecretOptions`] is a table whose names are not checked, because another library defines
-//!   them. A value is secret unless its name is known to be public. A name that is misspelt, or new,
-//!   is not known, so its value is not printed.
+//!   them. A value is secret unless its name is known to be public. A name that is misspelt, or
+//!   new, is not known, so its value is not printed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -290,8 +290,8 @@ impl<'de> Visitor<'de> for OptionsVisitor {
     }
 }
 
-/// A value of any type. It is read as such because the errors that serde makes for a wrong type show
-/// the value.
+/// A value of any type. It is read as such because the errors that serde makes for a wrong type
+/// show the value.
 enum Given {
     Text(String),
     List(Vec<Given>),

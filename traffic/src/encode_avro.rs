@@ -417,8 +417,8 @@ impl Value<'_> {
 
     fn double(&self) -> f64 {
         match self {
-            // The division of two whole numbers is correctly rounded, so the without_sign_extension decimal of
-            // the result is the price.
+            // The division of two whole numbers is correctly rounded, so the shortest
+            // decimal of the result is the price.
             Value::Millionths(value) => *value as f64 / 1_000_000.0,
             value => value.whole() as f64,
         }

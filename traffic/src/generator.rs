@@ -34,8 +34,8 @@ pub struct Generator {
     bids: BidEncoder,
     framed: bool,
     truth: Truth,
-    /// The buffers of the record that is written now: its Kafka key, its bytes, and the bytes of its
-    /// malformed copy.
+    /// The buffers of the record that is written now: its Kafka key, its bytes, and the bytes of
+    /// its malformed copy.
     key: Vec<u8>,
     payload: Vec<u8>,
     malformed: Vec<u8>,

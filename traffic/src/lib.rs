@@ -10,9 +10,9 @@
 //!        truth (what a correct lake answers)
 //! ```
 //!
-//! [`generator`] shows the whole walk. The program runs it as `adlake generate` and `adlake demo`. The
-//! end-to-end tests run `adlake generate`, and compare the lake's answers with the truth that it
-//! writes.
+//! [`generator`] shows the whole walk. The program runs it as `adlake generate` and `adlake demo`.
+//! The end-to-end tests run `adlake generate`, and compare the lake's answers with the truth that
+//! it writes.
 //!
 //! These invariants always hold:
 //!

@@ -17,8 +17,8 @@ use crate::shutdown;
 /// The batch layer.
 #[derive(Debug, Subcommand)]
 pub enum Batch {
-    /// Deduplicate, attribute and aggregate all events, then publish the result at once. If a signal
-    /// stops the run, nothing is published
+    /// Deduplicate, attribute and aggregate all events, then publish the result at once. If a
+    /// signal stops the run, nothing is published
     Run(Run),
 }
 

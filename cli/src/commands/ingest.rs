@@ -26,8 +26,8 @@ pub enum Ingest {
     /// Read the configured Kafka topics until a signal (Ctrl-C) comes; what was read is committed
     /// before the command ends
     Kafka(Kafka),
-    /// Read files to their ends, or watch for new ones; each record is taken once, however often its
-    /// file is given
+    /// Read files to their ends, or watch for new ones; each record is taken once, however often
+    /// its file is given
     Files(Files),
 }
 

@@ -1,5 +1,5 @@
-//! Shows the dashboard. On a terminal it uses the whole screen and redraws it in place; otherwise it
-//! writes a line every few seconds.
+//! Shows the dashboard. On a terminal it uses the whole screen and redraws it in place; otherwise
+//! it writes a line every few seconds.
 
 use std::io::{IsTerminal, Stdout, Write, stdout};
 use std::time::{Duration, Instant};

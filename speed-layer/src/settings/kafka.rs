@@ -84,8 +84,8 @@ pub struct KafkaSettings {
     /// How long a partition with records left may deliver nothing before it is assigned again.
     #[serde(with = "humantime_serde")]
     pub stall_timeout: Duration,
-    /// For `sasl.mechanisms = "OAUTHBEARER"`: a program that prints a token, and its arguments, which
-    /// may hold a password.
+    /// For `sasl.mechanisms = "OAUTHBEARER"`: a program that prints a token, and its arguments,
+    /// which may hold a password.
     pub oauth_token_command: SecretList,
     /// By topic and partition: the offset at which to begin with a partition that the lake has
     /// never seen, instead of `first_start`.
@@ -234,6 +234,7 @@ impl KafkaSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{AvroSettings, SourceSettings, Sources, SpeedSettings};
 
     #[test]
     fn first_starts_are_words_or_times() {
@@ -296,6 +297,25 @@ mod tests {
         };
         for text in [format!("{settings:?}"), serde_json::to_string(&settings).unwrap()] {
             assert!(!text.contains("hush") && text.contains("SASL_SSL") && text.contains("200"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_secret_of_a_registry_is_printed() {
+        let avro = AvroSettings {
+            registry: Some("https://ada:hush@registry:8081".into()),
+            registry_password: Some("hush".into()),
+            ..AvroSettings::default()
+        };
+        let settings = SpeedSettings {
+            sources: Sources {
+                bid_requests: SourceSettings { avro, ..SourceSettings::default() },
+                ..Sources::default()
+            },
+            ..SpeedSettings::default()
+        };
+        for text in [format!("{settings:?}"), serde_json::to_string(&settings).unwrap()] {
+            assert!(!text.contains("hush") && text.contains("@registry:8081"), "{text}");
         }
     }
 }

@@ -21,7 +21,8 @@ pub struct FilterOptions {
     /// Only letters of this kind of event; may be given several times
     #[arg(long = "kind", value_enum)]
     kinds: Vec<Kind>,
-    /// Only records rejected at this time or later: RFC 3339, a day, or how long ago ("2h", "3days")
+    /// Only records rejected at this time or later: RFC 3339, a day, or how long ago ("2h",
+    /// "3days")
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<DateTime<Utc>>,
     /// Only records rejected before this time, in the same forms
