@@ -13,6 +13,7 @@ use std::time::Duration;
 use adlake_tests::seed::seed;
 use anyhow::{Context, Result};
 
+mod batch_runs;
 mod check;
 mod crash;
 mod disk;
