@@ -42,8 +42,8 @@ soak: export ADLAKE_TEST_SWEEP_SECONDS ?= 300
 soak: export ADLAKE_TEST_MET ?= 4
 soak: export ADLAKE_TEST_FREEZES ?= 20
 soak: export ADLAKE_TEST_CHANGES ?= 100
-soak: export ADLAKE_TEST_HISTORIES ?= 300
-soak: build ## the proofs at length: 500 kills, 10 minutes of a failing store, 300 histories; ADLAKE_TEST_SEED repeats one
+soak: export ADLAKE_TEST_HISTORIES ?= 200
+soak: build ## the proofs at length: 500 kills, 10 minutes of a failing store, 200 histories; ADLAKE_TEST_SEED repeats one
 	tests/setup/setup.sh
 	$(CARGO) test --release --locked -p adlake-tests --test it -- faults:: merge::random merge::memory --nocapture
 
