@@ -1,10 +1,11 @@
 //! Files that are not read are reported with the reason, so a user who finds no rows learns why.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adlake_tests::adlake::Adlake;
-use anyhow::{Result, ensure};
+use adlake_tests::wait;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::raw::Raw;
@@ -87,11 +88,10 @@ async fn files_that_come_while_a_folder_is_watched_are_told_once() -> Result<()>
     for (n, other) in ["second.parquet", "third.zip"].into_iter().enumerate() {
         fs::write(folder.join(other), "x")?;
         fs::write(folder.join(format!("impressions-{n}.ndjson")), IMPRESSION)?;
-        let begun = Instant::now();
-        while raw.count("raw/impressions").await? < n as i64 + 1 {
-            ensure!(begun.elapsed() < Duration::from_secs(60), "nothing comes in: {}", process.logs());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let (what, rows) = (format!("the impression of file {n}"), n as i64 + 1);
+        let came =
+            wait::until_async(Duration::from_secs(60), &what, async || Ok(raw.count("raw/impressions").await? == rows));
+        came.await.with_context(|| process.logs())?;
     }
     process.sigterm()?;
     let status = process.wait_exit(Duration::from_secs(60))?;

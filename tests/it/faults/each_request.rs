@@ -225,8 +225,8 @@ async fn sweep(operation: Operation) -> Result<()> {
         done += 1;
     }
     println!(
-        "{operation:?}: seed {seed}, {requests} requests, commits of the kinds {commits:?}, {done} of {all} ways to fail \
-         one request ({first} of each kind of commit), {:.1?}",
+        "{operation:?}: seed {seed}, {requests} requests, commits of the kinds {commits:?}, {done} of {all} ways to \
+         fail one request ({first} of each kind of commit), {:.1?}",
         started.elapsed()
     );
     Ok(())

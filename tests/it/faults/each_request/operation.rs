@@ -237,12 +237,12 @@ impl Operation {
             }
             Operation::Batch => {
                 let report = batch_run(lake).await?;
-                ensure!(report.published && report.run == 2, "{report:?}");
+                ensure!(report.published && report.run == 2, "run 2 is not published: {report:?}");
                 Ok(())
             }
             Operation::Query => {
                 let rows = answer(lake, "SELECT count(*) AS n FROM impressions").await?;
-                ensure!(rows.contains("| 5 |"), "{rows}");
+                ensure!(rows.contains("| 5 |"), "the answer is not 5 impressions: {rows}");
                 Ok(())
             }
         }
@@ -286,7 +286,7 @@ impl Operation {
                 expect(DEAD_LETTERS, "select count(*), count(distinct reason) from t", &["8 8"]).await?;
                 let mut appender = raw.lake.appender(DEAD_LETTERS).await?;
                 let stored = appender.stored_all(&["before", "ours"].map(String::from)).await?;
-                ensure!(stored == [Some(2), Some(6)], "{stored:?}");
+                ensure!(stored == [Some(2), Some(6)], "the positions are {stored:?}");
                 Ok(())
             }
             Operation::Column => {
@@ -315,7 +315,7 @@ impl Operation {
                     ensure!(newest == Some(*version), "the manifest names {table} at {version}, not at {newest:?}");
                 }
                 let rows = answer(&raw.lake, "SELECT count(*) AS n FROM impressions").await?;
-                ensure!(rows.contains("| 5 |"), "{rows}");
+                ensure!(rows.contains("| 5 |"), "the answer is not 5 impressions: {rows}");
                 Ok(())
             }
             Operation::Query => Ok(()),
