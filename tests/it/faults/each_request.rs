@@ -204,7 +204,9 @@ async fn sweep(operation: Operation) -> Result<()> {
     let (harms, first) = unharmed.harms(seed);
     let (all, started) = (harms.len(), Instant::now());
     let harms = harms.into_iter().enumerate();
-    let runs = harms.take_while(|(number, _)| *number < first || started.elapsed() < time).map(|(number, harm)| {
+    let mut rest_began = None;
+    let mut has_time = |number: usize| number < first || rest_began.get_or_insert_with(Instant::now).elapsed() < time;
+    let runs = harms.take_while(|(number, _)| has_time(*number)).map(|(number, harm)| {
         let (sweep, unharmed) = (sweep.clone(), unharmed.clone());
         let run = tokio::spawn(async move {
             let what = || format!("seed {seed}: {operation:?}, one of {requests} requests: {harm:?}");

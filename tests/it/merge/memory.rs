@@ -1,10 +1,13 @@
 //! Little memory: what does not fit is spilled to disk, and the answers are the same.
+//!
+//! `ADLAKE_TEST_MEMORY_MIB` and `ADLAKE_TEST_MEMORY_TIMES` try other amounts of memory and of rows.
 
 use adlake_domain::settings::Meaning;
 use adlake_lake::session::SessionSettings;
 use adlake_tests::history::{ReferenceData, Rows, history};
 use adlake_tests::oracle::VIEWS;
 use adlake_tests::oracle::compare::difference;
+use adlake_tests::seed::knob;
 use anyhow::{Result, anyhow, ensure};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -12,16 +15,22 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use super::lake::TestLake;
 
 /// The seed of the rows. They are the same in each run, so that they exceed the memory in each.
-const SEED: u8 = 1;
+const SEED: u64 = 1;
 /// A history with fewer rows is drawn again.
 const ROWS_MIN: usize = 100;
 /// How often the rows are repeated, each time as the events of other users.
-const TIMES: usize = 300;
+const TIMES: u64 = 100;
+/// The memory of the queries that must spill, in MiB. With half of it they fail: each sort reserves
+/// 10 MiB for its merge, and the share that is left for each must hold one batch of rows.
+const SPILLING_MIB: u64 = 48;
 
-/// Little memory. Each sort reserves 10 MiB for its merge, and a plan has several sorts, so much
-/// less does not suffice for any rows.
+/// Little memory, which suffices for the few rows of a history.
 pub fn small() -> SessionSettings {
-    SessionSettings { memory_bytes_max: 64 << 20, partitions: 2, ..SessionSettings::default() }
+    limited(64)
+}
+
+fn limited(mib: u64) -> SessionSettings {
+    SessionSettings { memory_bytes_max: (mib as usize) << 20, partitions: 2, ..SessionSettings::default() }
 }
 
 /// Whether a query failed because it had to spill and there was no room on the disk.
@@ -30,7 +39,9 @@ fn is_full_disk(error: &anyhow::Error) -> bool {
 }
 
 fn drawn() -> Result<Rows> {
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[SEED; 32]);
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&SEED.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     loop {
         let tree = history(super::HAPPENINGS_MAX).new_tree(&mut runner);
@@ -46,7 +57,9 @@ fn drawn() -> Result<Rows> {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_the_same_when_queries_spill() -> Result<()> {
     let (batched, tail) = drawn()?.halves();
-    let (batched, tail) = (batched.repeated(TIMES), tail.repeated(TIMES));
+    let times = knob("ADLAKE_TEST_MEMORY_TIMES", TIMES)? as usize;
+    let session = limited(knob("ADLAKE_TEST_MEMORY_MIB", SPILLING_MIB)?);
+    let (batched, tail) = (batched.repeated(times), tail.repeated(times));
     let (meaning, reference) = (Meaning::default(), ReferenceData::variant(0));
 
     let mut whole = TestLake::create(&meaning).await?;
@@ -55,24 +68,24 @@ async fn answers_are_the_same_when_queries_spill() -> Result<()> {
     whole.append(&tail).await?;
     whole.batch(true).await?;
 
-    let mut limited = TestLake::create_limited(&meaning, small()).await?;
-    limited.load(&reference).await?;
-    limited.append(&batched).await?;
-    limited.batch(true).await?;
-    limited.append(&tail).await?;
+    let mut small = TestLake::create_limited(&meaning, session.clone()).await?;
+    small.load(&reference).await?;
+    small.append(&batched).await?;
+    small.batch(true).await?;
+    small.append(&tail).await?;
     let mut rows = 0;
     for view in VIEWS {
-        let answer = limited.answer(view).await?;
+        let answer = small.answer(view).await?;
         let difference = difference(view, &whole.answer(view).await?.rows, &answer);
         ensure!(difference.is_none(), "with little memory, {view} differs: {}", difference.unwrap_or_default());
         rows += answer.rows.len();
     }
 
     // With no room on the disk some views cannot be answered, so they were spilled.
-    limited.limit(SessionSettings { spill_bytes_max: 1, ..small() }).await?;
+    small.limit(SessionSettings { spill_bytes_max: 1, ..session }).await?;
     let mut spilled = Vec::new();
     for view in VIEWS {
-        match limited.answer(view).await {
+        match small.answer(view).await {
             Err(error) if is_full_disk(&error) => spilled.push(view),
             Err(error) => return Err(error.context(format!("{view}, with no room to spill"))),
             Ok(_) => {}
