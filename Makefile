@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(or $(ADLAKE_CACHE),$(HOME)/.cache/adlake)/target
 CARGO := $(if $(shell command -v mold 2>/dev/null),mold -run cargo,cargo)
 ADLAKE := $(CARGO_TARGET_DIR)/release/adlake
 
-.PHONY: help tools build demo test soak seeds fuzz check bench
+.PHONY: help tools build demo test soak seeds fuzz check audit bench
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,8 +31,8 @@ test: build ## everything, with the real Kafka, a real S3 API server and real re
 	tests/setup/setup.sh
 	$(CARGO) test --release --locked --workspace --lib --bins --tests -- --show-output
 
-fuzz: tools ## fuzzes each decoder and each reader of files with coverage for a guide; SECONDS=60 each
-	for target in json json_bids csv avro files_json files_csv files_avro; do fuzz/fuzz.sh $$target $(or $(SECONDS),60); done
+fuzz: tools ## fuzzes the decoders, the readers of files and the writer of Parquet, guided by coverage; SECONDS=60 each
+	for target in json json_bids csv avro files_json files_csv files_avro tables; do fuzz/fuzz.sh $$target $(or $(SECONDS),60); done
 
 # Longer, and another every time; a run is repeated with the seed that it printed.
 soak: export ADLAKE_TEST_SEED ?= $(shell date +%s)
@@ -42,9 +42,10 @@ soak: export ADLAKE_TEST_SWEEP_SECONDS ?= 300
 soak: export ADLAKE_TEST_MET ?= 4
 soak: export ADLAKE_TEST_FREEZES ?= 20
 soak: export ADLAKE_TEST_CHANGES ?= 100
-soak: build ## the proof under faults at length: 500 kills, the failing store for 10 minutes; ADLAKE_TEST_SEED repeats one
+soak: export ADLAKE_TEST_HISTORIES ?= 200
+soak: build ## the proofs at length: 500 kills, 10 minutes of a failing store, 200 histories; ADLAKE_TEST_SEED repeats one
 	tests/setup/setup.sh
-	$(CARGO) test --release --locked -p adlake-tests --test it -- faults:: --nocapture
+	$(CARGO) test --release --locked -p adlake-tests --test it -- faults:: merge::random merge::memory --nocapture
 
 # The tests that print a seed; another for each round.
 seeds: build ## every randomised end-to-end test with SEEDS=20 new seeds, one after another
@@ -55,11 +56,17 @@ seeds: build ## every randomised end-to-end test with SEEDS=20 new seeds, one af
 	    faults:: merge:: kafka_transactions:: deadletters:: whole_way:: || exit 1; \
 	done
 
-check: tools ## formatting, lints, docs, dependency rules
+check: tools ## formatting, lints, docs, dependency rules, licences
 	cargo fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --document-private-items --quiet
+	tests/setup/setup.sh deny
 	tests/setup/dependency-rules.sh
+
+# Not part of `check`: the database of known problems is fetched from GitHub, and it changes without a change here.
+audit: ## whether dependencies have known security problems; needs access to github.com
+	tests/setup/setup.sh deny
+	"$(or $(ADLAKE_CACHE),$(HOME)/.cache/adlake)/deny/bin/cargo-deny" --locked check advisories
 
 # `make bench BENCH="csv --events 1000000 --runs 1"` measures some of it, or less of it.
 bench: build ## the figures of docs/performance.md

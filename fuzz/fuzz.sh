@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Fuzzes one decoder, or one reader of files: fuzz.sh TARGET [SECONDS] [libFuzzer's options]
+# Fuzzes one decoder, one reader of files, or the writer of Parquet: fuzz.sh TARGET [SECONDS] [libFuzzer's options]
 #
 # On stable Rust, with coverage of adlake's own crates and without sanitizers. With nightly Rust and cargo-fuzz,
-# `cargo +nightly fuzz run avro` in this folder does the same with AddressSanitizer, and builds DataFusion for it first.
+# `cargo +nightly fuzz run avro` in this folder does the same with AddressSanitizer. It builds all dependencies for it first.
 set -euo pipefail
-target="${1:?json, json_bids, csv, avro, files_json, files_csv or files_avro}"
+target="${1:?json, json_bids, csv, avro, files_json, files_csv, files_avro or tables}"
 seconds="${2:-60}"
 shift $(($# > 2 ? 2 : $#))
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -12,7 +12,12 @@ cache="${ADLAKE_CACHE:-$HOME/.cache/adlake}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target-fuzz}"
 # The versions of the project itself.
 cp "$here/../Cargo.lock" "$here/Cargo.lock"
-RUSTC_WRAPPER="$here/rustc.sh" cargo build --release --manifest-path "$here/Cargo.toml" --bin "$target"
+case "$target" in
+  files_*) features=files ;;
+  tables) features=tables ;;
+  *) features= ;;
+esac
+RUSTC_WRAPPER="$here/rustc.sh" cargo build --release --manifest-path "$here/Cargo.toml" --bin "$target" --features "$features"
 
 corpus="$cache/fuzz/$target"
 mkdir -p "$corpus"

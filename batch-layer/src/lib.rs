@@ -8,4 +8,4 @@ pub mod plan;
 pub mod run;
 
 pub use plan::{BatchSettings, Step};
-pub use run::{BatchError, Progress, RunReport, Silent, run};
+pub use run::{BatchError, BatchObserver, RunReport, Silent, run};

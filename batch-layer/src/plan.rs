@@ -39,13 +39,13 @@ impl BatchSettings {
     pub fn check(&self) -> Result<(), LakeError> {
         let wrong = |key: &str, message: &str| Err(LakeError::Configuration(format!("batch.{key}: {message}")));
         if !(1..=22).contains(&self.compression_level) {
-            return wrong("compression_level", "zstd has the levels 1 to 22");
+            return wrong("compression_level", "must be a level of zstd: 1 to 22");
         }
         if self.file_bytes_max == 0 {
-            return wrong("file_bytes_max", "must be more than nothing");
+            return wrong("file_bytes_max", "must be at least 1");
         }
         if self.row_group_rows == 0 {
-            return wrong("row_group_rows", "must be more than nothing");
+            return wrong("row_group_rows", "must be at least 1");
         }
         Ok(())
     }
@@ -56,6 +56,7 @@ impl BatchSettings {
             row_group_rows: self.row_group_rows,
             file_bytes_max: self.file_bytes_max,
             ordered: true,
+            ..WriterSettings::default()
         }
     }
 }

@@ -7,7 +7,7 @@ use adlake_domain::batch_schema::attributions_schema;
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
 use adlake_lake::manifest::Manifest;
-use adlake_lake::patience::MayPass;
+use adlake_lake::retry::Retryable;
 use adlake_lake::views::Plans;
 use adlake_lake::views::plans::BatchTable;
 use adlake_lake::{Lake, LakeError};
@@ -32,14 +32,14 @@ pub enum BatchError {
     Stopped,
 }
 
-impl MayPass for BatchError {
-    fn may_pass(&self) -> bool {
+impl Retryable for BatchError {
+    fn is_retryable(&self) -> bool {
         matches!(self, BatchError::Lake(error) if error.is_retryable())
     }
 
-    fn doubted(self) -> Self {
+    fn into_outage(self) -> Self {
         match self {
-            BatchError::Lake(error) => BatchError::Lake(error.doubted()),
+            BatchError::Lake(error) => BatchError::Lake(error.into_outage()),
             BatchError::Stopped => BatchError::Stopped,
         }
     }
@@ -51,8 +51,8 @@ impl From<DataFusionError> for BatchError {
     }
 }
 
-/// Receives the progress of a run.
-pub trait Progress: Send + Sync {
+/// An observer of a run.
+pub trait BatchObserver: Send + Sync {
     /// A step begins to write a table.
     fn begin(&self, table: &str);
     /// The number of rows written to the table so far.
@@ -61,11 +61,11 @@ pub trait Progress: Send + Sync {
     fn end(&self, table: &str, rows: u64);
 }
 
-/// Ignores the progress.
+/// An observer that does nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 
-impl Progress for Silent {
+impl BatchObserver for Silent {
     fn begin(&self, _table: &str) {}
     fn rows(&self, _rows: u64) {}
     fn end(&self, _table: &str, _rows: u64) {}
@@ -95,11 +95,11 @@ pub fn run<'a>(
     meaning: &'a Meaning,
     settings: &'a BatchSettings,
     full: bool,
-    progress: &'a dyn Progress,
+    observer: &'a dyn BatchObserver,
     cancel: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<RunReport, BatchError>> {
     // The boxed future is compiled in this crate, and not again in every program that awaits it.
-    Box::pin(run_now(lake, meaning, settings, full, progress, cancel))
+    Box::pin(run_now(lake, meaning, settings, full, observer, cancel))
 }
 
 async fn run_now(
@@ -107,7 +107,7 @@ async fn run_now(
     meaning: &Meaning,
     settings: &BatchSettings,
     full: bool,
-    progress: &dyn Progress,
+    observer: &dyn BatchObserver,
     cancel: &CancellationToken,
 ) -> Result<RunReport, BatchError> {
     let began = Instant::now();
@@ -133,11 +133,15 @@ async fn run_now(
             elapsed: began.elapsed(),
         });
     }
-    let reference = lake.patiently(|| lake.campaigns(&context, &versions)).await?;
+    let reference = lake.retry(|| lake.campaigns(&context, &versions)).await?;
     let plans = Plans::new(context.clone(), meaning, reference.advertisers());
     for kind in EventKind::ALL {
         let Some(version) = versions.get(kind.raw_table()) else {
-            return Err(LakeError::NotFound(format!("{} is not there", kind.raw_table())).into());
+            return Err(LakeError::NotFound(format!(
+                "table {} was deleted while the batch run began",
+                kind.raw_table()
+            ))
+            .into());
         };
         plans.register(&format!("raw_{}", kind.table()), lake.known_columns(kind.raw_table(), *version).await?)?;
     }
@@ -148,16 +152,16 @@ async fn run_now(
         }
         // A step that an outage interrupted can be repeated: it replaces what its table holds.
         let step = || async {
-            progress.begin(table.name());
+            observer.begin(table.name());
             let stream = compute(&plans, table).await?;
-            write(lake, settings, table, stream, progress, cancel).await
+            write(lake, settings, table, stream, observer, cancel).await
         };
-        let (version, count) = lake.patiently(step).await?;
-        progress.end(table.name(), count);
+        let (version, count) = lake.retry(step).await?;
+        observer.end(table.name(), count);
         plans.register(batch_name(table), lake.known_columns(table.name(), version).await?)?;
         versions.insert(table.name().to_string(), version);
         rows.insert(table.name().to_string(), count);
-        tracing::info!(table = table.name(), rows = count, version, "batch table written");
+        tracing::info!(table = table.name(), rows = count, version, "the batch table was written");
     }
     let manifest = Manifest {
         run_id: uuid::Uuid::new_v4().to_string(),
@@ -204,7 +208,7 @@ async fn write(
     settings: &BatchSettings,
     table: BatchTable,
     mut rows: SendableRecordBatchStream,
-    progress: &dyn Progress,
+    observer: &dyn BatchObserver,
     cancel: &CancellationToken,
 ) -> Result<(u64, u64), BatchError> {
     let replacer = lake.replacer(table.name()).await?;
@@ -218,7 +222,7 @@ async fn write(
         count += batch.num_rows() as u64;
         writer.write(&batch)?;
         writer.upload_closed(&mut files).await?;
-        progress.rows(count);
+        observer.rows(count);
     }
     files.extend(writer.finish().await?);
     Ok((replacer.commit(files).await?, count))

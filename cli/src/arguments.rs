@@ -1,20 +1,22 @@
-//! The command line.
-
-use std::path::PathBuf;
+//! The command line, and which command it runs.
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
     batch, completions, config as config_command, deadletters, demo, generate, ingest, query, reference, status,
 };
-use crate::config::{self, Config};
-use crate::logging::LogFormat;
+use crate::options::Global;
+use crate::progress::ProgressBars;
 
-/// A lakehouse for advertising data: streaming events in, exact campaign answers out.
+/// A lakehouse for advertising data: it takes in streams of events, and answers questions about
+/// campaigns exactly.
 #[derive(Debug, Parser)]
 #[command(name = "adlake", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done; 1 it failed; 2 the command line or the configuration has to be changed.")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration has to be changed; 130 a \
+        second signal ended the command at once."
+)]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
@@ -22,83 +24,59 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// Options of every command.
-#[derive(Debug, Clone, Args)]
-pub struct Global {
-    /// Configuration file [default: adlake.toml, if it exists]
-    #[arg(long, global = true, value_name = "FILE", env = "ADLAKE_CONFIG", help_heading = "Global options")]
-    pub config: Option<PathBuf>,
-    /// The lake: a folder, file:///folder or s3://bucket/prefix; overrides the configuration
-    #[arg(long, global = true, value_name = "URI", help_heading = "Global options")]
-    pub lake: Option<String>,
-    /// Format of the logs, which go to stderr
-    #[arg(long, global = true, value_enum, default_value = "human", help_heading = "Global options")]
-    pub log_format: LogFormat,
-    /// Log errors only, and show no progress
-    #[arg(short, long, global = true, help_heading = "Global options")]
-    pub quiet: bool,
-    /// Log more; twice: log still more
-    #[arg(
-        short,
-        long,
-        global = true,
-        action = clap::ArgAction::Count,
-        conflicts_with = "quiet",
-        help_heading = "Global options"
-    )]
-    pub verbose: u8,
-}
-
-impl Global {
-    /// From -1 (errors only) to 2 (everything).
-    pub fn verbosity(&self) -> i8 {
-        if self.quiet { -1 } else { self.verbose.min(2) as i8 }
-    }
-
-    /// Loads the configuration in force.
-    pub fn load(&self) -> Result<Config> {
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name != "ADLAKE_CONFIG");
-        config::load(self.config.as_deref(), variables, self.lake.as_deref())
-    }
-}
-
 /// The commands.
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "parsed once")]
 pub enum Command {
-    /// The whole system in one process on synthetic traffic, with live KPIs
+    /// See the whole system at work: synthetic traffic, ingest, batch runs and live KPIs in one
+    /// process
     Demo(demo::Demo),
-    /// Synthetic traffic, seeded, in all three formats: to files or to Kafka
+    /// Write synthetic events to files or to Kafka, together with the answers that they lead to
     Generate(generate::Generate),
-    /// The speed layer: events into the lake, exactly once
+    /// Read events from Kafka or from files into the lake, each record exactly once
     #[command(subcommand)]
     Ingest(ingest::Ingest),
-    /// The batch layer: dedupe, attribution, aggregation
+    /// Compute the batch tables: deduplicated events, attribution and KPIs
     #[command(subcommand)]
     Batch(batch::Batch),
-    /// Ask the merged views a question in SQL
+    /// Get the answer to a question in SQL, over everything that is committed
     Query(query::Query),
-    /// Reference data: creatives, campaigns, exchange rates
+    /// Load reference data: creatives, campaigns, exchange rates
     #[command(subcommand)]
     Ref(reference::Reference),
-    /// The lake's tables: versions, rows, freshness, the published batch run
+    /// Show the lake's tables: their versions and rows, how fresh they are, and the last batch run
     Status(status::Status),
-    /// Rejected records: count them, look at one, replay them once the cause is fixed
+    /// Count, show and replay the records that ingest has rejected
     #[command(subcommand)]
     Deadletters(deadletters::Deadletters),
-    /// The configuration: write one, check it, show what is in force
+    /// Write a configuration, check it, or show what is in force
     #[command(subcommand)]
     Config(config_command::Config),
-    /// Completions for a shell, on stdout
+    /// Print a script with which a shell completes the commands and options of adlake
     Completions(completions::Completions),
+}
+
+impl Arguments {
+    /// Runs the command that the command line names.
+    pub async fn run(self, progress: ProgressBars) -> Result<()> {
+        let global = self.global;
+        match self.command {
+            Command::Demo(command) => command.run(&global, &progress).await,
+            Command::Generate(command) => command.run(&global, &progress).await,
+            Command::Ingest(command) => command.run(&global, &progress).await,
+            Command::Batch(command) => command.run(&global, &progress).await,
+            Command::Query(command) => command.run(&global).await,
+            Command::Ref(command) => command.run(&global, &progress).await,
+            Command::Status(command) => command.run(&global).await,
+            Command::Deadletters(command) => command.run(&global, &progress).await,
+            Command::Config(command) => command.run(&global).await,
+            Command::Completions(command) => command.run(Arguments::command()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

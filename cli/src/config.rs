@@ -6,19 +6,19 @@
 //! separate the levels, and case does not matter. Relative paths are relative to the working
 //! directory.
 
-pub mod environment;
 pub mod file;
+pub mod environment;
 pub mod keys;
-pub mod nearest;
-pub mod show;
 pub mod template;
+pub mod show;
+pub mod nearest;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use adlake_batch_layer::BatchSettings;
-use adlake_domain::attribution::Model;
+use adlake_domain::credit::Model;
 use adlake_domain::settings::{Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource};
 use adlake_lake::StorageSettings;
 use adlake_serving::QuerySettings;
@@ -48,8 +48,8 @@ pub struct Settings {
     pub identity: Identity,
     pub conversions: Conversions,
     pub report: Report,
-    pub spend: Spend,
-    pub display: Shown,
+    pub spend: SpendSettings,
+    pub display: DisplaySettings,
     pub batch: BatchSettings,
     pub query: QuerySettings,
 }
@@ -57,7 +57,7 @@ pub struct Settings {
 /// The `[spend]` section.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Spend {
+pub struct SpendSettings {
     /// Where spend comes from: one source, never both.
     pub source: SpendSource,
 }
@@ -65,7 +65,7 @@ pub struct Spend {
 /// The `[display]` section.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Shown {
+pub struct DisplaySettings {
     /// The attribution model behind columns without a suffix.
     pub default_model: Model,
 }
@@ -158,12 +158,12 @@ pub fn load(
     if let Some(uri) = lake {
         let key = ["lake", "uri"].map(String::from).to_vec();
         environment::insert(&mut table, &key, Value::from(uri))
-            .map_err(|()| usage("--lake: [lake] is not a section"))?;
+            .map_err(|()| usage("--lake: the configuration has a value at lake where a section [lake] belongs"))?;
         origins.insert(key, Origin::Flag("--lake"));
     }
-    let mut settings: Settings = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
-        usage(format!("the configuration does not fit together: {}", error.message()))
-    })?;
+    let mut settings: Settings = Value::Table(table)
+        .try_into()
+        .map_err(|error: toml::de::Error| usage(format!("the configuration cannot be read: {}", error.message())))?;
     settings.sources = settings.sources.resolved();
     Ok(Config { settings, file, origins })
 }
@@ -241,8 +241,8 @@ mod tests {
         assert_eq!(settings.report.time_zone, chrono_tz::Europe::Berlin);
         assert_eq!(settings.identity.null_values.len(), 2);
         assert!(settings.conversions.click_types.contains("tap"));
-        assert_eq!(settings.kafka.properties["security.protocol"], "SSL");
-        assert_eq!(settings.lake.options["AWS_REGION"], "eu-west-1");
+        assert_eq!(settings.kafka.properties.expose_one("security.protocol"), Some("SSL"));
+        assert_eq!(settings.lake.options.expose_one("AWS_REGION"), Some("eu-west-1"));
         assert_eq!(settings.sources.interactions.csv.header, Some(true));
         assert_eq!(settings.sources.impressions.fields["user_id"], ["uid"]);
         assert_eq!(settings.account.currency, "EUR");
@@ -260,6 +260,32 @@ mod tests {
         refused("", &[("ADLAKE_LAKE_URI", "x")], &["ADLAKE_LAKE_URI", "ADLAKE_LAKE__URI"]);
         refused("", &[("ADLAKE_INGEST__FLUSH_ROWS", "many")], &["ADLAKE_INGEST__FLUSH_ROWS", "many"]);
         refused("", &[("ADLAKE_LAKE__URI__X", "many")], &["ADLAKE_LAKE__URI__X"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_secret_is_named_without_its_value() {
+        let avro = "[sources.bid_requests.avro]\n";
+        let unseen = |text: &str, variables: &[(&str, &str)], lake: Option<&str>, part: &str| {
+            let line = crate::failure::line(&from(text, variables, lake).unwrap_err());
+            assert!(line.contains(part) && !line.contains("4711") && !line.contains("hush"), "{line}");
+        };
+        for value in ["4711", "47.114711", "hush", "true", "[\"hush\"]", "{ hush = 4711 }", "\"hush"] {
+            unseen(&format!("{avro}registry_password = {value}\n"), &[], None, "x.toml:2");
+            unseen(&format!("{avro}registry = {value}\n"), &[], None, "x.toml:2");
+            unseen(&format!("[kafka.properties]\n\"sasl.password\" = {value}\n"), &[], None, "x.toml:2");
+            unseen(&format!("[lake.options]\nAWS_SECRET_ACCESS_KEY = {value}\n"), &[], None, "x.toml:2");
+        }
+        unseen("[kafka]\noauth_token_command = \"hush\"\n", &[], None, "x.toml:2: kafka.oauth_token_command");
+        unseen("[kafka]\nproperties = \"hush\"\n", &[], None, "x.toml:2: kafka.properties");
+        unseen("[lake]\nuri = \"s3://u:hush@b/p\"\n", &[], None, "x.toml:2: lake.uri");
+        unseen("", &[], Some("s3://u:hush@b/p"), "lake.options");
+        unseen(
+            "",
+            &[("ADLAKE_KAFKA__PROPERTIES__SASL__PASSWORD", "hush")],
+            None,
+            "ADLAKE_KAFKA__PROPERTIES__SASL__PASSWORD",
+        );
+        unseen("", &[("ADLAKE_LAKE__URI", "s3://u:hush@b/p")], None, "ADLAKE_LAKE__URI");
     }
 
     #[test]

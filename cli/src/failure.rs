@@ -3,7 +3,7 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | it failed: an outage, a refusal, wrong data, a query that is wrong |
+//! | 1 | it failed: an outage, a refusal, wrong data, a wrong query, another process was first |
 //! | 2 | the command line or the configuration has to be changed |
 
 use std::fmt;
@@ -12,6 +12,7 @@ use adlake_batch_layer::BatchError;
 use adlake_lake::LakeError;
 use adlake_serving::QueryError;
 use adlake_speed_layer::error::SpeedError;
+use adlake_traffic::error::TrafficError;
 use anyhow::Error;
 
 /// Exit code of failures.
@@ -64,7 +65,9 @@ pub fn speed_error(error: SpeedError) -> Error {
 /// The exit code of an error.
 pub fn exit_code(error: &Error) -> u8 {
     let is_usage = error.chain().any(|cause| {
-        cause.is::<Usage>() || matches!(cause.downcast_ref::<LakeError>(), Some(LakeError::Configuration(_)))
+        cause.is::<Usage>()
+            || matches!(cause.downcast_ref::<LakeError>(), Some(LakeError::Configuration(_)))
+            || matches!(cause.downcast_ref::<TrafficError>(), Some(TrafficError::Property { .. }))
     });
     if is_usage { USAGE } else { FAILURE }
 }
@@ -112,6 +115,7 @@ mod tests {
         assert_eq!(exit_code(&anyhow!("no")), FAILURE);
         assert_eq!(exit_code(&usage("no").context("while reading")), USAGE);
         assert_eq!(exit_code(&Error::new(LakeError::Configuration("no".into()))), USAGE);
+        assert_eq!(exit_code(&Error::new(LakeError::Superseded("another was first".into()))), FAILURE);
         assert!(is_broken_pipe(&Error::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)).context("x")));
     }
 }

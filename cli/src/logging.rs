@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::progress::Progress;
+use crate::progress::ProgressBars;
 
 /// The version of the Elastic Common Schema whose field names are used.
 const ECS_VERSION: &str = "8.11.0";
@@ -23,15 +23,16 @@ const ECS_VERSION: &str = "8.11.0";
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
+    /// Text for people
     #[default]
     Human,
-    /// ECS field names
+    /// One JSON object a line, with the field names of the Elastic Common Schema
     Json,
 }
 
 /// Starts logging. `verbosity` is -1 for errors only, 0 for what matters, 1 for more of adlake, and
 /// 2 for more of everything. `RUST_LOG` overrides it if it is set.
-pub fn start(format: LogFormat, verbosity: i8, progress: Progress) {
+pub fn start(format: LogFormat, verbosity: i8, progress: ProgressBars) {
     let directives = match verbosity {
         ..0 => "error",
         0 => "warn,adlake=info,adlake_lake=info,adlake_speed_layer=info,adlake_batch_layer=info,adlake_serving=info",
@@ -54,7 +55,7 @@ pub fn start(format: LogFormat, verbosity: i8, progress: Progress) {
 
 /// Writes whole lines to stderr, above the progress bars.
 struct Stderr {
-    progress: Progress,
+    progress: ProgressBars,
 }
 
 impl<'a> MakeWriter<'a> for Stderr {
@@ -66,7 +67,7 @@ impl<'a> MakeWriter<'a> for Stderr {
 }
 
 struct Line<'a> {
-    progress: &'a Progress,
+    progress: &'a ProgressBars,
     bytes: Vec<u8>,
 }
 

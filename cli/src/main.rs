@@ -5,16 +5,17 @@
 //! changed ([`failure`]); 130 a second signal came.
 
 mod arguments;
+mod options;
 mod commands;
 mod config;
 mod demo;
-mod failure;
-mod generate;
-mod logging;
-mod memory;
 mod output;
+mod metrics_server;
 mod progress;
+mod logging;
 mod shutdown;
+mod failure;
+mod memory;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -23,19 +24,19 @@ use clap::Parser;
 
 use crate::arguments::Arguments;
 use crate::logging::LogFormat;
-use crate::progress::Progress;
+use crate::progress::ProgressBars;
 
 fn main() -> ExitCode {
-    memory::keep_what_is_freed();
+    memory::keep_freed_memory();
     let arguments = Arguments::parse();
-    let progress = Progress::new(arguments.global.quiet);
+    let progress = ProgressBars::new(arguments.global.quiet);
     let log_format = arguments.global.log_format;
     logging::start(log_format, arguments.global.verbosity(), progress.clone());
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(commands::run(arguments, progress)));
+        .and_then(|runtime| runtime.block_on(arguments.run(progress)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // The reader closed the pipe: it has read enough.

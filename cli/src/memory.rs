@@ -8,7 +8,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Makes both allocators keep freed memory for a while, because it is soon needed again. The kernel
 /// has to clear every page that it hands out, so giving memory back is expensive. Allocators that
 /// the user tunes by their own variables are left unchanged.
-pub fn keep_what_is_freed() {
+pub fn keep_freed_memory() {
     keep_mimalloc();
     keep_glibc();
 }

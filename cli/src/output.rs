@@ -5,9 +5,9 @@
 //! in UTC, with no more fractional digits than they need; bytes are hex.
 
 pub mod cell;
-pub mod csv;
-pub mod json;
 pub mod table;
+pub mod json;
+pub mod csv;
 
 use std::io::{BufWriter, Write};
 
@@ -20,12 +20,12 @@ use clap::ValueEnum;
 /// The formats of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
-    /// Aligned columns
+    /// Text for people, in aligned columns
     #[default]
     Table,
-    /// One array of objects
+    /// A JSON array with an object for each row
     Json,
-    /// With a header
+    /// CSV with a header
     Csv,
     /// An Arrow IPC stream
     Arrow,

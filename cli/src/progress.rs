@@ -10,18 +10,18 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The progress bars of the program, and the way for log lines to pass them. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Progress {
+pub struct ProgressBars {
     bars: MultiProgress,
     /// The file that log lines go to while a command uses the whole terminal.
     log: Arc<Mutex<Option<File>>>,
 }
 
-impl Progress {
+impl ProgressBars {
     /// Creates the bars. They are drawn unless `quiet` is set; indicatif draws nothing if stderr is
     /// no terminal.
-    pub fn new(quiet: bool) -> Progress {
+    pub fn new(quiet: bool) -> ProgressBars {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        Progress { bars: MultiProgress::with_draw_target(target), log: Arc::default() }
+        ProgressBars { bars: MultiProgress::with_draw_target(target), log: Arc::default() }
     }
 
     /// Writes log lines: to stderr above the bars, or to the file that replaces stderr.

@@ -17,10 +17,10 @@ pub fn on_signal() -> Result<CancellationToken> {
     let cancelled = token.clone();
     tokio::spawn(async move {
         let name = next(&mut interrupt, &mut terminate).await;
-        info!(signal = name, "stopping: draining and committing; a second signal stops at once");
+        info!(signal = name, "stopping: what was read is committed first; a second signal ends at once");
         cancelled.cancel();
         let name = next(&mut interrupt, &mut terminate).await;
-        warn!(signal = name, "stopped at once");
+        warn!(signal = name, "ended at once; the next run reads again what was not committed");
         std::process::exit(INTERRUPTED);
     });
     Ok(token)

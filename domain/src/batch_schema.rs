@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 
-use crate::attribution::Model;
+use crate::credit::Model;
 use crate::event::EventKind;
 use crate::kpi;
 use crate::schema::{content_fields, imp_type, source_fields, timestamp};

@@ -1,9 +1,9 @@
-//! The tables of the lake: their paths, contents, partition columns, and the meaning of their
-//! columns.
+//! The tables of the lake: their paths, contents, partition columns, and the meaning and the values
+//! of their columns.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow_schema::{Field, Schema, SchemaRef};
 
 use crate::batch_schema;
 use crate::event::EventKind;
@@ -23,6 +23,27 @@ pub struct Table {
     pub partition_columns: &'static [&'static str],
     /// The columns by which the rows of a file are ordered, most significant first.
     pub clustered_by: &'static [&'static str],
+    /// The texts by which single rows are searched. The statistics of the files tell which files
+    /// can hold them.
+    pub searched_by: &'static [&'static str],
+}
+
+/// How the values of a column differ. The encoding of the column follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// Some values occur in many rows.
+    Repeated,
+    /// Random bytes. They do not compress, and their order has no meaning.
+    Random,
+    /// Texts that nearly all differ, or that have so many values that a dictionary is full before
+    /// the file is. Lookups in such a dictionary miss the CPU's caches, and the texts after it is
+    /// full are written without it anyway.
+    DistinctTexts,
+    /// Integers that differ little from the one before, or whose values are spread so widely that a
+    /// dictionary is of no use.
+    DistinctIntegers,
+    /// Integers that mostly have one value in a whole file, or in a long run of rows.
+    ConstantIntegers,
 }
 
 impl Table {
@@ -74,6 +95,7 @@ pub fn tables() -> Vec<Table> {
             schema: schema::raw_schema(kind),
             partition_columns: &["event_date"],
             clustered_by: &[],
+            searched_by: &[],
         });
     }
     tables.push(Table {
@@ -82,6 +104,7 @@ pub fn tables() -> Vec<Table> {
         schema: schema::dead_letters_schema(),
         partition_columns: &["ingest_date"],
         clustered_by: &[],
+        searched_by: &["replay_id"],
     });
     tables.push(Table {
         name: FILES,
@@ -90,6 +113,7 @@ pub fn tables() -> Vec<Table> {
         schema: schema::files_schema(),
         partition_columns: &[],
         clustered_by: &[],
+        searched_by: &[],
     });
     for kind in EventKind::ALL {
         tables.push(Table {
@@ -102,6 +126,7 @@ pub fn tables() -> Vec<Table> {
             schema: batch_schema::event_schema(kind),
             partition_columns: &["event_date"],
             clustered_by: &["campaign_id", "event_time"],
+            searched_by: &[],
         });
     }
     tables.push(Table {
@@ -110,6 +135,7 @@ pub fn tables() -> Vec<Table> {
         schema: batch_schema::attributions_schema(),
         partition_columns: &["event_date"],
         clustered_by: &["campaign_id"],
+        searched_by: &[],
     });
     tables.push(Table {
         name: CAMPAIGN_HOURLY,
@@ -117,6 +143,7 @@ pub fn tables() -> Vec<Table> {
         schema: batch_schema::campaign_hourly_schema(),
         partition_columns: &["event_date"],
         clustered_by: &["campaign_id"],
+        searched_by: &[],
     });
     tables.push(Table {
         name: CAMPAIGN_REACH,
@@ -124,6 +151,7 @@ pub fn tables() -> Vec<Table> {
         schema: batch_schema::campaign_reach_schema(),
         partition_columns: &["event_date"],
         clustered_by: &["campaign_id"],
+        searched_by: &[],
     });
     for (name, description, schema) in [
         (
@@ -135,7 +163,7 @@ pub fn tables() -> Vec<Table> {
         (CAMPAIGNS, "Campaigns, their advertisers, targets and budgets", batch_schema::campaigns_schema()),
         (FX_RATES, "Units of the account currency per unit of a currency, by UTC day", batch_schema::fx_rates_schema()),
     ] {
-        tables.push(Table { name, description, schema, partition_columns: &[], clustered_by: &[] });
+        tables.push(Table { name, description, schema, partition_columns: &[], clustered_by: &[], searched_by: &[] });
     }
     tables
 }
@@ -210,14 +238,27 @@ pub fn column_description(column: &str) -> Option<&'static str> {
     Some(text)
 }
 
+/// How the values of a column differ. A name has the same meaning in every table.
+pub fn column_values(column: &str) -> Values {
+    match column {
+        "content_hash" | "bid_content_hash" | "event_key" | "interaction_key" | "touchpoint_key" | "reach_sketch" => {
+            Values::Random
+        }
+        "impression_id" | "event_id" | "order_id" | "auction_id" | "user_id" => Values::DistinctTexts,
+        "event_time" | "offset" | "bid_price_micros" | "clearing_price_micros" => Values::DistinctIntegers,
+        "partition" | "ingested_at" => Values::ConstantIntegers,
+        _ => Values::Repeated,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn partition_and_cluster_columns_exist() {
+    fn columns_that_are_named_exist() {
         for table in tables() {
-            for column in table.partition_columns.iter().chain(table.clustered_by) {
+            for column in table.partition_columns.iter().chain(table.clustered_by).chain(table.searched_by) {
                 assert!(table.schema.field_with_name(column).is_ok(), "{}: {column}", table.name);
             }
         }

@@ -26,19 +26,20 @@
 
 use std::fmt::Write;
 
-use arrow::array::types::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, ListArray, MapArray, PrimitiveArray,
-    RecordBatch, StringArray, StructArray,
+use arrow_array::builder::BinaryBuilder;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, RecordBatch, StringArray,
+    StructArray,
 };
-use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::datatypes::{DataType, TimeUnit};
-use arrow::error::ArrowError;
+use arrow_buffer::{BooleanBuffer, NullBuffer};
+use arrow_schema::{ArrowError, DataType, TimeUnit};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::append::append_short;
 use crate::event::EventKind;
 use crate::schema;
+use crate::short_bytes::append_short;
 
 /// The name of the field that holds what the schema does not know. It is the last of the content.
 pub const ATTRIBUTES: &str = "attributes";
@@ -341,9 +342,9 @@ pub fn write_json_double(value: f64, out: &mut String) {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::builder::{Int32Builder, ListBuilder, MapBuilder, StringBuilder, StructBuilder};
-    use arrow::array::{Decimal128Array, Int64Array, TimestampMicrosecondArray, new_null_array};
-    use arrow::datatypes::{Field, Fields};
+    use arrow_array::builder::{Int32Builder, ListBuilder, MapBuilder, StringBuilder, StructBuilder};
+    use arrow_array::{Decimal128Array, Int64Array, TimestampMicrosecondArray, new_null_array};
+    use arrow_schema::{Field, Fields};
 
     use super::*;
 

@@ -4,18 +4,24 @@
 //! the rules of attribution. Everything is a pure function of its arguments: no I/O, no async, no
 //! Delta, no Kafka, no clock. The other crates build on it. It depends on none of them.
 
-pub mod append;
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod schema;
+pub mod content;
+pub mod identity;
+
+pub mod settings;
 pub mod attribution;
+pub mod credit;
+pub mod kpi;
+pub mod reach;
 pub mod batch_schema;
 pub mod catalogue;
-pub mod content;
+
+pub mod time;
+pub mod money;
 pub mod country;
 pub mod device;
-pub mod event;
-pub mod identity;
-pub mod kpi;
-pub mod money;
-pub mod reach;
-pub mod schema;
-pub mod settings;
-pub mod time;
+pub mod short_bytes;
+pub mod secret;

@@ -36,7 +36,7 @@ pub enum NumberError {
     #[error("out of range")]
     OutOfRange,
     /// An integer is needed, and this number has a fraction.
-    #[error("has a fraction")]
+    #[error("has a fraction, and an integer is needed")]
     Fraction,
 }
 

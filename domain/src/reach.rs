@@ -22,7 +22,7 @@ pub struct Sketch {
 
 /// Bytes that are no sketch: their length is not a multiple of 8, or they are more than k hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a reach sketch: {0} bytes")]
+#[error("not a reach sketch: it has {0} bytes, and a sketch has 8 for each of at most {K} hashes")]
 pub struct NotASketch(pub usize);
 
 impl Sketch {

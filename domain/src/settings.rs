@@ -163,7 +163,7 @@ impl Default for Report {
 #[serde(default, deny_unknown_fields)]
 pub struct Display {
     /// The model behind `attributed_conversions` and `attributed_revenue` without a suffix.
-    pub default_model: crate::attribution::Model,
+    pub default_model: crate::credit::Model,
     /// Where `spend` comes from.
     pub spend_source: SpendSource,
 }

@@ -322,6 +322,20 @@ fn month_of(days: i64) -> u32 {
     (if shifted < 10 { shifted + 3 } else { shifted - 9 }) as u32
 }
 
+/// The year, month and day of a day since the epoch, in the proleptic Gregorian calendar. From the
+/// same source.
+pub fn civil_from_days(days: i64) -> (i64, u32, u32) {
+    let shifted = days + 719_468;
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + shifted.div_euclid(146_097) * 400 + i64::from(month <= 2);
+    (year, month as u32, day as u32)
+}
+
 /// The offset from UTC of a local time, in microseconds.
 fn offset_of_local(wall: NaiveDateTime, zone: Tz) -> i64 {
     let micros = |offset: <Tz as TimeZone>::Offset| i64::from(offset.fix().local_minus_utc()) * SECOND;

@@ -1,9 +1,9 @@
-//! Arbitrary bytes between good records. `adlake_speed_layer::trial` checks what must hold.
+//! Arbitrary bytes between good records. `adlake_decode::trial` checks what must hold.
 #![no_main]
 
 use std::cell::RefCell;
 
-use adlake_speed_layer::trial::{Trial, Trier};
+use adlake_decode::trial::{Trial, Trier};
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {

@@ -9,9 +9,7 @@
 //! - If the answer does not say whether the PUT succeeded, the appender reads version `v + 1`
 //!   ([`mod@crate::commit`]). It never submits a commit at another version before it knows that the
 //!   commit is not in at this one.
-//! - A writer may be held up for long: its process was stopped, or its machine slept. Clean-up may
-//!   have removed log entries meanwhile, and a commit must not go into such a gap. So the appender
-//!   checks that the log has not moved on before such a commit, and after one that took long.
+//! - If the log has moved on while the appender was held up, it continues from the last checkpoint.
 //! - Positions never go back. A commit must advance from exactly the stored position, or it is
 //!   refused ([`Appended::Superseded`]). The caller then reads the table's position and continues
 //!   from there.
@@ -19,7 +17,6 @@
 //! `docs/exactly-once.md` argues why this is exactly once.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime};
 
 use adlake_domain::catalogue::{self, Table};
 use arrow::datatypes::Field;
@@ -29,22 +26,21 @@ use deltalake::kernel::{Action, Transaction};
 use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use futures::{StreamExt, TryStreamExt};
-use rand::Rng;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Put};
+use crate::commit::{self, COMMIT_ID, Entry, LastLook, Put};
 use crate::error::LakeError;
 use crate::evolve::{self, Opened};
-use crate::log::{self, Upkeep};
+use crate::log;
+use crate::retry::pause;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
+use crate::upkeep::Upkeep;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
 /// The most log entries that are read at the same time.
 const ENTRIES_AT_ONCE: u64 = 32;
-/// The longest pause between two attempts.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How far one commit advances one stream of records (a Kafka partition, a file).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +76,7 @@ pub struct Appender {
     /// The version that this appender knows. The fields below describe the table at this version.
     version: u64,
     /// When `version` was last the newest version in the log, or when a newer one was last read.
-    seen: Moment,
+    looked: LastLook,
     /// The table's metadata and protocol in the log. The appender checks every change of them
     /// before it commits anything after the change.
     described: Described,
@@ -94,25 +90,6 @@ pub struct Appender {
     upkeep: Option<Upkeep>,
     /// How often another writer's commit took the version that one of ours was for.
     conflicts: u64,
-}
-
-/// A moment, by two clocks. The steady clock may stop while the machine sleeps. The wall clock may
-/// be set back.
-#[derive(Debug, Clone, Copy)]
-struct Moment {
-    steady: Instant,
-    wall: SystemTime,
-}
-
-impl Moment {
-    fn now() -> Moment {
-        Moment { steady: Instant::now(), wall: SystemTime::now() }
-    }
-
-    /// How long ago the moment was. Where the clocks differ, the longer time counts.
-    fn elapsed(&self) -> Duration {
-        self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default())
-    }
 }
 
 impl std::fmt::Debug for Appender {
@@ -131,22 +108,24 @@ impl Lake {
     /// Columns that the table lacks are added to it.
     pub async fn appender_with(&self, table: &str, columns: &[Field]) -> Result<Appender, LakeError> {
         let table =
-            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
+            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("adlake has no table {table:?}")))?;
         let table = table.with_columns(columns);
-        self.patiently(|| self.appender_to(table.clone())).await
+        self.retry(|| self.appender_to(table.clone())).await
     }
 
     async fn appender_to(&self, table: Table) -> Result<Appender, LakeError> {
         let Opened { log_store, version: described_at, described } = self.open_table(&table).await?;
         let base = log::base(&log_store, table.name).await?;
-        let base = base.ok_or_else(|| LakeError::NotFound(format!("{} is gone again", table.name)))?;
+        let base = base.ok_or_else(|| {
+            LakeError::NotFound(format!("table {} was deleted while it was being opened", table.name))
+        })?;
         let upkeep = Some(Upkeep::new(self, table.name, base.checkpoint));
         let mut appender = Appender {
             lake: self.clone(),
             table,
             log_store,
             version: 0,
-            seen: Moment::now(),
+            looked: LastLook::now(self),
             described,
             described_at,
             positions: HashMap::new(),
@@ -212,10 +191,16 @@ impl Appender {
     pub async fn commit(&mut self, files: Vec<DataFile>, advances: Vec<Advance>) -> Result<Appended, LakeError> {
         for (index, advance) in advances.iter().enumerate() {
             if advances[..index].iter().any(|other| other.application == advance.application) {
-                return Err(LakeError::rows(self.table.name, format!("{} would be moved twice", advance.application)));
+                return Err(LakeError::rows(
+                    self.table.name,
+                    format!("one commit advances stream {} twice", advance.application),
+                ));
             }
             if advance.from.is_some_and(|from| advance.to < from) {
-                return Err(LakeError::rows(self.table.name, format!("{} would go backwards", advance.application)));
+                return Err(LakeError::rows(
+                    self.table.name,
+                    format!("stream {} would go back from {:?} to {}", advance.application, advance.from, advance.to),
+                ));
             }
         }
         let commit_id = Uuid::new_v4().to_string();
@@ -231,7 +216,7 @@ impl Appender {
         advances: Vec<Advance>,
     ) -> Result<Appended, LakeError> {
         loop {
-            if self.may_be_left_behind() {
+            if self.looked.is_old() {
                 self.refresh_entries().await?;
             }
             let mut stored = Vec::with_capacity(advances.len());
@@ -242,11 +227,13 @@ impl Appender {
                 return Ok(Appended::Superseded { stored });
             }
             let next = self.version + 1;
-            match commit::put(&self.log_store, self.table.name, next, &commit_id, &bytes).await? {
-                // The PUT took long, so the entry may have gone into a gap of the log. If the entry
-                // was not in a gap, the catch-up has read its positions, and the next comparison
-                // answers `Superseded`.
-                Put::Ours if self.may_be_left_behind() && self.catch_up().await? => self.refresh_entries().await?,
+            match commit::put(&self.log_store, self.table.name, next, &commit_id, &bytes, self.looked).await? {
+                // The entry may have gone into a gap of the log. If it has not, the checkpoint has
+                // its positions, and the next comparison answers `Superseded`.
+                Put::MovedOn => {
+                    self.catch_up().await?;
+                    self.refresh_entries().await?;
+                }
                 Put::Ours => {
                     self.advance_to(next, &advances).await;
                     return Ok(Appended::Committed { version: next });
@@ -286,7 +273,7 @@ impl Appender {
 
     async fn advance_to(&mut self, version: u64, advances: &[Advance]) {
         self.version = version;
-        self.seen = Moment::now();
+        self.looked = LastLook::now(&self.lake);
         for advance in advances {
             self.positions.insert(advance.application.clone(), Some(advance.to));
         }
@@ -333,7 +320,7 @@ impl Appender {
     }
 
     async fn refresh_entries(&mut self) -> Result<(), LakeError> {
-        let held_up = self.may_be_left_behind();
+        let held_up = self.looked.is_old();
         // Mostly there are no new entries. The number read at the same time doubles while there are
         // more.
         let mut at_once = 1;
@@ -349,20 +336,13 @@ impl Appender {
                     if held_up && self.catch_up().await? {
                         break;
                     }
-                    self.seen = Moment::now();
+                    self.looked = LastLook::now(&self.lake);
                     return Ok(());
                 };
                 self.apply(self.version + 1, entry)?;
             }
             at_once = (at_once * 2).min(ENTRIES_AT_ONCE);
         }
-    }
-
-    /// Whether clean-up may have removed the entries after this version: half of the log's
-    /// retention has passed. The other half allows for clocks that differ.
-    fn may_be_left_behind(&self) -> bool {
-        let retention = self.lake.log_settings().retention;
-        !retention.is_zero() && self.seen.elapsed() >= retention / 2
     }
 
     /// Continues from the last checkpoint if that is newer than `self.version`. Returns whether it
@@ -374,8 +354,15 @@ impl Appender {
             return Ok(false);
         }
         let base = log::base(&self.log_store, self.table.name).await?;
-        let base = base.ok_or_else(|| LakeError::NotFound(format!("{} is gone", self.table.name)))?;
-        tracing::info!(table = self.table.name, from = self.version, to = base.version, "catching up with the log");
+        let base = base.ok_or_else(|| {
+            LakeError::NotFound(format!("table {} was deleted while it was being written", self.table.name))
+        })?;
+        tracing::info!(
+            table = self.table.name,
+            from = self.version,
+            to = base.version,
+            "the log was cleaned up meanwhile; going on from its last checkpoint"
+        );
         // The entries in between are not read one by one, so the table's description is read anew.
         self.described = evolve::described(&self.log_store, self.table.name, base.version).await?;
         self.described_at = base.version;
@@ -392,7 +379,7 @@ impl Appender {
             self.described_at = version;
         }
         self.version = version;
-        self.seen = Moment::now();
+        self.looked = LastLook::now(&self.lake);
         for (application, position) in entry.positions {
             self.positions.insert(application, Some(position));
         }
@@ -406,7 +393,7 @@ impl Appender {
                 tracing::info!(
                     table = self.table.name,
                     version,
-                    "the table was changed, its new columns are left NULL"
+                    "another writer has changed the table; rows are written without its new columns"
                 );
                 return Ok(());
             }
@@ -415,63 +402,6 @@ impl Appender {
         };
         Err(LakeError::schema(self.table.name, version, detail))
     }
-}
-
-/// What an appender needs to know of one commit in the log.
-#[derive(Debug, Default)]
-pub(crate) struct Entry {
-    pub(crate) commit_id: Option<String>,
-    positions: Vec<(String, i64)>,
-    /// The table's metadata, if the commit changes it.
-    metadata: Option<Value>,
-    protocol: Option<Value>,
-    /// Whether the commit removes files.
-    pub(crate) removes: bool,
-}
-
-impl Entry {
-    /// Whether the commit changes the table's metadata or protocol.
-    pub(crate) fn is_change(&self) -> bool {
-        self.metadata.is_some() || self.protocol.is_some()
-    }
-
-    pub(crate) fn parse(table: &str, version: u64, bytes: &[u8]) -> Result<Entry, LakeError> {
-        let wrong =
-            |detail: &dyn std::fmt::Display| LakeError::Corrupt(format!("{table}: log version {version}: {detail}"));
-        let mut entry = Entry::default();
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            // Most lines, and the longest, are `add` actions. Nothing in them is needed here.
-            if line.starts_with(b"{\"add\"") {
-                continue;
-            }
-            let mut action: Value = serde_json::from_slice(line).map_err(|error| wrong(&error))?;
-            if let Some(metadata) = action.get_mut("metaData") {
-                entry.metadata = Some(metadata.take());
-            } else if let Some(protocol) = action.get_mut("protocol") {
-                entry.protocol = Some(protocol.take());
-            } else if action.get("remove").is_some() {
-                entry.removes = true;
-            } else if let Some(info) = action.get("commitInfo") {
-                entry.commit_id = info.get(COMMIT_ID).and_then(Value::as_str).map(String::from);
-            } else if let Some(transaction) = action.get("txn") {
-                let application = transaction.get("appId").and_then(Value::as_str);
-                let position = transaction.get("version").and_then(Value::as_i64);
-                match (application, position) {
-                    (Some(application), Some(position)) => entry.positions.push((application.to_string(), position)),
-                    _ => return Err(wrong(&"a txn action without appId or version")),
-                }
-            }
-        }
-        Ok(entry)
-    }
-}
-
-/// Sleeps before attempt `attempt`: a random time up to a bound that doubles from 10 ms (full
-/// jitter).
-pub(crate) async fn pause(attempt: u32) {
-    let most = Duration::from_millis(10).saturating_mul(1 << attempt.min(12)).min(PAUSE_MAX);
-    let share = rand::rng().random_range(0.0..1.0);
-    tokio::time::sleep(most.mul_f64(share)).await;
 }
 
 #[cfg(test)]

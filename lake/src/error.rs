@@ -30,6 +30,9 @@ pub enum LakeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another writer was first, and nothing was written. The same command may run again.
+    #[error("{0}. Running it again is safe")]
+    Superseded(String),
     /// The stored data is not what adlake writes.
     #[error("{0}")]
     Corrupt(String),
@@ -74,8 +77,8 @@ impl LakeError {
     pub fn is_retryable(&self) -> bool {
         match self {
             LakeError::Unavailable { .. } => true,
-            LakeError::Table { source, .. } => may_pass(&**source),
-            LakeError::Query(error) => may_pass(error),
+            LakeError::Table { source, .. } => is_outage(&**source),
+            LakeError::Query(error) => is_outage(error),
             _ => false,
         }
     }
@@ -144,7 +147,7 @@ impl Cause {
 }
 
 /// Whether an error comes from a request to the store that may succeed if it is retried.
-fn may_pass(error: &(dyn std::error::Error + 'static)) -> bool {
+fn is_outage(error: &(dyn std::error::Error + 'static)) -> bool {
     store_error(error).is_some_and(|error| matches!(Cause::of(error), Cause::Outage | Cause::Raced))
 }
 

@@ -8,10 +8,10 @@ use deltalake::logstore::LogStoreRef;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::append::pause;
-use crate::commit::{self, COMMIT_ID, Put};
+use crate::commit::{self, COMMIT_ID, LastLook, Put};
 use crate::error::LakeError;
 use crate::log;
+use crate::retry::pause;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 
@@ -38,15 +38,18 @@ impl Lake {
     /// table that adlake cannot write is an error.
     pub(crate) async fn open_table(&self, table: &Table) -> Result<Opened, LakeError> {
         self.create_table(table).await?;
-        self.patiently(|| self.open_there(table)).await
+        self.retry(|| self.open_there(table)).await
     }
 
     async fn open_there(&self, table: &Table) -> Result<Opened, LakeError> {
         let log_store = self.log_store(table.name)?;
         let mut attempt = 0;
         loop {
+            let looked = LastLook::now(self);
             let version = log::newest_version(&log_store, table.name).await?;
-            let version = version.ok_or_else(|| LakeError::NotFound(format!("{} is gone again", table.name)))?;
+            let version = version.ok_or_else(|| {
+                LakeError::NotFound(format!("table {} was deleted while it was being opened", table.name))
+            })?;
             let described = described(&log_store, table.name, version).await?;
             let fit = described.fit(table).map_err(|detail| LakeError::schema(table.name, version, detail))?;
             let (columns, metadata) = match fit {
@@ -62,14 +65,16 @@ impl Lake {
                 COMMIT_ID: commit_id,
             }});
             let bytes = format!("{info}\n{}", json!({"metaData": metadata})).into_bytes().into();
-            match commit::put(&log_store, table.name, version + 1, &commit_id, &bytes).await? {
+            match commit::put(&log_store, table.name, version + 1, &commit_id, &bytes, looked).await? {
                 Put::Ours => tracing::info!(table = table.name, version = version + 1, ?columns, "columns were added"),
-                Put::Theirs(_) if attempt >= ATTEMPTS_MAX => {
-                    let source = format!("others have committed {attempt} times before columns could be added").into();
+                Put::Theirs(_) | Put::MovedOn if attempt >= ATTEMPTS_MAX => {
+                    let source =
+                        format!("columns were not added, because other writers have committed first {attempt} times")
+                            .into();
                     return Err(LakeError::Unavailable { subject: format!("table {}", table.name), source });
                 }
-                // Another writer's entry is there. Check again which columns the table lacks.
-                Put::Theirs(_) => {
+                // Other writers have committed. Check again which columns the table lacks.
+                Put::Theirs(_) | Put::MovedOn => {
                     attempt += 1;
                     pause(attempt).await;
                 }

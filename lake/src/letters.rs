@@ -11,7 +11,7 @@ use datafusion::scalar::ScalarValue;
 use crate::error::LakeError;
 use crate::storage::Lake;
 
-pub mod desk;
+pub mod claims;
 
 /// The state of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

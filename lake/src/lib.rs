@@ -9,31 +9,38 @@
 //! batch view with newer rows, each once, as DataFusion plans. The layers meet in this crate and
 //! nowhere else.
 
-pub mod append;
-mod commit;
-pub mod error;
-mod evolve;
-pub mod failpoint;
-pub mod letters;
-pub mod log;
-pub mod manifest;
-pub mod patience;
-mod pushdown;
-pub mod reference;
-pub mod replace;
-mod rewrite;
-pub mod session;
-mod shape;
-pub mod snapshot;
-mod statistics;
 pub mod storage;
 pub mod tables;
-pub mod views;
+
+pub mod append;
+mod rewrite;
+pub mod replace;
+mod evolve;
+mod commit;
 pub mod write;
+
+pub mod letters;
+pub mod log;
+mod upkeep;
+
+pub mod manifest;
+mod publish;
+pub mod reference;
+pub mod snapshot;
+mod scan;
+pub mod views;
+
+pub mod session;
+mod pushdown;
+mod shape;
+mod statistics;
+pub mod retry;
+pub mod error;
+pub mod failpoint;
 
 pub use append::{Advance, Appended, Appender};
 pub use error::LakeError;
-pub use log::{LogSettings, LogState};
+pub use log::LogState;
 pub use reference::{Campaign, Creative, LoadMode, LoadReport, Reference, ReferenceKind};
-pub use storage::{Lake, StorageSettings};
-pub use write::{DataFile, TableWriter, WriterSettings};
+pub use storage::{Lake, LogSettings, StorageSettings, StoreOptions};
+pub use write::{DataFile, Encoder, TableWriter, WriterSettings};

@@ -11,11 +11,9 @@
 //! - Of the checkpoint only the column of the transactions is read. It is empty in all rows that
 //!   describe files.
 //!
-//! [`Upkeep`] keeps the log short. It writes checkpoints, and removes entries that are older than
-//! the settings say and that no reader needs.
+//! [`mod@crate::upkeep`] keeps the log short.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use deltalake::logstore::LogStoreRef;
 use futures::TryStreamExt;
@@ -27,39 +25,11 @@ use crate::error::LakeError;
 use crate::storage::Lake;
 
 mod checkpoint;
-mod cleanup;
-mod upkeep;
 
 pub(crate) use checkpoint::{Base, StoredFile, base};
-pub(crate) use upkeep::Upkeep;
 
 /// The folder of the log under a table.
-const FOLDER: &str = "_delta_log";
-
-/// `[lake.log]`: how the tables' logs are kept short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSettings {
-    /// A checkpoint is written after this many commits. 0: never.
-    pub checkpoint_interval: u64,
-    /// The largest share of a writer's time, in percent, that checkpoints may take. So larger
-    /// checkpoints are written more rarely.
-    pub checkpoint_percent_max: u32,
-    /// Entries of this age are removed, unless the published batch run or the newest version needs
-    /// them. 0: never.
-    #[serde(with = "humantime_serde")]
-    pub retention: Duration,
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        LogSettings {
-            checkpoint_interval: 100,
-            checkpoint_percent_max: 5,
-            retention: Duration::from_secs(24 * 60 * 60),
-        }
-    }
-}
+pub(crate) const FOLDER: &str = "_delta_log";
 
 /// How long a table's log is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,12 +45,12 @@ pub struct LogState {
 impl Lake {
     /// The newest version of a table. `None`: there is no such table.
     pub async fn newest_version(&self, table: &str) -> Result<Option<u64>, LakeError> {
-        self.patiently(|| async { newest_version(&self.log_store(table)?, table).await }).await
+        self.retry(|| async { newest_version(&self.log_store(table)?, table).await }).await
     }
 
     /// How long a table's log is. `None`: there is no such table.
     pub async fn log_state(&self, table: &str) -> Result<Option<LogState>, LakeError> {
-        self.patiently(|| self.read_log_state(table)).await
+        self.retry(|| self.read_log_state(table)).await
     }
 
     async fn read_log_state(&self, table: &str) -> Result<Option<LogState>, LakeError> {
@@ -105,7 +75,7 @@ pub(crate) struct LastCheckpoint {
     v2_checkpoint: Option<serde::de::IgnoredAny>,
 }
 
-fn failed(table: &str, error: object_store::Error) -> LakeError {
+pub(crate) fn failed(table: &str, error: object_store::Error) -> LakeError {
     LakeError::store(format!("the log of {table}"), error)
 }
 
@@ -115,7 +85,7 @@ pub(crate) fn entry_path(version: u64) -> Path {
 }
 
 /// The version that a file of the log belongs to, and the rest of the file's name.
-fn parse_name(path: &Path) -> Option<(u64, &str)> {
+pub(crate) fn parse_name(path: &Path) -> Option<(u64, &str)> {
     let name = path.filename()?;
     let (version, rest) = name.split_once('.')?;
     if version.len() != 20 {
@@ -135,7 +105,7 @@ pub(crate) async fn last_checkpoint(store: &dyn ObjectStore, table: &str) -> Res
     match serde_json::from_slice(&bytes) {
         Ok(hint) => Ok(Some(hint)),
         Err(error) => {
-            tracing::warn!(table, %error, "_last_checkpoint cannot be read; the log is listed instead");
+            tracing::warn!(table, %error, "_last_checkpoint cannot be parsed; the log is listed instead");
             Ok(None)
         }
     }

@@ -1,7 +1,7 @@
 //! The manifest: what a published batch run covers, and what it wrote.
 //!
-//! One commit to `batch/manifest` publishes a run. Before it, readers see nothing of the run. After
-//! it they see all of it, at the versions that the manifest names.
+//! One commit to `batch/manifest` publishes a run ([`mod@crate::publish`]). Before it, readers see
+//! nothing of the run. After it they see all of it, at the versions that the manifest names.
 //!
 //! A manifest says by which revision of the rules its tables were computed. Tables of another
 //! revision are not merged with newer rows. Until the next batch run, answers are computed from the
@@ -21,13 +21,8 @@ use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use datafusion::prelude::{SessionContext, col};
 use futures::future::BoxFuture;
 
-use crate::append::{Advance, Appended};
 use crate::error::LakeError;
 use crate::storage::Lake;
-use crate::write::WriterSettings;
-
-/// The Delta application under which runs are numbered.
-const APPLICATION: &str = "adlake:batch";
 
 /// A published run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +61,7 @@ impl Manifest {
     ) -> BoxFuture<'a, Result<Option<Manifest>, LakeError>> {
         // The boxed future is compiled in this crate, and not again in every program that awaits
         // it.
-        Box::pin(lake.patiently(move || Self::read_latest(lake, context)))
+        Box::pin(lake.retry(move || Self::read_latest(lake, context)))
     }
 
     async fn read_latest(lake: &Lake, context: &SessionContext) -> Result<Option<Manifest>, LakeError> {
@@ -77,34 +72,7 @@ impl Manifest {
         read(batch).map(Some)
     }
 
-    /// Publishes the run as the one after `previous`. It is an error if another run was published
-    /// meanwhile.
-    pub async fn publish(&self, lake: &Lake, previous: Option<i64>) -> Result<(), LakeError> {
-        lake.patiently(|| self.put(lake, previous)).await
-    }
-
-    async fn put(&self, lake: &Lake, previous: Option<i64>) -> Result<(), LakeError> {
-        let mut appender = lake.appender(MANIFEST).await?;
-        let mut writer = appender.writer(&WriterSettings::default());
-        writer.write(&self.to_batch()?)?;
-        let files = writer.finish().await?;
-        let advance = Advance { application: APPLICATION.to_string(), from: previous, to: self.run };
-        match appender.commit(files, vec![advance]).await? {
-            Appended::Committed { .. } => Ok(()),
-            // Our commit may be in, if an outage was so long that we never got the answer.
-            Appended::Superseded { .. } => {
-                let latest = Manifest::latest(lake, &SessionContext::new()).await?;
-                if latest.is_some_and(|latest| latest.run_id == self.run_id) {
-                    return Ok(());
-                }
-                Err(LakeError::Configuration(
-                    "another batch run was published meanwhile; this one is dropped".to_string(),
-                ))
-            }
-        }
-    }
-
-    fn to_batch(&self) -> Result<RecordBatch, LakeError> {
+    pub(crate) fn to_batch(&self) -> Result<RecordBatch, LakeError> {
         let schema = manifest_schema();
         let wrong = |error: arrow::error::ArrowError| LakeError::rows(MANIFEST, error);
         let DataType::List(element) = schema.field_with_name("versions").map_err(wrong)?.data_type().clone() else {
@@ -134,7 +102,7 @@ impl Manifest {
 
 fn read(batch: &RecordBatch) -> Result<Manifest, LakeError> {
     let wrong = |detail: &str| LakeError::Corrupt(format!("{MANIFEST}: {detail}"));
-    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("no column {name}")));
+    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| wrong(&format!("column {name} is missing")));
     let text = |name: &str| -> Result<String, LakeError> {
         let column = arrow::compute::cast(column(name)?, &DataType::Utf8).map_err(|error| wrong(&error.to_string()))?;
         Ok(column.as_string::<i32>().value(0).to_string())

@@ -109,7 +109,7 @@ impl Lake {
     pub fn reference(&self) -> BoxFuture<'_, Result<Reference, LakeError>> {
         // The boxed future is compiled in this crate, and not again in every program that awaits
         // it.
-        Box::pin(self.patiently(move || self.read_reference()))
+        Box::pin(self.retry(move || self.read_reference()))
     }
 
     async fn read_reference(&self) -> Result<Reference, LakeError> {
@@ -165,7 +165,7 @@ impl Lake {
         mode: LoadMode,
     ) -> BoxFuture<'_, Result<LoadReport, LakeError>> {
         // A load that is repeated has the same result.
-        Box::pin(async move { self.patiently(|| self.write_reference(kind, &batches, mode)).await })
+        Box::pin(async move { self.retry(|| self.write_reference(kind, &batches, mode)).await })
     }
 
     async fn write_reference(
@@ -239,7 +239,9 @@ fn merge(
         .key()
         .iter()
         .map(|name| {
-            all.column_by_name(name).cloned().ok_or_else(|| LakeError::rows(kind.table(), format!("no column {name}")))
+            all.column_by_name(name)
+                .cloned()
+                .ok_or_else(|| LakeError::rows(kind.table(), format!("column {name} is missing")))
         })
         .collect::<Result<_, _>>()?;
     for (name, key) in kind.key().iter().zip(&keys) {
@@ -263,7 +265,7 @@ fn merge(
 fn pairs(rows: &RecordBatch) -> Result<impl Iterator<Item = (String, Option<String>)> + '_, LakeError> {
     let column = |place: usize| {
         let column = rows.column(place).as_string_opt::<i32>();
-        column.ok_or_else(|| LakeError::Corrupt("reference ids are not text".to_string()))
+        column.ok_or_else(|| LakeError::Corrupt("reference data: an id column does not hold text".to_string()))
     };
     let (ids, others) = (column(0)?, column(1)?);
     let pair =
@@ -280,9 +282,9 @@ fn check_rates(batches: &[RecordBatch]) -> Result<(), LakeError> {
     let mut before = 0;
     for batch in batches {
         let rates = batch.column(2).as_primitive_opt::<Decimal128Type>();
-        let rates = rates.ok_or_else(|| LakeError::rows(catalogue::FX_RATES, "rates are not decimals"))?;
+        let rates = rates.ok_or_else(|| LakeError::rows(catalogue::FX_RATES, "column rate does not hold decimals"))?;
         if let Some(row) = (0..rates.len()).find(|&row| rates.is_null(row) || rates.value(row) <= 0) {
-            let detail = format!("row {}: a rate is a number above 0", before + row + 1);
+            let detail = format!("row {}: the rate must be a number above 0", before + row + 1);
             return Err(LakeError::rows(catalogue::FX_RATES, detail));
         }
         before += batch.num_rows();
@@ -291,7 +293,7 @@ fn check_rates(batches: &[RecordBatch]) -> Result<(), LakeError> {
 }
 
 fn rates(rows: &RecordBatch) -> Result<HashMap<(i32, String), i128>, LakeError> {
-    let wrong = || LakeError::Corrupt(format!("{}: columns of other types", catalogue::FX_RATES));
+    let wrong = || LakeError::Corrupt(format!("{}: a column has another type than adlake writes", catalogue::FX_RATES));
     let days = rows.column(0).as_primitive_opt::<Date32Type>().ok_or_else(wrong)?;
     let currencies = rows.column(1).as_string_opt::<i32>().ok_or_else(wrong)?;
     let rates = cast(rows.column(2), &DataType::Decimal128(38, 12)).map_err(|_| wrong())?;
@@ -303,7 +305,7 @@ fn rates(rows: &RecordBatch) -> Result<HashMap<(i32, String), i128>, LakeError> 
         tracing::warn!(
             table = catalogue::FX_RATES,
             rows = unusable,
-            "rates that are not above 0 are not used; load them anew"
+            "rates of 0 or less are not used; load the right rates"
         );
     }
     let known = (0..rows.num_rows()).filter(usable);

@@ -10,7 +10,6 @@
 use std::collections::HashMap;
 
 use adlake_domain::catalogue::{self, Table};
-use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::{Action, Remove};
 use deltalake::logstore::LogStoreRef;
@@ -18,7 +17,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Put};
+use crate::commit::{self, COMMIT_ID, LastLook, Put};
 use crate::error::LakeError;
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
@@ -31,6 +30,8 @@ pub struct Replacer {
     log_store: LogStoreRef,
     /// The version whose files are replaced.
     version: u64,
+    /// When `version` was the newest.
+    looked: LastLook,
     old: Vec<Remove>,
     /// The table's new `metaData`, if its columns change.
     metadata: Option<Value>,
@@ -46,13 +47,14 @@ impl Lake {
     /// A replacer of a table of the catalogue. Creates the table if it is not there.
     pub async fn replacer(&self, table: &str) -> Result<Replacer, LakeError> {
         let table =
-            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("no table is called {table:?}")))?;
+            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("adlake has no table {table:?}")))?;
         self.create_table(&table).await?;
-        self.patiently(|| self.replacer_of(table.clone())).await
+        self.retry(|| self.replacer_of(table.clone())).await
     }
 
     async fn replacer_of(&self, table: Table) -> Result<Replacer, LakeError> {
         let wrong = |error| LakeError::table(table.name, error);
+        let looked = LastLook::now(self);
         let mut loaded = self.delta_table(table.name)?;
         loaded.load().await.map_err(wrong)?;
         let snapshot = loaded.snapshot().map_err(wrong)?;
@@ -77,7 +79,7 @@ impl Lake {
                 remove
             })
             .collect();
-        Ok(Replacer { lake: self.clone(), log_store: loaded.log_store(), table, version, old, metadata })
+        Ok(Replacer { lake: self.clone(), log_store: loaded.log_store(), table, version, looked, old, metadata })
     }
 }
 
@@ -110,14 +112,41 @@ impl Replacer {
             Some(metadata) => [&bytes[..], b"\n", json!({"metaData": metadata}).to_string().as_bytes()].concat().into(),
             None => bytes,
         };
-        match self.lake.watch(commit::put(&self.log_store, name, next, &commit_id, &bytes)).await? {
+        match self.lake.watch(commit::put(&self.log_store, name, next, &commit_id, &bytes, self.looked)).await? {
             Put::Ours => {}
-            Put::Theirs(_) => return Err(LakeError::table(name, DeltaTableError::VersionAlreadyExists(next))),
+            Put::Theirs(_) => {
+                let detail = format!("another process has written {name} first, as version {next}");
+                return Err(LakeError::Superseded(format!("{detail}; the rows of this one are not in it")));
+            }
+            Put::MovedOn => {
+                let detail = format!("this process was held up, and others have written {name} since");
+                return Err(LakeError::Superseded(format!("{detail} (version {next} and later)")));
+            }
         }
         // The rows are committed. If this checkpoint fails, a later commit writes one.
         if let Err(error) = self.lake.checkpoint_if_due(self.table.name, next).await {
             tracing::warn!(table = self.table.name, version = next, %error, "the checkpoint was not written");
         }
         Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_domain::catalogue::CREATIVES;
+
+    use super::*;
+    use crate::StorageSettings;
+
+    #[tokio::test]
+    async fn of_two_replacements_of_one_version_one_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let uri = folder.path().to_string_lossy().into_owned();
+        let lake = Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await.unwrap();
+        let (first, second) = (lake.replacer(CREATIVES).await.unwrap(), lake.replacer(CREATIVES).await.unwrap());
+        assert_eq!(first.commit(Vec::new()).await.unwrap(), 1);
+        let lost = second.commit(Vec::new()).await.unwrap_err();
+        assert!(matches!(lost, LakeError::Superseded(_)) && !lost.is_retryable(), "{lost:?}");
+        assert!(lost.to_string().contains("has written ref/creatives first, as version 1"), "{lost}");
     }
 }

@@ -31,7 +31,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Put};
+use crate::commit::{self, COMMIT_ID, LastLook, Put};
 use crate::error::LakeError;
 use crate::evolve::Opened;
 use crate::storage::Lake;
@@ -44,6 +44,8 @@ pub(crate) struct Rewriter {
     table: Table,
     log_store: LogStoreRef,
     version: u64,
+    /// When `version` was the newest.
+    looked: LastLook,
     files: Vec<OldFile>,
 }
 
@@ -79,11 +81,12 @@ impl Lake {
     /// A rewriter of a table of the catalogue at its newest version.
     pub(crate) async fn rewriter(&self, table: &Table) -> Result<Rewriter, LakeError> {
         let Opened { described, .. } = self.open_table(table).await?;
-        self.patiently(|| self.rewriter_of(table, described.is_append_only())).await
+        self.retry(|| self.rewriter_of(table, described.is_append_only())).await
     }
 
     async fn rewriter_of(&self, table: &Table, is_append_only: bool) -> Result<Rewriter, LakeError> {
         let wrong = |error| LakeError::table(table.name, error);
+        let looked = LastLook::now(self);
         let mut loaded = self.delta_table(table.name)?;
         loaded.load().await.map_err(wrong)?;
         let snapshot = loaded.snapshot().map_err(wrong)?;
@@ -113,7 +116,7 @@ impl Lake {
         files.sort_by(|a, b| (&a.date, &a.path).cmp(&(&b.date, &b.path)));
         let schema = snapshot.snapshot().arrow_schema();
         let table = Table { schema, ..table.clone() };
-        Ok(Rewriter { lake: self.clone(), log_store: loaded.log_store(), table, version, files })
+        Ok(Rewriter { lake: self.clone(), log_store: loaded.log_store(), table, version, looked, files })
     }
 }
 
@@ -140,7 +143,7 @@ impl Rewriter {
             let read = async { store.get(&file.object).await?.bytes().await };
             read.await.map_err(|error| LakeError::store(subject(), error))
         };
-        let bytes = self.lake.patiently(get).await?;
+        let bytes = self.lake.retry(get).await?;
         let wrong = |error: &dyn std::fmt::Display| LakeError::Corrupt(format!("{}: {error}", subject()));
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| wrong(&error))?;
         let reader = reader.build().map_err(|error| wrong(&error))?;
@@ -167,19 +170,21 @@ impl Rewriter {
         let bytes = CommitData::new(actions, operation, metadata, Vec::new())
             .get_bytes()
             .map_err(|error| LakeError::rows(name, error))?;
-        let mut next = self.version + 1;
+        let (mut next, mut looked) = (self.version + 1, self.looked);
         loop {
-            match commit::put(&self.log_store, name, next, &commit_id, &bytes).await? {
+            match commit::put(&self.log_store, name, next, &commit_id, &bytes, looked).await? {
                 Put::Ours => return self.committed(next).await,
                 Put::Theirs(entry) if entry.is_change() || entry.removes => return Ok(Exchanged::Stale),
-                Put::Theirs(_) => next += 1,
+                Put::Theirs(_) => (next, looked) = (next + 1, LastLook::now(&self.lake)),
+                // If the exchange is in after all, the caller finds what it has done.
+                Put::MovedOn => return Ok(Exchanged::Stale),
             }
         }
     }
 
     async fn committed(&self, version: u64) -> Result<Exchanged, LakeError> {
         if let Err(error) = self.lake.checkpoint_if_due(self.table.name, version).await {
-            tracing::warn!(table = self.table.name, version, %error, "checkpoint was not written");
+            tracing::warn!(table = self.table.name, version, %error, "the checkpoint was not written");
         }
         Ok(Exchanged::Committed { version })
     }

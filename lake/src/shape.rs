@@ -10,13 +10,16 @@
 //! Columns of ours that the table lacks are added ([`Fit::Lacks`]), always nullable, always at the
 //! end.
 
-use adlake_domain::catalogue::Table;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use adlake_domain::catalogue::{self, Table};
+use arrow::datatypes::{Field, Schema};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::{Metadata, Protocol, StructType};
 use serde_json::{Value, json};
 
 use crate::error::LakeError;
-use crate::tables::with_comments;
 
 /// Writer features that an appender of plain files complies with. Some do not concern appends. The
 /// others are checked here.
@@ -258,6 +261,23 @@ fn type_name(value: &Value) -> String {
         (None, Some(kind)) => kind.to_string(),
         (None, None) => value.to_string(),
     }
+}
+
+/// The table's schema with descriptions of its columns.
+pub(crate) fn with_comments(table: &Table) -> Arc<Schema> {
+    let fields: Vec<Field> = table
+        .schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let field = field.as_ref().clone();
+            match catalogue::column_description(field.name()) {
+                Some(text) => field.with_metadata(HashMap::from([("comment".to_string(), text.to_string())])),
+                None => field,
+            }
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
 }
 
 #[cfg(test)]

@@ -17,11 +17,8 @@ use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::logical_expr::Expr;
-use datafusion::prelude::{ParquetReadOptions, SessionContext, cast, ident, lit};
-use datafusion::scalar::ScalarValue;
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use deltalake::logstore::LogStoreRef;
-use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
@@ -51,7 +48,7 @@ pub struct Pinned {
 impl Pinned {
     /// Pins the tables as they are now. `configured` is the meaning if no run was published.
     pub async fn now(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Pinned, LakeError> {
-        lake.patiently(|| Self::pin(lake, context, configured)).await
+        lake.retry(|| Self::pin(lake, context, configured)).await
     }
 
     async fn pin(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Pinned, LakeError> {
@@ -78,9 +75,8 @@ impl Pinned {
             if !manifest.is_current() {
                 tracing::warn!(
                     run = manifest.run,
-                    "the published batch run was computed by another version of adlake, and its tables are \
-                     not read: answers are \
-                     computed from the raw tables, which takes longer, until `adlake batch run` has run"
+                    "another version of adlake has computed the published batch run, so its tables are not read; \
+                     answers are computed from the raw tables, which takes longer, until `adlake batch run` has run"
                 );
             }
             manifest.is_current()
@@ -123,7 +119,7 @@ impl Pinned {
         if after.is_some_and(|after| after >= newest) {
             return Ok(None);
         }
-        self.lake.patiently(|| self.tail_files(context, kind, after, newest)).await
+        self.lake.retry(|| self.tail_files(context, kind, after, newest)).await
     }
 
     async fn tail_files(
@@ -162,8 +158,8 @@ impl Pinned {
                 let entry = entry.map_err(|error| LakeError::table(table, error))?;
                 let entry = entry.ok_or_else(|| {
                     LakeError::Corrupt(format!(
-                        "{table}: log version {version} is gone, which the published batch run does not \
-                         cover; run `adlake batch run --full`"
+                        "{table}: log version {version} was removed, and the published batch run does not \
+                         cover it; run `adlake batch run --full`"
                     ))
                 })?;
                 added(table, version, &entry)
@@ -175,46 +171,6 @@ impl Pinned {
 }
 
 impl Lake {
-    /// A table at a version, as a DataFusion provider. It has the columns of the catalogue in their
-    /// order, then those that others have added. Columns that the table did not have at that
-    /// version are NULL.
-    pub fn provider<'a>(
-        &'a self,
-        table: &'a str,
-        version: u64,
-    ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>, LakeError>> {
-        // The boxed future is compiled in this crate, and not again in every program that awaits
-        // it.
-        Box::pin(self.patiently(move || self.arranged(table, version, true)))
-    }
-
-    /// The same without the columns that others have added.
-    pub async fn known_columns(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>, LakeError> {
-        self.patiently(|| self.arranged(table, version, false)).await
-    }
-
-    async fn arranged(&self, table: &str, version: u64, all: bool) -> Result<Arc<dyn TableProvider>, LakeError> {
-        let mut loaded = self.delta_table(table)?;
-        loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
-        let provider: Arc<dyn TableProvider> = loaded.table_provider().with_session(self.scan_session()).await?;
-        let Some(known) = catalogue::table(table) else { return Ok(provider) };
-        let found = provider.schema();
-        let names = known.schema.fields().iter().map(|field| field.name());
-        let others = found.fields().iter().filter(|field| known.schema.field_with_name(field.name()).is_err());
-        let wanted: Vec<&String> = names.chain(others.filter(|_| all).map(|field| field.name())).collect();
-        if found.fields().iter().map(|field| field.name()).eq(wanted.iter().copied()) {
-            return Ok(provider);
-        }
-        let columns =
-            wanted.into_iter().map(|name| match (found.field_with_name(name), known.schema.field_with_name(name)) {
-                (Err(_), Ok(field)) => cast(lit(ScalarValue::Null), field.data_type().clone()).alias(name),
-                _ => ident(name),
-            });
-        let columns: Vec<Expr> = columns.collect();
-        let rows = SessionContext::new_with_state(self.scan_session().as_ref().clone()).read_table(provider)?;
-        Ok(rows.select(columns)?.into_view())
-    }
-
     async fn active_files(&self, table: &str, version: u64) -> Result<Vec<String>, LakeError> {
         let mut loaded = self.delta_table(table)?;
         loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;

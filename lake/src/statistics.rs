@@ -18,8 +18,8 @@ const TEXT_MAX: usize = 32;
 
 /// The statistics of a column over all row groups. A bound of `None` is unknown.
 struct Bounds {
-    least: Option<Bound>,
-    greatest: Option<Bound>,
+    min: Option<Bound>,
+    max: Option<Bound>,
     nulls: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn delta_statistics(metadata: &ParquetMetaData) -> String {
         }
     }
     let schema = metadata.file_metadata().schema_descr();
-    let (mut least, mut greatest, mut nulls) = (Map::new(), Map::new(), Map::new());
+    let (mut min, mut max, mut nulls) = (Map::new(), Map::new(), Map::new());
     for (place, bounds) in columns {
         let column = schema.column(place);
         if column.max_rep_level() > 0 {
@@ -55,27 +55,27 @@ pub(crate) fn delta_statistics(metadata: &ParquetMetaData) -> String {
             Bound::Integer(number) => Some(json!(number)),
             Bound::Text(text) => shorten(text, upper).map(Value::String),
         };
-        if let (Some(low), Some(high)) = (&bounds.least, &bounds.greatest)
+        if let (Some(low), Some(high)) = (&bounds.min, &bounds.max)
             && let (Some(low), Some(high)) = (show(low, false), show(high, true))
         {
-            put(&mut least, path, low);
-            put(&mut greatest, path, high);
+            put(&mut min, path, low);
+            put(&mut max, path, high);
         }
         if let Some(count) = bounds.nulls {
             put(&mut nulls, path, json!(count));
         }
     }
     let rows = metadata.file_metadata().num_rows();
-    json!({"numRecords": rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}).to_string()
+    json!({"numRecords": rows, "minValues": min, "maxValues": max, "nullCount": nulls}).to_string()
 }
 
 impl Bounds {
     fn widen(&mut self, other: &Bounds) {
-        self.least = match (self.least.take(), &other.least) {
+        self.min = match (self.min.take(), &other.min) {
             (Some(a), Some(b)) => Some(if *b < a { b.clone() } else { a }),
             _ => None,
         };
-        self.greatest = match (self.greatest.take(), &other.greatest) {
+        self.max = match (self.max.take(), &other.max) {
             (Some(a), Some(b)) => Some(if *b > a { b.clone() } else { a }),
             _ => None,
         };
@@ -84,7 +84,7 @@ impl Bounds {
 }
 
 fn bounds(column: &ColumnChunkMetaData) -> Bounds {
-    let Some(statistics) = column.statistics() else { return Bounds { least: None, greatest: None, nulls: None } };
+    let Some(statistics) = column.statistics() else { return Bounds { min: None, max: None, nulls: None } };
     let nulls = statistics.null_count_opt();
     let kind = column.column_descr().logical_type_ref();
     let text =
@@ -94,7 +94,7 @@ fn bounds(column: &ColumnChunkMetaData) -> Bounds {
         Some(LogicalType::Timestamp(time)) => time.unit == TimeUnit::MICROS,
         _ => false,
     };
-    let (least, greatest) = match statistics {
+    let (min, max) = match statistics {
         Statistics::Int32(values) if integer => (
             values.min_opt().map(|v| Bound::Integer(i64::from(*v))),
             values.max_opt().map(|v| Bound::Integer(i64::from(*v))),
@@ -108,7 +108,7 @@ fn bounds(column: &ColumnChunkMetaData) -> Bounds {
         ),
         _ => (None, None),
     };
-    Bounds { least, greatest, nulls }
+    Bounds { min, max, nulls }
 }
 
 fn put(values: &mut Map<String, Value>, path: &[String], value: Value) {

@@ -1,20 +1,19 @@
 //! Where the lake is (a folder or an S3 prefix), and how to reach it.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use adlake_domain::secret::{PublicNames, SecretOptions};
 use datafusion::execution::SessionState;
 use deltalake::logstore::{
     LogStoreFactory, LogStoreRef, ObjectStoreRef, StorageConfig, default_logstore, logstore_factories,
 };
 use deltalake::{DeltaResult, DeltaTable, DeltaTableBuilder, DeltaTableError};
 use object_store::ObjectStore;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use url::Url;
 
 use crate::error::LakeError;
-use crate::log::LogSettings;
 use crate::session::SessionSettings;
 
 mod s3;
@@ -28,11 +27,13 @@ use watched::Watched;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageSettings {
-    /// `file:///folder`, `s3://bucket/prefix`, or a plain path of a folder.
+    /// `file:///folder`, `s3://bucket/prefix`, or a plain path of a folder. It holds no user and no
+    /// password.
+    #[serde(deserialize_with = "uri_without_user")]
     pub uri: String,
     /// Options of the object store, e.g. `AWS_ENDPOINT_URL`, `AWS_REGION`. An option that is not
     /// given here is taken from the environment's `AWS_*`.
-    pub options: BTreeMap<String, String>,
+    pub options: StoreOptions,
     /// How long requests to a failing store are retried, from the first failure on, before the
     /// command reports the failure. Ingest, once it has begun, retries for as long as the outage
     /// lasts.
@@ -46,11 +47,84 @@ impl Default for StorageSettings {
     fn default() -> Self {
         StorageSettings {
             uri: "./lake".to_string(),
-            options: BTreeMap::new(),
+            options: StoreOptions::default(),
             retry_for: Duration::from_secs(60),
             log: LogSettings::default(),
         }
     }
+}
+
+/// `[lake.log]`: how the tables' logs are kept short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// A checkpoint is written after this many commits. 0: never.
+    pub checkpoint_interval: u64,
+    /// The largest share of a writer's time, in percent, that checkpoints may take. So larger
+    /// checkpoints are written more rarely.
+    pub checkpoint_percent_max: u32,
+    /// Entries of this age are removed, unless the published batch run or the newest version needs
+    /// them. 0: never.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings {
+            checkpoint_interval: 100,
+            checkpoint_percent_max: 5,
+            retention: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// The options of an object store. Keys and tokens among them are not printed.
+pub type StoreOptions = SecretOptions<StoreOptionNames>;
+
+/// The options whose values are printed. All others are taken for secrets.
+#[derive(Debug)]
+pub enum StoreOptionNames {}
+
+impl PublicNames for StoreOptionNames {
+    fn is_public(name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        matches!(
+            name.strip_prefix("aws_").unwrap_or(&name),
+            "allow_http"
+                | "bucket"
+                | "bucket_name"
+                | "conditional_put"
+                | "connect_timeout"
+                | "default_region"
+                | "endpoint"
+                | "endpoint_url"
+                | "imdsv1_fallback"
+                | "max_retries"
+                | "retry_timeout"
+                | "region"
+                | "s3_addressing_style"
+                | "s3_express"
+                | "skip_signature"
+                | "timeout"
+                | "unsigned_payload"
+                | "virtual_hosted_style_request"
+        )
+    }
+}
+
+/// Refuses a URI with a user in it. The message does not show the URI, which may hold a password.
+fn uri_without_user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let uri = String::deserialize(deserializer)?;
+    if has_user(&uri) { Err(de::Error::custom(USER_IN_URI)) } else { Ok(uri) }
+}
+
+const USER_IN_URI: &str = "the lake's URI holds a user or a password: remove them, and give keys in lake.options or in \
+                           the AWS_* variables of the environment";
+
+fn has_user(uri: &str) -> bool {
+    let authority = uri.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    authority.is_some_and(|authority| authority.contains('@'))
 }
 
 /// A handle to a lake; cheap to clone.
@@ -64,7 +138,7 @@ struct Inner {
     root: Url,
     /// The root of the lake's file system or bucket. All tables share it, and its connections.
     store: Arc<dyn ObjectStore>,
-    options: HashMap<String, String>,
+    options: StoreOptions,
     retry_for: Duration,
     failures: Failures,
     log: LogSettings,
@@ -83,7 +157,7 @@ impl Lake {
     /// Checks the settings. Reads and creates nothing of the lake.
     pub async fn open(settings: &StorageSettings) -> Result<Lake, LakeError> {
         let root = root_url(&settings.uri)?;
-        let options = settings.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        let options = settings.options.clone();
         let failures = Failures::default();
         let store = Arc::new(Watched::new(root_store(&root, &options).await?, failures.clone()));
         let scan_session = Arc::new(SessionSettings::default().context()?.state());
@@ -97,7 +171,7 @@ impl Lake {
     }
 
     /// The options of the lake's object store, from the settings.
-    pub fn storage_options(&self) -> &HashMap<String, String> {
+    pub fn storage_options(&self) -> &StoreOptions {
         &self.inner.options
     }
 
@@ -144,7 +218,7 @@ impl Lake {
 }
 
 /// The store at the root of the file system or bucket that the lake is in.
-async fn root_store(root: &Url, options: &HashMap<String, String>) -> Result<Arc<dyn ObjectStore>, LakeError> {
+async fn root_store(root: &Url, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, LakeError> {
     if matches!(root.scheme(), "s3" | "s3a") {
         if let Ok(scheme) = Url::parse(&format!("{}://", root.scheme())) {
             logstore_factories().entry(scheme).or_insert_with(|| Arc::new(PlainLogStore));
@@ -173,6 +247,9 @@ impl LogStoreFactory for PlainLogStore {
 }
 
 fn root_url(uri: &str) -> Result<Url, LakeError> {
+    if has_user(uri) {
+        return Err(LakeError::Configuration(USER_IN_URI.to_owned()));
+    }
     let wrong = |detail: String| LakeError::Configuration(format!("lake URI {uri:?}: {detail}"));
     if uri.trim().is_empty() {
         return Err(wrong("is empty; give a folder or s3://bucket/prefix".to_string()));
@@ -222,5 +299,20 @@ mod tests {
             let error = root_url(uri).unwrap_err().to_string();
             assert!(error.contains(part), "{uri}: {error}");
         }
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let options = [("AWS_SECRET_ACCESS_KEY", "hush"), ("aws_sesion_token", "hush"), ("AWS_REGION", "eu-west-1")];
+        let settings = StorageSettings { options: options.into_iter().collect(), ..StorageSettings::default() };
+        for text in [format!("{settings:?}"), serde_json::to_string(&settings).unwrap()] {
+            assert!(!text.contains("hush") && text.contains("eu-west-1"), "{text}");
+        }
+        let error = root_url("s3://key:hush@bucket/lake").unwrap_err().to_string();
+        assert!(error.contains("lake.options") && !error.contains("hush"), "{error}");
+        let error =
+            serde_json::from_str::<StorageSettings>(r#"{"uri": "s3://key:hush@bucket"}"#).unwrap_err().to_string();
+        assert!(error.contains("lake.options") && !error.contains("hush"), "{error}");
+        assert!(root_url("s3://bucket/a@b").is_ok());
     }
 }

@@ -5,10 +5,8 @@
 //! clear answer to its PUT reads the version.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use adlake_domain::catalogue::{self, Table};
-use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 use deltalake::DeltaTableError;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
@@ -18,9 +16,10 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Put};
+use crate::commit::{self, COMMIT_ID, LastLook, Put};
 use crate::error::LakeError;
 use crate::log;
+use crate::shape::with_comments;
 use crate::storage::Lake;
 
 impl Lake {
@@ -41,21 +40,24 @@ impl Lake {
 
     /// Creates one table unless it is there.
     pub(crate) async fn create_table(&self, table: &Table) -> Result<(), LakeError> {
-        self.patiently(|| self.create_unless_there(table)).await
+        self.retry(|| self.create_unless_there(table)).await
     }
 
     async fn create_unless_there(&self, table: &Table) -> Result<(), LakeError> {
         let log_store = self.log_store(table.name)?;
+        let looked = LastLook::now(self);
         if log::newest_version(&log_store, table.name).await?.is_some() {
             return Ok(());
         }
         self.ensure_folder(table.name)?;
         let commit_id = Uuid::new_v4().to_string();
         let bytes = self.first_entry(table, &commit_id).map_err(|error| LakeError::table(table.name, error))?;
-        match commit::put(&log_store, table.name, 0, &commit_id, &bytes).await? {
-            Put::Ours => tracing::debug!(table = table.name, "created"),
+        match commit::put(&log_store, table.name, 0, &commit_id, &bytes, looked).await? {
+            Put::Ours => tracing::debug!(table = table.name, "the table was created"),
             // The other table is what we would have created. Whoever opens the table checks that.
-            Put::Theirs(_) => tracing::debug!(table = table.name, "somebody else has created it"),
+            Put::Theirs(_) | Put::MovedOn => {
+                tracing::debug!(table = table.name, "the table was created by another process");
+            }
         }
         Ok(())
     }
@@ -96,23 +98,6 @@ impl Lake {
             source: Box::new(error),
         })
     }
-}
-
-/// The table's schema with descriptions of its columns.
-pub(crate) fn with_comments(table: &Table) -> Arc<Schema> {
-    let fields: Vec<Field> = table
-        .schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let field = field.as_ref().clone();
-            match catalogue::column_description(field.name()) {
-                Some(text) => field.with_metadata(HashMap::from([("comment".to_string(), text.to_string())])),
-                None => field,
-            }
-        })
-        .collect();
-    Arc::new(Schema::new(fields))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use adlake_domain::settings::{Display, Meaning};
-use adlake_lake::patience::MayPass;
+use adlake_lake::retry::Retryable;
 use adlake_lake::session::SessionSettings;
 use adlake_lake::snapshot::Pinned;
 use adlake_lake::views::{VIEWS, Views};
@@ -39,14 +39,14 @@ pub enum QueryError {
     Lake(#[from] LakeError),
 }
 
-impl MayPass for QueryError {
-    fn may_pass(&self) -> bool {
+impl Retryable for QueryError {
+    fn is_retryable(&self) -> bool {
         matches!(self, QueryError::Lake(error) if error.is_retryable())
     }
 
-    fn doubted(self) -> Self {
+    fn into_outage(self) -> Self {
         match self {
-            QueryError::Lake(error) => QueryError::Lake(error.doubted()),
+            QueryError::Lake(error) => QueryError::Lake(error.into_outage()),
             // The statement may be right: the store may have failed to list what it asks for.
             QueryError::Statement(detail) => {
                 QueryError::Lake(LakeError::Unavailable { subject: "the lake".to_owned(), source: detail.into() })
@@ -100,7 +100,7 @@ impl QueryEngine {
     pub fn query<'a>(&'a self, sql: &'a str) -> BoxFuture<'a, Result<SendableRecordBatchStream, QueryError>> {
         // The boxed future is compiled in this crate, and not again in every program that awaits
         // it.
-        Box::pin(self.lake.patiently(move || self.answer(sql)))
+        Box::pin(self.lake.retry(move || self.answer(sql)))
     }
 
     async fn answer(&self, sql: &str) -> Result<SendableRecordBatchStream, QueryError> {

@@ -5,8 +5,9 @@
 
 use std::path::PathBuf;
 
+use adlake_decode::DecodeError;
 use adlake_lake::LakeError;
-use adlake_lake::patience::MayPass;
+use adlake_lake::retry::Retryable;
 
 /// Why ingest could not begin or could not continue.
 #[derive(Debug, thiserror::Error)]
@@ -81,23 +82,13 @@ pub enum SpeedError {
     Columns(#[from] arrow::error::ArrowError),
 
     /// A part of ingest has panicked. This is a bug in adlake.
-    #[error("{0} ended unexpectedly")]
+    #[error("{0} ended unexpectedly; this is a bug in adlake")]
     Ended(&'static str),
 
     /// What was read could not be committed before the shutdown deadline. Nothing is lost: it is
     /// read again.
-    #[error("stopped before everything read was committed: {0}. It will be read again")]
+    #[error("stopped before all records that were read were committed: {0}. The next run reads them again")]
     Unfinished(String),
-
-    /// The metrics server cannot listen on its address.
-    #[error("cannot listen on {address} for metrics")]
-    Metrics {
-        /// The configured address.
-        address: String,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 impl SpeedError {
@@ -122,14 +113,23 @@ impl SpeedError {
     }
 }
 
-impl MayPass for SpeedError {
-    fn may_pass(&self) -> bool {
+impl From<DecodeError> for SpeedError {
+    fn from(error: DecodeError) -> SpeedError {
+        match error {
+            DecodeError::Settings { key, message } => SpeedError::Settings { key, message },
+            DecodeError::Columns(error) => SpeedError::Columns(error),
+        }
+    }
+}
+
+impl Retryable for SpeedError {
+    fn is_retryable(&self) -> bool {
         self.is_retryable()
     }
 
-    fn doubted(self) -> Self {
+    fn into_outage(self) -> Self {
         match self {
-            SpeedError::Lake(error) => SpeedError::Lake(error.doubted()),
+            SpeedError::Lake(error) => SpeedError::Lake(error.into_outage()),
             other => other,
         }
     }

@@ -1,8 +1,8 @@
 //! The speed layer ingests streams and files into the raw tables, exactly once.
 //!
-//! Data flows one way: [`source`] -> [`decode`] -> [`validate`] -> [`enrich`] -> [`mod@write`].
-//! [`pipeline`] shows the whole flow. It alone owns the channels and the order. [`run`] holds the
-//! entry points.
+//! Data flows one way: [`source`] -> [`decode`] -> [`mod@write`]. [`pipeline`] shows the whole
+//! flow. It alone owns the channels and the order. [`run`] holds the entry points. The decoders are
+//! a crate of their own ([`decode`]).
 //!
 //! These invariants always hold:
 //!
@@ -12,24 +12,25 @@
 //! - Memory is bounded.
 //! - An outage pauses ingest.
 
-pub mod dead_letter;
-pub mod decode;
-pub mod enrich;
-pub mod error;
-pub(crate) mod header;
-pub mod mapping;
-pub mod metrics;
-pub mod pipeline;
-pub mod plans;
-pub mod record;
-pub mod registry;
-pub mod replay;
 pub mod run;
 pub mod settings;
+
+pub mod pipeline;
 pub mod source;
+pub mod record;
+pub mod plans;
+pub mod registry;
+pub mod write;
+pub mod replay;
+
+pub mod report;
+pub mod metrics;
+pub mod error;
+mod clock;
+
 #[cfg(test)]
 mod testing;
 #[doc(hidden)]
 pub mod trial;
-pub mod validate;
-pub mod write;
+
+pub use adlake_decode as decode;

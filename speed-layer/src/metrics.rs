@@ -1,7 +1,7 @@
-//! What ingest reports while it runs: Prometheus metrics over HTTP, and progress for observers.
+//! What ingest reports while it runs: metrics for Prometheus, and progress for an observer.
 //!
-//! Rows and dead letters are counted when they are committed, not when they are read. `/metrics`
-//! serves the OpenMetrics text format. `/healthz` answers 200 as long as the process runs.
+//! Rows and dead letters are counted when they are committed, not when they are read. This module
+//! counts and writes the OpenMetrics text. The program serves that text over HTTP.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -9,52 +9,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use adlake_domain::event::EventKind;
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use serde::Serialize;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::error::SpeedError;
+use crate::clock::now_micros;
 use crate::record::Stream;
-use crate::run::IngestReport;
-use crate::source::files::{PassedOverFiles, PassedOverReason};
+use crate::report::{IngestProgress, IngestReport, PassedOverFiles, PassedOverReason};
 
 /// An observer of a run.
-pub trait Progress: Send + Sync {
+pub trait IngestObserver: Send + Sync {
+    /// The metrics that the run counts in. An observer that shows them returns its own.
+    fn metrics(&self) -> Metrics {
+        Metrics::default()
+    }
+
     /// Called a few times a second, and at the end.
     fn update(&self, state: &IngestProgress);
 }
 
 /// An observer that does nothing.
-impl Progress for () {
+impl IngestObserver for () {
     fn update(&self, _state: &IngestProgress) {}
-}
-
-/// The progress of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct IngestProgress {
-    /// Records read from the source.
-    pub records_read: u64,
-    /// Bytes of files read, as stored. 0 for Kafka.
-    pub bytes_read: u64,
-    /// Bytes of all files, as stored. `None` for Kafka.
-    pub bytes_total: Option<u64>,
-    /// Rows committed.
-    pub rows: u64,
-    /// Dead letters committed.
-    pub rejected: u64,
-    /// Records at the broker that are not read yet. `None` where this is unknown.
-    pub behind: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -432,7 +411,7 @@ impl Metrics {
         }
     }
 
-    /// The metrics in the text format.
+    /// The metrics in the OpenMetrics text format.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         let now = now_micros();
         for kind in EventKind::ALL {
@@ -449,42 +428,12 @@ impl Metrics {
     }
 }
 
-/// The current time, in microseconds since the epoch.
-pub(crate) fn now_micros() -> i64 {
-    chrono::Utc::now().timestamp_micros()
-}
-
 /// The resident memory of this process. `None` where the system does not report it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
-}
-
-/// Binds the address for [`serve`].
-pub async fn listen(address: &str) -> Result<TcpListener, SpeedError> {
-    TcpListener::bind(address).await.map_err(|source| SpeedError::Metrics { address: address.to_owned(), source })
-}
-
-/// Serves `/metrics` and `/healthz` until cancelled.
-pub async fn serve(listener: TcpListener, metrics: Metrics, cancel: CancellationToken) {
-    let routes =
-        Router::new().route("/metrics", get(answer)).route("/healthz", get(async || "ok\n")).with_state(metrics);
-    let served = axum::serve(listener, routes).with_graceful_shutdown(cancel.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::warn!(%error, "the metrics' server ended");
-    }
-}
-
-async fn answer(State(metrics): State<Metrics>) -> Response {
-    match metrics.render() {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
 }
 
 #[cfg(test)]
@@ -531,7 +480,7 @@ mod tests {
             source: "t".to_owned(),
             partition,
             application: format!("t {partition}"),
-            format: crate::record::StreamFormat::Json,
+            format: adlake_decode::record::StreamFormat::Json,
         };
         assert_eq!(metrics.progress(None).behind, None);
         metrics.behind(&stream(0), 5);

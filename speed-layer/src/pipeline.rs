@@ -2,12 +2,12 @@
 //! lake.
 //!
 //! ```text
-//! source's thread      one task              one task per table       one thread per table
-//! ---------------      --------              ------------------       --------------------
-//! source -- events --> pipeline -- orders -> lane -- chunks --------> decode, validate,
-//!   ^  (bounded in        |                   |  |                    enrich, encode
-//!   |   bytes)            |                   |  +-- sealed batches -> upload, commit
-//!   +---- commands -------+-------------------+
+//! source's thread      one task                one task per table       one thread per table
+//! ---------------      --------                ------------------       --------------------
+//! source -- events --> pipeline -- messages -> lane -- chunks --------> decode, validate,
+//!   ^  (bounded in        |                     |  |                    enrich, encode
+//!   |   bytes)            |                     |  +-- sealed batches -> upload, commit
+//!   +---- commands -------+---------------------+
 //! ```
 //!
 //! All channels are made here. There is one lane per table, and chunks go to their lane in the
@@ -33,23 +33,23 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SpeedError;
-use crate::metrics::{Metrics, Progress};
-use crate::plans::Plans;
+use crate::metrics::{IngestObserver, Metrics};
+use crate::plans::DecodePlans;
 use crate::settings::{FirstStart, SpeedSettings};
 use crate::source::{Command, Event, Handle, Source};
 use crate::write::{Builder, Committer};
 
-mod flush;
 mod lane;
 mod ledger;
-pub(crate) mod marks;
+mod flush;
 mod parking;
+mod marks;
+mod stopped_table;
 mod pauses;
-mod stopped;
 
 use flush::FlushPolicy;
-use lane::{Lane, Order, Parts, Worker};
-use stopped::Stopped;
+use lane::{Lane, LaneMessage, LaneSetup, Worker};
+use stopped_table::StoppedTable;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a source may take to leave its group after the last commit or after a failure.
@@ -59,9 +59,9 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Dependencies<'a> {
     pub lake: &'a Lake,
     pub settings: &'a SpeedSettings,
-    pub plans: Arc<Plans>,
+    pub plans: Arc<DecodePlans>,
     pub metrics: Metrics,
-    pub progress: &'a dyn Progress,
+    pub progress: &'a dyn IngestObserver,
     /// The size of all files in bytes, if the source reads files.
     pub bytes_total: Option<u64>,
     /// Cancelling it stops the run in an orderly way.
@@ -83,21 +83,21 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
     let stopping = CancellationToken::new();
     let generations = Arc::new(AtomicU64::new(1));
     let mut tasks = JoinSet::new();
-    let mut lanes = Lanes { orders: Vec::new(), assigned: Vec::new(), stopped: Vec::new() };
+    let mut lanes = Lanes { messages: Vec::new(), assigned: Vec::new(), stopped: Vec::new() };
     let (notice, mut notices) = mpsc::unbounded_channel();
-    for (kind, parts) in opened {
-        let (sender, orders) = mpsc::unbounded_channel();
-        lanes.orders.push((kind, sender));
+    for (kind, opened) in opened {
+        let (sender, messages) = mpsc::unbounded_channel();
+        lanes.messages.push((kind, sender));
         let (commander, metrics, notice) = (handle.commander().clone(), dependencies.metrics.clone(), notice.clone());
-        let (builder, committer) = match parts {
+        let (builder, committer) = match opened {
             Ok(parts) => parts,
             Err(error) => {
-                let stopped = Stopped { kind, error, commander, metrics, notice };
-                tasks.spawn(stopped.run(orders, Vec::new(), Vec::new()));
+                let stopped = StoppedTable { kind, error, commander, metrics, notice };
+                tasks.spawn(stopped.run(messages, Vec::new(), Vec::new()));
                 continue;
             }
         };
-        let parts = Parts {
+        let setup = LaneSetup {
             kind,
             builder,
             worker: Worker::spawn(kind.table())?,
@@ -113,11 +113,11 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
             stopping: stopping.clone(),
             notice,
         };
-        tasks.spawn(Lane::new(parts, orders).run());
+        tasks.spawn(Lane::new(setup, messages).run());
     }
 
     let result = walk(&mut handle, &mut lanes, &mut tasks, &mut notices, &stopping, &dependencies).await;
-    // When their orders end, the lanes end too, and the last senders of commands with them.
+    // When their messages end, the lanes end too, and the last senders of commands with them.
     drop(lanes);
     let ended = match result {
         Ok(()) => finish(&mut tasks).await,
@@ -134,7 +134,7 @@ pub(crate) async fn run(source: Box<dyn Source>, dependencies: Dependencies<'_>)
         (Err(error), _) => Err(error),
         (Ok(()), Ok(Ok(()))) => Ok(()),
         (Ok(()), Err(_)) => {
-            tracing::warn!("everything is committed, but the source does not leave; it is left behind");
+            tracing::warn!("everything is committed, but the source has not ended in time; it is abandoned");
             Ok(())
         }
     }
@@ -191,7 +191,7 @@ async fn walk(
         tokio::select! {
             biased;
             () = dependencies.cancel.cancelled(), if deadline.is_none() => {
-                tracing::info!("stopping: what was read is committed");
+                tracing::info!("stopping; committing what was read");
                 stopping.cancel();
                 commander.tell(Command::Stop);
                 deadline = Some(Instant::now() + dependencies.settings.ingest.shutdown_deadline);
@@ -221,7 +221,7 @@ async fn walk(
                 }
                 Some(Event::Consumed(bytes)) => dependencies.metrics.consumed(bytes),
                 Some(event) => {
-                    lanes.hand_on(event);
+                    lanes.route(event);
                     if lanes.all_stopped() {
                         return Ok(());
                     }
@@ -262,7 +262,7 @@ async fn finish(tasks: &mut JoinSet<Result<(), SpeedError>>) -> Result<(), Speed
 
 /// The channels to the lanes.
 struct Lanes {
-    orders: Vec<(EventKind, mpsc::UnboundedSender<Order>)>,
+    messages: Vec<(EventKind, mpsc::UnboundedSender<LaneMessage>)>,
     /// The kinds of all streams that were assigned so far.
     assigned: Vec<EventKind>,
     /// The kinds whose tables are stopped.
@@ -275,18 +275,18 @@ impl Lanes {
         !self.assigned.is_empty() && self.assigned.iter().all(|kind| self.stopped.contains(kind))
     }
 
-    fn hand_on(&mut self, event: Event) {
+    fn route(&mut self, event: Event) {
         match event {
-            Event::Records(records) => self.order(records.stream.kind, Event::Records(records)),
+            Event::Records(records) => self.send(records.stream.kind, Event::Records(records)),
             Event::Started { stream, generation, position } => {
-                self.order(stream.kind, Event::Started { stream, generation, position });
+                self.send(stream.kind, Event::Started { stream, generation, position });
             }
             Event::Passed { stream, generation, position } => {
-                self.order(stream.kind, Event::Passed { stream, generation, position });
+                self.send(stream.kind, Event::Passed { stream, generation, position });
             }
-            Event::Topic { stream, marks } => self.order(stream.kind, Event::Topic { stream, marks }),
-            Event::Stalled(stream) => self.order(stream.kind, Event::Stalled(stream)),
-            Event::CaughtUp { stream, generation } => self.order(stream.kind, Event::CaughtUp { stream, generation }),
+            Event::Topic { stream, marks } => self.send(stream.kind, Event::Topic { stream, marks }),
+            Event::Stalled(stream) => self.send(stream.kind, Event::Stalled(stream)),
+            Event::CaughtUp { stream, generation } => self.send(stream.kind, Event::CaughtUp { stream, generation }),
             Event::Assigned(streams) => {
                 self.assigned.extend(streams.iter().map(|stream| stream.kind));
                 self.assigned.sort_by_key(|kind| kind.table());
@@ -306,24 +306,24 @@ impl Lanes {
             let (own, rest): (Vec<T>, Vec<T>) = items.into_iter().partition(|item| kind(item) == wanted);
             items = rest;
             if !own.is_empty() {
-                self.order(wanted, event(own));
+                self.send(wanted, event(own));
             }
         }
     }
 
-    fn order(&self, kind: EventKind, event: Event) {
-        if let Some((_, orders)) = self.orders.iter().find(|(other, _)| *other == kind) {
+    fn send(&self, kind: EventKind, event: Event) {
+        if let Some((_, messages)) = self.messages.iter().find(|(other, _)| *other == kind) {
             // If the lane has ended, joining its task returns the error.
-            let _ = orders.send(Order::Event(event));
+            let _ = messages.send(LaneMessage::Event(event));
         }
     }
 
     fn drain(&self) -> FuturesUnordered<oneshot::Receiver<()>> {
-        self.orders
+        self.messages
             .iter()
-            .map(|(_, orders)| {
+            .map(|(_, messages)| {
                 let (drained, answer) = oneshot::channel();
-                let _ = orders.send(Order::Drain(drained));
+                let _ = messages.send(LaneMessage::Drain(drained));
                 answer
             })
             .collect()

@@ -1,29 +1,33 @@
-//! Plans for decoding each stream, made from the settings and the newest reference data.
+//! DecodePlans for decoding each stream, made from the settings and the newest reference data.
 //!
 //! Reference data is read at the start, and again whenever it has changed. The rows decoded from
 //! then on are enriched with it.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use adlake_decode::DecodePlan;
+use adlake_decode::avro::RegisteredSchemas;
+use adlake_decode::enrich::{Enrichment, EnrichmentSettings, ReferenceData};
+use adlake_decode::mapping::added_columns;
+use adlake_decode::record::StreamFormat;
+use adlake_decode::settings::{AvroSettings, SchemaFiles};
 use adlake_domain::event::EventKind;
 use adlake_lake::{Lake, Reference, ReferenceKind};
 use arrow::datatypes::Field;
 use tokio_util::sync::CancellationToken;
 
-use crate::decode::DecodePlan;
-use crate::enrich::{Enrichment, EnrichmentSettings};
 use crate::error::SpeedError;
-use crate::mapping::added_columns;
-use crate::record::StreamFormat;
 use crate::registry::Registry;
-use crate::settings::SpeedSettings;
+use crate::settings::{Format, SpeedSettings};
 
 /// Makes the plans and keeps the reference data fresh.
 #[derive(Debug)]
-pub struct Plans {
+pub struct DecodePlans {
     settings: SpeedSettings,
     enrichment: RwLock<Arc<Enrichment>>,
     /// The version of each reference table in use.
@@ -32,17 +36,17 @@ pub struct Plans {
     registries: Vec<(EventKind, Arc<Registry>)>,
 }
 
-impl Plans {
+impl DecodePlans {
     /// Reads the reference data that the lake has now.
-    pub async fn open(lake: &Lake, settings: &SpeedSettings) -> Result<Plans, SpeedError> {
+    pub async fn open(lake: &Lake, settings: &SpeedSettings) -> Result<DecodePlans, SpeedError> {
         let reference = lake.reference().await?;
-        let enrichment = Enrichment::new(&enrichment_settings(settings), &reference);
+        let enrichment = Enrichment::new(&enrichment_settings(settings), reference_data(&reference));
         let mut registries = Vec::new();
         for kind in EventKind::ALL {
             let registry = Registry::open(kind, &settings.sources.of(kind).avro)?;
             registries.extend(registry.map(|registry| (kind, Arc::new(registry))));
         }
-        Ok(Plans {
+        Ok(DecodePlans {
             settings: settings.clone(),
             enrichment: RwLock::new(Arc::new(enrichment)),
             versions: Mutex::new(reference.versions),
@@ -55,7 +59,8 @@ impl Plans {
     pub fn plan(&self, kind: EventKind, format: &StreamFormat) -> Result<Arc<DecodePlan>, SpeedError> {
         let enrichment = self.enrichment.read().unwrap_or_else(PoisonError::into_inner).clone();
         let plan = plan(&self.settings, kind, format, enrichment)?;
-        Ok(Arc::new(plan.with_registry(self.registry(kind))))
+        let registry = self.registry(kind).map(|registry| registry as Arc<dyn RegisteredSchemas>);
+        Ok(Arc::new(plan.with_registry(registry)))
     }
 
     /// The schema registry of a kind, if there is one.
@@ -65,7 +70,7 @@ impl Plans {
 
     /// The columns that the configuration adds to the raw table of a kind.
     pub fn added_columns(&self, kind: EventKind) -> Result<Vec<Field>, SpeedError> {
-        added_columns(kind, self.settings.sources.of(kind))
+        Ok(added_columns(kind, self.settings.sources.of(kind))?)
     }
 
     /// A number that grows whenever earlier plans are out of date.
@@ -84,7 +89,7 @@ impl Plans {
             match self.refresh(&lake).await {
                 Ok(true) => tracing::info!("newer reference data is in use"),
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "cannot look for newer reference data"),
+                Err(error) => tracing::warn!(%error, "cannot look for newer reference data; the old data stays in use"),
             }
         }
     }
@@ -101,12 +106,32 @@ impl Plans {
             return Ok(false);
         }
         let reference = lake.reference().await?;
-        let enrichment = Arc::new(Enrichment::new(&enrichment_settings(&self.settings), &reference));
+        let enrichment = Arc::new(Enrichment::new(&enrichment_settings(&self.settings), reference_data(&reference)));
         *self.versions.lock().unwrap_or_else(PoisonError::into_inner) = reference.versions;
         *self.enrichment.write().unwrap_or_else(PoisonError::into_inner) = enrichment;
         self.epoch.fetch_add(1, Ordering::Release);
         Ok(true)
     }
+}
+
+/// Rejects settings that cannot work, among them an address or a certificate of a schema registry
+/// that cannot be used. Sends no request.
+pub fn check(settings: &SpeedSettings) -> Result<(), SpeedError> {
+    settings.check()?;
+    for kind in EventKind::ALL {
+        Registry::open(kind, &settings.sources.of(kind).avro)?;
+    }
+    Ok(())
+}
+
+/// Builds the plan that decodes the records of a kind. This checks mappings, defaults and schemas.
+pub fn check_decoding(settings: &SpeedSettings, kind: EventKind) -> Result<(), SpeedError> {
+    let format = match settings.sources.of(kind).format(kind) {
+        Format::Json => StreamFormat::Json,
+        Format::Csv => StreamFormat::CSV,
+        Format::Avro => StreamFormat::AvroMessage,
+    };
+    trial_plan(settings, kind, &format).map(|_| ())
 }
 
 /// A plan for trying whether records of a kind can be read. It has no reference data and no
@@ -116,7 +141,7 @@ pub(crate) fn trial_plan(
     kind: EventKind,
     format: &StreamFormat,
 ) -> Result<DecodePlan, SpeedError> {
-    let enrichment = Enrichment::new(&enrichment_settings(settings), &Reference::default());
+    let enrichment = Enrichment::new(&enrichment_settings(settings), ReferenceData::default());
     plan(settings, kind, format, Arc::new(enrichment))
 }
 
@@ -127,7 +152,34 @@ fn plan(
     enrichment: Arc<Enrichment>,
 ) -> Result<DecodePlan, SpeedError> {
     let validation = settings.ingest.validation()?;
-    DecodePlan::new(kind, settings.sources.of(kind), format, validation, enrichment)
+    let source = settings.sources.of(kind);
+    let files = read_schema_files(kind, &source.avro, format)?;
+    Ok(DecodePlan::new(kind, source, &files, format, validation, enrichment)?)
+}
+
+/// Reads the schema files that a plan for a stream of this format needs. Errors name the
+/// configuration key.
+fn read_schema_files(kind: EventKind, avro: &AvroSettings, format: &StreamFormat) -> Result<SchemaFiles, SpeedError> {
+    let read = |(key, path): (String, &Path)| {
+        let text = fs::read_to_string(path).map_err(|error| {
+            SpeedError::settings(format!("sources.{kind}.avro.{key}"), format!("{}: {error}", path.display()))
+        })?;
+        Ok((path.to_owned(), text))
+    };
+    avro.schema_files(format).into_iter().map(read).collect()
+}
+
+/// The part of the reference data that events are enriched with.
+fn reference_data(reference: &Reference) -> ReferenceData {
+    let campaigns = reference.creatives.iter();
+    let advertisers = reference.campaigns.iter();
+    ReferenceData {
+        campaigns: campaigns.filter_map(|(id, creative)| Some((id.clone(), creative.campaign_id.clone()?))).collect(),
+        advertisers: advertisers
+            .filter_map(|(id, campaign)| Some((id.clone(), campaign.advertiser_id.clone()?)))
+            .collect(),
+        rates: reference.rates.clone(),
+    }
 }
 
 fn enrichment_settings(settings: &SpeedSettings) -> EnrichmentSettings {

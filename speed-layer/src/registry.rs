@@ -4,8 +4,8 @@
 //! The rules of the speed layer hold here, too. An id that the registry does not know concerns only
 //! the records with that id: they become dead letters. A registry that does not answer, or gives an
 //! unexpected answer, is an outage, which ingest waits out. So fetching ([`Registry::fetch`]) is
-//! separate from decoding. When decoding asks for a schema ([`Registry::get`]), it is there
-//! already.
+//! separate from decoding. When decoding asks for a schema ([`RegisteredSchemas::get`]), it is
+//! there already.
 //!
 //! A schema never changes under its id, so it is cached as long as the process runs. There are as
 //! many as the source uses. An unknown id is cached for a limited time only, because the registry
@@ -15,11 +15,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use adlake_decode::avro::{KnownSchema, ParsedSchema, RegisteredSchemas, schema_id};
 use adlake_domain::event::EventKind;
 use futures::stream::{self, StreamExt};
 
-use crate::decode::avro::schema::Parsed;
-use crate::decode::avro::schema_id;
 use crate::error::SpeedError;
 use crate::record::Chunk;
 use crate::settings::{AvroFraming, AvroSettings};
@@ -38,31 +37,20 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 /// with an error that looks like an outage.
 const ID_MAX: u32 = i32::MAX as u32;
 
-/// What is known about an id.
-#[derive(Debug, Clone)]
-pub(crate) enum Known {
-    /// Its schema.
-    Schema(Arc<Parsed>),
-    /// It is not an Avro schema, or not a valid one.
-    Unusable(Arc<str>),
-    /// The registry does not know it.
-    Unknown,
-}
-
 /// The schema registry of a source.
 #[derive(Debug)]
 pub struct Registry {
     client: Client,
     framing: AvroFraming,
     /// What is known about each id, and since when.
-    known: RwLock<HashMap<u32, (Known, Instant)>>,
+    known: RwLock<HashMap<u32, (KnownSchema, Instant)>>,
 }
 
 impl Registry {
     /// The registry that is configured for a kind, if there is one. This sends no request.
     pub fn open(kind: EventKind, settings: &AvroSettings) -> Result<Option<Registry>, SpeedError> {
-        let Some(url) = settings.registry.as_deref() else { return Ok(None) };
-        let client = Client::new(kind, url, settings)?;
+        let Some(url) = settings.registry.as_ref() else { return Ok(None) };
+        let client = Client::new(kind, url.expose(), settings)?;
         Ok(Some(Registry { client, framing: settings.framing, known: RwLock::default() }))
     }
 
@@ -77,7 +65,7 @@ impl Registry {
             last = Some(id);
             match known.get(&id) {
                 _ if id > ID_MAX => {}
-                Some((Known::Unknown, since)) if since.elapsed() > UNKNOWN_FOR => _ = wanted.insert(id),
+                Some((KnownSchema::Unknown, since)) if since.elapsed() > UNKNOWN_FOR => _ = wanted.insert(id),
                 Some(_) => {}
                 None => _ = wanted.insert(id),
             }
@@ -93,12 +81,12 @@ impl Registry {
         let mut outage = None;
         while let Some((id, answer)) = answers.next().await {
             let learnt = match answer {
-                Ok(Found::Schema { text, references }) => match Parsed::new(&text, &references) {
-                    Ok(schema) => Known::Schema(Arc::new(schema)),
-                    Err(error) => Known::Unusable(error.to_string().into()),
+                Ok(Found::Schema { text, references }) => match ParsedSchema::new(&text, &references) {
+                    Ok(schema) => KnownSchema::Schema(Arc::new(schema)),
+                    Err(error) => KnownSchema::Unusable(error.to_string().into()),
                 },
-                Ok(Found::Unusable(detail)) => Known::Unusable(detail.into()),
-                Ok(Found::Nothing) => Known::Unknown,
+                Ok(Found::Unusable(detail)) => KnownSchema::Unusable(detail.into()),
+                Ok(Found::Nothing) => KnownSchema::Unknown,
                 Err(error) => {
                     outage.get_or_insert(error);
                     continue;
@@ -107,7 +95,7 @@ impl Registry {
             tracing::debug!(
                 id,
                 registry = %self.client,
-                known = matches!(learnt, Known::Schema(_)),
+                known = matches!(learnt, KnownSchema::Schema(_)),
                 "schema looked up"
             );
             self.known.write().unwrap_or_else(PoisonError::into_inner).insert(id, (learnt, Instant::now()));
@@ -115,14 +103,15 @@ impl Registry {
         // Records may contain many ids that do not exist, so old ones are evicted. Those of records
         // that are still being decoded are younger than this.
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (known, since)| !matches!(known, Known::Unknown) || since.elapsed() < 2 * UNKNOWN_FOR);
+        known.retain(|_, (known, since)| !matches!(known, KnownSchema::Unknown) || since.elapsed() < 2 * UNKNOWN_FOR);
         outage.map_or(Ok(()), Err)
     }
+}
 
-    /// What is known about an id. `None` means that it was never fetched.
-    pub(crate) fn get(&self, id: u32) -> Option<Known> {
+impl RegisteredSchemas for Registry {
+    fn get(&self, id: u32) -> Option<KnownSchema> {
         if id > ID_MAX {
-            return Some(Known::Unknown);
+            return Some(KnownSchema::Unknown);
         }
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.get(&id).map(|(known, _)| known.clone())

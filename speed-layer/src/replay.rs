@@ -3,7 +3,7 @@
 //!
 //! Each letter becomes rows at most once, and is marked if and only if it did. This holds whatever
 //! is killed, and however many replays run at the same time. It takes three commits, which
-//! [`adlake_lake::letters::desk`] describes and `docs/exactly-once.md` argues for.
+//! [`adlake_lake::letters::claims`] describes and `docs/exactly-once.md` argues for.
 //!
 //! A row keeps the `source` of its letter; `ingested_at` is the time of the replay. A letter whose
 //! record is rejected again stays a dead letter, with the new reason.
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use adlake_domain::event::EventKind;
-use adlake_lake::letters::desk::{CALLED_OFF, Desk, PickLimits, Picked, ROWS_ARE_IN, Verdict, transaction};
+use adlake_lake::letters::claims::{CALLED_OFF, LetterClaims, PickLimits, Picked, ROWS_ARE_IN, Verdict, transaction};
 use adlake_lake::letters::{LetterFilter, LetterState};
 use adlake_lake::{Advance, Appended, Appender, Lake, LakeError, TableWriter};
 use arrow::array::RecordBatch;
@@ -26,12 +26,10 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use self::again::written;
-
-use self::again::{Again, Headers, decode_again};
+use self::again::{DecodedAgain, Headers, decode_again};
+use crate::clock::now_micros;
 use crate::error::SpeedError;
-use crate::metrics::now_micros;
-use crate::plans::Plans;
+use crate::plans::{self, DecodePlans};
 use crate::settings::SpeedSettings;
 
 /// What to replay.
@@ -75,28 +73,28 @@ pub async fn replay(
     progress: &(dyn Fn(&ReplayReport) + Sync),
     cancel: CancellationToken,
 ) -> Result<ReplayReport, SpeedError> {
-    settings.check()?;
+    plans::check(settings)?;
     let started = Instant::now();
     let mut report = ReplayReport { dry_run: options.dry_run, ..ReplayReport::default() };
-    let Some(desk) = lake.letter_desk().await? else { return Ok(report) };
-    let plans = Arc::new(Plans::open(lake, settings).await?);
+    let Some(letters) = lake.letter_claims().await? else { return Ok(report) };
+    let plans = Arc::new(DecodePlans::open(lake, settings).await?);
     let filter = LetterFilter { state: Some(LetterState::Open), ..options.filter };
     if options.dry_run {
-        try_out(lake, &plans, settings, &filter, options.limit, &mut report, progress, &cancel).await?;
+        dry_run(lake, &plans, settings, &filter, options.limit, &mut report, progress, &cancel).await?;
     } else {
         let run = Uuid::new_v4().to_string();
         let mut replay = Replay {
             lake,
             settings,
             plans,
-            desk,
+            letters,
             appenders: BTreeMap::new(),
             headers: BTreeMap::new(),
             run,
             claims: 0,
         };
         let mut left = options.limit.unwrap_or(usize::MAX);
-        let mut patience = lake.patience();
+        let mut budget = lake.retry_budget();
         // Another replay may have been interrupted. So may this one, by an outage.
         let mut interrupted = true;
         while left > 0 && !cancel.is_cancelled() {
@@ -104,12 +102,12 @@ pub async fn replay(
                 Ok(None) => break,
                 Ok(Some(done)) => left -= done,
                 Err(error) => {
-                    patience.wait(error).await?;
+                    budget.wait(error).await?;
                     interrupted = true;
                     continue;
                 }
             }
-            patience.succeeded();
+            budget.succeeded();
             progress(&report);
         }
         replay.close().await;
@@ -122,8 +120,8 @@ pub async fn replay(
 struct Replay<'a> {
     lake: &'a Lake,
     settings: &'a SpeedSettings,
-    plans: Arc<Plans>,
-    desk: Desk,
+    plans: Arc<DecodePlans>,
+    letters: LetterClaims,
     appenders: BTreeMap<&'static str, Appender>,
     /// The headers by kind, loaded once letters of the kind are picked.
     headers: BTreeMap<&'static str, Arc<Headers>>,
@@ -141,7 +139,7 @@ impl Replay<'_> {
         report: &mut ReplayReport,
     ) -> Result<Option<usize>, SpeedError> {
         if *interrupted {
-            self.take_up(report).await?;
+            self.finish_interrupted(report).await?;
             *interrupted = false;
         }
         self.batch(filter, left, report).await
@@ -149,11 +147,11 @@ impl Replay<'_> {
 
     /// Finishes what interrupted replays have left. If a claim's rows are committed, its letters
     /// are marked. Otherwise the claim is called off.
-    async fn take_up(&mut self, report: &mut ReplayReport) -> Result<(), SpeedError> {
-        for claim in self.desk.claims().await? {
+    async fn finish_interrupted(&mut self, report: &mut ReplayReport) -> Result<(), SpeedError> {
+        for claim in self.letters.open().await? {
             let replayed = self.decide(claim.kind, &claim.id, None).await?;
-            let letters = self.desk.settle(&claim.id, replayed, now_micros()).await? as u64;
-            tracing::info!(claim = claim.id, letters, replayed, "ended what an interrupted replay has left");
+            let letters = self.letters.settle(&claim.id, replayed, now_micros()).await? as u64;
+            tracing::info!(claim = claim.id, letters, replayed, "finished what an interrupted replay left");
             if replayed {
                 report.finished += letters;
             } else {
@@ -173,7 +171,7 @@ impl Replay<'_> {
     ) -> Result<Option<usize>, SpeedError> {
         let ingest = &self.settings.ingest;
         let limits = PickLimits { rows: ingest.flush_rows.min(left), bytes: ingest.flush_bytes };
-        let Some(picked) = self.desk.pick(filter, &self.run, limits).await? else { return Ok(None) };
+        let Some(picked) = self.letters.pick(filter, &self.run, limits).await? else { return Ok(None) };
         let kind = picked.kind;
         let writer = self.appender(kind).await?.writer(&ingest.writer());
         let headers = self.headers(kind).await?;
@@ -184,7 +182,7 @@ impl Replay<'_> {
         self.claims += 1;
         let claim = format!("{}-{}", self.run, self.claims);
         let letters = picked.len();
-        if !self.desk.claim(picked, &claim, &again.verdicts, now_micros()).await? {
+        if !self.letters.claim(picked, &claim, &again.verdicts, now_micros()).await? {
             // Another process has changed these files. The letters are picked again in the next
             // round.
             return Ok(Some(0));
@@ -192,7 +190,7 @@ impl Replay<'_> {
         let mut replayed = 0;
         if let Some(files) = files {
             let is_in = self.decide(kind, &claim, Some(files)).await?;
-            self.desk.settle(&claim, is_in, now_micros()).await?;
+            self.letters.settle(&claim, is_in, now_micros()).await?;
             if !is_in {
                 // Another replay took this one for dead and released its letters.
                 return Ok(Some(0));
@@ -278,11 +276,11 @@ fn query(error: DataFusionError) -> SpeedError {
 
 /// Decodes on a thread for blocking work.
 async fn decode(
-    plans: &Arc<Plans>,
+    plans: &Arc<DecodePlans>,
     settings: &SpeedSettings,
     headers: Arc<Headers>,
     picked: Picked,
-) -> Result<(Picked, Again), SpeedError> {
+) -> Result<(Picked, DecodedAgain), SpeedError> {
     let (plans, sources) = (plans.clone(), settings.sources.clone());
     let work = tokio::task::spawn_blocking(move || {
         let again = decode_again(&plans, &sources, picked.kind, &headers, &picked.letters, now_micros());
@@ -304,9 +302,9 @@ async fn upload(writer: TableWriter, rows: Vec<RecordBatch>) -> Result<Vec<adlak
 
 /// Decodes letters again and changes nothing.
 #[allow(clippy::too_many_arguments, reason = "one caller; the parts of one run")]
-async fn try_out(
+async fn dry_run(
     lake: &Lake,
-    plans: &Arc<Plans>,
+    plans: &Arc<DecodePlans>,
     settings: &SpeedSettings,
     filter: &LetterFilter,
     limit: Option<usize>,

@@ -14,14 +14,13 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SpeedError;
-use crate::metrics::{self, Metrics, Progress};
+use crate::metrics::{IngestObserver, Metrics};
 use crate::pipeline::{self, Dependencies};
-use crate::plans::Plans;
+use crate::plans::{self, DecodePlans};
+use crate::report::{IngestReport, PassedOverFiles, PassedOverReason};
 use crate::settings::SpeedSettings;
 use crate::source::Source;
-use crate::source::files::{
-    FilesSource, FilesWanted, PassedOverFiles, PassedOverReason, Preview, Surroundings, preview,
-};
+use crate::source::files::{FilesSource, FilesWanted, Preview, SourceContext, preview};
 use crate::source::kafka::KafkaSource;
 
 /// How often newer reference data is looked for.
@@ -37,54 +36,22 @@ pub struct KafkaRun {
 /// The files to read, and the kind of event they hold.
 pub type FilesRun = FilesWanted;
 
-/// The result of a run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct IngestReport {
-    /// The number of records read, including those that were read again.
-    pub records_read: u64,
-    /// The number of files found at the beginning.
-    pub files: Option<usize>,
-    /// Files whose beginning differs from what was ingested of them. They were not read.
-    pub changed_files: Vec<String>,
-    /// Files in folders and prefixes that were not read, by reason.
-    pub passed_over: BTreeMap<PassedOverReason, PassedOverFiles>,
-    /// Given paths of which no file was read, although there are some.
-    pub paths_without_files: Vec<String>,
-    /// Files that cannot be used as they are, and why. Nothing of them is taken.
-    pub set_aside: BTreeMap<String, String>,
-    /// Watched files that end within a record. The record is taken once it is whole.
-    pub cut_files: Vec<String>,
-    /// The number of lines skipped before the headers of CSV files.
-    pub preamble_lines: u64,
-    /// Rows committed, by table.
-    pub rows: BTreeMap<String, u64>,
-    /// Dead letters committed, by reason.
-    pub rejected: BTreeMap<String, u64>,
-    /// By table and field: rows committed in which the field was sent in the wrong shape. The value
-    /// is kept in `attributes`.
-    pub shape_mismatches: BTreeMap<String, u64>,
-    /// The number of commits.
-    pub commits: u64,
-    /// The duration of the run.
-    pub seconds: f64,
-}
-
 /// Ingests the configured topics until cancelled, or until their end.
 pub fn run_kafka<'a>(
     lake: &'a Lake,
     settings: &'a SpeedSettings,
     options: KafkaRun,
-    progress: &'a dyn Progress,
+    observer: &'a dyn IngestObserver,
     cancel: CancellationToken,
 ) -> BoxFuture<'a, Result<IngestReport, SpeedError>> {
     // Boxing the future compiles it once here, not again in every program that awaits it.
     Box::pin(async move {
-        settings.check()?;
+        plans::check(settings)?;
         let connect = {
             let settings = settings.clone();
             move |_| Ok((KafkaSource::connect(&settings, options.until_end)?, None))
         };
-        run(lake, settings, connect, progress, cancel).await
+        run(lake, settings, connect, observer, cancel).await
     })
 }
 
@@ -94,27 +61,27 @@ pub fn run_files<'a>(
     lake: &'a Lake,
     settings: &'a SpeedSettings,
     options: FilesRun,
-    progress: &'a dyn Progress,
+    observer: &'a dyn IngestObserver,
     cancel: CancellationToken,
 ) -> BoxFuture<'a, Result<IngestReport, SpeedError>> {
     Box::pin(async move {
-        settings.check()?;
+        plans::check(settings)?;
         let open = {
             let settings = settings.clone();
             let lake = lake.clone();
             move |metrics| {
-                let surroundings = Surroundings {
+                let context = SourceContext {
                     store_options: lake.storage_options().clone(),
                     lake: Some(lake),
                     runtime: Some(tokio::runtime::Handle::current()),
                     metrics,
                 };
-                let source = FilesSource::open(&options, &settings, &surroundings)?;
+                let source = FilesSource::open(&options, &settings, &context)?;
                 let files = (source.files(), (!options.watch).then_some(source.bytes()));
                 Ok((source, Some(files)))
             }
         };
-        run(lake, settings, open, progress, cancel).await
+        run(lake, settings, open, observer, cancel).await
     })
 }
 
@@ -136,17 +103,17 @@ pub fn preview_files<'a>(
     options: FilesRun,
 ) -> BoxFuture<'a, Result<PreviewReport, SpeedError>> {
     Box::pin(async move {
-        settings.check()?;
-        let plans = Plans::open(lake, settings).await?;
+        plans::check(settings)?;
+        let plans = DecodePlans::open(lake, settings).await?;
         let metrics = Metrics::default();
-        let surroundings = Surroundings {
+        let context = SourceContext {
             store_options: lake.storage_options().clone(),
             lake: None,
             runtime: Some(tokio::runtime::Handle::current()),
             metrics: metrics.clone(),
         };
         let settings = settings.clone();
-        let previewed = tokio::task::spawn_blocking(move || preview(&options, &settings, &surroundings, &plans)).await;
+        let previewed = tokio::task::spawn_blocking(move || preview(&options, &settings, &context, &plans)).await;
         let files = previewed.map_err(|_| SpeedError::Ended("the preview"))??;
         let IngestReport { passed_over, paths_without_files, .. } = metrics.report();
         Ok(PreviewReport { files, passed_over, paths_without_files })
@@ -154,16 +121,16 @@ pub fn preview_files<'a>(
 }
 
 /// Opens a source on a thread where blocking does no harm. Runs the pipeline over it, beside the
-/// metrics server and the refresh of reference data.
+/// refresh of reference data.
 async fn run<S: Source>(
     lake: &Lake,
     settings: &SpeedSettings,
     open: impl FnOnce(Metrics) -> Result<(S, Option<(usize, Option<u64>)>), SpeedError> + Send + 'static,
-    progress: &dyn Progress,
+    observer: &dyn IngestObserver,
     cancel: CancellationToken,
 ) -> Result<IngestReport, SpeedError> {
     let started = Instant::now();
-    let metrics = Metrics::default();
+    let metrics = observer.metrics();
     let opened = {
         let metrics = metrics.clone();
         tokio::task::spawn_blocking(move || open(metrics)).await
@@ -171,12 +138,8 @@ async fn run<S: Source>(
     let (source, files) = opened.map_err(|_| SpeedError::Ended("the source"))??;
     let beside = CancellationToken::new();
     let _end_beside = beside.clone().drop_guard();
-    if !settings.ingest.metrics_listen.is_empty() {
-        let listener = metrics::listen(&settings.ingest.metrics_listen).await?;
-        tokio::spawn(metrics::serve(listener, metrics.clone(), beside.clone()));
-    }
     let plans = tokio::select! {
-        plans = Plans::open(lake, settings) => Arc::new(plans?),
+        plans = DecodePlans::open(lake, settings) => Arc::new(plans?),
         // At the start there is nothing to commit, so a stop does not wait for a lake that does not
         // answer.
         () = cancel.cancelled() => return Ok(metrics.report()),
@@ -187,7 +150,7 @@ async fn run<S: Source>(
         settings,
         plans,
         metrics: metrics.clone(),
-        progress,
+        progress: observer,
         bytes_total: files.and_then(|(_, bytes)| bytes),
         cancel,
     };
@@ -210,7 +173,7 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     use super::*;
-    use crate::metrics::IngestProgress;
+    use crate::report::IngestProgress;
     use crate::testing::Fixture;
 
     impl Fixture {
@@ -220,12 +183,12 @@ mod tests {
 
         async fn try_ingest(
             &self,
-            progress: &dyn Progress,
+            observer: &dyn IngestObserver,
             cancel: CancellationToken,
         ) -> Result<IngestReport, SpeedError> {
             let paths = vec![self.folder.path().join("in").to_string_lossy().into_owned()];
             let wanted = FilesWanted { paths, ..FilesWanted::default() };
-            run_files(&self.lake, &self.settings, wanted, progress, cancel).await
+            run_files(&self.lake, &self.settings, wanted, observer, cancel).await
         }
 
         /// The formatted result of a query of one table, called `t`, without the frame.
@@ -348,7 +311,7 @@ mod tests {
         seen: AtomicBool,
     }
 
-    impl Progress for CancelsEarly {
+    impl IngestObserver for CancelsEarly {
         fn update(&self, state: &IngestProgress) {
             if state.records_read > 0 {
                 self.seen.store(true, Ordering::SeqCst);

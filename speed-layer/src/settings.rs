@@ -4,22 +4,22 @@
 //! The values are plain, as written. Unknown keys are rejected. [`SpeedSettings::check`] checks the
 //! values, also those that depend on several keys.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use adlake_decode::mapping::{added_columns, time_formats};
+use adlake_decode::settings::ValidationSettings;
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
 use adlake_domain::time::{TimeError, is_epoch, parse_time};
-use adlake_lake::WriterSettings;
+use adlake_lake::{Encoder, WriterSettings};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpeedError;
-use crate::registry::Registry;
-use crate::validate::ValidationSettings;
 
 mod kafka;
+
+pub use adlake_decode::settings::{AvroFraming, AvroSettings, CsvSettings, Format, SourceSettings};
 
 pub use kafka::{FirstStart, KafkaSettings};
 
@@ -133,6 +133,7 @@ impl IngestSettings {
         WriterSettings {
             compression_level: self.compression_level,
             row_group_rows: ROW_GROUP_ROWS,
+            encoder: Encoder::Fast,
             ..WriterSettings::default()
         }
     }
@@ -166,135 +167,6 @@ impl Default for IngestSettings {
             metrics_listen: String::new(),
         }
     }
-}
-
-/// The format of records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// One JSON object per record.
-    Json,
-    /// One row per record.
-    Csv,
-    /// One datum per record.
-    Avro,
-}
-
-/// The framing of an Avro datum in a Kafka record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AvroFraming {
-    /// Detected from the first bytes: 0 and a schema id (Confluent), 03 and a schema version id
-    /// (Glue), C3 01 and a fingerprint (single object), `Obj` 01 (a container), else no framing.
-    #[default]
-    Auto,
-    /// No framing.
-    None,
-    /// A zero byte and a schema id of four bytes.
-    Confluent,
-    /// 03, then 00 or (compressed by zlib) 05, then a schema version id of sixteen bytes in the AWS
-    /// Glue registry.
-    Glue,
-    /// Avro's single-object encoding.
-    SingleObject,
-}
-
-/// `[sources.<kind>.csv]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CsvSettings {
-    /// The delimiter, which is one ASCII character.
-    pub delimiter: char,
-    /// The names of the columns, in order, where the data does not name them. The default is the
-    /// fields of the schema, in its order.
-    pub columns: Option<Vec<String>>,
-    /// Whether files begin with a header line. By default this is detected from the first lines.
-    pub header: Option<bool>,
-}
-
-impl Default for CsvSettings {
-    fn default() -> Self {
-        CsvSettings { delimiter: ',', columns: None, header: None }
-    }
-}
-
-/// `[sources.<kind>.avro]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AvroSettings {
-    /// The framing of a datum in a Kafka record.
-    pub framing: AvroFraming,
-    /// The writer's schema of datums whose framing does not name one, as JSON text. For bid
-    /// requests the default is adlake's own schema.
-    pub schema: Option<String>,
-    /// A file with that schema.
-    pub schema_file: Option<PathBuf>,
-    /// Files with the writer's schemas of single-object messages, which name them by fingerprint.
-    pub single_object_schema_files: Vec<PathBuf>,
-    /// For each schema version id of the AWS Glue registry, a file with its schema.
-    pub glue_schema_files: BTreeMap<String, PathBuf>,
-    /// A file with the reader's schema: its field names, aliases and defaults apply by Avro's rules
-    /// of resolution. By default there is none, and fields keep what was written.
-    pub reader_schema_file: Option<PathBuf>,
-    /// The schema registry for the ids in Confluent framing: the base address of its REST API.
-    pub registry: Option<String>,
-    /// The registry's user, for basic authentication.
-    pub registry_user: Option<String>,
-    /// The registry user's password.
-    pub registry_password: Option<String>,
-    /// A file with certificates (PEM) that the registry's certificate is checked against, in
-    /// addition to the system's.
-    pub registry_ca_file: Option<PathBuf>,
-    /// A file with a client certificate and its key (PEM), if the registry requires one.
-    pub registry_client_certificate_file: Option<PathBuf>,
-    /// How long to wait for an answer of the registry. The default is 10 seconds.
-    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
-    pub registry_timeout: Option<Duration>,
-}
-
-impl AvroSettings {
-    /// The timeout in effect.
-    pub fn registry_timeout(&self) -> Duration {
-        self.registry_timeout.unwrap_or(Duration::from_secs(10))
-    }
-}
-
-/// `[sources.<kind>]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SourceSettings {
-    /// The Kafka topic. If empty, no topic is read for this kind.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub topic: Option<String>,
-    /// The format of the topic's records. For files the extension names it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<Format>,
-    /// The time zone (IANA name) of times that name none. The default is UTC.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time_zone: Option<String>,
-    /// Additional time formats, in strftime's notation. They are tried before the known ones.
-    pub time_formats: Vec<String>,
-    /// How deeply objects and lists in the values of a record may be nested. A record nested deeper
-    /// is a dead letter. The default is 64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub depth_max: Option<usize>,
-    /// How many records one Kafka message (a JSON list, an Avro container) may hold. A message with
-    /// more is a dead letter. The default is 100,000.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub records_max: Option<usize>,
-    /// For a field of the schema: the names and paths that it is looked up under. The first one
-    /// found wins.
-    pub fields: BTreeMap<String, Vec<String>>,
-    /// For a field that the source does not send: a constant, or `record_time`, `file_time`,
-    /// `ingest_time`.
-    pub defaults: BTreeMap<String, String>,
-    /// Columns to add to the raw table: the type, by column name. A column gets the value sent
-    /// under its name, or under the names and paths that `fields` lists for it.
-    pub columns: BTreeMap<String, String>,
-    /// How the source writes CSV.
-    pub csv: CsvSettings,
-    /// How the source writes Avro.
-    pub avro: AvroSettings,
 }
 
 /// `[sources]`
@@ -355,37 +227,6 @@ impl Sources {
     }
 }
 
-impl SourceSettings {
-    /// The topic in effect. If empty, there is none.
-    pub fn topic(&self, kind: EventKind) -> &str {
-        self.topic.as_deref().unwrap_or(kind.default_topic())
-    }
-
-    /// The format in effect.
-    pub fn format(&self, kind: EventKind) -> Format {
-        self.format.unwrap_or(match kind {
-            EventKind::Impression => Format::Json,
-            EventKind::Interaction => Format::Csv,
-            EventKind::BidRequest => Format::Avro,
-        })
-    }
-
-    /// The time zone in effect.
-    pub fn time_zone(&self) -> &str {
-        self.time_zone.as_deref().unwrap_or("UTC")
-    }
-
-    /// The limit of nesting in effect.
-    pub fn depth_max(&self) -> usize {
-        self.depth_max.unwrap_or(64)
-    }
-
-    /// The limit of records per message in effect.
-    pub fn records_max(&self) -> usize {
-        self.records_max.unwrap_or(100_000)
-    }
-}
-
 impl SpeedSettings {
     /// Rejects values that cannot work. Errors name the configuration key.
     pub fn check(&self) -> Result<(), SpeedError> {
@@ -404,7 +245,7 @@ impl SpeedSettings {
         ];
         for (key, value) in positive {
             if value == 0 {
-                return Err(SpeedError::settings(key, "must be more than nothing"));
+                return Err(SpeedError::settings(key, "must be greater than zero"));
             }
         }
         if ingest.record_bytes_max > 1 << 30 {
@@ -412,7 +253,7 @@ impl SpeedSettings {
         }
         ingest.validation()?;
         if !(1..=22).contains(&ingest.compression_level) {
-            return Err(SpeedError::settings("ingest.compression_level", "zstd has the levels 1 to 22"));
+            return Err(SpeedError::settings("ingest.compression_level", "must be a level of zstd: 1 to 22"));
         }
         for kind in EventKind::ALL {
             let source = self.sources.of(kind);
@@ -422,7 +263,7 @@ impl SpeedSettings {
             if taken && !topic.is_empty() {
                 return Err(SpeedError::settings(
                     format!("sources.{kind}.topic"),
-                    format!("{topic} is the topic of two kinds of event"),
+                    format!("{topic} is configured for two kinds of event: give each kind a topic of its own"),
                 ));
             }
             if !source.csv.delimiter.is_ascii() || matches!(source.csv.delimiter, '"' | '\n' | '\r') {
@@ -438,8 +279,8 @@ impl SpeedSettings {
             if !(1..=1_000_000).contains(&source.records_max()) {
                 return Err(SpeedError::settings(format!("sources.{kind}.records_max"), "must be 1 to 1,000,000"));
             }
-            crate::mapping::added_columns(kind, source)?;
-            crate::mapping::time_formats(kind, source)?;
+            added_columns(kind, source)?;
+            time_formats(kind, source)?;
             if source.avro.schema.is_some() && source.avro.schema_file.is_some() {
                 return Err(SpeedError::settings(
                     format!("sources.{kind}.avro.schema"),
@@ -448,10 +289,8 @@ impl SpeedSettings {
             }
             if source.avro.registry_timeout().is_zero() {
                 let key = format!("sources.{kind}.avro.registry_timeout");
-                return Err(SpeedError::settings(key, "must be more than nothing"));
+                return Err(SpeedError::settings(key, "must be greater than zero"));
             }
-            // This also rejects an address or a certificate that cannot be used.
-            Registry::open(kind, &source.avro)?;
         }
         let topics: Vec<&str> = EventKind::ALL.iter().map(|kind| self.sources.of(*kind).topic(*kind)).collect();
         self.kafka.check(&topics)
@@ -496,5 +335,24 @@ mod tests {
             },
             "kafka.properties.enable.auto.commit",
         );
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let avro = AvroSettings {
+            registry: Some("https://ada:hush@registry:8081".into()),
+            registry_password: Some("hush".into()),
+            ..AvroSettings::default()
+        };
+        let settings = SpeedSettings {
+            sources: Sources {
+                bid_requests: SourceSettings { avro, ..SourceSettings::default() },
+                ..Sources::default()
+            },
+            ..SpeedSettings::default()
+        };
+        for text in [format!("{settings:?}"), serde_json::to_string(&settings).unwrap()] {
+            assert!(!text.contains("hush") && text.contains("@registry:8081"), "{text}");
+        }
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! # The exactly-once contract
 //!
-//! A source hands on *streams*: a Kafka partition, or a file. Each stream has an application name
+//! A source delivers *streams*: a Kafka partition, or a file. Each stream has an application name
 //! that never changes, and positions that number its records. The lake stores, in the same commit
 //! as the rows, the position that each stream has reached. Nothing else is ever resumed from.
 //! Between a source and the pipeline this holds:
 //!
-//! 1. **Assigned, then started.** A stream's records are handed on only after [`Event::Assigned`]
+//! 1. **Assigned, then started.** A stream's records are delivered only after [`Event::Assigned`]
 //!    was answered by [`Command::Start`]. The start carries the position stored in the lake, or
 //!    none for a stream that the lake has never seen. [`Event::Started`] confirms it and says where
 //!    reading begins.
@@ -19,7 +19,7 @@
 //!    The same position always stands for the same bytes, with one exception: records that the end
 //!    of the stream cuts off. Such records come last, in a chunk that says so ([`Chunk::is_cut`]),
 //!    and all of them are rejected. They become dead letters, and the stored position stays before
-//!    them. Once the stream is longer, the bytes at that position are handed on again, as what they
+//!    them. Once the stream is longer, the bytes at that position are delivered again, as what they
 //!    are then.
 //! 3. **Generations.** Each start carries a generation that was never used before, and so does
 //!    everything that follows from it. The pipeline may start a stream again at any time, which is
@@ -35,10 +35,10 @@
 //!    start at a stored position. It is for observers, and may be lost.
 //! 7. **Done.** A source with an end says [`Event::Done`] when every started stream has been handed
 //!    on to its end. It goes on listening, since streams may be started again.
-//! 8. **Bounded.** Records that were handed on and are not yet dropped by the pipeline are counted
+//! 8. **Bounded.** Records that were delivered and are not yet dropped by the pipeline are counted
 //!    in bytes. A source waits for room ([`Port::has_room`]) before it reads more, and serves its
 //!    consumer group meanwhile.
-//! 9. **Skipped.** After [`Command::Skip`] a stream counts as handed on: its table is stopped, and
+//! 9. **Skipped.** After [`Command::Skip`] a stream counts as delivered: its table is stopped, and
 //!    nobody takes its records. The source keeps the stream until it is revoked, and expects no
 //!    start of it.
 //!
@@ -60,7 +60,7 @@ pub mod kafka;
 #[doc(hidden)]
 pub mod conformance;
 
-/// A chunk that has reached this many bytes is handed on.
+/// A chunk that has reached this many bytes is delivered.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
 /// How many bytes of a record that is too long are kept in its dead letter.
@@ -82,7 +82,7 @@ pub enum Event {
     },
     /// Records, in order.
     Records(Records),
-    /// All records before this position have been handed on. Between the last one and this position
+    /// All records before this position have been delivered. Between the last one and this position
     /// there is none (only transaction markers, records that were rolled back, or compacted ones).
     Passed {
         /// The stream.
@@ -102,7 +102,7 @@ pub enum Event {
     },
     /// Nothing arrived from a stream that has more records. The source is trying to revive it.
     Stalled(Arc<Stream>),
-    /// Everything that the stream holds at this moment has been handed on.
+    /// Everything that the stream holds at this moment has been delivered.
     CaughtUp {
         /// The stream.
         stream: Arc<Stream>,
@@ -111,12 +111,12 @@ pub enum Event {
     },
     /// These streams go to another consumer.
     Revoked(Vec<Arc<Stream>>),
-    /// How many records of each stream have not been handed on.
+    /// How many records of each stream have not been delivered.
     Behind(Vec<(Arc<Stream>, i64)>),
     /// How many bytes of files were read since the last such event. Compressed files count as
     /// stored.
     Consumed(u64),
-    /// Nothing is left to hand on.
+    /// Nothing is left to deliver.
     Done {
         /// How many [`Command::Start`] the source had carried out.
         starts: u64,
@@ -165,11 +165,11 @@ pub enum Command {
     Start(Vec<Start>),
     /// The rows read from these revoked streams are committed, or given up.
     Release(Vec<Arc<Stream>>),
-    /// Hand on nothing more of these streams, and expect no start of them.
+    /// Deliver nothing more of these streams, and expect no start of them.
     Skip(Vec<Arc<Stream>>),
     /// Everything before these positions is committed.
     Acknowledge(Vec<(Arc<Stream>, i64)>),
-    /// Hand on nothing more. [`Event::Done`] is the answer.
+    /// Deliver nothing more. [`Event::Done`] is the answer.
     Stop,
 }
 
@@ -232,8 +232,8 @@ impl Port {
         self.tell(Event::Done { starts: self.starts });
     }
 
-    /// Hands on records. They count against the budget at once, and are never refused.
-    pub fn hand_on(&self, stream: &Arc<Stream>, generation: u64, chunk: Chunk) {
+    /// Delivers records. They count against the budget at once, and are never refused.
+    pub fn deliver(&self, stream: &Arc<Stream>, generation: u64, chunk: Chunk) {
         if !chunk.is_empty() {
             let room = self.budget.take(chunk.memory());
             self.tell(Event::Records(Records { stream: stream.clone(), generation, chunk, _room: room }));

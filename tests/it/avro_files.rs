@@ -23,7 +23,7 @@ fn container(schema: &str, codec: Codec, bids: usize, block: usize, bad: Option<
     let parsed = Schema::parse_str(schema)?;
     let mut writer = Writer::with_codec(&parsed, Vec::new(), codec)?;
     for n in 0..bids {
-        let mut record = Record::new(&parsed).context("a record's schema")?;
+        let mut record = Record::new(&parsed).context("the schema is no record's")?;
         record.put("auction_id", format!("a{n}"));
         if schema == FIRST {
             record.put("user_id", n as i64);

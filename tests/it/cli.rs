@@ -80,7 +80,7 @@ fn a_wrong_configuration_is_named_with_its_place() {
         ("[lake]\nurl = \"x\"\n", vec!["adlake.toml:2", "lake.url", "did you mean lake.uri"]),
         ("[lak]\nuri = \"x\"\n", vec!["adlake.toml:1", "lak", "lake"]),
         ("\n[ingest]\nflush_rows = \"many\"\n", vec!["adlake.toml:3", "ingest.flush_rows"]),
-        ("[ingest]\nflush_rows = 0\n", vec!["ingest.flush_rows", "nothing"]),
+        ("[ingest]\nflush_rows = 0\n", vec!["ingest.flush_rows", "greater than zero"]),
         ("[report]\ntime_zone = \"Mars/Base\"\n", vec!["adlake.toml:2", "report.time_zone"]),
         ("[sources.impressions.fields]\nno_such_field = [\"x\"]\n", vec!["no_such_field"]),
         (
@@ -126,7 +126,7 @@ fn the_configuration_that_init_writes_is_the_default_and_shows_where_values_come
     let of = |key: &str| shown.iter().find(|line| line["key"] == key).unwrap_or_else(|| panic!("{key}")).clone();
     assert_eq!((&of("lake.uri")["value"], &of("lake.uri")["source"]), (&"elsewhere".into(), &"--lake".into()));
     assert_eq!(of("kafka.group")["source"], "ADLAKE_KAFKA__GROUP");
-    assert_eq!(of("kafka.properties.\"sasl.password\"")["value"], "***");
+    assert_eq!(of("kafka.properties.\"sasl.password\"")["value"], "[secret]");
     let without_flag: Vec<Value> = serde_json::from_str(&adlake.ok(["config", "show", "--format", "json"])).unwrap();
     let uri = without_flag.iter().find(|line| line["key"] == "lake.uri").unwrap();
     assert_eq!(uri["source"], format!("adlake.toml:{line}"));

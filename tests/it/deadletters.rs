@@ -58,8 +58,12 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     assert_eq!((raw.count(IMPRESSIONS).await?, raw.count(DEAD_LETTERS).await?), (2, 11));
 
     let counts = report(&adlake.ok(["deadletters", "list", "--kind", "impressions", "--format", "json"]))?;
-    let reasons: Vec<_> =
-        counts.as_array().context("rows")?.iter().map(|row| (&row["reason"], &row["letters"])).collect();
+    let reasons: Vec<_> = counts
+        .as_array()
+        .context("the counts are no JSON array")?
+        .iter()
+        .map(|row| (&row["reason"], &row["letters"]))
+        .collect();
     assert_eq!(reasons[0], (&json!("missing_field"), &json!(2)), "{counts}");
     let path = events.join("impressions.ndjson").display().to_string();
     let listed = adlake.ok([
@@ -121,7 +125,12 @@ async fn letters_become_rows_once_the_cause_is_mended() -> Result<()> {
     mended.ok(["ingest", "files", &events.display().to_string()]);
     assert_eq!((raw.count(IMPRESSIONS).await?, raw.count(DEAD_LETTERS).await?), (4, 11));
     let state = report(&mended.ok(["deadletters", "list", "--state", "replayed", "--format", "json"]))?;
-    let replayed: u64 = state.as_array().context("rows")?.iter().filter_map(|row| row["replayed"].as_u64()).sum();
+    let replayed: u64 = state
+        .as_array()
+        .context("the states are no JSON array")?
+        .iter()
+        .filter_map(|row| row["replayed"].as_u64())
+        .sum();
     assert_eq!(replayed, 9);
     adlake_tests::readers::assert_agree(&raw.path().join("lake/raw/dead_letters"), &["source.offset"]);
     Ok(())
@@ -135,7 +144,7 @@ fn bids(count: usize) -> Result<Vec<u8>> {
     )?;
     let mut writer = apache_avro::Writer::new(&schema, Vec::new())?;
     for n in 0..count {
-        let mut record = apache_avro::types::Record::new(&schema).context("a record schema")?;
+        let mut record = apache_avro::types::Record::new(&schema).context("the schema is no record's")?;
         record.put("auction_id", format!("a{n}"));
         record.put("user_id", n as i64);
         writer.append_value(record)?;

@@ -31,10 +31,10 @@ async fn a_dry_run_tells_kind_format_header_mapping_and_first_row_and_writes_not
     let report: Value = serde_json::from_str(&adlake.ok(["ingest", "files", "--dry-run", &path, "--format", "json"]))?;
     assert!(!raw.path().join("lake").exists(), "no lake is made");
 
-    let files = report["files"].as_array().context("files")?;
+    let files = report["files"].as_array().context("the report has no list of files")?;
     let of = |end: &str| files.iter().find(|file| file["path"].as_str().is_some_and(|path| path.ends_with(end)));
     assert_eq!(files.len(), 3);
-    let clicks = of("clicks-1.csv.gz").context("clicks")?;
+    let clicks = of("clicks-1.csv.gz").context("the report lacks clicks-1.csv.gz")?;
     assert_eq!(clicks["kind"], "interactions");
     assert_eq!(clicks["kind_from"], json!({"name": "clicks-1.csv.gz"}));
     assert_eq!((&clicks["format"], &clicks["compression"]), (&json!("csv"), &json!("gzip")));
@@ -52,7 +52,7 @@ async fn a_dry_run_tells_kind_format_header_mapping_and_first_row_and_writes_not
     assert_eq!(clicks["first"]["row"]["currency"], "EUR");
     assert_eq!(clicks["first"]["row"]["attributes"], "{\"shop\":\"s\"}");
 
-    let impressions = of("double-click-x.ndjson").context("impressions")?;
+    let impressions = of("double-click-x.ndjson").context("the report lacks double-click-x.ndjson")?;
     assert_eq!(impressions["kind"], "impressions");
     assert_eq!(impressions["kind_from"], json!({"name": "impressions"}));
     assert_eq!(
@@ -62,7 +62,7 @@ async fn a_dry_run_tells_kind_format_header_mapping_and_first_row_and_writes_not
     );
     assert_eq!(impressions["first"]["row"]["website"], "d");
 
-    let data = of("data.json").context("data")?;
+    let data = of("data.json").context("the report lacks data.json")?;
     assert_eq!((&data["kind_from"], &data["kind"]), (&json!("format"), &json!("impressions")));
     assert_eq!(data["missing"], json!(["ad_creative_id", "event_time", "website"]));
     assert_eq!(data["first"]["dead_letter"]["reason"], "missing_field");
@@ -71,7 +71,7 @@ async fn a_dry_run_tells_kind_format_header_mapping_and_first_row_and_writes_not
     let text = adlake.ok(["ingest", "files", "--dry-run", &path]);
     for line in [
         "3 files; nothing is written",
-        "  kind         interactions, told by the name clicks-1.csv.gz",
+        "  kind         interactions, from the name clicks-1.csv.gz",
         "  format       CSV, gzip, delimiter ';'",
         "  header       time, User ID, campaign, event_type, shop",
         "  field        user_id <- User ID",

@@ -10,9 +10,9 @@
 
 use std::time::Duration;
 
-use adlake_tests::seed::seed;
-use anyhow::{Context, Result};
+use adlake_tests::seed::{knob, seed};
 
+mod batch_runs;
 mod check;
 mod crash;
 mod disk;
@@ -29,11 +29,3 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const INGEST: [&str; 2] = ["ingest", "kafka"];
 /// The rate at which records are sent during a test.
 const RECORDS_PER_SECOND: u32 = 400;
-
-/// A number from the environment, or the default of `make test`.
-fn knob(name: &str, default: u64) -> Result<u64> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name} is {text:?}, not a number")),
-        Err(_) => Ok(default),
-    }
-}

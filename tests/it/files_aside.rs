@@ -4,9 +4,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adlake_tests::adlake::{Adlake, Output};
+use adlake_tests::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -148,7 +149,7 @@ async fn letters_are_read_by_the_header_of_their_file_once_the_delimiter_is_mend
     let adlake = landing.adlake();
     let (output, report) = landing.ingest(&adlake, &[])?;
     assert_eq!((output.status.code(), set_aside(&report)), (Some(1), vec!["clicks-told.csv".to_owned()]));
-    ensure!(output.stdout.contains("with csv.delimiter = ';' one would be"), "{}", output.stdout);
+    ensure!(output.stdout.contains("with csv.delimiter = ';' one of them is"), "{}", output.stdout);
     // ... and if the configuration states that it has a header, or has none, every row becomes a
     // dead letter.
     let adlake = configured(adlake, &csv("header = true"));
@@ -175,7 +176,7 @@ fn bids() -> Result<Vec<u8>> {
     )?;
     let mut writer = apache_avro::Writer::with_codec(&schema, Vec::new(), apache_avro::Codec::Snappy)?;
     for n in 0..3i64 {
-        let mut record = apache_avro::types::Record::new(&schema).context("a record schema")?;
+        let mut record = apache_avro::types::Record::new(&schema).context("the schema is no record's")?;
         record.put("auction_id", format!("a{n}"));
         record.put("user_id", "u");
         record.put("timestamp", 1_772_000_000 + n);
@@ -255,12 +256,8 @@ async fn an_unusable_file_stops_no_other() -> Result<()> {
 }
 
 async fn arrived(raw: &Raw, table: &str, rows: i64) -> Result<()> {
-    let begun = Instant::now();
-    while raw.count(table).await? != rows {
-        ensure!(begun.elapsed() < DEADLINE, "{table} has {} of {rows} rows", raw.count(table).await?);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
+    let what = format!("{rows} rows in {table}");
+    wait::until_async(DEADLINE, &what, async || Ok(raw.count(table).await? == rows)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,10 +4,11 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adlake_tests::adlake::{Adlake, Output};
 use adlake_tests::process::Process;
+use adlake_tests::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -69,17 +70,13 @@ impl Growing {
     }
 
     fn watch(&self) -> Result<Process> {
-        let folder = self.file.parent().context("a folder")?.display().to_string();
+        let folder = self.file.parent().context("the file is in no folder")?.display().to_string();
         Ok(self.adlake.spawn(["ingest", "files", &folder, "--watch", "--format", "json"]))
     }
 
     async fn arrived(&self, table: &str, rows: i64) -> Result<()> {
-        let begun = Instant::now();
-        while self.raw.count(table).await? != rows {
-            ensure!(begun.elapsed() < DEADLINE, "{} of {rows} rows", self.raw.count(table).await?);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        let what = format!("{rows} rows in {table}");
+        wait::until_async(DEADLINE, &what, async || Ok(self.raw.count(table).await? == rows)).await
     }
 
     /// Checks that records 0 to `count` are ingested, each once.
@@ -174,11 +171,10 @@ async fn a_watcher_waits_for_the_whole_record() -> Result<()> {
     growing.append(&next[30..])?;
     growing.arrived(IMPRESSIONS, 21).await.with_context(|| process.logs())?;
     growing.append(&line(21)[..40])?;
-    let begun = Instant::now();
-    while process.stderr()?.matches("ends within a record").count() < 2 {
-        ensure!(begun.elapsed() < DEADLINE, "nothing was said of the second beginning\n{}", process.logs());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let said = wait::value(DEADLINE, "the second report of a file that ends within a record", || {
+        Ok((process.stderr()?.matches("ends within a record").count() == 2).then_some(()))
+    });
+    said.with_context(|| process.logs())?;
     process.sigterm()?;
     let status = process.wait_exit(DEADLINE)?;
     let report: Value = serde_json::from_str(&process.stdout()?)?;
@@ -258,7 +254,7 @@ async fn a_watcher_takes_no_row_that_may_go_on() -> Result<()> {
     growing.append("4\n")?;
     growing.arrived(INTERACTIONS, 2).await.with_context(|| process.logs())?;
     let third = purchase("u2", "\"o2\nof two lines\"", "3");
-    let cut = third.find("of two").context("its second line")?;
+    let cut = third.find("of two").context("the file lacks its second line")?;
     growing.append(format!("{}{}", purchase("u9", "o9", "9"), &third[..cut]))?;
     growing.arrived(INTERACTIONS, 3).await.with_context(|| process.logs())?;
     growing.append(&third[cut..])?;

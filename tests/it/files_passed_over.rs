@@ -1,10 +1,11 @@
 //! Files that are not read are reported with the reason, so a user who finds no rows learns why.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adlake_tests::adlake::Adlake;
-use anyhow::{Result, ensure};
+use adlake_tests::wait;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::raw::Raw;
@@ -26,7 +27,7 @@ async fn a_folder_of_which_nothing_is_read_does_not_look_like_success() -> Resul
     let path = folder.display().to_string();
     let output = adlake.run(["ingest", "files", &path, "--format", "json"]);
     assert_eq!(output.status.code(), Some(1), "{}", output.stderr);
-    assert!(output.stderr.contains(&format!("nothing was read of {path}")), "{}", output.stderr);
+    assert!(output.stderr.contains(&format!("no file in {path} was read")), "{}", output.stderr);
     let report: Value = serde_json::from_str(&output.stdout)?;
     let told = |reason: &str| report["passed_over"][reason].clone();
     let name = |name: &str| folder.canonicalize().map(|folder| folder.join(name).display().to_string());
@@ -87,11 +88,10 @@ async fn files_that_come_while_a_folder_is_watched_are_told_once() -> Result<()>
     for (n, other) in ["second.parquet", "third.zip"].into_iter().enumerate() {
         fs::write(folder.join(other), "x")?;
         fs::write(folder.join(format!("impressions-{n}.ndjson")), IMPRESSION)?;
-        let begun = Instant::now();
-        while raw.count("raw/impressions").await? < n as i64 + 1 {
-            ensure!(begun.elapsed() < Duration::from_secs(60), "nothing comes in: {}", process.logs());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let (what, rows) = (format!("the impression of file {n}"), n as i64 + 1);
+        let came =
+            wait::until_async(Duration::from_secs(60), &what, async || Ok(raw.count("raw/impressions").await? == rows));
+        came.await.with_context(|| process.logs())?;
     }
     process.sigterm()?;
     let status = process.wait_exit(Duration::from_secs(60))?;

@@ -14,6 +14,7 @@ use adlake_tests::adlake::Adlake;
 use adlake_tests::process::Process;
 use adlake_tests::s3::S3Server;
 use adlake_tests::setup;
+use adlake_tests::wait;
 use anyhow::{Context, Result, ensure};
 use object_store::{ObjectStoreExt, path::Path as Key};
 use serde_json::Value;
@@ -39,15 +40,20 @@ fn lines(from: usize, to: usize) -> String {
 
 async fn arrived(raw: &Raw, table: &str, rows: i64) -> Result<Duration> {
     let begun = Instant::now();
-    loop {
+    wait::until_async(DEADLINE, &format!("{rows} rows in {table}"), async || {
         let found = raw.count(table).await?;
         ensure!(found <= rows, "{table} has {found} rows, more than {rows}");
-        if found == rows {
-            return Ok(begun.elapsed());
-        }
-        ensure!(begun.elapsed() < DEADLINE, "{table} has {found} of {rows} rows after {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        Ok(found == rows)
+    })
+    .await?;
+    Ok(begun.elapsed())
+}
+
+/// Waits until the program logs this text.
+fn says(process: &Process, text: &str) -> Result<()> {
+    let said =
+        wait::value(DEADLINE, &format!("{text:?} in the log"), || Ok(process.stderr()?.contains(text).then_some(())));
+    said.with_context(|| process.logs())
 }
 
 async fn of_file(raw: &Raw, name: &str) -> Result<i64> {
@@ -93,6 +99,7 @@ async fn a_landing_folder_is_followed() -> Result<()> {
     for piece in whole.as_bytes().chunks(whole.len() / 15 + 1) {
         assert_eq!(of_file(&raw, "impressions-2.ndjson").await?, 0, "a file that is being written was read");
         slow.write_all(piece)?;
+        // The pieces come faster than `files.settle`, so the file never looks complete.
         std::thread::sleep(Duration::from_millis(150));
     }
     arrived(&raw, IMPRESSIONS, 300).await?;
@@ -105,11 +112,7 @@ async fn a_landing_folder_is_followed() -> Result<()> {
     arrived(&raw, IMPRESSIONS, 450).await?;
     // A file that is rewritten is reported and not read.
     fs::write(folder.join("impressions-0.ndjson"), lines(1_000, 1_200))?;
-    let begun = Instant::now();
-    while !process.stderr()?.contains("impressions-0.ndjson") {
-        ensure!(begun.elapsed() < DEADLINE, "nothing was said of the changed file\n{}", process.logs());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    says(&process, "impressions-0.ndjson")?;
     fs::write(folder.join("impressions-4.ndjson"), lines(450, 500))?;
     arrived(&raw, IMPRESSIONS, 500).await?;
     assert_eq!(of_file(&raw, "impressions-0.ndjson").await?, 100);
@@ -180,7 +183,11 @@ impl OnS3 {
         let s3 = S3Server::start()?;
         let folder = tempfile::tempdir()?;
         let options: BTreeMap<String, String> = s3.storage_options().into_iter().collect();
-        let settings = StorageSettings { uri: s3.uri("lake"), options: options.clone(), ..StorageSettings::default() };
+        let settings = StorageSettings {
+            uri: s3.uri("lake"),
+            options: options.clone().into_iter().collect(),
+            ..StorageSettings::default()
+        };
         let lake = Lake::open(&settings).await?;
         let quoted: String = options.iter().map(|(key, value)| format!("{key} = \"{value}\"\n")).collect();
         let text = format!("[lake]\nuri = \"{}\"\n[lake.options]\n{quoted}{config}", s3.uri("lake"));
@@ -222,7 +229,7 @@ async fn an_object_is_final_as_soon_as_it_is_seen() -> Result<()> {
 }
 
 fn get(port: u16, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("metrics")?;
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("no connection to the metrics")?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
@@ -232,7 +239,7 @@ fn get(port: u16, path: &str) -> Result<String> {
 fn listings(port: u16) -> Result<u64> {
     let text = get(port, "/metrics")?;
     let line = text.lines().find_map(|line| line.strip_prefix("adlake_ingest_listings_total "));
-    line.with_context(|| text.clone())?.trim().parse().context("a number")
+    line.with_context(|| text.clone())?.trim().parse().context("the metric is not a number")
 }
 
 /// Creates empty objects, which are never read, in folders of a thousand each. They are files, as
@@ -271,7 +278,11 @@ async fn a_prefix_of_a_hundred_thousand_objects_is_not_listed_again_and_again() 
     let last = arrived(&on.raw, IMPRESSIONS, 20).await?;
     on.put("landing/2026/11/050/impressions-99999.ndjson", lines(20, 30)).await?;
     let between = arrived(&on.raw, IMPRESSIONS, 30).await?;
-    tokio::time::sleep(POLL * 5).await;
+    // Some polls find nothing new. Each makes a request at least.
+    let before = listings(port)?;
+    wait::value(DEADLINE, "polls of a folder without new objects", || {
+        Ok((listings(port)? >= before + 5).then_some(()))
+    })?;
     let requests = listings(port)? - whole;
     let polls = begun.elapsed().as_millis() / POLL.as_millis() + 1;
     println!(
@@ -287,11 +298,7 @@ async fn a_prefix_of_a_hundred_thousand_objects_is_not_listed_again_and_again() 
     println!("an object in an old folder was in {swept:?} after it was put");
     // A changed object is reported and not read.
     on.put("landing/2026/11/050/impressions-99999.ndjson", lines(500, 520)).await?;
-    let begun = Instant::now();
-    while !process.stderr()?.contains("050/impressions-99999.ndjson") {
-        ensure!(begun.elapsed() < DEADLINE, "nothing was said of the changed object\n{}", process.logs());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    says(&process, "050/impressions-99999.ndjson")?;
     let (code, report) = stop(process)?;
     assert_eq!((code, report["changed_files"].as_array().map(Vec::len)), (Some(1), Some(1)), "{report}");
     assert_eq!(on.raw.count(IMPRESSIONS).await?, 40);

@@ -148,7 +148,7 @@ fn bids(codec: &str) -> Result<Vec<u8>> {
     let codec = apache_avro::Codec::from_str(codec)?;
     let mut writer = apache_avro::Writer::with_codec(&schema, Vec::new(), codec)?;
     for n in 0..RECORDS {
-        let mut record = Record::new(&schema).context("a record schema")?;
+        let mut record = Record::new(&schema).context("the schema is no record's")?;
         record.put("auction_id", format!("a{n}"));
         record.put("user_id", n as i64);
         record.put("timestamp", Value::TimestampMillis(1_772_000_000_000 + n as i64));
@@ -224,7 +224,7 @@ fn look_alike(folder: &Path) -> Result<()> {
     )?;
     let mut writer = apache_avro::Writer::new(&schema, Vec::new())?;
     for n in 0..1_000 {
-        let mut record = apache_avro::types::Record::new(&schema).context("a record schema")?;
+        let mut record = apache_avro::types::Record::new(&schema).context("the schema is no record's")?;
         record.put("bid_amount", n as f32 / 8.0);
         record.put("user_id", n);
         record.put("auction_id", format!("AUCTION-{n}"));

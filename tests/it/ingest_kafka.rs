@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use adlake_lake::Lake;
 use adlake_speed_layer::error::SpeedError;
-use adlake_speed_layer::run::{IngestReport, KafkaRun, run_kafka};
+use adlake_speed_layer::report::IngestReport;
+use adlake_speed_layer::run::{KafkaRun, run_kafka};
 use adlake_speed_layer::settings::{FirstStart, SpeedSettings};
 use adlake_speed_layer::source::Source;
 use adlake_speed_layer::source::conformance::{Fixture, suite};
@@ -17,6 +18,7 @@ use adlake_speed_layer::source::kafka::KafkaSource;
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};
 use adlake_tests::setup;
+use adlake_tests::wait;
 use anyhow::{Context, Result, ensure};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -88,15 +90,10 @@ impl Running {
 /// Waits until `count` records of the impressions' topic are ingested, rows and dead letters
 /// together.
 pub async fn arrived(raw: &Raw, count: i64) -> Result<()> {
-    let started = Instant::now();
-    loop {
-        let found = raw.count(IMPRESSIONS).await? + raw.count(DEAD_LETTERS).await?;
-        if found >= count {
-            return Ok(());
-        }
-        ensure!(started.elapsed() < DEADLINE, "{found} of {count} records are in after {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait::until_async(DEADLINE, &format!("{count} ingested records"), async || {
+        Ok(raw.count(IMPRESSIONS).await? + raw.count(DEAD_LETTERS).await? >= count)
+    })
+    .await
 }
 
 /// Checks that each record of the topic is ingested once, and into the right table.
@@ -239,7 +236,7 @@ async fn consumers_share_a_topic(properties: &[(&str, &str)]) -> Result<()> {
     broker.create_topic(&topic, 6)?;
     let mut settings = settings(broker, &topic);
     for (key, value) in properties {
-        settings.kafka.properties.insert((*key).to_owned(), (*value).to_owned());
+        settings.kafka.properties.insert(*key, *value);
     }
     let step = 5_000;
     let mut sent = 0;
@@ -391,14 +388,10 @@ async fn a_signal_ends_it_in_order_and_metrics_tell() -> Result<()> {
     let mut process = adlake.spawn(["ingest", "kafka"]);
     arrived(&raw, 2_000).await?;
 
-    let started = Instant::now();
-    let metrics = loop {
+    let metrics = wait::value(DEADLINE, "the lag in the metrics", || {
         let text = get(port, "/metrics")?;
-        if text.contains("adlake_ingest_lag_records{") || started.elapsed() > DEADLINE {
-            break text;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+        Ok(text.contains("adlake_ingest_lag_records{").then_some(text))
+    })?;
     for line in [
         "adlake_ingest_rows_total{table=\"raw/impressions\"} 1980",
         "adlake_ingest_rejected_total{table=\"raw/impressions\"",
@@ -424,7 +417,7 @@ async fn a_signal_ends_it_in_order_and_metrics_tell() -> Result<()> {
 }
 
 pub fn get(port: u16, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("metrics")?;
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("no connection to the metrics")?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;

@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adlake_lake::Lake;
-use adlake_speed_layer::metrics::{IngestProgress, Progress};
+use adlake_speed_layer::metrics::IngestObserver;
+use adlake_speed_layer::report::IngestProgress;
 use adlake_speed_layer::run::{KafkaRun, run_kafka};
 use adlake_speed_layer::settings::{FirstStart, SpeedSettings};
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};
+use adlake_tests::wait;
 use anyhow::{Result, ensure};
 use tokio_util::sync::CancellationToken;
 
@@ -83,16 +85,22 @@ async fn offsets_that_the_broker_does_not_have_are_refused() -> Result<()> {
     Ok(())
 }
 
+fn next_millisecond() -> Result<()> {
+    let now = chrono::Utc::now().timestamp_millis();
+    wait::until(DEADLINE, "the next millisecond", || chrono::Utc::now().timestamp_millis() > now)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_at_a_time_is_remembered() -> Result<()> {
     let (broker, raw) = (Broker::shared(), Raw::new().await?);
     let topic = unique("time");
     broker.create_topic(&topic, 2)?;
     broker.produce(&topic, Some(0), good(0, 10))?;
-    // The broker's times have whole milliseconds.
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    // The broker's times have whole milliseconds. So the configured time is in a later millisecond
+    // than the records before it, and in an earlier one than the records after it.
+    next_millisecond()?;
     let time = chrono::Utc::now();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    next_millisecond()?;
     broker.produce(&topic, Some(0), good(10, 15))?;
     let mut settings = settings(broker, &topic);
     settings.kafka.first_start = FirstStart::At(time);
@@ -121,11 +129,10 @@ async fn partitions_that_are_added_lose_nothing() -> Result<()> {
     // A partition is added during the run, and it has records before adlake knows of it.
     broker.add_partitions(&topic, 2)?;
     broker.produce(&topic, Some(1), good(30, 40))?;
-    let started = Instant::now();
-    while !by_partition(&raw).await?.contains(&"1 10 0 9".to_owned()) {
-        ensure!(started.elapsed() < DEADLINE, "{:?}", by_partition(&raw).await?);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    wait::until_async(DEADLINE, "all records of the added partition", async || {
+        Ok(by_partition(&raw).await?.contains(&"1 10 0 9".to_owned()))
+    })
+    .await?;
     running.stop().await?;
     // Another is added while no run is active: the lake knows how many partitions there were.
     broker.add_partitions(&topic, 3)?;
@@ -140,7 +147,7 @@ async fn partitions_that_are_added_lose_nothing() -> Result<()> {
 #[derive(Default)]
 struct Reads(AtomicU64);
 
-impl Progress for Reads {
+impl IngestObserver for Reads {
     fn update(&self, state: &IngestProgress) {
         self.0.store(state.records_read, Ordering::SeqCst);
     }
@@ -161,11 +168,7 @@ async fn a_topic_that_is_deleted_while_it_is_read_stops_ingest() -> Result<()> {
     let running = tokio::spawn(async move {
         run_kafka(&lake, &settings, KafkaRun::default(), &*progress, CancellationToken::new()).await
     });
-    let started = Instant::now();
-    while reads.0.load(Ordering::SeqCst) < 40 {
-        ensure!(started.elapsed() < DEADLINE, "it was not read");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait::until_async(DEADLINE, "the reading of 40 records", async || Ok(reads.0.load(Ordering::SeqCst) >= 40)).await?;
     assert_eq!(raw.count(IMPRESSIONS).await?, 0);
     broker.delete_topic(&topic)?;
     let error = tokio::time::timeout(DEADLINE, running).await??.unwrap_err().to_string();

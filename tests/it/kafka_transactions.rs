@@ -1,11 +1,10 @@
 //! Transactions: aborted records are never ingested, but their offsets, and those of transaction
 //! markers, count as progress.
 
-use std::time::Duration;
-
 use adlake_tests::kafka::transactions::Transactions;
 use adlake_tests::kafka::{Broker, unique};
 use adlake_tests::seed::seed;
+use adlake_tests::wait;
 use anyhow::{Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -73,11 +72,8 @@ async fn aborted_records_never_land_and_gaps_are_progress() -> Result<()> {
     // Every partition ends with a marker, and the lake's position reaches it although it is no
     // record.
     let ends: Vec<Option<i64>> = broker.end_offsets(&topic)?.into_values().map(Some).collect();
-    let started = std::time::Instant::now();
-    while positions(&raw, &topic, PARTITIONS).await? != ends {
-        ensure!(started.elapsed() < DEADLINE, "{:?} of {ends:?}", positions(&raw, &topic, PARTITIONS).await?);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let what = format!("the positions {ends:?} in the lake");
+    wait::until_async(DEADLINE, &what, async || Ok(positions(&raw, &topic, PARTITIONS).await? == ends)).await?;
     running.stop().await?;
     assert_eq!(raw.count(IMPRESSIONS).await?, committed);
     assert_eq!(

@@ -43,16 +43,11 @@ impl Worker {
 
     /// Waits until `count` records are ingested. Fails if the worker has ended.
     async fn arrived(&mut self, raw: &Raw, count: i64) -> Result<()> {
-        let started = Instant::now();
-        loop {
-            let found = raw.count(IMPRESSIONS).await? + raw.count(DEAD_LETTERS).await?;
-            if found >= count {
-                return Ok(());
-            }
-            ensure!(self.process.exited()?.is_none(), "ingest has ended\n{}", self.process.logs());
-            ensure!(started.elapsed() < DEADLINE, "{found} of {count} records are in\n{}", self.process.logs());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let came = wait::until_async(DEADLINE, format!("{count} ingested records"), async || {
+            ensure!(self.process.exited()?.is_none(), "ingest has ended");
+            Ok(raw.count(IMPRESSIONS).await? + raw.count(DEAD_LETTERS).await? >= count)
+        });
+        came.await.with_context(|| self.process.logs())
     }
 
     /// Waits until the worker logs this text, from now on.
@@ -104,18 +99,12 @@ async fn two_workers_seldom_get_in_one_anothers_way() -> Result<()> {
     let mut workers =
         [Worker::start(&raw.path().join("first"), &text)?, Worker::start(&raw.path().join("second"), &text)?];
     // Each worker has its share of partitions before the measurement begins.
-    let started = Instant::now();
-    loop {
-        let assigned = workers
+    wait::until(DEADLINE, "4 of 8 partitions for each of two workers", || {
+        let partitions = workers
             .iter()
             .map(|worker| worker.metrics().map_or(0, |text| text.matches("adlake_ingest_lag_records{").count()));
-        let assigned: Vec<usize> = assigned.collect();
-        if assigned == [4, 4] {
-            break;
-        }
-        ensure!(started.elapsed() < DEADLINE, "{assigned:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        partitions.eq([4, 4])
+    })?;
     let generator = Adlake::in_dir(raw.path()).config(&text);
     let (rate_text, seconds_text) = (rate.to_string(), format!("{seconds}s"));
     let arguments = [
@@ -187,7 +176,7 @@ async fn a_broker_that_falls_silent_is_waited_for() -> Result<()> {
     // The broker keeps its connections but answers nothing, until the worker has asked what the
     // broker has and got no answer.
     broker.freeze()?;
-    worker.says("the broker does not say what it has")?;
+    worker.says("the broker does not tell their watermarks")?;
     broker.thaw()?;
     broker.produce(&topic, None, impressions(1_000, 2_000))?;
     worker.arrived(&raw, 2_000).await?;
@@ -219,16 +208,13 @@ async fn a_partition_that_stalls_is_taken_anew_and_loses_nothing() -> Result<()>
     // The partition is first reassigned, and then the worker joins the group again.
     let started = Instant::now();
     let mut sent = 0;
-    let stalls = loop {
+    let stalls = wait::value(2 * DEADLINE, "two stalls of a partition", || {
         broker.produce(&topic, None, impressions(sent, sent + 1))?;
         sent += 1;
         let stalls = worker.metrics().map_or(0.0, |text| sum(&text, "adlake_ingest_stalls_total"));
-        if stalls >= 2.0 {
-            break stalls;
-        }
-        ensure!(started.elapsed() < 2 * DEADLINE, "{stalls} stalls\n{}", worker.process.logs());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+        Ok((stalls >= 2.0).then_some(stalls))
+    });
+    let stalls = stalls.with_context(|| worker.process.logs())?;
     let stalled = started.elapsed();
     broker.produce(&topic, None, impressions(sent, sent + 2_000))?;
     worker.arrived(&raw, sent as i64 + 2_000).await?;

@@ -1,30 +1,37 @@
 //! The merge. At every moment of a lake's history, every view answers what a computation from
 //! scratch answers, and what the oracle answers.
 //!
-//! Every run draws new histories. `ADLAKE_MERGE_CASES` sets how many, `ADLAKE_MERGE_SEED` the seed
-//! of the first, so that a run can be repeated; the others have the seeds after it. A failure
-//! prints its seed and the shrunk history. The seed is then added to [`REGRESSIONS`], which always
-//! run too.
+//! Every run draws new histories, and prints the seed of the first; the others have the seeds after
+//! it. `ADLAKE_TEST_SEED` repeats a run. `ADLAKE_TEST_HISTORIES` sets how many histories there are
+//! (`make soak`: hundreds). In half of them, batch runs and queries have little memory. A failure
+//! prints its seed and the smallest history that fails. The seed is then added to [`REGRESSIONS`],
+//! which always run too.
 
 mod cases;
 mod earlier;
 mod freshness;
 mod lake;
+mod memory;
 mod reach;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use adlake_domain::attribution::Model;
+use adlake_domain::credit::Model;
 use adlake_domain::settings::{Display, Meaning, SpendSource};
+use adlake_lake::session::SessionSettings;
 use adlake_tests::history::{History, ReferenceData, Rows, Step, history};
 use adlake_tests::oracle::compare::difference;
 use adlake_tests::oracle::{self, Input, VIEWS};
+use adlake_tests::seed::{VARIABLE, knob, seed};
 use anyhow::{Result, ensure};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use lake::TestLake;
 
-const CASES: u64 = 12;
+/// The histories of `make test`.
+const HISTORIES: u64 = 12;
+/// The longest time for which a failing history is shrunk.
+const SHRINK_TIME_MAX: Duration = Duration::from_secs(120);
 const HAPPENINGS_MAX: usize = 10;
 /// The views that are checked after every step. The others are made of the same parts and are
 /// checked at the end.
@@ -34,28 +41,34 @@ const REGRESSIONS: [u64; 0] = [];
 
 #[test]
 fn random_histories_answer_as_recomputed_from_scratch() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-    let cases = number("ADLAKE_MERGE_CASES").unwrap_or(CASES);
-    let first = number("ADLAKE_MERGE_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    println!("ADLAKE_MERGE_SEED={first} ADLAKE_MERGE_CASES={cases}");
+    let histories = knob("ADLAKE_TEST_HISTORIES", HISTORIES).unwrap();
+    let first = seed().unwrap();
+    let began = Instant::now();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    for seed in REGRESSIONS.into_iter().chain(first..first + cases) {
+    for seed in REGRESSIONS.into_iter().chain(first..first + histories) {
         let started = Instant::now();
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        let config = Config { cases: 1, failure_persistence: None, max_shrink_time: 120_000, ..Config::default() };
+        let config = Config {
+            cases: 1,
+            failure_persistence: None,
+            max_shrink_time: SHRINK_TIME_MAX.as_millis() as u32,
+            ..Config::default()
+        };
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let result = TestRunner::new_with_rng(config, rng).run(&history(HAPPENINGS_MAX), |history| {
             runtime.block_on(run(&history)).map_err(|error| TestCaseError::fail(format!("{error:?}")))
         });
         match result {
-            Ok(()) => println!("seed {seed}: {:.1} s", started.elapsed().as_secs_f64()),
+            Ok(()) => println!("history of seed {seed}: {:.1} s", started.elapsed().as_secs_f64()),
             Err(TestError::Fail(reason, history)) => {
-                panic!("ADLAKE_MERGE_SEED={seed} ADLAKE_MERGE_CASES=1\n{reason}\n{}", steps(&history))
+                panic!("repeat with {VARIABLE}={seed} ADLAKE_TEST_HISTORIES=1\n{reason}\n{}", steps(&history))
             }
-            Err(other) => panic!("seed {seed}: {other}"),
+            Err(other) => panic!("history of seed {seed}: {other}"),
         }
     }
+    let (after, took) = (first + histories, began.elapsed());
+    println!("merge: {histories} histories of the seeds {first} to {after} (exclusive), none fails, {took:.0?}");
 }
 
 /// Formats a shrunk history, with a line for each step and row. Fields that are NULL are left out.
@@ -64,7 +77,8 @@ fn steps(history: &History) -> String {
         let text = format!("{step:?}").replace("Raw", "\n  Raw");
         text.split(", ").filter(|field| !field.ends_with(": None")).collect::<Vec<_>>().join(", ") + "\n"
     };
-    format!("{:?}\n{}", history.meaning(), history.steps().iter().map(told).collect::<String>())
+    let memory = if history.has_small_memory() { "little memory" } else { "the default memory" };
+    format!("{memory}, {:?}\n{}", history.meaning(), history.steps().iter().map(told).collect::<String>())
 }
 
 /// The reference data and the meaning in force. They take effect with a batch run, or at once
@@ -79,7 +93,8 @@ struct InForce {
 /// that has seen nothing but the rows, before and after a batch run from scratch.
 async fn run(history: &History) -> Result<()> {
     let mut newest = InForce { reference: ReferenceData::variant(0), meaning: history.meaning() };
-    let mut lake = TestLake::create(&newest.meaning).await?;
+    let limits = if history.has_small_memory() { memory::small() } else { SessionSettings::default() };
+    let mut lake = TestLake::create_limited(&newest.meaning, limits).await?;
     lake.load(&newest.reference).await?;
     let mut all = Rows::default();
     let mut published: Option<InForce> = None;
@@ -111,11 +126,13 @@ async fn run(history: &History) -> Result<()> {
     }
     let InForce { reference, meaning } = published.unwrap_or(newest);
     let input = input(&all, &reference, &meaning);
-    check(&lake, &input, &VIEWS).await.map_err(|error| error.context("merged"))?;
+    check(&lake, &input, &VIEWS).await.map_err(|error| error.context("the merged answer, at the end"))?;
     let mut scratch = TestLake::create(&meaning).await?;
     scratch.load(&reference).await?;
     scratch.append(&all).await?;
-    check(&scratch, &input, &EVERY_STEP).await.map_err(|error| error.context("from scratch, unbatched"))?;
+    check(&scratch, &input, &EVERY_STEP)
+        .await
+        .map_err(|error| error.context("all rows in one lake, before its batch run"))?;
     scratch.batch(true).await?;
     // All columns are equal, including sketches.
     for view in VIEWS {
@@ -128,7 +145,7 @@ async fn run(history: &History) -> Result<()> {
     lake.show(&display).await?;
     check(&lake, &Input { display, ..input }, &["campaign_daily"])
         .await
-        .map_err(|error| error.context("shown otherwise"))
+        .map_err(|error| error.context("with other settings of the display"))
 }
 
 /// The input of the oracle for the default display.

@@ -5,13 +5,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};
 use adlake_tests::process::Process;
 use adlake_tests::readers::{self, COUNT};
 use adlake_tests::setup;
+use adlake_tests::wait;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -68,15 +69,9 @@ fn report(text: &str) -> Result<Value> {
 
 /// Waits until a table has this many rows.
 async fn arrived(raw: &Raw, table: &str, rows: i64, process: &Process) -> Result<()> {
-    let started = Instant::now();
-    loop {
-        let found = raw.count(table).await?;
-        if found >= rows {
-            return Ok(());
-        }
-        ensure!(started.elapsed() < DEADLINE, "{table} has {found} of {rows} rows\n{}", process.logs());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let what = format!("{rows} rows in {table}");
+    let came = wait::until_async(DEADLINE, &what, async || Ok(raw.count(table).await? >= rows));
+    came.await.with_context(|| process.logs())
 }
 
 /// Two topics of a broker, and the adlake that reads them.
@@ -165,7 +160,7 @@ async fn a_change_that_does_not_fit_stops_its_table_alone() -> Result<()> {
     arrived(&raw, IMPRESSIONS, count, &process).await?;
     arrived(&raw, INTERACTIONS, count, &process).await?;
     from_outside(&raw, IMPRESSIONS, &rewritten("columns['width'] = columns['width'].cast(pa.string())"))?;
-    let version = raw.lake.newest_version(IMPRESSIONS).await?.context("a version")?;
+    let version = raw.lake.newest_version(IMPRESSIONS).await?.context("there is no table")?;
     let more = topics.send()?;
     arrived(&raw, INTERACTIONS, more, &process).await?;
     let more = topics.send()?;

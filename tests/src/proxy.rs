@@ -3,8 +3,8 @@
 //!
 //! The proxy forwards requests and answers byte for byte, so signatures stay valid (the server sees
 //! the `Host` that the client signed). The [`Faults`] in force, which may change at any time, and a
-//! seed decide what happens to a request. Alternatively, one request, given by its number, is
-//! harmed in one way ([`Proxy::harm`]).
+//! seed decide what happens to a request. Alternatively, one request is harmed in one way. It is
+//! given by its number ([`Proxy::harm`]) or by its target ([`Proxy::harm_first`]).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -166,12 +166,32 @@ struct State {
     random: ChaCha8Rng,
     tally: Tally,
     requests: u64,
-    /// The number of the request to harm, counted from 1, and the fault.
-    nth: Option<(u64, Fault)>,
+    /// The request to harm, and the fault.
+    chosen: Option<(Chosen, Fault)>,
     /// The requests that have arrived, if they are recorded.
     seen: Option<Vec<Seen>>,
 }
 
+/// One request of all that arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Chosen {
+    /// The number of the request since the start of the proxy, counted from 1.
+    Number(u64),
+    /// The method and the target of the request.
+    Line(String),
+}
+
+impl Chosen {
+    fn is(&self, number: u64, request: &Seen) -> bool {
+        match self {
+            Chosen::Number(chosen) => *chosen == number,
+            Chosen::Line(line) => *line == request.line,
+        }
+    }
+}
+
+/// The name under which the chosen request is tallied.
+const CHOSEN: &str = "the chosen one";
 /// How long a slow request waits.
 const SLOW: Duration = Duration::from_millis(100);
 
@@ -191,7 +211,7 @@ impl Proxy {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let random = ChaCha8Rng::seed_from_u64(seed);
-        let state = Mutex::new(State { faults, random, tally: Tally::new(), requests: 0, nth: None, seen: None });
+        let state = Mutex::new(State { faults, random, tally: Tally::new(), requests: 0, chosen: None, seen: None });
         let shared = Arc::new(Shared { upstream: upstream.to_owned(), state });
         let accepting = shared.clone();
         runtime.spawn(async move {
@@ -221,7 +241,12 @@ impl Proxy {
     /// Harms only the `nth` request from now on, counted from 1.
     pub fn harm(&self, nth: u64, fault: Fault) {
         let mut state = self.shared.state();
-        state.nth = Some((state.requests + nth, fault));
+        state.chosen = Some((Chosen::Number(state.requests + nth), fault));
+    }
+
+    /// Harms only the first request from now on that has this method and target.
+    pub fn harm_first(&self, line: String, fault: Fault) {
+        self.shared.state().chosen = Some((Chosen::Line(line), fault));
     }
 
     /// Records the requests that arrive from now on.
@@ -263,16 +288,16 @@ impl Shared {
 
     fn decide(&self, request: &Message) -> Fate {
         let mut state = self.state();
-        let State { faults, random, tally, requests, nth, seen } = &mut *state;
+        let State { faults, random, tally, requests, chosen, seen } = &mut *state;
         *requests += 1;
         let is_conditional = request.is_put() && request.header("if-none-match").is_some();
         let this = Seen { line: request.line(), is_conditional };
-        let chosen = nth.is_some_and(|(nth, fault)| nth == *requests && fault.suits(&this));
+        let fault = chosen.take_if(|(chosen, fault)| chosen.is(*requests, &this) && fault.suits(&this));
         if let Some(seen) = seen {
             seen.push(this);
         }
-        if let (true, Some((_, fault))) = (chosen, *nth) {
-            *tally.entry("the one").or_default() += 1;
+        if let Some((_, fault)) = fault {
+            *tally.entry(CHOSEN).or_default() += 1;
             return Fate::Harmed(fault);
         }
         let mut draw = random.random_range(0.0..1.0);

@@ -58,6 +58,16 @@ impl SchemaRegistry {
         format!("http://127.0.0.1:{}{API}", self.port)
     }
 
+    /// The host and the port of the API without TLS.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port of the API over TLS.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
+    }
+
     /// The address of the API over TLS. Only [`SchemaRegistry::ca_file`] vouches for the
     /// certificate.
     pub fn tls_url(&self) -> String {

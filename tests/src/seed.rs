@@ -1,5 +1,5 @@
-//! The seed of randomised tests. Each run draws a new one and prints it at once, so that any run
-//! can be repeated.
+//! The seed and the lengths of randomised tests. Each run draws a new seed and prints it at once,
+//! so that any run can be repeated.
 
 use std::sync::OnceLock;
 
@@ -18,6 +18,15 @@ pub fn seed() -> Result<u64> {
     };
     println!("{VARIABLE}={seed}");
     Ok(seed)
+}
+
+/// A number from the environment that makes a test longer or shorter, or the default of
+/// `make test`.
+pub fn knob(name: &str, default: u64) -> Result<u64> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name} is {text:?}, not a number")),
+        Err(_) => Ok(default),
+    }
 }
 
 #[test]

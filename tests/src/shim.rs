@@ -40,8 +40,8 @@ impl Shim {
         fs::write(&source, include_str!("shim/shim.c"))?;
         let mut command = Command::new("cc");
         command.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl").stdin(Stdio::null());
-        let mut cc =
-            Process::start("cc", command, directory).context("the C compiler, which the build needs as well")?;
+        let mut cc = Process::start("cc", command, directory)
+            .context("cannot start the C compiler, which the build needs as well")?;
         let status = cc.wait_exit(BUILD_DEADLINE)?;
         ensure!(status.success(), "the shim does not compile: {status}\n{}", cc.logs());
         let control = directory.join("shim.control");

@@ -2,6 +2,8 @@
 //! says what did not happen.
 //!
 //! Every wait of the tests goes through here. None sleeps for a fixed time in place of a condition.
+//! Tests sleep only where time itself is the input: a random moment before a kill, the rate at
+//! which records are sent, a file that is written slowly.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -33,6 +35,35 @@ pub fn value<T>(deadline: Duration, what: &str, mut attempt: impl FnMut() -> Res
     }
 }
 
+/// Like [`until`], for a condition that is asynchronous or can fail.
+pub async fn until_async(
+    deadline: Duration,
+    what: impl AsRef<str>,
+    mut condition: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
+    value_async(deadline, what, async || Ok(condition().await?.then_some(()))).await
+}
+
+/// Like [`value`], for an asynchronous attempt.
+pub async fn value_async<T>(
+    deadline: Duration,
+    what: impl AsRef<str>,
+    mut attempt: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let started = Instant::now();
+    let mut pause = POLL_FIRST;
+    loop {
+        if let Some(value) = attempt().await? {
+            return Ok(value);
+        }
+        let Some(left) = deadline.checked_sub(started.elapsed()) else {
+            bail!("waited {deadline:?} in vain for: {}", what.as_ref());
+        };
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 2).min(POLL_LAST);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +77,20 @@ mod tests {
         })
         .unwrap();
         assert_eq!(polls, 3);
+    }
+
+    #[tokio::test]
+    async fn an_asynchronous_condition_is_awaited_and_its_error_ends_the_wait() {
+        let mut polls = 0;
+        let third = value_async(Duration::from_secs(10), "the third poll", async || {
+            polls += 1;
+            Ok((polls == 3).then_some("third"))
+        });
+        assert_eq!(third.await.unwrap(), "third");
+        let error = until_async(Duration::from_secs(10), "it", async || bail!("broken")).await.unwrap_err();
+        assert_eq!(error.to_string(), "broken");
+        let error = until_async(Duration::from_millis(20), "a blue moon", async || Ok(false)).await.unwrap_err();
+        assert!(error.to_string().contains("a blue moon"), "{error}");
     }
 
     #[test]

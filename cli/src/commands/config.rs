@@ -2,31 +2,26 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
-use adlake_lake::{Lake, Reference};
-use adlake_speed_layer::decode::DecodePlan;
-use adlake_speed_layer::enrich::{Enrichment, EnrichmentSettings};
-use adlake_speed_layer::error::SpeedError;
-use adlake_speed_layer::record::StreamFormat;
-use adlake_speed_layer::settings::Format;
+use adlake_lake::Lake;
+use adlake_speed_layer::plans;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use crate::arguments::Global;
-use crate::commands::{ReportFormat, report, say};
-use crate::config::{DEFAULT_FILE, Settings, show, template};
+use crate::commands::{ReportFormat, print, report};
+use crate::config::{DEFAULT_FILE, show, template};
 use crate::failure::{speed_error, usage};
+use crate::options::Global;
 
 /// The configuration.
 #[derive(Debug, Subcommand)]
 pub enum Config {
-    /// Write a commented file with every key and its default
+    /// Write a file with every key, its meaning and its default
     Init(Init),
-    /// Check the configuration in force
+    /// Check the configuration in force, and name the key that is wrong
     Check,
-    /// Show what is in force and where each value comes from
+    /// Show every key in force with its value and its origin; secrets are not shown
     Show(Show),
 }
 
@@ -36,7 +31,7 @@ pub struct Init {
     /// The file to write; - is stdout
     #[arg(default_value = DEFAULT_FILE)]
     file: PathBuf,
-    /// Overwrite an existing file
+    /// Overwrite the file if it exists
     #[arg(long)]
     force: bool,
 }
@@ -44,7 +39,7 @@ pub struct Init {
 /// Show what is in force.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// How it is written
+    /// The format of the answer
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
 }
@@ -67,7 +62,7 @@ impl Init {
     fn run(&self) -> Result<()> {
         let text = template::text()?;
         if self.file.as_os_str() == "-" {
-            return say(&text);
+            return print(&text);
         }
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true);
@@ -78,44 +73,27 @@ impl Init {
         };
         let path = self.file.display();
         let mut file = options.open(&self.file).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => usage(format!("{path} is there already; --force overwrites it")),
+            std::io::ErrorKind::AlreadyExists => usage(format!("{path} exists already; --force overwrites it")),
             _ => anyhow::Error::new(error).context(format!("cannot write {path}")),
         })?;
         file.write_all(text.as_bytes()).with_context(|| format!("cannot write {path}"))?;
-        say(&format!("wrote {path}\n"))
+        print(&format!("wrote {path}\n"))
     }
 }
 
 async fn check(global: &Global) -> Result<()> {
     let config = global.load()?;
     let settings = &config.settings;
-    settings.speed().check().map_err(speed_error)?;
+    let speed = settings.speed();
+    plans::check(&speed).map_err(speed_error)?;
     settings.batch.check()?;
     for kind in EventKind::ALL {
-        check_source(kind, settings).map_err(speed_error)?;
+        plans::check_decoding(&speed, kind).map_err(speed_error)?;
     }
     Lake::open(&settings.lake).await?;
     let from = match &config.file {
         Some(path) => path.display().to_string(),
         None => format!("no {DEFAULT_FILE} here: the defaults"),
     };
-    say(&format!("{from}: ok\n"))
-}
-
-/// Builds the plan that decodes records of a kind. Building it checks mappings, defaults and
-/// schemas.
-fn check_source(kind: EventKind, settings: &Settings) -> Result<(), SpeedError> {
-    let source = settings.sources.of(kind);
-    let format = match source.format(kind) {
-        Format::Json => StreamFormat::Json,
-        Format::Csv => StreamFormat::CSV,
-        Format::Avro => StreamFormat::AvroMessage,
-    };
-    let enrichment = EnrichmentSettings {
-        account_currency: settings.account.currency.clone(),
-        time_zone: settings.report.time_zone,
-        identity: settings.identity.clone(),
-    };
-    let enrichment = Arc::new(Enrichment::new(&enrichment, &Reference::default()));
-    DecodePlan::new(kind, source, &format, settings.ingest.validation()?, enrichment).map(|_| ())
+    print(&format!("{from}: ok\n"))
 }

@@ -1,32 +1,32 @@
 //! `adlake deadletters list | show | replay`: shows rejected records and replays them.
 
+mod filter;
 mod list;
-mod replay;
 mod show;
-mod wanted;
+mod replay;
 
 use adlake_lake::Lake;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::arguments::Global;
-use crate::progress::Progress;
+use crate::options::Global;
+use crate::progress::ProgressBars;
 
 /// Rejected records.
 #[derive(Debug, Subcommand)]
 pub enum Deadletters {
-    /// Count them by table and reason, or list them one by one
+    /// Count dead letters by table, topic and reason, or list them one by one
     List(list::List),
-    /// One of them, with its bytes
+    /// Show one dead letter with the bytes that were sent
     Show(show::Show),
-    /// Decode them again, with today's configuration and reference data; the good ones become rows,
-    /// once
+    /// Decode dead letters again, with today's configuration and reference data; those that are
+    /// accepted become rows, once
     Replay(replay::Replay),
 }
 
 impl Deadletters {
     /// Runs the command.
-    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
         let settings = global.load()?.settings;
         let lake = Lake::open(&settings.lake).await?;
         match self {

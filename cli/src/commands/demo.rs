@@ -21,9 +21,15 @@ use adlake_domain::event::EventKind;
 use adlake_lake::{Lake, LoadMode, ReferenceKind};
 use adlake_serving::QueryEngine;
 use adlake_speed_layer::error::SpeedError;
-use adlake_speed_layer::metrics::{IngestProgress, Progress as IngestWatch};
-use adlake_speed_layer::run::{IngestReport, KafkaRun, run_kafka};
+use adlake_speed_layer::metrics::IngestObserver;
+use adlake_speed_layer::report::{IngestProgress, IngestReport};
+use adlake_speed_layer::run::{KafkaRun, run_kafka};
 use adlake_speed_layer::settings::{IngestSettings, KafkaSettings, Sources};
+use adlake_traffic::generator::Generator;
+use adlake_traffic::plan::{Pace, Plan, kind_index};
+use adlake_traffic::reference;
+use adlake_traffic::sink::Compression;
+use adlake_traffic::sink::kafka::{KafkaSink, KafkaTarget};
 use anyhow::{Context, Result, anyhow};
 use apache_avro::Schema;
 use arrow::array::Array;
@@ -33,18 +39,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::arguments::Global;
-use crate::commands::{reference as reference_command, say};
+use crate::commands::{print, reference as reference_command};
 use crate::config::Settings;
-use crate::demo::board::{Batch, Board, COLUMNS};
 use crate::demo::broker::Broker;
 use crate::demo::check::{self, Line};
+use crate::demo::dashboard::{Batch, COLUMNS, Dashboard};
 use crate::demo::screen::Screen;
 use crate::failure::{query_error, speed_error, usage};
-use crate::generate::knobs::{Pace, Plan, duration, place};
-use crate::generate::sink_files::Compression;
-use crate::generate::sink_kafka::{KafkaSink, KafkaTarget};
-use crate::generate::{Generator, reference};
+use crate::options::{Global, duration};
 use crate::output::cell;
 use crate::shutdown;
 
@@ -63,22 +65,22 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The whole system in one process.
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Folder for the lake
+    /// Folder for the lake, the reference data and the log
     #[arg(long, value_name = "DIR", default_value = "./adlake-demo")]
     dir: PathBuf,
-    /// Records per second
+    /// Records to send per second
     #[arg(long, value_name = "PER_SECOND", default_value_t = 2_000.0)]
     rate: f64,
-    /// Stop after this long ("30s", "5m"); without it Ctrl-C stops
+    /// Stop after this long ("30s", "5m") [default: at Ctrl-C]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     stop_after: Option<Duration>,
     /// Time between two batch runs
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     batch_every: Duration,
-    /// The world's seed: its campaigns, websites and users
+    /// The seed of campaigns, websites and users
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Distinct users
+    /// Number of distinct users
     #[arg(
         long,
         value_name = "N",
@@ -86,10 +88,10 @@ pub struct Demo {
         value_parser = clap::value_parser!(u32).range(1..100_000_000)
     )]
     users: u32,
-    /// Campaigns
+    /// Number of campaigns
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..10_000))]
     campaigns: u32,
-    /// Print lines instead of a live table
+    /// Print a line every few seconds instead of a live table
     #[arg(long)]
     plain: bool,
 }
@@ -103,7 +105,7 @@ struct Facts {
     batch: Mutex<Batch>,
 }
 
-impl IngestWatch for Facts {
+impl IngestObserver for Facts {
     fn update(&self, state: &IngestProgress) {
         self.rows.store(state.rows, Ordering::Relaxed);
         self.rejected.store(state.rejected, Ordering::Relaxed);
@@ -114,11 +116,11 @@ type Ingest = JoinHandle<Result<IngestReport, SpeedError>>;
 
 impl Demo {
     /// Runs until a signal comes or the time is up.
-    pub async fn run(self, global: &Global, progress: &crate::progress::Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &crate::progress::ProgressBars) -> Result<()> {
         if !(self.rate > 0.0 && self.rate <= RATE_MAX) {
             return Err(usage(format!(
-                "--rate is {}: the demo's broker takes up to {RATE_MAX} records a second; for more use Kafka and \
-                 adlake generate",
+                "--rate is {}: give more than 0 and at most {RATE_MAX} records a second; for more, send with adlake \
+                 generate to a Kafka of your own",
                 self.rate
             )));
         }
@@ -158,19 +160,19 @@ impl Demo {
             let path = self.dir.join(LOG);
             progress.log_to(Some(File::create(&path).with_context(|| format!("cannot write {}", path.display()))?));
         }
-        let mut board = Board {
+        let mut dashboard = Dashboard {
             lake: settings.lake.uri.clone(),
             currency: settings.account.currency.clone(),
             names,
-            ..Board::default()
+            ..Dashboard::default()
         };
-        let watched = watch(&mut board, &mut screen, &engine, &facts, &mut ingest, started, &stop).await;
+        let watched = watch(&mut dashboard, &mut screen, &engine, &facts, &mut ingest, started, &stop).await;
         stop.cancel();
         screen.close()?;
         progress.log_to(None);
         let spinner = progress.spinner("draining: committing what was sent");
-        let generator = generating.await.context("the generator ended unexpectedly")??;
-        batch.await.context("the batch task ended unexpectedly")?;
+        let generator = generating.await.context("the generator has panicked")??;
+        batch.await.context("the batch run has panicked")?;
         if watched.is_ok() {
             drained(&facts, generator.totals().records, &ingest).await;
         }
@@ -180,13 +182,13 @@ impl Demo {
             let report = ended?;
             return Err(anyhow!("ingest ended by itself after {} records", report.records_read));
         }
-        let report = ingest.await.context("ingest ended unexpectedly")?.map_err(speed_error)?;
+        let report = ingest.await.context("ingest has panicked")?.map_err(speed_error)?;
         info!(records = report.records_read, commits = report.commits, "ingest stopped");
-        refresh(&mut board, &engine, &facts, started).await?;
+        refresh(&mut dashboard, &engine, &facts, started).await?;
         spinner.finish_and_clear();
         let checked = if began_empty { check::compare(&engine, &generator.totals()).await? } else { Vec::new() };
         drop(broker);
-        say(&self.farewell(&board, &checked))?;
+        print(&self.closing_text(&dashboard, &checked))?;
         match checked.iter().find(|line| line.answered != line.sent) {
             Some(line) => {
                 Err(anyhow!("{}: the lake answers {}, but {} were sent", line.name, line.answered, line.sent))
@@ -259,7 +261,7 @@ impl Demo {
     ) -> Result<JoinHandle<Result<Generator>>> {
         let mut topics: [String; 3] = Default::default();
         for kind in EventKind::ALL {
-            topics[place(kind)] = settings.sources.of(kind).topic(kind).to_owned();
+            topics[kind_index(kind)] = settings.sources.of(kind).topic(kind).to_owned();
         }
         let mut sink = KafkaSink::create(&KafkaTarget {
             brokers: broker.address(),
@@ -275,14 +277,14 @@ impl Demo {
         }))
     }
 
-    fn farewell(&self, board: &Board, checked: &[Line]) -> String {
-        let mut text = board.table(usize::MAX).join("\n");
+    fn closing_text(&self, dashboard: &Dashboard, checked: &[Line]) -> String {
+        let mut text = dashboard.table(usize::MAX).join("\n");
         text.push('\n');
         if !checked.is_empty() && checked.iter().all(|line| line.answered == line.sent) {
             let equal: Vec<String> = checked.iter().map(|line| format!("{} {}", line.answered, line.name)).collect();
             text.push_str(&format!("\nThe lake answers exactly what was sent: {}.\n", equal.join(", ")));
         }
-        let lake = &board.lake;
+        let lake = &dashboard.lake;
         text.push_str(&format!(
             "\nThe lake is in {lake}. Try next:\n\
              \x20 adlake --lake {lake} status\n\
@@ -351,15 +353,15 @@ fn start_batch(
                 }
             });
             if let (Err(error), false) = (ran, stop.is_cancelled()) {
-                warn!(error = %error, "the batch run failed; it is tried again");
+                warn!(error = %error, "the batch run failed; the next run tries again");
             }
         }
     })
 }
 
-/// Shows the board until the demo is stopped. If ingest ends before that, returns its result.
+/// Shows the dashboard until the demo is stopped. If ingest ends before that, returns its result.
 async fn watch(
-    board: &mut Board,
+    dashboard: &mut Dashboard,
     screen: &mut Screen,
     engine: &QueryEngine,
     facts: &Facts,
@@ -373,20 +375,20 @@ async fn watch(
         tokio::select! {
             () = stop.cancelled() => return Ok(None),
             ended = &mut *ingest => {
-                return Ok(Some(ended.context("ingest ended unexpectedly")?.map_err(speed_error)));
+                return Ok(Some(ended.context("ingest has panicked")?.map_err(speed_error)));
             }
             _ = ticks.tick() => {}
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(None),
-            refreshed = refresh(board, engine, facts, started) => refreshed?,
+            refreshed = refresh(dashboard, engine, facts, started) => refreshed?,
         }
-        screen.show(board)?;
+        screen.show(dashboard)?;
     }
 }
 
-/// Brings the board up to date.
-async fn refresh(board: &mut Board, engine: &QueryEngine, facts: &Facts, started: Instant) -> Result<()> {
+/// Brings the dashboard up to date.
+async fn refresh(dashboard: &mut Dashboard, engine: &QueryEngine, facts: &Facts, started: Instant) -> Result<()> {
     let asked = Instant::now();
     let sql = format!("SELECT {} FROM campaign_kpis ORDER BY spend DESC, campaign_id", COLUMNS.join(", "));
     let kpis = rows(engine, &sql).await?;
@@ -394,18 +396,18 @@ async fn refresh(board: &mut Board, engine: &QueryEngine, facts: &Facts, started
     let newest = rows(engine, "SELECT max(newest_event_time) FROM freshness").await?;
     let elapsed = started.elapsed();
     let (rows, rejected) = (facts.rows.load(Ordering::Relaxed), facts.rejected.load(Ordering::Relaxed));
-    let since = elapsed.saturating_sub(board.elapsed).as_secs_f64();
-    let committed = (rows + rejected).saturating_sub(board.rows + board.rejected);
-    board.ingest_rate = if since > 0.0 { committed as f64 / since } else { 0.0 };
-    board.freshness = newest.into_iter().flatten().flatten().next().and_then(|time| {
+    let since = elapsed.saturating_sub(dashboard.elapsed).as_secs_f64();
+    let committed = (rows + rejected).saturating_sub(dashboard.rows + dashboard.rejected);
+    dashboard.ingest_rate = if since > 0.0 { committed as f64 / since } else { 0.0 };
+    dashboard.freshness = newest.into_iter().flatten().flatten().next().and_then(|time| {
         let time = chrono::DateTime::parse_from_rfc3339(&time).ok()?;
         // The newest event may lie a moment ahead of this clock. Its age is then 0.
         Some((chrono::Utc::now() - time.to_utc()).to_std().unwrap_or_default())
     });
-    board.sent = facts.sent.load(Ordering::Relaxed);
-    (board.rows, board.rejected, board.elapsed) = (rows, rejected, elapsed);
-    board.batch = facts.batch.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    (board.kpis, board.query) = (kpis, query);
+    dashboard.sent = facts.sent.load(Ordering::Relaxed);
+    (dashboard.rows, dashboard.rejected, dashboard.elapsed) = (rows, rejected, elapsed);
+    dashboard.batch = facts.batch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    (dashboard.kpis, dashboard.query) = (kpis, query);
     Ok(())
 }
 

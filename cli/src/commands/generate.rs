@@ -1,24 +1,29 @@
 //! `adlake generate`: synthetic traffic to files or to Kafka, with the truth about it.
 
+mod options;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
+use adlake_traffic::generator::{Generator, kind_names};
+use adlake_traffic::plan::Plan;
+use adlake_traffic::reference;
+use adlake_traffic::sink::files::FileSink;
+use adlake_traffic::sink::kafka::{KafkaSink, KafkaTarget};
+use adlake_traffic::sink::{Compression, Sink};
 use anyhow::{Context, Result};
 use apache_avro::Schema;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use tracing::info;
 
-use crate::arguments::Global;
+use crate::commands::generate::options::TrafficOptions;
 use crate::commands::{ReportFormat, report};
 use crate::failure::usage;
-use crate::generate::knobs::{Knobs, Plan};
-use crate::generate::sink::Sink;
-use crate::generate::sink_files::{Compression, FileSink};
-use crate::generate::sink_kafka::{KafkaSink, KafkaTarget};
-use crate::generate::{Generator, reference};
-use crate::progress::Progress;
+use crate::options::Global;
+use crate::progress::ProgressBars;
 use crate::shutdown;
 
 /// The folder of the truth if none is named.
@@ -31,17 +36,22 @@ const EVENTS_FOLDER: &str = "events";
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("sink").required(true).args(["to_files", "to_kafka"])))]
 pub struct Generate {
-    /// Write files: the events into DIR/events, truth and reference data into DIR
+    /// Write to files: the events to DIR/events, the truth and the reference data to DIR
     #[arg(long, value_name = "DIR", help_heading = "Where to")]
     to_files: Option<PathBuf>,
-    /// Produce to Kafka: host:port, comma-separated; topics as configured in sources, properties as
-    /// in kafka.properties
+    /// Send to Kafka at these brokers (host:port, comma-separated); the topics are those of
+    /// sources.*.topic, the client's properties those of kafka.properties
     #[arg(long, value_name = "BOOTSTRAP", help_heading = "Where to")]
     to_kafka: Option<String>,
-    /// Compression of files or of Kafka's batches
-    #[arg(long, value_enum, default_value = "none", help_heading = "Where to")]
+    /// How files, or Kafka's batches of records, are compressed
+    #[arg(
+        long,
+        default_value_t,
+        value_parser = PossibleValuesParser::new(Compression::NAMES).try_map(|name| name.parse::<Compression>()),
+        help_heading = "Where to"
+    )]
     compression: Compression,
-    /// Records in a file
+    /// Begin a new file after this many records
     #[arg(
         long,
         value_name = "N",
@@ -50,7 +60,7 @@ pub struct Generate {
         help_heading = "Where to"
     )]
     records_per_file: u64,
-    /// Partitions of a topic that is created
+    /// Partitions of a topic that does not exist and is created
     #[arg(
         long,
         value_name = "N",
@@ -59,18 +69,18 @@ pub struct Generate {
         help_heading = "Where to"
     )]
     partitions: i32,
-    /// Folder for truth.json, creatives.csv, campaigns.csv and fx_rates.csv [default: that of
+    /// Folder for truth.json, creatives.csv, campaigns.csv and fx_rates.csv [default: DIR of
     /// --to-files, else adlake-generated]
     #[arg(long, value_name = "DIR", help_heading = "Where to")]
     truth: Option<PathBuf>,
-    /// Write the reference data only, and send nothing
+    /// Write only the reference data, and send no events
     #[arg(long, help_heading = "Where to")]
     reference_only: bool,
-    /// How the report is written
+    /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
     #[command(flatten)]
-    knobs: Knobs,
+    traffic: TrafficOptions,
 }
 
 /// What was sent.
@@ -85,9 +95,9 @@ struct Sent {
 
 impl Generate {
     /// Generates until everything is sent or a signal comes. The truth covers what was sent.
-    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
         let settings = global.load()?.settings;
-        let plan = self.knobs.plan(&settings.account.currency, chrono::Utc::now().timestamp_micros())?;
+        let plan = self.traffic.plan(&settings.account.currency, chrono::Utc::now().timestamp_micros())?;
         let folder = match (&self.truth, &self.to_files) {
             (Some(folder), _) | (None, Some(folder)) => folder.clone(),
             (None, None) => PathBuf::from(TRUTH_FOLDER),
@@ -111,12 +121,17 @@ impl Generate {
                     topics: EventKind::ALL.map(|kind| settings.sources.of(kind).topic(kind).to_owned()),
                     partitions: self.partitions,
                     compression: self.compression,
-                    properties: settings.kafka.properties.clone(),
+                    properties: settings
+                        .kafka
+                        .properties
+                        .expose()
+                        .map(|(key, value)| (key.into(), value.into()))
+                        .collect(),
                 };
                 for (kind, (sent, topic)) in EventKind::ALL.iter().zip(plan.kinds.iter().zip(&target.topics)) {
                     if *sent && topic.is_empty() {
                         return Err(usage(format!(
-                            "sources.{kind}.topic is empty: name a topic, or leave {kind} out of --kinds"
+                            "sources.{kind}.topic is empty: name a topic there, or leave {kind} out of --kinds"
                         )));
                     }
                 }
@@ -128,7 +143,7 @@ impl Generate {
         let cancel = shutdown::on_signal()?;
         let bar = progress.bar(plan.events, "records");
         bar.set_message("generating");
-        let rate = self.knobs.rate;
+        let rate = self.traffic.rate;
         let (mut generator, sent, ran) = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let mut sent = (0, 0);
@@ -140,7 +155,7 @@ impl Generate {
             (generator, (sent, started.elapsed()), ran)
         })
         .await
-        .context("the generator ended unexpectedly")?;
+        .context("the generator has panicked")?;
         ran?;
         let truth = write_truth(&folder, &mut generator)?;
         let ((records, bytes), elapsed) = sent;
@@ -166,7 +181,7 @@ fn text(sent: &Sent, plan: &Plan) -> String {
     format!(
         "sent {} records ({}), {:.1} MB, in {:.1} s: {:.0} a second{truth}\n",
         sent.records,
-        crate::generate::kind_names(plan.kinds).join(", "),
+        kind_names(plan.kinds).join(", "),
         sent.bytes as f64 / 1e6,
         sent.seconds,
         sent.records_per_second,

@@ -5,119 +5,125 @@ mod preview;
 use std::collections::BTreeMap;
 
 use adlake_lake::Lake;
-use adlake_speed_layer::metrics::IngestProgress;
-use adlake_speed_layer::run::{FilesRun, IngestReport, KafkaRun, run_files, run_kafka};
-use adlake_speed_layer::source::files::{FileFormat, PassedOverFiles, PassedOverReason};
+use adlake_speed_layer::metrics::{IngestObserver, Metrics};
+use adlake_speed_layer::report::{IngestProgress, IngestReport, PassedOverFiles, PassedOverReason};
+use adlake_speed_layer::run::{FilesRun, KafkaRun, run_files, run_kafka};
+use adlake_speed_layer::source::files::FileFormat;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::ProgressBar;
 
-use crate::arguments::Global;
 use crate::commands::{ReportFormat, report};
 use crate::failure::speed_error;
-use crate::generate::knobs::Kind;
 use crate::memory;
-use crate::progress::Progress;
+use crate::metrics_server::MetricsServer;
+use crate::options::{Global, Kind};
+use crate::progress::ProgressBars;
 use crate::shutdown;
 
 /// The speed layer.
 #[derive(Debug, Subcommand)]
 pub enum Ingest {
-    /// Read the configured topics until a signal comes: what was read is committed, then it ends
+    /// Read the configured Kafka topics until a signal (Ctrl-C) comes; what was read is committed
+    /// before the command ends
     Kafka(Kafka),
-    /// Read files to their ends, or watch for new ones; each record once, however often the same
-    /// file is given
+    /// Read files to their ends, or watch for new ones; each record is taken once, however often
+    /// its file is given
     Files(Files),
 }
 
 /// Read topics.
 #[derive(Debug, Args)]
 pub struct Kafka {
-    /// Brokers, host:port, comma-separated; overrides the configuration
+    /// The brokers to connect to first (host:port, comma-separated); overrides kafka.brokers of the
+    /// configuration
     #[arg(long, value_name = "BOOTSTRAP")]
     brokers: Option<String>,
-    /// End at the current end of the partitions
+    /// End at the offsets where the partitions end now
     #[arg(long)]
     until_end: bool,
-    /// How the report is written
+    /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
 }
 
 /// What the command reads, for its help text.
 const READ: &str = "\
-Formats:       JSON (values in any order of lines, or one array), NDJSON, CSV and TSV, Avro object containers.
-               Told by the extension (.json, .ndjson, .jsonl, .csv, .tsv, .avro), else by the content.
-Compressions:  gzip, zstd, bzip2 and xz, told by the first bytes. Extensions: .gz, .gzip, .zst, .zstd, .bz2, .xz.
+Formats:       JSON (one array, or values one after another), NDJSON, CSV and TSV, Avro object containers.
+               The extension names the format (.json, .ndjson, .jsonl, .csv, .tsv, .avro). Without one of these,
+               the content decides.
+Compressions:  gzip, zstd, bzip2 and xz (.gz, .gzip, .zst, .zstd, .bz2, .xz). The first bytes decide.
                Archives (.zip, .tar) and Parquet are not read.
-Kinds:         impressions, interactions or bid requests: told by the nearest of file and folders whose name says so
-               (ad-impressions.json, clicks/2026/part-0.csv, bid_requests.avro), else by the format: JSON holds
-               impressions, CSV interactions, Avro bid requests.
+Kinds:         impressions, interactions and bid requests. The name of the file decides, else the name of the nearest
+               folder that names a kind (ad-impressions.json, clicks/2026/part-0.csv, bid_requests.avro). If no name
+               does, the format decides: JSON holds impressions, CSV interactions, Avro bid requests.
 
---dry-run says for each file what would be read, and shows its first row.";
+--dry-run shows for each file what would be read of it.";
 
 /// Read files.
 #[derive(Debug, Args)]
 #[command(after_help = READ)]
 pub struct Files {
-    /// Files, folders with everything in them, patterns ("data/**/*.csv"), s3://bucket/prefix;
+    /// Files, folders with everything below them, patterns ("data/**/*.csv") or s3://bucket/prefix;
     /// plain or compressed
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,
     /// Keep looking for new files until a signal comes
     #[arg(long)]
     watch: bool,
-    /// Say for each file its kind, format, header, mapping and first row; write nothing
+    /// Show for each file its kind, format, header, mapping and first row, and write nothing
     #[arg(long, conflicts_with = "watch")]
     dry_run: bool,
-    /// The kind of event in all of them [default: found from name, folder and format]
+    /// The kind of event in all of the files [default: found by name, folder and format]
     #[arg(long, value_enum)]
     kind: Option<Kind>,
-    /// The format of all of them [default: found from extension and content]
+    /// The format of all of the files [default: found by extension and content]
     #[arg(long, value_enum, value_name = "FORMAT")]
-    file_format: Option<Written>,
-    /// How the report is written
+    file_format: Option<FileFormatOption>,
+    /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
 }
 
-/// The format of a file.
+/// The formats of files that --file-format names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Written {
-    /// One array, or values one after another
+enum FileFormatOption {
+    /// One JSON array, or JSON values one after another
     Json,
     /// One JSON value a line
     Ndjson,
-    /// Rows, with or without a line of names
+    /// CSV rows, with or without a header
     Csv,
-    /// An object container
+    /// An Avro object container
     Avro,
 }
 
 impl Ingest {
     /// Runs the command.
-    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
         memory::use_small_pages();
         let mut settings = global.load()?.settings;
         let lake = Lake::open(&settings.lake).await?;
         let cancel = shutdown::on_signal()?;
         match self {
+            Ingest::Files(files) if files.dry_run => preview::run(&lake, &settings.speed(), files).await,
             Ingest::Kafka(kafka) => {
                 if let Some(brokers) = kafka.brokers {
                     settings.kafka.brokers = brokers;
                 }
-                let watch = Watch(progress.spinner("waiting for Kafka"));
+                let observer = RunObserver::new(progress.spinner("waiting for Kafka"));
+                let _server = MetricsServer::start(&settings.ingest.metrics_listen, &observer.metrics).await?;
                 let run = KafkaRun { until_end: kafka.until_end };
-                let done = run_kafka(&lake, &settings.speed(), run, &watch, cancel).await;
-                watch.0.finish_and_clear();
+                let done = run_kafka(&lake, &settings.speed(), run, &observer, cancel).await;
+                observer.spinner.finish_and_clear();
                 report(kafka.format, &done.map_err(speed_error)?, text)
             }
-            Ingest::Files(files) if files.dry_run => preview::run(&lake, &settings.speed(), files).await,
             Ingest::Files(files) => {
-                let watch = Watch(progress.spinner("looking for files"));
+                let observer = RunObserver::new(progress.spinner("looking for files"));
+                let _server = MetricsServer::start(&settings.ingest.metrics_listen, &observer.metrics).await?;
                 let (format, is_watched) = (files.format, files.watch);
-                let done = run_files(&lake, &settings.speed(), files.wanted(), &watch, cancel).await;
-                watch.0.finish_and_clear();
+                let done = run_files(&lake, &settings.speed(), files.wanted(), &observer, cancel).await;
+                observer.spinner.finish_and_clear();
                 let done = done.map_err(speed_error)?;
                 report(format, &done, text)?;
                 not_read(&done, is_watched)
@@ -133,7 +139,7 @@ impl Files {
             paths: self.paths,
             watch: self.watch,
             kind: self.kind.map(Kind::event_kind),
-            format: self.file_format.map(Written::format),
+            format: self.file_format.map(FileFormatOption::format),
         }
     }
 }
@@ -142,8 +148,8 @@ impl Files {
 fn nothing_read(paths: &[String]) -> Option<String> {
     let paths = (!paths.is_empty()).then(|| paths.join(", "))?;
     Some(format!(
-        "nothing was read of {paths}: the files that are there were passed over, for the reasons above; \
-         \"adlake ingest files --help\" names the formats that are read"
+        "no file in {paths} was read: all of them are passed over, for the reasons above. See \"adlake ingest files \
+         --help\" for the formats that are read"
     ))
 }
 
@@ -151,13 +157,15 @@ fn nothing_read(paths: &[String]) -> Option<String> {
 fn not_read(report: &IngestReport, is_watched: bool) -> Result<()> {
     let mut problems = Vec::new();
     if let count @ 1.. = report.set_aside.len() {
-        problems.push(format!("{count} files are set aside; once the reason is mended the next run takes them"));
+        problems.push(format!(
+            "{count} files are set aside, for the reasons above: nothing of them is ingested. Correct the files or the \
+             configuration; the next run tries them again"
+        ));
     }
     if let count @ 1.. = report.changed_files.len() {
         problems.push(format!(
-            "{count} files do not begin any more with what was ingested of them, or go on within its last record, and \
-             were not \
-             read; give the new content another name to ingest it"
+            "{count} files were changed after they had been ingested: what was ingested is no longer their beginning. \
+             They were not read. To ingest the new content, store it under another name"
         ));
     }
     if !is_watched {
@@ -166,21 +174,34 @@ fn not_read(report: &IngestReport, is_watched: bool) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { anyhow::bail!(problems.join(". ")) }
 }
 
-impl Written {
+impl FileFormatOption {
     fn format(self) -> FileFormat {
         match self {
-            Written::Json => FileFormat::Json,
-            Written::Ndjson => FileFormat::Ndjson,
-            Written::Csv => FileFormat::Csv,
-            Written::Avro => FileFormat::Avro,
+            FileFormatOption::Json => FileFormat::Json,
+            FileFormatOption::Ndjson => FileFormat::Ndjson,
+            FileFormatOption::Csv => FileFormat::Csv,
+            FileFormatOption::Avro => FileFormat::Avro,
         }
     }
 }
 
-/// Shows the progress of a run.
-struct Watch(ProgressBar);
+/// Shows the progress of a run in a line on the terminal, and its metrics over HTTP.
+struct RunObserver {
+    spinner: ProgressBar,
+    metrics: Metrics,
+}
 
-impl adlake_speed_layer::metrics::Progress for Watch {
+impl RunObserver {
+    fn new(spinner: ProgressBar) -> RunObserver {
+        RunObserver { spinner, metrics: Metrics::default() }
+    }
+}
+
+impl IngestObserver for RunObserver {
+    fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     fn update(&self, state: &IngestProgress) {
         let mut message = format!("{} rows committed, {} rejected", state.rows, state.rejected);
         if let Some(behind) = state.behind {
@@ -190,7 +211,7 @@ impl adlake_speed_layer::metrics::Progress for Watch {
             let percent = state.bytes_read as f64 / total.max(1) as f64 * 100.0;
             message += &format!(", {percent:.0} % read");
         }
-        self.0.set_message(message);
+        self.spinner.set_message(message);
     }
 }
 
@@ -209,7 +230,7 @@ fn text(report: &IngestReport) -> String {
         text.push_str(&format!("  set aside: {name}: {reason}\n"));
     }
     for name in &report.cut_files {
-        text.push_str(&format!("  ends within a record, which is waited for: {name}\n"));
+        text.push_str(&format!("  ends within a record, whose rest is awaited: {name}\n"));
     }
     if report.preamble_lines > 0 {
         text.push_str(&format!("  {:<24} {:>12} lines before headers, passed over\n", "", report.preamble_lines));

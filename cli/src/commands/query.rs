@@ -10,21 +10,21 @@ use arrow::record_batch::RecordBatch;
 use clap::Args;
 use futures::StreamExt;
 
-use crate::arguments::Global;
 use crate::config::Settings;
 use crate::failure::{query_error, usage};
+use crate::options::Global;
 use crate::output::{Format, writer};
 
 /// A question in SQL.
 #[derive(Debug, Args)]
 pub struct Query {
-    /// The statement; - reads it from stdin
+    /// The SQL statement; - reads it from stdin
     #[arg(value_name = "SQL", required_unless_present = "file")]
     sql: Option<String>,
-    /// A file with the statement
+    /// Read the statement from this file
     #[arg(long, value_name = "FILE", conflicts_with = "sql")]
     file: Option<PathBuf>,
-    /// How the answer is written
+    /// The format of the answer
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -58,7 +58,7 @@ impl Query {
         };
         let text = text.trim().trim_end_matches(';').trim_end();
         if text.is_empty() {
-            return Err(usage("the statement is empty; try adlake query \"SELECT * FROM campaign_kpis\""));
+            return Err(usage("the statement is empty: try adlake query \"SELECT * FROM campaign_kpis\""));
         }
         Ok(text.to_owned())
     }

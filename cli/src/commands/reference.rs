@@ -12,24 +12,28 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use tracing::warn;
 
-use crate::arguments::Global;
 use crate::commands::{ReportFormat, report};
-use crate::progress::Progress;
+use crate::options::Global;
+use crate::progress::ProgressBars;
 
 /// Reference data.
 #[derive(Debug, Subcommand)]
 pub enum Reference {
-    /// Load a file into a table of reference data; it takes effect with the next batch run
+    /// Load a file into a table of reference data
     Load(Load),
 }
 
 /// Load a file.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A running ingest uses new creatives and exchange rates within a minute. Campaigns take effect \
+        with the next batch run."
+)]
 pub struct Load {
-    /// The table
+    /// The table, with the columns that it takes
     #[arg(value_enum)]
     table: Table,
-    /// CSV with a header, JSON (an array), NDJSON or Parquet, by its extension
+    /// The file: CSV with a header, JSON (an array), NDJSON or Parquet, according to its extension
     file: PathBuf,
     /// Keep the rows whose keys are not in the file (the default)
     #[arg(long, conflicts_with = "replace")]
@@ -37,7 +41,7 @@ pub struct Load {
     /// Replace the whole table
     #[arg(long)]
     replace: bool,
-    /// How the report is written
+    /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
 }
@@ -51,7 +55,7 @@ enum Table {
     /// campaign_id (or id), advertiser_id, name, advertiser_name, budget_micros, target_cpa_micros,
     /// target_roas, start_date, end_date
     Campaigns,
-    /// day (or date), currency, rate: units of the account currency per unit
+    /// day (or date), currency, rate (units of the account currency for one unit of the currency)
     FxRates,
 }
 
@@ -69,7 +73,7 @@ pub struct Loaded {
 
 impl Reference {
     /// Runs the command.
-    pub async fn run(self, global: &Global, progress: &Progress) -> Result<()> {
+    pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
         let Reference::Load(load) = self;
         let settings = global.load()?.settings;
         let kind = match load.table {
@@ -96,14 +100,14 @@ pub async fn load_file(lake: &Lake, kind: ReferenceKind, file: &Path, mode: Load
     let (path, known) = (file.to_owned(), columns.names());
     let read = tokio::task::spawn_blocking(move || rows::read(&path, &columns))
         .await
-        .context("reading the file ended unexpectedly")??;
+        .context("the thread that reads the file has panicked")??;
     let unknown_columns: Vec<String> = read.unknown_columns.into_iter().collect();
     if !unknown_columns.is_empty() {
         let columns = unknown_columns.join(", ");
-        warn!(file = %file.display(), columns, known, "columns that the table does not have are left out");
+        warn!(file = %file.display(), columns, known, "the table lacks some columns of the file; they are ignored");
     }
     if let Some(first) = read.repeated.first() {
-        warn!(file = %file.display(), rows = read.repeated.len(), first, "rows that the file has twice count once");
+        warn!(file = %file.display(), rows = read.repeated.len(), first, "the file repeats rows; each counts once");
     }
     let report = lake.load_reference(kind, vec![read.rows], mode).await?;
     Ok(Loaded { table: kind.table(), report, repeated_rows: read.repeated.len(), unknown_columns })

@@ -11,15 +11,15 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use serde::Serialize;
 
-use crate::arguments::Global;
 use crate::commands::{ReportFormat, report};
 use crate::failure::query_error;
+use crate::options::Global;
 use crate::output::cell;
 
 /// The state of the lake.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// How it is written
+    /// The format of the answer
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
 }
@@ -65,7 +65,8 @@ impl Status {
         let manifest = Manifest::latest(&lake, &context).await?;
         let tables = tables(&lake, &context, manifest.as_ref()).await?;
         if tables.iter().all(|table| table.version.is_none()) {
-            let detail = format!("there is no lake at {}; `adlake ingest` or `adlake demo` makes one", lake.root());
+            let detail =
+                format!("there is no lake at {}: create one with `adlake ingest` or `adlake demo`", lake.root());
             return Err(LakeError::NotFound(detail).into());
         }
         let raw_is_there = tables.iter().any(|table| table.version.is_some() && table.table.starts_with("raw/"));

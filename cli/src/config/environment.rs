@@ -27,7 +27,7 @@ pub fn overlay<Settings: DeserializeOwned + Serialize + Default>(
     let sections = Table::try_from(Settings::default()).unwrap_or_default();
     let mut variables: Vec<(String, String)> = variables.into_iter().collect();
     variables.sort();
-    let mut laid = Vec::new();
+    let mut overridden = Vec::new();
     for (name, text) in variables {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
         if !rest.contains(SEPARATOR) {
@@ -38,17 +38,17 @@ pub fn overlay<Settings: DeserializeOwned + Serialize + Default>(
                 let key = rest[section.len() + 1..].to_ascii_uppercase();
                 let section = section.to_ascii_uppercase();
                 return Err(usage(format!(
-                    "environment variable {name}: did you mean {PREFIX}{section}{SEPARATOR}{key} (levels are parted by \
-                     two underscores)?"
+                    "environment variable {name}: did you mean {PREFIX}{section}{SEPARATOR}{key} (two underscores \
+                     separate the levels of a key)?"
                 )));
             }
             continue;
         }
         let key = key_path(rest);
-        *table = accepted::<Settings>(table, &name, &key, &text)?;
-        laid.push((name, key));
+        *table = with_value::<Settings>(table, &name, &key, &text)?;
+        overridden.push((name, key));
     }
-    Ok(laid)
+    Ok(overridden)
 }
 
 /// Puts a value at a key and creates the tables on the way. Fails if something other than a table
@@ -83,7 +83,7 @@ fn key_path(rest: &str) -> KeyPath {
 }
 
 /// The table with `text` at the key, in the first reading that the key accepts.
-fn accepted<Settings: DeserializeOwned>(table: &Table, name: &str, key: &[String], text: &str) -> Result<Table> {
+fn with_value<Settings: DeserializeOwned>(table: &Table, name: &str, key: &[String], text: &str) -> Result<Table> {
     let mut readings = vec![Value::from(text)];
     if let Ok(mut parsed) = toml::from_str::<Table>(&format!("value = {text}"))
         && let Some(value) = parsed.remove("value")
@@ -96,7 +96,9 @@ fn accepted<Settings: DeserializeOwned>(table: &Table, name: &str, key: &[String
     for reading in readings {
         let mut candidate = table.clone();
         if insert(&mut candidate, key, reading).is_err() {
-            return Err(usage(format!("environment variable {name}: there is no such key")));
+            return Err(usage(format!(
+                "environment variable {name}: there is no such key; adlake config init writes all of them"
+            )));
         }
         match Value::Table(candidate.clone()).try_into::<Settings>() {
             Ok(_) => return Ok(candidate),
@@ -114,10 +116,11 @@ fn accepted<Settings: DeserializeOwned>(table: &Table, name: &str, key: &[String
             };
             let meant = match nearest(unknown, known.iter().copied()) {
                 Some(meant) => format!("did you mean {}?", variable(meant)),
-                None => format!("there are {}", known.join(", ")),
+                None => format!("known keys are {}", known.join(", ")),
             };
             usage(format!("environment variable {name}: unknown key {unknown}; {meant}"))
         }
-        None => usage(format!("environment variable {name}: {text:?} does not fit: {message}")),
+        // serde's message shows the value, unless the key holds a secret.
+        None => usage(format!("environment variable {name}: the value does not fit: {message}")),
     })
 }

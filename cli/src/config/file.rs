@@ -26,7 +26,7 @@ pub fn parse<Settings: DeserializeOwned>(path: &Path, text: &str) -> Result<Tabl
                 let full = |name: &str| dotted(&[table.as_slice(), &[name.to_owned()]].concat());
                 let meant = match nearest(name, known.iter().copied()) {
                     Some(meant) => format!("did you mean {}?", full(meant)),
-                    None => format!("there are {}", known.join(", ")),
+                    None => format!("known keys are {}", known.join(", ")),
                 };
                 usage(format!("{place}: unknown key {}; {meant}", full(name)))
             }

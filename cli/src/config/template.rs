@@ -8,8 +8,8 @@ use crate::config::{KeyPath, Settings, dotted};
 
 const HEAD: &str = "\
 # adlake's configuration: every key, with its default.
-# Every key can be set by the environment, too: lake.uri by ADLAKE_LAKE__URI. `adlake config check` validates this file,
-# `adlake config show` prints what is in force and where it comes from.
+# The environment overrides this file: ADLAKE_LAKE__URI overrides lake.uri. `adlake config check` checks this file.
+# `adlake config show` shows every value in force and where it comes from.
 ";
 /// An array whose text is longer is written with one element a line.
 const LINE_MAX: usize = 100;
@@ -24,7 +24,7 @@ pub fn text() -> Result<String> {
 
 /// The defaults as a tree, in the order in which the settings declare them.
 pub fn defaults() -> Result<Map<String, Value>> {
-    match serde_json::to_value(Settings::default()).context("cannot write the defaults down")? {
+    match serde_json::to_value(Settings::default()).context("cannot write the defaults")? {
         Value::Object(tree) => Ok(tree),
         other => anyhow::bail!("the settings are not sections: {other}"),
     }

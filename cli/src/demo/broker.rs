@@ -15,7 +15,7 @@ pub struct Broker {
 impl Broker {
     /// Starts the broker on a free port.
     pub fn start() -> Result<Broker> {
-        Ok(Broker { cluster: MockCluster::new(1).context("cannot start the broker inside the process")? })
+        Ok(Broker { cluster: MockCluster::new(1).context("cannot start the in-process broker")? })
     }
 
     /// The address that it listens on.
@@ -25,6 +25,8 @@ impl Broker {
 
     /// Creates a topic.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
-        self.cluster.create_topic(name, partitions, 1).with_context(|| format!("cannot create the topic {name}"))
+        self.cluster
+            .create_topic(name, partitions, 1)
+            .with_context(|| format!("cannot create the topic {name} on the in-process broker"))
     }
 }

@@ -1,11 +1,11 @@
 //! The check at the end of the demo: the lake's answers are compared with what was sent.
 
 use adlake_serving::QueryEngine;
+use adlake_traffic::truth::Totals;
 use anyhow::Result;
 use futures::TryStreamExt;
 
 use crate::failure::query_error;
-use crate::generate::truth::Totals;
 use crate::output::cell;
 
 /// One number of the lake beside the generator's number.

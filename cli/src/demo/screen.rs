@@ -1,5 +1,5 @@
-//! Shows the board. On a terminal it uses the whole screen and redraws it in place; otherwise it
-//! writes a line every few seconds.
+//! Shows the dashboard. On a terminal it uses the whole screen and redraws it in place; otherwise
+//! it writes a line every few seconds.
 
 use std::io::{IsTerminal, Stdout, Write, stdout};
 use std::time::{Duration, Instant};
@@ -13,13 +13,13 @@ use crossterm::terminal::{
 };
 use crossterm::{execute, queue};
 
-use crate::demo::board::Board;
+use crate::demo::dashboard::Dashboard;
 
 /// How often a line is written if there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const HEIGHT: u16 = 24;
 
-/// The place where the board is shown.
+/// The place where the dashboard is shown.
 pub struct Screen {
     out: Stdout,
     terminal: bool,
@@ -42,18 +42,18 @@ impl Screen {
         self.terminal
     }
 
-    /// Shows the board.
-    pub fn show(&mut self, board: &Board) -> Result<()> {
+    /// Shows the dashboard.
+    pub fn show(&mut self, dashboard: &Dashboard) -> Result<()> {
         if !self.terminal {
             if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
                 self.last_line = Some(Instant::now());
-                writeln!(self.out, "{}", board.line())?;
+                writeln!(self.out, "{}", dashboard.line())?;
             }
             return Ok(());
         }
         let (_, height) = size().unwrap_or((80, HEIGHT));
         queue!(self.out, BeginSynchronizedUpdate, MoveTo(0, 0))?;
-        for line in board.lines(usize::from(height)) {
+        for line in dashboard.lines(usize::from(height)) {
             queue!(self.out, Print(line), Clear(ClearType::UntilNewLine), Print("\r\n"))?;
         }
         queue!(self.out, Clear(ClearType::FromCursorDown), EndSynchronizedUpdate)?;

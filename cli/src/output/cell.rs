@@ -189,7 +189,7 @@ fn timestamp(out: &mut String, value: i64, per_second: i64, zoned: bool) {
 }
 
 fn date(out: &mut String, day: i64) {
-    let (year, month, day) = crate::generate::text::civil(day);
+    let (year, month, day) = adlake_domain::time::civil_from_days(day);
     let _ = write!(out, "{year:04}-{month:02}-{day:02}");
 }
 

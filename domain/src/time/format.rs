@@ -17,7 +17,7 @@ pub struct TimeFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TimeFormatError {
     /// It has a specifier that strftime does not know.
-    #[error("is not a format of strftime")]
+    #[error("is not a strftime format")]
     Unknown,
     /// It has a zone name. A name does not determine an offset.
     #[error(
@@ -26,7 +26,7 @@ pub enum TimeFormatError {
     )]
     ZoneName,
     /// Its output does not determine the day, or only a part of the time of day.
-    #[error("does not tell a time: it needs a date, and of the time of day either nothing or the hour (%I needs %p)")]
+    #[error("does not determine a time: it needs a date, and of the time of day nothing or the hour (%I needs %p)")]
     Incomplete,
 }
 

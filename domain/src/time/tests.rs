@@ -307,3 +307,13 @@ fn eight_bytes_at_a_time_digits_are_what_they_are_one_by_one() {
     }
     assert_eq!(well_formed(&good[..18]), None);
 }
+
+#[test]
+fn days_are_those_of_the_calendar() {
+    for days in (-800_000..800_000).step_by(7) {
+        let (year, month, day) = civil_from_days(days);
+        assert_eq!((days_from_civil(year, month, day), month), (days, month_of(days)), "{days}");
+        let date = chrono::NaiveDate::from_ymd_opt(year as i32, month, day).unwrap();
+        assert_eq!(date - chrono::Duration::days(days), chrono::NaiveDate::default(), "{days}");
+    }
+}

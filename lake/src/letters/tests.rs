@@ -12,7 +12,7 @@ use arrow::array::{
 use arrow::datatypes::DataType;
 use datafusion::prelude::SessionContext;
 
-use super::desk::{CALLED_OFF, Claim, Desk, PickLimits, ROWS_ARE_IN, Verdict, transaction};
+use super::claims::{CALLED_OFF, Claim, LetterClaims, PickLimits, ROWS_ARE_IN, Verdict, transaction};
 use super::{LetterFilter, LetterState};
 use crate::{Advance, Appended, Lake, StorageSettings, WriterSettings};
 
@@ -67,17 +67,17 @@ impl Fixture {
         assert!(matches!(appender.commit(files, Vec::new()).await.unwrap(), Appended::Committed { .. }));
     }
 
-    async fn desk(&self) -> Desk {
-        self.lake.letter_desk().await.unwrap().unwrap()
+    async fn claims(&self) -> LetterClaims {
+        self.lake.letter_claims().await.unwrap().unwrap()
     }
 
     /// Picks all letters and claims them, each with its verdict.
     async fn claim(&self, run: &str, verdict: impl Fn(usize) -> Verdict) -> usize {
-        let mut desk = self.desk().await;
-        let Some(picked) = desk.pick(&LetterFilter::default(), run, ALL).await.unwrap() else { return 0 };
+        let mut claims = self.claims().await;
+        let Some(picked) = claims.pick(&LetterFilter::default(), run, ALL).await.unwrap() else { return 0 };
         let verdicts: Vec<Verdict> = (0..picked.len()).map(verdict).collect();
         let count = picked.len();
-        assert!(desk.claim(picked, &format!("{run}-1"), &verdicts, 7).await.unwrap());
+        assert!(claims.claim(picked, &format!("{run}-1"), &verdicts, 7).await.unwrap());
         count
     }
 
@@ -108,17 +108,17 @@ async fn a_claim_goes_its_way() {
     fixture.append(&letters(10..14, 20_001)).await;
     let claimed = fixture.claim("run", |place| if place < 12 { Verdict::Row } else { dead(place) }).await;
     assert_eq!(claimed, 14);
-    let desk = fixture.desk().await;
-    assert_eq!(desk.claims().await.unwrap(), [Claim { id: "run-1".to_owned(), kind: KIND }]);
-    assert!(fixture.desk().await.pick(&LetterFilter::default(), "run", ALL).await.unwrap().is_none());
+    let claims = fixture.claims().await;
+    assert_eq!(claims.open().await.unwrap(), [Claim { id: "run-1".to_owned(), kind: KIND }]);
+    assert!(fixture.claims().await.pick(&LetterFilter::default(), "run", ALL).await.unwrap().is_none());
     // Another run sees the letters that were rejected again, and none that is claimed.
-    let other = fixture.desk().await.pick(&LetterFilter::default(), "other", ALL).await.unwrap().unwrap();
+    let other = fixture.claims().await.pick(&LetterFilter::default(), "other", ALL).await.unwrap().unwrap();
     assert_eq!(other.len(), 2);
     assert!(matches!(fixture.decide("run-1", ROWS_ARE_IN).await, Appended::Committed { .. }));
-    assert_eq!(desk.settle("run-1", true, 8).await.unwrap(), 12);
-    assert_eq!(desk.settle("run-1", true, 9).await.unwrap(), 0, "somebody was first");
+    assert_eq!(claims.settle("run-1", true, 8).await.unwrap(), 12);
+    assert_eq!(claims.settle("run-1", true, 9).await.unwrap(), 0, "somebody was first");
     assert_eq!((fixture.in_state(LetterState::Replayed).await, fixture.in_state(LetterState::Open).await), (12, 2));
-    assert_eq!(desk.claims().await.unwrap(), []);
+    assert_eq!(claims.open().await.unwrap(), []);
     assert_eq!(fixture.count(LetterFilter::default()).await, 14);
 }
 
@@ -130,20 +130,20 @@ async fn of_rows_and_calling_off_one_is_in() {
     assert!(matches!(fixture.decide("slow-1", CALLED_OFF).await, Appended::Committed { .. }));
     let Appended::Superseded { stored } = fixture.decide("slow-1", ROWS_ARE_IN).await else { panic!("it came in") };
     assert_eq!(stored[0].1, Some(CALLED_OFF));
-    assert_eq!(fixture.desk().await.settle("slow-1", false, 8).await.unwrap(), 5);
+    assert_eq!(fixture.claims().await.settle("slow-1", false, 8).await.unwrap(), 5);
     // The letters are free again for every run, also for the slow one.
     assert_eq!(fixture.claim("next", |_| Verdict::Row).await, 5);
     fixture.decide("next-1", ROWS_ARE_IN).await;
     let Appended::Superseded { stored } = fixture.decide("next-1", CALLED_OFF).await else { panic!("called off") };
     assert_eq!(stored[0].1, Some(ROWS_ARE_IN));
-    assert_eq!(fixture.desk().await.settle("next-1", true, 8).await.unwrap(), 5);
+    assert_eq!(fixture.claims().await.settle("next-1", true, 8).await.unwrap(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_second_claims_nothing_and_appends_do_no_harm() {
     let fixture = Fixture::new().await;
     fixture.append(&letters(0..5, 20_000)).await;
-    let (mut first, mut second) = (fixture.desk().await, fixture.desk().await);
+    let (mut first, mut second) = (fixture.claims().await, fixture.claims().await);
     let filter = LetterFilter::default();
     let one = first.pick(&filter, "first", ALL).await.unwrap().unwrap();
     let two = second.pick(&filter, "second", ALL).await.unwrap().unwrap();
@@ -161,7 +161,7 @@ async fn what_is_picked_is_bounded_and_filtered() {
     fixture.append(&letters(0..10, 20_000)).await;
     fixture.append(&letters(10..20, 20_002)).await;
     let check = async |filter: LetterFilter, limits: PickLimits, expected: usize| {
-        let picked = fixture.desk().await.pick(&filter, "run", limits).await.unwrap();
+        let picked = fixture.claims().await.pick(&filter, "run", limits).await.unwrap();
         assert_eq!(picked.map_or(0, |picked| picked.len()), expected, "{filter:?}");
         assert_eq!(fixture.count(filter).await.min(limits.rows).min(limits.bytes / 2), expected);
     };

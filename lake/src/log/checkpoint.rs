@@ -53,11 +53,14 @@ pub(crate) async fn base(log_store: &LogStoreRef, table: &str) -> Result<Option<
     match listed_checkpoint(store.as_ref(), table).await? {
         Some(found) => match checkpointed(&store, table, &found).await? {
             Some(base) => Ok(Some(base)),
-            None => Err(LakeError::Corrupt(format!("{table}: the checkpoint of version {} is gone", found.version))),
+            None => Err(LakeError::Corrupt(format!(
+                "{table}: the checkpoint of version {} was listed, but it cannot be found",
+                found.version
+            ))),
         },
-        None if hint.is_some() => {
-            Err(LakeError::Corrupt(format!("{table}: _last_checkpoint names a checkpoint that is not there")))
-        }
+        None if hint.is_some() => Err(LakeError::Corrupt(format!(
+            "{table}: the log has neither the checkpoint that _last_checkpoint names nor its first entry"
+        ))),
         None => Ok(None),
     }
 }
@@ -100,8 +103,9 @@ async fn checkpointed(
         let projection = ProjectionMask::columns(builder.parquet_schema(), ["txn.appId", "txn.version"]);
         let mut rows = builder.with_projection(projection).with_batch_size(CHECKPOINT_ROWS).build().map_err(wrong)?;
         while let Some(batch) = rows.try_next().await.map_err(wrong)? {
-            take_positions(&batch, &mut base.positions)
-                .ok_or_else(|| LakeError::Corrupt(format!("{table}: {path}: txn is not what Delta says it is")))?;
+            take_positions(&batch, &mut base.positions).ok_or_else(|| {
+                LakeError::Corrupt(format!("{table}: {path}: column txn has other types than Delta's protocol says"))
+            })?;
         }
     }
     Ok(Some(base))

@@ -27,6 +27,7 @@ use object_store::{CredentialProvider, ObjectStore, RetryConfig};
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::StoreOptions;
 use crate::error::LakeError;
 
 /// Credentials are renewed when they are valid for less than this.
@@ -64,17 +65,20 @@ impl fmt::Debug for S3Options {
 
 impl S3Options {
     /// The options of the configuration and the environment's `AWS_*`.
-    pub fn new(options: &HashMap<String, String>) -> S3Options {
+    pub fn new(options: &StoreOptions) -> S3Options {
         let environment = std::env::vars_os().filter_map(|(name, value)| {
             let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
             name.to_ascii_lowercase().starts_with("aws_").then_some((name, value))
         });
-        S3Options::from_both(options, environment)
+        S3Options::from_both(options.expose(), environment)
     }
 
-    fn from_both(given: &HashMap<String, String>, environment: impl Iterator<Item = (String, String)>) -> S3Options {
+    fn from_both<'a>(
+        given: impl Iterator<Item = (&'a str, &'a str)>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> S3Options {
         let mut options = S3Options::default();
-        let given = given.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
         for (name, value) in given.chain(environment).filter(|(_, value)| !value.is_empty()) {
             let name = name.to_ascii_lowercase();
             match AmazonS3ConfigKey::from_str(&name) {
@@ -237,7 +241,7 @@ mod tests {
 
     fn options(given: &[(&str, &str)], environment: &[(&str, &str)]) -> S3Options {
         let owned = |pair: &(&str, &str)| (pair.0.to_owned(), pair.1.to_owned());
-        S3Options::from_both(&given.iter().map(owned).collect(), environment.iter().map(owned))
+        S3Options::from_both(given.iter().copied(), environment.iter().map(owned))
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use adlake_domain::attribution::{self, Attributed, Kind};
 use adlake_domain::batch_schema::attributions_schema;
+use adlake_domain::credit;
 use adlake_domain::settings::Attribution;
 use arrow::array::{
     Array, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Date32Builder, Int8Array, Int64Array,
@@ -281,7 +282,7 @@ impl Output {
         let Some(last) = touchpoints.last() else { return Ok(()) };
         let credits: Vec<[i64; 5]> = touchpoints.iter().map(|touchpoint| touchpoint.credits).collect();
         let value = if columns.value.is_valid(row) { columns.value.value(row) } else { 0 };
-        let revenues = attribution::revenues(value, &credits);
+        let revenues = credit::revenues(value, &credits);
         let last_touch = columns.touch(begin + last.event, last.impression.map(|impression| begin + impression));
         // What the interaction lacks comes from its last touchpoint.
         let seen = inherit(columns.own(row), last_touch);

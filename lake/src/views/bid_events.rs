@@ -18,7 +18,7 @@ use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use hashbrown::HashSet;
 
-use super::functions::{binaries, strings, value};
+use super::arguments::{binaries, strings, value};
 
 #[derive(Debug)]
 pub(super) struct BidEvents {

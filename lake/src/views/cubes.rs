@@ -4,8 +4,8 @@
 //! changed event is added with a plus sign, and the one that it replaces with a minus sign. A row
 //! of a cube exists while at least one event or credit contributes to it (`events`).
 
-use adlake_domain::attribution::Model;
 use adlake_domain::batch_schema::{credit_column, revenue_column};
+use adlake_domain::credit::Model;
 use adlake_domain::kpi::{self, RATIOS, SUMS, Sum};
 use adlake_domain::settings::{Display, SpendSource};
 

@@ -40,7 +40,7 @@ const FOOTER_BYTES: usize = 64 << 10;
 
 /// How far a raw table has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Progress {
+struct TableFreshness {
     rows: i64,
     /// In the order of [`TIMES`].
     newest: [Option<i64>; 2],
@@ -64,7 +64,7 @@ pub(super) fn rows<'a>(
 
 async fn read_rows(context: &SessionContext, pinned: &Pinned) -> Result<RecordBatch, LakeError> {
     let [first, second, third] = EventKind::ALL.map(EventKind::raw_table);
-    let of = |table| progress_of(context, pinned, table);
+    let of = |table| freshness_of(context, pinned, table);
     let (first, second, third) = futures::try_join!(of(first), of(second), of(third))?;
     let progress = [first, second, third];
     let tables = EventKind::ALL.map(EventKind::raw_table);
@@ -88,19 +88,23 @@ async fn read_rows(context: &SessionContext, pinned: &Pinned) -> Result<RecordBa
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|error| LakeError::rows("freshness", error))
 }
 
-async fn progress_of(context: &SessionContext, pinned: &Pinned, table: &'static str) -> Result<Progress, LakeError> {
+async fn freshness_of(
+    context: &SessionContext,
+    pinned: &Pinned,
+    table: &'static str,
+) -> Result<TableFreshness, LakeError> {
     match pinned.newest.get(table) {
-        Some(version) => progress(context, &pinned.lake, table, *version).await,
-        None => Ok(Progress::default()),
+        Some(version) => read_freshness(context, &pinned.lake, table, *version).await,
+        None => Ok(TableFreshness::default()),
     }
 }
 
-async fn progress(
+async fn read_freshness(
     context: &SessionContext,
     lake: &Lake,
     table: &'static str,
     version: u64,
-) -> Result<Progress, LakeError> {
+) -> Result<TableFreshness, LakeError> {
     let wrong = |error| LakeError::table(table, error);
     let mut loaded = lake.delta_table(table)?;
     loaded.load_version(version).await.map_err(wrong)?;
@@ -108,7 +112,7 @@ async fn progress(
     let (mut paths, mut logged): (Vec<(Path, u64)>, Vec<Logged>) = (Vec::new(), Vec::new());
     for file in loaded.snapshot().map_err(wrong)?.log_data().iter() {
         if file.deletion_vector_descriptor().is_some() {
-            return scanned(context, lake, table, version).await;
+            return scan(context, lake, table, version).await;
         }
         paths.push((file.object_store_path(), file.size().max(0) as u64));
         logged.push(file.stats().map(|stats| parse(&stats)).unwrap_or_default());
@@ -120,14 +124,14 @@ async fn progress(
         reading.push(Box::pin(read_footer(table, StoredFile { store: store.clone(), path, size })));
     }
     let footers: Vec<ParquetMetaData> = futures::stream::iter(reading).buffered(FOOTERS_AT_ONCE).try_collect().await?;
-    let mut progress = Progress::default();
+    let mut progress = TableFreshness::default();
     for (place, footer) in unsure.iter().zip(&footers) {
         logged[*place].rows = Some(footer.file_metadata().num_rows());
         if footer.file_metadata().num_rows() == 0 {
             continue;
         }
         for (newest, name) in progress.newest.iter_mut().zip(TIMES) {
-            let Some(time) = newest_in(footer, name) else { return scanned(context, lake, table, version).await };
+            let Some(time) = newest_in(footer, name) else { return scan(context, lake, table, version).await };
             *newest = (*newest).max(Some(time));
         }
     }
@@ -150,12 +154,11 @@ async fn read_footer(table: &'static str, mut file: StoredFile) -> Result<Parque
 /// The files whose footers must be read: those that may hold a newest time, and those with
 /// incomplete statistics.
 fn unsure(files: &[Logged]) -> Vec<usize> {
-    let greatest: [Option<i64>; 2] =
-        std::array::from_fn(|time| files.iter().filter_map(|file| file.newest[time]).max());
+    let max: [Option<i64>; 2] = std::array::from_fn(|time| files.iter().filter_map(|file| file.newest[time]).max());
     let may_hold = |file: &Logged| {
         file.rows.is_none()
-            || file.newest.iter().zip(greatest).any(|(newest, greatest)| match (newest, greatest) {
-                (Some(newest), Some(greatest)) => newest.saturating_add(2 * UNSURE) >= greatest,
+            || file.newest.iter().zip(max).any(|(newest, max)| match (newest, max) {
+                (Some(newest), Some(max)) => newest.saturating_add(2 * UNSURE) >= max,
                 _ => true,
             })
     };
@@ -202,13 +205,13 @@ fn newest_in(footer: &ParquetMetaData, name: &str) -> Option<i64> {
 }
 
 /// The same, from a scan of the rows.
-async fn scanned(
+async fn scan(
     context: &SessionContext,
     lake: &Lake,
     table: &'static str,
     version: u64,
-) -> Result<Progress, LakeError> {
-    let wrong = || LakeError::Corrupt(format!("{table}: its columns have other types"));
+) -> Result<TableFreshness, LakeError> {
+    let wrong = || LakeError::Corrupt(format!("{table}: event_time or ingested_at is no time in microseconds"));
     let rows = context.read_table(lake.provider(table, version).await?)?;
     let sums =
         vec![count(lit(1)).alias("rows"), max(col(TIMES[0])).alias(TIMES[0]), max(col(TIMES[1])).alias(TIMES[1])];
@@ -219,7 +222,7 @@ async fn scanned(
         Ok::<_, LakeError>(times.is_valid(0).then(|| times.value(0)))
     };
     let count = row.column(0).as_primitive_opt::<Int64Type>().ok_or_else(wrong)?.value(0);
-    Ok(Progress { rows: count, newest: [time(1)?, time(2)?] })
+    Ok(TableFreshness { rows: count, newest: [time(1)?, time(2)?] })
 }
 
 #[cfg(test)]

@@ -13,8 +13,7 @@ use adlake_domain::identity::{self, Identified, Owner};
 use adlake_domain::settings::{Conversions, Meaning};
 use adlake_domain::{country, device, reach, schema, time};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, StringArray, StringBuilder,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, StringArray, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Decimal128Type, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
@@ -25,6 +24,7 @@ use datafusion::logical_expr::{
 use datafusion::prelude::SessionContext;
 use hashbrown::{HashMap, HashSet};
 
+use super::arguments::{binaries, strings, value};
 use super::bid_events::BidEvents;
 use super::content_order::ContentOrder;
 
@@ -180,18 +180,6 @@ fn normal(conversion_type: &str) -> String {
 
 fn lower(types: &BTreeSet<String>) -> BTreeSet<String> {
     types.iter().map(|name| normal(name)).collect()
-}
-
-pub(super) fn strings(array: &ArrayRef) -> Result<&StringArray> {
-    array.as_string_opt::<i32>().ok_or_else(|| exec_datafusion_err!("expected text, found {}", array.data_type()))
-}
-
-pub(super) fn binaries(array: &ArrayRef) -> Result<&BinaryArray> {
-    array.as_binary_opt::<i32>().ok_or_else(|| exec_datafusion_err!("expected bytes, found {}", array.data_type()))
-}
-
-pub(super) fn value(array: &StringArray, row: usize) -> Option<&str> {
-    array.is_valid(row).then(|| array.value(row))
 }
 
 /// A function from text to text. NULL stays NULL.

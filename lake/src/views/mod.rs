@@ -10,17 +10,19 @@
 //!
 //! `docs/merge.md` argues why a merged result equals a recomputed one.
 
+pub mod plans;
+mod events;
 mod attribute;
+mod cubes;
+pub mod merge;
+pub mod surface;
+mod freshness;
+
+mod materialize;
+mod functions;
 mod bid_events;
 mod content_order;
-mod cubes;
-mod events;
-mod freshness;
-mod functions;
-mod materialise;
-pub mod merge;
-pub mod plans;
-pub mod surface;
+mod arguments;
 
 pub use plans::Plans;
 pub use surface::{VIEWS, Views};
@@ -48,22 +50,22 @@ pub async fn ordered(
     stream: SendableRecordBatchStream,
     schema: SchemaRef,
 ) -> Result<DataFrame> {
-    let once = Once { schema: schema.clone(), stream: Mutex::new(Some(stream)) };
-    context.read_table(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(once)])?))
+    let single = SingleReadStream { schema: schema.clone(), stream: Mutex::new(Some(stream)) };
+    context.read_table(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(single)])?))
 }
 
-struct Once {
+struct SingleReadStream {
     schema: SchemaRef,
     stream: Mutex<Option<SendableRecordBatchStream>>,
 }
 
-impl std::fmt::Debug for Once {
+impl std::fmt::Debug for SingleReadStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Once").field("schema", &self.schema).finish_non_exhaustive()
+        f.debug_struct("SingleReadStream").field("schema", &self.schema).finish_non_exhaustive()
     }
 }
 
-impl PartitionStream for Once {
+impl PartitionStream for SingleReadStream {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }

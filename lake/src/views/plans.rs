@@ -21,7 +21,7 @@ use hashbrown::HashMap;
 
 use super::cubes::{self, Contributors};
 use super::functions::Functions;
-use super::{attribute, event_columns, events, materialise};
+use super::{attribute, event_columns, events, materialize};
 
 /// The plans, in a session with their functions and tables.
 #[derive(Clone)]
@@ -132,7 +132,7 @@ impl Plans {
     pub async fn stream(&self, frame: DataFrame, schema: SchemaRef) -> Result<SendableRecordBatchStream> {
         let stream = frame.execute_stream().await?;
         let target = schema.clone();
-        let conformed = stream.map(move |batch| materialise::conform(&batch?, &target));
+        let conformed = stream.map(move |batch| materialize::conform(&batch?, &target));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, conformed)))
     }
 

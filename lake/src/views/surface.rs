@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use adlake_domain::attribution::Model;
 use adlake_domain::batch_schema::{credit_column, revenue_column};
 use adlake_domain::catalogue;
+use adlake_domain::credit::Model;
 use adlake_domain::event::EventKind;
 use adlake_domain::schema;
 use adlake_domain::settings::Display;
@@ -37,6 +37,9 @@ pub const VIEWS: [&str; 13] = [
     "freshness",
 ];
 
+/// The most bytes of rows of one materialized plan that stay in memory.
+const MATERIALIZED_BYTES_MAX: usize = 128 << 20;
+
 /// The views of one snapshot, ready to be queried.
 #[derive(Debug)]
 pub struct Views {
@@ -54,10 +57,21 @@ impl Views {
         display: &Display,
         wanted: &BTreeSet<String>,
     ) -> Result<Views, LakeError> {
-        let plans = Plans::new(private(context), &pinned.meaning, pinned.reference.advertisers());
+        Views::prepare_within(context, pinned, display, wanted, MATERIALIZED_BYTES_MAX).await
+    }
+
+    /// The same, with a limit for the rows of a materialized plan that stay in memory.
+    pub(super) async fn prepare_within(
+        context: &SessionContext,
+        pinned: &Pinned,
+        display: &Display,
+        wanted: &BTreeSet<String>,
+        memory_bytes_max: usize,
+    ) -> Result<Views, LakeError> {
+        let plans = Plans::new(separate_session(context), &pinned.meaning, pinned.reference.advertisers());
         let wanted: Vec<&'static str> = VIEWS.into_iter().filter(|view| wanted.contains(*view)).collect();
         let parts: BTreeSet<Part> = wanted.iter().flat_map(|view| parts(view)).collect();
-        let merged = Merge::new(&plans, pinned).prepare(&parts).await?;
+        let merged = Merge::new(&plans, pinned, memory_bytes_max).prepare(&parts).await?;
         let mut tables: BTreeMap<&'static str, Arc<dyn TableProvider>> = BTreeMap::new();
         for view in wanted {
             let sql = match view {
@@ -66,12 +80,12 @@ impl Views {
                 "conversions" => interactions("conversion"),
                 "bid_requests" => bid_requests(),
                 "attributions" => attributions(),
-                "campaign_hourly" => cubes::campaign_hourly(display, "m_hourly", merged.hourly_changed),
-                "campaign_daily" => cubes::with_reach(display, "m_hourly", "m_reach", true),
-                "campaign_kpis" => cubes::with_reach(display, "m_hourly", "m_reach", false),
-                "geo_daily" => cubes::daily(display, "m_hourly", &["campaign_id", "country", "region"]),
-                "site_daily" => cubes::daily(display, "m_hourly", &["campaign_id", "website"]),
-                "funnel" => cubes::funnel("m_hourly"),
+                "campaign_hourly" => cubes::campaign_hourly(display, "merged_hourly", merged.hourly_changed),
+                "campaign_daily" => cubes::with_reach(display, "merged_hourly", "merged_reach", true),
+                "campaign_kpis" => cubes::with_reach(display, "merged_hourly", "merged_reach", false),
+                "geo_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "country", "region"]),
+                "site_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "website"]),
+                "funnel" => cubes::funnel("merged_hourly"),
                 "dead_letters" => dead_letters(&plans, pinned).await?,
                 _ => freshness_table(&plans, pinned).await?,
             };
@@ -91,7 +105,7 @@ impl Views {
 }
 
 /// A session with the same limits, but with tables of its own.
-fn private(context: &SessionContext) -> SessionContext {
+fn separate_session(context: &SessionContext) -> SessionContext {
     crate::session::context(context.copied_config(), context.runtime_env())
 }
 
@@ -128,11 +142,11 @@ fn shown(kind: EventKind) -> Vec<String> {
 }
 
 fn impressions() -> String {
-    format!("SELECT {} FROM m_impressions", shown(EventKind::Impression).join(", "))
+    format!("SELECT {} FROM merged_impressions", shown(EventKind::Impression).join(", "))
 }
 
 fn bid_requests() -> String {
-    format!("SELECT {} FROM m_bid_requests", shown(EventKind::BidRequest).join(", "))
+    format!("SELECT {} FROM merged_bid_requests", shown(EventKind::BidRequest).join(", "))
 }
 
 fn interactions(kind: &str) -> String {
@@ -142,7 +156,7 @@ fn interactions(kind: &str) -> String {
     format!(
         "SELECT {} FROM ({}) WHERE interaction_type = '{kind}'",
         columns.join(", "),
-        cubes::inherited("m_interactions", "m_attributions")
+        cubes::inherited("merged_interactions", "merged_attributions")
     )
 }
 
@@ -170,19 +184,19 @@ fn attributions() -> String {
         columns.push(format!("micros({}) AS revenue_{}", revenue_column(model), model.name()));
     }
     columns.push("event_date".to_string());
-    format!("SELECT {} FROM m_attributions", columns.join(", "))
+    format!("SELECT {} FROM merged_attributions", columns.join(", "))
 }
 
 async fn dead_letters(plans: &Plans, pinned: &Pinned) -> Result<String, LakeError> {
     match pinned.newest_table(catalogue::DEAD_LETTERS).await? {
-        Some(table) => plans.register("l_dead_letters", table)?,
-        None => plans.register_empty("l_dead_letters", schema::dead_letters_schema())?,
+        Some(table) => plans.register("newest_dead_letters", table)?,
+        None => plans.register_empty("newest_dead_letters", schema::dead_letters_schema())?,
     }
-    Ok("SELECT * FROM l_dead_letters".to_string())
+    Ok("SELECT * FROM newest_dead_letters".to_string())
 }
 
 async fn freshness_table(plans: &Plans, pinned: &Pinned) -> Result<String, LakeError> {
     let rows = freshness::rows(plans.context(), pinned).await?;
-    plans.register("l_freshness", Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
-    Ok("SELECT * FROM l_freshness".to_string())
+    plans.register("raw_freshness", Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
+    Ok("SELECT * FROM raw_freshness".to_string())
 }

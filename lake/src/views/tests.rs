@@ -16,6 +16,8 @@ use crate::session::SessionSettings;
 use crate::snapshot::Pinned;
 use crate::{Advance, Lake, StorageSettings, WriterSettings};
 
+mod memory;
+
 fn impressions(rows: &[(&str, &str, i64)]) -> RecordBatch {
     let schema = raw_schema(EventKind::Impression);
     let columns: Vec<ArrayRef> = schema

@@ -1,10 +1,11 @@
-//! How each column of a table is encoded, and which columns have statistics. Encodings and
-//! statistics that cost time and gain nothing are left out.
+//! From what the catalogue says of a column's values to Parquet's encodings, and which columns have
+//! statistics. Encodings and statistics that cost time and gain nothing are left out.
 //!
 //! A dictionary of values that nearly all differ stores the column twice. Bounds that exclude no
 //! file cost a comparison with every value all the same. docs/decisions/0008 says which readers
 //! read these encodings.
 
+use adlake_domain::catalogue::{self, Values};
 use arrow::datatypes::Schema;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
@@ -14,31 +15,11 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::WriterSettings;
 
-/// Random bytes. They do not compress, and their order has no meaning.
-const RANDOM: [&str; 6] =
-    ["content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch", "bid_content_hash"];
-
-/// Texts that nearly all differ, or that have so many values that a dictionary is full before the
-/// file is. Lookups in such a dictionary miss the CPU's caches, and the texts after it is full are
-/// written without it anyway.
-const DISTINCT_TEXTS: [&str; 5] = ["impression_id", "event_id", "order_id", "auction_id", "user_id"];
-
-/// Integers that differ little from the one before, or whose values are spread so widely that a
-/// dictionary is of no use.
-const DISTINCT_INTEGERS: [&str; 4] = ["event_time", "offset", "bid_price_micros", "clearing_price_micros"];
-
-/// Integers that mostly have one value in a whole file, or in a long run of rows.
-const CONSTANT_INTEGERS: [&str; 2] = ["partition", "ingested_at"];
-
-/// Texts outside of `clustered_by` whose bounds exclude files: a replay finds its letters by
-/// `replay_id` (`letters/desk.rs`).
-const BOUNDED_TEXTS: [&str; 1] = ["replay_id"];
-
-/// The writer properties of files with the columns of `schema`. `clustered_by` names the columns
-/// that order the rows, if any do.
+/// The writer properties of files with the columns of `schema`. `bounded` names the text columns
+/// whose bounds exclude files: those that order the rows, and those by which rows are searched.
 pub(super) fn properties(
     schema: &Schema,
-    clustered_by: &[&str],
+    bounded: &[&str],
     settings: &WriterSettings,
 ) -> Result<WriterProperties, ParquetError> {
     let mut properties = WriterProperties::builder()
@@ -48,7 +29,7 @@ pub(super) fn properties(
         .set_max_row_group_row_count(Some(settings.row_group_rows))
         .set_created_by(concat!("adlake ", env!("CARGO_PKG_VERSION")).to_string());
     for column in ArrowSchemaConverter::new().convert(schema)?.columns() {
-        properties = encode(properties, clustered_by, column);
+        properties = encode(properties, bounded, column);
     }
     Ok(properties.build())
 }
@@ -58,59 +39,55 @@ pub(super) fn zstd_level(settings: &WriterSettings) -> ZstdLevel {
     ZstdLevel::try_new(settings.compression_level).unwrap_or_default()
 }
 
-fn encode(
-    properties: WriterPropertiesBuilder,
-    clustered_by: &[&str],
-    column: &ColumnDescriptor,
-) -> WriterPropertiesBuilder {
-    let (path, name) = (column.path().clone(), column.name());
-    let is_any = |names: &[&str]| column.max_rep_level() == 0 && names.contains(&name);
+fn encode(properties: WriterPropertiesBuilder, bounded: &[&str], column: &ColumnDescriptor) -> WriterPropertiesBuilder {
+    let path = column.path().clone();
     let is_integer = matches!(column.physical_type(), Type::INT32 | Type::INT64);
-    let mut properties = properties;
     let is_bytes = column.physical_type() == Type::BYTE_ARRAY;
-    if is_any(&RANDOM) && is_bytes {
-        // The lengths are stored apart from the bytes. Mostly they are all the same.
-        properties = properties
+    // Others may add columns of other types under the names of ours, and lists of them.
+    let values = match column.max_rep_level() {
+        0 => catalogue::column_values(column.name()),
+        _ => Values::Repeated,
+    };
+    let properties = match values {
+        Values::Random if is_bytes => properties
             .set_column_dictionary_enabled(path.clone(), false)
+            // The lengths are stored apart from the bytes. Mostly they are all the same.
             .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
-            .set_column_compression(path.clone(), Compression::UNCOMPRESSED);
-    } else if is_any(&DISTINCT_TEXTS) && is_bytes {
-        properties = properties
+            .set_column_compression(path.clone(), Compression::UNCOMPRESSED),
+        Values::DistinctTexts if is_bytes => properties
             .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY);
-    } else if is_any(&DISTINCT_INTEGERS) && is_integer {
-        properties = properties
+            .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY),
+        Values::DistinctIntegers if is_integer => properties
             .set_column_dictionary_enabled(path.clone(), false)
-            .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
-    } else if is_any(&CONSTANT_INTEGERS) && is_integer {
-        properties = properties.set_column_dictionary_enabled(path.clone(), false);
-    }
-    if is_bounded(clustered_by, column) {
+            .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED),
+        Values::ConstantIntegers if is_integer => properties.set_column_dictionary_enabled(path.clone(), false),
+        _ => properties,
+    };
+    if is_bounded(bounded, column) {
         properties
     } else {
         properties.set_column_statistics_enabled(path, EnabledStatistics::None)
     }
 }
 
-/// Whether the bounds of a column are useful: those of integers and times, and of the columns that
-/// order a table. Unordered texts bound nothing. Lists, decimals and floats have no bounds in
-/// Delta's log.
-fn is_bounded(clustered_by: &[&str], column: &ColumnDescriptor) -> bool {
+/// Whether the bounds of a column are useful: those of integers and times, and of the texts that
+/// are named. Other texts come in no order, and bound nothing. Lists, decimals and floats have no
+/// bounds in Delta's log.
+fn is_bounded(bounded: &[&str], column: &ColumnDescriptor) -> bool {
     let is_root = |name: &&str| column.path().parts() == [(*name).to_owned()];
-    let mut bounded = clustered_by.iter().chain(&BOUNDED_TEXTS);
     match column.physical_type() {
         _ if column.max_rep_level() > 0 => false,
         Type::INT32 | Type::INT64 => column.type_scale() <= 0,
-        Type::BYTE_ARRAY => bounded.any(is_root),
+        Type::BYTE_ARRAY => bounded.iter().any(is_root),
         _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use adlake_domain::catalogue;
     use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
     use arrow::compute::cast;
     use arrow::datatypes::{DataType, Field, TimeUnit};
@@ -123,7 +100,9 @@ mod tests {
 
     fn check(table: &str, column: &str, dictionary: bool, encoding: Option<Encoding>, bounded: bool) {
         let table = catalogue::table(table).unwrap();
-        let properties = properties(&table.schema, table.clustered_by, &WriterSettings::default()).unwrap();
+        let properties =
+            properties(&table.schema, &[table.clustered_by, table.searched_by].concat(), &WriterSettings::default())
+                .unwrap();
         let path = ColumnPath::new(column.split('.').map(str::to_owned).collect());
         assert_eq!(properties.dictionary_enabled(&path), dictionary, "{} {column}", table.name);
         assert_eq!(properties.encoding(&path), encoding, "{} {column}", table.name);
@@ -154,8 +133,11 @@ mod tests {
     #[test]
     fn columns_of_others_are_written_whatever_they_are_called() {
         // The configuration may add columns with names that other tables use for hashes.
-        let names = RANDOM.iter().chain(&DISTINCT_TEXTS).chain(&DISTINCT_INTEGERS).chain(&CONSTANT_INTEGERS);
-        let names: Vec<&str> = names.copied().collect();
+        let tables = catalogue::tables();
+        let fields = tables.iter().flat_map(|table| table.schema.flattened_fields().into_iter().cloned());
+        let names: BTreeSet<String> = fields.map(|field| field.name().clone()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert!(names.contains(&"offset") && names.contains(&"content_hash"));
         for data_type in [
             DataType::Int32,
             DataType::Int64,

@@ -17,7 +17,7 @@ use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use proptest::prelude::*;
 
 use super::file::FileWriter;
-use super::{WriterSettings, encoding};
+use super::{Encoder, WriterSettings, encoding};
 
 fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
@@ -106,11 +106,14 @@ fn batch(rows: &Rows, mut seed: u64) -> RecordBatch {
     RecordBatch::try_new(schema, columns).unwrap()
 }
 
+/// A file of the fast encoder.
 fn write(batches: &[RecordBatch], row_group_rows: usize) -> (Bytes, ParquetMetaData) {
-    let settings = WriterSettings { row_group_rows, ..WriterSettings::default() };
-    let schema = batches[0].schema();
-    let properties = encoding::properties(&schema, &[], &settings).unwrap();
-    let mut writer = FileWriter::new(schema, properties, encoding::zstd_level(&settings)).unwrap();
+    write_with(Encoder::Fast, batches, row_group_rows)
+}
+
+fn write_with(encoder: Encoder, batches: &[RecordBatch], row_group_rows: usize) -> (Bytes, ParquetMetaData) {
+    let settings = WriterSettings { row_group_rows, encoder, ..WriterSettings::default() };
+    let mut writer = FileWriter::new(&batches[0].schema(), &[], &settings).unwrap();
     for batch in batches {
         writer.write(batch).unwrap();
         assert!(writer.memory_bytes() >= writer.encoded_bytes() / 2);
@@ -156,14 +159,16 @@ proptest! {
     ) {
         let batches: Vec<RecordBatch> = batches.iter().map(|rows| batch(rows, seed)).collect();
         let expected = concat_batches(&schema(), &batches).unwrap();
-        let (file, metadata) = write(&batches, row_group_rows);
-        assert_same(&expected, &read(&file, None));
-        let groups = metadata.row_groups().iter().map(|group| group.num_rows() as usize).collect::<Vec<_>>();
-        prop_assert_eq!(groups.len(), expected.num_rows().div_ceil(row_group_rows));
         let skipped = skipped.min(expected.num_rows() - 1);
         let selection = vec![RowSelector::skip(skipped), RowSelector::select(expected.num_rows() - skipped)];
         let rest = expected.slice(skipped, expected.num_rows() - skipped);
-        assert_same(&rest, &read(&file, Some(selection.into())));
+        for encoder in [Encoder::Library, Encoder::Fast] {
+            let (file, metadata) = write_with(encoder, &batches, row_group_rows);
+            assert_same(&expected, &read(&file, None));
+            let groups = metadata.row_groups().iter().map(|group| group.num_rows() as usize).collect::<Vec<_>>();
+            prop_assert_eq!(groups.len(), expected.num_rows().div_ceil(row_group_rows));
+            assert_same(&rest, &read(&file, Some(selection.clone().into())));
+        }
     }
 }
 
@@ -348,10 +353,9 @@ fn texts_in_arrows_other_ways_are_written_too() {
 
 #[test]
 fn a_file_that_has_refused_rows_is_of_no_use() {
-    let settings = WriterSettings::default();
+    let settings = WriterSettings { encoder: Encoder::Fast, ..WriterSettings::default() };
     let schema = Arc::new(Schema::new(vec![text("text", false)]));
-    let properties = encoding::properties(&schema, &[], &settings).unwrap();
-    let mut writer = FileWriter::new(schema.clone(), properties, encoding::zstd_level(&settings)).unwrap();
+    let mut writer = FileWriter::new(&schema, &[], &settings).unwrap();
     // Arrow itself refuses it if the schema says so.
     let refused = texts([Some("a"), None]);
     let error = writer.write(&refused).unwrap_err().to_string();

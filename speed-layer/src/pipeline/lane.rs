@@ -24,20 +24,21 @@ use tokio_util::sync::CancellationToken;
 use super::flush::{Due, FlushPolicy, Held};
 use super::ledger::Ledger;
 use super::marks::Marks;
-use super::parking::{Answered, Asker, Parking, Pass};
-use super::stopped::Stopped;
+use super::parking::{Parking, Pass, RegistryAnswer, SchemaRequest};
+use super::stopped_table::StoppedTable;
+use crate::clock::now_micros;
 use crate::error::SpeedError;
-use crate::metrics::{Metrics, now_micros};
+use crate::metrics::Metrics;
 use crate::record::Stream;
 use crate::registry::Registry;
 use crate::source::{Command, Commander, Event, Records};
 use crate::write::{Builder, Committer};
 
-mod landing;
-mod look_up;
 mod worker;
+mod background;
+mod look_up;
 
-use landing::{Landed, landed};
+use background::{BackgroundResult, background_result};
 pub use worker::Worker;
 
 /// The greatest number of events handled at a time.
@@ -45,16 +46,16 @@ const EVENTS_MAX: usize = 8;
 
 /// What the pipeline sends to a lane.
 #[derive(Debug)]
-pub enum Order {
+pub enum LaneMessage {
     /// An event of the source about this table's streams.
     Event(Event),
     /// Commit everything taken so far, and answer when nothing is left to do.
     Drain(oneshot::Sender<()>),
 }
 
-/// The parts that a lane is made of.
+/// What a lane is made of.
 #[derive(Debug)]
-pub struct Parts {
+pub struct LaneSetup {
     /// The kind of event in its table.
     pub kind: EventKind,
     /// Builds the rows.
@@ -85,8 +86,8 @@ pub struct Parts {
 
 /// One table's part of the pipeline.
 pub struct Lane {
-    parts: LaneParts,
-    orders: mpsc::UnboundedReceiver<Order>,
+    context: LaneContext,
+    messages: mpsc::UnboundedReceiver<LaneMessage>,
     ledger: Ledger,
     marks: Marks,
     /// `None` while the worker has it.
@@ -94,7 +95,7 @@ pub struct Lane {
     worker: Worker,
     /// `None` while a lookup or a commit is running.
     committer: Option<Committer>,
-    under_way: Option<JoinHandle<(Committer, Landed)>>,
+    background: Option<JoinHandle<(Committer, BackgroundResult)>>,
     /// Chunks that need unknown schemas, and the chunks that follow them.
     parking: Parking,
     /// What was given up when the run was stopped.
@@ -111,10 +112,10 @@ pub struct Lane {
     early: Duration,
     oldest: Option<i64>,
     /// The time of the oldest record in the batch that is being committed.
-    oldest_under_way: Option<i64>,
+    oldest_in_commit: Option<i64>,
 }
 
-struct LaneParts {
+struct LaneContext {
     kind: EventKind,
     policy: FlushPolicy,
     retry_pause_max: Duration,
@@ -128,40 +129,40 @@ struct LaneParts {
 
 impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("kind", &self.parts.kind).finish_non_exhaustive()
+        f.debug_struct("Lane").field("kind", &self.context.kind).finish_non_exhaustive()
     }
 }
 
 impl Lane {
-    /// A lane that takes its orders from this channel.
-    pub fn new(parts: Parts, orders: mpsc::UnboundedReceiver<Order>) -> Lane {
-        let Parts { kind, builder, worker, committer, policy, .. } = parts;
-        let asker = Asker {
+    /// A lane that receives its messages from this channel.
+    pub fn new(setup: LaneSetup, messages: mpsc::UnboundedReceiver<LaneMessage>) -> Lane {
+        let LaneSetup { kind, builder, worker, committer, policy, .. } = setup;
+        let request = SchemaRequest {
             kind,
-            metrics: parts.metrics.clone(),
-            retry_pause_max: parts.retry_pause_max,
-            stopping: parts.stopping.clone(),
+            metrics: setup.metrics.clone(),
+            retry_pause_max: setup.retry_pause_max,
+            stopping: setup.stopping.clone(),
         };
         Lane {
-            parts: LaneParts {
+            context: LaneContext {
                 kind,
                 policy,
-                retry_pause_max: parts.retry_pause_max,
-                pin_first_start: parts.pin_first_start,
-                commander: parts.commander,
-                generations: parts.generations,
-                metrics: parts.metrics,
-                stopping: parts.stopping,
-                notice: parts.notice,
+                retry_pause_max: setup.retry_pause_max,
+                pin_first_start: setup.pin_first_start,
+                commander: setup.commander,
+                generations: setup.generations,
+                metrics: setup.metrics,
+                stopping: setup.stopping,
+                notice: setup.notice,
             },
-            orders,
+            messages,
             ledger: Ledger::default(),
             marks: Marks::default(),
             builder: Some(builder),
             worker,
             committer: Some(committer),
-            under_way: None,
-            parking: Parking::new(parts.registry, asker),
+            background: None,
+            parking: Parking::new(setup.registry, request),
             given_up: None,
             unstarted: Vec::new(),
             pause_first: false,
@@ -170,16 +171,16 @@ impl Lane {
             since: None,
             early: Duration::ZERO,
             oldest: None,
-            oldest_under_way: None,
+            oldest_in_commit: None,
         }
     }
 
-    /// Works until there are no more orders. What is not committed by then is dropped, and read
+    /// Works until there are no more messages. What is not committed by then is dropped, and read
     /// again by the next run.
     pub async fn run(mut self) -> Result<(), SpeedError> {
-        let mut orders = Vec::with_capacity(EVENTS_MAX);
+        let mut messages = Vec::with_capacity(EVENTS_MAX);
         loop {
-            match self.step(&mut orders).await {
+            match self.step(&mut messages).await {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) if error.stops_table() => return self.stop(error).await,
@@ -191,25 +192,27 @@ impl Lane {
         given_up.map_or(Ok(()), |what| Err(SpeedError::Unfinished(what)))
     }
 
-    /// Does the next step. Returns `false` when there are no more orders.
-    async fn step(&mut self, orders: &mut Vec<Order>) -> Result<bool, SpeedError> {
+    /// Does the next step. Returns `false` when there are no more messages.
+    async fn step(&mut self, messages: &mut Vec<LaneMessage>) -> Result<bool, SpeedError> {
         let due = self.advance().await?;
-        let takes_more = !(due == Due::Full && self.under_way.is_some());
+        let takes_more = !(due == Due::Full && self.background.is_some());
         let timer = match due {
-            Due::At(at) if self.under_way.is_none() => Some(at),
+            Due::At(at) if self.background.is_none() => Some(at),
             _ => None,
         };
         tokio::select! {
             biased;
-            landed = landed(&mut self.under_way), if self.under_way.is_some() => self.land(landed?)?,
+            result = background_result(&mut self.background), if self.background.is_some() => {
+                self.finish_background(result?)?;
+            }
             answer = self.parking.answer(), if self.parking.is_asking() => {
                 self.answered(answer?).await?;
             }
-            taken = self.orders.recv_many(orders, EVENTS_MAX), if takes_more => {
+            taken = self.messages.recv_many(messages, EVENTS_MAX), if takes_more => {
                 if taken == 0 {
                     return Ok(false);
                 }
-                self.obey(orders).await?;
+                self.handle_messages(messages).await?;
             }
             () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now).into()), if timer.is_some() => {}
         }
@@ -220,18 +223,18 @@ impl Lane {
     /// on without this one.
     async fn stop(mut self, error: SpeedError) -> Result<(), SpeedError> {
         let streams = self.ledger.reset();
-        let Lane { parts, orders, parking, builder, committer, unreleased, drains, .. } = self;
+        let Lane { context, messages, parking, builder, committer, unreleased, drains, .. } = self;
         // Dropping parked records frees their room in the queue, which the other tables need.
         drop((parking, builder));
         if let Some(committer) = committer {
             committer.close().await;
         }
-        let LaneParts { kind, commander, metrics, notice, .. } = parts;
+        let LaneContext { kind, commander, metrics, notice, .. } = context;
         metrics.oldest(kind, None);
         if !unreleased.is_empty() {
             commander.tell(Command::Release(unreleased));
         }
-        Stopped { kind, error, commander, metrics, notice }.run(orders, streams, drains).await
+        StoppedTable { kind, error, commander, metrics, notice }.run(messages, streams, drains).await
     }
 
     /// Begins what can be begun. Returns when the next commit is due.
@@ -242,16 +245,17 @@ impl Lane {
         self.release();
         if self.committer.is_some() {
             let waited_for = |stream: &Arc<Stream>| self.ledger.is_open_for(stream);
-            let hurried = !self.drains.is_empty() || self.unreleased.iter().any(waited_for) || self.ledger.is_pinned();
+            let is_urgent =
+                !self.drains.is_empty() || self.unreleased.iter().any(waited_for) || self.ledger.is_pinned();
             if !self.unstarted.is_empty() {
                 self.look_up();
-            } else if matches!(due, Due::Now | Due::Full) || (hurried && self.ledger.is_open()) {
+            } else if matches!(due, Due::Now | Due::Full) || (is_urgent && self.ledger.is_open()) {
                 self.commit().await?;
                 due = self.due();
             }
         }
         self.release();
-        if self.under_way.is_none() && !self.ledger.is_open() && self.unstarted.is_empty() && self.parking.is_empty() {
+        if self.background.is_none() && !self.ledger.is_open() && self.unstarted.is_empty() && self.parking.is_empty() {
             for drain in self.drains.drain(..) {
                 // The receiver may be gone, for example after a deadline.
                 let _ = drain.send(());
@@ -262,28 +266,28 @@ impl Lane {
 
     fn due(&self) -> Due {
         let (rows, bytes) = self.builder.as_ref().map_or((0, 0), |builder| (builder.rows(), builder.bytes()));
-        self.parts.policy.due(&Held { rows, bytes, since: self.since, early: self.early }, Instant::now())
+        self.context.policy.due(&Held { rows, bytes, since: self.since, early: self.early }, Instant::now())
     }
 
-    async fn obey(&mut self, orders: &mut Vec<Order>) -> Result<(), SpeedError> {
+    async fn handle_messages(&mut self, messages: &mut Vec<LaneMessage>) -> Result<(), SpeedError> {
         let mut records = Vec::new();
-        for order in orders.drain(..) {
-            match order {
-                Order::Event(Event::Records(chunk)) => records.push(chunk),
+        for message in messages.drain(..) {
+            match message {
+                LaneMessage::Event(Event::Records(chunk)) => records.push(chunk),
                 other => {
-                    // Records that came before the order are taken before it.
+                    // Records that came before the message are taken before it.
                     self.take(std::mem::take(&mut records), &BTreeSet::new()).await?;
-                    self.follow(other);
+                    self.handle_message(other);
                 }
             }
         }
         self.take(records, &BTreeSet::new()).await
     }
 
-    fn follow(&mut self, order: Order) {
-        match order {
-            Order::Drain(drained) => self.drains.push(drained),
-            Order::Event(Event::Assigned(streams)) => {
+    fn handle_message(&mut self, message: LaneMessage) {
+        match message {
+            LaneMessage::Drain(drained) => self.drains.push(drained),
+            LaneMessage::Event(Event::Assigned(streams)) => {
                 if streams.iter().any(|stream| self.ledger.is_open_for(stream)) {
                     // The stream was assigned before, and is assigned again before its records of
                     // that time are committed.
@@ -295,32 +299,34 @@ impl Lane {
                     }
                 }
             }
-            Order::Event(Event::Started { stream, generation, position }) => {
-                self.ledger.started(&stream, generation, position, self.parts.pin_first_start);
+            LaneMessage::Event(Event::Started { stream, generation, position }) => {
+                self.ledger.started(&stream, generation, position, self.context.pin_first_start);
                 if self.ledger.is_open() {
                     self.since.get_or_insert_with(Instant::now);
                 }
             }
-            Order::Event(Event::Passed { stream, generation, position }) => {
+            LaneMessage::Event(Event::Passed { stream, generation, position }) => {
                 self.pass(Pass { stream, generation, position });
             }
-            Order::Event(Event::Topic { stream, marks }) => self.marks.found(&stream, marks),
-            Order::Event(Event::Stalled(stream)) => self.parts.metrics.stalled(&stream),
-            Order::Event(Event::Revoked(streams)) => {
+            LaneMessage::Event(Event::Topic { stream, marks }) => self.marks.found(&stream, marks),
+            LaneMessage::Event(Event::Stalled(stream)) => self.context.metrics.stalled(&stream),
+            LaneMessage::Event(Event::Revoked(streams)) => {
                 for stream in streams {
                     self.ledger.revoke(&stream);
                     self.unstarted.retain(|unstarted| *unstarted != stream);
                     self.parking.revoke(&stream);
-                    self.parts.metrics.not_ours(&stream);
+                    self.context.metrics.not_ours(&stream);
                     self.unreleased.push(stream);
                 }
             }
-            Order::Event(Event::Behind(streams)) => {
+            LaneMessage::Event(Event::Behind(streams)) => {
                 for (stream, records) in streams {
-                    self.parts.metrics.behind(&stream, records);
+                    self.context.metrics.behind(&stream, records);
                 }
             }
-            Order::Event(Event::Records(_) | Event::CaughtUp { .. } | Event::Consumed(_) | Event::Done { .. }) => {}
+            LaneMessage::Event(
+                Event::Records(_) | Event::CaughtUp { .. } | Event::Consumed(_) | Event::Done { .. },
+            ) => {}
         }
     }
 
@@ -347,12 +353,12 @@ impl Lane {
     }
 
     /// The registry has answered, or is not awaited any longer.
-    async fn answered(&mut self, answered: Answered) -> Result<(), SpeedError> {
-        let Answered { answer, ids, records, passes } = answered;
+    async fn answered(&mut self, answered: RegistryAnswer) -> Result<(), SpeedError> {
+        let RegistryAnswer { answer, ids, records, passes } = answered;
         if let Err(outage) = answer {
             // The streams that waited for the registry may no longer be assigned.
             if !records.is_empty() {
-                self.given_up = Some(format!("{}: {outage}", self.parts.kind.raw_table()));
+                self.given_up = Some(format!("{}: {outage}", self.context.kind.raw_table()));
             }
             return Ok(());
         }
@@ -379,7 +385,7 @@ impl Lane {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
-            self.parts.metrics.read(self.parts.kind, records.chunk.len(), records.chunk.bytes());
+            self.context.metrics.read(self.context.kind, records.chunk.len(), records.chunk.bytes());
             taken.push((records, which));
         }
         if taken.is_empty() {
@@ -388,7 +394,7 @@ impl Lane {
         self.since.get_or_insert_with(Instant::now);
         self.show_oldest();
         let Some(mut builder) = self.builder.take() else { return Err(SpeedError::Ended("decoding")) };
-        let metrics = self.parts.metrics.clone();
+        let metrics = self.context.metrics.clone();
         let work = self.worker.run(move || {
             let started = Instant::now();
             let ingested_at = now_micros();
@@ -422,23 +428,23 @@ impl Lane {
         if self.unreleased.is_empty() {
             return;
         }
-        let is_done = |stream: &Arc<Stream>| self.under_way.is_none() && !self.ledger.is_open_for(stream);
+        let is_done = |stream: &Arc<Stream>| self.background.is_none() && !self.ledger.is_open_for(stream);
         let (done, left) = std::mem::take(&mut self.unreleased).into_iter().partition(is_done);
         self.unreleased = left;
         if !done.is_empty() {
             self.ledger.forget_revoked();
-            self.parts.commander.tell(Command::Release(done));
+            self.context.commander.tell(Command::Release(done));
         }
     }
 
     fn show_oldest(&self) {
-        let oldest = [self.oldest, self.oldest_under_way, self.parking.oldest()].into_iter().flatten().min();
-        self.parts.metrics.oldest(self.parts.kind, oldest);
+        let oldest = [self.oldest, self.oldest_in_commit, self.parking.oldest()].into_iter().flatten().min();
+        self.context.metrics.oldest(self.context.kind, oldest);
     }
 
     async fn close(self) {
-        if let Some(under_way) = self.under_way {
-            under_way.abort();
+        if let Some(background) = self.background {
+            background.abort();
         }
         if let Some(committer) = self.committer {
             committer.close().await;

@@ -22,9 +22,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use adlake_decode::record::RecordRef;
 use adlake_lake::Advance;
 
-use crate::record::{Chunk, RecordRef, Stream};
+use crate::record::{Chunk, Stream};
 use crate::source::Start;
 use crate::write::{KnownDead, Stored};
 

@@ -24,11 +24,6 @@ struct Topic {
     found: TopicMarks,
 }
 
-/// The applications of a topic's marks: its id, and its number of partitions.
-pub fn applications(stream: &Stream) -> Option<[String; 2]> {
-    stream.topic_application().map(|topic| [format!("{topic}:id"), format!("{topic}:partitions")])
-}
-
 impl Marks {
     /// Notes the marks that the lake has stored.
     pub fn stored(&mut self, stream: &Stream, marks: TopicMarks) {
@@ -49,7 +44,9 @@ impl Marks {
     pub fn seal(&mut self, spans: &[Span]) -> Vec<Advance> {
         let mut advances = Vec::new();
         for stream in spans.iter().map(|span| &span.stream) {
-            let (Some([id, partitions]), Some(topic)) = (applications(stream), self.topic(stream)) else { continue };
+            let (Some([id, partitions]), Some(topic)) = (stream.mark_applications(), self.topic(stream)) else {
+                continue;
+            };
             let Topic { stored, found } = topic;
             for (application, stored, found) in
                 [(id, &mut stored.id, found.id), (partitions, &mut stored.partitions, found.partitions)]
@@ -72,10 +69,10 @@ impl Marks {
 mod tests {
     use std::sync::Arc;
 
+    use adlake_decode::record::StreamFormat;
     use adlake_domain::event::EventKind;
 
     use super::*;
-    use crate::record::StreamFormat;
 
     fn span(application: String) -> Span {
         let stream = Stream {

@@ -27,14 +27,14 @@ use crate::source::Records;
 /// The parked chunks of one table, and the registry that they wait for.
 pub struct Parking {
     registry: Option<Arc<Registry>>,
-    asker: Asker,
+    asker: SchemaRequest,
     parked: Vec<Records>,
     passes: Vec<Pass>,
-    asking: Option<Asking>,
+    asking: Option<RunningRequest>,
 }
 
 /// A running request for schema ids.
-struct Asking {
+struct RunningRequest {
     ids: BTreeSet<u32>,
     answer: JoinHandle<Result<(), Outage>>,
 }
@@ -49,7 +49,7 @@ pub struct Pass {
 
 /// The result of asking the registry.
 #[derive(Debug)]
-pub struct Answered {
+pub struct RegistryAnswer {
     /// Whether the registry has answered. An error means that the run is being stopped.
     pub answer: Result<(), Outage>,
     /// The ids that it was asked for.
@@ -62,7 +62,7 @@ pub struct Answered {
 
 /// What a request needs besides the ids.
 #[derive(Clone)]
-pub struct Asker {
+pub struct SchemaRequest {
     /// The kind of event whose schemas are asked for.
     pub kind: EventKind,
     /// The metrics that count outages.
@@ -75,7 +75,7 @@ pub struct Asker {
 
 impl Parking {
     /// Without a registry, nothing ever waits.
-    pub fn new(registry: Option<Arc<Registry>>, asker: Asker) -> Parking {
+    pub fn new(registry: Option<Arc<Registry>>, asker: SchemaRequest) -> Parking {
         Parking { registry, asker, parked: Vec::new(), passes: Vec::new(), asking: None }
     }
 
@@ -90,13 +90,13 @@ impl Parking {
             wanted.retain(|id| !answered.contains(id));
             wanted
         };
-        let needy = || chunks.iter().position(|records| !wanted(records).is_empty());
-        let from = if self.parked.is_empty() { needy() } else { Some(0) };
+        let first_waiting = || chunks.iter().position(|records| !wanted(records).is_empty());
+        let from = if self.parked.is_empty() { first_waiting() } else { Some(0) };
         self.parked.extend(from.map_or_else(Vec::new, |from| chunks.split_off(from)));
         if self.asking.is_none() && !self.parked.is_empty() {
             let ids: BTreeSet<u32> = self.parked.iter().flat_map(wanted).collect();
             let answer = tokio::spawn(self.asker.clone().ask(registry, ids.clone()));
-            self.asking = Some(Asking { ids, answer });
+            self.asking = Some(RunningRequest { ids, answer });
         }
         chunks
     }
@@ -113,12 +113,12 @@ impl Parking {
 
     /// Returns everything parked once the registry has answered, or once the run is being stopped
     /// without an answer. It is cancel-safe.
-    pub async fn answer(&mut self) -> Result<Answered, SpeedError> {
+    pub async fn answer(&mut self) -> Result<RegistryAnswer, SpeedError> {
         let Some(asking) = &mut self.asking else { return std::future::pending().await };
         let answer = (&mut asking.answer).await.map_err(|_| SpeedError::Ended("asking for schemas"))?;
         let ids = self.asking.take().map(|asking| asking.ids).unwrap_or_default();
         let (records, passes) = (std::mem::take(&mut self.parked), std::mem::take(&mut self.passes));
-        Ok(Answered { answer, ids, records, passes })
+        Ok(RegistryAnswer { answer, ids, records, passes })
     }
 
     /// Whether the registry is being asked.
@@ -157,7 +157,7 @@ impl Drop for Parking {
     }
 }
 
-impl Asker {
+impl SchemaRequest {
     async fn ask(self, registry: Arc<Registry>, ids: BTreeSet<u32>) -> Result<(), Outage> {
         let mut pauses = Pauses::new(self.retry_pause_max, false);
         loop {

@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use adlake_decode::record::StreamFormat;
 use adlake_lake::StorageSettings;
 use serde_json::json;
 
 use super::*;
-use crate::record::{Chunk, Stream, StreamFormat};
+use crate::record::{Chunk, Stream};
 use crate::registry::tests::Script;
 use crate::source::{Next, Port};
 
@@ -116,7 +117,7 @@ impl Source for Scripted {
                     for position in positions {
                         assert!(chunk.push(position, None, None, &payload(partition, position, id)));
                     }
-                    port.hand_on(&stream, generation, chunk);
+                    port.deliver(&stream, generation, chunk);
                 }
                 Act::Passed(position) => port.tell(Event::Passed { stream, generation, position }),
                 Act::Pause => std::thread::sleep(PAUSE),
@@ -178,7 +179,7 @@ async fn run_scripted(folder: &tempfile::TempDir, registry: &str, flush_interval
     let dependencies = Dependencies {
         lake: &lake,
         settings: &settings,
-        plans: Arc::new(Plans::open(&lake, &settings).await.unwrap()),
+        plans: Arc::new(DecodePlans::open(&lake, &settings).await.unwrap()),
         metrics: metrics.clone(),
         progress: &(),
         bytes_total: None,

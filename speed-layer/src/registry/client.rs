@@ -93,7 +93,8 @@ impl Client {
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             return Err(refused("registry", &"must begin with http:// or https://"));
         }
-        let mut user = settings.registry_user.clone().map(|user| (user, settings.registry_password.clone()));
+        let password = settings.registry_password.as_ref().map(|password| password.expose().to_owned());
+        let mut user = settings.registry_user.clone().map(|user| (user, password));
         if !base.username().is_empty() {
             // User and password are removed from the address, so that messages may show it.
             let password = base.password().map(str::to_owned);
@@ -187,14 +188,14 @@ fn judge(status: StatusCode, body: &[u8]) -> Result<Option<Answer>, String> {
     match status {
         StatusCode::OK => match serde_json::from_slice(body) {
             Ok(answer) => Ok(Some(answer)),
-            Err(error) => Err(format!("answers with something else than a schema: {error}")),
+            Err(error) => Err(format!("answers with something that is not a schema: {error}")),
         },
         StatusCode::NOT_FOUND => match serde_json::from_slice::<Refusal>(body) {
             Ok(refusal) if NO_SUCH.contains(&refusal.error_code) => Ok(None),
-            _ => Err("answers 404 as if it were no schema registry: is its path complete?".to_owned()),
+            _ => Err("answers 404, but not as a schema registry does: check the path of its address".to_owned()),
         },
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Err(format!("answers {status}: are registry_user and registry_password right?"))
+            Err(format!("answers {status}: check registry_user and registry_password"))
         }
         status => Err(format!("answers {status}")),
     }

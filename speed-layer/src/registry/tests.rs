@@ -50,7 +50,7 @@ impl Script {
 }
 
 fn registry(url: &str, change: impl FnOnce(&mut AvroSettings)) -> Result<Registry, SpeedError> {
-    let mut settings = AvroSettings { registry: Some(url.to_owned()), ..AvroSettings::default() };
+    let mut settings = AvroSettings { registry: Some(url.into()), ..AvroSettings::default() };
     change(&mut settings);
     Registry::open(EventKind::BidRequest, &settings).map(Option::unwrap)
 }
@@ -84,14 +84,14 @@ async fn each_id_is_asked_for_once_with_what_it_refers_to() {
         .await;
     let registry = registry(&format!("{address}/api/"), |_| ()).unwrap();
     registry.fetch(&ids(&[1, 2, 3, 4, 5])).await.unwrap();
-    assert!(matches!(registry.get(1), Some(Known::Schema(_))), "{:?}", registry.get(1));
+    assert!(matches!(registry.get(1), Some(KnownSchema::Schema(_))), "{:?}", registry.get(1));
     for (id, wanted) in [(2, "PROTOBUF"), (3, "not an Avro schema"), (4, "version 2 of gone")] {
         match registry.get(id) {
-            Some(Known::Unusable(detail)) => assert!(detail.contains(wanted), "{detail}"),
+            Some(KnownSchema::Unusable(detail)) => assert!(detail.contains(wanted), "{detail}"),
             other => panic!("{id}: {other:?}"),
         }
     }
-    assert!(matches!(registry.get(5), Some(Known::Unknown)));
+    assert!(matches!(registry.get(5), Some(KnownSchema::Unknown)));
     assert!(registry.get(6).is_none());
     assert_eq!(script.asked.lock().unwrap().len(), 5 + 3);
 
@@ -110,7 +110,7 @@ async fn each_id_is_asked_for_once_with_what_it_refers_to() {
     assert!(chunk.push(0, None, None, &[0, 0x80, 0, 0, 0, 1]));
     registry.wanted(&chunk, &mut wanted);
     assert_eq!(wanted, ids(&[7, 9]));
-    assert!(matches!(registry.get(1 << 31), Some(Known::Unknown)));
+    assert!(matches!(registry.get(1 << 31), Some(KnownSchema::Unknown)));
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn users_have_passwords() {
     assert!(error.contains("401") && error.contains("registry_password"), "{error}");
     let with = |settings: &mut AvroSettings| {
         settings.registry_user = Some("ada".to_owned());
-        settings.registry_password = Some("pass word".to_owned());
+        settings.registry_password = Some("pass word".into());
     };
     registry(&address, with).unwrap().fetch(&ids(&[1])).await.unwrap();
     // User and password in the address are used and not shown.

@@ -11,20 +11,20 @@
 
 use std::collections::HashMap;
 
+use adlake_decode::Decoder;
+use adlake_decode::header;
+use adlake_decode::mapping::Mapping;
+use adlake_decode::record::{RecordRef, StreamFormat};
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::FRAGMENT;
-use adlake_lake::letters::desk::Verdict;
+use adlake_lake::letters::claims::Verdict;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 
-use crate::decode::Decoder;
 use crate::error::SpeedError;
-use crate::header;
-use crate::mapping::Mapping;
-use crate::plans::Plans;
-use crate::record::{RecordRef, Stream, StreamFormat};
+use crate::plans::DecodePlans;
 use crate::settings::{Format, SourceSettings, Sources};
 
 /// The first bytes of an Avro container.
@@ -32,19 +32,9 @@ const CONTAINER: &[u8] = b"Obj\x01";
 /// The reasons that sources gave to parts of records, before letters stored that they are parts.
 const CUT: [&str; 2] = ["too_long", "truncated"];
 
-/// The format of a stream's dead letters, if only the stream knows it. The configuration knows the
-/// format of topics.
-pub fn written(stream: &Stream, format: &StreamFormat) -> Option<String> {
-    if stream.application.starts_with("adlake:kafka:") {
-        return None;
-    }
-    // A format is plain data, so this cannot fail.
-    serde_json::to_string(format).ok()
-}
-
 /// The result of decoding letters again.
 #[derive(Debug, Default)]
-pub(super) struct Again {
+pub(super) struct DecodedAgain {
     /// One verdict for each letter, in order.
     pub verdicts: Vec<Verdict>,
     /// The rows: `schema::raw_schema(kind)` and the columns that the configuration adds.
@@ -104,14 +94,14 @@ impl Headers {
 /// Decodes letters of one kind. `headers` are the headers among all letters that existed when they
 /// were gathered.
 pub(super) fn decode_again(
-    plans: &Plans,
+    plans: &DecodePlans,
     sources: &Sources,
     kind: EventKind,
     headers: &Headers,
     letters: &[RecordBatch],
     ingested_at: i64,
-) -> Result<Again, SpeedError> {
-    let mut bench = Bench { plans, kind, again: Again::default(), open: None };
+) -> Result<DecodedAgain, SpeedError> {
+    let mut decoder = LetterDecoder { plans, kind, again: DecodedAgain::default(), open: None };
     let letters = letters.iter().map(Letters::new).collect::<Result<Vec<_>, _>>()?;
     // More letters may have been committed since.
     let own = headers.among(&letters);
@@ -120,17 +110,17 @@ pub(super) fn decode_again(
             let topic = letters.topic.value(row);
             let header = own.get(topic).or_else(|| headers.lines.get(topic));
             match format(letters, row, sources, kind, header.map(String::as_str)) {
-                Ok(format) => bench.push(topic, format, letters.record(row), ingested_at)?,
-                Err(verdict) => bench.again.verdicts.push(verdict),
+                Ok(format) => decoder.push(topic, format, letters.record(row), ingested_at)?,
+                Err(verdict) => decoder.again.verdicts.push(verdict),
             }
         }
     }
-    bench.finish()?;
-    Ok(bench.again)
+    decoder.finish()?;
+    Ok(decoder.again)
 }
 
 /// The same format, with the header split by the delimiter that is configured now.
-fn cut_anew(format: StreamFormat, source: &SourceSettings) -> StreamFormat {
+fn split_header_again(format: StreamFormat, source: &SourceSettings) -> StreamFormat {
     let StreamFormat::Csv { header, header_line, delimiter } = format else { return format };
     let by = delimiter.unwrap_or(source.csv.delimiter as u8);
     // Older letters store the names alone. A single name is the whole line if the delimiter was
@@ -153,7 +143,7 @@ fn format(
     header: Option<&str>,
 ) -> Result<StreamFormat, Verdict> {
     let dead = |reason: &str, detail: &str| Verdict::Dead { reason: reason.to_owned(), detail: detail.to_owned() };
-    let fragment = || dead("fragment", "the letter is no whole record: send it again");
+    let fragment = || dead("fragment", "the letter holds only a part of its record: send the record again");
     if letters.format.is_valid(row) {
         let text = letters.format.value(row);
         if text == FRAGMENT {
@@ -166,9 +156,9 @@ fn format(
             }
             (StreamFormat::Csv { header: None, delimiter, .. }, Some(line)) => {
                 let format = StreamFormat::Csv { header: None, header_line: Some(line.to_owned()), delimiter };
-                Ok(cut_anew(format, sources.of(kind)))
+                Ok(split_header_again(format, sources.of(kind)))
             }
-            (format, _) => Ok(cut_anew(format, sources.of(kind))),
+            (format, _) => Ok(split_header_again(format, sources.of(kind))),
         };
     }
     if CUT.contains(&letters.reason.value(row)) {
@@ -178,7 +168,7 @@ fn format(
     if letters.topic.value(row).contains('/') {
         return Err(dead(
             "unknown_format",
-            "the letter is older than the column format: ingest its record in another file",
+            "the letter was written before letters stored their format: ingest its record in another file",
         ));
     }
     Ok(match sources.of(kind).format(kind) {
@@ -189,19 +179,19 @@ fn format(
 }
 
 /// Whether a payload may be a message of several records.
-fn may_be_several(payload: &[u8]) -> bool {
+fn may_hold_several_records(payload: &[u8]) -> bool {
     payload.starts_with(CONTAINER) || payload.trim_ascii_start().first() == Some(&b'[')
 }
 
 /// Decodes letters with one decoder at a time, for the letters of one topic and format.
-struct Bench<'a> {
-    plans: &'a Plans,
+struct LetterDecoder<'a> {
+    plans: &'a DecodePlans,
     kind: EventKind,
-    again: Again,
-    open: Option<Open>,
+    again: DecodedAgain,
+    open: Option<OpenDecoder>,
 }
 
-struct Open {
+struct OpenDecoder {
     topic: String,
     format: StreamFormat,
     decoder: Decoder,
@@ -212,7 +202,7 @@ struct Open {
 /// A decoder's batch is finished when its rows take this many bytes.
 const BATCH_BYTES: usize = 16 << 20;
 
-impl Bench<'_> {
+impl LetterDecoder<'_> {
     fn push(
         &mut self,
         topic: &str,
@@ -222,7 +212,7 @@ impl Bench<'_> {
     ) -> Result<(), SpeedError> {
         let suits = self.open.as_ref().is_some_and(|open| open.topic == topic && open.format == format);
         // Decoded alone, so that all of its rows can be dropped.
-        let alone = may_be_several(record.payload);
+        let alone = may_hold_several_records(record.payload);
         if alone || !suits || self.open.as_ref().is_some_and(|open| open.decoder.bytes() >= BATCH_BYTES) {
             self.finish()?;
         }
@@ -230,7 +220,7 @@ impl Bench<'_> {
             Some(open) => open,
             None => {
                 let decoder = Decoder::new(self.plans.plan(self.kind, &format)?, topic)?;
-                self.open.insert(Open { topic: topic.to_owned(), format, decoder, rejected: Vec::new() })
+                self.open.insert(OpenDecoder { topic: topic.to_owned(), format, decoder, rejected: Vec::new() })
             }
         };
         let before = open.decoder.rejected();
@@ -244,7 +234,8 @@ impl Bench<'_> {
         }
         if open.decoder.rows() + open.decoder.rejected() > 1 {
             self.open = None;
-            let detail = "some of its records are rows already: send the others as messages of their own".to_owned();
+            let detail =
+                "some records of the message are rows already: send the others as messages of their own".to_owned();
             if let Some(verdict) = self.again.verdicts.last_mut() {
                 *verdict = Verdict::Dead { reason: "several_records".to_owned(), detail };
             }
@@ -343,7 +334,7 @@ mod tests {
     fn a_header_is_cut_by_the_delimiter_of_now() {
         let mut source = SourceSettings::default();
         source.csv.delimiter = ';';
-        let of = |text: &str| names(cut_anew(serde_json::from_str(text).unwrap(), &source));
+        let of = |text: &str| names(split_header_again(serde_json::from_str(text).unwrap(), &source));
         // A header as letters store it now, and as older letters store it.
         assert_eq!(of(r#"{"csv":{"header":["a;b,c"],"header_line":"a;b,c","delimiter":null}}"#), ["a", "b,c"]);
         assert_eq!(of(r#"{"csv":{"header":["a;b","c"],"header_line":"a;b,c","delimiter":null}}"#), ["a", "b,c"]);

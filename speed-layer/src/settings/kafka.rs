@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use adlake_domain::secret::{PublicNames, SecretList, SecretOptions};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -31,7 +32,7 @@ impl FromStr for FirstStart {
             "latest" => Ok(FirstStart::Latest),
             time => match DateTime::parse_from_rfc3339(time) {
                 Ok(time) => Ok(FirstStart::At(time.with_timezone(&Utc))),
-                Err(_) => Err(format!("{text:?} is neither earliest, nor latest, nor a time as 2026-11-21T10:00:00Z")),
+                Err(_) => Err(format!("must be earliest, latest or a time like 2026-11-21T10:00:00Z, not {text:?}")),
             },
         }
     }
@@ -83,14 +84,15 @@ pub struct KafkaSettings {
     /// How long a partition with records left may deliver nothing before it is assigned again.
     #[serde(with = "humantime_serde")]
     pub stall_timeout: Duration,
-    /// For `sasl.mechanisms = "OAUTHBEARER"`: a program that prints a token, and its arguments.
-    pub oauth_token_command: Vec<String>,
+    /// For `sasl.mechanisms = "OAUTHBEARER"`: a program that prints a token, and its arguments,
+    /// which may hold a password.
+    pub oauth_token_command: SecretList,
     /// By topic and partition: the offset at which to begin with a partition that the lake has
     /// never seen, instead of `first_start`.
     pub first_offsets: BTreeMap<String, BTreeMap<String, i64>>,
     /// Any other property of librdkafka, as `[kafka.properties]` (`security.protocol`,
     /// `sasl.username`, ...).
-    pub properties: BTreeMap<String, String>,
+    pub properties: KafkaProperties,
 }
 
 impl Default for KafkaSettings {
@@ -104,10 +106,69 @@ impl Default for KafkaSettings {
             start_timeout: Duration::from_secs(30),
             metadata_interval: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),
-            oauth_token_command: Vec::new(),
+            oauth_token_command: SecretList::default(),
             first_offsets: BTreeMap::new(),
-            properties: BTreeMap::new(),
+            properties: KafkaProperties::default(),
         }
+    }
+}
+
+/// Properties of librdkafka. Passwords and keys among them are not printed.
+pub type KafkaProperties = SecretOptions<KafkaPropertyNames>;
+
+/// The properties whose values are printed. All others are taken for secrets.
+#[derive(Debug)]
+pub enum KafkaPropertyNames {}
+
+impl PublicNames for KafkaPropertyNames {
+    fn is_public(name: &str) -> bool {
+        /// Groups of properties without any secret: numbers, switches and names.
+        const GROUPS: [&str; 15] = [
+            "api.",
+            "auto.",
+            "broker.",
+            "connections.",
+            "enable.",
+            "fetch.",
+            "group.",
+            "heartbeat.",
+            "max.",
+            "message.",
+            "metadata.",
+            "queued.",
+            "reconnect.",
+            "retry.",
+            "socket.",
+        ];
+        let is_in_group = GROUPS.iter().any(|group| name.starts_with(group));
+        is_in_group
+            || matches!(
+                name,
+                "allow.auto.create.topics"
+                    | "check.crcs"
+                    | "client.dns.lookup"
+                    | "client.id"
+                    | "client.rack"
+                    | "debug"
+                    | "isolation.level"
+                    | "log_level"
+                    | "partition.assignment.strategy"
+                    | "sasl.kerberos.service.name"
+                    | "sasl.mechanism"
+                    | "sasl.mechanisms"
+                    | "sasl.username"
+                    | "security.protocol"
+                    | "session.timeout.ms"
+                    | "ssl.ca.location"
+                    | "ssl.certificate.location"
+                    | "ssl.cipher.suites"
+                    | "ssl.crl.location"
+                    | "ssl.endpoint.identification.algorithm"
+                    | "ssl.key.location"
+                    | "ssl.keystore.location"
+                    | "statistics.interval.ms"
+                    | "topic.metadata.refresh.interval.ms"
+            )
     }
 }
 
@@ -153,16 +214,16 @@ impl KafkaSettings {
                 // The text must be the canonical one, because lookups use it.
                 let is_number = partition.parse::<i32>().is_ok_and(|n| n >= 0 && n.to_string() == *partition);
                 if !is_number || *offset < 0 {
-                    let message = "must be the number of a partition, and an offset: 0 = 1200";
+                    let message = "must map the number of a partition to an offset, as in 0 = 1200";
                     return Err(SpeedError::settings(KafkaSettings::first_offset_key(topic, partition), message));
                 }
             }
         }
-        for key in self.properties.keys() {
-            if OWN_PROPERTIES.contains(&key.as_str()) {
+        for key in self.properties.names() {
+            if OWN_PROPERTIES.contains(&key) {
                 return Err(SpeedError::settings(
                     format!("kafka.properties.{key}"),
-                    "is set by adlake, whose exactly-once ingest depends on it",
+                    "is set by adlake, because exactly-once ingest depends on it: remove it here",
                 ));
             }
         }
@@ -192,7 +253,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&FirstStart::Earliest).unwrap(), "\"earliest\"");
         assert_eq!(serde_json::from_str::<FirstStart>("\"latest\"").unwrap(), FirstStart::Latest);
         let error = serde_json::from_str::<FirstStart>("\"soon\"").unwrap_err().to_string();
-        assert!(error.contains("\"soon\" is neither"), "{error}");
+        assert!(error.contains("must be earliest, latest or a time") && error.contains("\"soon\""), "{error}");
     }
 
     #[test]
@@ -212,6 +273,29 @@ mod tests {
         ] {
             let error = check(topic, partition, offset).unwrap_err();
             assert!(error.starts_with(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let properties = [
+            ("sasl.password", "hush"),
+            ("sasl.pasword", "hush"),
+            ("ssl.key.pem", "hush"),
+            ("ssl.key.password", "hush"),
+            ("sasl.jaas.config", "hush"),
+            ("client.secret", "hush"),
+            ("sasl.oauthbearer.client.secret", "hush"),
+            ("security.protocol", "SASL_SSL"),
+            ("fetch.wait.max.ms", "200"),
+        ];
+        let settings = KafkaSettings {
+            properties: properties.into_iter().collect(),
+            oauth_token_command: ["print-token", "hush"].into_iter().collect(),
+            ..KafkaSettings::default()
+        };
+        for text in [format!("{settings:?}"), serde_json::to_string(&settings).unwrap()] {
+            assert!(!text.contains("hush") && text.contains("SASL_SSL") && text.contains("200"), "{text}");
         }
     }
 }

@@ -30,7 +30,7 @@ pub async fn suite(fixture: &impl Fixture) -> Result<(), String> {
     check("reads everything in order", reads_everything(fixture)).await?;
     check("resumes at every position", resumes(fixture)).await?;
     check("starts again in a new generation", starts_again(fixture)).await?;
-    check("hands on nothing before the start", waits_for_the_start(fixture)).await?;
+    check("delivers nothing before the start", waits_for_the_start(fixture)).await?;
     check("refuses to start beyond the end", refuses_beyond_the_end(fixture)).await?;
     check("waits for room", waits_for_room(fixture)).await?;
     check("stops when told", stops(fixture)).await

@@ -5,7 +5,7 @@
 //! are in the lake. To go on at a position, the file is cut again from its beginning, which costs
 //! little beside decoding. Three kinds of changed files are reported and not read: a file that no
 //! longer begins with what was ingested of it, one that has fewer records than that, and one that
-//! goes on within the last of them ([`done`]).
+//! goes on within the last of them ([`file_list`]).
 //!
 //! A record that the end of its file cuts off is taken when it is whole, or when the file is final.
 //! A watched file becomes final when it is left alone for long (`files.final_after`,
@@ -16,7 +16,7 @@
 //!
 //! A file that cannot be used (no container, no known header, not readable at all) is set aside.
 //! Nothing of it is taken, the other files go on, and the next run tries it again. A file that
-//! fails half-way is set aside, too: what was handed on before stays taken, and the next run goes
+//! fails half-way is set aside, too: what was delivered before stays taken, and the next run goes
 //! on after it.
 //!
 //! Files are read one after another, in the order of their names, and decompressed as they are
@@ -27,7 +27,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adlake_lake::Lake;
+use adlake_lake::{Lake, StoreOptions};
 use tokio::runtime::Handle;
 
 use crate::error::SpeedError;
@@ -36,29 +36,28 @@ use crate::record::Stream;
 use crate::settings::SpeedSettings;
 use crate::source::{Command, Event, Next, Port, Source, Start};
 
-mod admission;
-mod csv_file;
-mod discover;
-mod done;
-mod folder;
-mod kind;
-pub(crate) mod open;
-mod passed_over;
-mod pieces;
 mod place;
-mod preview;
-mod reading;
+mod folder;
 mod s3;
+mod passed_over;
+mod discover;
+mod kind;
+mod csv_file;
+mod admission;
+mod file_list;
+mod reading;
+pub(crate) mod open;
 pub(crate) mod split;
+mod pieces;
+mod preview;
 
 use admission::{CutFile, Refused};
 pub use discover::{FileFormat, FilesWanted};
 use discover::{Input, Mappings};
-use done::{Done, Whole};
+use file_list::{FileList, WholeFile};
 pub use open::Compression;
-pub use passed_over::{PassedOverFiles, PassedOverReason};
 use place::{Found, Places};
-pub use preview::{First, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
+pub use preview::{FirstRecord, KindFrom, NamesFrom, Preview, Reading as ReadingPreview, preview};
 
 /// The most records in a chunk.
 const CHUNK_RECORDS: usize = 8192;
@@ -71,13 +70,13 @@ const WAIT: Duration = Duration::from_millis(100);
 
 /// What a source of files needs beside its settings.
 #[derive(Debug, Clone, Default)]
-pub struct Surroundings {
+pub struct SourceContext {
     /// The lake that holds the list of finished files. `None`: no list is kept.
     pub lake: Option<Lake>,
     /// What runs requests to the lake and to S3.
     pub runtime: Option<Handle>,
     /// How S3 is reached: the lake's storage options.
-    pub store_options: HashMap<String, String>,
+    pub store_options: StoreOptions,
     /// The metrics that the source updates.
     pub metrics: Metrics,
 }
@@ -90,7 +89,7 @@ pub struct FilesSource {
     mappings: Mappings,
     metrics: Metrics,
     places: Places,
-    done: Done,
+    file_list: FileList,
     /// Files that were found and are not assigned yet.
     waiting: VecDeque<Found>,
     /// Their names.
@@ -125,20 +124,20 @@ struct Reading {
     input: Input,
     /// The position that the lake has stored.
     stored: i64,
-    /// The position that has been handed on.
-    handed_on: i64,
+    /// The position that has been delivered.
+    delivered: i64,
     /// What was read of the file. Known once its end is reached.
-    end: Option<Whole>,
+    end: Option<WholeFile>,
     done: bool,
     /// The file may still grow: when it was last read, its end did not count as final.
     is_growing: bool,
     /// Whether the lines before its header have been counted.
-    preamble_told: bool,
+    is_preamble_counted: bool,
 }
 
 /// Why reading a file stopped.
 #[derive(Debug, PartialEq, Eq)]
-enum Left {
+enum ReadEnd {
     AtItsEnd,
     /// The file is started again, or everything is stopped.
     Before,
@@ -150,17 +149,17 @@ impl FilesSource {
     pub fn open(
         wanted: &FilesWanted,
         settings: &SpeedSettings,
-        surroundings: &Surroundings,
+        context: &SourceContext,
     ) -> Result<FilesSource, SpeedError> {
-        let done = Done::open(surroundings.lake.as_ref(), surroundings.runtime.as_ref())?;
-        let (places, found) = Places::open(wanted, settings, surroundings)?;
+        let file_list = FileList::open(context.lake.as_ref(), context.runtime.as_ref())?;
+        let (places, found) = Places::open(wanted, settings, context)?;
         let mut source = FilesSource {
             wanted: wanted.clone(),
             settings: settings.clone(),
             mappings: Mappings::new(settings)?,
-            metrics: surroundings.metrics.clone(),
+            metrics: context.metrics.clone(),
             places,
-            done,
+            file_list,
             waiting: VecDeque::new(),
             waiting_names: HashSet::new(),
             inputs: HashMap::new(),
@@ -212,13 +211,20 @@ impl FilesSource {
             };
             self.is_usable(&found);
             if !self.replaced.contains(&found.name) {
-                self.done.begun(&found, input.stream.kind, input.head);
+                self.file_list.begun(&found, input.stream.kind, input.head);
             }
             let (application, stream) = (input.stream.application.clone(), input.stream.clone());
             self.kept.retain(|kept| *kept != application);
             let is_growing = self.may_grow(&input.found);
-            let reading =
-                Reading { input, stored: 0, handed_on: 0, end: None, done: false, is_growing, preamble_told: false };
+            let reading = Reading {
+                input,
+                stored: 0,
+                delivered: 0,
+                end: None,
+                done: false,
+                is_growing,
+                is_preamble_counted: false,
+            };
             let before = self.inputs.insert(application, reading);
             if let Some(before) = before.filter(|before| before.input.stream != stream) {
                 // The file has grown and may have other columns, for example. Its positions are the
@@ -228,14 +234,14 @@ impl FilesSource {
             self.unstarted.push(stream);
         }
         // Written before anything of the files is ingested.
-        self.done.write();
+        self.file_list.write();
         if !self.unstarted.is_empty() {
             port.tell(Event::Assigned(self.unstarted.clone()));
         }
         Ok(())
     }
 
-    fn obey(&mut self, command: Command, port: &Port) {
+    fn execute(&mut self, command: Command, port: &Port) {
         match command {
             Command::Start(starts) => {
                 for start in starts {
@@ -249,7 +255,7 @@ impl FilesSource {
                 self.queue.clear();
                 port.tell_done();
             }
-            // A file that is being read is read to its end. What it hands on is dropped.
+            // A file that is being read is read to its end. What it delivers is dropped.
             Command::Skip(streams) => {
                 self.unstarted.retain(|stream| !streams.contains(stream));
                 self.queue.retain(|start| !streams.contains(&start.stream));
@@ -274,7 +280,7 @@ impl FilesSource {
         reading.done = true;
         reading.input.found.whole = None;
         let (found, kind) = (&reading.input.found, reading.input.stream.kind);
-        self.done.ingested(found, kind, whole);
+        self.file_list.ingested(found, kind, whole);
         self.metrics.file_done(&found.name, whole.is_cut && reading.is_growing);
         if !whole.is_cut {
             self.cut.remove(&found.name);
@@ -287,7 +293,7 @@ impl FilesSource {
                 path = found.name,
                 records = whole.records,
                 ?final_after,
-                "the file ends within a record, which is taken when it is whole, or the file is final"
+                "the file ends within a record; the record is taken when it is whole, or when the file is final"
             );
         } else if whole.is_cut {
             tracing::warn!(path = found.name, records = whole.records, "the file ends within a record");
@@ -324,37 +330,38 @@ impl Source for FilesSource {
     }
 
     fn run(mut self: Box<Self>, port: &mut Port) -> Result<(), SpeedError> {
-        let mut told = false;
+        let mut is_done_sent = false;
         loop {
             let is_idle =
                 self.queue.is_empty() && (self.stopped || self.waiting.is_empty() || !self.unstarted.is_empty());
             match port.next_command(if is_idle { WAIT } else { Duration::ZERO }) {
                 Next::Command(command) => {
-                    told = matches!(command, Command::Stop) || (told && !matches!(command, Command::Start(_)));
-                    self.obey(command, port);
+                    is_done_sent =
+                        matches!(command, Command::Stop) || (is_done_sent && !matches!(command, Command::Start(_)));
+                    self.execute(command, port);
                 }
                 Next::Closed => {
-                    self.done.write();
+                    self.file_list.write();
                     return Ok(());
                 }
                 Next::Nothing => {
                     self.give_back(port);
-                    self.done.write_if_due();
+                    self.file_list.write_if_due();
                     if let Some(start) = self.queue.pop_front() {
-                        if self.read(start, port)? == Left::Closed {
-                            self.done.write();
+                        if self.read(start, port)? == ReadEnd::Closed {
+                            self.file_list.write();
                             return Ok(());
                         }
-                        told &= self.stopped;
+                        is_done_sent &= self.stopped;
                     } else if self.stopped || !self.unstarted.is_empty() {
                         // There is nothing to do until a command comes.
                     } else if !self.waiting.is_empty() {
                         self.assign(port)?;
                     } else if self.wanted.watch {
                         self.poll();
-                    } else if !told {
+                    } else if !is_done_sent {
                         port.tell_done();
-                        told = true;
+                        is_done_sent = true;
                     }
                 }
             }

@@ -28,25 +28,25 @@ use crate::record::{Chunk, Stream};
 use crate::settings::{KafkaSettings, SpeedSettings};
 use crate::source::{CHUNK_BYTES, Command, Next, Port, Source, Start};
 
-mod batch_queue;
 mod connect;
 mod group;
 mod partitions;
 mod position;
 mod slot;
 mod tend;
+mod watch;
+mod topics;
+mod batch_queue;
+mod token;
 #[cfg(test)]
 mod tests;
-mod token;
-mod topics;
-mod watch;
 
 use batch_queue::{BatchQueue, Item};
 use connect::{Topic, failed};
 use group::{Change, Group, Place};
 use slot::{Slot, State, find};
 use topics::Inquiry;
-use watch::Listened;
+use watch::ListeningTime;
 
 /// The most messages taken at a time.
 const BATCH_MAX: usize = 4096;
@@ -94,11 +94,11 @@ pub struct KafkaSource {
     in_vain: HashMap<Place, u32>,
     tended_at: Instant,
     inquired_at: Instant,
-    listened: Listened,
+    listened: ListeningTime,
     record_bytes_average: usize,
     stopped: bool,
-    done_told: Option<u64>,
-    starts_obeyed: u64,
+    done_sent: Option<u64>,
+    starts_executed: u64,
 }
 
 /// What the group has said about this consumer's partitions. While partitions move between
@@ -142,7 +142,7 @@ impl KafkaSource {
         let kafka = &settings.kafka;
         let mut topics = connect::topics(settings)?;
         let consumer = connect::consumer(settings)?;
-        let no_queue = || failed("cannot make a queue", KafkaError::ClientCreation("out of memory".to_owned()));
+        let no_queue = || failed("cannot create a queue", KafkaError::ClientCreation("out of memory".to_owned()));
         let queue = BatchQueue::new(consumer.clone()).ok_or_else(no_queue)?;
         let mut inquiry = Inquiry::new(consumer.clone()).ok_or_else(no_queue)?;
         connect::first_contact(&consumer, kafka, &topics[0].name)?;
@@ -160,7 +160,10 @@ impl KafkaSource {
         let cluster = match &kafka.cluster {
             Some(cluster) => cluster.clone(),
             None => consumer.client().fetch_cluster_id(kafka.start_timeout).ok_or_else(|| {
-                SpeedError::settings("kafka.cluster", "the cluster does not tell its id: name it here")
+                SpeedError::settings(
+                    "kafka.cluster",
+                    "the cluster does not tell its id: set a name for the cluster here",
+                )
             })?,
         };
         let now = Instant::now();
@@ -185,11 +188,11 @@ impl KafkaSource {
             in_vain: HashMap::new(),
             tended_at: now,
             inquired_at: now,
-            listened: Listened::default(),
+            listened: ListeningTime::default(),
             record_bytes_average: 1024,
             stopped: false,
-            done_told: None,
-            starts_obeyed: 0,
+            done_sent: None,
+            starts_executed: 0,
         })
     }
 }
@@ -222,7 +225,7 @@ impl KafkaSource {
     fn turn(&mut self, port: &mut Port) -> Result<bool, SpeedError> {
         loop {
             match port.next_command(Duration::ZERO) {
-                Next::Command(command) => self.obey(command, port),
+                Next::Command(command) => self.execute(command, port),
                 Next::Nothing => break,
                 Next::Closed => return Ok(false),
             }
@@ -237,7 +240,7 @@ impl KafkaSource {
             if self.stopped
                 && let Next::Command(command) = port.next_command(BATCH_WAIT)
             {
-                self.obey(command, port);
+                self.execute(command, port);
             }
         } else {
             self.read(port);
@@ -245,10 +248,10 @@ impl KafkaSource {
         Ok(true)
     }
 
-    fn obey(&mut self, command: Command, port: &Port) {
+    fn execute(&mut self, command: Command, port: &Port) {
         match command {
             Command::Start(starts) => {
-                self.starts_obeyed += 1;
+                self.starts_executed += 1;
                 for start in starts {
                     self.starts.retain(|waiting| waiting.stream != start.stream);
                     self.starts.push(start);
@@ -298,7 +301,7 @@ impl KafkaSource {
                     return Err(SpeedError::Ended("the forwarding of a partition"));
                 }
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
-                    return Err(failed("the client cannot go on", error));
+                    return Err(failed("the client cannot continue", error));
                 }
                 Some(Err(error)) => tracing::warn!(%error, "kafka"),
             }
@@ -328,7 +331,7 @@ impl KafkaSource {
                 if slot.state != State::Reading || offset < slot.next {
                     return;
                 }
-                slot.hear(listened);
+                slot.note_arrival(listened);
                 if slot.end.is_some_and(|end| offset >= end) {
                     slot.pass(offset, port);
                     return;
@@ -339,13 +342,13 @@ impl KafkaSource {
                 let Some(index) = find(slots, last, topic, partition) else { return };
                 let slot = &mut slots[index];
                 if slot.state == State::Reading {
-                    slot.hear(listened);
+                    slot.note_arrival(listened);
                     slot.pass(offset, port);
                     slot.catch_up(port);
                 }
             }
             Item::Failed { topic, partition, code, reason } => {
-                tracing::warn!(topic, partition, %code, %reason, "kafka: a partition cannot be read at present");
+                tracing::warn!(topic, partition, %code, %reason, "kafka: a partition cannot be read now");
                 if matches!(
                     code,
                     RDKafkaErrorCode::AutoOffsetReset
@@ -358,7 +361,7 @@ impl KafkaSource {
         });
         self.listened.add(started.elapsed());
         for slot in &mut self.slots {
-            slot.hand_on(port);
+            slot.deliver(port);
         }
         if let Some(average) = bytes.checked_div(taken) {
             // A few long records among many short ones shorten the batch at once; short records
@@ -380,7 +383,7 @@ impl KafkaSource {
             || !self.membership.is_settled()
             || self.assigning
             || !self.starts.is_empty()
-            || self.done_told == Some(self.starts_obeyed)
+            || self.done_sent == Some(self.starts_executed)
             || !self.slots.iter().all(is_read)
         {
             return;
@@ -390,7 +393,7 @@ impl KafkaSource {
                 slot.catch_up(port);
             }
         }
-        self.done_told = Some(self.starts_obeyed);
+        self.done_sent = Some(self.starts_executed);
         port.tell_done();
     }
 
@@ -423,7 +426,7 @@ impl KafkaSource {
                 self.consumer.unassign()
             };
             if let Err(error) = unassigned {
-                tracing::debug!(%error, "the group was not answered before leaving it");
+                tracing::debug!(%error, "the last rebalance was not answered before leaving the group");
             }
         }
     }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use adlake_lake::failpoint::{self, PLACES};
 use adlake_tests::process::Process;
-use anyhow::{Result, ensure};
+use adlake_tests::wait;
+use anyhow::{Context, Result, ensure};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -82,14 +83,8 @@ async fn live(site: &mut Site, end: &End) -> Result<()> {
 }
 
 async fn killed_itself(process: &mut Process, rule: &str) -> Result<()> {
-    let started = Instant::now();
-    let status = loop {
-        if let Some(status) = process.exited()? {
-            break status;
-        }
-        ensure!(started.elapsed() < DEADLINE, "{rule} was not hit in {DEADLINE:?}\n{}", process.logs());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    let ended = wait::value_async(DEADLINE, &format!("the end of ingest by {rule}"), async || process.exited()).await;
+    let status = ended.with_context(|| process.logs())?;
     ensure!(status.signal() == Some(libc::SIGKILL), "{rule}: {status}\n{}", process.logs());
     Ok(())
 }

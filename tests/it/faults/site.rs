@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use adlake_lake::{Lake, StorageSettings};
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};
 use adlake_tests::process::Process;
 use adlake_tests::s3::S3Server;
-use anyhow::{Result, ensure};
+use adlake_tests::wait;
+use anyhow::{Context, Result, ensure};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
@@ -129,13 +129,11 @@ impl Site {
     /// Waits until `process`, or any other process, has made `more` commits to the impressions.
     pub async fn commits(&self, more: u64, process: &mut Process) -> Result<()> {
         let before = self.raw.lake.newest_version(IMPRESSIONS).await?.unwrap_or(0);
-        let started = Instant::now();
-        while self.raw.lake.newest_version(IMPRESSIONS).await?.unwrap_or(0) < before + more {
-            ensure!(process.exited()?.is_none(), "ingest has ended\n{}", process.logs());
-            ensure!(started.elapsed() < DEADLINE, "nothing was committed in {DEADLINE:?}\n{}", process.logs());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(())
+        let committed = wait::until_async(DEADLINE, format!("{more} commits after version {before}"), async || {
+            ensure!(process.exited()?.is_none(), "ingest has ended");
+            Ok(self.raw.lake.newest_version(IMPRESSIONS).await?.unwrap_or(0) >= before + more)
+        });
+        committed.await.with_context(|| process.logs())
     }
 
     /// Reads what is left, in another group. Reading resumes from the positions in the lake alone,

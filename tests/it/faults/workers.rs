@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use adlake_tests::kafka::unique;
 use adlake_tests::process::Process;
+use adlake_tests::wait;
 use anyhow::{Context, Result, ensure};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -22,7 +23,8 @@ async fn stored(site: &Site) -> Result<BTreeMap<i32, i64>> {
     let sql = "select source['partition'], max(source['offset']) from t group by 1";
     let mut stored = BTreeMap::new();
     for line in site.raw.query(IMPRESSIONS, sql).await? {
-        let (partition, offset) = line.split_once(' ').context("two columns")?;
+        let (partition, offset) =
+            line.split_once(' ').with_context(|| format!("not a partition and an offset: {line:?}"))?;
         stored.insert(partition.parse()?, offset.parse()?);
     }
     Ok(stored)
@@ -30,18 +32,15 @@ async fn stored(site: &Site) -> Result<BTreeMap<i32, i64>> {
 
 /// Waits until every partition has made progress.
 async fn all_partitions_go_on(site: &Site, processes: &mut [&mut Process]) -> Result<()> {
-    let (before, started) = (stored(site).await?, Instant::now());
-    loop {
-        let now = stored(site).await?;
-        if (0..PARTITIONS).all(|partition| now.get(&partition) > before.get(&partition)) {
-            return Ok(());
-        }
+    let before = stored(site).await?;
+    wait::until_async(DEADLINE, &format!("later positions than {before:?} in all partitions"), async || {
         for process in processes.iter_mut() {
             ensure!(process.exited()?.is_none(), "a worker has ended\n{}", process.logs());
         }
-        ensure!(started.elapsed() < DEADLINE, "{before:?} to {now:?} in {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        let now = stored(site).await?;
+        Ok((0..PARTITIONS).all(|partition| now.get(&partition) > before.get(&partition)))
+    })
+    .await
 }
 
 async fn stop(mut process: Process) -> Result<()> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use adlake_batch_layer::{BatchSettings, Silent};
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Display, Meaning};
+use adlake_lake::session::SessionSettings;
 use adlake_lake::{Advance, Appended, Lake, LoadMode, ReferenceKind, StorageSettings, WriterSettings};
 use adlake_serving::{QueryEngine, QuerySettings};
 use adlake_tests::history::batches::table;
@@ -23,6 +24,7 @@ pub struct TestLake {
     engine: QueryEngine,
     meaning: Meaning,
     display: Display,
+    session: SessionSettings,
     appended: i64,
 }
 
@@ -32,13 +34,27 @@ impl TestLake {
         Self::create_in(tempfile::tempdir()?, meaning).await
     }
 
+    /// An empty lake whose batch runs and queries have these limits.
+    pub async fn create_limited(meaning: &Meaning, session: SessionSettings) -> Result<TestLake> {
+        let mut lake = Self::create(meaning).await?;
+        lake.limit(session).await?;
+        Ok(lake)
+    }
+
     /// A lake in a folder that may hold tables already.
     pub async fn create_in(folder: tempfile::TempDir, meaning: &Meaning) -> Result<TestLake> {
         let lake = open(&folder).await?;
         lake.create_tables().await?;
         let display = Display::default();
-        let engine = engine(&lake, meaning, &display).await?;
-        Ok(TestLake { folder, lake, engine, meaning: meaning.clone(), display, appended: 0 })
+        let session = SessionSettings::default();
+        let engine = engine(&lake, meaning, &display, &session).await?;
+        Ok(TestLake { folder, lake, engine, meaning: meaning.clone(), display, session, appended: 0 })
+    }
+
+    /// Gives batch runs and queries other limits from now on.
+    pub async fn limit(&mut self, session: SessionSettings) -> Result<()> {
+        self.session = session;
+        self.restart().await
     }
 
     /// The lake itself.
@@ -49,7 +65,7 @@ impl TestLake {
     /// Drops everything that a process holds in memory.
     pub async fn restart(&mut self) -> Result<()> {
         self.lake = open(&self.folder).await?;
-        self.engine = engine(&self.lake, &self.meaning, &self.display).await?;
+        self.engine = engine(&self.lake, &self.meaning, &self.display, &self.session).await?;
         Ok(())
     }
 
@@ -102,10 +118,11 @@ impl TestLake {
     /// Runs the batch layer while these rows are appended.
     pub async fn batch_during(&mut self, full: bool, during: &Rows) -> Result<()> {
         self.appended += 1;
-        let (settings, cancel) = (BatchSettings::default(), CancellationToken::new());
+        let settings = BatchSettings { session: self.session.clone(), ..BatchSettings::default() };
+        let cancel = CancellationToken::new();
         let run = adlake_batch_layer::run(&self.lake, &self.meaning, &settings, full, &Silent, &cancel);
         let (ran, appended) = tokio::join!(run, append(&self.lake, during, self.appended));
-        ran.context("batch run")?;
+        ran.context("the batch run failed")?;
         appended
     }
 
@@ -128,8 +145,9 @@ async fn open(folder: &tempfile::TempDir) -> Result<Lake> {
     Ok(Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await?)
 }
 
-async fn engine(lake: &Lake, meaning: &Meaning, display: &Display) -> Result<QueryEngine> {
-    Ok(QueryEngine::open(lake, &QuerySettings::default(), meaning, display).await?)
+async fn engine(lake: &Lake, meaning: &Meaning, display: &Display, session: &SessionSettings) -> Result<QueryEngine> {
+    let settings = QuerySettings { session: session.clone() };
+    Ok(QueryEngine::open(lake, &settings, meaning, display).await?)
 }
 
 async fn append(lake: &Lake, rows: &Rows, number: i64) -> Result<()> {

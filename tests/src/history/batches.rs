@@ -122,7 +122,7 @@ fn structure(values: &[Content], fields: &Fields) -> Result<StructArray> {
             .iter()
             .map(|value| match value {
                 Content::Struct(contents) => {
-                    let (name, value) = contents.get(place).context("a field too few")?;
+                    let (name, value) = contents.get(place).context("a struct has a field too few")?;
                     ensure!(name == field.name(), "{name} stands where {} should", field.name());
                     Ok(value.clone())
                 }

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{AMOUNT_PLACES, CAMPAIGNS, COUNTRIES, CREATIVES, REGIONS, USERS, When, amount, as_sent, pick, when};
+use super::pools::{AMOUNT_PLACES, CAMPAIGNS, COUNTRIES, CREATIVES, REGIONS, USERS, When, amount, as_sent, pick, when};
 use crate::oracle::raw::{App, Banner, Device, Geo, Imp, RawBidRequest, Site};
 
 const AUCTIONS: [Option<&str>; 6] = [Some("a1"), Some("a2"), Some("a3"), Some("a4"), Some("unknown"), Some("a5")];

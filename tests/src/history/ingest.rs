@@ -3,7 +3,8 @@
 use adlake_domain::settings::Meaning;
 use proptest::sample::Index;
 
-use super::{Arrival, HOUR, ReferenceData, Rows, SECOND, START};
+use super::pools::{HOUR, SECOND, START};
+use super::{Arrival, ReferenceData, Rows};
 use crate::oracle::raw::{Enriched, RawBidRequest, RawImpression, RawInteraction, Source};
 
 /// Gives arriving records their source, and enriches them with the reference data in force.

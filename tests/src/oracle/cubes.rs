@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use adlake_domain::attribution::Model;
+use adlake_domain::credit::Model;
 use adlake_domain::settings::SpendSource;
 
 use super::attribution::{On, Touch};

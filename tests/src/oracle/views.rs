@@ -1,6 +1,6 @@
 //! The views with one row per event, and `attributions`.
 
-use adlake_domain::attribution::Model;
+use adlake_domain::credit::Model;
 
 use super::attribution::Touch;
 use super::cubes::{inherited, kind_of, micros_between};

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
 
-use super::wanted::Wanted;
+use super::filter::FilterOptions;
 use crate::config::Settings;
 use crate::output::{Format, writer};
 
@@ -14,17 +14,17 @@ use crate::output::{Format, writer};
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
-    wanted: Wanted,
-    /// Only those that are rows now, or only those that are not
+    filter: FilterOptions,
+    /// Only the letters in this state
     #[arg(long, value_enum)]
     state: Option<State>,
-    /// List them one by one, the newest first, instead of counting them
+    /// List the letters one by one, the newest first, instead of counting them
     #[arg(long)]
     rows: bool,
-    /// At most this many lines [default: all counts, 100 rows]
+    /// List at most this many lines [default: 100 with --rows, else all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// How the list is written
+    /// The format of the list
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -32,9 +32,9 @@ pub struct List {
 /// What has become of a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum State {
-    /// Not a row: never replayed, claimed by a replay, or rejected again
+    /// Not a row yet: never replayed, claimed by a replay, or rejected again by one
     Open,
-    /// A row now
+    /// A row now: a replay has accepted it
     Replayed,
 }
 
@@ -62,7 +62,7 @@ impl List {
             State::Replayed => LetterState::Replayed,
         });
         let context = settings.query.session.context()?;
-        let letters = lake.dead_letters(&context, &self.wanted.filter(state)).await?;
+        let letters = lake.dead_letters(&context, &self.filter.filter(state)).await?;
         context.register_table("letters", letters.into_view()).map_err(LakeError::from)?;
         let (sql, limit) = match self.rows {
             true => (LETTERS, Some(self.limit.unwrap_or(ROWS))),

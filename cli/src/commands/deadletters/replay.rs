@@ -5,39 +5,37 @@ use adlake_speed_layer::replay::{ReplayOptions, ReplayReport, replay};
 use anyhow::Result;
 use clap::Args;
 
-use super::wanted::Wanted;
+use super::filter::FilterOptions;
 use crate::commands::{ReportFormat, report};
 use crate::config::Settings;
 use crate::failure::speed_error;
-use crate::progress::Progress;
+use crate::progress::ProgressBars;
 use crate::shutdown;
 
 /// Replay dead letters.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Without options: all that are not rows yet. Whatever ends it, the next replay takes up what it has \
-        left."
-)]
+#[command(after_help = "Without options, every dead letter that is not a row yet is decoded again. If a replay is \
+        interrupted, the next one finishes what it has left.")]
 pub struct Replay {
     #[command(flatten)]
-    wanted: Wanted,
-    /// At most this many letters
+    filter: FilterOptions,
+    /// Replay at most this many letters
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Say what would become of them, and change nothing
+    /// Report what would become of the letters, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// How the report is written
+    /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
 }
 
 impl Replay {
     /// Runs the command. A signal ends it after the current batch.
-    pub async fn run(self, lake: &Lake, settings: &Settings, progress: &Progress) -> Result<()> {
+    pub async fn run(self, lake: &Lake, settings: &Settings, progress: &ProgressBars) -> Result<()> {
         let cancel = shutdown::on_signal()?;
         let watch = progress.spinner("replaying");
-        let options = ReplayOptions { filter: self.wanted.filter(None), limit: self.limit, dry_run: self.dry_run };
+        let options = ReplayOptions { filter: self.filter.filter(None), limit: self.limit, dry_run: self.dry_run };
         let shown = |state: &ReplayReport| {
             watch.set_message(format!("{} letters, {} are rows now", state.letters, state.replayed));
         };
@@ -56,7 +54,7 @@ fn text(report: &ReplayReport) -> String {
     );
     if report.finished + report.released > 0 {
         text.push_str(&format!(
-            "left by an interrupted replay: {} were rows already and are marked, {} were set free\n",
+            "finished an interrupted replay: {} letters were rows already and are marked, {} are free for a replay\n",
             report.finished, report.released
         ));
     }

@@ -19,16 +19,16 @@ use crate::output::cell;
 /// One dead letter.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The topic, or the path of the file
+    /// The topic of the record, or the path of its file
     topic: String,
-    /// The partition; 0 for files
+    /// The partition of the record; 0 for files
     partition: i32,
-    /// The offset, or the record's number in its file
+    /// The offset of the record, or its number in the file (from 0)
     offset: i64,
-    /// Write its bytes only, exactly as they were sent
+    /// Print only the bytes of the record, exactly as they were sent
     #[arg(long, conflicts_with = "format")]
     raw: bool,
-    /// How it is written
+    /// The format of the answer
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
 }
@@ -48,8 +48,10 @@ impl Show {
         let batches = letters.collect().await.map_err(LakeError::from)?;
         let letters = concat_batches(&schema, &batches)?;
         if letters.num_rows() == 0 {
-            let detail =
-                format!("no dead letter is from {} partition {} offset {}", self.topic, self.partition, self.offset);
+            let detail = format!(
+                "no dead letter has topic {}, partition {} and offset {}",
+                self.topic, self.partition, self.offset
+            );
             return Err(LakeError::NotFound(detail).into());
         }
         if self.raw {

@@ -3,7 +3,9 @@
 use adlake_lake::Lake;
 use adlake_speed_layer::run::{PreviewReport, preview_files};
 use adlake_speed_layer::settings::SpeedSettings;
-use adlake_speed_layer::source::files::{Compression, FileFormat, First, KindFrom, NamesFrom, Preview, ReadingPreview};
+use adlake_speed_layer::source::files::{
+    Compression, FileFormat, FirstRecord, KindFrom, NamesFrom, Preview, ReadingPreview,
+};
 use anyhow::Result;
 
 use super::{Files, nothing_read, passed_over};
@@ -36,7 +38,7 @@ fn file_text(file: &Preview) -> String {
         line("not read", problem.clone());
     }
     if let Some(reading) = &file.reading {
-        line("kind", format!("{}, told by {}", reading.kind, kind_from(&reading.kind_from)));
+        line("kind", format!("{}, from {}", reading.kind, kind_from(&reading.kind_from)));
         line("format", format(reading));
         line(names_from(reading.names_from), reading.names.join(", "));
         for (field, names) in &reading.fields {
@@ -55,11 +57,11 @@ fn file_text(file: &Preview) -> String {
             );
         }
         match &reading.first {
-            First::Row(row) => line("first row", row.to_string()),
-            First::DeadLetter { reason, detail, record } => {
+            FirstRecord::Row(row) => line("first row", row.to_string()),
+            FirstRecord::DeadLetter { reason, detail, record } => {
                 line("first record", format!("a dead letter: {reason}: {detail}: {record:?}"));
             }
-            First::Nothing => line("first record", "none: the file is empty".to_owned()),
+            FirstRecord::Nothing => line("first record", "none: the file is empty".to_owned()),
         }
     }
     lines.join("\n") + "\n"
@@ -69,7 +71,7 @@ fn kind_from(from: &KindFrom) -> String {
     match from {
         KindFrom::Option => "--kind".to_owned(),
         KindFrom::Name(part) => format!("the name {part}"),
-        KindFrom::Format => "the format alone: no name says it".to_owned(),
+        KindFrom::Format => "the format, because no name says it".to_owned(),
     }
 }
 

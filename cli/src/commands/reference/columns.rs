@@ -84,13 +84,16 @@ impl Columns {
             let place = self.schema.index_of(required).ok();
             if !places.contains(&place) {
                 let there = names.collect::<Vec<_>>().join(", ");
-                bail!("there is no column {required}, only {there}");
+                bail!("the required column {required} is missing; the file has {there}");
             }
         }
         let mut seen = places.iter().flatten().collect::<Vec<_>>();
         seen.sort_unstable();
         if let Some(twice) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
-            bail!("two columns are the table's {}", self.schema.field(*twice[0]).name());
+            bail!(
+                "two columns of the file mean the table's column {}: remove one",
+                self.schema.field(*twice[0]).name()
+            );
         }
         Ok(places)
     }
@@ -139,7 +142,7 @@ impl Rows {
             let name = field.name().as_str();
             let cell = cells.get(place).and_then(Option::as_deref);
             if self.required.contains(&name) && cell.is_none_or(|cell| cell.trim().is_empty()) {
-                bail!("column {name}: a value is needed");
+                bail!("column {name}: the value is missing");
             }
             let text = match (cell, name) {
                 (Some(code), "currency") => Some(currency(code).with_context(|| format!("column {name}"))?),
@@ -227,20 +230,20 @@ impl Builder {
 /// days since 1970.
 fn check(kind: ReferenceKind, name: &str, value: i128) -> Result<()> {
     match (kind, name) {
-        (ReferenceKind::FxRates, "rate") if value <= 0 => bail!("a rate is above 0"),
-        (ReferenceKind::FxRates, "rate") if value < RATE_BOUNDS.0 => bail!("a rate is at least 0.000000001"),
-        (ReferenceKind::FxRates, "rate") if value > RATE_BOUNDS.1 => bail!("a rate is at most 1000000000000"),
+        (ReferenceKind::FxRates, "rate") if value <= 0 => bail!("a rate must be above 0"),
+        (ReferenceKind::FxRates, "rate") if value < RATE_BOUNDS.0 => bail!("a rate must be at least 0.000000001"),
+        (ReferenceKind::FxRates, "rate") if value > RATE_BOUNDS.1 => bail!("a rate must be at most 1000000000000"),
         (ReferenceKind::FxRates, "day") => {
             let day = i32::try_from(value).ok().and_then(|days| NaiveDate::from_num_days_from_ce_opt(days + EPOCH));
             match day {
                 Some(day) if YEARS.contains(&day.year()) => Ok(()),
-                _ => bail!("a day lies between the years {} and {}", YEARS.start(), YEARS.end()),
+                _ => bail!("a day must lie between the years {} and {}", YEARS.start(), YEARS.end()),
             }
         }
         (ReferenceKind::Campaigns, "budget_micros" | "target_cpa_micros")
             if !(0..=i128::from(MICROS_MAX)).contains(&value) =>
         {
-            bail!("an amount lies between 0 and {MICROS_MAX} micros")
+            bail!("an amount must lie between 0 and {MICROS_MAX} micros")
         }
         _ => Ok(()),
     }

@@ -53,7 +53,7 @@ pub fn read(path: &Path, columns: &Columns) -> Result<FileRows> {
         Some("ndjson" | "jsonl") => reading.ndjson(content)?,
         Some("json") => reading.json(content)?,
         _ => bail!(
-            "{}: what it is cannot be told from its name: it ends in .csv, .json, .ndjson or .parquet",
+            "{}: the name does not tell the format: it must end in .csv, .json, .ndjson or .parquet",
             path.display()
         ),
     }
@@ -93,7 +93,7 @@ impl Reading<'_> {
         self.batches.push(self.rows.finish()?);
         let all = concat_batches(self.columns.schema(), &self.batches)?;
         if all.num_rows() == 0 {
-            bail!("{}: there are no rows", self.path.display());
+            bail!("{}: the file has no rows", self.path.display());
         }
         let convert = |columns: &[ArrayRef]| -> Result<arrow::row::Rows> {
             let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
@@ -112,12 +112,12 @@ impl Reading<'_> {
             };
             let (line, earlier_line) = (self.at(self.lines[row]), self.at(self.lines[earlier]));
             if whole.row(row) != whole.row(earlier) {
-                let told = names.iter().zip(&key).map(|(name, column)| {
+                let key = names.iter().zip(&key).map(|(name, column)| {
                     let text = cell_text(column, row).unwrap_or_default();
                     format!("{name} {text}")
                 });
-                let told = told.collect::<Vec<_>>().join(", ");
-                bail!("{line}: {told} stands in {earlier_line} already, with other values; keep one of the two rows");
+                let key = key.collect::<Vec<_>>().join(", ");
+                bail!("{line}: {key} is in {earlier_line} already, with other values: keep one of the two rows");
             }
             repeated.push(format!("{line} repeats {earlier_line}"));
         }
@@ -143,7 +143,7 @@ impl Reading<'_> {
             })?;
             let line = record.position().map_or(0, csv::Position::line);
             if record.len() > places.len() {
-                bail!("{}: {} cells, but the header has {}", self.at(line), record.len(), places.len());
+                bail!("{}: the row has {} cells, but the header has {}", self.at(line), record.len(), places.len());
             }
             let mut cells = vec![None; self.columns.schema().fields().len()];
             for (cell, place) in record.iter().zip(&places) {
@@ -188,7 +188,7 @@ impl Reading<'_> {
                 return if after.trim().is_empty() {
                     Ok(())
                 } else {
-                    Err(anyhow!("{}: there is more after the end of the array", self.at(line)))
+                    Err(anyhow!("{}: there is text after the end of the array", self.at(line)))
                 };
             }
             let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
@@ -198,13 +198,13 @@ impl Reading<'_> {
                     self.object(line, value)?;
                 }
                 Some(Err(error)) => bail!("{}: {error}", self.at(line)),
-                None => bail!("{}: the array does not end", self.at(line)),
+                None => bail!("{}: the array has no closing bracket", self.at(line)),
             }
         }
     }
 
     fn object(&mut self, line: u64, value: Value) -> Result<()> {
-        let Value::Object(object) = value else { bail!("{}: not an object", self.at(line)) };
+        let Value::Object(object) = value else { bail!("{}: the value is not an object", self.at(line)) };
         let at = self.at(line);
         let cells = self.cells(&object).context(at)?;
         self.push(line, &cells)
@@ -220,14 +220,19 @@ impl Reading<'_> {
                 continue;
             };
             if cells[place].is_some() {
-                bail!("two of its columns are the table's {}", self.columns.schema().field(place).name());
+                bail!(
+                    "two of its keys mean the table's column {}: remove one",
+                    self.columns.schema().field(place).name()
+                );
             }
             cells[place] = match value {
                 Value::Null => None,
                 Value::String(text) => Some(text.clone()),
                 Value::Number(number) => Some(number.to_string()),
                 Value::Bool(value) => Some(value.to_string()),
-                Value::Array(_) | Value::Object(_) => bail!("column {name}: a nested value"),
+                Value::Array(_) | Value::Object(_) => {
+                    bail!("column {name}: the value is nested, but text or a number is expected")
+                }
             };
         }
         Ok(cells)
@@ -355,7 +360,11 @@ mod tests {
             ("r.ndjson", "{}\n", vec!["r.ndjson:1", "day"]),
             ("r.ndjson", "{\"day\":\n", vec!["r.ndjson:1"]),
             ("r.json", "[\n{\"day\":\"2025-01-01\",\"currency\":\"EUR\",\"rate\":1},\n7]", vec!["r.json:3", "object"]),
-            ("r.json", "[{\"day\":\"2025-01-01\",\"currency\":\"EUR\",\"rate\":1}", vec!["r.json:1", "end"]),
+            (
+                "r.json",
+                "[{\"day\":\"2025-01-01\",\"currency\":\"EUR\",\"rate\":1}",
+                vec!["r.json:1", "closing bracket"],
+            ),
             (
                 "r.json",
                 "[{\"day\":\"2025-01-01\",\"currency\":\"EUR\",\"rate\":1}]\nx",
@@ -389,13 +398,13 @@ mod tests {
             ("2026-03-01", "EUR", "NaN", ["rate", "NaN"]),
             ("2026-03-01", "EUR", "inf", ["rate", "inf"]),
             ("2026-03-01", "EUR", "1,1", ["rate", "1,1"]),
-            ("2026-03-01", "EUR", "", ["rate", "value is needed"]),
+            ("2026-03-01", "EUR", "", ["rate", "value is missing"]),
             ("2026-03-01", "EURO", "1", ["currency", "three letters"]),
             ("2026-03-01", "E1", "1", ["currency", "three letters"]),
-            ("2026-03-01", " ", "1", ["currency", "value is needed"]),
+            ("2026-03-01", " ", "1", ["currency", "value is missing"]),
             ("0026-03-01", "EUR", "1", ["day", "years"]),
             ("2026-02-30", "EUR", "1", ["day", "2026-02-30"]),
-            ("", "EUR", "1", ["day", "value is needed"]),
+            ("", "EUR", "1", ["day", "value is missing"]),
         ] {
             let csv = format!("day,currency,rate\n2026-01-01,EUR,1\n{day},{currency},\"{value}\"\n");
             let json = format!(
@@ -432,7 +441,7 @@ mod tests {
             ("campaign_id,budget_micros\nc1,-5\n", vec!["c.csv:2", "budget_micros", "between"]),
             ("campaign_id,target_roas\nc1,-5\n", vec!["c.csv:2", "target_roas"]),
             ("campaign_id,start_date,end_date\nc1,2026-03-02,2026-03-01\n", vec!["c.csv:2", "end_date", "before"]),
-            ("campaign_id\n\" \"\n", vec!["c.csv:2", "campaign_id", "value is needed"]),
+            ("campaign_id\n\" \"\n", vec!["c.csv:2", "campaign_id", "value is missing"]),
         ] {
             let line = crate::failure::line(&load(ReferenceKind::Campaigns, "c.csv", content.as_bytes()).unwrap_err());
             for part in parts {

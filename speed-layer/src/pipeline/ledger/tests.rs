@@ -1,10 +1,10 @@
 //! Positions through crashes, concurrent processes and changed rules.
 
+use adlake_decode::record::StreamFormat;
 use adlake_domain::event::EventKind;
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::StreamFormat;
 
 fn stored(rows: Option<i64>) -> Stored {
     Stored { rows, ..Stored::default() }
@@ -106,7 +106,7 @@ fn a_record_that_the_end_cuts_off_is_a_letter_and_comes_in_when_it_is_whole() {
     let (mut ledger, stream) = (Ledger::default(), stream(0));
     let cut = |position: i64, payload: &[u8]| {
         let mut chunk = Chunk::new(0);
-        let rejection = crate::record::Rejection { reason: "truncated", detail: String::new() };
+        let rejection = adlake_decode::record::Rejection { reason: "truncated", detail: String::new() };
         assert!(chunk.push_rejected(position, None, payload, rejection));
         chunk.cut_off()
     };

@@ -8,7 +8,7 @@ use adlake_lake::error::chain;
 
 use super::FilesSource;
 use super::discover::{self, failed};
-use super::done::Verdict;
+use super::file_list::Verdict;
 use super::open::Digest;
 use super::place::{At, Found};
 use crate::error::SpeedError;
@@ -88,7 +88,7 @@ impl FilesSource {
             // Neither the file nor what this run knows of it has changed.
             return;
         }
-        match self.done.judge(&found, self.wanted.kind) {
+        match self.file_list.judge(&found, self.wanted.kind) {
             Verdict::Done if self.wanted.watch => {}
             Verdict::Done => self.metrics.consumed(found.bytes),
             Verdict::New => self.wait(found),
@@ -111,8 +111,8 @@ impl FilesSource {
             Verdict::Written(before) => match still_begins_with(&found, before) {
                 Ok(true) if found.bytes > before.bytes => self.wait(found),
                 Ok(true) => {
-                    self.done.same(&found);
-                    if self.done.judge(&found, self.wanted.kind) == Verdict::Cut {
+                    self.file_list.same(&found);
+                    if self.file_list.judge(&found, self.wanted.kind) == Verdict::Cut {
                         if self.may_grow(&found) {
                             self.cut.insert(found.name.clone(), CutFile::new(&found, false));
                         } else {
@@ -121,7 +121,7 @@ impl FilesSource {
                     }
                 }
                 Ok(false) => {
-                    self.done.changed(&found);
+                    self.file_list.changed(&found);
                     self.report_changed(&found);
                 }
                 Err(error) => self.cannot_read(&found, error),
@@ -136,7 +136,7 @@ impl FilesSource {
     /// Leaves a file that cannot be read or used; the other files go on. While files are watched, a
     /// file that cannot be read is tried again, after a pause that doubles each time. Any other is
     /// set aside until it is written again, or another run finds it. `taken` is how many of its
-    /// records were handed on before.
+    /// records were delivered before.
     pub(super) fn leave(&mut self, found: &Found, error: &SpeedError, taken: i64) {
         let is_unreadable = matches!(error, SpeedError::File { source: Some(_), .. });
         if !(self.wanted.watch && is_unreadable) {
@@ -149,7 +149,7 @@ impl FilesSource {
             error = chain(error),
             records_taken = taken,
             ?pause,
-            "the file is left for now"
+            "the file cannot be read now; it is tried again"
         );
         let refused = Refused { tag: found.tag.clone(), pause, until: Instant::now() + pause };
         self.refused.insert(found.name.clone(), refused);
@@ -160,19 +160,19 @@ impl FilesSource {
     pub(super) fn cannot_look_at(&mut self, error: &SpeedError) {
         let SpeedError::File { path, .. } = error else { return };
         let (path, reason) = (path.to_string_lossy(), reason(error));
-        tracing::error!(path = &*path, reason, "it is set aside: nothing of it is taken");
+        tracing::error!(path = &*path, reason, "the path is set aside: nothing in it is read");
         self.metrics.file_set_aside(&path, &reason);
     }
 
     fn set_aside(&mut self, found: &Found, error: &SpeedError, taken: i64) {
         let mut reason = reason(error);
         if taken > 0 {
-            reason += &format!("; its first {taken} records are taken, and the next run goes on behind them");
+            reason += &format!("; its first {taken} records are taken, and the next run goes on after them");
             tracing::error!(path = found.name, reason, "the file is set aside: the rest of it is not taken");
         } else {
             tracing::error!(path = found.name, reason, "the file is set aside: nothing of it is taken");
         }
-        self.done.set_aside(found, &reason);
+        self.file_list.set_aside(found, &reason);
         self.metrics.file_set_aside(&found.name, &reason);
         self.aside.insert(found.name.clone(), found.tag.clone());
     }
@@ -196,8 +196,8 @@ impl FilesSource {
         if self.reported.insert(found.name.clone()) {
             tracing::error!(
                 path = found.name,
-                "the file does not begin any more with what was ingested of it, or goes on within its last record, \
-                 and is not read; give the new content another name to ingest it"
+                "the file has changed since it was ingested, and is not read: its beginning differs, or its last \
+                 record goes on; to ingest the new content, give it another name"
             );
             self.metrics.file_changed(&found.name);
         }

@@ -8,20 +8,20 @@ use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
+use adlake_decode::Decoder;
+use adlake_decode::header::{self, Beginning, HeaderDetector, Unclear};
+use adlake_decode::record::{RecordRef, StreamFormat};
+use adlake_decode::reject::Reason;
 use adlake_domain::event::EventKind;
 use arrow::array::{Array, AsArray};
 
 use super::discover::{Cut, HEAD_BYTES, Mappings};
 use super::open::Content;
 use super::split::{Piece, Splitter, csv};
-use crate::decode::Decoder;
+use crate::clock::now_micros;
 use crate::error::SpeedError;
-use crate::header::{self, Beginning, Judge, Unclear};
-use crate::metrics::now_micros;
 use crate::plans::trial_plan;
-use crate::record::{RecordRef, StreamFormat};
 use crate::settings::SpeedSettings;
-use crate::validate::Reason;
 
 /// How a CSV file is read.
 #[derive(Debug)]
@@ -101,24 +101,24 @@ impl CsvFile<'_> {
                 None
             })
         };
-        let judge = Judge { mapping, csv, delimiter, is_whole, is_last_look, refuses: &refuses };
-        let found = judge.look(head);
+        let detector = HeaderDetector { mapping, csv, delimiter, is_whole, is_last_look, refuses: &refuses };
+        let found = detector.detect(head);
         if let Some(problem) = problem.take() {
             return Err(problem);
         }
         // Older versions of adlake looked at this many bytes.
         let head_before = &head[..head.len().min(HEAD_BYTES)];
         Ok(found.map(|found| {
-            let Beginning { header_line, delimiter: told, rows_at, preamble_lines } = found;
-            let by = told.unwrap_or(csv.delimiter as u8);
+            let Beginning { header_line, delimiter: named, rows_at, preamble_lines } = found;
+            let by = named.unwrap_or(csv.delimiter as u8);
             let names = header_line.as_deref().map(|line| header::names(line, by));
             let is_first = header_line.is_some() && preamble_lines == 0;
             let was_header = header::was_header(head_before, csv, delimiter, mapping);
             Csv {
                 cut: Cut::Csv { delimiter: by, rows_at, columns: names.as_ref().map(Vec::len) },
-                format: StreamFormat::Csv { header: names, header_line, delimiter: told },
+                format: StreamFormat::Csv { header: names, header_line, delimiter: named },
                 preamble_lines,
-                was_cut_otherwise: told != delimiter || preamble_lines > 0 || was_header != is_first,
+                was_cut_otherwise: named != delimiter || preamble_lines > 0 || was_header != is_first,
             }
         }))
     }
@@ -138,7 +138,7 @@ fn refused(
     match csv::Rows::new(content, delimiter, head_bytes_max(settings), None).next(&mut row) {
         Ok(Piece::Record) => {}
         Ok(Piece::Rejected(rejection)) => return Ok(Some(rejection.detail)),
-        Ok(Piece::End) | Err(_) => return Ok(Some("there is no row".to_owned())),
+        Ok(Piece::End) | Err(_) => return Ok(Some("there is no row in it".to_owned())),
     }
     let format = StreamFormat::Csv { header: None, header_line: None, delimiter: Some(delimiter) };
     let mut decoder = Decoder::new(Arc::new(trial_plan(settings, kind, &format)?), "")?;

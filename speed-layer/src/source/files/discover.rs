@@ -9,6 +9,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use adlake_decode::mapping::Mapping;
+use adlake_decode::record::StreamFormat;
 use adlake_domain::event::EventKind;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
@@ -21,9 +23,8 @@ use super::place::Found;
 use super::split::Splitter;
 use super::split::{avro, csv, json};
 use crate::error::SpeedError;
-use crate::mapping::Mapping;
 use crate::plans::trial_plan;
-use crate::record::{Stream, StreamFormat};
+use crate::record::Stream;
 use crate::settings::SpeedSettings;
 
 /// How many bytes at the beginning of a file are looked at to detect its format. For a CSV file
@@ -194,7 +195,10 @@ impl Search<'_> {
         match (added, &mut self.problems) {
             (Ok(()), _) => {}
             (Err(error), Some(problems)) => problems.push(error),
-            (Err(error), None) => tracing::warn!(error = adlake_lake::error::chain(&error), "passed over for now"),
+            (Err(error), None) => tracing::warn!(
+                error = adlake_lake::error::chain(&error),
+                "a path cannot be read now; it is tried again"
+            ),
         }
     }
 }
@@ -245,8 +249,10 @@ pub fn input(
     }
     let named = extension(found.file_name());
     let format = wanted.format.or(named.map(|(format, _)| format)).unwrap_or_else(|| sniff(&head));
-    let kind =
-        wanted.kind.or_else(|| kind::told(&found.name).map(|(kind, _)| kind)).unwrap_or_else(|| kind_by_format(format));
+    let kind = wanted
+        .kind
+        .or_else(|| kind::from_name(&found.name).map(|(kind, _)| kind))
+        .unwrap_or_else(|| kind_by_format(format));
     let delimiter = named.and_then(|(_, delimiter)| delimiter);
     let (mut preamble_lines, mut was_cut_otherwise) = (0, false);
     let (cut, stream_format) = match format {

@@ -38,26 +38,26 @@ pub struct Folders {
     /// Files that were seen, by the hash of their paths.
     seen: HashSet<u128>,
     /// Files that may still be being written.
-    unsettled: HashMap<PathBuf, Look>,
+    unsettled: HashMap<PathBuf, LastSeen>,
     /// Files that were reported and may grow.
-    recent: HashMap<PathBuf, Look>,
+    recent: HashMap<PathBuf, LastSeen>,
     swept: Instant,
 }
 
 /// A file as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Look {
+struct LastSeen {
     bytes: u64,
     tag: String,
     since: Instant,
 }
 
-impl Look {
-    fn at(found: &Found) -> Look {
-        Look { bytes: found.bytes, tag: found.tag.clone(), since: Instant::now() }
+impl LastSeen {
+    fn at(found: &Found) -> LastSeen {
+        LastSeen { bytes: found.bytes, tag: found.tag.clone(), since: Instant::now() }
     }
 
-    fn shows(&self, found: &Found) -> bool {
+    fn matches(&self, found: &Found) -> bool {
         self.bytes == found.bytes && self.tag == found.tag
     }
 }
@@ -115,13 +115,13 @@ impl Folders {
         for path in &self.paths {
             // A pattern may match nothing at the moment, and a named file may have been moved away.
             if let Err(error) = discover::find(path, self.any_name, None, &self.passed_over, &mut found) {
-                tracing::debug!(%error, "nothing to be seen there at present");
+                tracing::debug!(%error, "a path cannot be read now; it is tried again at the next sweep");
             }
         }
-        let mut told = Vec::new();
+        let mut found_files = Vec::new();
         for path in found {
             if let Ok(file) = Found::local(path.clone()) {
-                self.look(path, file, &mut told);
+                self.look(path, file, &mut found_files);
             }
         }
         let mut noted = HashSet::new();
@@ -134,13 +134,13 @@ impl Folders {
             }
         }
         self.folders.retain(|folder, _| noted.contains(folder));
-        told
+        found_files
     }
 
     /// Makes the next poll report a file again.
     pub fn forget(&mut self, path: &Path) {
         if self.recent.remove(path).is_some() {
-            self.unsettled.insert(path.to_owned(), Look { bytes: 0, tag: String::new(), since: Instant::now() });
+            self.unsettled.insert(path.to_owned(), LastSeen { bytes: 0, tag: String::new(), since: Instant::now() });
         }
     }
 
@@ -152,11 +152,11 @@ impl Folders {
         if self.swept.elapsed() >= self.settings.sweep_interval {
             return self.sweep();
         }
-        let mut told = Vec::new();
+        let mut found_files = Vec::new();
         for pattern in self.paths.clone().iter().filter(|path| is_pattern(path)) {
             let mut found = BTreeSet::new();
             if discover::find(pattern, self.any_name, None, &self.passed_over, &mut found).is_ok() {
-                self.look_at_new(found, &mut told);
+                self.look_at_new(found, &mut found_files);
             }
         }
         let changed: Vec<PathBuf> = self
@@ -166,11 +166,11 @@ impl Folders {
             .map(|(path, _)| path.clone())
             .collect();
         for folder in changed {
-            self.list(&folder, &mut told);
+            self.list(&folder, &mut found_files);
         }
         for path in self.unsettled.keys().chain(self.recent.keys()).cloned().collect::<BTreeSet<_>>() {
             match Found::local(path.clone()) {
-                Ok(file) => self.look(path, file, &mut told),
+                Ok(file) => self.look(path, file, &mut found_files),
                 // The file was removed, or can no longer be seen.
                 Err(_) => {
                     self.unsettled.remove(&path);
@@ -178,20 +178,20 @@ impl Folders {
                 }
             }
         }
-        told
+        found_files
     }
 
     /// Looks at a file. Reports it if it is settled and differs from what was reported before.
-    fn look(&mut self, path: PathBuf, file: Found, told: &mut Vec<Found>) {
+    fn look(&mut self, path: PathBuf, file: Found, found_files: &mut Vec<Found>) {
         self.seen.insert(xxh3_128(file.name.as_bytes()));
-        if self.recent.get(&path).is_some_and(|before| before.shows(&file)) {
+        if self.recent.get(&path).is_some_and(|before| before.matches(&file)) {
             if !is_recent(&file, RECENT) {
                 self.recent.remove(&path);
             }
             return;
         }
         let settled = match self.unsettled.get(&path) {
-            Some(before) if before.shows(&file) => before.since.elapsed() >= self.settings.settle,
+            Some(before) if before.matches(&file) => before.since.elapsed() >= self.settings.settle,
             Some(_) => false,
             // Seen for the first time, and unchanged for so long that no file server's clock can be
             // that wrong.
@@ -200,25 +200,25 @@ impl Folders {
         if settled {
             self.unsettled.remove(&path);
             if is_recent(&file, RECENT) && self.recent.len() < RECENT_MAX {
-                self.recent.insert(path, Look::at(&file));
+                self.recent.insert(path, LastSeen::at(&file));
             }
-            told.push(file);
-        } else if self.unsettled.get(&path).is_none_or(|before| !before.shows(&file)) {
-            self.unsettled.insert(path, Look::at(&file));
+            found_files.push(file);
+        } else if self.unsettled.get(&path).is_none_or(|before| !before.matches(&file)) {
+            self.unsettled.insert(path, LastSeen::at(&file));
         }
     }
 
-    fn look_at_new(&mut self, paths: impl IntoIterator<Item = PathBuf>, told: &mut Vec<Found>) {
+    fn look_at_new(&mut self, paths: impl IntoIterator<Item = PathBuf>, found_files: &mut Vec<Found>) {
         for path in paths {
             let is_new = !self.seen.contains(&xxh3_128(path.to_string_lossy().as_bytes()));
             if is_new && let Ok(file) = Found::local(path.clone()) {
-                self.look(path, file, told);
+                self.look(path, file, found_files);
             }
         }
     }
 
     /// Lists a folder that has changed, and the new folders in it.
-    fn list(&mut self, folder: &Path, told: &mut Vec<Found>) {
+    fn list(&mut self, folder: &Path, found_files: &mut Vec<Found>) {
         let changed = changed_at(folder);
         let Ok(entries) = fs::read_dir(folder) else {
             // The folder was removed with everything in it.
@@ -236,7 +236,7 @@ impl Folders {
             let (path, is_folder) = followed(&entry);
             if is_folder {
                 if !self.folders.contains_key(&path) {
-                    self.list(&path, told);
+                    self.list(&path, found_files);
                 }
                 continue;
             }
@@ -247,7 +247,7 @@ impl Folders {
         }
         let settled = changed.filter(|at| at.elapsed().is_ok_and(|age| age >= COARSE));
         self.folders.insert(folder.to_owned(), settled);
-        self.look_at_new(files, told);
+        self.look_at_new(files, found_files);
     }
 
     /// Notes the folders under a folder whose files are known.

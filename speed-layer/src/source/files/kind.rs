@@ -14,7 +14,7 @@ use adlake_domain::event::EventKind;
 
 /// The kind that a canonical path or a URI tells, and the part of it (the name of the file or of a
 /// folder) that tells it.
-pub fn told(path: &str) -> Option<(EventKind, &str)> {
+pub fn from_name(path: &str) -> Option<(EventKind, &str)> {
     let tells = |how: fn(&str) -> Option<EventKind>| {
         path.rsplit(['/', '\\']).find_map(|part| {
             let name = part.to_lowercase();
@@ -88,8 +88,8 @@ mod tests {
             ("data.csv", None),
         ];
         for (path, expected) in table {
-            assert_eq!(told(path).map(|(kind, _)| kind), expected, "{path}");
+            assert_eq!(from_name(path).map(|(kind, _)| kind), expected, "{path}");
         }
-        assert_eq!(told("a/Clicks 2026/x.csv"), Some((EventKind::Interaction, "Clicks 2026")));
+        assert_eq!(from_name("a/Clicks 2026/x.csv"), Some((EventKind::Interaction, "Clicks 2026")));
     }
 }

@@ -6,69 +6,11 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::discover;
 use crate::metrics::Metrics;
-
-/// How many files per reason are named in the report and in the log.
-const EXAMPLES_MAX: usize = 5;
-
-/// Why a file is passed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PassedOverReason {
-    /// Its name, or that of a folder that it is in, begins with `.` or `_`.
-    Hidden,
-    /// Its name ends with `.tmp`, `.partial` or `.inprogress`.
-    HalfWritten,
-    /// It is an archive that holds other files.
-    Archive,
-    /// Its extension is not one that is read.
-    UnknownExtension,
-}
-
-/// Files that were passed over for one reason.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct PassedOverFiles {
-    /// How many.
-    pub count: u64,
-    /// The names of the first ones.
-    pub examples: Vec<String>,
-}
-
-impl PassedOverReason {
-    /// Explains to people what is wrong with such files, and what to do.
-    pub fn explanation(self) -> &'static str {
-        match self {
-            PassedOverReason::Hidden => "hidden by convention: the name begins with . or _",
-            PassedOverReason::HalfWritten => {
-                "half-written by convention: the name ends with .tmp, .partial or .inprogress"
-            }
-            PassedOverReason::Archive => "archives are not read: unpack them",
-            PassedOverReason::UnknownExtension => {
-                "the extension is not known: name the file itself, or give --file-format for all of a folder"
-            }
-        }
-    }
-
-    /// Whether such a file may be data that somebody waits for in vain. The other names say
-    /// themselves that the files are not meant to be read.
-    pub fn is_unexpected(self) -> bool {
-        matches!(self, PassedOverReason::Archive | PassedOverReason::UnknownExtension)
-    }
-}
-
-impl PassedOverFiles {
-    /// Counts one more file.
-    pub(crate) fn add(&mut self, name: &str) {
-        self.count += 1;
-        if self.examples.len() < EXAMPLES_MAX {
-            self.examples.push(name.to_owned());
-        }
-    }
-}
+use crate::report::{EXAMPLES_MAX, PassedOverReason};
 
 /// Why a file or folder of this name is passed over, unless the user named it.
 pub(super) fn by_convention(name: &str) -> Option<PassedOverReason> {
@@ -156,6 +98,7 @@ impl PassedOver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::PassedOverFiles;
 
     #[test]
     fn tells_why_from_names() {

@@ -5,11 +5,12 @@
 
 use std::io;
 
+use adlake_decode::record::Rejection;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::CHUNK_RECORDS;
 use super::split::Piece;
-use crate::record::{Chunk, Rejection};
+use crate::record::Chunk;
 use crate::source::CHUNK_BYTES;
 
 /// How many bytes of cut-off pieces are held. An Avro block that is cut off comes in several parts.
@@ -20,7 +21,7 @@ pub fn is_truncated(piece: &Piece) -> bool {
     matches!(piece, Piece::Rejected(rejection) if rejection.reason == "truncated")
 }
 
-/// A record does not fit into its chunk. This should not happen: chunks are handed on long before
+/// A record does not fit into its chunk. This should not happen: chunks are delivered long before
 /// they are full, and `ingest.record_bytes_max` bounds the records. The error guards against a
 /// mistake in either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +78,7 @@ impl Numbered {
         Ok(self.last_before.is_none_or(|(last, hash)| position != last || xxh3_64(bytes) == hash))
     }
 
-    /// Whether the kept pieces should be handed on.
+    /// Whether the kept pieces should be delivered.
     pub fn is_full(&self) -> bool {
         self.chunk.bytes() >= CHUNK_BYTES || self.chunk.len() >= CHUNK_RECORDS
     }

@@ -16,7 +16,7 @@ use super::folder::Folders;
 use super::open::Content;
 use super::passed_over::{PassedOver, by_extension};
 use super::s3::{ObjectReader, Prefix, S3};
-use super::{FilesWanted, Surroundings};
+use super::{FilesWanted, SourceContext};
 use crate::error::SpeedError;
 use crate::settings::{FilesSettings, SpeedSettings};
 
@@ -105,20 +105,20 @@ impl Places {
     pub fn open(
         wanted: &FilesWanted,
         settings: &SpeedSettings,
-        surroundings: &Surroundings,
+        context: &SourceContext,
     ) -> Result<(Places, Vec<Found>), SpeedError> {
         let any_name = wanted.format.is_some();
         let is_object = |path: &&String| path.starts_with("s3://") || path.starts_with("s3a://");
         let (objects, local): (Vec<&String>, Vec<&String>) = wanted.paths.iter().partition(is_object);
         let mut found = Vec::new();
-        let passed_over = PassedOver::new(surroundings.metrics.clone());
+        let passed_over = PassedOver::new(context.metrics.clone());
         let local = local.into_iter().cloned().collect();
         let mut folders = Folders::new(local, any_name, settings.files.clone(), passed_over.clone());
         let (local, problems) = if wanted.watch { (folders.begin()?, Vec::new()) } else { folders.once()? };
         found.extend(local);
         let mut prefixes: Vec<Prefix> = Vec::new();
         for uri in objects {
-            prefixes.push(Prefix::open(uri, &settings.files, surroundings, passed_over.clone())?);
+            prefixes.push(Prefix::open(uri, &settings.files, context, passed_over.clone())?);
         }
         let mut places = Places { folders, prefixes, any_name, passed_over, problems };
         for prefix in &mut places.prefixes {

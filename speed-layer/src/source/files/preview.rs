@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use adlake_decode::Decoder;
+use adlake_decode::mapping::{Fallback, Mapping, Origin, Step};
+use adlake_decode::record::{RecordRef, StreamFormat};
 use adlake_domain::event::EventKind;
 use adlake_lake::error::chain;
 use apache_avro::Schema;
@@ -18,13 +21,10 @@ use super::discover::{self, FileFormat, FilesWanted, Input, Mappings};
 use super::open::Compression;
 use super::place::{Found, Places};
 use super::split::Piece;
-use super::{Surroundings, kind};
-use crate::decode::Decoder;
+use super::{SourceContext, kind};
+use crate::clock::now_micros;
 use crate::error::SpeedError;
-use crate::mapping::{Fallback, Mapping, Origin, Step};
-use crate::metrics::now_micros;
-use crate::plans::Plans;
-use crate::record::{RecordRef, StreamFormat};
+use crate::plans::DecodePlans;
 use crate::settings::SpeedSettings;
 
 /// How many bytes of a record that would be a dead letter are shown.
@@ -75,7 +75,7 @@ pub struct Reading {
     /// Required fields that have neither a name nor a default: every record would be a dead letter.
     pub missing: Vec<String>,
     /// What would become of its first record.
-    pub first: First,
+    pub first: FirstRecord,
 }
 
 /// How the kind of a file is known.
@@ -109,7 +109,7 @@ pub enum NamesFrom {
 /// What would become of a file's first record.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum First {
+pub enum FirstRecord {
     /// A row of the raw table.
     Row(Value),
     /// A dead letter.
@@ -133,11 +133,11 @@ fn table<S: Serializer>(kind: &EventKind, serializer: S) -> Result<S::Ok, S::Err
 pub fn preview(
     wanted: &FilesWanted,
     settings: &SpeedSettings,
-    surroundings: &Surroundings,
-    plans: &Plans,
+    context: &SourceContext,
+    plans: &DecodePlans,
 ) -> Result<Vec<Preview>, SpeedError> {
     let mappings = Mappings::new(settings)?;
-    let (_, found) = Places::open(wanted, settings, surroundings)?;
+    let (_, found) = Places::open(wanted, settings, context)?;
     let preview = |found: Found| {
         let path = found.name.clone();
         match read(found, wanted, settings, &mappings, plans) {
@@ -153,13 +153,13 @@ fn read(
     wanted: &FilesWanted,
     settings: &SpeedSettings,
     mappings: &Mappings,
-    plans: &Plans,
+    plans: &DecodePlans,
 ) -> Result<Reading, SpeedError> {
     let input = discover::input(found, wanted, settings, mappings)?;
     let unreadable = |error| discover::failed(input.found.path(), "cannot be read", Some(error));
     let compression = input.found.content().map_err(unreadable)?.compression();
     let kind = input.stream.kind;
-    let kind_from = match (wanted.kind, kind::told(&input.found.name)) {
+    let kind_from = match (wanted.kind, kind::from_name(&input.found.name)) {
         (Some(_), _) => KindFrom::Option,
         (None, Some((_, part))) => KindFrom::Name(part.to_owned()),
         (None, None) => KindFrom::Format,
@@ -200,10 +200,12 @@ fn read(
     };
     let Mapped { fields, attributes, defaults, missing } = map(mapping, &names, holds);
     let first = match cut {
-        Piece::End => First::Nothing,
-        Piece::Rejected(rejection) => {
-            First::DeadLetter { reason: rejection.reason.to_owned(), detail: rejection.detail, record: shown(&piece) }
-        }
+        Piece::End => FirstRecord::Nothing,
+        Piece::Rejected(rejection) => FirstRecord::DeadLetter {
+            reason: rejection.reason.to_owned(),
+            detail: rejection.detail,
+            record: shown(&piece),
+        },
         Piece::Record => decode(&input, &piece, plans)?,
     };
     let format = input.format;
@@ -336,19 +338,19 @@ fn first_object(text: &[u8]) -> Option<serde_json::Map<String, Value>> {
     }
 }
 
-fn decode(input: &Input, payload: &[u8], plans: &Plans) -> Result<First, SpeedError> {
+fn decode(input: &Input, payload: &[u8], plans: &DecodePlans) -> Result<FirstRecord, SpeedError> {
     let stream = &input.stream;
     let mut decoder = Decoder::new(plans.plan(stream.kind, &stream.format)?, &stream.source)?;
     decoder.push(RecordRef { payload, key: None, partition: 0, offset: 0, time: input.found.modified }, now_micros());
     let decoded = decoder.finish()?;
     if decoded.rows.num_rows() > 0 {
-        return Ok(First::Row(as_json(&decoded.rows.slice(0, 1))?));
+        return Ok(FirstRecord::Row(as_json(&decoded.rows.slice(0, 1))?));
     }
     let text = |column: &str| {
         let column = decoded.dead_letters.column_by_name(column).and_then(|column| column.as_string_opt::<i32>());
         column.filter(|column| !column.is_empty()).map_or(String::new(), |column| column.value(0).to_owned())
     };
-    Ok(First::DeadLetter { reason: text("reason"), detail: text("detail"), record: shown(payload) })
+    Ok(FirstRecord::DeadLetter { reason: text("reason"), detail: text("detail"), record: shown(payload) })
 }
 
 /// The only row of a batch as JSON, without its NULLs.

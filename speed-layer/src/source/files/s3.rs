@@ -25,11 +25,13 @@ use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 
-use super::passed_over::{PassedOver, PassedOverReason, by_convention};
+use super::passed_over::{PassedOver, by_convention};
 use super::place::{At, Found};
-use super::{Surroundings, place};
+use super::{SourceContext, place};
+use crate::clock::now_micros;
 use crate::error::SpeedError;
-use crate::metrics::{Metrics, now_micros};
+use crate::metrics::Metrics;
+use crate::report::PassedOverReason;
 use crate::settings::FilesSettings;
 
 /// How many of the folders that last got new objects are asked for more.
@@ -84,9 +86,9 @@ struct Page {
 }
 
 impl S3 {
-    fn connect(bucket: &str, surroundings: &Surroundings) -> Result<S3, SpeedError> {
-        let Some(runtime) = surroundings.runtime.clone() else { return Err(SpeedError::Ended("the runtime")) };
-        let options = S3Options::new(&surroundings.store_options);
+    fn connect(bucket: &str, context: &SourceContext) -> Result<S3, SpeedError> {
+        let Some(runtime) = context.runtime.clone() else { return Err(SpeedError::Ended("the runtime")) };
+        let options = S3Options::new(&context.store_options);
         let loaded = runtime.block_on(options.sdk_config());
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(10))
@@ -96,7 +98,7 @@ impl S3 {
             .force_path_style(options.is_path_style())
             .timeout_config(timeouts);
         let client = Client::from_conf(config.build());
-        Ok(S3 { client, bucket: bucket.to_owned(), runtime, metrics: surroundings.metrics.clone() })
+        Ok(S3 { client, bucket: bucket.to_owned(), runtime, metrics: context.metrics.clone() })
     }
 
     fn uri(&self, key: &str) -> String {
@@ -191,7 +193,7 @@ impl Prefix {
     pub fn open(
         uri: &str,
         settings: &FilesSettings,
-        surroundings: &Surroundings,
+        context: &SourceContext,
         passed_over: PassedOver,
     ) -> Result<Prefix, SpeedError> {
         let wrong = |message: &str| SpeedError::File { path: uri.into(), message: message.to_owned(), source: None };
@@ -203,7 +205,7 @@ impl Prefix {
         if prefix.contains(['*', '?']) {
             return Err(wrong("patterns are for paths; of a bucket give a prefix"));
         }
-        let s3 = Arc::new(S3::connect(bucket, surroundings)?);
+        let s3 = Arc::new(S3::connect(bucket, context)?);
         let polls = settings.sweep_interval.as_secs_f64() / place::poll_interval(settings).as_secs_f64();
         Ok(Prefix {
             s3,
@@ -391,7 +393,7 @@ impl Read for ObjectReader {
                 }
                 Err(error) if self.attempts >= ATTEMPTS_MAX => return Err(error),
                 Err(error) => {
-                    tracing::debug!(uri = self.s3.uri(&self.key), at = self.at, %error, "reading is taken up again");
+                    tracing::debug!(uri = self.s3.uri(&self.key), at = self.at, %error, "reading is resumed");
                     self.attempts += 1;
                     std::thread::sleep(PAUSE * (1 << self.attempts.min(6)));
                 }

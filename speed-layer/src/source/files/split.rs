@@ -13,7 +13,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::record::{Rejection, StreamFormat};
+use adlake_decode::record::{Rejection, StreamFormat};
+
 use crate::source::KEPT_BYTES;
 use crate::source::files::open::Content;
 

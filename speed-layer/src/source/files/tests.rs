@@ -41,7 +41,7 @@ impl Folder {
     fn source(&self) -> FilesSource {
         let paths = vec![self.folder.path().to_string_lossy().into_owned()];
         let wanted = FilesWanted { paths, ..FilesWanted::default() };
-        FilesSource::open(&wanted, &SpeedSettings::default(), &Surroundings::default()).unwrap()
+        FilesSource::open(&wanted, &SpeedSettings::default(), &SourceContext::default()).unwrap()
     }
 }
 
@@ -75,7 +75,7 @@ fn finds_each_file_once_and_refuses_what_is_not_there() {
     let found = |paths: &[&str]| {
         let paths = paths.iter().map(|path| format!("{root}/{path}")).collect();
         let wanted = FilesWanted { paths, ..FilesWanted::default() };
-        FilesSource::open(&wanted, &SpeedSettings::default(), &Surroundings::default()).map(|source| source.files())
+        FilesSource::open(&wanted, &SpeedSettings::default(), &SourceContext::default()).map(|source| source.files())
     };
     assert_eq!(found(&["."]).unwrap(), 4);
     assert_eq!(found(&[".", "inner", "./inner/bids.json", "*.json"]).unwrap(), 4);
@@ -169,22 +169,22 @@ async fn of_a_file_that_fails_half_way_it_is_told_how_much_is_taken() {
         found.at = place::At::Breaks(bytes[..(bytes.len() as f64 * share) as usize].to_vec());
         let metrics = source.metrics.clone();
         let mut handle = Handle::spawn(Box::new(source), 64 << 20).unwrap();
-        let mut handed_on = 0;
+        let mut delivered = 0;
         loop {
             match handle.next().await.unwrap() {
                 Event::Assigned(streams) => {
                     let start = |stream| Start { stream, stored: None, marks: TopicMarks::default(), generation: 1 };
                     handle.commander().tell(Command::Start(streams.into_iter().map(start).collect()));
                 }
-                Event::Records(records) => handed_on = records.chunk.next().unwrap(),
+                Event::Records(records) => delivered = records.chunk.next().unwrap(),
                 Event::Done { starts: 1 } => break,
                 _ => {}
             }
         }
         handle.close().await.unwrap();
-        assert_eq!(handed_on, taken);
+        assert_eq!(delivered, taken);
         let reason = metrics.report().set_aside[&name].clone();
-        let told = format!("; its first {taken} records are taken, and the next run goes on behind them");
+        let told = format!("; its first {taken} records are taken, and the next run goes on after them");
         assert_eq!(
             reason.strip_prefix("cannot be read: Input/output error (os error 5)").unwrap(),
             if taken > 0 { &told } else { "" }

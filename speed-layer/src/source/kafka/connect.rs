@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use adlake_decode::record::StreamFormat;
 use adlake_domain::event::EventKind;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -16,7 +17,6 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::group::{Complaints, Group};
 use super::topics::Inquiry;
 use crate::error::SpeedError;
-use crate::record::StreamFormat;
 use crate::settings::{Format, KafkaSettings, SpeedSettings};
 
 /// How long one attempt of the first contact may take. The client's error events are served between
@@ -61,7 +61,11 @@ pub fn topics(settings: &SpeedSettings) -> Result<Vec<Topic>, SpeedError> {
         Topic { kind, name, format, id: None, stored_id: None, partitions: 0, missing: 0 }
     };
     let topics: Vec<Topic> = EventKind::ALL.into_iter().map(topic).filter(|topic| !topic.name.is_empty()).collect();
-    if topics.is_empty() { Err(SpeedError::settings("sources", "no topic is named")) } else { Ok(topics) }
+    if topics.is_empty() {
+        Err(SpeedError::settings("sources", "no topic is configured: set the topic of at least one source"))
+    } else {
+        Ok(topics)
+    }
 }
 
 /// A consumer that has not subscribed yet. Nothing is asked of the broker.
@@ -96,10 +100,10 @@ fn client_config(settings: &SpeedSettings) -> ClientConfig {
         .set("fetch.error.backoff.ms", "200");
     // With the newer group protocol (KIP-848) the broker assigns partitions, and always
     // incrementally.
-    if kafka.properties.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
+    if kafka.properties.expose_one("group.protocol") != Some("consumer") {
         config.set("partition.assignment.strategy", "cooperative-sticky");
     }
-    for (key, value) in &kafka.properties {
+    for (key, value) in kafka.properties.expose() {
         config.set(key, value);
     }
     config
@@ -185,7 +189,7 @@ fn partitions(consumer: &BaseConsumer<Group>, topic: &Topic, settings: &KafkaSet
         .map_err(|error| failed(format!("no answer from {brokers}"), error))?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.name) else {
         return Err(failed(
-            format!("{brokers} says nothing about topic {}", topic.name),
+            format!("{brokers} does not describe topic {}", topic.name),
             KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition),
         ));
     };

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use adlake_domain::secret::SecretList;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -19,7 +20,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::token;
-use crate::metrics::now_micros;
+use crate::clock::now_micros;
 
 /// How long the program that prints a token may take. Meanwhile the group is not polled.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,7 +42,7 @@ pub enum Change {
 pub struct Group {
     changes: Mutex<VecDeque<Change>>,
     closing: AtomicBool,
-    token_command: Vec<String>,
+    token_command: SecretList,
     complaints: Mutex<Complaints>,
 }
 
@@ -59,7 +60,7 @@ pub struct Complaints {
 impl Group {
     /// The callbacks of a client. `token_command` is the program that prints its tokens, where it
     /// needs any.
-    pub fn new(token_command: Vec<String>) -> Group {
+    pub fn new(token_command: SecretList) -> Group {
         Group { token_command, ..Group::default() }
     }
 
@@ -101,7 +102,7 @@ impl ConsumerContext for Group {
         if self.closing.load(Ordering::SeqCst) {
             let result = if assigned { Ok(()) } else { unassign(consumer, partitions) };
             if let Err(error) = result {
-                tracing::warn!(%error, "cannot give partitions back while leaving the group");
+                tracing::warn!(%error, "cannot unassign partitions while leaving the group");
             }
             return;
         }
@@ -123,7 +124,7 @@ impl ClientContext for Group {
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
         // The client asks again before the token expires, and soon after a failure. A failure comes
         // back through `error`.
-        Ok(token::from_command(&self.token_command, TOKEN_TIMEOUT, now_micros() / 1_000)?)
+        Ok(token::from_command(self.token_command.as_slice(), TOKEN_TIMEOUT, now_micros() / 1_000)?)
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -89,7 +89,7 @@ impl KafkaSource {
         if list.count() > 0
             && let Err(error) = self.consumer.pause(&list)
         {
-            tracing::warn!(%error, "partitions of a stopped table are not paused; what comes of them is dropped");
+            tracing::warn!(%error, "cannot pause the partitions of a stopped table; their records are dropped");
         }
     }
 
@@ -100,7 +100,10 @@ impl KafkaSource {
             return Ok(());
         }
         if late {
-            tracing::warn!("partitions are given away before what was read of them is committed; it is read again");
+            tracing::warn!(
+                "partitions are released before their records are committed (ingest.revoke_deadline); the next owner \
+                 reads the records again"
+            );
         }
         self.revoking = None;
         let mut list = TopicPartitionList::new();
@@ -115,7 +118,7 @@ impl KafkaSource {
             }
         }
         self.slots.retain(|slot| slot.state != State::Revoked);
-        group::unassign(&self.consumer, &list).map_err(|error| failed("cannot give partitions back", error))?;
+        group::unassign(&self.consumer, &list).map_err(|error| failed("cannot unassign partitions", error))?;
         self.stay(|slot| slot.state == State::Reading)
     }
 
@@ -133,7 +136,7 @@ impl KafkaSource {
         for (index, slot) in self.slots.iter().enumerate().filter(|(_, slot)| stays(slot)) {
             self.go_to(index, slot.next).map_err(|error| {
                 let (topic, partition) = (&slot.stream.source, slot.stream.partition);
-                failed(format!("cannot go on at offset {} of {topic} partition {partition}", slot.next), error)
+                failed(format!("cannot seek to offset {} of {topic} partition {partition}", slot.next), error)
             })?;
         }
         Ok(())
@@ -183,7 +186,7 @@ impl KafkaSource {
         let (low, high) = match self.consumer.fetch_watermarks(topic, partition, WATERMARKS_TIMEOUT) {
             Ok(ends) => ends,
             Err(error) => {
-                tracing::warn!(topic, partition, %error, "cannot ask the broker for a partition's ends; trying again");
+                tracing::warn!(topic, partition, %error, "cannot query the watermarks of a partition; trying again");
                 return Ok(false);
             }
         };
@@ -212,14 +215,14 @@ impl KafkaSource {
             Begin::Outside => {
                 return Err(SpeedError::settings(
                     KafkaSettings::first_offset_key(topic, partition),
-                    format!("the broker has offsets {low} to {high} of this partition"),
+                    format!("is not an offset of this partition: the broker has offsets {low} to {high}"),
                 ));
             }
         };
         if seek && let Err(error) = self.go_to(index, next) {
             let slot = &self.slots[index];
             let (topic, partition) = (slot.stream.source.as_str(), slot.stream.partition);
-            tracing::warn!(topic, partition, offset = next, %error, "cannot go back in a partition; trying again");
+            tracing::warn!(topic, partition, offset = next, %error, "cannot seek in a partition; trying again");
             return Ok(false);
         }
         if start.stored.is_none() {
@@ -229,7 +232,7 @@ impl KafkaSource {
         let partition = slot.stream.partition;
         slot.next = next;
         slot.caught_up = false;
-        slot.heard = self.listened;
+        slot.last_arrival = self.listened;
         slot.chunk = Chunk::new(partition);
         slot.state = if seek { State::Reading } else { State::Ready };
         // With the same generation it is the same start, made again: the pipeline already knows of
@@ -272,12 +275,12 @@ impl KafkaSource {
                     topic,
                     partition,
                     ?other,
-                    "the broker does not find a time in a partition; trying again"
+                    "the broker does not find the offset for a time in a partition; trying again"
                 );
                 None
             }
             Err(error) => {
-                tracing::warn!(topic, partition, %error, "cannot ask the broker for a partition's times; trying again");
+                tracing::warn!(topic, partition, %error, "cannot query the offset for a time; trying again");
                 None
             }
         }
@@ -285,7 +288,7 @@ impl KafkaSource {
 
     /// Unassigns a partition that is being read, and assigns it again at `next`. librdkafka drops
     /// what it had fetched of it.
-    pub(super) fn take_anew(&self, index: usize, next: i64) -> KafkaResult<()> {
+    pub(super) fn reassign(&self, index: usize, next: i64) -> KafkaResult<()> {
         let stream = &self.slots[index].stream;
         let mut list = TopicPartitionList::new();
         if group::is_cooperative(&self.consumer) {
@@ -315,8 +318,8 @@ impl KafkaSource {
             // The group would take a new assignment for the answer that it waits for.
             return Err(error);
         }
-        tracing::debug!(topic, partition, %error, "taking a partition anew");
-        self.take_anew(index, next)
+        tracing::debug!(topic, partition, %error, "assigning a partition again");
+        self.reassign(index, next)
     }
 
     /// Assigns the partitions that have their starts. If the group waits for an answer to its
@@ -341,7 +344,7 @@ impl KafkaSource {
             }
         }
         let assigned = if cooperative { self.consumer.incremental_assign(&list) } else { self.consumer.assign(&list) };
-        assigned.map_err(|error| failed("cannot take partitions", error))?;
+        assigned.map_err(|error| failed("cannot assign partitions", error))?;
         if !answers {
             return Ok(());
         }

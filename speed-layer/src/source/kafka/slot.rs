@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::watch::Listened;
-use crate::decode::columns::room_after;
-use crate::record::{Chunk, Rejection, Stream};
+use adlake_decode::columns::room_after;
+use adlake_decode::record::Rejection;
+
+use super::watch::ListeningTime;
+use crate::record::{Chunk, Stream};
 use crate::source::{CHUNK_BYTES, Event, KEPT_BYTES, Port};
 
 /// A partition that this consumer holds.
@@ -23,7 +25,7 @@ pub struct Slot {
     pub end: Option<i64>,
     pub caught_up: bool,
     /// The listening time at which something last arrived from the partition.
-    pub heard: Listened,
+    pub last_arrival: ListeningTime,
     /// How many remedies were tried since then to end its silence.
     pub remedies: u32,
 }
@@ -42,17 +44,17 @@ pub enum State {
 
 impl Slot {
     /// A partition that waits for its start.
-    pub fn new(stream: Arc<Stream>, end: Option<i64>, heard: Listened) -> Slot {
+    pub fn new(stream: Arc<Stream>, end: Option<i64>, last_arrival: ListeningTime) -> Slot {
         let chunk = Chunk::new(stream.partition);
         let (generation, next) = (0, 0);
         let (state, is_assigned, caught_up, remedies) = (State::Waiting, false, false, 0);
         let room = (0, 0);
-        Slot { stream, state, is_assigned, chunk, room, generation, next, end, caught_up, heard, remedies }
+        Slot { stream, state, is_assigned, chunk, room, generation, next, end, caught_up, last_arrival, remedies }
     }
 
     /// Notes that something arrived from the partition.
-    pub fn hear(&mut self, now: Listened) {
-        self.heard = now;
+    pub fn note_arrival(&mut self, now: ListeningTime) {
+        self.last_arrival = now;
         self.remedies = 0;
     }
 
@@ -66,14 +68,14 @@ impl Slot {
     /// behind it were not taken.
     pub fn pass(&mut self, offset: i64, port: &Port) {
         let position = self.end.map_or(offset, |end| offset.min(end));
-        self.hand_on(port);
+        self.deliver(port);
         if position > self.next {
             self.next = position;
             port.tell(Event::Passed { stream: self.stream.clone(), generation: self.generation, position });
         }
     }
 
-    /// Adds a record to the chunk. A chunk that is large enough is handed on.
+    /// Adds a record to the chunk. A chunk that is large enough is delivered.
     pub fn take(
         &mut self,
         offset: i64,
@@ -93,20 +95,20 @@ impl Slot {
         } else {
             self.chunk.push(offset, time, key, payload)
         };
-        debug_assert!(fits, "a chunk is handed on long before it is full");
+        debug_assert!(fits, "a chunk is delivered long before it is full");
         self.next = offset + 1;
         self.caught_up = false;
         if self.chunk.bytes() >= CHUNK_BYTES {
-            self.hand_on(port);
+            self.deliver(port);
         }
     }
 
-    /// Hands on the chunk.
-    pub fn hand_on(&mut self, port: &Port) {
+    /// Delivers the chunk.
+    pub fn deliver(&mut self, port: &Port) {
         if !self.chunk.is_empty() {
             self.room = (room_after(self.chunk.bytes()), room_after(self.chunk.len()));
             let next = Chunk::new(self.stream.partition);
-            port.hand_on(&self.stream, self.generation, std::mem::replace(&mut self.chunk, next));
+            port.deliver(&self.stream, self.generation, std::mem::replace(&mut self.chunk, next));
         }
     }
 

@@ -37,7 +37,7 @@ impl KafkaSource {
                 tracing::warn!(
                     topic = slot.stream.source,
                     partition = slot.stream.partition,
-                    "cannot forward a partition"
+                    "cannot forward the queue of a partition"
                 );
             }
         }
@@ -63,7 +63,7 @@ impl KafkaSource {
             Some(Err(error)) => {
                 // During an outage other errors report the cause, and some brokers never answer
                 // this request.
-                tracing::debug!(%error, "the broker does not say what its topics are; asking again later");
+                tracing::debug!(%error, "the broker does not describe its topics; asking again later");
                 return Ok(());
             }
             None => return Ok(()),
@@ -94,19 +94,20 @@ impl KafkaSource {
             // The group waits for an answer, and everything is paused meanwhile: silence means
             // nothing. A partition that was assigned again now would be taken for the answer.
             let listened = self.listened;
-            self.slots.iter_mut().for_each(|slot| slot.heard = listened);
+            self.slots.iter_mut().for_each(|slot| slot.last_arrival = listened);
             return Ok(());
         }
         let is_silent = |slot: &super::Slot| {
             slot.state == State::Reading
                 && !slot.is_at_end()
-                && self.listened.since(slot.heard) >= watch::silence_max(self.settings.stall_timeout, slot.remedies)
+                && self.listened.since(slot.last_arrival)
+                    >= watch::silence_max(self.settings.stall_timeout, slot.remedies)
         };
         let mut asked = TopicPartitionList::new();
         for slot in self.slots.iter().filter(|slot| is_silent(slot)) {
             // In a request for offsets by time, `End` asks for the end.
             if let Err(error) = asked.add_partition_offset(&slot.stream.source, slot.stream.partition, Offset::End) {
-                return Err(failed("cannot ask for the ends of partitions", error));
+                return Err(failed("cannot query the watermarks of partitions", error));
             }
         }
         if asked.count() == 0 {
@@ -115,7 +116,7 @@ impl KafkaSource {
         let ends = match self.consumer.offsets_for_times(asked, WATERMARKS_TIMEOUT) {
             Ok(ends) => ends,
             Err(error) => {
-                tracing::warn!(%error, "nothing comes of partitions, and the broker does not say what it has");
+                tracing::warn!(%error, "partitions deliver nothing, and the broker does not tell their watermarks");
                 TopicPartitionList::new()
             }
         };
@@ -129,7 +130,7 @@ impl KafkaSource {
                 _ => None,
             });
             // Whatever this look finds, the next one comes after the same interval.
-            slot.heard = listened;
+            slot.last_arrival = listened;
             match watch::silence(end, next, slot.remedies) {
                 Silence::Unknown => {}
                 Silence::Idle => slot.remedies = 0,
@@ -140,9 +141,9 @@ impl KafkaSource {
                     port.tell(Event::Stalled(slot.stream.clone()));
                     match remedy {
                         Remedy::Rejoin => rejoin = true,
-                        Remedy::TakeAnew => {
-                            if let Err(error) = self.take_anew(index, next) {
-                                tracing::warn!(topic, partition, %error, "cannot take a partition anew");
+                        Remedy::Reassign => {
+                            if let Err(error) = self.reassign(index, next) {
+                                tracing::warn!(topic, partition, %error, "cannot assign a partition again");
                             }
                         }
                     }

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use adlake_domain::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::client::OAuthToken;
@@ -26,20 +27,22 @@ const STDERR_CHARS: usize = 200;
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
 /// Runs the program and reads its token. The error says which program failed, and how.
-pub fn from_command(command: &[String], timeout: Duration, now_ms: i64) -> Result<OAuthToken, String> {
+pub fn from_command(command: &[Secret], timeout: Duration, now_ms: i64) -> Result<OAuthToken, String> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(
             "sasl.mechanisms is OAUTHBEARER: set kafka.oauth_token_command to a program that prints a token".into()
         );
     };
+    // The program is named in errors. Its arguments are not: they may hold a password.
+    let program = program.expose();
     let failed = |what: String| format!("kafka.oauth_token_command: {program} {what}");
     let output = output_of(program, arguments, timeout).map_err(failed)?;
     token(&output, now_ms).map_err(|what| failed(what.to_owned()))
 }
 
-fn output_of(program: &str, arguments: &[String], timeout: Duration) -> Result<String, String> {
+fn output_of(program: &str, arguments: &[Secret], timeout: Duration) -> Result<String, String> {
     let mut child = Command::new(program)
-        .args(arguments)
+        .args(arguments.iter().map(Secret::expose))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -54,7 +57,7 @@ fn output_of(program: &str, arguments: &[String], timeout: Duration) -> Result<S
                 // Both calls fail only when the program has already ended.
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("has not ended within {timeout:?}"));
+                return Err(format!("did not end within {timeout:?}"));
             }
             None => thread::sleep(POLL),
         }
@@ -72,7 +75,7 @@ fn output_of(program: &str, arguments: &[String], timeout: Duration) -> Result<S
         let said: String = String::from_utf8_lossy(&stderr).split_whitespace().collect::<Vec<_>>().join(" ");
         return Err(format!("ended with {status}: {}", said.chars().take(STDERR_CHARS).collect::<String>()));
     }
-    String::from_utf8(stdout).map_err(|_| "printed something else than text".to_owned())
+    String::from_utf8(stdout).map_err(|_| "printed something that is not text".to_owned())
 }
 
 fn read(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
@@ -151,7 +154,7 @@ mod tests {
     #[test]
     fn programs_that_fail_are_named_and_their_output_is_not() {
         let run = |script: &str, timeout_ms: u64| {
-            let command = ["sh", "-c", script].map(str::to_owned);
+            let command = ["sh", "-c", script].map(Secret::from);
             from_command(&command, Duration::from_millis(timeout_ms), NOW).map(|token| token.token)
         };
         assert_eq!(run("echo abc", 10_000), Ok("abc".to_owned()));
@@ -159,8 +162,8 @@ mod tests {
         assert!(failed.contains("sh") && failed.contains('3') && failed.contains("no such account"), "{failed}");
         assert!(!failed.contains("hush"), "{failed}");
         let slow = run("exec sleep 60", 50).unwrap_err();
-        assert!(slow.contains("has not ended within 50ms"), "{slow}");
-        let missing = from_command(&["/no/such/program".to_owned()], POLL, NOW).err().unwrap();
+        assert!(slow.contains("did not end within 50ms"), "{slow}");
+        let missing = from_command(&["/no/such/program".into()], POLL, NOW).err().unwrap();
         assert!(missing.contains("/no/such/program"), "{missing}");
         assert!(from_command(&[], POLL, NOW).err().unwrap().contains("set kafka.oauth_token_command"));
     }

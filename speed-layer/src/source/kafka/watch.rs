@@ -44,7 +44,7 @@ pub fn topic(known_id: Option<i64>, missing: u32, answer: &Described) -> TopicSt
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     /// Unassign the partition and assign it again at the same offset.
-    TakeAnew,
+    Reassign,
     /// Leave the group and join it again.
     Rejoin,
 }
@@ -68,7 +68,7 @@ pub fn silence(end: Option<i64>, next: i64, remedies: u32) -> Silence {
     match end {
         None => Silence::Unknown,
         Some(end) if end <= next => Silence::Idle,
-        Some(_) if remedies.is_multiple_of(2) => Silence::Stalled(Remedy::TakeAnew),
+        Some(_) if remedies.is_multiple_of(2) => Silence::Stalled(Remedy::Reassign),
         Some(_) => Silence::Stalled(Remedy::Rejoin),
     }
 }
@@ -86,19 +86,19 @@ const REMEDIES_DOUBLING: u32 = 6;
 /// The total time spent listening. Time without room for records does not count: a partition that
 /// nobody listens to is not silent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Listened(Duration);
+pub struct ListeningTime(Duration);
 
 /// The most that a single wait counts for. The process may have been stopped during a longer one.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-impl Listened {
+impl ListeningTime {
     /// Adds time spent listening.
     pub fn add(&mut self, time: Duration) {
         self.0 += time.min(WAIT_MAX);
     }
 
     /// How much listening time has passed since `then`.
-    pub fn since(self, then: Listened) -> Duration {
+    pub fn since(self, then: ListeningTime) -> Duration {
         self.0.saturating_sub(then.0)
     }
 }
@@ -139,9 +139,9 @@ mod tests {
         assert_eq!(silence(None, 5, 0), Silence::Unknown);
         assert_eq!(silence(Some(5), 5, 0), Silence::Idle);
         assert_eq!(silence(Some(4), 5, 3), Silence::Idle);
-        assert_eq!(silence(Some(6), 5, 0), Silence::Stalled(Remedy::TakeAnew));
+        assert_eq!(silence(Some(6), 5, 0), Silence::Stalled(Remedy::Reassign));
         assert_eq!(silence(Some(6), 5, 1), Silence::Stalled(Remedy::Rejoin));
-        assert_eq!(silence(Some(6), 5, 2), Silence::Stalled(Remedy::TakeAnew));
+        assert_eq!(silence(Some(6), 5, 2), Silence::Stalled(Remedy::Reassign));
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn time_that_nobody_listened_does_not_count() {
-        let mut listened = Listened::default();
+        let mut listened = ListeningTime::default();
         listened.add(Duration::from_millis(20));
         let then = listened;
         listened.add(Duration::from_millis(30));

@@ -1,6 +1,6 @@
 //! Credits: the models, the scope, and which touchpoints and conversions count.
 
-use adlake_domain::attribution::Model;
+use adlake_domain::credit::Model;
 use adlake_domain::settings::Scope;
 
 use super::*;

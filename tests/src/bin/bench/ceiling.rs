@@ -148,7 +148,7 @@ fn as_sent(format: Format) -> Vec<arrow::datatypes::Field> {
 /// Rewrites the time in the first cell of a CSV line so that arrow-csv can read it.
 fn with_plain_time(line: &[u8]) -> Result<Vec<u8>> {
     let text = std::str::from_utf8(line)?;
-    let (time, rest) = text.split_once(',').context("a line of one cell")?;
+    let (time, rest) = text.split_once(',').context("a line has only one cell")?;
     let time = match time.parse::<i64>() {
         Ok(millis) => {
             let time = DateTime::from_timestamp_millis(millis).context("a time out of range")?;

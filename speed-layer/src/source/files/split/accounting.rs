@@ -221,7 +221,8 @@ pub fn csv_record() -> impl Strategy<Value = String> {
 
 /// Whether the bytes are one row whose quotes are all where quotes may be.
 fn is_row(bytes: &[u8]) -> bool {
-    use crate::decode::csv::row_scan::{RowScan, Stop};
+    use adlake_decode::csv::row_scan::{RowScan, Stop};
+
     let mut scan = RowScan::new(b',');
     scan.scan(bytes) == Stop::Nowhere && !scan.is_quoted()
 }

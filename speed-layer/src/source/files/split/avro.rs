@@ -15,6 +15,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use adlake_decode::record::{Rejection, StreamFormat};
 use apache_avro::Codec;
 use memchr::memmem;
 
@@ -22,7 +23,6 @@ use self::header::{FIRST_LOOK_BYTES, Header, Parsed, SYNC_BYTES};
 use self::recovery::Lost;
 use self::skipper::{NOTHINGS_MAX, varint};
 use super::{KEPT_BYTES, Piece, Rewound, Splitter, too_long};
-use crate::record::{Rejection, StreamFormat};
 use crate::source::files::open::Content;
 
 mod header;
@@ -202,7 +202,7 @@ impl Container {
             }
         }
         if problem.is_none() && usize::try_from(count).is_ok_and(|count| count > self.block.len() + NOTHINGS_MAX) {
-            problem = Some(format!("a block of {} bytes that promises {count} records", self.block.len()));
+            problem = Some(format!("a block of {} bytes cannot hold {count} records", self.block.len()));
         }
         match problem {
             None => {

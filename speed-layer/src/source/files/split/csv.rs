@@ -1,4 +1,4 @@
-//! CSV: a row is a record. [`row_scan`](crate::decode::csv::row_scan) defines rows for the splitter
+//! CSV: a row is a record. [`row_scan`](adlake_decode::csv::row_scan) defines rows for the splitter
 //! and the decoder alike.
 //!
 //! Bad quotes cost only their own line. This concerns two cases: text follows a closing quote, or a
@@ -13,9 +13,10 @@
 use std::io;
 use std::ops::Range;
 
+use adlake_decode::csv::row_scan::{RowScan, Stop, is_line_end};
+use adlake_decode::record::Rejection;
+
 use super::{BYTE_ORDER_MARK, Collector, Piece, Rewound, Splitter, broken, truncated};
-use crate::decode::csv::row_scan::{RowScan, Stop, is_line_end};
-use crate::record::Rejection;
 use crate::source::files::open::Content;
 
 /// Cuts CSV into rows.

@@ -13,12 +13,12 @@
 use std::io;
 use std::sync::Arc;
 
+use adlake_decode::record::{Rejection, StreamFormat};
 use memchr::memmem;
 
 use super::header::{HEADER_BYTES_MAX, Header, MAGIC, SYNC_BYTES};
 use super::skipper::NOTHINGS_MAX;
 use super::{Container, HEAD_BYTES_MAX, HeaderAt, PART_BYTES_MAX, Piece, State, bad, head_of, header_at, may_be_head};
-use crate::record::{Rejection, StreamFormat};
 
 /// How many containers before the current one are remembered, in case one of them goes on.
 const EARLIER_MAX: usize = 8;
@@ -140,7 +140,7 @@ impl Container {
             (true, 0) => self.truncated(format!("the file ends within a block; {problem}")),
             (true, _) => self.truncated(format!("the file ends within a block; {left} of its records are missing")),
             (false, 0) => bad(problem.to_owned()),
-            (false, _) => bad(format!("{problem}; with this record the {left} last ones of its block are lost")),
+            (false, _) => bad(format!("{problem}; this record and the rest of its block are lost ({left} records)")),
         };
         let lost = Lost { rejection, records_missing: left > 0, block_end: (!cut).then_some(self.data.end), parts: 0 };
         if self.is_packed() {

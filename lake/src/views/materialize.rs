@@ -1,0 +1,98 @@
+//! Materializes the rows of a plan: in memory while they are few, else in a temporary file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::MemTable;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+use parquet::arrow::ArrowWriter;
+use tempfile::TempDir;
+
+/// The rows of a plan. They can be read any number of times.
+pub(super) struct Materialized {
+    pub table: Arc<dyn TableProvider>,
+    /// How many rows there are.
+    pub count: usize,
+    /// The folder with the rows, if they are not in memory. Dropping it removes it.
+    pub folder: Option<TempDir>,
+}
+
+/// Runs a stream to its end and keeps its rows in the columns of `schema`: in memory up to
+/// `memory_bytes_max`, in a file beyond. Values are cast if their types differ.
+pub(super) async fn materialize(
+    context: &SessionContext,
+    mut stream: SendableRecordBatchStream,
+    schema: SchemaRef,
+    memory_bytes_max: usize,
+) -> Result<Materialized> {
+    let mut count = 0;
+    let mut bytes = 0;
+    let mut batches = Vec::new();
+    let mut file: Option<(TempDir, ArrowWriter<std::fs::File>)> = None;
+    while let Some(batch) = stream.next().await.transpose()? {
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        let batch = conform(&batch, &schema)?;
+        count += batch.num_rows();
+        // A slice counts with the whole buffers that it keeps in memory.
+        bytes += batch.get_array_memory_size();
+        batches.push(batch);
+        if bytes < memory_bytes_max {
+            continue;
+        }
+        if file.is_none() {
+            let folder = TempDir::new()?;
+            let opened = std::fs::File::create(folder.path().join("rows.parquet"))?;
+            file = Some((folder, ArrowWriter::try_new(opened, schema.clone(), None)?));
+        }
+        if let Some((_, writer)) = &mut file {
+            for batch in batches.drain(..) {
+                writer.write(&batch)?;
+            }
+            bytes = 0;
+        }
+    }
+    let Some((folder, mut writer)) = file else {
+        return Ok(Materialized { table: Arc::new(MemTable::try_new(schema, vec![batches])?), count, folder: None });
+    };
+    for batch in batches {
+        writer.write(&batch)?;
+    }
+    writer.close()?;
+    let table = Arc::new(file_table(context, &folder.path().join("rows.parquet"), schema)?);
+    Ok(Materialized { table, count, folder: Some(folder) })
+}
+
+/// The rows of a file as a table. It is no view over a frame: a view's columns are pruned together
+/// with those of the plan around it, and a union of two views then has other columns on each side.
+fn file_table(context: &SessionContext, file: &Path, schema: SchemaRef) -> Result<ListingTable> {
+    let format = ParquetFormat::default().with_options(context.copied_table_options().parquet);
+    let options = ListingOptions::new(Arc::new(format));
+    let url = ListingTableUrl::parse(file.to_string_lossy())?;
+    ListingTable::try_new(ListingTableConfig::new(url).with_listing_options(options).with_schema(schema))
+}
+
+/// The batch with the columns of `schema`, matched by position. A value that does not fit the
+/// column's type is an error, not NULL.
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let exact = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        if column.data_type() == field.data_type() {
+            Ok(column.clone())
+        } else {
+            cast_with_options(column, field.data_type(), &exact)
+        }
+    });
+    let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
+    RecordBatch::try_new(schema.clone(), columns).map_err(DataFusionError::from)
+}

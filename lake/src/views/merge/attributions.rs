@@ -1,0 +1,115 @@
+//! The merge of attributions: those of all interactions that a changed event can affect are
+//! computed anew.
+
+use adlake_domain::attribution::micros;
+use adlake_domain::batch_schema::{attributions_schema, event_schema};
+use adlake_domain::catalogue;
+use adlake_domain::event::EventKind;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::TimestampMicrosecondType;
+
+use super::{MICROS_PER_DAY, Merge, date_literal};
+use crate::error::LakeError;
+use crate::views::plans::{columns_of, impression_input, interaction_input};
+
+impl Merge<'_> {
+    /// Registers `merged_attributions`.
+    pub(super) async fn merge_attributions(&self) -> Result<(), LakeError> {
+        self.register_published("published_attributions", catalogue::ATTRIBUTIONS, attributions_schema()).await?;
+        let changed = "SELECT user_id, event_time FROM new_impressions \
+                       UNION ALL SELECT user_id, event_time FROM replaced_impressions \
+                       UNION ALL SELECT user_id, event_time FROM new_interactions \
+                       UNION ALL SELECT user_id, event_time FROM replaced_interactions";
+        let users = format!(
+            "SELECT user_id, min(event_time) AS first, max(event_time) AS last FROM ({changed}) \
+             WHERE user_id IS NOT NULL GROUP BY user_id"
+        );
+        self.materialize("changed_users", &users, None).await?;
+        let interactions = event_schema(EventKind::Interaction);
+        let columns = columns_of(EventKind::Interaction, "b");
+        let window = self.window();
+        // The range of changes, widened at both ends by the longest distance at which one event can
+        // affect another.
+        let after = format!("b.event_time <= u.last + INTERVAL '{window} microseconds'");
+        let old = format!(
+            "SELECT {columns} FROM published_interactions b JOIN changed_users u ON b.user_id = u.user_id AND \
+             b.event_time >= u.first AND {after}{} \
+             UNION ALL SELECT {columns} FROM replaced_interactions b WHERE b.user_id IS NULL",
+            self.within("b.event_time", 0, window).await?
+        );
+        self.materialize("interactions_before", &old, Some(interactions.clone())).await?;
+        let new = "SELECT b.* FROM interactions_before b \
+                   LEFT ANTI JOIN replaced_interactions o ON b.event_key = o.event_key \
+                   UNION ALL SELECT * FROM new_interactions";
+        self.materialize("interactions_after", new, Some(interactions)).await?;
+        let touched = "SELECT u.* FROM changed_users u LEFT SEMI JOIN interactions_after i ON u.user_id = i.user_id";
+        self.materialize("attributed_users", touched, None).await?;
+        let before = format!("b.event_time >= u.first - INTERVAL '{window} microseconds'");
+        let dates = self.within("b.event_time", window, window).await?;
+        let impressions = columns_of(EventKind::Impression, "b");
+        let impressions = format!(
+            "SELECT {impressions} FROM (SELECT b.* FROM {}) b \
+             JOIN attributed_users u ON b.user_id = u.user_id AND {before} AND {after}{dates} \
+             UNION ALL SELECT {} FROM new_impressions n LEFT SEMI JOIN attributed_users u ON n.user_id = u.user_id",
+            self.without_replaced("published_impressions", "impressions"),
+            columns_of(EventKind::Impression, "n"),
+        );
+        let context = format!(
+            "SELECT {columns} FROM (SELECT b.* FROM {}) b \
+             JOIN attributed_users u ON b.user_id = u.user_id AND {before} AND b.event_time < u.first{dates}",
+            self.without_replaced("published_interactions", "interactions"),
+        );
+        let wanted = "SELECT * FROM interactions_after WHERE user_id IS NOT NULL";
+        let inputs =
+            [impression_input(&impressions), interaction_input(&context, false), interaction_input(wanted, true)];
+        let stream = self.plans.attribute(&inputs).await?;
+        let rows = self.run(stream, attributions_schema()).await?;
+        self.register_rows("attributions_after", rows)?;
+        let old = "SELECT a.* FROM published_attributions a \
+                   LEFT SEMI JOIN interactions_before i ON a.interaction_key = i.event_key";
+        let dates = self.within("a.interaction_time", 0, window).await?;
+        self.materialize("attributions_before", &format!("{old}{dates}"), Some(attributions_schema())).await?;
+        let published = if self.has_rows("attributions_before") {
+            "SELECT b.* FROM published_attributions b \
+             LEFT ANTI JOIN interactions_before i ON b.interaction_key = i.event_key"
+        } else {
+            "SELECT * FROM published_attributions"
+        };
+        let merged = if self.has_rows("attributions_after") {
+            format!("{published} UNION ALL SELECT * FROM attributions_after")
+        } else {
+            published.into()
+        };
+        self.plans.define("merged_attributions", &merged).await?;
+        Ok(())
+    }
+
+    /// The longest distance at which one event can affect another, in microseconds.
+    fn window(&self) -> i64 {
+        let rules = &self.plans.meaning().attribution;
+        let through_clicks =
+            micros(rules.click_through_window).saturating_add(micros(rules.click_to_impression_window));
+        through_clicks.max(micros(rules.view_through_window)).min(365_000 * MICROS_PER_DAY / 10)
+    }
+
+    /// SQL: a condition that prunes files to the dates from the oldest change to the newest,
+    /// widened.
+    async fn within(&self, column: &str, before: i64, after: i64) -> Result<String, LakeError> {
+        let batches = self.plans.sql("SELECT min(first), max(last) FROM changed_users").await?.collect().await?;
+        let bounds = batches.iter().find(|batch| batch.num_rows() > 0).and_then(|batch| {
+            let time = |place: usize| {
+                let times = batch.column(place).as_primitive_opt::<TimestampMicrosecondType>()?;
+                times.is_valid(0).then(|| times.value(0))
+            };
+            Some((time(0)?, time(1)?))
+        });
+        let Some((first, last)) = bounds else { return Ok(" WHERE false".to_string()) };
+        let date = column.replace("event_time", "event_date").replace("interaction_time", "event_date");
+        let day = |micros: i64| date_literal(i32::try_from(micros.div_euclid(MICROS_PER_DAY)).unwrap_or(0));
+        Ok(format!(
+            " WHERE {date} BETWEEN {} AND {}",
+            day(first.saturating_sub(before)),
+            day(last.saturating_add(after))
+        ))
+    }
+}

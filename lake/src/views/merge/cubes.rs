@@ -1,0 +1,91 @@
+//! The merge of sums and sketches. Sums are changed by signed rows. A sketch from which a user may
+//! be gone is computed anew.
+
+use adlake_domain::batch_schema::{campaign_hourly_schema, campaign_reach_schema};
+use adlake_domain::catalogue;
+
+use super::Merge;
+use crate::error::LakeError;
+use crate::views::cubes::{self, Contributors};
+
+impl Merge<'_> {
+    /// Registers `merged_hourly`.
+    pub(super) async fn merge_hourly(&self) -> Result<(), LakeError> {
+        self.register_published("published_hourly", catalogue::CAMPAIGN_HOURLY, campaign_hourly_schema()).await?;
+        let new = Contributors {
+            impressions: "new_impressions",
+            interactions: "interactions_after",
+            attributions: "attributions_after",
+            bid_requests: "new_bid_requests",
+        };
+        let old = Contributors {
+            impressions: "replaced_impressions",
+            interactions: "interactions_before",
+            attributions: "attributions_before",
+            bid_requests: "replaced_bid_requests",
+        };
+        let contributions = format!("{} UNION ALL {}", cubes::contributions(&new, 1), cubes::contributions(&old, -1));
+        let changed = self
+            .materialize("hourly_changes", &cubes::hourly(&contributions, false), Some(campaign_hourly_schema()))
+            .await?;
+        let merged = if changed {
+            "SELECT * FROM published_hourly UNION ALL SELECT * FROM hourly_changes"
+        } else {
+            "SELECT * FROM published_hourly"
+        };
+        self.plans.define("merged_hourly", merged).await?;
+        Ok(())
+    }
+
+    /// Registers `merged_reach`.
+    pub(super) async fn merge_reach(&self) -> Result<(), LakeError> {
+        self.register_published("published_reach", catalogue::CAMPAIGN_REACH, campaign_reach_schema()).await?;
+        let schema = Some(campaign_reach_schema());
+        self.materialize("new_reach", &cubes::reach("new_impressions"), schema.clone()).await?;
+        if !self.has_rows("replaced_impressions") {
+            let merged = if self.has_rows("new_reach") {
+                "SELECT * FROM published_reach UNION ALL SELECT * FROM new_reach"
+            } else {
+                "SELECT * FROM published_reach"
+            };
+            self.plans.define("merged_reach", merged).await?;
+            return Ok(());
+        }
+        // Nothing can be removed from a sketch. If an impression was removed, its sketch is
+        // computed anew.
+        let groups = "SELECT DISTINCT report_day(event_time) AS day, campaign_id FROM replaced_impressions";
+        self.materialize("changed_reach", groups, None).await?;
+        let day = "CAST(event_time AS DATE)";
+        let dates = format!(
+            "SELECT DISTINCT d FROM (SELECT {day} - INTERVAL '1 day' AS d FROM replaced_impressions \
+             UNION ALL SELECT {day} FROM replaced_impressions \
+             UNION ALL SELECT {day} + INTERVAL '1 day' FROM replaced_impressions)"
+        );
+        let dates = self.on_dates("b.event_date", &format!("SELECT CAST(d AS DATE) FROM ({dates})")).await?;
+        let impressions = format!(
+            "SELECT event_time, campaign_id, user_id FROM (SELECT b.event_time, b.campaign_id, b.user_id, \
+             b.event_key FROM published_impressions b{dates}) b \
+             LEFT ANTI JOIN replaced_impressions o ON b.event_key = o.event_key \
+             UNION ALL SELECT event_time, campaign_id, user_id FROM new_impressions"
+        );
+        let anew = format!(
+            "SELECT r.* FROM ({}) r LEFT SEMI JOIN changed_reach g ON r.day = g.day AND \
+             (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)",
+            cubes::reach(&format!("({impressions})"))
+        );
+        self.materialize("recomputed_reach", &anew, schema).await?;
+        let unchanged = |table: &str| {
+            format!(
+                "SELECT r.* FROM {table} r LEFT ANTI JOIN changed_reach g \
+                 ON r.day = g.day AND (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)"
+            )
+        };
+        let merged = format!(
+            "{} UNION ALL {} UNION ALL SELECT * FROM recomputed_reach",
+            unchanged("published_reach"),
+            unchanged("new_reach")
+        );
+        self.plans.define("merged_reach", &merged).await?;
+        Ok(())
+    }
+}
