@@ -39,7 +39,6 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::event::EventKind;
 use crate::schema;
-use crate::short_bytes::append_short;
 
 /// The name of the field that holds what the schema does not know. It is the last of the content.
 pub const ATTRIBUTES: &str = "attributes";
@@ -163,7 +162,7 @@ fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&header.to_le_bytes());
     // The length has only four bytes.
     out.truncate(out.len() - 3);
-    append_short(out, bytes);
+    out.extend_from_slice(bytes);
 }
 
 /// A value inside a nested column, by its type.

@@ -23,5 +23,4 @@ pub mod time;
 pub mod money;
 pub mod country;
 pub mod device;
-pub mod short_bytes;
 pub mod secret;

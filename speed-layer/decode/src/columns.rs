@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use adlake_domain::short_bytes::append_short;
 use arrow::array::types::{
     ArrowPrimitiveType, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
@@ -86,7 +85,7 @@ impl Texts {
     /// Appends the text of the next row.
     #[inline]
     pub fn push(&mut self, text: &str) {
-        append_short(&mut self.bytes, text.as_bytes());
+        self.bytes.extend_from_slice(text.as_bytes());
         // A batch is finished long before its texts reach this length (see `Decoder::bytes`). If it
         // is not, `finish` reports an error.
         self.offsets.push(self.bytes.len() as i32);
