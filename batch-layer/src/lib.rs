@@ -1,11 +1,17 @@
-//! The batch layer: computes `Q` over the whole raw tables, and publishes it with one manifest.
+//! The batch layer: computes `Q` over the raw tables, and publishes it with one manifest.
 //!
-//! [`plan`] says what a run reads and writes. [`mod@run`] does it, one table after the other, and
-//! publishes the run. Readers see a run whole or not at all: they read nothing of it before the
-//! manifest's commit.
+//! [`plan`] decides from facts what a run does. [`mod@run`] does it and publishes it: either
+//! everything ([`full`]), or what has changed since the last run ([`changes`]). Readers see a run
+//! whole or not at all: they read nothing of it before the manifest's commit.
 
+pub mod settings;
 pub mod plan;
 pub mod run;
+mod full;
+mod changes;
+mod slices;
+mod engine;
 
-pub use plan::{BatchSettings, Step};
+pub use plan::{Plan, Why};
 pub use run::{BatchError, BatchObserver, RunReport, Silent, run};
+pub use settings::BatchSettings;

@@ -1,78 +1,92 @@
-//! What a run reads and writes. This is decided from the versions alone.
+//! What a run has to do. This is decided from facts alone, without a look at the lake.
 
 use std::collections::BTreeMap;
 
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
-use adlake_lake::session::SessionSettings;
-use adlake_lake::views::plans::BatchTable;
-use adlake_lake::{LakeError, WriterSettings};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// The `[batch]` section.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BatchSettings {
-    /// Limits for memory, disk and parallelism.
-    pub session: SessionSettings,
-    /// The level of zstd for the written files.
-    pub compression_level: i32,
-    /// A file with this many encoded bytes is closed, and a new one begun.
-    pub file_bytes_max: usize,
-    /// The most rows of a row group.
-    pub row_group_rows: usize,
+/// What is known before a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The newest versions of the tables that a run covers.
+    pub newest: BTreeMap<String, u64>,
+    /// The last published run.
+    pub published: Option<Published>,
+    /// Whether everything is to be computed, whatever has changed.
+    pub is_full_wanted: bool,
 }
 
-impl Default for BatchSettings {
-    fn default() -> Self {
-        BatchSettings {
-            session: SessionSettings::default(),
-            compression_level: 3,
-            file_bytes_max: 128 << 20,
-            row_group_rows: 256 << 10,
-        }
-    }
+/// What is known of the last published run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Its number.
+    pub run: i64,
+    /// The versions that it covers and wrote.
+    pub versions: BTreeMap<String, u64>,
+    /// Whether this program computes by the same rules.
+    pub is_current: bool,
+    /// Whether the configuration that gives meanings is the same.
+    pub is_same_meaning: bool,
+    /// Whether the campaigns belong to the same advertisers.
+    pub is_same_advertisers: bool,
+    /// Whether the log still has all entries of the raw tables since the run.
+    pub is_log_complete: bool,
 }
 
-impl BatchSettings {
-    /// Refuses impossible settings. The error names the key.
-    pub fn check(&self) -> Result<(), LakeError> {
-        let wrong = |key: &str, message: &str| Err(LakeError::Configuration(format!("batch.{key}: {message}")));
-        if !(1..=22).contains(&self.compression_level) {
-            return wrong("compression_level", "must be a level of zstd: 1 to 22");
-        }
-        if self.file_bytes_max == 0 {
-            return wrong("file_bytes_max", "must be at least 1");
-        }
-        if self.row_group_rows == 0 {
-            return wrong("row_group_rows", "must be at least 1");
-        }
-        Ok(())
-    }
-
-    pub(crate) fn writer(&self) -> WriterSettings {
-        WriterSettings {
-            compression_level: self.compression_level,
-            row_group_rows: self.row_group_rows,
-            file_bytes_max: self.file_bytes_max,
-            ordered: true,
-            ..WriterSettings::default()
-        }
-    }
+/// What a run does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Plan {
+    /// Nothing.
+    Nothing {
+        /// The published run, which is up to date.
+        run: i64,
+    },
+    /// What new rows change is computed, and applied to the published tables.
+    Incremental {
+        /// The published run.
+        run: i64,
+        /// The raw tables with new rows.
+        tables: Vec<String>,
+    },
+    /// Everything is computed.
+    Full {
+        /// Why.
+        why: Why,
+    },
 }
 
-/// One table that a run writes. The order counts: later steps read what earlier ones have written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step(pub BatchTable);
+/// Why everything is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It was asked for.
+    Wanted,
+    /// No run was published yet.
+    First,
+    /// Another version of adlake has published the last run, by other rules.
+    OtherRules,
+    /// The configuration gives events other meanings.
+    OtherMeaning,
+    /// Campaigns belong to other advertisers than before.
+    OtherAdvertisers,
+    /// Entries of a raw table's log were removed, so that it is not known which rows are new.
+    LogRemoved,
+}
 
-/// The steps of a full run.
-pub fn full() -> Vec<Step> {
-    EventKind::ALL
-        .map(BatchTable::Events)
-        .into_iter()
-        .chain([BatchTable::Attributions, BatchTable::Hourly, BatchTable::Reach])
-        .map(Step)
-        .collect()
+impl Why {
+    /// The reason in a sentence.
+    pub fn text(self) -> &'static str {
+        match self {
+            Why::Wanted => "it was asked for",
+            Why::First => "no batch run was published yet",
+            Why::OtherRules => "another version of adlake has published the last run, by other rules",
+            Why::OtherMeaning => "the configuration gives events other meanings than in the last run",
+            Why::OtherAdvertisers => "campaigns belong to other advertisers than in the last run",
+            Why::LogRemoved => "log entries since the last run were removed, so that it is not known what is new",
+        }
+    }
 }
 
 /// The tables whose versions a run covers. The run reads each at one version from beginning to end.
@@ -81,53 +95,85 @@ pub fn covered() -> Vec<&'static str> {
     raw.into_iter().chain([catalogue::CREATIVES, catalogue::CAMPAIGNS, catalogue::FX_RATES]).collect()
 }
 
-/// The order in which the rows of a table are written. The partition comes first, so that only one
-/// is open at a time.
-pub fn order(table: BatchTable) -> Vec<&'static str> {
-    let clustered = catalogue::table(table.name()).map(|table| table.clustered_by).unwrap_or_default();
-    std::iter::once("event_date").chain(clustered.iter().copied()).collect()
-}
-
-/// Whether nothing has changed since a published run: the versions and the meaning are the same.
-pub fn unchanged(covered: &BTreeMap<String, u64>, published: &BTreeMap<String, u64>, same_meaning: bool) -> bool {
-    same_meaning && covered.iter().all(|(table, version)| published.get(table) == Some(version))
+/// Decides what a run does.
+pub fn plan(facts: &Facts) -> Plan {
+    let full = |why| Plan::Full { why };
+    if facts.is_full_wanted {
+        return full(Why::Wanted);
+    }
+    let Some(published) = &facts.published else { return full(Why::First) };
+    if !published.is_current {
+        return full(Why::OtherRules);
+    }
+    if !published.is_same_meaning {
+        return full(Why::OtherMeaning);
+    }
+    if !published.is_same_advertisers {
+        return full(Why::OtherAdvertisers);
+    }
+    if !published.is_log_complete {
+        return full(Why::LogRemoved);
+    }
+    let is_new = |table: &&str| facts.newest.get(*table) > published.versions.get(*table);
+    let raw = EventKind::ALL.map(EventKind::raw_table);
+    let tables: Vec<String> = raw.iter().filter(|table| is_new(table)).map(|table| (*table).to_string()).collect();
+    if tables.is_empty() {
+        return Plan::Nothing { run: published.run };
+    }
+    Plan::Incremental { run: published.run, tables }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_table_is_written_after_what_it_is_made_from() {
-        let steps = full();
-        let place = |table: BatchTable| steps.iter().position(|step| step.0 == table).unwrap();
-        for kind in EventKind::ALL {
-            assert!(place(BatchTable::Events(kind)) < place(BatchTable::Attributions));
-        }
-        assert!(place(BatchTable::Attributions) < place(BatchTable::Hourly));
-    }
-
-    #[test]
-    fn what_cannot_be_is_named_by_its_key() {
-        BatchSettings::default().check().unwrap();
-        let check = |change: fn(&mut BatchSettings), key: &str| {
-            let mut settings = BatchSettings::default();
-            change(&mut settings);
-            let error = settings.check().unwrap_err().to_string();
-            assert!(error.starts_with(key), "{error}");
+    fn facts() -> Facts {
+        let versions: BTreeMap<String, u64> = covered().into_iter().map(|table| (table.to_string(), 3)).collect();
+        let published = Published {
+            run: 7,
+            versions: versions.clone(),
+            is_current: true,
+            is_same_meaning: true,
+            is_same_advertisers: true,
+            is_log_complete: true,
         };
-        check(|s| s.compression_level = 0, "batch.compression_level");
-        check(|s| s.compression_level = 23, "batch.compression_level");
-        check(|s| s.file_bytes_max = 0, "batch.file_bytes_max");
-        check(|s| s.row_group_rows = 0, "batch.row_group_rows");
+        Facts { newest: versions, published: Some(published), is_full_wanted: false }
     }
 
     #[test]
-    fn any_new_version_is_a_change() {
-        let versions = |n: u64| BTreeMap::from([("raw/impressions".to_string(), n)]);
-        assert!(unchanged(&versions(3), &versions(3), true));
-        assert!(!unchanged(&versions(4), &versions(3), true));
-        assert!(!unchanged(&versions(3), &versions(3), false));
-        assert!(!unchanged(&versions(3), &BTreeMap::new(), true));
+    fn a_run_does_what_has_changed() {
+        assert_eq!(plan(&facts()), Plan::Nothing { run: 7 });
+        let check = |change: fn(&mut Facts), expected: Plan| {
+            let mut facts = facts();
+            change(&mut facts);
+            assert_eq!(plan(&facts), expected);
+        };
+        let newer = |facts: &mut Facts, table: &str| {
+            facts.newest.insert(table.to_string(), 4);
+        };
+        let mut facts = facts();
+        newer(&mut facts, "raw/interactions");
+        assert_eq!(plan(&facts), Plan::Incremental { run: 7, tables: vec!["raw/interactions".to_string()] });
+        // Creatives and rates are applied at ingest. Of campaigns only the advertisers count.
+        check(
+            |facts| {
+                for table in [catalogue::CREATIVES, catalogue::CAMPAIGNS, catalogue::FX_RATES] {
+                    facts.newest.insert(table.to_string(), 4);
+                }
+            },
+            Plan::Nothing { run: 7 },
+        );
+        let full = |why| Plan::Full { why };
+        check(|facts| facts.is_full_wanted = true, full(Why::Wanted));
+        check(|facts| facts.published = None, full(Why::First));
+        let published = |change: fn(&mut Published), why: Why| {
+            let mut facts = super::tests::facts();
+            facts.published.as_mut().into_iter().for_each(change);
+            assert_eq!(plan(&facts), full(why));
+        };
+        published(|run| run.is_current = false, Why::OtherRules);
+        published(|run| run.is_same_meaning = false, Why::OtherMeaning);
+        published(|run| run.is_same_advertisers = false, Why::OtherAdvertisers);
+        published(|run| run.is_log_complete = false, Why::LogRemoved);
     }
 }

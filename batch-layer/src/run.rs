@@ -1,25 +1,27 @@
-//! A batch run: all steps of the plan, then the manifest.
+//! A batch run: what the plan says, then the manifest.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adlake_domain::batch_schema::attributions_schema;
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
 use adlake_lake::manifest::Manifest;
 use adlake_lake::retry::Retryable;
+use adlake_lake::snapshot::Pinned;
 use adlake_lake::views::Plans;
-use adlake_lake::views::plans::BatchTable;
 use adlake_lake::{Lake, LakeError};
 use datafusion::common::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::prelude::{SessionContext, col};
-use futures::StreamExt;
+use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
 use serde::Serialize;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::{self, BatchSettings, Step};
+use crate::engine::Engine;
+use crate::plan::{self, Facts, Plan, Published};
+use crate::settings::BatchSettings;
+use crate::{changes, full};
 
 /// Why a run was not published.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +53,24 @@ impl From<DataFusionError> for BatchError {
     }
 }
 
+impl BatchError {
+    /// A part of the run ended without a result.
+    pub(crate) fn panicked(error: JoinError) -> BatchError {
+        if error.is_cancelled() {
+            return BatchError::Stopped;
+        }
+        BatchError::Lake(LakeError::Corrupt(format!("a part of the batch run failed: {error}")))
+    }
+}
+
 /// An observer of a run.
 pub trait BatchObserver: Send + Sync {
+    /// A run begins to do what was planned.
+    fn planned(&self, plan: &Plan);
     /// A step begins to write a table.
     fn begin(&self, table: &str);
-    /// The number of rows written to the table so far.
-    fn rows(&self, rows: u64);
+    /// More rows were written to the table.
+    fn rows(&self, table: &str, rows: u64);
     /// The table is finished.
     fn end(&self, table: &str, rows: u64);
 }
@@ -66,9 +80,17 @@ pub trait BatchObserver: Send + Sync {
 pub struct Silent;
 
 impl BatchObserver for Silent {
+    fn planned(&self, _plan: &Plan) {}
     fn begin(&self, _table: &str) {}
-    fn rows(&self, _rows: u64) {}
+    fn rows(&self, _table: &str, _rows: u64) {}
     fn end(&self, _table: &str, _rows: u64) {}
+}
+
+/// The tables that a run has written.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    pub versions: BTreeMap<String, u64>,
+    pub rows: BTreeMap<String, u64>,
 }
 
 /// The result of a run.
@@ -78,7 +100,9 @@ pub struct RunReport {
     pub run: i64,
     /// Whether it was published. It is not if nothing had changed.
     pub published: bool,
-    /// The rows of each written table.
+    /// What was done, and why.
+    pub plan: Plan,
+    /// The rows that were written to each table.
     pub rows: BTreeMap<String, u64>,
     /// The versions that it covers and wrote.
     pub versions: BTreeMap<String, u64>,
@@ -86,16 +110,15 @@ pub struct RunReport {
     pub elapsed: Duration,
 }
 
-/// Runs the batch computation over the whole raw tables, and publishes the result.
+/// Computes what has changed since the last published run, or everything, and publishes the result.
 ///
-/// Without `full`, nothing is computed if the tables, the meaning and the program's revision are
-/// the same as in the last published run.
+/// Everything is computed if `full`, or if the plan says so ([`plan::Why`]).
 pub fn run<'a>(
     lake: &'a Lake,
     meaning: &'a Meaning,
     settings: &'a BatchSettings,
     full: bool,
-    observer: &'a dyn BatchObserver,
+    observer: Arc<dyn BatchObserver>,
     cancel: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<RunReport, BatchError>> {
     // The boxed future is compiled in this crate, and not again in every program that awaits it.
@@ -107,62 +130,47 @@ async fn run_now(
     meaning: &Meaning,
     settings: &BatchSettings,
     full: bool,
-    observer: &dyn BatchObserver,
+    observer: Arc<dyn BatchObserver>,
     cancel: &CancellationToken,
 ) -> Result<RunReport, BatchError> {
     let began = Instant::now();
     settings.check()?;
     lake.create_tables().await?;
     let context = settings.session.context()?;
-    let previous = Manifest::latest(lake, &context).await?;
-    let mut versions = BTreeMap::new();
-    for table in plan::covered() {
-        if let Some(version) = lake.newest_version(table).await? {
-            versions.insert(table.to_string(), version);
-        }
-    }
-    if let (false, Some(previous)) = (full, &previous)
-        && plan::unchanged(&versions, &previous.versions, previous.is_current() && previous.meaning == *meaning)
-    {
-        let versions = previous.versions.clone();
+    let snapshot = Pinned::now(lake, &context, meaning).await?;
+    let facts = facts(lake, &context, &snapshot, meaning, full).await?;
+    let plan = plan::plan(&facts);
+    observer.planned(&plan);
+    let previous = snapshot.latest.clone();
+    if let (Plan::Nothing { run }, Some(previous)) = (&plan, &previous) {
         return Ok(RunReport {
-            run: previous.run,
+            run: *run,
             published: false,
+            plan,
             rows: BTreeMap::new(),
-            versions,
+            versions: previous.versions.clone(),
             elapsed: began.elapsed(),
         });
     }
-    let reference = lake.retry(|| lake.campaigns(&context, &versions)).await?;
-    let plans = Plans::new(context.clone(), meaning, reference.advertisers());
-    for kind in EventKind::ALL {
-        let Some(version) = versions.get(kind.raw_table()) else {
-            return Err(LakeError::NotFound(format!(
-                "table {} was deleted while the batch run began",
-                kind.raw_table()
-            ))
-            .into());
-        };
-        plans.register(&format!("raw_{}", kind.table()), lake.known_columns(kind.raw_table(), *version).await?)?;
-    }
-    let mut rows = BTreeMap::new();
-    for Step(table) in plan::full() {
-        if cancel.is_cancelled() {
-            return Err(BatchError::Stopped);
+    let reference = lake.retry(|| lake.campaigns(&context, &facts.newest)).await?;
+    let plans = Plans::new(context, meaning, reference.advertisers());
+    let engine = Engine {
+        lake: lake.clone(),
+        plans,
+        meaning: meaning.clone(),
+        settings: settings.clone(),
+        observer,
+        cancel: cancel.clone(),
+    };
+    let work = async {
+        match &plan {
+            Plan::Full { .. } => full::full(&engine, &facts.newest).await,
+            _ => changes::apply(&engine, &snapshot).await,
         }
-        // A step that an outage interrupted can be repeated: it replaces what its table holds.
-        let step = || async {
-            observer.begin(table.name());
-            let stream = compute(&plans, table).await?;
-            write(lake, settings, table, stream, observer, cancel).await
-        };
-        let (version, count) = lake.retry(step).await?;
-        observer.end(table.name(), count);
-        plans.register(batch_name(table), lake.known_columns(table.name(), version).await?)?;
-        versions.insert(table.name().to_string(), version);
-        rows.insert(table.name().to_string(), count);
-        tracing::info!(table = table.name(), rows = count, version, "the batch table was written");
-    }
+    };
+    let tables = engine.until_cancelled(work).await?;
+    let mut versions = facts.newest;
+    versions.extend(tables.versions);
     let manifest = Manifest {
         run_id: uuid::Uuid::new_v4().to_string(),
         run: previous.as_ref().map_or(1, |previous| previous.run + 1),
@@ -172,58 +180,48 @@ async fn run_now(
         revision: REVISION,
     };
     manifest.publish(lake, previous.map(|previous| previous.run)).await?;
-    Ok(RunReport { run: manifest.run, published: true, rows, versions, elapsed: began.elapsed() })
+    Ok(RunReport { run: manifest.run, published: true, plan, rows: tables.rows, versions, elapsed: began.elapsed() })
 }
 
-/// The name under which a written table is registered for the plans.
-fn batch_name(table: BatchTable) -> &'static str {
-    match table {
-        BatchTable::Events(EventKind::Impression) => "impressions",
-        BatchTable::Events(EventKind::Interaction) => "interactions",
-        BatchTable::Events(EventKind::BidRequest) => "bid_requests",
-        BatchTable::Attributions => "attributions",
-        BatchTable::Hourly => "hourly",
-        BatchTable::Reach => "reach",
-    }
-}
-
-/// The rows of a table, in the order in which they are written.
-async fn compute(plans: &Plans, table: BatchTable) -> Result<SendableRecordBatchStream, BatchError> {
-    let frame = match table {
-        BatchTable::Events(kind) => plans.events(kind, &format!("raw_{}", kind.table())).await?,
-        BatchTable::Attributions => {
-            let stream = plans.attributions("impressions", "interactions").await?;
-            let context: SessionContext = plans.context().clone();
-            adlake_lake::views::ordered(&context, stream, attributions_schema()).await?
-        }
-        BatchTable::Hourly => plans.hourly("impressions", "interactions", "attributions", "bid_requests").await?,
-        BatchTable::Reach => plans.reach("impressions").await?,
-    };
-    let order = plan::order(table).into_iter().map(|column| col(column).sort(true, true)).collect();
-    Ok(plans.stream(frame.sort(order)?, Plans::schema_of(table)).await?)
-}
-
-async fn write(
+/// What the lake tells about a run.
+async fn facts(
     lake: &Lake,
-    settings: &BatchSettings,
-    table: BatchTable,
-    mut rows: SendableRecordBatchStream,
-    observer: &dyn BatchObserver,
-    cancel: &CancellationToken,
-) -> Result<(u64, u64), BatchError> {
-    let replacer = lake.replacer(table.name()).await?;
-    let mut writer = replacer.writer(&settings.writer());
-    let mut files = Vec::new();
-    let mut count = 0;
-    while let Some(batch) = rows.next().await.transpose()? {
-        if cancel.is_cancelled() {
-            return Err(BatchError::Stopped);
+    context: &SessionContext,
+    snapshot: &Pinned,
+    meaning: &Meaning,
+    is_full_wanted: bool,
+) -> Result<Facts, BatchError> {
+    let covered = plan::covered();
+    let newest: BTreeMap<String, u64> = snapshot
+        .newest
+        .iter()
+        .filter(|(table, _)| covered.contains(&table.as_str()))
+        .map(|(table, version)| (table.clone(), *version))
+        .collect();
+    let published = match &snapshot.latest {
+        None => None,
+        Some(manifest) => {
+            let campaigns = adlake_domain::catalogue::CAMPAIGNS;
+            let is_same_advertisers = manifest.version(campaigns) == newest.get(campaigns).copied() || {
+                let newer = lake.retry(|| lake.campaigns(context, &newest)).await?;
+                newer.advertisers() == snapshot.reference.advertisers()
+            };
+            let mut is_log_complete = true;
+            for kind in EventKind::ALL {
+                let table = kind.raw_table();
+                if let (Some(after), Some(to)) = (manifest.version(table), newest.get(table)) {
+                    is_log_complete &= after >= *to || lake.has_entry(table, after + 1).await?;
+                }
+            }
+            Some(Published {
+                run: manifest.run,
+                versions: manifest.versions.clone(),
+                is_current: manifest.is_current(),
+                is_same_meaning: manifest.meaning == *meaning,
+                is_same_advertisers,
+                is_log_complete,
+            })
         }
-        count += batch.num_rows() as u64;
-        writer.write(&batch)?;
-        writer.upload_closed(&mut files).await?;
-        observer.rows(count);
-    }
-    files.extend(writer.finish().await?);
-    Ok((replacer.commit(files).await?, count))
+    };
+    Ok(Facts { newest, published, is_full_wanted })
 }

@@ -14,6 +14,15 @@ pub const KEY_BYTES: usize = 16;
 /// The identity of an event.
 pub type Key = [u8; KEY_BYTES];
 
+/// The first eight bytes of a key. Keys are hashes, so few different keys have the same prefix.
+pub fn key_prefix(key: &[u8]) -> i64 {
+    let mut prefix = [0; 8];
+    for (to, from) in prefix.iter_mut().zip(key) {
+        *to = *from;
+    }
+    i64::from_be_bytes(prefix)
+}
+
 /// How an event is identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identified<'a> {

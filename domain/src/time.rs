@@ -398,6 +398,20 @@ pub fn day_start(micros: i64, zone: Tz) -> i64 {
     first_instant(midnight - 2 * DAY, micros, |instant| date(instant) >= day)
 }
 
+/// The first hour of a zone that begins on a UTC date, or after it.
+pub fn first_hour_of(date: i32, zone: Tz) -> i64 {
+    let begin = i64::from(date) * DAY;
+    let begins = |instant: i64| hour_start(instant, zone) >= begin;
+    if begins(begin) { begin } else { first_instant(begin, begin + 3 * HOUR, begins) }
+}
+
+/// The first day of a zone that begins on a UTC date, or after it.
+pub fn first_day_of(date: i32, zone: Tz) -> i64 {
+    let begin = i64::from(date) * DAY;
+    let begins = |instant: i64| day_start(instant, zone) >= begin;
+    if begins(begin) { begin } else { first_instant(begin, begin + 3 * DAY, begins) }
+}
+
 /// The first second from which on `holds` is true. It is false at `before`, true at `after`, and
 /// changes once between them.
 fn first_instant(before: i64, after: i64, holds: impl Fn(i64) -> bool) -> i64 {

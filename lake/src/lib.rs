@@ -13,6 +13,7 @@ pub mod storage;
 pub mod tables;
 
 pub mod append;
+mod live;
 mod rewrite;
 pub mod replace;
 mod evolve;
@@ -40,6 +41,7 @@ pub mod failpoint;
 
 pub use append::{Advance, Appended, Appender};
 pub use error::LakeError;
+pub use live::{LiveFile, OpenFile};
 pub use log::LogState;
 pub use reference::{Campaign, Creative, LoadMode, LoadReport, Reference, ReferenceKind};
 pub use storage::{Lake, LogSettings, StorageSettings, StoreOptions};

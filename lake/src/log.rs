@@ -48,6 +48,12 @@ impl Lake {
         self.retry(|| async { newest_version(&self.log_store(table)?, table).await }).await
     }
 
+    /// Whether a table's log still has the entry of a version.
+    pub async fn has_entry(&self, table: &str, version: u64) -> Result<bool, LakeError> {
+        let log_store = self.log_store(table)?;
+        self.retry(|| async { has_entry(log_store.object_store(None).as_ref(), table, version).await }).await
+    }
+
     /// How long a table's log is. `None`: there is no such table.
     pub async fn log_state(&self, table: &str) -> Result<Option<LogState>, LakeError> {
         self.retry(|| self.read_log_state(table)).await

@@ -1,4 +1,8 @@
-//! Replaces the whole content of a table in one commit. Readers see the old rows or the new ones.
+//! Replaces the content of a table in one commit. Readers see the old rows or the new ones.
+//!
+//! What a table is to hold is given as a set of files: some that it held at an earlier version, the
+//! *base*, and new ones. The commit removes and adds what the newest version has too much or lacks.
+//! So a table that a dead run has written to, or that was rolled back, needs no repair of its own.
 //!
 //! A batch table that an earlier adlake has written may have other columns. None of its rows stay,
 //! so the same commit gives it the columns of today. A reader of an older version sees the older
@@ -7,11 +11,11 @@
 //! A table of reference data gets the columns that it lacks. If one of its columns has another
 //! type, the load is refused: the user loaded its rows, and they may stay.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use adlake_domain::catalogue::{self, Table};
 use deltalake::kernel::transaction::CommitData;
-use deltalake::kernel::{Action, Remove};
+use deltalake::kernel::Action;
 use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::{Value, json};
@@ -19,11 +23,12 @@ use uuid::Uuid;
 
 use crate::commit::{self, COMMIT_ID, LastLook, Put};
 use crate::error::LakeError;
+use crate::live::{LiveFile, OpenFile, files_of};
 use crate::shape::{Described, Fit};
 use crate::storage::Lake;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
-/// Replaces the whole content of one table.
+/// Replaces the content of one table.
 pub struct Replacer {
     lake: Lake,
     table: Table,
@@ -32,7 +37,10 @@ pub struct Replacer {
     version: u64,
     /// When `version` was the newest.
     looked: LastLook,
-    old: Vec<Remove>,
+    /// The files of that version, by their paths.
+    newest: BTreeMap<String, LiveFile>,
+    /// The files of the base, of which some may stay.
+    base: Vec<LiveFile>,
     /// The table's new `metaData`, if its columns change.
     metadata: Option<Value>,
 }
@@ -49,10 +57,17 @@ impl Lake {
         let table =
             catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("adlake has no table {table:?}")))?;
         self.create_table(&table).await?;
-        self.retry(|| self.replacer_of(table.clone())).await
+        self.retry(|| self.replacer_of(table.clone(), None)).await
     }
 
-    async fn replacer_of(&self, table: Table) -> Result<Replacer, LakeError> {
+    /// A replacer of a table of the catalogue, of whose files at version `base` some may stay.
+    pub async fn replacer_from(&self, table: &str, base: u64) -> Result<Replacer, LakeError> {
+        let table =
+            catalogue::table(table).ok_or_else(|| LakeError::NotFound(format!("adlake has no table {table:?}")))?;
+        self.retry(|| self.replacer_of(table.clone(), Some(base))).await
+    }
+
+    async fn replacer_of(&self, table: Table, base: Option<u64>) -> Result<Replacer, LakeError> {
         let wrong = |error| LakeError::table(table.name, error);
         let looked = LastLook::now(self);
         let mut loaded = self.delta_table(table.name)?;
@@ -69,17 +84,19 @@ impl Lake {
             })
         };
         let metadata = metadata.map_err(|detail| LakeError::schema(table.name, version, detail))?;
-        let now = chrono::Utc::now().timestamp_millis();
-        let old = snapshot
-            .log_data()
-            .iter()
-            .map(|file| {
-                let mut remove = file.remove_action(true);
-                remove.deletion_timestamp = Some(now);
-                remove
-            })
-            .collect();
-        Ok(Replacer { lake: self.clone(), log_store: loaded.log_store(), table, version, looked, old, metadata })
+        let newest: BTreeMap<String, LiveFile> =
+            files_of(snapshot).into_iter().map(|file| (file.path.clone(), file)).collect();
+        let base = match base {
+            None => Vec::new(),
+            Some(base) if base == version => files_of(snapshot),
+            Some(base) => {
+                let mut earlier = self.delta_table(table.name)?;
+                earlier.load_version(base).await.map_err(wrong)?;
+                files_of(earlier.snapshot().map_err(wrong)?)
+            }
+        };
+        let log_store = loaded.log_store();
+        Ok(Replacer { lake: self.clone(), log_store, table, version, looked, newest, base, metadata })
     }
 }
 
@@ -94,14 +111,38 @@ impl Replacer {
         &self.table
     }
 
+    /// The files of the base, by date and path.
+    pub fn base(&self) -> &[LiveFile] {
+        &self.base
+    }
+
+    /// Reads a file of the base.
+    pub async fn open(&self, file: &LiveFile) -> Result<OpenFile, LakeError> {
+        file.open(&self.lake, &self.log_store, &self.table).await
+    }
+
     /// Commits: afterwards the table holds `files` and nothing else. Returns the new version.
+    pub async fn commit(self, files: Vec<DataFile>) -> Result<u64, LakeError> {
+        self.commit_keeping(&[], files).await
+    }
+
+    /// Commits: afterwards the table holds the `kept` files of the base and `files`, and nothing
+    /// else. Returns the new version.
     ///
     /// A batch table has one writer at a time. If another has committed since this replacer was
     /// made, nothing is changed, and the error says so.
-    pub async fn commit(self, files: Vec<DataFile>) -> Result<u64, LakeError> {
+    pub async fn commit_keeping(mut self, kept: &[LiveFile], files: Vec<DataFile>) -> Result<u64, LakeError> {
         let operation = DeltaOperation::Write { mode: SaveMode::Overwrite, partition_by: None, predicate: None };
-        let removes = self.old.into_iter().map(Action::Remove);
-        let actions = removes.chain(files.into_iter().map(|file| Action::Add(file.add))).collect();
+        // What the table holds already is neither added nor removed.
+        let kept = kept.iter().map(|file| file.add(true));
+        let mut actions: Vec<Action> = files
+            .into_iter()
+            .map(|file| file.add)
+            .chain(kept)
+            .filter(|add| self.newest.remove(&add.path).is_none())
+            .map(Action::Add)
+            .collect();
+        actions.extend(self.newest.into_values().map(|file| Action::Remove(file.remove(true))));
         let (name, next) = (self.table.name, self.version + 1);
         let commit_id = Uuid::new_v4().to_string();
         let info = HashMap::from([(COMMIT_ID.to_string(), Value::String(commit_id.clone()))]);

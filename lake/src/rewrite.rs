@@ -15,25 +15,20 @@
 //! append-only tables are refused.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use adlake_domain::catalogue::Table;
-use arrow::array::{ArrayRef, Date32Array, RecordBatch, new_null_array};
-use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
+use arrow::array::RecordBatch;
 use deltalake::kernel::transaction::CommitData;
-use deltalake::kernel::{Action, Remove};
+use deltalake::kernel::Action;
 use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::DeltaOperation;
-use object_store::{ObjectStoreExt, path::Path};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::commit::{self, COMMIT_ID, LastLook, Put};
 use crate::error::LakeError;
 use crate::evolve::Opened;
+use crate::live::{LiveFile, files_of};
 use crate::storage::Lake;
 use crate::write::{DataFile, TableWriter, WriterSettings};
 
@@ -46,20 +41,7 @@ pub(crate) struct Rewriter {
     version: u64,
     /// When `version` was the newest.
     looked: LastLook,
-    files: Vec<OldFile>,
-}
-
-/// A file that is in the table at the rewriter's version.
-#[derive(Debug, Clone)]
-pub(crate) struct OldFile {
-    pub path: String,
-    pub bytes: u64,
-    /// The value of the partition column, which is a date.
-    pub date: Option<String>,
-    /// Its statistics as in the log.
-    pub stats: Option<String>,
-    object: Path,
-    remove: Remove,
+    files: Vec<LiveFile>,
 }
 
 /// The result of an exchange.
@@ -95,25 +77,11 @@ impl Lake {
             let detail = "its rows must not be changed (delta.appendOnly)".to_string();
             return Err(LakeError::schema(table.name, version, detail));
         }
-        let mut files = Vec::new();
-        for file in snapshot.log_data().iter() {
-            if file.deletion_vector_descriptor().is_some() {
-                let detail = format!("rows of {} are deleted by a deletion vector", file.path());
-                return Err(LakeError::schema(table.name, version, detail));
-            }
-            let mut remove = file.remove_action(true);
-            remove.deletion_timestamp = Some(chrono::Utc::now().timestamp_millis());
-            files.push(OldFile {
-                path: file.path().to_string(),
-                bytes: file.size().max(0) as u64,
-                date: file.partition_values_map().into_values().flatten().next(),
-                stats: file.stats(),
-                object: file.object_store_path(),
-                remove,
-            });
+        let files = files_of(snapshot);
+        if let Some(file) = files.iter().find(|file| file.has_deletions()) {
+            let detail = format!("rows of {} are deleted by a deletion vector", file.path);
+            return Err(LakeError::schema(table.name, version, detail));
         }
-        // The oldest first, in an order that is the same for every process.
-        files.sort_by(|a, b| (&a.date, &a.path).cmp(&(&b.date, &b.path)));
         let schema = snapshot.snapshot().arrow_schema();
         let table = Table { schema, ..table.clone() };
         Ok(Rewriter { lake: self.clone(), log_store: loaded.log_store(), table, version, looked, files })
@@ -122,7 +90,7 @@ impl Lake {
 
 impl Rewriter {
     /// The files at the rewriter's version.
-    pub fn files(&self) -> &[OldFile] {
+    pub fn files(&self) -> &[LiveFile] {
         &self.files
     }
 
@@ -134,36 +102,16 @@ impl Rewriter {
     /// The rows of a file in their order, with all columns of the table.
     pub async fn read(
         &self,
-        file: &OldFile,
+        file: &LiveFile,
     ) -> Result<impl Iterator<Item = Result<RecordBatch, LakeError>> + use<>, LakeError> {
-        let name = self.table.name;
-        let subject = || format!("{name}/{}", file.path);
-        let store = self.log_store.object_store(None);
-        let get = || async {
-            let read = async { store.get(&file.object).await?.bytes().await };
-            read.await.map_err(|error| LakeError::store(subject(), error))
-        };
-        let bytes = self.lake.retry(get).await?;
-        let wrong = |error: &dyn std::fmt::Display| LakeError::Corrupt(format!("{}: {error}", subject()));
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| wrong(&error))?;
-        let reader = reader.build().map_err(|error| wrong(&error))?;
-        let date = match file.date.as_deref().map(days).transpose() {
-            Ok(date) => date,
-            Err(error) => return Err(wrong(&error)),
-        };
-        let (schema, partition) = (self.table.schema.clone(), self.table.partition_columns.first().copied());
-        let subject = subject();
-        Ok(reader.map(move |batch| {
-            let adapted = batch.and_then(|batch| adapt(&batch, &schema, partition, date));
-            adapted.map_err(|error| LakeError::Corrupt(format!("{subject}: {error}")))
-        }))
+        file.open(&self.lake, &self.log_store, &self.table).await?.rows()
     }
 
     /// Exchanges files for new ones in one commit.
-    pub async fn exchange(self, old: &[OldFile], new: Vec<DataFile>) -> Result<Exchanged, LakeError> {
+    pub async fn exchange(self, old: &[LiveFile], new: Vec<DataFile>) -> Result<Exchanged, LakeError> {
         let name = self.table.name;
         let operation = DeltaOperation::Update { predicate: None };
-        let removes = old.iter().map(|file| Action::Remove(file.remove.clone()));
+        let removes = old.iter().map(|file| Action::Remove(file.remove(true)));
         let actions = removes.chain(new.into_iter().map(|file| Action::Add(file.add))).collect();
         let commit_id = Uuid::new_v4().to_string();
         let metadata = HashMap::from([(COMMIT_ID.to_string(), Value::String(commit_id.clone()))]);
@@ -187,46 +135,5 @@ impl Rewriter {
             tracing::warn!(table = self.table.name, version, %error, "the checkpoint was not written");
         }
         Ok(Exchanged::Committed { version })
-    }
-}
-
-/// A file's rows with the columns of the table, matched by name. Columns that the file lacks are
-/// NULL.
-fn adapt(
-    batch: &RecordBatch,
-    schema: &SchemaRef,
-    partition: Option<&str>,
-    date: Option<i32>,
-) -> Result<RecordBatch, ArrowError> {
-    let rows = batch.num_rows();
-    let columns = schema.fields().iter().map(|field| {
-        if Some(field.name().as_str()) == partition {
-            return Ok(Arc::new(Date32Array::from(vec![date; rows])) as ArrayRef);
-        }
-        match batch.column_by_name(field.name()) {
-            Some(column) if column.data_type() == field.data_type() => Ok(column.clone()),
-            Some(column) => cast(column, field.data_type()),
-            None => Ok(new_null_array(field.data_type(), rows)),
-        }
-    });
-    RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)
-}
-
-/// `YYYY-MM-DD` as days since the epoch.
-fn days(text: &str) -> Result<i32, chrono::ParseError> {
-    let date = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d")?;
-    Ok((date - chrono::NaiveDate::default()).num_days() as i32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates() {
-        for (text, expected) in [("1970-01-01", 0), ("1969-12-31", -1), ("2026-03-01", 20_513)] {
-            assert_eq!(days(text).unwrap(), expected, "{text}");
-        }
-        assert!(days("soon").is_err());
     }
 }

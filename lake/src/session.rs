@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::LakeError;
 use crate::pushdown;
+use crate::views::attribution_plan;
 
 /// The resources that a session may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,12 +69,14 @@ impl SessionSettings {
     }
 }
 
-/// A session whose optimizer rules are corrected: see [`crate::pushdown`].
+/// A session whose optimizer rules are corrected ([`crate::pushdown`]), and whose plans may hold
+/// adlake's own operators.
 pub(crate) fn context(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionContext {
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
-        .with_optimizer_rules(pushdown::rules());
+        .with_optimizer_rules(pushdown::rules())
+        .with_query_planner(Arc::new(attribution_plan::Planner));
     SessionContext::new_with_state(state.build())
 }

@@ -35,6 +35,8 @@ const ENTRIES_AT_ONCE: usize = 16;
 pub struct Pinned {
     /// The lake.
     pub lake: Lake,
+    /// The last published run, whatever its revision.
+    pub latest: Option<Manifest>,
     /// The published run. `None`: there is none, or its revision is not this program's.
     pub manifest: Option<Manifest>,
     /// The newest version of each raw and reference table that exists.
@@ -71,6 +73,7 @@ impl Pinned {
         };
         let reference = Arc::new(lake.campaigns_at(context, campaigns).await?);
         let meaning = manifest.as_ref().map_or_else(|| configured.clone(), |manifest| manifest.meaning.clone());
+        let latest = manifest.clone();
         let manifest = manifest.filter(|manifest| {
             if !manifest.is_current() {
                 tracing::warn!(
@@ -81,7 +84,7 @@ impl Pinned {
             }
             manifest.is_current()
         });
-        Ok(Pinned { lake: lake.clone(), manifest, newest, reference, meaning })
+        Ok(Pinned { lake: lake.clone(), latest, manifest, newest, reference, meaning })
     }
 
     /// The version of a table that the published run covers or wrote.

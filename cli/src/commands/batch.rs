@@ -1,8 +1,9 @@
 //! `adlake batch run`.
 
-use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
-use adlake_batch_layer::{RunReport, run};
+use adlake_batch_layer::{Plan, RunReport, run};
 use adlake_lake::Lake;
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -40,31 +41,41 @@ impl Batch {
         let settings = global.load()?.settings;
         let lake = Lake::open(&settings.lake).await?;
         let cancel = shutdown::on_signal()?;
-        let observer = StepSpinner { spinner: progress.spinner("batch run"), table: Mutex::new(String::new()) };
-        let done = run(&lake, &settings.meaning(), &settings.batch, command.full, &observer, &cancel).await;
+        let observer = Arc::new(StepSpinner { spinner: progress.spinner("batch run"), rows: Mutex::default() });
+        let done = run(&lake, &settings.meaning(), &settings.batch, command.full, observer.clone(), &cancel).await;
         observer.spinner.finish_and_clear();
         report(command.format, &done.map_err(batch_error)?, text)
     }
 }
 
-/// Shows which table is written now.
+/// Shows which tables are written now.
 struct StepSpinner {
     spinner: ProgressBar,
-    table: Mutex<String>,
+    /// The rows that were written to each table so far.
+    rows: Mutex<BTreeMap<String, u64>>,
+}
+
+impl StepSpinner {
+    fn show(&self, table: &str, more: u64) {
+        if let Ok(mut rows) = self.rows.lock() {
+            let rows = rows.entry(table.to_owned()).or_default();
+            *rows += more;
+            self.spinner.set_message(format!("writing {table}: {rows} rows"));
+        }
+    }
 }
 
 impl adlake_batch_layer::BatchObserver for StepSpinner {
-    fn begin(&self, table: &str) {
-        self.spinner.set_message(format!("writing {table}"));
-        if let Ok(mut current) = self.table.lock() {
-            *current = table.to_owned();
-        }
+    fn planned(&self, plan: &Plan) {
+        self.spinner.set_message(reason(plan));
     }
 
-    fn rows(&self, rows: u64) {
-        if let Ok(table) = self.table.lock() {
-            self.spinner.set_message(format!("writing {table}: {rows} rows"));
-        }
+    fn begin(&self, table: &str) {
+        self.show(table, 0);
+    }
+
+    fn rows(&self, table: &str, rows: u64) {
+        self.show(table, rows);
     }
 
     fn end(&self, table: &str, rows: u64) {
@@ -72,12 +83,24 @@ impl adlake_batch_layer::BatchObserver for StepSpinner {
     }
 }
 
+/// What a run does, and why.
+fn reason(plan: &Plan) -> String {
+    match plan {
+        Plan::Nothing { run } => format!("nothing has changed since batch run {run}; --full computes it all the same"),
+        Plan::Incremental { run, tables } => {
+            format!("computed what has changed since run {run}: new rows in {}", tables.join(", "))
+        }
+        Plan::Full { why } => format!("computed everything, because {}", why.text()),
+    }
+}
+
 fn text(report: &RunReport) -> String {
     let seconds = report.elapsed.as_secs_f64();
+    let reason = reason(&report.plan);
     if !report.published {
-        return format!("nothing has changed since batch run {}; --full computes it all the same\n", report.run);
+        return format!("{reason}\n");
     }
-    let mut text = format!("published batch run {} in {seconds:.1} s\n", report.run);
+    let mut text = format!("published batch run {} in {seconds:.1} s: {reason}\n", report.run);
     for (table, rows) in &report.rows {
         text.push_str(&format!("  {table:<24} {rows:>12} rows\n"));
     }

@@ -317,3 +317,16 @@ fn days_are_those_of_the_calendar() {
         assert_eq!(date - chrono::Duration::days(days), chrono::NaiveDate::default(), "{days}");
     }
 }
+
+#[test]
+fn hours_and_days_belong_to_the_date_on_which_they_begin() {
+    for zone in ["UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia", "America/St_Johns"] {
+        let zone: Tz = zone.parse().unwrap();
+        for date in (14_950..15_400).step_by(7).chain(15_330..15_345) {
+            let (hour, day) = (first_hour_of(date, zone), first_day_of(date, zone));
+            let begin = i64::from(date) * DAY;
+            assert!(hour >= begin && hour_start(hour, zone) == hour && hour_start(hour - 1, zone) < begin, "{zone}");
+            assert!(day >= begin && day_start(day, zone) == day && day_start(day - 1, zone) < begin, "{zone} {date}");
+        }
+    }
+}

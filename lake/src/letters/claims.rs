@@ -32,7 +32,8 @@ use serde_json::Value;
 
 use super::LetterFilter;
 use crate::error::LakeError;
-use crate::rewrite::{Exchanged, OldFile, Rewriter};
+use crate::live::LiveFile;
+use crate::rewrite::{Exchanged, Rewriter};
 use crate::storage::Lake;
 use crate::write::WriterSettings;
 
@@ -72,7 +73,7 @@ pub struct Picked {
     pub letters: Vec<RecordBatch>,
     rewriter: Rewriter,
     /// The files that hold the letters. For each file the numbers of their rows, in order.
-    places: Vec<(OldFile, Vec<u32>)>,
+    places: Vec<(LiveFile, Vec<u32>)>,
 }
 
 impl Picked {
@@ -219,7 +220,7 @@ impl LetterClaims {
             }
         }
         let new = writer.finish().await?;
-        let old: Vec<OldFile> = places.into_iter().map(|(file, _)| file).collect();
+        let old: Vec<LiveFile> = places.into_iter().map(|(file, _)| file).collect();
         Ok(rewriter.exchange(&old, new).await? != Exchanged::Stale)
     }
 
@@ -310,7 +311,7 @@ fn not_of(run: &str) -> Expr {
 
 /// Whether a file may hold letters of the filter's time range. Files are partitioned by the day of
 /// the rejection.
-fn in_range(file: &OldFile, filter: &LetterFilter) -> bool {
+fn in_range(file: &LiveFile, filter: &LetterFilter) -> bool {
     let day =
         |micros: i64| chrono::DateTime::from_timestamp_micros(micros).map(|time| time.format("%Y-%m-%d").to_string());
     let Some(date) = &file.date else { return true };
@@ -320,7 +321,7 @@ fn in_range(file: &OldFile, filter: &LetterFilter) -> bool {
 }
 
 /// Whether a file may hold letters of a claim, according to its statistics.
-fn may_hold(file: &OldFile, claim: &str) -> bool {
+fn may_hold(file: &LiveFile, claim: &str) -> bool {
     let Some(stats) = file.stats.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
         return true;
     };

@@ -4,10 +4,14 @@
 //! changed event is added with a plus sign, and the one that it replaces with a minus sign. A row
 //! of a cube exists while at least one event or credit contributes to it (`events`).
 
+use std::ops::Range;
+
 use adlake_domain::batch_schema::{credit_column, revenue_column};
 use adlake_domain::credit::Model;
 use adlake_domain::kpi::{self, RATIOS, SUMS, Sum};
 use adlake_domain::settings::{Display, SpendSource};
+
+use super::plans::{Day, Slice};
 
 /// The SQL name of [`adlake_domain::batch_schema::wide`].
 const WIDE: &str = "DECIMAL(38, 0)";
@@ -44,17 +48,60 @@ pub(super) fn inherited(interactions: &str, attributions: &str) -> String {
     )
 }
 
-/// The tables that contribute to the sums.
-pub(super) struct Contributors<'a> {
-    pub impressions: &'a str,
-    pub interactions: &'a str,
-    pub attributions: &'a str,
-    pub bid_requests: &'a str,
+/// The tables that contribute to the sums: names of tables, or queries in parentheses.
+pub(super) struct Contributors {
+    pub impressions: String,
+    pub interactions: String,
+    /// The attributions that contribute credit.
+    pub attributions: String,
+    /// The attributions of all these interactions.
+    pub touches: String,
+    pub bid_requests: String,
+}
+
+impl Contributors {
+    /// The contributors of a slice, in tables `impressions`, `interactions`, `attributions` and
+    /// `bid_requests`.
+    pub fn of_slice(slice: &Slice) -> Contributors {
+        let part = |table: &str, time: &str, slice: &Slice| {
+            format!("(SELECT * FROM {table} WHERE {})", slice.condition(time))
+        };
+        // The credit of an interaction may go to another campaign than its own.
+        let any_campaign = Slice { campaigns: None, ..slice.clone() };
+        Contributors {
+            impressions: part("impressions", "event_time", slice),
+            interactions: part("interactions", "event_time", slice),
+            attributions: part("attributions", "interaction_time", slice),
+            touches: part("attributions", "interaction_time", &any_campaign),
+            bid_requests: part("bid_requests", "event_time", slice),
+        }
+    }
+}
+
+/// SQL: a condition on a time.
+pub(super) fn within(time: &str, range: &Range<i64>) -> String {
+    let at = |micros: i64| format!("arrow_cast({micros}, 'Timestamp(Microsecond, Some(\"UTC\"))')");
+    format!("{time} >= {} AND {time} < {}", at(range.start), at(range.end))
+}
+
+/// SQL: a condition on a date that holds for all rows with times in the range. It excludes
+/// partitions.
+pub(super) fn on_days(date: &str, range: &Range<i64>) -> String {
+    let day = |micros: i64| Day(adlake_domain::time::event_date(micros)).literal();
+    format!("{date} BETWEEN {} AND {}", day(range.start), day(range.end - 1))
+}
+
+/// SQL: the order of the rows of `campaign_hourly`.
+pub(super) fn hourly_order() -> String {
+    let mut order = vec!["campaign_id NULLS FIRST".to_string(), "hour".to_string()];
+    let others = kpi::DIMENSIONS.iter().filter(|name| **name != "campaign_id");
+    order.extend(others.map(|name| format!("{name} NULLS FIRST")));
+    order.join(", ")
 }
 
 /// SQL: what events and attributions contribute to `campaign_hourly`, times `sign`. A key may occur
 /// several times.
-pub(super) fn contributions(from: &Contributors<'_>, sign: i8) -> String {
+pub(super) fn contributions(from: &Contributors, sign: i8) -> String {
     let one = "count(*)".to_string();
     let filtered = |what: &str, condition: &str| format!("coalesce({what} FILTER (WHERE {condition}), 0)");
     let count = |condition: &str| filtered("count(*)", condition);
@@ -63,7 +110,7 @@ pub(super) fn contributions(from: &Contributors<'_>, sign: i8) -> String {
     let total = |column: &str| format!("coalesce({}, 0)", sum(column));
     let mut parts = Vec::new();
     parts.push(part(
-        from.impressions,
+        &from.impressions,
         "event_time",
         "CAST(NULL AS VARCHAR)",
         &[
@@ -81,7 +128,7 @@ pub(super) fn contributions(from: &Contributors<'_>, sign: i8) -> String {
     let click = "interaction_type = 'click'";
     let conversion = "interaction_type = 'conversion' AND is_primary(conversion_type)";
     parts.push(part(
-        &format!("({})", inherited(from.interactions, from.attributions)),
+        &format!("({})", inherited(&from.interactions, &from.touches)),
         "event_time",
         "conversion_type",
         &[
@@ -111,7 +158,7 @@ pub(super) fn contributions(from: &Contributors<'_>, sign: i8) -> String {
         sign,
     ));
     parts.push(part(
-        from.bid_requests,
+        &from.bid_requests,
         "event_time",
         "CAST(NULL AS VARCHAR)",
         &[

@@ -3,7 +3,8 @@
 //! Each identity has one winner, whatever order its copies arrived in: the smallest row by
 //! (`event_time`, content, `ingested_at`, topic, partition, offset). Nearly all rows have an
 //! identity that no other row shares. These are neither sorted nor compared: identities with
-//! several rows are found first, by grouping on the identity alone.
+//! several rows are found first, by their keys alone. A table of the prefixes of these keys tells
+//! the two sorts of rows apart. Rows whose keys only share a prefix are compared too, and stay apart.
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::content_fields;
@@ -37,37 +38,59 @@ pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
 
 /// SQL: one row for each event in the `keyed` rows, with the resolved columns of the batch table.
 pub(super) fn deduplicated(kind: EventKind, keyed: &str) -> String {
-    let several = format!("SELECT event_key FROM {keyed} GROUP BY event_key HAVING count(*) > 1");
+    let several = format!(
+        "SELECT key_prefix(event_key) AS prefix FROM (SELECT event_key FROM {keyed} GROUP BY event_key HAVING \
+         count(*) > 1) GROUP BY key_prefix(event_key)"
+    );
+    format!(
+        "WITH several AS ({several}) {} UNION ALL {}",
+        unrepeated(kind, keyed, "several"),
+        winners_of_copies(kind, keyed, "several")
+    )
+}
+
+/// SQL: the events of those `keyed` rows whose key has a prefix that is not in table `several`.
+///
+/// Table `several` has the prefixes of all keys that occur in several rows, each once. It may have
+/// others too.
+pub(super) fn unrepeated(kind: EventKind, keyed: &str, several: &str) -> String {
     // The narrow side comes first: a join builds its hash table of the left side, in memory.
-    let single = format!("SELECT k.* FROM several s RIGHT ANTI JOIN {keyed} k ON s.event_key = k.event_key");
-    let copies = format!("SELECT k.* FROM several s RIGHT SEMI JOIN {keyed} k ON s.event_key = k.event_key");
+    let rows = format!(
+        "SELECT k.* FROM {several} s RIGHT ANTI JOIN {keyed} k ON s.prefix = key_prefix(k.event_key)"
+    );
+    let columns = keyed_columns(kind).join(", ");
+    let bid = if kind == EventKind::BidRequest { format!(", {BID} AS bid") } else { String::new() };
+    format!("SELECT {} FROM (SELECT {columns}{bid} FROM ({rows}))", resolved(kind))
+}
+
+/// SQL: the events of those `keyed` rows whose key has a prefix in table `several`. Each is made of
+/// its first rows.
+pub(super) fn winners_of_copies(kind: EventKind, keyed: &str, several: &str) -> String {
+    let rows = format!(
+        "SELECT k.* FROM {several} s RIGHT SEMI JOIN {keyed} k ON s.prefix = key_prefix(k.event_key)"
+    );
     let order = order(kind);
+    let columns = keyed_columns(kind).join(", ");
+    let place = format!("row_number() OVER (PARTITION BY event_key ORDER BY {order}) AS place");
     let winners = match kind {
         EventKind::Impression | EventKind::Interaction => {
-            let columns = keyed_columns(kind).join(", ");
-            format!(
-                "SELECT {columns} FROM ({single}) UNION ALL SELECT {columns} FROM (SELECT *, \
-                 row_number() OVER (PARTITION BY event_key ORDER BY {order}) AS place FROM ({copies})) WHERE place = 1"
-            )
+            format!("SELECT {columns} FROM (SELECT *, {place} FROM ({rows})) WHERE place = 1")
         }
-        EventKind::BidRequest => {
-            let columns = keyed_columns(kind).join(", ");
-            let bid = "named_struct('carried', target, 'campaign_id', campaign_id, 'ad_creative_id', ad_creative_id, \
-                       'bid_price', bid_price, 'clearing_price', clearing_price, 'won', won, 'enriched', enriched, \
-                       'content_hash', content_hash, 'source', source, 'event_date', event_date)";
-            format!(
-                "SELECT {columns}, {bid} AS bid FROM ({single}) UNION ALL \
-                 SELECT {columns}, bid FROM (SELECT *, \
-                 row_number() OVER (PARTITION BY event_key ORDER BY {order}) AS place, \
-                 first_value({bid}) OVER (PARTITION BY event_key ORDER BY target DESC, \
-                 coalesce(won, false) DESC, {order} \
-                 ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS bid \
-                 FROM ({copies})) WHERE place = 1"
-            )
-        }
+        EventKind::BidRequest => format!(
+            "SELECT {columns}, bid FROM (SELECT *, {place}, \
+             first_value({BID}) OVER (PARTITION BY event_key ORDER BY target DESC, \
+             coalesce(won, false) DESC, {order} \
+             ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS bid \
+             FROM ({rows})) WHERE place = 1"
+        ),
     };
-    format!("WITH several AS ({several}), winners AS ({winners}) SELECT {} FROM winners", resolved(kind))
+    format!("SELECT {} FROM ({winners})", resolved(kind))
 }
+
+/// SQL: what a row of bid requests tells of our bid and its outcome.
+const BID: &str = "named_struct('carried', target, 'campaign_id', campaign_id, 'ad_creative_id', ad_creative_id, \
+                   'bid_price', bid_price, 'clearing_price', clearing_price, 'won', won, 'enriched', enriched, \
+                   'content_hash', content_hash, 'source', source, 'event_date', event_date)";
 
 /// The order whose first row wins, as an ORDER BY.
 fn order(kind: EventKind) -> String {

@@ -13,7 +13,7 @@ use adlake_domain::identity::{self, Identified, Owner};
 use adlake_domain::settings::{Conversions, Meaning};
 use adlake_domain::{country, device, reach, schema, time};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, StringArray, StringBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array, StringArray, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Decimal128Type, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};
@@ -68,6 +68,18 @@ impl Functions {
         context.register_udf(time_function("report_hour", move |micros| time::hour_start(micros, zone)));
         context.register_udf(time_function("report_day", move |micros| time::day_start(micros, zone)));
         context.register_udf(ScalarUDF::new_from_impl(ContentOrder::default()));
+        context.register_udf(create_udf(
+            "key_prefix",
+            vec![DataType::Binary],
+            DataType::Int64,
+            Volatility::Immutable,
+            Arc::new(|arguments: &[ColumnarValue]| {
+                let arrays = ColumnarValue::values_to_arrays(arguments)?;
+                let keys = binaries(&arrays[0])?;
+                let prefixes: Int64Array = keys.iter().map(|key| key.map(identity::key_prefix)).collect();
+                Ok(ColumnarValue::Array(Arc::new(prefixes)))
+            }),
+        ));
         context.register_udf(ScalarUDF::new_from_impl(BidEvents::new(self.null_values.clone())));
         context.register_udaf(sketch_aggregate("reach_sketch", DataType::Utf8));
         register_public(context);

@@ -1,4 +1,5 @@
-//! Materializes the rows of a plan: in memory while they are few, else in a temporary file.
+//! Materializes the rows of a plan: in memory while they are few, else in a temporary file. The
+//! memory is taken from the session's pool, so that it counts with what sorts and joins take.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use datafusion::datasource::MemTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
@@ -22,8 +24,23 @@ pub(super) struct Materialized {
     pub table: Arc<dyn TableProvider>,
     /// How many rows there are.
     pub count: usize,
-    /// The folder with the rows, if they are not in memory. Dropping it removes it.
-    pub folder: Option<TempDir>,
+    /// What the rows occupy, until they are dropped.
+    pub kept: Kept,
+}
+
+/// What materialized rows occupy. Dropping it frees it.
+#[derive(Debug)]
+pub struct Kept {
+    /// The folder with the rows, if they are not in memory.
+    folder: Option<TempDir>,
+    _memory: MemoryReservation,
+}
+
+impl Kept {
+    /// Whether the rows are in a file.
+    pub fn is_spilled(&self) -> bool {
+        self.folder.is_some()
+    }
 }
 
 /// Runs a stream to its end and keeps its rows in the columns of `schema`: in memory up to
@@ -34,6 +51,7 @@ pub(super) async fn materialize(
     schema: SchemaRef,
     memory_bytes_max: usize,
 ) -> Result<Materialized> {
+    let memory = MemoryConsumer::new("materialized rows").register(&context.runtime_env().memory_pool);
     let mut count = 0;
     let mut bytes = 0;
     let mut batches = Vec::new();
@@ -45,9 +63,10 @@ pub(super) async fn materialize(
         let batch = conform(&batch, &schema)?;
         count += batch.num_rows();
         // A slice counts with the whole buffers that it keeps in memory.
-        bytes += batch.get_array_memory_size();
+        let size = batch.get_array_memory_size();
+        bytes += size;
         batches.push(batch);
-        if bytes < memory_bytes_max {
+        if bytes < memory_bytes_max && memory.try_grow(size).is_ok() {
             continue;
         }
         if file.is_none() {
@@ -60,17 +79,20 @@ pub(super) async fn materialize(
                 writer.write(&batch)?;
             }
             bytes = 0;
+            memory.free();
         }
     }
     let Some((folder, mut writer)) = file else {
-        return Ok(Materialized { table: Arc::new(MemTable::try_new(schema, vec![batches])?), count, folder: None });
+        let table = Arc::new(MemTable::try_new(schema, vec![batches])?);
+        return Ok(Materialized { table, count, kept: Kept { folder: None, _memory: memory } });
     };
     for batch in batches {
         writer.write(&batch)?;
     }
     writer.close()?;
+    memory.free();
     let table = Arc::new(file_table(context, &folder.path().join("rows.parquet"), schema)?);
-    Ok(Materialized { table, count, folder: Some(folder) })
+    Ok(Materialized { table, count, kept: Kept { folder: Some(folder), _memory: memory } })
 }
 
 /// The rows of a file as a table. It is no view over a frame: a view's columns are pruned together

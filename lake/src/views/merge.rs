@@ -22,9 +22,8 @@ use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::execution::SendableRecordBatchStream;
-use tempfile::TempDir;
 
-use super::materialize::{Materialized, materialize};
+use super::materialize::{Kept, Materialized, materialize};
 use super::plans::Plans;
 use crate::error::LakeError;
 use crate::snapshot::Pinned;
@@ -73,7 +72,7 @@ pub struct Merge<'a> {
     pinned: &'a Pinned,
     /// The most bytes of rows of one materialized plan that stay in memory.
     memory_bytes_max: usize,
-    folders: Mutex<Vec<TempDir>>,
+    kept: Mutex<Vec<Kept>>,
     /// The names of materialized tables that have rows.
     filled: Mutex<BTreeSet<String>>,
 }
@@ -84,20 +83,27 @@ impl std::fmt::Debug for Merge<'_> {
     }
 }
 
-/// What the views need after the merge, as long as they are read.
+/// The outcome of a merge. Its tables can be read as long as this lives.
 #[derive(Debug, Default)]
 pub struct Merged {
-    /// Temporary files of tables that did not fit in memory.
-    pub folders: Vec<TempDir>,
-    /// Whether newer rows have changed the sums.
-    pub hourly_changed: bool,
+    /// What the materialized tables occupy.
+    _kept: Vec<Kept>,
+    /// The names of materialized tables that have rows.
+    filled: BTreeSet<String>,
+}
+
+impl Merged {
+    /// Whether a materialized table has rows.
+    pub fn has_rows(&self, name: &str) -> bool {
+        self.filled.contains(name)
+    }
 }
 
 impl<'a> Merge<'a> {
     /// A merge of the pinned tables. The rows of a materialized plan stay in memory up to
     /// `memory_bytes_max`.
     pub fn new(plans: &'a Plans, pinned: &'a Pinned, memory_bytes_max: usize) -> Merge<'a> {
-        Merge { plans, pinned, memory_bytes_max, folders: Mutex::default(), filled: Mutex::default() }
+        Merge { plans, pinned, memory_bytes_max, kept: Mutex::default(), filled: Mutex::default() }
     }
 
     /// Registers the merged tables of the parts: `merged_impressions`,
@@ -119,9 +125,9 @@ impl<'a> Merge<'a> {
                 Part::Reach => self.merge_reach().await?,
             }
         }
-        let hourly_changed = self.has_rows("hourly_changes");
-        let folders = self.folders.into_inner().unwrap_or_default();
-        Ok(Merged { folders, hourly_changed })
+        let kept = self.kept.into_inner().unwrap_or_default();
+        let filled = self.filled.into_inner().unwrap_or_default();
+        Ok(Merged { _kept: kept, filled })
     }
 
     /// Registers a batch table as published, or as empty. Returns whether it is published.
@@ -152,8 +158,8 @@ impl<'a> Merge<'a> {
 
     fn register_rows(&self, name: &str, rows: Materialized) -> Result<bool, LakeError> {
         self.plans.register(name, rows.table)?;
-        if let (Some(folder), Ok(mut folders)) = (rows.folder, self.folders.lock()) {
-            folders.push(folder);
+        if let Ok(mut kept) = self.kept.lock() {
+            kept.push(rows.kept);
         }
         if let (true, Ok(mut filled)) = (rows.count > 0, self.filled.lock()) {
             filled.insert(name.to_string());

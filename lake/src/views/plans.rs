@@ -4,14 +4,18 @@
 //! The batch layer runs these plans over the whole raw tables. The merge runs them over the newer
 //! rows and over what those affect.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 use adlake_domain::batch_schema::{attributions_schema, campaign_hourly_schema, campaign_reach_schema, event_schema};
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
-use datafusion::common::Result;
+use datafusion::common::{Result, internal_datafusion_err};
+use datafusion::datasource::MemTable;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -21,13 +25,21 @@ use hashbrown::HashMap;
 
 use super::cubes::{self, Contributors};
 use super::functions::Functions;
-use super::{attribute, event_columns, events, materialize};
+use super::materialize::Kept;
+use super::{attribute, attribution_plan, event_columns, events, materialize, repeated};
+
+/// The most bytes of events with several copies that stay in memory.
+const COPIES_BYTES_MAX: usize = 256 << 20;
+const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// The plans, in a session with their functions and tables.
 #[derive(Clone)]
 pub struct Plans {
     context: SessionContext,
     meaning: Meaning,
+    functions: Functions,
+    /// The registered tables.
+    tables: Arc<Mutex<BTreeMap<String, Arc<dyn TableProvider>>>>,
 }
 
 impl std::fmt::Debug for Plans {
@@ -39,8 +51,24 @@ impl std::fmt::Debug for Plans {
 impl Plans {
     /// Plans for a meaning and the advertisers of the campaigns, in a session of their own.
     pub fn new(context: SessionContext, meaning: &Meaning, advertisers: Arc<HashMap<String, String>>) -> Plans {
-        Functions::new(meaning, advertisers).register(&context);
-        Plans { context, meaning: meaning.clone() }
+        let functions = Functions::new(meaning, advertisers);
+        functions.register(&context);
+        Plans { context, meaning: meaning.clone(), functions, tables: Arc::default() }
+    }
+
+    /// The same plans and tables in a session of their own, whose plans have one partition. It
+    /// shares the memory and the disk space of the first session. So several parts of the work can
+    /// run beside each other, each in one thread.
+    pub fn sequential(&self) -> Result<Plans> {
+        let config = self.context.copied_config().with_target_partitions(1);
+        let context = crate::session::context(config, self.context.runtime_env());
+        self.functions.register(&context);
+        let tables = self.tables.lock().map(|tables| tables.clone()).unwrap_or_default();
+        for (name, table) in &tables {
+            context.register_table(name, table.clone())?;
+        }
+        let tables = Arc::new(Mutex::new(tables));
+        Ok(Plans { context, meaning: self.meaning.clone(), functions: self.functions.clone(), tables })
     }
 
     /// The session.
@@ -57,7 +85,10 @@ impl Plans {
     /// interrupted can be planned again.
     pub fn register(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
         self.context.deregister_table(name)?;
-        self.context.register_table(name, table)?;
+        self.context.register_table(name, table.clone())?;
+        if let Ok(mut tables) = self.tables.lock() {
+            tables.insert(name.to_string(), table);
+        }
         Ok(())
     }
 
@@ -86,16 +117,42 @@ impl Plans {
         self.sql(&events::deduplicated(kind, keyed)).await
     }
 
-    /// One row for each event of the raw table `raw`.
-    pub async fn events(&self, kind: EventKind, raw: &str) -> Result<DataFrame> {
-        let keyed = format!("keyed_{}", kind.table());
-        self.define(&keyed, &events::keyed(kind, raw)).await?;
-        self.deduplicated(kind, &keyed).await
+    /// Prepares [`Plans::events_of`]: finds the identities that have several rows in `raw_<kind>`,
+    /// and makes their events. What it keeps must live as long as the events are read.
+    pub async fn prepare_events(&self, kind: EventKind) -> Result<Kept> {
+        let name = kind.table();
+        let keyed = events::keyed(kind, &format!("raw_{name}"));
+        let prefixes = self.sql(&format!("SELECT key_prefix(event_key) AS prefix FROM ({keyed})")).await?;
+        let several = repeated::repeated(&self.context, prefixes).await?;
+        self.register(
+            &format!("several_{name}"),
+            Arc::new(MemTable::try_new(several.schema(), vec![vec![several]])?),
+        )?;
+        let copies = events::winners_of_copies(kind, &format!("({keyed})"), &format!("several_{name}"));
+        let stream = self.sql(&copies).await?.execute_stream().await?;
+        let rows = materialize::materialize(&self.context, stream, event_schema(kind), COPIES_BYTES_MAX).await?;
+        self.register(&format!("copies_{name}"), rows.table)?;
+        Ok(rows.kept)
+    }
+
+    /// The events of a UTC day in the order of the batch table, after [`Plans::prepare_events`].
+    pub async fn events_of(&self, kind: EventKind, day: Day) -> Result<DataFrame> {
+        let name = kind.table();
+        let condition = format!("event_date = {}", day.literal());
+        let keyed = events::keyed(kind, &format!("(SELECT * FROM raw_{name} WHERE {condition})"));
+        let unrepeated = events::unrepeated(kind, &format!("({keyed})"), &format!("several_{name}"));
+        let columns: Vec<String> = event_columns(kind).iter().map(|column| format!("\"{column}\"")).collect();
+        let columns = columns.join(", ");
+        self.sql(&format!(
+            "SELECT {columns} FROM ({unrepeated}) UNION ALL SELECT {columns} FROM copies_{name} WHERE {condition} \
+             ORDER BY campaign_id NULLS FIRST, event_time NULLS FIRST, event_key"
+        ))
+        .await
     }
 
     /// The attributions of all interactions, with the columns of `batch/attributions`. The
     /// arguments name tables of events.
-    pub async fn attributions(&self, impressions: &str, interactions: &str) -> Result<SendableRecordBatchStream> {
+    pub async fn attributions(&self, impressions: &str, interactions: &str) -> Result<DataFrame> {
         let touched = format!("SELECT DISTINCT user_id FROM {interactions} WHERE user_id IS NOT NULL");
         let impressions =
             format!("SELECT e.* FROM {impressions} e LEFT SEMI JOIN ({touched}) u ON e.user_id = u.user_id");
@@ -105,27 +162,87 @@ impl Plans {
 
     /// Attributes the rows of several inputs, each made by [`impression_input`] or
     /// [`interaction_input`].
-    pub(super) async fn attribute(&self, inputs: &[String]) -> Result<SendableRecordBatchStream> {
-        let sql = format!("SELECT * FROM ({}) ORDER BY user_id", inputs.join(" UNION ALL "));
-        let stream = self.sql(&sql).await?.execute_stream().await?;
-        Ok(attribute::attribute(stream, self.meaning.attribution.clone()))
+    pub(super) async fn attribute(&self, inputs: &[String]) -> Result<DataFrame> {
+        let input = self.sql(&inputs.join(" UNION ALL ")).await?;
+        let plan = attribution_plan::plan(input.logical_plan().clone(), &self.meaning.attribution)?;
+        Ok(DataFrame::new(self.context.state(), plan))
     }
 
-    /// `campaign_hourly` from events and attributions.
-    pub async fn hourly(
-        &self,
-        impressions: &str,
-        interactions: &str,
-        attributions: &str,
-        bid_requests: &str,
-    ) -> Result<DataFrame> {
-        let contributors = Contributors { impressions, interactions, attributions, bid_requests };
-        self.sql(&cubes::hourly(&cubes::contributions(&contributors, 1), true)).await
+    /// How many events and credits of tables `impressions`, `interactions`, `attributions` and
+    /// `bid_requests` there are in a range of time, by campaign and hour.
+    pub async fn volumes(&self, range: Range<i64>) -> Result<Vec<Volume>> {
+        let days = cubes::on_days("event_date", &range);
+        let part = |table: &str, time: &str| {
+            format!(
+                "SELECT campaign_id, report_hour({time}) AS hour, count(*) AS events FROM {table} WHERE {days} AND {} \
+                 GROUP BY campaign_id, report_hour({time})",
+                cubes::within(time, &range)
+            )
+        };
+        let parts = [
+            part("impressions", "event_time"),
+            part("interactions", "event_time"),
+            part("attributions", "interaction_time"),
+            part("bid_requests", "event_time"),
+        ];
+        self.volumes_of(&parts.join(" UNION ALL ")).await
     }
 
-    /// `campaign_reach` from impressions.
-    pub async fn reach(&self, impressions: &str) -> Result<DataFrame> {
-        self.sql(&cubes::reach(impressions)).await
+    /// How many rows of tables `published_hourly` and `hourly_changes` there are in a range of
+    /// time, by campaign and hour.
+    pub async fn hourly_volumes(&self, range: Range<i64>) -> Result<Vec<Volume>> {
+        let condition = format!("{} AND {}", cubes::on_days("event_date", &range), cubes::within("hour", &range));
+        let part = |table: &str| {
+            format!(
+                "SELECT campaign_id, hour, count(*) AS events FROM {table} WHERE {condition} \
+                 GROUP BY campaign_id, hour"
+            )
+        };
+        self.volumes_of(&format!("{} UNION ALL {}", part("published_hourly"), part("hourly_changes"))).await
+    }
+
+    async fn volumes_of(&self, parts: &str) -> Result<Vec<Volume>> {
+        let sql = format!(
+            "SELECT campaign_id, hour, sum(events) AS events FROM ({parts}) GROUP BY campaign_id, hour \
+             ORDER BY campaign_id NULLS FIRST, hour"
+        );
+        let mut volumes = Vec::new();
+        for batch in self.sql(&sql).await?.collect().await? {
+            let wrong = || internal_datafusion_err!("the volumes have other types");
+            let campaigns = batch.column(0).as_string_opt::<i32>().ok_or_else(wrong)?;
+            let hours = batch.column(1).as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(wrong)?;
+            let events = batch.column(2).as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
+            volumes.extend((0..batch.num_rows()).map(|row| Volume {
+                campaign: campaigns.is_valid(row).then(|| campaigns.value(row).to_string()),
+                hour: hours.value(row),
+                events: events.value(row).max(0) as u64,
+            }));
+        }
+        Ok(volumes)
+    }
+
+    /// The rows of `campaign_hourly` for a slice, from tables `impressions`, `interactions`,
+    /// `attributions` and `bid_requests`, in the order of the batch table.
+    pub async fn hourly(&self, slice: &Slice) -> Result<DataFrame> {
+        let contributions = cubes::contributions(&Contributors::of_slice(slice), 1);
+        let order = cubes::hourly_order();
+        self.sql(&format!("{} ORDER BY {order}", cubes::hourly(&contributions, true))).await
+    }
+
+    /// The rows of `campaign_hourly` for a slice, from tables `published_hourly` and
+    /// `hourly_changes`, in the order of the batch table.
+    pub async fn changed_hourly(&self, slice: &Slice) -> Result<DataFrame> {
+        let condition = slice.condition("hour");
+        let rows = format!(
+            "SELECT * FROM published_hourly WHERE {condition} UNION ALL SELECT * FROM hourly_changes WHERE {condition}"
+        );
+        self.sql(&format!("{} ORDER BY {}", cubes::hourly(&rows, true), cubes::hourly_order())).await
+    }
+
+    /// The rows of `campaign_reach` for a slice, from table `impressions`.
+    pub async fn reach(&self, slice: &Slice) -> Result<DataFrame> {
+        let impressions = format!("(SELECT * FROM impressions WHERE {})", slice.condition("event_time"));
+        self.sql(&format!("{} ORDER BY campaign_id NULLS FIRST, day", cubes::reach(&impressions))).await
     }
 
     /// The rows of a plan with exactly the types of a table's schema.
@@ -147,6 +264,62 @@ impl Plans {
     }
 }
 
+/// A UTC day, as days since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(pub i32);
+
+impl Day {
+    /// SQL: the day as a literal.
+    pub fn literal(self) -> String {
+        format!("CAST({} AS DATE)", self.0)
+    }
+
+    /// The first instant of the day, in microseconds.
+    pub fn begin(self) -> i64 {
+        i64::from(self.0) * MICROS_PER_DAY
+    }
+}
+
+/// The number of events and credits of a campaign in an hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// The campaign.
+    pub campaign: Option<String>,
+    /// The hour's first instant.
+    pub hour: i64,
+    /// How many.
+    pub events: u64,
+}
+
+/// A part of the events that is aggregated by itself: those of some campaigns in a range of time.
+/// The slices of a table are disjoint, and none cuts an hour (or a day, for sketches) in two. So
+/// the memory that aggregation takes is that of a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// The range of time.
+    pub range: Range<i64>,
+    /// The first and the last campaign, in the order of texts with NULL first. `None`: all.
+    pub campaigns: Option<(Option<String>, Option<String>)>,
+}
+
+impl Slice {
+    /// SQL: the condition for rows with a time, a date and a campaign.
+    pub(super) fn condition(&self, time: &str) -> String {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        let campaigns = match &self.campaigns {
+            None => String::new(),
+            Some((None, None)) => " AND campaign_id IS NULL".to_string(),
+            Some((None, Some(last))) => format!(" AND (campaign_id IS NULL OR campaign_id <= {})", quoted(last)),
+            Some((Some(first), Some(last))) => {
+                format!(" AND campaign_id >= {} AND campaign_id <= {}", quoted(first), quoted(last))
+            }
+            Some((Some(first), None)) => format!(" AND campaign_id >= {}", quoted(first)),
+        };
+        let days = cubes::on_days("event_date", &self.range);
+        format!("{days} AND {}{campaigns}", cubes::within(time, &self.range))
+    }
+}
+
 /// A table that the batch layer writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchTable {
@@ -161,6 +334,16 @@ pub enum BatchTable {
 }
 
 impl BatchTable {
+    /// All of them, each after those that it is made from.
+    pub const ALL: [BatchTable; 6] = [
+        BatchTable::Events(EventKind::Impression),
+        BatchTable::Events(EventKind::Interaction),
+        BatchTable::Events(EventKind::BidRequest),
+        BatchTable::Attributions,
+        BatchTable::Hourly,
+        BatchTable::Reach,
+    ];
+
     /// Its name in the catalogue.
     pub fn name(self) -> &'static str {
         match self {

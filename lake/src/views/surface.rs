@@ -12,9 +12,8 @@ use adlake_domain::settings::Display;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
-use tempfile::TempDir;
 
-use super::merge::{Merge, Part};
+use super::merge::{Merge, Merged, Part};
 use super::plans::Plans;
 use super::{cubes, event_columns, freshness, functions};
 use crate::error::LakeError;
@@ -44,8 +43,8 @@ const MATERIALIZED_BYTES_MAX: usize = 128 << 20;
 #[derive(Debug)]
 pub struct Views {
     tables: BTreeMap<&'static str, Arc<dyn TableProvider>>,
-    /// Temporary files that the views read. They are removed with the views.
-    _folders: Vec<TempDir>,
+    /// The merge, whose tables the views read.
+    _merged: Merged,
 }
 
 impl Views {
@@ -80,7 +79,7 @@ impl Views {
                 "conversions" => interactions("conversion"),
                 "bid_requests" => bid_requests(),
                 "attributions" => attributions(),
-                "campaign_hourly" => cubes::campaign_hourly(display, "merged_hourly", merged.hourly_changed),
+                "campaign_hourly" => cubes::campaign_hourly(display, "merged_hourly", merged.has_rows("hourly_changes")),
                 "campaign_daily" => cubes::with_reach(display, "merged_hourly", "merged_reach", true),
                 "campaign_kpis" => cubes::with_reach(display, "merged_hourly", "merged_reach", false),
                 "geo_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "country", "region"]),
@@ -91,7 +90,7 @@ impl Views {
             };
             tables.insert(view, plans.sql(&sql).await?.into_view());
         }
-        Ok(Views { tables, _folders: merged.folders })
+        Ok(Views { tables, _merged: merged })
     }
 
     /// Registers the views and the functions of the SQL surface in a session.

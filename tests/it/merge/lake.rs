@@ -120,7 +120,7 @@ impl TestLake {
         self.appended += 1;
         let settings = BatchSettings { session: self.session.clone(), ..BatchSettings::default() };
         let cancel = CancellationToken::new();
-        let run = adlake_batch_layer::run(&self.lake, &self.meaning, &settings, full, &Silent, &cancel);
+        let run = adlake_batch_layer::run(&self.lake, &self.meaning, &settings, full, Arc::new(Silent), &cancel);
         let (ran, appended) = tokio::join!(run, append(&self.lake, during, self.appended));
         ran.context("the batch run failed")?;
         appended

@@ -62,7 +62,7 @@ impl Merge<'_> {
         let wanted = "SELECT * FROM interactions_after WHERE user_id IS NOT NULL";
         let inputs =
             [impression_input(&impressions), interaction_input(&context, false), interaction_input(wanted, true)];
-        let stream = self.plans.attribute(&inputs).await?;
+        let stream = self.plans.attribute(&inputs).await?.execute_stream().await?;
         let rows = self.run(stream, attributions_schema()).await?;
         self.register_rows("attributions_after", rows)?;
         let old = "SELECT a.* FROM published_attributions a \

@@ -13,16 +13,18 @@ impl Merge<'_> {
     pub(super) async fn merge_hourly(&self) -> Result<(), LakeError> {
         self.register_published("published_hourly", catalogue::CAMPAIGN_HOURLY, campaign_hourly_schema()).await?;
         let new = Contributors {
-            impressions: "new_impressions",
-            interactions: "interactions_after",
-            attributions: "attributions_after",
-            bid_requests: "new_bid_requests",
+            impressions: "new_impressions".to_string(),
+            interactions: "interactions_after".to_string(),
+            attributions: "attributions_after".to_string(),
+            touches: "attributions_after".to_string(),
+            bid_requests: "new_bid_requests".to_string(),
         };
         let old = Contributors {
-            impressions: "replaced_impressions",
-            interactions: "interactions_before",
-            attributions: "attributions_before",
-            bid_requests: "replaced_bid_requests",
+            impressions: "replaced_impressions".to_string(),
+            interactions: "interactions_before".to_string(),
+            attributions: "attributions_before".to_string(),
+            touches: "attributions_before".to_string(),
+            bid_requests: "replaced_bid_requests".to_string(),
         };
         let contributions = format!("{} UNION ALL {}", cubes::contributions(&new, 1), cubes::contributions(&old, -1));
         let changed = self

@@ -136,7 +136,7 @@ fn creatives(ids: &[&str]) -> Result<RecordBatch> {
 
 async fn batch_run(lake: &Lake) -> Result<RunReport> {
     let (settings, cancel) = (BatchSettings::default(), CancellationToken::new());
-    Ok(adlake_batch_layer::run(lake, &Default::default(), &settings, false, &Silent, &cancel).await?)
+    Ok(adlake_batch_layer::run(lake, &Default::default(), &settings, false, Arc::new(Silent), &cancel).await?)
 }
 
 async fn answer(lake: &Lake, sql: &str) -> Result<String> {
