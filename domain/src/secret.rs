@@ -7,8 +7,8 @@
 //! These types share the rule:
 //!
 //! - A [`Secret`] is text that is secret as a whole. A [`SecretList`] holds several.
-//! - A [`SecretUrl`] is an address. The user and password in it are secret, and so are its query and
-//!   its fragment.
+//! - A [`SecretUrl`] is an address. The user and password in it are secret, and so are its query
+//!   and its fragment.
 //! - A [`SecretOptions`] is a table whose names are not checked, because another library defines
 //!   them. A value is secret unless its name is known to be public. A name that is misspelt, or
 //!   new, is not known, so its value is not printed.
