@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use super::materialize::{Materialized, materialize};
 use super::plans::Plans;
 use crate::error::LakeError;
-use crate::snapshot::Pinned;
+use crate::snapshot::Snapshot;
 
 mod events;
 mod attributions;
@@ -70,7 +70,7 @@ impl Part {
 /// The merged tables of one snapshot, named `merged_<table>`, for the parts that a query needs.
 pub struct Merge<'a> {
     plans: &'a Plans,
-    pinned: &'a Pinned,
+    snapshot: &'a Snapshot,
     /// The most bytes of rows of one materialized plan that stay in memory.
     memory_bytes_max: usize,
     folders: Mutex<Vec<TempDir>>,
@@ -80,7 +80,7 @@ pub struct Merge<'a> {
 
 impl std::fmt::Debug for Merge<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Merge").field("pinned", &self.pinned.newest).finish_non_exhaustive()
+        f.debug_struct("Merge").field("snapshot", &self.snapshot.newest).finish_non_exhaustive()
     }
 }
 
@@ -94,10 +94,10 @@ pub struct Merged {
 }
 
 impl<'a> Merge<'a> {
-    /// A merge of the pinned tables. The rows of a materialized plan stay in memory up to
+    /// A merge of the tables of a snapshot. The rows of a materialized plan stay in memory up to
     /// `memory_bytes_max`.
-    pub fn new(plans: &'a Plans, pinned: &'a Pinned, memory_bytes_max: usize) -> Merge<'a> {
-        Merge { plans, pinned, memory_bytes_max, folders: Mutex::default(), filled: Mutex::default() }
+    pub fn new(plans: &'a Plans, snapshot: &'a Snapshot, memory_bytes_max: usize) -> Merge<'a> {
+        Merge { plans, snapshot, memory_bytes_max, folders: Mutex::default(), filled: Mutex::default() }
     }
 
     /// Registers the merged tables of the parts: `merged_impressions`,
@@ -126,7 +126,7 @@ impl<'a> Merge<'a> {
 
     /// Registers a batch table as published, or as empty. Returns whether it is published.
     async fn register_published(&self, name: &str, table: &str, schema: SchemaRef) -> Result<bool, LakeError> {
-        match self.pinned.published_table(table).await? {
+        match self.snapshot.published_table(table).await? {
             Some(provider) => {
                 self.plans.register(name, provider)?;
                 Ok(true)
