@@ -20,6 +20,7 @@ use std::sync::Mutex;
 use adlake_domain::event::EventKind;
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef};
+use chrono::{Datelike, NaiveDate, TimeDelta};
 use datafusion::common::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use tempfile::TempDir;
@@ -165,7 +166,8 @@ impl<'a> Merge<'a> {
         self.filled.lock().is_ok_and(|filled| filled.contains(name))
     }
 
-    /// SQL: a condition that prunes partitions, with the dates that `dates` yields as literals.
+    /// SQL: a condition that prunes partitions, with the dates that `dates` yields as literals. If
+    /// a date has no literal, nothing is pruned.
     async fn on_dates(&self, column: &str, dates: &str) -> Result<String, LakeError> {
         let batches = self.plans.sql(dates).await?.collect().await?;
         let mut found = BTreeSet::new();
@@ -174,18 +176,20 @@ impl<'a> Merge<'a> {
                 found.extend(days.iter().flatten());
             }
         }
-        let list: Vec<String> = found.into_iter().map(date_literal).collect();
-        Ok(if list.is_empty() {
-            " WHERE false".to_string()
-        } else {
-            format!(" WHERE {column} IN ({})", list.join(", "))
+        let list: Option<Vec<String>> = found.into_iter().map(date_literal).collect();
+        Ok(match list {
+            None => String::new(),
+            Some(list) if list.is_empty() => " WHERE false".to_string(),
+            Some(list) => format!(" WHERE {column} IN ({})", list.join(", ")),
         })
     }
 }
 
-fn date_literal(days: i32) -> String {
-    let date = chrono::DateTime::UNIX_EPOCH + chrono::Duration::days(i64::from(days));
-    format!("DATE '{}'", date.format("%Y-%m-%d"))
+/// SQL: the date that is so many days after 1970-01-01. `None` if its year does not have four
+/// digits.
+fn date_literal(days: i32) -> Option<String> {
+    let date = NaiveDate::default().checked_add_signed(TimeDelta::days(i64::from(days)))?;
+    (1..=9999).contains(&date.year()).then(|| format!("DATE '{}'", date.format("%Y-%m-%d")))
 }
 
 /// All columns are nullable: rows that are read back later may not meet a stricter schema.
@@ -200,5 +204,27 @@ fn without_views(data_type: &DataType) -> DataType {
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_has_a_literal_if_its_year_has_four_digits() {
+        for (days, expected) in [
+            (0, Some("DATE '1970-01-01'")),
+            (-1, Some("DATE '1969-12-31'")),
+            (20_513, Some("DATE '2026-03-01'")),
+            (2_932_896, Some("DATE '9999-12-31'")),
+            (2_932_897, None),
+            (-719_162, Some("DATE '0001-01-01'")),
+            (-719_163, None),
+            (i32::MAX, None),
+            (i32::MIN, None),
+        ] {
+            assert_eq!(date_literal(days).as_deref(), expected, "{days}");
+        }
     }
 }
