@@ -19,7 +19,7 @@ use adlake_domain::event::EventKind;
 use adlake_domain::time;
 use adlake_lake::LiveFile;
 use adlake_lake::replace::Replacer;
-use adlake_lake::snapshot::Pinned;
+use adlake_lake::snapshot::Snapshot;
 use adlake_lake::views::merge::{Merge, Part};
 use adlake_lake::views::plans::{BatchTable, Day};
 use arrow::array::{AsArray, BinaryArray, BooleanArray, RecordBatch};
@@ -35,7 +35,7 @@ use crate::slices::slices;
 const MATERIALIZED_BYTES_MAX: usize = 256 << 20;
 
 /// Writes what has changed since the published run of the snapshot.
-pub(crate) async fn apply(engine: &Engine, snapshot: &Pinned) -> Result<Tables, BatchError> {
+pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables, BatchError> {
     let parts: BTreeSet<Part> = EventKind::ALL
         .map(Part::Events)
         .into_iter()
@@ -99,7 +99,7 @@ struct Change {
 
 async fn rows(
     engine: &Engine,
-    snapshot: &Pinned,
+    snapshot: &Snapshot,
     change: Change,
     tables: &mut Tables,
 ) -> Result<(), BatchError> {
@@ -182,7 +182,7 @@ fn binaries<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a BinaryArray,
     Ok(found.ok_or_else(|| internal_datafusion_err!("{column} is no column of bytes"))?)
 }
 
-async fn hourly(engine: &Engine, snapshot: &Pinned, tables: &mut Tables) -> Result<(), BatchError> {
+async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Result<(), BatchError> {
     let table = BatchTable::Hourly;
     engine.observer.begin(table.name());
     let zone = engine.meaning.report.time_zone;
@@ -209,7 +209,7 @@ async fn hourly(engine: &Engine, snapshot: &Pinned, tables: &mut Tables) -> Resu
     commit(engine, snapshot, table, kept, all, tables).await
 }
 
-async fn reach(engine: &Engine, snapshot: &Pinned, days: &str, tables: &mut Tables) -> Result<(), BatchError> {
+async fn reach(engine: &Engine, snapshot: &Snapshot, days: &str, tables: &mut Tables) -> Result<(), BatchError> {
     let table = BatchTable::Reach;
     engine.observer.begin(table.name());
     let changed = dates(engine, &format!("SELECT DISTINCT event_date FROM ({days})")).await?;
@@ -239,7 +239,7 @@ async fn dates(engine: &Engine, sql: &str) -> Result<BTreeSet<Day>, BatchError> 
 }
 
 /// A replacer of a table that starts from what the published run has written.
-async fn base(engine: &Engine, snapshot: &Pinned, table: BatchTable) -> Result<Replacer, BatchError> {
+async fn base(engine: &Engine, snapshot: &Snapshot, table: BatchTable) -> Result<Replacer, BatchError> {
     match snapshot.published(table.name()) {
         Some(version) => Ok(engine.lake.replacer_from(table.name(), version).await?),
         None => Ok(engine.lake.replacer(table.name()).await?),
@@ -248,7 +248,7 @@ async fn base(engine: &Engine, snapshot: &Pinned, table: BatchTable) -> Result<R
 
 async fn commit(
     engine: &Engine,
-    snapshot: &Pinned,
+    snapshot: &Snapshot,
     table: BatchTable,
     kept: Vec<LiveFile>,
     all: Written,

@@ -8,7 +8,7 @@ use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
 use adlake_lake::manifest::Manifest;
 use adlake_lake::retry::Retryable;
-use adlake_lake::snapshot::Pinned;
+use adlake_lake::snapshot::Snapshot;
 use adlake_lake::views::Plans;
 use adlake_lake::{Lake, LakeError};
 use datafusion::common::DataFusionError;
@@ -137,7 +137,7 @@ async fn run_now(
     settings.check()?;
     lake.create_tables().await?;
     let context = settings.session.context()?;
-    let snapshot = Pinned::now(lake, &context, meaning).await?;
+    let snapshot = Snapshot::take(lake, &context, meaning).await?;
     let facts = facts(lake, &context, &snapshot, meaning, full).await?;
     let plan = plan::plan(&facts);
     observer.planned(&plan);
@@ -187,7 +187,7 @@ async fn run_now(
 async fn facts(
     lake: &Lake,
     context: &SessionContext,
-    snapshot: &Pinned,
+    snapshot: &Snapshot,
     meaning: &Meaning,
     is_full_wanted: bool,
 ) -> Result<Facts, BatchError> {

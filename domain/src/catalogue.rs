@@ -240,19 +240,25 @@ pub fn column_description(column: &str) -> Option<&'static str> {
 
 /// How the values of a column differ. A name has the same meaning in every table.
 pub fn column_values(column: &str) -> Values {
-    match column {
-        "content_hash" | "bid_content_hash" | "event_key" | "interaction_key" | "touchpoint_key" | "reach_sketch" => {
-            Values::Random
-        }
-        "impression_id" | "event_id" | "order_id" | "auction_id" | "user_id" => Values::DistinctTexts,
-        "event_time" | "offset" | "bid_price_micros" | "clearing_price_micros" => Values::DistinctIntegers,
-        "partition" | "ingested_at" => Values::ConstantIntegers,
-        _ => Values::Repeated,
-    }
+    let known = VALUES.iter().find(|(_, columns)| columns.contains(&column));
+    known.map_or(Values::Repeated, |(values, _)| *values)
 }
+
+/// The columns whose values are not [`Values::Repeated`], by their names.
+const VALUES: [(Values, &[&str]); 4] = [
+    (
+        Values::Random,
+        &["content_hash", "bid_content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch"],
+    ),
+    (Values::DistinctTexts, &["impression_id", "event_id", "order_id", "auction_id", "user_id"]),
+    (Values::DistinctIntegers, &["event_time", "offset", "bid_price_micros", "clearing_price_micros"]),
+    (Values::ConstantIntegers, &["partition", "ingested_at"]),
+];
 
 #[cfg(test)]
 mod tests {
+    use arrow_schema::DataType;
+
     use super::*;
 
     #[test]
@@ -260,6 +266,30 @@ mod tests {
         for table in tables() {
             for column in table.partition_columns.iter().chain(table.clustered_by).chain(table.searched_by) {
                 assert!(table.schema.field_with_name(column).is_ok(), "{}: {column}", table.name);
+            }
+        }
+    }
+
+    #[test]
+    fn columns_whose_values_are_described_exist_and_have_such_values() {
+        let tables = tables();
+        for (values, columns) in VALUES {
+            for column in columns {
+                assert_eq!(column_values(column), values, "{column}");
+                let fields = tables.iter().flat_map(|table| table.schema.flattened_fields());
+                let types = fields.filter(|field| field.name() == column).map(|field| field.data_type());
+                // Sums of a column have its name too, but a wider type, and they are encoded as
+                // any other column.
+                let types: Vec<&DataType> = types.filter(|data_type| **data_type != batch_schema::wide()).collect();
+                let fits = |data_type: &&DataType| match values {
+                    Values::Repeated => false,
+                    Values::Random => matches!(data_type, DataType::Binary),
+                    Values::DistinctTexts => matches!(data_type, DataType::Utf8),
+                    Values::DistinctIntegers | Values::ConstantIntegers => {
+                        matches!(data_type, DataType::Int32 | DataType::Int64 | DataType::Timestamp(..))
+                    }
+                };
+                assert!(!types.is_empty() && types.iter().all(fits), "{column} is of the types {types:?}");
             }
         }
     }

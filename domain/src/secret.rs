@@ -7,7 +7,8 @@
 //! These types share the rule:
 //!
 //! - A [`Secret`] is text that is secret as a whole. A [`SecretList`] holds several.
-//! - A [`SecretUrl`] is an address. The user and password in it are secret, and so is its query.
+//! - A [`SecretUrl`] is an address. The user and password in it are secret, and so are its query
+//!   and its fragment.
 //! - A [`SecretOptions`] is a table whose names are not checked, because another library defines
 //!   them. A value is secret unless its name is known to be public. A name that is misspelt, or
 //!   new, is not known, so its value is not printed.
@@ -102,8 +103,8 @@ impl<'de> Deserialize<'de> for SecretList {
     }
 }
 
-/// An address (`scheme://user:password@host/path?query`) that is printed without its user, password
-/// and query.
+/// An address (`scheme://user:password@host/path?query#fragment`) that is printed without its user,
+/// password, query and fragment.
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(transparent)]
 pub struct SecretUrl(Secret);
@@ -139,18 +140,26 @@ impl Serialize for SecretUrl {
     }
 }
 
-/// The text without the parts of an address that may be secret. Text that is no address is
-/// unchanged.
+/// The text without the parts of an address that may be secret: what is before the last `@`, and
+/// what is after the first `?` or `#`. The scheme is shown if `://` follows it.
+///
+/// If a `?` or `#` comes before the last `@`, either the password contains the one, or the query
+/// contains the other. Then everything after the scheme is masked.
 fn masked_url(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let (rest, query) = match rest.split_once('?') {
-        Some((rest, _)) => (rest, "?".to_owned() + MASK),
+    let is_scheme = |scheme: &str| scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let (scheme, rest) = match text.find("://") {
+        Some(end) if is_scheme(&text[..end]) => text.split_at(end + "://".len()),
+        _ => ("", text),
+    };
+    let (shown, query) = match rest.find(['?', '#']) {
+        Some(at) if rest[at..].contains('@') => return format!("{scheme}{MASK}"),
+        Some(at) => (&rest[..at], format!("{}{MASK}", &rest[at..=at])),
         None => (rest, String::new()),
     };
     // The last @ counts: a password that is not escaped may contain @ and /.
-    match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://{MASK}@{host}{query}"),
-        None => format!("{scheme}://{rest}{query}"),
+    match shown.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}{MASK}@{host}{query}"),
+        None => format!("{scheme}{shown}{query}"),
     }
 }
 
@@ -160,8 +169,8 @@ pub trait PublicNames {
     fn is_public(name: &str) -> bool;
 }
 
-/// A table of options that another library defines. Only values with [`PublicNames`] are printed,
-/// and of these no user or password in an address.
+/// A table of options that another library defines. Only values with [`PublicNames`] are printed.
+/// They are printed as a [`SecretUrl`] is, because some are addresses.
 pub struct SecretOptions<N> {
     options: BTreeMap<String, Secret>,
     names: PhantomData<fn() -> N>,
@@ -442,7 +451,23 @@ mod tests {
             ("https://ada@host", "https://[secret]@host"),
             ("https://ada:pa/ss@wo@host/a", "https://[secret]@host/a"),
             ("http://host?token=x", "http://host?[secret]"),
-            ("no address: a@b", "no address: a@b"),
+            ("http://host/a#token", "http://host/a#[secret]"),
+            ("http://host/a#token?x", "http://host/a#[secret]"),
+            ("https://ada:hush@host/a?key=hush#hush", "https://[secret]@host/a?[secret]"),
+            // No scheme, or not the usual slashes after it.
+            ("ada:hush@host:8081", "[secret]@host:8081"),
+            ("https:ada:hush@host", "[secret]@host"),
+            ("https:/ada:hush@host", "[secret]@host"),
+            ("https:///ada:hush@host", "https://[secret]@host"),
+            ("ada:hu://sh@host", "[secret]@host"),
+            ("host:8081?token=x", "host:8081?[secret]"),
+            // A password with ? or #, or a query with @.
+            ("https://ada:hu?sh@host", "https://[secret]"),
+            ("https://ada:hu#sh@host", "https://[secret]"),
+            ("https://host/a?key=hu@sh", "https://[secret]"),
+            ("ada:hu?sh@host", "[secret]"),
+            ("host:8081", "host:8081"),
+            ("SASL_SSL", "SASL_SSL"),
             ("", ""),
         ] {
             assert_eq!(SecretUrl::from(url).to_string(), expected);

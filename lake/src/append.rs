@@ -188,6 +188,10 @@ impl Appender {
     /// After a retryable error it is not known whether the commit is in. The caller may repeat the
     /// call with the same arguments. If the commit was in after all, the call answers
     /// [`Appended::Superseded`] with the positions that the commit stored.
+    ///
+    /// Only the positions make a commit exactly once. A commit without advances may be in twice: if
+    /// the call is repeated, or if this writer was held up and the log has moved on meanwhile. Its
+    /// rows must mean the same when they are there twice.
     pub async fn commit(&mut self, files: Vec<DataFile>, advances: Vec<Advance>) -> Result<Appended, LakeError> {
         for (index, advance) in advances.iter().enumerate() {
             if advances[..index].iter().any(|other| other.application == advance.application) {
@@ -229,7 +233,8 @@ impl Appender {
             let next = self.version + 1;
             match commit::put(&self.log_store, self.table.name, next, &commit_id, &bytes, self.looked).await? {
                 // The entry may have gone into a gap of the log. If it has not, the checkpoint has
-                // its positions, and the next comparison answers `Superseded`.
+                // its positions, and the next comparison answers `Superseded`. Without advances
+                // there is nothing to compare, and the entry is put again.
                 Put::MovedOn => {
                     self.catch_up().await?;
                     self.refresh_entries().await?;

@@ -72,6 +72,12 @@ impl LastLook {
         let elapsed = self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default());
         !self.retention.is_zero() && elapsed >= self.retention / 2
     }
+
+    /// The same look, earlier.
+    #[cfg(test)]
+    pub fn earlier(self, by: Duration) -> LastLook {
+        LastLook { wall: self.wall - by, ..self }
+    }
 }
 
 /// What a writer knows while it commits.

@@ -30,7 +30,8 @@ pub enum LakeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Another writer was first, and nothing was written. The same command may run again.
+    /// Another writer was first. Nothing was written, unless the text says that it is not known.
+    /// The same command may run again.
     #[error("{0}. Running it again is safe")]
     Superseded(String),
     /// The stored data is not what adlake writes.

@@ -33,6 +33,7 @@ pub mod views;
 
 pub mod session;
 mod pushdown;
+mod sort;
 mod shape;
 mod statistics;
 pub mod retry;

@@ -130,7 +130,9 @@ impl Replacer {
     /// else. Returns the new version.
     ///
     /// A batch table has one writer at a time. If another has committed since this replacer was
-    /// made, nothing is changed, and the error says so.
+    /// made, nothing is changed, and the error says so. If others have committed so much meanwhile
+    /// that the log has moved on, it is not known whether this commit was in before theirs. The
+    /// error says that.
     pub async fn commit_keeping(mut self, kept: &[LiveFile], files: Vec<DataFile>) -> Result<u64, LakeError> {
         let operation = DeltaOperation::Write { mode: SaveMode::Overwrite, partition_by: None, predicate: None };
         // What the table holds already is neither added nor removed.
@@ -159,9 +161,14 @@ impl Replacer {
                 let detail = format!("another process has written {name} first, as version {next}");
                 return Err(LakeError::Superseded(format!("{detail}; the rows of this one are not in it")));
             }
+            // The commit of this process may be the one that the others have built on. The files of
+            // the newest version do not tell: another writer may have replaced them already.
             Put::MovedOn => {
-                let detail = format!("this process was held up, and others have written {name} since");
-                return Err(LakeError::Superseded(format!("{detail} (version {next} and later)")));
+                let detail = format!(
+                    "this process was held up, and {name} has been written since (version {next} and later): the rows \
+                     of this process may or may not be among what was written"
+                );
+                return Err(LakeError::Superseded(detail));
             }
         }
         // The rows are committed. If this checkpoint fails, a later commit writes one.
@@ -176,8 +183,25 @@ impl Replacer {
 mod tests {
     use adlake_domain::catalogue::CREATIVES;
 
+    use std::time::Duration;
+
     use super::*;
-    use crate::StorageSettings;
+    use crate::{LogSettings, StorageSettings};
+
+    #[tokio::test]
+    async fn a_replacer_that_was_held_up_does_not_say_that_its_rows_are_not_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let uri = folder.path().to_string_lossy().into_owned();
+        let log = LogSettings { retention: Duration::from_secs(3600), ..LogSettings::default() };
+        let lake = Lake::open(&StorageSettings { uri, log, ..StorageSettings::default() }).await.unwrap();
+        let (first, mut late) = (lake.replacer(CREATIVES).await.unwrap(), lake.replacer(CREATIVES).await.unwrap());
+        first.commit(Vec::new()).await.unwrap();
+        lake.keep_log(CREATIVES).await.unwrap();
+        late.looked = late.looked.earlier(Duration::from_secs(1800));
+        let lost = late.commit(Vec::new()).await.unwrap_err();
+        assert!(matches!(lost, LakeError::Superseded(_)) && !lost.is_retryable(), "{lost:?}");
+        assert!(lost.to_string().contains("may or may not be among what was written"), "{lost}");
+    }
 
     #[tokio::test]
     async fn of_two_replacements_of_one_version_one_is_committed() {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::LakeError;
 use crate::pushdown;
+use crate::sort;
 use crate::views::attribution_plan;
 
 /// The resources that a session may use.
@@ -77,6 +78,7 @@ pub(crate) fn context(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Sessio
         .with_runtime_env(runtime)
         .with_default_features()
         .with_optimizer_rules(pushdown::rules())
-        .with_query_planner(Arc::new(attribution_plan::Planner));
+        .with_query_planner(Arc::new(attribution_plan::Planner))
+        .with_physical_optimizer_rule(Arc::new(sort::Rule));
     SessionContext::new_with_state(state.build())
 }

@@ -1,6 +1,6 @@
 //! Reads the tables at versions that belong together.
 //!
-//! A [`Pinned`] holds the versions that the last published batch run covers and wrote (its
+//! A [`Snapshot`] holds the versions that the last published batch run covers and wrote (its
 //! manifest), and the newest version of each raw table. The manifest is read first. Whatever is
 //! published meanwhile, the raw versions are at or after the manifest's. So the tail is well
 //! defined: the rows of the raw tables that the manifest does not cover.
@@ -32,7 +32,7 @@ const ENTRIES_AT_ONCE: usize = 16;
 
 /// The tables of a lake at versions that belong together.
 #[derive(Debug, Clone)]
-pub struct Pinned {
+pub struct Snapshot {
     /// The lake.
     pub lake: Lake,
     /// The last published run, whatever its revision.
@@ -47,13 +47,14 @@ pub struct Pinned {
     pub meaning: Meaning,
 }
 
-impl Pinned {
-    /// Pins the tables as they are now. `configured` is the meaning if no run was published.
-    pub async fn now(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Pinned, LakeError> {
-        lake.retry(|| Self::pin(lake, context, configured)).await
+impl Snapshot {
+    /// Takes a snapshot of the tables as they are now. `configured` is the meaning if no run was
+    /// published.
+    pub async fn take(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Snapshot, LakeError> {
+        lake.retry(|| Self::take_once(lake, context, configured)).await
     }
 
-    async fn pin(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Pinned, LakeError> {
+    async fn take_once(lake: &Lake, context: &SessionContext, configured: &Meaning) -> Result<Snapshot, LakeError> {
         let manifest = Manifest::latest(lake, context).await?;
         let mut newest = BTreeMap::new();
         let names = EventKind::ALL.map(EventKind::raw_table).into_iter().chain([
@@ -84,7 +85,7 @@ impl Pinned {
             }
             manifest.is_current()
         });
-        Ok(Pinned { lake: lake.clone(), latest, manifest, newest, reference, meaning })
+        Ok(Snapshot { lake: lake.clone(), latest, manifest, newest, reference, meaning })
     }
 
     /// The version of a table that the published run covers or wrote.
@@ -100,7 +101,7 @@ impl Pinned {
         }
     }
 
-    /// A table at its newest pinned version. `None`: there is no such table.
+    /// A table at the newest version of the snapshot. `None`: there is no such table.
     pub async fn newest_table(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>, LakeError> {
         match self.newest.get(table) {
             Some(version) => Ok(Some(self.lake.provider(table, *version).await?)),

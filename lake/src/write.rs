@@ -126,7 +126,7 @@ impl TableWriter {
         let file_schema = Arc::new(Schema::new(fields));
         TableWriter {
             table: table.name,
-            bounded: table.clustered_by.iter().chain(table.searched_by).copied().collect(),
+            bounded: encoding::bounded(table),
             store: log_store.object_store(None),
             partition_column,
             schema: table.schema.clone(),

@@ -1,4 +1,4 @@
-//! From SQL to rows: pin the tables, prepare the views that the statement names, plan it, run it.
+//! From SQL to rows: take a snapshot, prepare the views that the statement names, plan it, run it.
 //!
 //! Every query sees one snapshot: the manifest is read first, then the newest raw versions.
 //! Statements can only read.
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use adlake_domain::settings::{Display, Meaning};
 use adlake_lake::retry::Retryable;
 use adlake_lake::session::SessionSettings;
-use adlake_lake::snapshot::Pinned;
+use adlake_lake::snapshot::Snapshot;
 use adlake_lake::views::{VIEWS, Views};
 use adlake_lake::{Lake, LakeError};
 use datafusion::common::DataFusionError;
@@ -87,8 +87,8 @@ impl QueryEngine {
             meaning: meaning.clone(),
             display: display.clone(),
         };
-        let pinned = Pinned::now(lake, &engine.session.context()?, meaning).await?;
-        if pinned.newest.is_empty() {
+        let snapshot = Snapshot::take(lake, &engine.session.context()?, meaning).await?;
+        if snapshot.newest.is_empty() {
             let detail = format!("there is no lake at {}; `adlake ingest` or `adlake demo` makes one", lake.root());
             return Err(LakeError::NotFound(detail).into());
         }
@@ -106,8 +106,8 @@ impl QueryEngine {
     async fn answer(&self, sql: &str) -> Result<SendableRecordBatchStream, QueryError> {
         let context = self.session.context()?;
         let wanted = wanted_views(&context, sql)?;
-        let pinned = Pinned::now(&self.lake, &context, &self.meaning).await?;
-        let views = Views::prepare(&context, &pinned, &self.display, &wanted).await?;
+        let snapshot = Snapshot::take(&self.lake, &context, &self.meaning).await?;
+        let views = Views::prepare(&context, &snapshot, &self.display, &wanted).await?;
         views.register(&context)?;
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let frame = context.sql_with_options(sql, reads).await.map_err(statement_error)?;

@@ -1,4 +1,5 @@
-//! DecodePlans for decoding each stream, made from the settings and the newest reference data.
+//! Plans for decoding each stream, made from the settings and the newest reference data. Before
+//! anything is started, [`check`] rejects settings that cannot work.
 //!
 //! Reference data is read at the start, and again whenever it has changed. The rows decoded from
 //! then on are enriched with it.
@@ -187,5 +188,64 @@ fn enrichment_settings(settings: &SpeedSettings) -> EnrichmentSettings {
         account_currency: settings.account.currency.clone(),
         time_zone: settings.meaning.report.time_zone,
         identity: settings.meaning.identity.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use adlake_decode::bid_request_avro_schema;
+
+    use super::*;
+
+    /// Settings of bid requests in Avro.
+    fn settings(change: impl FnOnce(&mut AvroSettings)) -> SpeedSettings {
+        let mut settings = SpeedSettings::default();
+        change(&mut settings.sources.bid_requests.avro);
+        settings
+    }
+
+    #[test]
+    fn a_registry_that_cannot_be_used_is_refused() {
+        check(&settings(|avro| avro.registry = Some("http://x".into()))).unwrap();
+        let error = check(&settings(|avro| avro.registry = Some("ftp://x".into()))).unwrap_err().to_string();
+        assert!(error.starts_with("sources.bid_requests.avro.registry: ") && error.contains("http://"), "{error}");
+        let error = check(&settings(|avro| avro.registry_timeout = Some(Duration::ZERO))).unwrap_err().to_string();
+        assert!(error.starts_with("sources.bid_requests.avro.registry_timeout: "), "{error}");
+    }
+
+    #[test]
+    fn schema_files_are_read_and_errors_name_them() {
+        const VERSION: &str = "07070707-0707-0707-0707-070707070707";
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let (good, bad) = (file("good.avsc", bid_request_avro_schema()), file("bad.avsc", "{\"type\": \"recor"));
+        let keys: [(&str, fn(&mut AvroSettings, PathBuf)); 4] = [
+            ("reader_schema_file", |avro, path| avro.reader_schema_file = Some(path)),
+            ("schema_file", |avro, path| avro.schema_file = Some(path)),
+            ("single_object_schema_files", |avro, path| avro.single_object_schema_files.push(path)),
+            ("glue_schema_files.07070707-0707-0707-0707-070707070707", |avro, path| {
+                avro.glue_schema_files.insert(VERSION.to_owned(), path);
+            }),
+        ];
+        for (key, set) in keys {
+            let read = |path: &Path| {
+                let settings = settings(|avro| set(avro, path.to_owned()));
+                check_decoding(&settings, EventKind::BidRequest).map_err(|error| error.to_string())
+            };
+            assert_eq!(read(&good), Ok(()), "{key}");
+            for (path, part) in
+                [(folder.path().join("missing.avsc"), "No such file"), (bad.clone(), "not an Avro schema")]
+            {
+                let error = read(&path).unwrap_err();
+                let begin = format!("sources.bid_requests.avro.{key}: {}: ", path.display());
+                assert!(error.starts_with(&begin) && error.contains(part), "{error}");
+            }
+        }
     }
 }

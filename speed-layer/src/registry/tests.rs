@@ -161,6 +161,23 @@ async fn users_have_passwords() {
     assert!(error.contains("401") && !error.contains("hush"), "{error}");
 }
 
+#[tokio::test]
+async fn no_part_of_an_address_that_may_be_secret_is_shown() {
+    let good = schema(record("R", "int"), serde_json::json!([]));
+    // A password without a user: ":hush".
+    let script = Script { password: Some("Basic Omh1c2g="), ..Script::default() };
+    let script = script.with("/schemas/ids/1", &[(200, &good)]).with("/schemas/ids/2", &[(503, "")]);
+    let (script, address) = script.serve().await;
+    let url = format!("{}/?key=hush#hush", address.replace("http://", "http://:hush@"));
+    let registry = registry(&url, |_| ()).unwrap();
+    registry.fetch(&ids(&[1])).await.unwrap();
+    let error = registry.fetch(&ids(&[2])).await.unwrap_err().to_string();
+    for text in [error, format!("{registry:?}"), registry.client.to_string()] {
+        assert!(text.contains(&address) && !text.contains("hush"), "{text}");
+    }
+    assert_eq!(*script.asked.lock().unwrap(), ["/schemas/ids/1", "/schemas/ids/2"]);
+}
+
 #[test]
 fn settings_that_cannot_work_name_their_key() {
     let check = |url: &str, change: fn(&mut AvroSettings), key: &str| match registry(url, change) {

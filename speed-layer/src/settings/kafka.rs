@@ -122,55 +122,96 @@ pub enum KafkaPropertyNames {}
 
 impl PublicNames for KafkaPropertyNames {
     fn is_public(name: &str) -> bool {
-        /// Groups of properties without any secret: numbers, switches and names.
-        const GROUPS: [&str; 15] = [
-            "api.",
-            "auto.",
-            "broker.",
-            "connections.",
-            "enable.",
-            "fetch.",
-            "group.",
-            "heartbeat.",
-            "max.",
-            "message.",
-            "metadata.",
-            "queued.",
-            "reconnect.",
-            "retry.",
-            "socket.",
-        ];
-        let is_in_group = GROUPS.iter().any(|group| name.starts_with(group));
-        is_in_group
-            || matches!(
-                name,
-                "allow.auto.create.topics"
-                    | "check.crcs"
-                    | "client.dns.lookup"
-                    | "client.id"
-                    | "client.rack"
-                    | "debug"
-                    | "isolation.level"
-                    | "log_level"
-                    | "partition.assignment.strategy"
-                    | "sasl.kerberos.service.name"
-                    | "sasl.mechanism"
-                    | "sasl.mechanisms"
-                    | "sasl.username"
-                    | "security.protocol"
-                    | "session.timeout.ms"
-                    | "ssl.ca.location"
-                    | "ssl.certificate.location"
-                    | "ssl.cipher.suites"
-                    | "ssl.crl.location"
-                    | "ssl.endpoint.identification.algorithm"
-                    | "ssl.key.location"
-                    | "ssl.keystore.location"
-                    | "statistics.interval.ms"
-                    | "topic.metadata.refresh.interval.ms"
-            )
+        PUBLIC_PROPERTIES.binary_search(&name).is_ok()
     }
 }
+
+/// Properties of librdkafka that hold no secret: numbers, switches, names and paths. They are whole
+/// names, because a misspelt name may begin like one of these. They are sorted.
+const PUBLIC_PROPERTIES: [&str; 82] = [
+    "allow.auto.create.topics",
+    "api.version.fallback.ms",
+    "api.version.request",
+    "api.version.request.timeout.ms",
+    "auto.commit.enable",
+    "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "broker.address.family",
+    "broker.address.ttl",
+    "broker.version.fallback",
+    "check.crcs",
+    "client.dns.lookup",
+    "client.id",
+    "client.rack",
+    "connections.max.idle.ms",
+    "debug",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "enable.metrics.push",
+    "enable.partition.eof",
+    "enable.random.seed",
+    "enable.sasl.oauthbearer.unsecure.jwt",
+    "enable.ssl.certificate.verification",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "group.protocol.type",
+    "group.remote.assignor",
+    "heartbeat.interval.ms",
+    "isolation.level",
+    "log_level",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "message.copy.max.bytes",
+    "message.max.bytes",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "metadata.max.age.ms",
+    "metadata.recovery.rebootstrap.trigger.ms",
+    "metadata.recovery.strategy",
+    "partition.assignment.strategy",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "reconnect.backoff.jitter.ms",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "retry.backoff.max.ms",
+    "retry.backoff.ms",
+    "sasl.kerberos.service.name",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.username",
+    "security.protocol",
+    "session.timeout.ms",
+    "socket.blocking.max.ms",
+    "socket.connection.setup.timeout.ms",
+    "socket.keepalive.enable",
+    "socket.max.fails",
+    "socket.nagle.disable",
+    "socket.receive.buffer.bytes",
+    "socket.send.buffer.bytes",
+    "socket.timeout.ms",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.cipher.suites",
+    "ssl.crl.location",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.key.location",
+    "ssl.keystore.location",
+    "statistics.interval.ms",
+    "topic.metadata.refresh.interval.ms",
+];
 
 /// Properties of librdkafka that exactly-once ingest depends on. Only adlake sets them.
 const OWN_PROPERTIES: [&str; 6] = [
@@ -233,6 +274,8 @@ impl KafkaSettings {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::ClientConfig;
+
     use super::*;
 
     #[test]
@@ -286,6 +329,9 @@ mod tests {
             ("sasl.jaas.config", "hush"),
             ("client.secret", "hush"),
             ("sasl.oauthbearer.client.secret", "hush"),
+            ("group.password", "hush"),
+            ("broker.secret", "hush"),
+            ("fetch.", "hush"),
             ("security.protocol", "SASL_SSL"),
             ("fetch.wait.max.ms", "200"),
         ];
@@ -297,5 +343,18 @@ mod tests {
         for text in [format!("{settings:?}"), serde_json::to_string(&settings).unwrap()] {
             assert!(!text.contains("hush") && text.contains("SASL_SSL") && text.contains("200"), "{text}");
         }
+    }
+
+    #[test]
+    fn every_property_that_is_printed_is_one_of_librdkafkas() {
+        assert!(PUBLIC_PROPERTIES.is_sorted());
+        let is_unknown = |name: &str| {
+            let error = ClientConfig::new().set(name, "?").create_native_config().err();
+            error.is_some_and(|error| error.to_string().contains("No such configuration property"))
+        };
+        for name in PUBLIC_PROPERTIES {
+            assert!(!is_unknown(name), "{name}");
+        }
+        assert!(is_unknown("group.password"));
     }
 }

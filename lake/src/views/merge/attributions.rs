@@ -93,7 +93,7 @@ impl Merge<'_> {
     }
 
     /// SQL: a condition that prunes files to the dates from the oldest change to the newest,
-    /// widened.
+    /// widened. A bound without a literal is left out.
     async fn within(&self, column: &str, before: i64, after: i64) -> Result<String, LakeError> {
         let batches = self.plans.sql("SELECT min(first), max(last) FROM changed_users").await?.collect().await?;
         let bounds = batches.iter().find(|batch| batch.num_rows() > 0).and_then(|batch| {
@@ -105,11 +105,10 @@ impl Merge<'_> {
         });
         let Some((first, last)) = bounds else { return Ok(" WHERE false".to_string()) };
         let date = column.replace("event_time", "event_date").replace("interaction_time", "event_date");
-        let day = |micros: i64| date_literal(i32::try_from(micros.div_euclid(MICROS_PER_DAY)).unwrap_or(0));
-        Ok(format!(
-            " WHERE {date} BETWEEN {} AND {}",
-            day(first.saturating_sub(before)),
-            day(last.saturating_add(after))
-        ))
+        let day = |micros: i64| date_literal(i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok()?);
+        let lowest = day(first.saturating_sub(before)).map(|day| format!("{date} >= {day}"));
+        let highest = day(last.saturating_add(after)).map(|day| format!("{date} <= {day}"));
+        let bounds: Vec<String> = lowest.into_iter().chain(highest).collect();
+        Ok(if bounds.is_empty() { String::new() } else { format!(" WHERE {}", bounds.join(" AND ")) })
     }
 }

@@ -17,7 +17,7 @@ impl Merge<'_> {
             self.register_published(&format!("published_{name}"), kind.batch_table(), schema.clone()).await?;
         self.plans.register_empty(&format!("new_{name}"), schema.clone())?;
         self.plans.register_empty(&format!("replaced_{name}"), schema.clone())?;
-        if let Some(tail) = self.pinned.tail(self.plans.context(), kind).await? {
+        if let Some(tail) = self.snapshot.tail(self.plans.context(), kind).await? {
             self.plans.register(&format!("tail_{name}"), tail)?;
             let dated = format!("SELECT *, CAST(event_time AS DATE) AS event_date FROM tail_{name}");
             self.plans.define(&format!("tail_dated_{name}"), &dated).await?;
@@ -117,7 +117,7 @@ impl Merge<'_> {
     async fn find_representatives(&self, kind: EventKind) -> Result<(), LakeError> {
         let name = kind.table();
         let table = kind.raw_table();
-        let Some(raw) = self.pinned.published_table(table).await? else {
+        let Some(raw) = self.snapshot.published_table(table).await? else {
             return Err(LakeError::Corrupt(format!(
                 "the manifest of the published batch run names {} but not {table}; run `adlake batch run --full`",
                 kind.batch_table()

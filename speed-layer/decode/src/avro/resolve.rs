@@ -11,27 +11,41 @@ use crate::value::Value;
 
 /// A type without its logical meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Base {
+pub enum Base {
+    /// Nothing.
     Null,
+    /// A byte.
     Boolean,
+    /// A number of 32 bits, with variable length.
     Int,
+    /// A number of 64 bits, with variable length.
     Long,
+    /// Four bytes.
     Float,
+    /// Eight bytes.
     Double,
+    /// Bytes after their length.
     Bytes,
+    /// A text: UTF-8 after its length.
     Text,
+    /// So many bytes.
     Fixed(usize),
+    /// The number of a symbol.
     Enum,
+    /// Blocks of items.
     Array,
+    /// Blocks of texts and items.
     Map,
+    /// The number of a branch, and its value.
     Union,
+    /// The values of its fields.
     Record,
     /// A reference to a named type, which has to be looked up first.
     Named,
 }
 
 /// The type of a schema without its logical meaning.
-pub(crate) fn base(schema: &Schema) -> Base {
+pub fn base(schema: &Schema) -> Base {
     match schema {
         Schema::Null => Base::Null,
         Schema::Boolean => Base::Boolean,

@@ -33,9 +33,11 @@ pub fn from_command(command: &[Secret], timeout: Duration, now_ms: i64) -> Resul
             "sasl.mechanisms is OAUTHBEARER: set kafka.oauth_token_command to a program that prints a token".into()
         );
     };
-    // The program is named in errors. Its arguments are not: they may hold a password.
+    // Errors name the program, but not its arguments: they may hold a password. The program's text
+    // may be a whole command line by mistake, so only its first word is shown.
     let program = program.expose();
-    let failed = |what: String| format!("kafka.oauth_token_command: {program} {what}");
+    let name = program.split(|c: char| c.is_whitespace() || c == '=').next().unwrap_or_default();
+    let failed = |what: String| format!("kafka.oauth_token_command: {name} {what}");
     let output = output_of(program, arguments, timeout).map_err(failed)?;
     token(&output, now_ms).map_err(|what| failed(what.to_owned()))
 }
@@ -165,6 +167,10 @@ mod tests {
         assert!(slow.contains("did not end within 50ms"), "{slow}");
         let missing = from_command(&["/no/such/program".into()], POLL, NOW).err().unwrap();
         assert!(missing.contains("/no/such/program"), "{missing}");
+        for line in ["/no/such/program --password hush", "/no/such/program\thush", "PASSWORD=hush /no/such/program"] {
+            let missing = from_command(&[line.into()], POLL, NOW).err().unwrap();
+            assert!(missing.contains("cannot be run") && !missing.contains("hush"), "{missing}");
+        }
         assert!(from_command(&[], POLL, NOW).err().unwrap().contains("set kafka.oauth_token_command"));
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use adlake_decode::avro::{Base, base};
 use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, Name, UuidSchema};
+use apache_avro::schema::Name;
 
 const DEPTH_MAX: usize = 256;
 /// How many more records a block may have than it has bytes, and how many more inner records a
@@ -54,45 +55,27 @@ impl Skipper {
         if let Some(name) = schema.name() {
             names.insert(Name::fullname(name, namespace), index);
         }
-        let shape = match schema {
-            Schema::Null | Schema::Ref { .. } => Shape::Empty,
-            Schema::Boolean => Shape::Fixed(1),
-            Schema::Float => Shape::Fixed(4),
-            Schema::Double => Shape::Fixed(8),
-            Schema::Int
-            | Schema::Long
-            | Schema::Enum(_)
-            | Schema::Date
-            | Schema::TimeMillis
-            | Schema::TimeMicros
-            | Schema::TimestampMillis
-            | Schema::TimestampMicros
-            | Schema::TimestampNanos
-            | Schema::LocalTimestampMillis
-            | Schema::LocalTimestampMicros
-            | Schema::LocalTimestampNanos => Shape::Varint,
-            Schema::Bytes | Schema::String | Schema::BigDecimal => Shape::Sized,
-            Schema::Fixed(fixed) | Schema::Duration(fixed) => Shape::Fixed(fixed.size),
-            Schema::Decimal(decimal) => match &decimal.inner {
-                InnerDecimalSchema::Bytes => Shape::Sized,
-                InnerDecimalSchema::Fixed(fixed) => Shape::Fixed(fixed.size),
-            },
-            Schema::Uuid(uuid) => match uuid {
-                UuidSchema::Bytes | UuidSchema::String => Shape::Sized,
-                UuidSchema::Fixed(fixed) => Shape::Fixed(fixed.size),
-            },
-            Schema::Array(array) => Shape::List(self.compile(&array.items, namespace, names)?),
-            Schema::Map(map) => Shape::Map(self.compile(&map.types, namespace, names)?),
-            Schema::Union(union) => {
+        let shape = match (base(schema), schema) {
+            (Base::Boolean, _) => Shape::Fixed(1),
+            (Base::Float, _) => Shape::Fixed(4),
+            (Base::Double, _) => Shape::Fixed(8),
+            (Base::Fixed(size), _) => Shape::Fixed(size),
+            (Base::Int | Base::Long | Base::Enum, _) => Shape::Varint,
+            (Base::Bytes | Base::Text, _) => Shape::Sized,
+            (_, Schema::Array(array)) => Shape::List(self.compile(&array.items, namespace, names)?),
+            (_, Schema::Map(map)) => Shape::Map(self.compile(&map.types, namespace, names)?),
+            (_, Schema::Union(union)) => {
                 let variants = union.variants().iter().map(|variant| self.compile(variant, namespace, names));
                 Shape::Union(variants.collect::<Result<_, _>>()?)
             }
-            Schema::Record(record) => {
+            (_, Schema::Record(record)) => {
                 let name = record.name.fully_qualified_name(namespace);
                 let inner = name.namespace();
                 let fields = record.fields.iter().map(|field| self.compile(&field.schema, inner, names));
                 Shape::Record(fields.collect::<Result<_, _>>()?)
             }
+            // The type is null: references were looked up above.
+            (Base::Null | Base::Named | Base::Array | Base::Map | Base::Union | Base::Record, _) => Shape::Empty,
         };
         self.shapes[index] = shape;
         Ok(index)
