@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
 use adlake_domain::time;
-use adlake_lake::LiveFile;
+use adlake_lake::{LiveFile, failpoint};
 use adlake_lake::replace::Replacer;
 use adlake_lake::snapshot::Snapshot;
 use adlake_lake::views::merge::{Merge, Part};
@@ -256,6 +256,7 @@ async fn commit(
 ) -> Result<(), BatchError> {
     let commit = || async { Ok::<_, BatchError>(base(engine, snapshot, table).await?.commit_keeping(&kept, all.files.clone()).await?) };
     let version = engine.lake.retry(commit).await?;
+    failpoint::hit(failpoint::BATCH_TABLE_WRITTEN);
     engine.observer.end(table.name(), all.rows);
     tracing::info!(table = table.name(), rows = all.rows, version, "the batch table was changed");
     tables.versions.insert(table.name().to_string(), version);

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use adlake_domain::event::EventKind;
 use adlake_domain::time;
-use adlake_lake::LakeError;
+use adlake_lake::{LakeError, failpoint};
 use adlake_lake::views::plans::{BatchTable, Day};
 use datafusion::prelude::col;
 
@@ -141,8 +141,9 @@ async fn commit(
 ) -> Result<(), BatchError> {
     let mut all = Written::default();
     written.into_iter().for_each(|part| all.add(part));
-    let replacer = engine.lake.replacer(table.name()).await?;
-    let version = replacer.commit(all.files).await?;
+    let commit = || async { engine.lake.replacer(table.name()).await?.commit(all.files.clone()).await };
+    let version = engine.lake.retry(commit).await?;
+    failpoint::hit(failpoint::BATCH_TABLE_WRITTEN);
     engine.plans.register(plan_name(table), engine.lake.known_columns(table.name(), version).await?)?;
     engine.observer.end(table.name(), all.rows);
     tracing::info!(table = table.name(), rows = all.rows, version, "the batch table was written");

@@ -8,6 +8,7 @@ pub mod settings;
 pub mod plan;
 pub mod run;
 mod full;
+pub mod jobs;
 mod changes;
 mod slices;
 mod engine;

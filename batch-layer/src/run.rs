@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
+use adlake_lake::failpoint;
+use adlake_lake::lease::Lease;
 use adlake_lake::manifest::Manifest;
 use adlake_lake::retry::Retryable;
 use adlake_lake::snapshot::Snapshot;
@@ -137,6 +139,30 @@ async fn run_now(
     settings.check()?;
     lake.create_tables().await?;
     let context = settings.session.context()?;
+    let lease = lake.lease("batch run", settings.lease_time).await?;
+    let ran = tokio::select! {
+        ran = run_leased(lake, meaning, settings, full, observer, cancel, context, &lease) => ran,
+        () = lease.lost() => Err(BatchError::Lake(LakeError::Superseded(
+            "another process has taken the batch lease, as this one did not renew it in time; nothing was published"
+                .to_string(),
+        ))),
+    };
+    lease.release().await;
+    let mut report = ran?;
+    report.elapsed = began.elapsed();
+    Ok(report)
+}
+
+async fn run_leased(
+    lake: &Lake,
+    meaning: &Meaning,
+    settings: &BatchSettings,
+    full: bool,
+    observer: Arc<dyn BatchObserver>,
+    cancel: &CancellationToken,
+    context: SessionContext,
+    lease: &Lease,
+) -> Result<RunReport, BatchError> {
     let snapshot = Snapshot::take(lake, &context, meaning).await?;
     let facts = facts(lake, &context, &snapshot, meaning, full).await?;
     let plan = plan::plan(&facts);
@@ -149,7 +175,7 @@ async fn run_now(
             plan,
             rows: BTreeMap::new(),
             versions: previous.versions.clone(),
-            elapsed: began.elapsed(),
+            elapsed: Duration::ZERO,
         });
     }
     let reference = lake.retry(|| lake.campaigns(&context, &facts.newest)).await?;
@@ -179,8 +205,10 @@ async fn run_now(
         meaning: meaning.clone(),
         revision: REVISION,
     };
+    failpoint::hit(failpoint::BEFORE_PUBLISH);
+    lease.check().await?;
     manifest.publish(lake, previous.map(|previous| previous.run)).await?;
-    Ok(RunReport { run: manifest.run, published: true, plan, rows: tables.rows, versions, elapsed: began.elapsed() })
+    Ok(RunReport { run: manifest.run, published: true, plan, rows: tables.rows, versions, elapsed: Duration::ZERO })
 }
 
 /// What the lake tells about a run.

@@ -1,5 +1,7 @@
 //! The `[batch]` section.
 
+use std::time::Duration;
+
 use adlake_lake::session::SessionSettings;
 use adlake_lake::{LakeError, WriterSettings};
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,14 @@ pub struct BatchSettings {
     /// About how many events are aggregated at once. The events of one campaign in one hour are
     /// never taken apart.
     pub slice_events: u64,
+    /// A process that writes batch tables and is not heard of for this long may be superseded by
+    /// another.
+    #[serde(with = "humantime_serde")]
+    pub lease_time: Duration,
+    /// Data files that were removed from their tables longer ago than this are deleted by `adlake
+    /// batch vacuum`. It must be longer than the longest query, and than the longest run.
+    #[serde(with = "humantime_serde")]
+    pub vacuum_retention: Duration,
 }
 
 impl Default for BatchSettings {
@@ -29,6 +39,8 @@ impl Default for BatchSettings {
             file_bytes_max: 128 << 20,
             row_group_rows: 64 << 10,
             slice_events: 500_000,
+            lease_time: Duration::from_secs(60),
+            vacuum_retention: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }
@@ -45,6 +57,9 @@ impl BatchSettings {
         }
         if self.row_group_rows == 0 {
             return wrong("row_group_rows", "must be at least 1");
+        }
+        if self.lease_time < Duration::from_secs(1) {
+            return wrong("lease_time", "must be at least 1s");
         }
         if self.slice_events == 0 {
             return wrong("slice_events", "must be at least 1");
@@ -89,5 +104,6 @@ mod tests {
         check(|s| s.file_bytes_max = 0, "batch.file_bytes_max");
         check(|s| s.row_group_rows = 0, "batch.row_group_rows");
         check(|s| s.slice_events = 0, "batch.slice_events");
+        check(|s| s.lease_time = Duration::ZERO, "batch.lease_time");
     }
 }

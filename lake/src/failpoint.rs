@@ -40,7 +40,14 @@ pub const ASSIGNED: &str = "assigned";
 /// The consumer group revokes partitions. Rows read from them are not committed yet.
 pub const REVOKED: &str = "revoked";
 
-/// All places.
+/// The lease of the batch layer is taken.
+pub const LEASE_TAKEN: &str = "lease-taken";
+/// A batch table is written, but the run is not published.
+pub const BATCH_TABLE_WRITTEN: &str = "batch-table-written";
+/// All batch tables are written, but the run is not published.
+pub const BEFORE_PUBLISH: &str = "before-publish";
+
+/// All places of ingest.
 pub const PLACES: [&str; 10] = [
     BEFORE_PUT,
     AFTER_PUT,

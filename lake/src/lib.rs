@@ -17,6 +17,8 @@ mod live;
 mod rewrite;
 pub mod replace;
 mod evolve;
+pub mod compact;
+pub mod vacuum;
 mod commit;
 pub mod write;
 
@@ -26,6 +28,7 @@ mod upkeep;
 
 pub mod manifest;
 mod publish;
+pub mod lease;
 pub mod reference;
 pub mod snapshot;
 mod scan;

@@ -67,6 +67,10 @@ impl LiveFile {
         self.date.as_deref().and_then(|date| days(date).ok())
     }
 
+    pub(crate) fn object(&self) -> &Path {
+        &self.object
+    }
+
     /// Whether a deletion vector deletes some of its rows.
     pub fn has_deletions(&self) -> bool {
         self.has_deletions

@@ -72,6 +72,19 @@ impl Manifest {
         read(batch).map(Some)
     }
 
+    /// All published runs that the manifest table still has.
+    pub async fn all(lake: &Lake, context: &SessionContext) -> Result<Vec<Manifest>, LakeError> {
+        lake.retry(|| async {
+            let Some(version) = lake.newest_version(MANIFEST).await? else { return Ok(Vec::new()) };
+            let batches = context.read_table(lake.provider(MANIFEST, version).await?)?.collect().await?;
+            let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| batch.slice(row, 1)));
+            let mut runs = rows.map(|row| read(&row)).collect::<Result<Vec<_>, _>>()?;
+            runs.sort_by_key(|run| run.run);
+            Ok(runs)
+        })
+        .await
+    }
+
     pub(crate) fn to_batch(&self) -> Result<RecordBatch, LakeError> {
         let schema = manifest_schema();
         let wrong = |error: arrow::error::ArrowError| LakeError::rows(MANIFEST, error);

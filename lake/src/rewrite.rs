@@ -18,8 +18,9 @@ use std::collections::HashMap;
 
 use adlake_domain::catalogue::Table;
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use deltalake::kernel::transaction::CommitData;
-use deltalake::kernel::Action;
+use deltalake::kernel::{Action, Add};
 use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::DeltaOperation;
 use serde_json::Value;
@@ -107,12 +108,25 @@ impl Rewriter {
         file.open(&self.lake, &self.log_store, &self.table).await?.rows()
     }
 
-    /// Exchanges files for new ones in one commit.
-    pub async fn exchange(self, old: &[LiveFile], new: Vec<DataFile>) -> Result<Exchanged, LakeError> {
+    /// The table's columns.
+    pub fn schema(&self) -> SchemaRef {
+        self.table.schema.clone()
+    }
+
+    /// Exchanges files for new ones in one commit. `data_change`: whether the rows differ.
+    pub async fn exchange(
+        self,
+        old: &[LiveFile],
+        new: Vec<DataFile>,
+        data_change: bool,
+    ) -> Result<Exchanged, LakeError> {
         let name = self.table.name;
-        let operation = DeltaOperation::Update { predicate: None };
-        let removes = old.iter().map(|file| Action::Remove(file.remove(true)));
-        let actions = removes.chain(new.into_iter().map(|file| Action::Add(file.add))).collect();
+        let operation = match data_change {
+            true => DeltaOperation::Update { predicate: None },
+            false => DeltaOperation::Optimize { predicate: None, target_size: 0 },
+        };
+        let removes = old.iter().map(|file| Action::Remove(file.remove(data_change)));
+        let actions = removes.chain(new.into_iter().map(|file| Action::Add(Add { data_change, ..file.add }))).collect();
         let commit_id = Uuid::new_v4().to_string();
         let metadata = HashMap::from([(COMMIT_ID.to_string(), Value::String(commit_id.clone()))]);
         let bytes = CommitData::new(actions, operation, metadata, Vec::new())

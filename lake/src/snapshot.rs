@@ -15,11 +15,12 @@ use std::sync::Arc;
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use datafusion::prelude::{ParquetReadOptions, SessionContext, cast, ident, lit};
 use deltalake::logstore::LogStoreRef;
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
 use serde_json::Value;
 
 use crate::error::LakeError;
@@ -175,6 +176,40 @@ impl Snapshot {
 }
 
 impl Lake {
+    /// Rows of some files of one day of a table, with the columns of the catalogue.
+    pub async fn files_of_day(
+        &self,
+        context: &SessionContext,
+        table: &str,
+        paths: Vec<String>,
+        day: i32,
+    ) -> Result<Arc<dyn TableProvider>, LakeError> {
+        let known = catalogue::table(table).ok_or_else(|| LakeError::NotFound(table.to_string()))?;
+        let partition = known.partition_columns.first().copied().unwrap_or_default();
+        let fields: Vec<_> = known.schema.fields().iter().filter(|field| field.name() != partition).cloned().collect();
+        let rows = parquet_files(context, self, table, paths, Arc::new(Schema::new(fields))).await?;
+        let columns = known.schema.fields().iter().map(|field| match field.name() {
+            name if name == partition => cast(lit(day), DataType::Date32).alias(name),
+            name => ident(name),
+        });
+        let columns: Vec<_> = columns.collect();
+        Ok(context.read_table(rows)?.select(columns)?.into_view())
+    }
+
+    /// Fails unless all files of a table at a version are there. The error names the first that is
+    /// not.
+    pub async fn check_files(&self, table: &str, version: u64) -> Result<(), LakeError> {
+        let store = self.log_store(table)?.object_store(None);
+        for file in self.files_at(table, version).await? {
+            let look = || async {
+                let found = store.head(file.object()).await;
+                found.map_err(|error| LakeError::store(format!("{table}/{} (version {version})", file.path), error))
+            };
+            self.retry(look).await?;
+        }
+        Ok(())
+    }
+
     async fn active_files(&self, table: &str, version: u64) -> Result<Vec<String>, LakeError> {
         let mut loaded = self.delta_table(table)?;
         loaded.load_version(version).await.map_err(|error| LakeError::table(table, error))?;
@@ -207,7 +242,7 @@ fn file_schema(kind: EventKind) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-async fn parquet_files(
+pub(crate) async fn parquet_files(
     context: &SessionContext,
     lake: &Lake,
     table: &str,

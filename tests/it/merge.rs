@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use adlake_domain::credit::Model;
 use adlake_domain::settings::{Display, Meaning, SpendSource};
 use adlake_lake::session::SessionSettings;
+use adlake_lake::views::plans::BatchTable;
 use adlake_tests::history::{History, ReferenceData, Rows, Step, history};
 use adlake_tests::oracle::compare::difference;
 use adlake_tests::oracle::{self, Input, VIEWS};
@@ -140,12 +141,31 @@ async fn run(history: &History) -> Result<()> {
         let difference = difference(view, &recomputed.rows, &merged);
         ensure!(difference.is_none(), "merged is not as recomputed: {}", difference.unwrap_or_default());
     }
+    check_runs(&mut lake).await?;
     // Settings of the display take effect at once.
     let display = Display { default_model: Model::Linear, spend_source: SpendSource::Bids };
     lake.show(&display).await?;
     check(&lake, &Input { display, ..input }, &["campaign_daily"])
         .await
         .map_err(|error| error.context("with other settings of the display"))
+}
+
+/// Compares the tables that many runs have changed with those of one run over all rows.
+async fn check_runs(lake: &mut TestLake) -> Result<()> {
+    lake.batch(false).await?;
+    let again = lake.run_during(false, &Rows::default()).await?;
+    ensure!(!again.published, "a run after which nothing has changed did {:?}", again.plan);
+    let mut incremental = Vec::new();
+    for table in BatchTable::ALL.map(BatchTable::name) {
+        incremental.push((table, lake.table(table).await?));
+    }
+    lake.batch(true).await?;
+    for (table, incremental) in incremental {
+        let name = table.trim_start_matches("batch/");
+        let difference = difference(name, &lake.table(table).await?.rows, &incremental);
+        ensure!(difference.is_none(), "incremental is not as recomputed: {}", difference.unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// The input of the oracle for the default display.

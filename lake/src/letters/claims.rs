@@ -221,7 +221,7 @@ impl LetterClaims {
         }
         let new = writer.finish().await?;
         let old: Vec<LiveFile> = places.into_iter().map(|(file, _)| file).collect();
-        Ok(rewriter.exchange(&old, new).await? != Exchanged::Stale)
+        Ok(rewriter.exchange(&old, new, true).await? != Exchanged::Stale)
     }
 
     /// Ends a claim: marks its letters as replayed, or sets them free. Returns how many there were,
@@ -260,7 +260,7 @@ impl LetterClaims {
                 return Ok(0);
             }
             let new = writer.finish().await?;
-            if rewriter.exchange(&old, new).await? != Exchanged::Stale {
+            if rewriter.exchange(&old, new, true).await? != Exchanged::Stale {
                 return Ok(settled);
             }
         }

@@ -106,7 +106,7 @@ fn file_table(context: &SessionContext, file: &Path, schema: SchemaRef) -> Resul
 
 /// The batch with the columns of `schema`, matched by position. A value that does not fit the
 /// column's type is an error, not NULL.
-pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let exact = CastOptions { safe: false, ..CastOptions::default() };
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
         if column.data_type() == field.data_type() {

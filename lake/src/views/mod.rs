@@ -27,6 +27,7 @@ mod repeated;
 mod arguments;
 
 pub use materialize::Kept;
+pub(crate) use materialize::conform;
 pub use plans::Plans;
 pub use surface::{VIEWS, Views};
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use adlake_batch_layer::{BatchSettings, Silent};
+use adlake_batch_layer::{BatchSettings, RunReport, Silent};
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Display, Meaning};
+use adlake_lake::manifest::Manifest;
 use adlake_lake::session::SessionSettings;
 use adlake_lake::{Advance, Appended, Lake, LoadMode, ReferenceKind, StorageSettings, WriterSettings};
 use adlake_serving::{QueryEngine, QuerySettings};
@@ -117,13 +118,28 @@ impl TestLake {
 
     /// Runs the batch layer while these rows are appended.
     pub async fn batch_during(&mut self, full: bool, during: &Rows) -> Result<()> {
+        self.run_during(full, during).await.map(|_| ())
+    }
+
+    /// The same. Tells what was done.
+    pub async fn run_during(&mut self, full: bool, during: &Rows) -> Result<RunReport> {
         self.appended += 1;
         let settings = BatchSettings { session: self.session.clone(), ..BatchSettings::default() };
         let cancel = CancellationToken::new();
         let run = adlake_batch_layer::run(&self.lake, &self.meaning, &settings, full, Arc::new(Silent), &cancel);
         let (ran, appended) = tokio::join!(run, append(&self.lake, during, self.appended));
-        ran.context("the batch run failed")?;
-        appended
+        appended?;
+        ran.context("the batch run failed")
+    }
+
+    /// All rows of a batch table as the last run has published it.
+    pub async fn table(&self, table: &str) -> Result<Answer> {
+        let context = self.session.context()?;
+        let manifest = Manifest::latest(&self.lake, &context).await?.context("no run was published")?;
+        let version = manifest.version(table).with_context(|| format!("the manifest does not name {table}"))?;
+        let rows = context.read_table(self.lake.known_columns(table, version).await?)?;
+        let batches = rows.clone().collect().await?;
+        Answer::of_batches(&Arc::new(rows.schema().as_arrow().clone()), &batches)
     }
 
     /// All rows of a view.

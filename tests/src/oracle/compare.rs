@@ -172,7 +172,8 @@ fn key_columns(view: &str) -> &'static [&'static str] {
         "campaign_hourly" => {
             &["hour", "campaign_id", "website", "ad_creative_id", "device_type", "country", "region", "conversion_type"]
         }
-        "campaign_daily" => &["day", "campaign_id"],
+        "interactions" => &["interaction_id", "conversion_type", "event_time"],
+        "campaign_daily" | "campaign_reach" => &["day", "campaign_id"],
         "campaign_kpis" => &["campaign_id"],
         "geo_daily" => &["day", "campaign_id", "country", "region"],
         "site_daily" => &["day", "campaign_id", "website"],
