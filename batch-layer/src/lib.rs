@@ -14,5 +14,5 @@ mod slices;
 mod engine;
 
 pub use plan::{Plan, Why};
-pub use run::{BatchError, BatchObserver, RunReport, Silent, run};
+pub use run::{BatchError, BatchObserver, PlanReport, RunReport, Silent, planned, run};
 pub use settings::BatchSettings;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
 use adlake_lake::failpoint;
-use adlake_lake::lease::Lease;
+use adlake_lake::lease::{Lease, LeaseState};
 use adlake_lake::manifest::Manifest;
 use adlake_lake::retry::Retryable;
-use adlake_lake::snapshot::Snapshot;
+use adlake_lake::snapshot::{Amount, Snapshot};
 use adlake_lake::views::Plans;
 use adlake_lake::{Lake, LakeError};
 use datafusion::common::DataFusionError;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use crate::plan::{self, Facts, Plan, Published};
 use crate::settings::BatchSettings;
-use crate::{changes, full};
+use crate::{changes, full, jobs};
 
 /// Why a run was not published.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +127,41 @@ pub fn run<'a>(
     Box::pin(run_now(lake, meaning, settings, full, observer, cancel))
 }
 
+/// What a run would do, why, and how much it would read.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlanReport {
+    /// What it would do.
+    pub plan: Plan,
+    /// How much of each raw table it would read.
+    pub reads: BTreeMap<String, Amount>,
+    /// The lease that a process holds.
+    pub lease: Option<LeaseState>,
+}
+
+/// Tells what [`run`] would do now.
+pub async fn planned(
+    lake: &Lake,
+    meaning: &Meaning,
+    settings: &BatchSettings,
+    full: bool,
+) -> Result<PlanReport, BatchError> {
+    settings.check()?;
+    let context = settings.session.context()?;
+    let snapshot = Snapshot::take(lake, &context, meaning).await?;
+    let plan = plan::plan(&facts(lake, &context, &snapshot, meaning, full).await?);
+    let mut reads = BTreeMap::new();
+    if !matches!(plan, Plan::Nothing { .. }) {
+        for kind in EventKind::ALL {
+            let amount = snapshot.amount(kind, matches!(plan, Plan::Full { .. })).await?;
+            if amount.files > 0 {
+                reads.insert(kind.raw_table().to_string(), amount);
+            }
+        }
+    }
+    let lease = lake.lease_state().await?.filter(|lease| !lease.released);
+    Ok(PlanReport { plan, reads, lease })
+}
+
 async fn run_now(
     lake: &Lake,
     meaning: &Meaning,
@@ -142,10 +177,7 @@ async fn run_now(
     let lease = lake.lease("batch run", settings.lease_time).await?;
     let ran = tokio::select! {
         ran = run_leased(lake, meaning, settings, full, observer, cancel, context, &lease) => ran,
-        () = lease.lost() => Err(BatchError::Lake(LakeError::Superseded(
-            "another process has taken the batch lease, as this one did not renew it in time; nothing was published"
-                .to_string(),
-        ))),
+        () = lease.lost() => Err(jobs::lost()),
     };
     lease.release().await;
     let mut report = ran?;

@@ -21,6 +21,7 @@ use datafusion::prelude::{ParquetReadOptions, SessionContext, cast, ident, lit};
 use deltalake::logstore::LogStoreRef;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::LakeError;
@@ -127,6 +128,33 @@ impl Snapshot {
         self.lake.retry(|| self.tail_files(context, kind, after, newest)).await
     }
 
+    /// How much of a raw table the published run does not cover, or how much there is of it.
+    pub async fn amount(&self, kind: EventKind, all: bool) -> Result<Amount, LakeError> {
+        let table = kind.raw_table();
+        let Some(&newest) = self.newest.get(table) else { return Ok(Amount::default()) };
+        let mut amount = Amount::default();
+        match self.published(table).filter(|_| !all) {
+            Some(after) if after >= newest => {}
+            Some(after) => {
+                let log_store = self.lake.log_store(table)?;
+                let added = || self.added_files(&log_store, table, after + 1, newest);
+                for file in self.lake.retry(added).await? {
+                    amount.files += 1;
+                    amount.bytes += file.bytes;
+                    amount.rows += file.rows;
+                }
+            }
+            None => {
+                for file in self.lake.files_at(table, newest).await? {
+                    amount.files += 1;
+                    amount.bytes += file.bytes;
+                    amount.rows += file.rows.unwrap_or_default();
+                }
+            }
+        }
+        Ok(amount)
+    }
+
     async fn tail_files(
         &self,
         context: &SessionContext,
@@ -139,7 +167,10 @@ impl Snapshot {
         // Without a published run the tail is the whole table. Its early log entries may be removed
         // already.
         let files = match after {
-            Some(after) => self.added_files(&log_store, table, after + 1, newest).await?,
+            Some(after) => {
+                let added = self.added_files(&log_store, table, after + 1, newest).await?;
+                added.into_iter().map(|file| file.path).collect()
+            }
             None => self.lake.active_files(table, newest).await?,
         };
         if files.is_empty() {
@@ -155,7 +186,7 @@ impl Snapshot {
         table: &str,
         from: u64,
         to: u64,
-    ) -> Result<Vec<String>, LakeError> {
+    ) -> Result<Vec<Added>, LakeError> {
         let entries = futures::stream::iter(from..=to).map(|version| {
             let log_store = log_store.clone();
             async move {
@@ -170,7 +201,7 @@ impl Snapshot {
                 added(table, version, &entry)
             }
         });
-        let added: Vec<Vec<String>> = entries.buffered(ENTRIES_AT_ONCE).try_collect().await?;
+        let added: Vec<Vec<Added>> = entries.buffered(ENTRIES_AT_ONCE).try_collect().await?;
         Ok(added.into_iter().flatten().collect())
     }
 }
@@ -218,9 +249,27 @@ impl Lake {
     }
 }
 
-/// The paths of the files that a commit has added as new data.
-fn added(table: &str, version: u64, entry: &[u8]) -> Result<Vec<String>, LakeError> {
-    let mut paths = Vec::new();
+/// A file that a commit has added.
+struct Added {
+    path: String,
+    bytes: u64,
+    rows: u64,
+}
+
+/// How much there is to read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their rows, as far as their statistics tell.
+    pub rows: u64,
+}
+
+/// The files that a commit has added as new data.
+fn added(table: &str, version: u64, entry: &[u8]) -> Result<Vec<Added>, LakeError> {
+    let mut files = Vec::new();
     for line in entry.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let wrong = |error| LakeError::Corrupt(format!("{table}: log version {version}: {error}"));
         let action: Value = serde_json::from_slice(line).map_err(wrong)?;
@@ -229,10 +278,13 @@ fn added(table: &str, version: u64, entry: &[u8]) -> Result<Vec<String>, LakeErr
             continue;
         }
         if let Some(path) = add.get("path").and_then(Value::as_str) {
-            paths.push(path.to_string());
+            let bytes = add.get("size").and_then(Value::as_u64).unwrap_or_default();
+            let stats = add.get("stats").and_then(Value::as_str).and_then(|text| serde_json::from_str::<Value>(text).ok());
+            let rows = stats.and_then(|stats| stats.get("numRecords").and_then(Value::as_u64)).unwrap_or_default();
+            files.push(Added { path: path.to_string(), bytes, rows });
         }
     }
-    Ok(paths)
+    Ok(files)
 }
 
 /// The columns in a raw table's files: all but the partition column.

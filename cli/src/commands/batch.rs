@@ -1,9 +1,10 @@
-//! `adlake batch run`.
+//! `adlake batch`: the run and the jobs beside it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use adlake_batch_layer::{Plan, RunReport, run};
+use adlake_batch_layer::jobs::{self, CompactReport, VacuumReport};
+use adlake_batch_layer::{Plan, PlanReport, RunReport, planned, run};
 use adlake_lake::Lake;
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -18,17 +19,57 @@ use crate::shutdown;
 /// The batch layer.
 #[derive(Debug, Subcommand)]
 pub enum Batch {
-    /// Deduplicate, attribute and aggregate all events, then publish the result at once. If a
+    /// Compute what has changed since the last run, or everything, and publish it at once. If a
     /// signal stops the run, nothing is published
     Run(Run),
+    /// Tell what `batch run` would do, why, and how much it would read
+    Plan(Run),
+    /// Rewrite small files into large ones, without changing rows
+    Compact(Job),
+    /// Delete data files that no reader needs any more (batch.vacuum_retention)
+    Vacuum(Job),
+    /// Write checkpoints of all tables, and remove old entries of their logs
+    Checkpoint(Simple),
+    /// Publish the tables of an earlier run again
+    Rollback(Rollback),
 }
 
 /// A batch run.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Compute and publish even if nothing has changed since the last run
+    /// Compute everything, whatever has changed since the last run
     #[arg(long)]
     full: bool,
+    /// The format of the report
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+}
+
+/// A job that can be tried.
+#[derive(Debug, Args)]
+pub struct Job {
+    /// Tell what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The format of the report
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+}
+
+/// A job without options.
+#[derive(Debug, Args)]
+pub struct Simple {
+    /// The format of the report
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+}
+
+/// A rollback.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The number of the run
+    #[arg(long, value_name = "RUN")]
+    to: i64,
     /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
@@ -37,14 +78,42 @@ pub struct Run {
 impl Batch {
     /// Runs the command.
     pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
-        let Batch::Run(command) = self;
         let settings = global.load()?.settings;
         let lake = Lake::open(&settings.lake).await?;
-        let cancel = shutdown::on_signal()?;
-        let observer = Arc::new(StepSpinner { spinner: progress.spinner("batch run"), rows: Mutex::default() });
-        let done = run(&lake, &settings.meaning(), &settings.batch, command.full, observer.clone(), &cancel).await;
-        observer.spinner.finish_and_clear();
-        report(command.format, &done.map_err(batch_error)?, text)
+        let batch = &settings.batch;
+        match self {
+            Batch::Run(command) => {
+                let cancel = shutdown::on_signal()?;
+                let observer = Arc::new(StepSpinner { spinner: progress.spinner("batch run"), rows: Mutex::default() });
+                let done = run(&lake, &settings.meaning(), batch, command.full, observer.clone(), &cancel).await;
+                observer.spinner.finish_and_clear();
+                report(command.format, &done.map_err(batch_error)?, text)
+            }
+            Batch::Plan(command) => {
+                let plan = planned(&lake, &settings.meaning(), batch, command.full).await.map_err(batch_error)?;
+                report(command.format, &plan, plan_text)
+            }
+            Batch::Compact(command) => {
+                let cancel = shutdown::on_signal()?;
+                let done = jobs::compact(&lake, batch, command.dry_run, &cancel).await.map_err(batch_error)?;
+                report(command.format, &done, |done| compact_text(done, command.dry_run))
+            }
+            Batch::Vacuum(command) => {
+                let cancel = shutdown::on_signal()?;
+                let done = jobs::vacuum(&lake, batch, command.dry_run, &cancel).await.map_err(batch_error)?;
+                report(command.format, &done, vacuum_text)
+            }
+            Batch::Checkpoint(command) => {
+                let done = jobs::checkpoint(&lake).await.map_err(batch_error)?;
+                report(command.format, &done, checkpoint_text)
+            }
+            Batch::Rollback(command) => {
+                let done = jobs::rollback(&lake, batch, command.to).await.map_err(batch_error)?;
+                report(command.format, &done, |done| {
+                    format!("published the tables of batch run {} again, as run {}\n", done.to, done.run)
+                })
+            }
+        }
     }
 }
 
@@ -81,6 +150,57 @@ impl adlake_batch_layer::BatchObserver for StepSpinner {
     fn end(&self, table: &str, rows: u64) {
         self.spinner.set_message(format!("wrote {table}: {rows} rows"));
     }
+}
+
+fn plan_text(report: &PlanReport) -> String {
+    let mut text = match &report.plan {
+        Plan::Nothing { run } => format!("nothing to do: nothing has changed since batch run {run}\n"),
+        Plan::Incremental { run, .. } => format!("compute what has changed since batch run {run}\n"),
+        Plan::Full { why } => format!("compute everything, because {}\n", why.text()),
+    };
+    for (table, amount) in &report.reads {
+        let megabytes = amount.bytes as f64 / 1e6;
+        text.push_str(&format!("  read {table:<20} {:>12} rows {megabytes:>10.1} MB {:>6} files\n", amount.rows, amount.files));
+    }
+    if let Some(lease) = &report.lease {
+        text.push_str(&format!("`{}` ({}) holds the lease since {}\n", lease.job, lease.process, lease.at));
+    }
+    text
+}
+
+fn compact_text(report: &CompactReport, dry_run: bool) -> String {
+    let mut text = String::new();
+    if report.tables.is_empty() {
+        text.push_str("nothing to compact\n");
+    }
+    for (table, done) in &report.tables {
+        let files = match dry_run {
+            true => format!("{} files would be rewritten", done.files_before),
+            false => format!("{} files became {}", done.files_before, done.files_after),
+        };
+        text.push_str(&format!("  {table:<24} {files}, {} rows\n", done.rows));
+    }
+    if let Some(run) = report.run {
+        text.push_str(&format!("published batch run {run}\n"));
+    }
+    if let Some(note) = &report.note {
+        text.push_str(&format!("{note}\n"));
+    }
+    text
+}
+
+fn vacuum_text(report: &VacuumReport) -> String {
+    let verb = if report.dry_run { "would be deleted" } else { "deleted" };
+    let mut text = String::new();
+    for table in report.tables.iter().filter(|table| table.files > 0) {
+        let megabytes = table.bytes as f64 / 1e6;
+        text.push_str(&format!("  {:<24} {:>8} files {verb}, {megabytes:.1} MB\n", table.table, table.files));
+    }
+    if text.is_empty() { "nothing to delete\n".to_owned() } else { text }
+}
+
+fn checkpoint_text(removed: &BTreeMap<String, u64>) -> String {
+    removed.iter().map(|(table, files)| format!("  {table:<24} {files:>8} old files of the log removed\n")).collect()
 }
 
 /// What a run does, and why.
