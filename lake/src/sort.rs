@@ -19,8 +19,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::interleave_record_batch;
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{concat, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -47,6 +47,8 @@ use futures::{StreamExt, stream};
 const RANGES: usize = 16;
 /// How many keys are sampled.
 const SAMPLE_MAX: usize = 16 << 10;
+/// The most bytes of rows that are sorted at once. Texts of one column must stay below two gigabytes.
+const BUFFER_BYTES_MAX: usize = 1 << 30;
 /// How often rows are divided. What still does not fit then has hardly any different keys.
 const DEPTH_MAX: usize = 6;
 
@@ -268,9 +270,32 @@ impl Buffer {
         self.keys[place.batch as usize].row(place.row as usize).data()
     }
 
-    fn gather(&self, places: &[(usize, usize)]) -> Result<RecordBatch> {
-        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        Ok(interleave_record_batch(&batches, places)?)
+    /// The number of the first row of each batch.
+    fn begins(&self) -> Vec<u32> {
+        let mut begins = Vec::with_capacity(self.batches.len());
+        let mut next = 0;
+        for batch in &self.batches {
+            begins.push(next);
+            next += batch.num_rows() as u32;
+        }
+        begins
+    }
+
+    /// All rows in one batch. The columns are joined one after the other, so that only one of them
+    /// is in memory twice. From one batch rows can be taken; gathering nested values from many
+    /// batches makes an array of each value.
+    fn join(&mut self, schema: &SchemaRef) -> Result<RecordBatch> {
+        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(self.batches.len()); schema.fields().len()];
+        for batch in self.batches.drain(..) {
+            let (_, columns, _) = batch.into_parts();
+            parts.iter_mut().zip(columns).for_each(|(parts, column)| parts.push(column));
+        }
+        let mut columns = Vec::with_capacity(parts.len());
+        for parts in parts {
+            let arrays: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+            columns.push(concat(&arrays)?);
+        }
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
     }
 }
 
@@ -304,7 +329,8 @@ impl Sorter {
         let keys = self.shared.keys.of(&batch)?;
         // The places of the rows take memory too, once they are sorted.
         let bytes = get_record_batch_memory_size(&batch) + keys.size() + batch.num_rows() * size_of::<Place>();
-        if self.rows.memory.try_grow(bytes).is_err() {
+        let is_full = self.rows.memory.size() + bytes > BUFFER_BYTES_MAX;
+        if is_full || self.rows.memory.try_grow(bytes).is_err() {
             let is_divisible = self.depth < DEPTH_MAX && self.rows.rows() >= RANGES;
             if is_divisible {
                 self.spill()?;
@@ -323,9 +349,8 @@ impl Sorter {
             self.ranges = Some(Ranges::sample(&self.rows));
         }
         if let Some(ranges) = &mut self.ranges {
-            ranges.write(&self.rows, &self.shared)?;
+            ranges.write(&mut self.rows, &self.shared)?;
         }
-        self.rows.batches.clear();
         self.rows.keys.clear();
         self.rows.memory.free();
         Ok(())
@@ -335,11 +360,15 @@ impl Sorter {
         if self.ranges.is_some() && !self.rows.batches.is_empty() {
             self.spill()?;
         }
-        let Sorter { shared, depth, rows, ranges } = self;
+        let Sorter { shared, depth, mut rows, ranges } = self;
         let Some(ranges) = ranges else {
             let mut places: Vec<Place> = rows.places().collect();
             places.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| rows.key(*a).cmp(rows.key(*b))));
-            return Ok(Sorted::InMemory { rows, places, next: 0, shared });
+            let begins = rows.begins();
+            let order = places.into_iter().map(|place| begins[place.batch as usize] + place.row).collect::<Vec<u32>>();
+            rows.keys.clear();
+            let batch = rows.join(&shared.schema)?;
+            return Ok(Sorted::InMemory { batch, order: order.into(), next: 0, shared, _memory: rows.memory });
         };
         Ok(Sorted::InFiles { files: ranges.finish(&shared)?, current: None, depth, shared })
     }
@@ -370,20 +399,22 @@ impl Ranges {
         Ranges { bounds, files }
     }
 
-    fn write(&mut self, rows: &Buffer, shared: &Shared) -> Result<()> {
-        let mut places: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.files.len()];
+    fn write(&mut self, rows: &mut Buffer, shared: &Shared) -> Result<()> {
+        let begins = rows.begins();
+        let mut places: Vec<Vec<u32>> = vec![Vec::new(); self.files.len()];
         for place in rows.places() {
             let key = rows.key(place);
             let range = self.bounds.partition_point(|bound| bound.as_slice() <= key);
-            places[range].push((place.batch as usize, place.row as usize));
+            places[range].push(begins[place.batch as usize] + place.row);
         }
+        let batch = rows.join(&shared.schema)?;
         for (places, file) in places.iter().zip(&mut self.files) {
             for places in places.chunks(shared.batch_rows) {
                 let file = match file {
                     Some(file) => file,
                     None => file.insert(RangeFile::new(shared)?),
                 };
-                file.writer.write(&rows.gather(places)?)?;
+                file.writer.write(&take_record_batch(&batch, &UInt32Array::from(places.to_vec()))?)?;
                 shared.spills.spilled_rows.add(places.len());
             }
         }
@@ -414,19 +445,18 @@ impl RangeFile {
 
 /// Gives rows in their order.
 enum Sorted {
-    InMemory { rows: Buffer, places: Vec<Place>, next: usize, shared: Arc<Shared> },
+    InMemory { batch: RecordBatch, order: UInt32Array, next: usize, shared: Arc<Shared>, _memory: MemoryReservation },
     InFiles { files: VecDeque<Arc<dyn SpillFile>>, current: Option<Box<Sorted>>, depth: usize, shared: Arc<Shared> },
 }
 
 impl Sorted {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         match self {
-            Sorted::InMemory { rows, places, next, shared } => {
-                let end = (*next + shared.batch_rows).min(places.len());
-                let places: Vec<(usize, usize)> =
-                    places[*next..end].iter().map(|place| (place.batch as usize, place.row as usize)).collect();
-                *next = end;
-                if places.is_empty() { Ok(None) } else { rows.gather(&places).map(Some) }
+            Sorted::InMemory { batch, order, next, shared, .. } => {
+                let length = shared.batch_rows.min(order.len() - *next);
+                let rows = order.slice(*next, length);
+                *next += length;
+                if length == 0 { Ok(None) } else { Ok(Some(take_record_batch(batch, &rows)?)) }
             }
             Sorted::InFiles { files, current, depth, shared } => loop {
                 if let Some(sorted) = current {

@@ -33,7 +33,7 @@ use datafusion::physical_plan::{
 };
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
-use super::attribute;
+use super::{attribute, explode};
 
 /// The plan that attributes the rows of `input`, which has the columns of
 /// [`attribute::input_columns`].
@@ -102,7 +102,7 @@ impl UserDefinedLogicalNodeCore for AttributionNode {
     }
 }
 
-/// A planner of queries that knows the node of attribution.
+/// A planner of queries that knows adlake's own nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Planner;
 
@@ -113,7 +113,10 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(AttributionPlanner)]);
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
+            Arc::new(AttributionPlanner),
+            Arc::new(explode::ExplodePlanner),
+        ]);
         planner.create_physical_plan(plan, session).await
     }
 }

@@ -12,7 +12,8 @@ use adlake_domain::schema::content_fields;
 /// SQL: the rows of raw table `raw` with their identity, that is all columns and `event_key`.
 ///
 /// A bid request becomes one row for each event that the record stands for, with `event_imp_id`,
-/// `event_imp` and `target`.
+/// `event_imp` and `target`. For these `raw` is the result of [`super::explode`] over
+/// [`with_events`].
 pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
     match kind {
         EventKind::Impression => {
@@ -30,10 +31,17 @@ pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
                  event['target'] AND (known(campaign_id) IS NOT NULL OR known(ad_creative_id) IS NOT NULL OR \
                  bid_price IS NOT NULL \
                  OR clearing_price IS NOT NULL OR won IS NOT NULL) AS target \
-                 FROM (SELECT *, unnest(bid_events(imp, imp_id, auction_id, content_hash)) AS event FROM {raw})"
+                 FROM {raw}"
             )
         }
     }
+}
+
+/// SQL: the bid requests of raw table `raw`, with the list of events that each stands for as the
+/// last column.
+pub(super) fn with_events(raw: &str) -> String {
+    let columns = raw_columns(EventKind::BidRequest).join(", ");
+    format!("SELECT {columns}, bid_events(imp, imp_id, auction_id, content_hash) AS events FROM {raw}")
 }
 
 /// SQL: one row for each event in the `keyed` rows, with the resolved columns of the batch table.

@@ -24,6 +24,7 @@ mod functions;
 mod bid_events;
 mod content_order;
 mod repeated;
+pub(crate) mod explode;
 mod arguments;
 
 pub use materialize::Kept;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use adlake_domain::batch_schema::{attributions_schema, campaign_hourly_schema, campaign_reach_schema, event_schema};
@@ -26,7 +27,7 @@ use hashbrown::HashMap;
 use super::cubes::{self, Contributors};
 use super::functions::Functions;
 use super::materialize::Kept;
-use super::{attribute, attribution_plan, event_columns, events, materialize, repeated};
+use super::{attribute, attribution_plan, event_columns, events, explode, materialize, repeated};
 
 /// The most bytes of events with several copies that stay in memory.
 const COPIES_BYTES_MAX: usize = 256 << 20;
@@ -40,6 +41,8 @@ pub struct Plans {
     functions: Functions,
     /// The registered tables.
     tables: Arc<Mutex<BTreeMap<String, Arc<dyn TableProvider>>>>,
+    /// How many plans of [`super::explode`] were named.
+    exploded: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Plans {
@@ -53,7 +56,7 @@ impl Plans {
     pub fn new(context: SessionContext, meaning: &Meaning, advertisers: Arc<HashMap<String, String>>) -> Plans {
         let functions = Functions::new(meaning, advertisers);
         functions.register(&context);
-        Plans { context, meaning: meaning.clone(), functions, tables: Arc::default() }
+        Plans { context, meaning: meaning.clone(), functions, tables: Arc::default(), exploded: Arc::default() }
     }
 
     /// The same plans and tables in a session of their own, whose plans have one partition. It
@@ -70,7 +73,8 @@ impl Plans {
             context.register_table(name, table.clone())?;
         }
         let tables = Arc::new(Mutex::new(tables));
-        Ok(Plans { context, meaning: self.meaning.clone(), functions: self.functions.clone(), tables })
+        let (meaning, functions) = (self.meaning.clone(), self.functions.clone());
+        Ok(Plans { context, meaning, functions, tables, exploded: self.exploded.clone() })
     }
 
     /// The session.
@@ -111,7 +115,20 @@ impl Plans {
 
     /// The raw rows of table `raw` with their identities.
     pub async fn keyed(&self, kind: EventKind, raw: &str) -> Result<DataFrame> {
-        self.sql(&events::keyed(kind, raw)).await
+        let sql = self.keyed_sql(kind, raw).await?;
+        self.sql(&sql).await
+    }
+
+    /// SQL: the same. `raw` may be a query in parentheses.
+    async fn keyed_sql(&self, kind: EventKind, raw: &str) -> Result<String> {
+        if kind != EventKind::BidRequest {
+            return Ok(events::keyed(kind, raw));
+        }
+        let records = self.sql(&events::with_events(raw)).await?;
+        let plan = explode::plan(records.logical_plan().clone())?;
+        let name = format!("exploded_{}", self.exploded.fetch_add(1, Ordering::Relaxed));
+        self.register(&name, DataFrame::new(self.context.state(), plan).into_view())?;
+        Ok(events::keyed(kind, &name))
     }
 
     /// One row for each event in the rows of table `keyed`, with the columns of the batch table.
@@ -123,7 +140,7 @@ impl Plans {
     /// and makes their events. What it keeps must live as long as the events are read.
     pub async fn prepare_events(&self, kind: EventKind) -> Result<Kept> {
         let name = kind.table();
-        let keyed = events::keyed(kind, &format!("raw_{name}"));
+        let keyed = self.keyed_sql(kind, &format!("raw_{name}")).await?;
         let prefixes = self.sql(&format!("SELECT key_prefix(event_key) AS prefix FROM ({keyed})")).await?;
         let several = repeated::repeated(&self.context, prefixes).await?;
         self.register(
@@ -141,7 +158,7 @@ impl Plans {
     pub async fn events_of(&self, kind: EventKind, day: Day) -> Result<DataFrame> {
         let name = kind.table();
         let condition = format!("event_date = {}", day.literal());
-        let keyed = events::keyed(kind, &format!("(SELECT * FROM raw_{name} WHERE {condition})"));
+        let keyed = self.keyed_sql(kind, &format!("(SELECT * FROM raw_{name} WHERE {condition})")).await?;
         let unrepeated = events::unrepeated(kind, &format!("({keyed})"), &format!("several_{name}"));
         let columns: Vec<String> = event_columns(kind).iter().map(|column| format!("\"{column}\"")).collect();
         let columns = columns.join(", ");
