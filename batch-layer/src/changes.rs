@@ -17,18 +17,19 @@ use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
 use adlake_domain::time;
-use adlake_lake::{LiveFile, failpoint};
 use adlake_lake::replace::Replacer;
 use adlake_lake::snapshot::Snapshot;
+use adlake_lake::views::Day;
 use adlake_lake::views::merge::{Merge, Part};
-use adlake_lake::views::plans::{BatchTable, Day};
+use adlake_lake::views::plans::BatchTable;
+use adlake_lake::{LiveFile, failpoint};
 use arrow::array::{AsArray, BinaryArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Date32Type;
 use datafusion::common::{DataFusionError, internal_datafusion_err};
 
-use crate::engine::{Engine, Written};
-use crate::run::{BatchError, Tables};
+use crate::engine::{Engine, Tables, Written};
+use crate::error::BatchError;
 use crate::slices::slices;
 
 /// The most bytes of one materialized plan that stay in memory.
@@ -36,11 +37,8 @@ const MATERIALIZED_BYTES_MAX: usize = 256 << 20;
 
 /// Writes what has changed since the published run of the snapshot.
 pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables, BatchError> {
-    let parts: BTreeSet<Part> = EventKind::ALL
-        .map(Part::Events)
-        .into_iter()
-        .chain([Part::Attributions, Part::Hourly, Part::Reach])
-        .collect();
+    let parts: BTreeSet<Part> =
+        EventKind::ALL.map(Part::Events).into_iter().chain([Part::Attributions, Part::Hourly, Part::Reach]).collect();
     let merge = || async { Merge::new(&engine.plans, snapshot, MATERIALIZED_BYTES_MAX).prepare(&parts).await };
     let merged = engine.lake.retry(merge).await?;
     let mut tables = Tables::default();
@@ -54,7 +52,9 @@ pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables
         let change = Change {
             table: BatchTable::Events(kind),
             key: "event_key",
-            gone: merged.has_rows(&format!("replaced_{name}")).then(|| format!("SELECT event_key, event_date FROM replaced_{name}")),
+            gone: merged
+                .has_rows(&format!("replaced_{name}"))
+                .then(|| format!("SELECT event_key, event_date FROM replaced_{name}")),
             new: merged.has_rows(&format!("new_{name}")).then(|| {
                 format!("SELECT * FROM new_{name} ORDER BY event_date, campaign_id NULLS FIRST, event_time, event_key")
             }),
@@ -64,7 +64,9 @@ pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables
     let change = Change {
         table: BatchTable::Attributions,
         key: "interaction_key",
-        gone: merged.has_rows("attributions_before").then(|| "SELECT interaction_key, event_date FROM attributions_before".to_string()),
+        gone: merged
+            .has_rows("attributions_before")
+            .then(|| "SELECT interaction_key, event_date FROM attributions_before".to_string()),
         new: merged.has_rows("attributions_after").then(|| {
             "SELECT * FROM attributions_after ORDER BY event_date, campaign_id NULLS FIRST, interaction_time, \
              interaction_key, touchpoint_time"
@@ -97,12 +99,7 @@ struct Change {
     new: Option<String>,
 }
 
-async fn rows(
-    engine: &Engine,
-    snapshot: &Snapshot,
-    change: Change,
-    tables: &mut Tables,
-) -> Result<(), BatchError> {
+async fn rows(engine: &Engine, snapshot: &Snapshot, change: Change, tables: &mut Tables) -> Result<(), BatchError> {
     let table = change.table;
     if change.gone.is_none() && change.new.is_none() {
         return Ok(());
@@ -254,7 +251,9 @@ async fn commit(
     all: Written,
     tables: &mut Tables,
 ) -> Result<(), BatchError> {
-    let commit = || async { Ok::<_, BatchError>(base(engine, snapshot, table).await?.commit_keeping(&kept, all.files.clone()).await?) };
+    let commit = || async {
+        Ok::<_, BatchError>(base(engine, snapshot, table).await?.commit_keeping(&kept, all.files.clone()).await?)
+    };
     let version = engine.lake.retry(commit).await?;
     failpoint::hit(failpoint::BATCH_TABLE_WRITTEN);
     engine.observer.end(table.name(), all.rows);

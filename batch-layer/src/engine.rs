@@ -1,14 +1,15 @@
 //! Runs the parts of a batch run: several beside each other, each in one thread, until all are done
 //! or the run is cancelled.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
 use adlake_lake::replace::Replacer;
-use adlake_lake::views::plans::BatchTable;
 use adlake_lake::views::Plans;
+use adlake_lake::views::plans::BatchTable;
 use adlake_lake::{DataFile, Lake, TableWriter};
 use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
@@ -18,7 +19,8 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::run::{BatchError, BatchObserver};
+use crate::error::BatchError;
+use crate::observer::BatchObserver;
 use crate::settings::BatchSettings;
 
 /// What all parts of a run share.
@@ -48,10 +50,7 @@ impl Written {
 
 impl Engine {
     /// Ends with [`BatchError::Stopped`] as soon as the run is cancelled.
-    pub async fn until_cancelled<T>(
-        &self,
-        work: impl Future<Output = Result<T, BatchError>>,
-    ) -> Result<T, BatchError> {
+    pub async fn until_cancelled<T>(&self, work: impl Future<Output = Result<T, BatchError>>) -> Result<T, BatchError> {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(BatchError::Stopped),
@@ -95,12 +94,7 @@ impl Engine {
     }
 
     /// Writes the rows of a frame to new files of a table. The rows come by date.
-    pub async fn write(
-        &self,
-        replacer: &Replacer,
-        table: BatchTable,
-        frame: DataFrame,
-    ) -> Result<Written, BatchError> {
+    pub async fn write(&self, replacer: &Replacer, table: BatchTable, frame: DataFrame) -> Result<Written, BatchError> {
         let mut rows = self.plans.stream(frame, Plans::schema_of(table)).await?;
         let mut output = self.output(replacer);
         output.write_all(&mut rows).await?;
@@ -161,6 +155,13 @@ impl Output {
         written.files.extend(writer.finish().await?);
         Ok(written)
     }
+}
+
+/// The tables that a run has written.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    pub versions: BTreeMap<String, u64>,
+    pub rows: BTreeMap<String, u64>,
 }
 
 /// The name under which a batch table is registered for the plans.

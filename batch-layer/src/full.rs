@@ -13,12 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use adlake_domain::event::EventKind;
 use adlake_domain::time;
+use adlake_lake::views::Day;
+use adlake_lake::views::plans::BatchTable;
 use adlake_lake::{LakeError, failpoint};
-use adlake_lake::views::plans::{BatchTable, Day};
 use datafusion::prelude::col;
 
-use crate::engine::{Engine, Written, plan_name};
-use crate::run::{BatchError, Tables};
+use crate::engine::{Engine, Tables, Written, plan_name};
+use crate::error::BatchError;
 use crate::slices::slices;
 
 /// Writes all batch tables. `raw` are the versions of the raw tables.

@@ -13,15 +13,16 @@ use adlake_domain::settings::Meaning;
 use adlake_lake::lease::Lease;
 use adlake_lake::manifest::Manifest;
 use adlake_lake::vacuum::Vacuumed;
-use adlake_lake::views::Plans;
-use adlake_lake::views::plans::{BatchTable, Day};
+use adlake_lake::views::plans::BatchTable;
+use adlake_lake::views::{Day, Plans};
 use adlake_lake::{Lake, LakeError, LiveFile};
 use datafusion::prelude::SessionContext;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, Written};
-use crate::run::{BatchError, Silent};
+use crate::error::BatchError;
+use crate::observer::Silent;
 use crate::settings::BatchSettings;
 
 /// A day of a batch table is compacted if it has more small files than this.
@@ -53,8 +54,8 @@ pub struct CompactedTable {
     pub rows: u64,
 }
 
-/// Rewrites small files into large ones: of raw tables those that the published run covers, of batch
-/// tables days with many. With `dry_run` it only tells which.
+/// Rewrites small files into large ones: of raw tables those that the published run covers, of
+/// batch tables days with many. With `dry_run` it only tells which.
 pub async fn compact(
     lake: &Lake,
     settings: &BatchSettings,
@@ -68,18 +69,11 @@ pub async fn compact(
     let done = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(BatchError::Stopped),
-        () = lease.lost() => Err(lost()),
+        () = lease.lost() => Err(BatchError::lost()),
         done = compact_leased(lake, settings, &context, dry_run, cancel, &lease) => done,
     };
     lease.release().await;
     done.map(|report| CompactReport { elapsed: began.elapsed(), ..report })
-}
-
-pub(crate) fn lost() -> BatchError {
-    BatchError::Lake(LakeError::Superseded(
-        "another process has taken the batch lease, as this one did not renew it in time; nothing was published"
-            .to_string(),
-    ))
 }
 
 async fn compact_leased(
@@ -281,7 +275,8 @@ pub struct VacuumReport {
     pub elapsed: Duration,
 }
 
-/// Removes files that no reader needs ([`adlake_lake::vacuum`]). With `dry_run` it only counts them.
+/// Removes files that no reader needs ([`adlake_lake::vacuum`]). With `dry_run` it only counts
+/// them.
 pub async fn vacuum(
     lake: &Lake,
     settings: &BatchSettings,

@@ -6,94 +6,23 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
+use adlake_lake::Lake;
 use adlake_lake::failpoint;
 use adlake_lake::lease::{Lease, LeaseState};
 use adlake_lake::manifest::Manifest;
-use adlake_lake::retry::Retryable;
 use adlake_lake::snapshot::{Amount, Snapshot};
 use adlake_lake::views::Plans;
-use adlake_lake::{Lake, LakeError};
-use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
 use serde::Serialize;
-use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::error::BatchError;
+use crate::observer::BatchObserver;
 use crate::plan::{self, Facts, Plan, Published};
 use crate::settings::BatchSettings;
-use crate::{changes, full, jobs};
-
-/// Why a run was not published.
-#[derive(Debug, thiserror::Error)]
-pub enum BatchError {
-    /// The lake could not be read or written.
-    #[error(transparent)]
-    Lake(#[from] LakeError),
-    /// The run was cancelled. Nothing was published.
-    #[error("the batch run was stopped; nothing was published")]
-    Stopped,
-}
-
-impl Retryable for BatchError {
-    fn is_retryable(&self) -> bool {
-        matches!(self, BatchError::Lake(error) if error.is_retryable())
-    }
-
-    fn into_outage(self) -> Self {
-        match self {
-            BatchError::Lake(error) => BatchError::Lake(error.into_outage()),
-            BatchError::Stopped => BatchError::Stopped,
-        }
-    }
-}
-
-impl From<DataFusionError> for BatchError {
-    fn from(error: DataFusionError) -> Self {
-        BatchError::Lake(error.into())
-    }
-}
-
-impl BatchError {
-    /// A part of the run ended without a result.
-    pub(crate) fn panicked(error: JoinError) -> BatchError {
-        if error.is_cancelled() {
-            return BatchError::Stopped;
-        }
-        BatchError::Lake(LakeError::Corrupt(format!("a part of the batch run failed: {error}")))
-    }
-}
-
-/// An observer of a run.
-pub trait BatchObserver: Send + Sync {
-    /// A run begins to do what was planned.
-    fn planned(&self, plan: &Plan);
-    /// A step begins to write a table.
-    fn begin(&self, table: &str);
-    /// More rows were written to the table.
-    fn rows(&self, table: &str, rows: u64);
-    /// The table is finished.
-    fn end(&self, table: &str, rows: u64);
-}
-
-/// An observer that does nothing.
-#[derive(Debug, Clone, Copy)]
-pub struct Silent;
-
-impl BatchObserver for Silent {
-    fn planned(&self, _plan: &Plan) {}
-    fn begin(&self, _table: &str) {}
-    fn rows(&self, _table: &str, _rows: u64) {}
-    fn end(&self, _table: &str, _rows: u64) {}
-}
-
-/// The tables that a run has written.
-#[derive(Debug, Default)]
-pub(crate) struct Tables {
-    pub versions: BTreeMap<String, u64>,
-    pub rows: BTreeMap<String, u64>,
-}
+use crate::{changes, full};
 
 /// The result of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -177,7 +106,7 @@ async fn run_now(
     let lease = lake.lease("batch run", settings.lease_time).await?;
     let ran = tokio::select! {
         ran = run_leased(lake, meaning, settings, full, observer, cancel, context, &lease) => ran,
-        () = lease.lost() => Err(jobs::lost()),
+        () = lease.lost() => Err(BatchError::lost()),
     };
     lease.release().await;
     let mut report = ran?;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use adlake_lake::views::plans::{Slice, Volume};
+use adlake_lake::views::{Slice, Volume};
 
 /// Slices of about `events_max` events each. `volumes` are the events of `range` by campaign and
 /// hour, ordered by campaign (NULL first) and hour.

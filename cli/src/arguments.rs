@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::commands::{
     batch, completions, config as config_command, deadletters, demo, generate, ingest, query, reference, status,
 };
+use crate::memory;
 use crate::options::Global;
 use crate::progress::ProgressBars;
 
@@ -64,8 +65,14 @@ impl Arguments {
             Command::Demo(command) => command.run(&global, &progress).await,
             Command::Generate(command) => command.run(&global, &progress).await,
             Command::Ingest(command) => command.run(&global, &progress).await,
-            Command::Batch(command) => command.run(&global, &progress).await,
-            Command::Query(command) => command.run(&global).await,
+            Command::Batch(command) => {
+                memory::return_freed_memory();
+                command.run(&global, &progress).await
+            }
+            Command::Query(command) => {
+                memory::return_freed_memory();
+                command.run(&global).await
+            }
             Command::Ref(command) => command.run(&global, &progress).await,
             Command::Status(command) => command.run(&global).await,
             Command::Deadletters(command) => command.run(&global, &progress).await,

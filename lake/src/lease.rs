@@ -1,9 +1,9 @@
 //! The lease of the batch layer: of all processes one at a time writes batch tables.
 //!
 //! A lease is a file in `batch/manifest/_lease`, whose name is a number. Whoever creates the next
-//! number holds the lease: to take it, to renew it and to release it is the same conditional PUT, so
-//! the store decides, and every holder has its number as its fence. A lease that is not renewed in
-//! time may be taken.
+//! number holds the lease: to take it, to renew it and to release it is the same conditional PUT,
+//! so the store decides, and every holder has its number as its fence. A lease that is not renewed
+//! in time may be taken.
 //!
 //! The lease saves work that would be lost: without it, results would be right too, because each
 //! commit and the manifest are conditional. A holder that was frozen and wakes finds that the next

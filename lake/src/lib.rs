@@ -36,7 +36,7 @@ pub mod views;
 
 pub mod session;
 mod pushdown;
-mod sort;
+mod operators;
 mod shape;
 mod statistics;
 pub mod retry;

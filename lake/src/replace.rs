@@ -14,8 +14,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use adlake_domain::catalogue::{self, Table};
-use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::Action;
+use deltalake::kernel::transaction::CommitData;
 use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use serde_json::{Value, json};

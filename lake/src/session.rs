@@ -11,15 +11,18 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LakeError;
+use crate::operators::{self, sort};
 use crate::pushdown;
-use crate::sort;
-use crate::views::attribution_plan;
+
+/// The most bytes of the limit that are left for what is not counted.
+const UNCOUNTED_BYTES: usize = 768 << 20;
 
 /// The resources that a session may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionSettings {
-    /// Memory in bytes that sorts, joins and aggregations share before they spill.
+    /// Memory in bytes that the process takes for its work. Sorts, joins and aggregations share
+    /// three quarters of it before they spill.
     pub memory_bytes_max: usize,
     /// Disk space in bytes that they may spill to.
     pub spill_bytes_max: u64,
@@ -41,6 +44,12 @@ impl Default for SessionSettings {
 }
 
 impl SessionSettings {
+    /// The memory that is counted. The rest is for what is not: batches between two operators,
+    /// encoders, and what the allocator keeps for a while.
+    fn pool_bytes(&self) -> usize {
+        self.memory_bytes_max - (self.memory_bytes_max / 4).min(UNCOUNTED_BYTES)
+    }
+
     /// A new session with these limits.
     pub fn context(&self) -> Result<SessionContext, LakeError> {
         let mode = if self.spill_folder.as_os_str().is_empty() {
@@ -50,7 +59,7 @@ impl SessionSettings {
         };
         let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(self.spill_bytes_max);
         let consumers = std::num::NonZeroUsize::new(5).unwrap_or(std::num::NonZeroUsize::MIN);
-        let pool = TrackConsumersPool::new(FairSpillPool::new(self.memory_bytes_max), consumers);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(self.pool_bytes()), consumers);
         let runtime =
             RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc()?;
         let mut config = SessionConfig::new()
@@ -78,7 +87,7 @@ pub(crate) fn context(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Sessio
         .with_runtime_env(runtime)
         .with_default_features()
         .with_optimizer_rules(pushdown::rules())
-        .with_query_planner(Arc::new(attribution_plan::Planner))
+        .with_query_planner(Arc::new(operators::Planner))
         .with_physical_optimizer_rule(Arc::new(sort::Rule));
     SessionContext::new_with_state(state.build())
 }

@@ -279,7 +279,8 @@ fn added(table: &str, version: u64, entry: &[u8]) -> Result<Vec<Added>, LakeErro
         }
         if let Some(path) = add.get("path").and_then(Value::as_str) {
             let bytes = add.get("size").and_then(Value::as_u64).unwrap_or_default();
-            let stats = add.get("stats").and_then(Value::as_str).and_then(|text| serde_json::from_str::<Value>(text).ok());
+            let stats =
+                add.get("stats").and_then(Value::as_str).and_then(|text| serde_json::from_str::<Value>(text).ok());
             let rows = stats.and_then(|stats| stats.get("numRecords").and_then(Value::as_u64)).unwrap_or_default();
             files.push(Added { path: path.to_string(), bytes, rows });
         }

@@ -32,7 +32,7 @@ pub struct StorageSettings {
     #[serde(deserialize_with = "uri_without_user")]
     pub uri: String,
     /// Options of the object store, e.g. `AWS_ENDPOINT_URL`, `AWS_REGION`. An option that is not
-    /// given here is taken from the environment's `AWS_*`.
+    /// given here is taken from the environment's `AWS_*`. See [`S3Options`].
     pub options: StoreOptions,
     /// How long requests to a failing store are retried, from the first failure on, before the
     /// command reports the failure. Ingest, once it has begun, retries for as long as the outage
@@ -99,11 +99,13 @@ impl PublicNames for StoreOptionNames {
                 | "default_region"
                 | "endpoint"
                 | "endpoint_url"
-                | "imdsv1_fallback"
+                | "endpoint_url_s3"
+                | "endpoint_url_sts"
+                | "iam_role_arn"
+                | "iam_role_session_name"
                 | "max_retries"
                 | "retry_timeout"
                 | "region"
-                | "s3_addressing_style"
                 | "s3_express"
                 | "skip_signature"
                 | "timeout"
@@ -122,9 +124,24 @@ fn uri_without_user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String
 const USER_IN_URI: &str = "the lake's URI holds a user or a password: remove them, and give keys in lake.options or in \
                            the AWS_* variables of the environment";
 
-fn has_user(uri: &str) -> bool {
-    let authority = uri.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
-    authority.is_some_and(|authority| authority.contains('@'))
+/// Whether a URI of a file system or a bucket holds a user or a password, even one that is not
+/// escaped as it should be.
+pub fn has_user(uri: &str) -> bool {
+    // Parsers of URLs drop these characters too.
+    let uri: String = uri.trim().chars().filter(|c| !c.is_control()).collect();
+    let Some((scheme, rest)) = uri.split_once(':') else { return false };
+    let is_scheme = scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    if !is_scheme {
+        return false;
+    }
+    // A path of the file system may begin after any number of slashes, a bucket's name may not.
+    let rest = match scheme.eq_ignore_ascii_case("file") {
+        true => rest.strip_prefix("//").unwrap_or("/"),
+        false => rest.trim_start_matches(['/', '\\']),
+    };
+    let authority = rest.split(['/', '\\']).next().unwrap_or(rest);
+    // A password may contain a slash. No name of a bucket contains a colon.
+    authority.contains('@') || (authority.contains(':') && rest.contains('@'))
 }
 
 /// A handle to a lake; cheap to clone.
@@ -223,7 +240,9 @@ async fn root_store(root: &Url, options: &StoreOptions) -> Result<Arc<dyn Object
         if let Ok(scheme) = Url::parse(&format!("{}://", root.scheme())) {
             logstore_factories().entry(scheme).or_insert_with(|| Arc::new(PlainLogStore));
         }
-        return S3Options::new(options).store(root).await;
+        let options = S3Options::new(options);
+        let options = options.map_err(|detail| LakeError::Configuration(format!("lake.options: {detail}")))?;
+        return options.store(root).await;
     }
     let none: [(&str, &str); 0] = [];
     let (store, _) = object_store::parse_url_opts(root, none)
@@ -303,7 +322,12 @@ mod tests {
 
     #[test]
     fn no_secret_is_printed() {
-        let options = [("AWS_SECRET_ACCESS_KEY", "hush"), ("aws_sesion_token", "hush"), ("AWS_REGION", "eu-west-1")];
+        let options = [
+            ("AWS_SECRET_ACCESS_KEY", "hush"),
+            ("aws_sesion_token", "hush"),
+            ("s3_addressing_style", "hush"),
+            ("AWS_REGION", "eu-west-1"),
+        ];
         let settings = StorageSettings { options: options.into_iter().collect(), ..StorageSettings::default() };
         for text in [format!("{settings:?}"), serde_json::to_string(&settings).unwrap()] {
             assert!(!text.contains("hush") && text.contains("eu-west-1"), "{text}");
@@ -314,5 +338,38 @@ mod tests {
             serde_json::from_str::<StorageSettings>(r#"{"uri": "s3://key:hush@bucket"}"#).unwrap_err().to_string();
         assert!(error.contains("lake.options") && !error.contains("hush"), "{error}");
         assert!(root_url("s3://bucket/a@b").is_ok());
+    }
+
+    #[test]
+    fn a_user_in_a_uri_is_found_however_it_is_written() {
+        let refused = [
+            "s3://ada:hush@bucket/lake",
+            "s3://ada@bucket",
+            "s3://ada:hu/sh@bucket",
+            "s3:/ada:hush@bucket",
+            "s3:ada:hush@bucket",
+            "s3:///ada:hush@bucket",
+            "S3A://ada:hu/s/h@bucket/lake",
+            " s3:\t//ada:hu?sh@bucket",
+            "s3:\\\\ada:hush@bucket",
+            "file://ada:hush@host/lake",
+        ];
+        for uri in refused {
+            let error = root_url(uri).unwrap_err().to_string();
+            assert!(error.contains("user or a password") && !error.contains("hu"), "{uri}: {error}");
+        }
+        let taken = [
+            "s3://bucket",
+            "s3://bucket/a@b",
+            "s3://bucket/day:1/a@b",
+            "file:///home/a@b/lake",
+            "file:/home/a@b/lake",
+            "./a@b/lake",
+            "/data/x:y@z/lake",
+            "lake:1/x",
+        ];
+        for uri in taken {
+            assert!(!has_user(uri), "{uri}");
+        }
     }
 }

@@ -3,8 +3,9 @@
 //! A file stays if one of these holds:
 //!
 //! - The newest version of its table has it.
-//! - A published run names a version that has it, and the run is the last one or is younger than the
-//!   retention. Queries read the tables at the versions of a run, and a run can be published again.
+//! - A published run names a version that has it, and the run is the last one or is younger than
+//!   the retention. Queries read the tables at the versions of a run, and a run can be published
+//!   again.
 //! - It was removed from the table within the retention. A reader may have begun before.
 //! - It was written within the retention. It may belong to a commit that is under way.
 //!

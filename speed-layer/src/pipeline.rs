@@ -48,7 +48,7 @@ mod stopped_table;
 mod pauses;
 
 use flush::FlushPolicy;
-use lane::{Lane, LaneMessage, LaneSetup, Worker};
+use lane::{Lane, LaneSetup, Worker};
 use stopped_table::StoppedTable;
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -66,6 +66,15 @@ pub(crate) struct Dependencies<'a> {
     pub bytes_total: Option<u64>,
     /// Cancelling it stops the run in an orderly way.
     pub cancel: CancellationToken,
+}
+
+/// What the pipeline sends to a lane.
+#[derive(Debug)]
+enum LaneMessage {
+    /// An event of the source about the streams of the lane's table.
+    Event(Event),
+    /// Commit everything taken so far, and answer when nothing is left to do.
+    Drain(oneshot::Sender<()>),
 }
 
 /// Runs until the source has reached its end or the run is cancelled. By then everything that was

@@ -225,7 +225,8 @@ mod tests {
             path
         };
         let (good, bad) = (file("good.avsc", bid_request_avro_schema()), file("bad.avsc", "{\"type\": \"recor"));
-        let keys: [(&str, fn(&mut AvroSettings, PathBuf)); 4] = [
+        type Set = fn(&mut AvroSettings, PathBuf);
+        let keys: [(&str, Set); 4] = [
             ("reader_schema_file", |avro, path| avro.reader_schema_file = Some(path)),
             ("schema_file", |avro, path| avro.schema_file = Some(path)),
             ("single_object_schema_files", |avro, path| avro.single_object_schema_files.push(path)),

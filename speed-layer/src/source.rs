@@ -34,7 +34,8 @@
 //! 6. **Acknowledged afterwards.** [`Command::Acknowledge`] follows a commit to the lake, and a
 //!    start at a stored position. It is for observers, and may be lost.
 //! 7. **Done.** A source with an end says [`Event::Done`] when every started stream has been
-//!    delivered to its end. It goes on listening, since streams may be started again.
+//!    delivered to its end, and no other stream may belong to a worker that is dead. It goes on
+//!    listening, since streams may be started again.
 //! 8. **Bounded.** Records that were delivered and are not yet dropped by the pipeline are counted
 //!    in bytes. A source waits for room ([`Port::has_room`]) before it reads more, and serves its
 //!    consumer group meanwhile.

@@ -92,6 +92,10 @@ fn a_wrong_configuration_is_named_with_its_place() {
             vec!["sources.impressions.time_formats", "%Z", "%z"],
         ),
         ("[ingest]\nevent_time_min = \"soon\"\n", vec!["ingest.event_time_min", "soon", "2000-01-01"]),
+        (
+            "[sources.bid_requests.avro]\nregistry = \"ftp://x\"\n",
+            vec!["sources.bid_requests.avro.registry", "http://"],
+        ),
         ("lake = 7\n", vec!["adlake.toml:1", "lake"]),
         ("[lake\n", vec!["adlake.toml:1"]),
     ] {
@@ -101,6 +105,18 @@ fn a_wrong_configuration_is_named_with_its_place() {
     let (_folder, adlake) = adlake();
     let adlake = adlake.env("ADLAKE_INGEST__FLUSH_ROW", "7");
     check(&adlake.run(["config", "check"]), USAGE, &["ADLAKE_INGEST__FLUSH_ROW", "ADLAKE_INGEST__FLUSH_ROWS"]);
+}
+
+#[test]
+fn settings_are_checked_before_the_metrics_server_starts() {
+    // The port is in use, so a server that was started would be the error.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_folder, adlake) = adlake();
+    let adlake = adlake.config(&format!("[ingest]\nflush_rows = 0\nmetrics_listen = \"{address}\"\n"));
+    for line in [vec!["ingest", "kafka"], vec!["ingest", "files", "nowhere"]] {
+        check(&adlake.run(line), USAGE, &["ingest.flush_rows", "greater than zero"]);
+    }
 }
 
 #[test]

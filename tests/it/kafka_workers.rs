@@ -1,4 +1,5 @@
-//! Several workers on the same topics, static group members, and brokers that stop answering.
+//! Several workers on the same topics, runs until the end beside others, static group members, and
+//! brokers that stop answering.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -139,6 +140,110 @@ async fn two_workers_seldom_get_in_one_anothers_way() -> Result<()> {
     // One more than the share, so that a single conflict in a short run does not fail the test.
     ensure!(conflicts <= 1.0 + commits * 0.05, "{conflicts} of {commits} commits");
     Ok(())
+}
+
+/// A lake that holds `BEFORE` records of a topic with four partitions, and the configuration of
+/// workers. The topic has `RECORDS` records.
+struct Drained {
+    raw: Raw,
+    text: String,
+}
+
+const BEFORE: usize = 100;
+const RECORDS: usize = 2_000;
+const SHORT_SESSION: &str = "\"session.timeout.ms\" = \"6000\"\n\"heartbeat.interval.ms\" = \"500\"";
+const DRAIN: [&str; 3] = ["ingest", "kafka", "--until-end"];
+
+impl Drained {
+    /// `properties` are librdkafka's, of all workers.
+    async fn new(properties: &str) -> Result<Drained> {
+        let (broker, raw) = (Broker::shared(), Raw::new().await?);
+        let topic = unique("drained");
+        broker.create_topic(&topic, 4)?;
+        broker.produce(&topic, None, impressions(0, BEFORE))?;
+        // The tables exist before the workers start.
+        until_end(&raw.lake, &settings(broker, &topic)).await?;
+        broker.produce(&topic, None, impressions(BEFORE, RECORDS))?;
+        let text =
+            configuration(broker, &topic, &unique("group"), &raw.path().join("lake"), "revoke_deadline = \"500ms\"");
+        Ok(Drained { raw, text: text.replace("\"session.timeout.ms\" = \"6000\"", properties) })
+    }
+
+    /// Starts a worker that takes `pause_ms` for each commit, and waits until it holds all
+    /// partitions. Then starts a run until the end, and waits until it holds half of them.
+    fn start(&self, pause_ms: u64) -> Result<(Process, Process)> {
+        let program = |name: &str| -> Result<Adlake> {
+            let folder = self.raw.path().join(name);
+            std::fs::create_dir_all(&folder)?;
+            Ok(Adlake::in_dir(&folder).config(&self.text))
+        };
+        let pause = format!("{}=sleep:{pause_ms}", adlake_lake::failpoint::BEFORE_PUT);
+        let mut worker = program("worker")?.env(adlake_lake::failpoint::VARIABLE, pause).spawn(["ingest", "kafka"]);
+        let holds = |process: &mut Process, partitions: usize| {
+            let text = format!("partitions assigned partitions={partitions}");
+            let held = wait::value(DEADLINE, &text, || {
+                let held = process.stderr()?.contains(&text);
+                ensure!(held || process.exited()?.is_none(), "it has ended before: {text}");
+                Ok(held.then_some(()))
+            });
+            held.with_context(|| process.logs())
+        };
+        holds(&mut worker, 4)?;
+        let mut drain = program("drain")?.spawn(DRAIN);
+        holds(&mut drain, 2)?;
+        Ok((worker, drain))
+    }
+}
+
+/// The group keeps the partitions of a killed worker until its session times out. A run until the
+/// end that begins before that does not take them for read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_until_the_end_waits_for_the_partitions_of_a_killed_worker() -> Result<()> {
+    ensure_waits_for_a_killed_worker(SHORT_SESSION).await
+}
+
+/// Here the broker sets the session timeout: 45 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_also_waits_for_them_where_the_broker_hands_out_partitions() -> Result<()> {
+    ensure_waits_for_a_killed_worker("\"group.protocol\" = \"consumer\"").await
+}
+
+async fn ensure_waits_for_a_killed_worker(properties: &str) -> Result<()> {
+    let drained = Drained::new(properties).await?;
+    // The worker commits nothing as long as it lives.
+    let (mut worker, mut drain) = drained.start(3_600_000)?;
+    worker.kill9()?;
+    let killed = Instant::now();
+    let status = drain.wait_exit(DEADLINE)?;
+    ensure!(status.success(), "{status}\n{}", drain.logs());
+    println!("drained {:?} after the other worker was killed", killed.elapsed());
+    ensure_exactly_once(&drained.raw, RECORDS).await
+}
+
+/// The other worker is alive, and its commits are slow. When the run ends, they are in the lake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_until_the_end_waits_for_the_commits_of_a_slow_worker() -> Result<()> {
+    let drained = Drained::new(SHORT_SESSION).await?;
+    let (mut worker, mut drain) = drained.start(2_000)?;
+    let status = drain.wait_exit(DEADLINE)?;
+    ensure!(status.success(), "{status}\n{}", drain.logs());
+    ensure!(worker.exited()?.is_none(), "the other worker has ended\n{}", worker.logs());
+    ensure!(!drain.stderr()?.contains("still reading"), "{}", drain.logs());
+    ensure_exactly_once(&drained.raw, RECORDS).await?;
+    worker.kill9()
+}
+
+/// The other worker is alive, and does not come to the end. The run ends without it, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_until_the_end_does_not_wait_for_ever_for_a_worker_that_lives() -> Result<()> {
+    let drained = Drained::new(SHORT_SESSION).await?;
+    let (mut worker, mut drain) = drained.start(3_600_000)?;
+    let status = drain.wait_exit(DEADLINE)?;
+    ensure!(status.success(), "{status}\n{}", drain.logs());
+    ensure!(drain.stderr()?.contains("other workers of the group are still reading"), "{}", drain.logs());
+    let landed = drained.raw.count(IMPRESSIONS).await? + drained.raw.count(DEAD_LETTERS).await?;
+    ensure!((BEFORE as i64 + 1..RECORDS as i64).contains(&landed), "{landed} records");
+    worker.kill9()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,6 +99,8 @@ fn assert_truth(adlake: &Adlake, truth: &Value, moment: &str) {
     assert!(dead.iter().all(|row| row["n"] == row["places"]), "{moment}: a dead letter is there twice");
 }
 
+/// With the seeds 446733697 and 3893710840 (`ADLAKE_TEST_SEED` is 50 less), the last run ended
+/// while the group still kept partitions for killed workers. `kafka_workers` tests that by itself.
 #[test]
 fn answers_equal_the_truth_though_ingest_is_killed_a_dozen_times() -> Result<()> {
     let broker = Broker::shared();

@@ -37,17 +37,12 @@ pub use pools::{START, When};
 pub struct History {
     configured: Configured,
     happenings: Vec<Happening>,
-    has_small_memory: bool,
 }
 
 /// Histories of up to `happenings_max` steps.
 pub fn history(happenings_max: usize) -> impl Strategy<Value = History> {
     let happenings = prop::collection::vec(happening(), 1..=happenings_max);
-    (configured(), happenings, any::<bool>()).prop_map(|(configured, happenings, has_small_memory)| History {
-        configured,
-        happenings,
-        has_small_memory,
-    })
+    (configured(), happenings).prop_map(|(configured, happenings)| History { configured, happenings })
 }
 
 /// What happens next to the lake, in the form that proptest generates.
@@ -207,11 +202,6 @@ impl History {
     /// The meaning that is configured at the beginning.
     pub fn meaning(&self) -> Meaning {
         self.configured.meaning()
-    }
-
-    /// Whether batch runs and queries have so little memory that they may spill.
-    pub fn has_small_memory(&self) -> bool {
-        self.has_small_memory
     }
 
     /// All rows that arrive.

@@ -160,7 +160,10 @@ fn plan_text(report: &PlanReport) -> String {
     };
     for (table, amount) in &report.reads {
         let megabytes = amount.bytes as f64 / 1e6;
-        text.push_str(&format!("  read {table:<20} {:>12} rows {megabytes:>10.1} MB {:>6} files\n", amount.rows, amount.files));
+        text.push_str(&format!(
+            "  read {table:<20} {:>12} rows {megabytes:>10.1} MB {:>6} files\n",
+            amount.rows, amount.files
+        ));
     }
     if let Some(lease) = &report.lease {
         text.push_str(&format!("`{}` ({}) holds the lease since {}\n", lease.job, lease.process, lease.at));

@@ -339,7 +339,9 @@ fn start_batch(
                 change(&mut facts.batch.lock().unwrap_or_else(PoisonError::into_inner));
             };
             tell(&|batch| batch.running = true);
-            let ran = adlake_batch_layer::run(&lake, &settings.meaning(), &settings.batch, false, Arc::new(Silent), &stop).await;
+            let ran =
+                adlake_batch_layer::run(&lake, &settings.meaning(), &settings.batch, false, Arc::new(Silent), &stop)
+                    .await;
             tell(&|batch| {
                 batch.running = false;
                 match &ran {

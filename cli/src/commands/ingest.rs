@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use adlake_lake::Lake;
 use adlake_speed_layer::metrics::{IngestObserver, Metrics};
+use adlake_speed_layer::plans;
 use adlake_speed_layer::report::{IngestProgress, IngestReport, PassedOverFiles, PassedOverReason};
 use adlake_speed_layer::run::{FilesRun, KafkaRun, run_files, run_kafka};
 use adlake_speed_layer::source::files::FileFormat;
@@ -39,7 +40,8 @@ pub struct Kafka {
     /// configuration
     #[arg(long, value_name = "BOOTSTRAP")]
     brokers: Option<String>,
-    /// End at the offsets where the partitions end now
+    /// End at the offsets where the partitions end now, once this worker or others of the group
+    /// have read up to there
     #[arg(long)]
     until_end: bool,
     /// The format of the report
@@ -103,6 +105,8 @@ impl Ingest {
     pub async fn run(self, global: &Global, progress: &ProgressBars) -> Result<()> {
         memory::use_small_pages();
         let mut settings = global.load()?.settings;
+        // Nothing is started for settings that cannot work, no metrics server either.
+        plans::check(&settings.speed()).map_err(speed_error)?;
         let lake = Lake::open(&settings.lake).await?;
         let cancel = shutdown::on_signal()?;
         match self {

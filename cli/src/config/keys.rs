@@ -258,6 +258,19 @@ pub const KEYS: &[Key] = &[
     key("batch.compression_level", "Parquet's zstd level, 1 to 22."),
     key("batch.file_bytes_max", "A data file with more encoded bytes than this is closed, and a new one is begun."),
     key("batch.row_group_rows", "The most rows of a row group."),
+    key(
+        "batch.slice_events",
+        "About how many events are aggregated at once. The events of one campaign in one hour are never taken apart.",
+    ),
+    key(
+        "batch.lease_time",
+        "A process that writes batch tables and is not heard of for this long may be superseded by another.",
+    ),
+    key(
+        "batch.vacuum_retention",
+        "`adlake batch vacuum` deletes data files that were removed from their tables longer ago than this. It must be \
+         longer than the longest query and the longest run.",
+    ),
     key("query", "Queries: `adlake query`."),
     key("query.session", "The resources that a query may use."),
     key(

@@ -4,14 +4,12 @@
 //! changed event is added with a plus sign, and the one that it replaces with a minus sign. A row
 //! of a cube exists while at least one event or credit contributes to it (`events`).
 
-use std::ops::Range;
-
 use adlake_domain::batch_schema::{credit_column, revenue_column};
 use adlake_domain::credit::Model;
 use adlake_domain::kpi::{self, RATIOS, SUMS, Sum};
 use adlake_domain::settings::{Display, SpendSource};
 
-use super::plans::{Day, Slice};
+use super::slice::Slice;
 
 /// The SQL name of [`adlake_domain::batch_schema::wide`].
 const WIDE: &str = "DECIMAL(38, 0)";
@@ -63,9 +61,8 @@ impl Contributors {
     /// The contributors of a slice, in tables `impressions`, `interactions`, `attributions` and
     /// `bid_requests`.
     pub fn of_slice(slice: &Slice) -> Contributors {
-        let part = |table: &str, time: &str, slice: &Slice| {
-            format!("(SELECT * FROM {table} WHERE {})", slice.condition(time))
-        };
+        let part =
+            |table: &str, time: &str, slice: &Slice| format!("(SELECT * FROM {table} WHERE {})", slice.condition(time));
         // The credit of an interaction may go to another campaign than its own.
         let any_campaign = Slice { campaigns: None, ..slice.clone() };
         Contributors {
@@ -76,19 +73,6 @@ impl Contributors {
             bid_requests: part("bid_requests", "event_time", slice),
         }
     }
-}
-
-/// SQL: a condition on a time.
-pub(super) fn within(time: &str, range: &Range<i64>) -> String {
-    let at = |micros: i64| format!("arrow_cast({micros}, 'Timestamp(Microsecond, Some(\"UTC\"))')");
-    format!("{time} >= {} AND {time} < {}", at(range.start), at(range.end))
-}
-
-/// SQL: a condition on a date that holds for all rows with times in the range. It excludes
-/// partitions.
-pub(super) fn on_days(date: &str, range: &Range<i64>) -> String {
-    let day = |micros: i64| Day(adlake_domain::time::event_date(micros)).literal();
-    format!("{date} BETWEEN {} AND {}", day(range.start), day(range.end - 1))
 }
 
 /// SQL: the order of the rows of `campaign_hourly`.

@@ -4,7 +4,8 @@
 //! (`event_time`, content, `ingested_at`, topic, partition, offset). Nearly all rows have an
 //! identity that no other row shares. These are neither sorted nor compared: identities with
 //! several rows are found first, by their keys alone. A table of the prefixes of these keys tells
-//! the two sorts of rows apart. Rows whose keys only share a prefix are compared too, and stay apart.
+//! the two sorts of rows apart. Rows whose keys only share a prefix are compared too, and stay
+//! apart.
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::content_fields;
@@ -63,9 +64,7 @@ pub(super) fn deduplicated(kind: EventKind, keyed: &str) -> String {
 /// others too.
 pub(super) fn unrepeated(kind: EventKind, keyed: &str, several: &str) -> String {
     // The narrow side comes first: a join builds its hash table of the left side, in memory.
-    let rows = format!(
-        "SELECT k.* FROM {several} s RIGHT ANTI JOIN {keyed} k ON s.prefix = key_prefix(k.event_key)"
-    );
+    let rows = format!("SELECT k.* FROM {several} s RIGHT ANTI JOIN {keyed} k ON s.prefix = key_prefix(k.event_key)");
     let columns = keyed_columns(kind).join(", ");
     let bid = if kind == EventKind::BidRequest { format!(", {BID} AS bid") } else { String::new() };
     format!("SELECT {} FROM (SELECT {columns}{bid} FROM ({rows}))", resolved(kind))
@@ -74,9 +73,7 @@ pub(super) fn unrepeated(kind: EventKind, keyed: &str, several: &str) -> String 
 /// SQL: the events of those `keyed` rows whose key has a prefix in table `several`. Each is made of
 /// its first rows.
 pub(super) fn winners_of_copies(kind: EventKind, keyed: &str, several: &str) -> String {
-    let rows = format!(
-        "SELECT k.* FROM {several} s RIGHT SEMI JOIN {keyed} k ON s.prefix = key_prefix(k.event_key)"
-    );
+    let rows = format!("SELECT k.* FROM {several} s RIGHT SEMI JOIN {keyed} k ON s.prefix = key_prefix(k.event_key)");
     let order = order(kind);
     let columns = keyed_columns(kind).join(", ");
     let place = format!("row_number() OVER (PARTITION BY event_key ORDER BY {order}) AS place");

@@ -13,7 +13,8 @@ use adlake_domain::identity::{self, Identified, Owner};
 use adlake_domain::settings::{Conversions, Meaning};
 use adlake_domain::{country, device, reach, schema, time};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array, StringArray, StringBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Decimal128Type, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_err};

@@ -12,9 +12,8 @@
 
 pub mod plans;
 mod events;
-mod attribute;
-pub(crate) mod attribution_plan;
 mod cubes;
+mod slice;
 pub mod merge;
 pub mod surface;
 mod freshness;
@@ -23,13 +22,12 @@ mod materialize;
 mod functions;
 mod bid_events;
 mod content_order;
-mod repeated;
-pub(crate) mod explode;
 mod arguments;
 
 pub use materialize::Kept;
 pub(crate) use materialize::conform;
 pub use plans::Plans;
+pub use slice::{Day, Slice, Volume};
 pub use surface::{VIEWS, Views};
 
 use adlake_domain::batch_schema::event_schema;

@@ -27,11 +27,12 @@ use hashbrown::HashMap;
 use super::cubes::{self, Contributors};
 use super::functions::Functions;
 use super::materialize::Kept;
-use super::{attribute, attribution_plan, event_columns, events, explode, materialize, repeated};
+use super::slice::{Day, Slice, Volume, on_days, within};
+use super::{event_columns, events, materialize};
+use crate::operators::{attribute, attribution, explode, repeated};
 
 /// The most bytes of events with several copies that stay in memory.
 const COPIES_BYTES_MAX: usize = 256 << 20;
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// The plans, in a session with their functions and tables.
 #[derive(Clone)]
@@ -143,10 +144,7 @@ impl Plans {
         let keyed = self.keyed_sql(kind, &format!("raw_{name}")).await?;
         let prefixes = self.sql(&format!("SELECT key_prefix(event_key) AS prefix FROM ({keyed})")).await?;
         let several = repeated::repeated(&self.context, prefixes).await?;
-        self.register(
-            &format!("several_{name}"),
-            Arc::new(MemTable::try_new(several.schema(), vec![vec![several]])?),
-        )?;
+        self.register(&format!("several_{name}"), Arc::new(MemTable::try_new(several.schema(), vec![vec![several]])?))?;
         let copies = events::winners_of_copies(kind, &format!("({keyed})"), &format!("several_{name}"));
         let stream = self.sql(&copies).await?.execute_stream().await?;
         let rows = materialize::materialize(&self.context, stream, event_schema(kind), COPIES_BYTES_MAX).await?;
@@ -183,19 +181,19 @@ impl Plans {
     /// [`interaction_input`].
     pub(super) async fn attribute(&self, inputs: &[String]) -> Result<DataFrame> {
         let input = self.sql(&inputs.join(" UNION ALL ")).await?;
-        let plan = attribution_plan::plan(input.logical_plan().clone(), &self.meaning.attribution)?;
+        let plan = attribution::plan(input.logical_plan().clone(), &self.meaning.attribution)?;
         Ok(DataFrame::new(self.context.state(), plan))
     }
 
     /// How many events and credits of tables `impressions`, `interactions`, `attributions` and
     /// `bid_requests` there are in a range of time, by campaign and hour.
     pub async fn volumes(&self, range: Range<i64>) -> Result<Vec<Volume>> {
-        let days = cubes::on_days("event_date", &range);
+        let days = on_days("event_date", &range);
         let part = |table: &str, time: &str| {
             format!(
                 "SELECT campaign_id, report_hour({time}) AS hour, count(*) AS events FROM {table} WHERE {days} AND {} \
                  GROUP BY campaign_id, report_hour({time})",
-                cubes::within(time, &range)
+                within(time, &range)
             )
         };
         let parts = [
@@ -210,7 +208,7 @@ impl Plans {
     /// How many rows of tables `published_hourly` and `hourly_changes` there are in a range of
     /// time, by campaign and hour.
     pub async fn hourly_volumes(&self, range: Range<i64>) -> Result<Vec<Volume>> {
-        let condition = format!("{} AND {}", cubes::on_days("event_date", &range), cubes::within("hour", &range));
+        let condition = format!("{} AND {}", on_days("event_date", &range), within("hour", &range));
         let part = |table: &str| {
             format!(
                 "SELECT campaign_id, hour, count(*) AS events FROM {table} WHERE {condition} \
@@ -280,62 +278,6 @@ impl Plans {
             BatchTable::Hourly => campaign_hourly_schema(),
             BatchTable::Reach => campaign_reach_schema(),
         }
-    }
-}
-
-/// A UTC day, as days since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Day(pub i32);
-
-impl Day {
-    /// SQL: the day as a literal.
-    pub fn literal(self) -> String {
-        format!("CAST({} AS DATE)", self.0)
-    }
-
-    /// The first instant of the day, in microseconds.
-    pub fn begin(self) -> i64 {
-        i64::from(self.0) * MICROS_PER_DAY
-    }
-}
-
-/// The number of events and credits of a campaign in an hour.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    /// The campaign.
-    pub campaign: Option<String>,
-    /// The hour's first instant.
-    pub hour: i64,
-    /// How many.
-    pub events: u64,
-}
-
-/// A part of the events that is aggregated by itself: those of some campaigns in a range of time.
-/// The slices of a table are disjoint, and none cuts an hour (or a day, for sketches) in two. So
-/// the memory that aggregation takes is that of a slice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slice {
-    /// The range of time.
-    pub range: Range<i64>,
-    /// The first and the last campaign, in the order of texts with NULL first. `None`: all.
-    pub campaigns: Option<(Option<String>, Option<String>)>,
-}
-
-impl Slice {
-    /// SQL: the condition for rows with a time, a date and a campaign.
-    pub(super) fn condition(&self, time: &str) -> String {
-        let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
-        let campaigns = match &self.campaigns {
-            None => String::new(),
-            Some((None, None)) => " AND campaign_id IS NULL".to_string(),
-            Some((None, Some(last))) => format!(" AND (campaign_id IS NULL OR campaign_id <= {})", quoted(last)),
-            Some((Some(first), Some(last))) => {
-                format!(" AND campaign_id >= {} AND campaign_id <= {}", quoted(first), quoted(last))
-            }
-            Some((Some(first), None)) => format!(" AND campaign_id >= {}", quoted(first)),
-        };
-        let days = cubes::on_days("event_date", &self.range);
-        format!("{days} AND {}{campaigns}", cubes::within(time, &self.range))
     }
 }
 

@@ -79,7 +79,9 @@ impl Views {
                 "conversions" => interactions("conversion"),
                 "bid_requests" => bid_requests(),
                 "attributions" => attributions(),
-                "campaign_hourly" => cubes::campaign_hourly(display, "merged_hourly", merged.has_rows("hourly_changes")),
+                "campaign_hourly" => {
+                    cubes::campaign_hourly(display, "merged_hourly", merged.has_rows("hourly_changes"))
+                }
                 "campaign_daily" => cubes::with_reach(display, "merged_hourly", "merged_reach", true),
                 "campaign_kpis" => cubes::with_reach(display, "merged_hourly", "merged_reach", false),
                 "geo_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "country", "region"]),

@@ -29,7 +29,7 @@ pub use self::path::{Path, Step};
 pub use self::times::time_formats;
 pub(crate) use self::times::{ReadTime, Times};
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use hashbrown::HashMap;
 
 /// The greatest number of fields. No kind of event has more. The arrays of a row have this length.
@@ -88,6 +88,22 @@ pub enum Shape {
     Double,
     /// A struct, list or map.
     Nested,
+}
+
+impl Shape {
+    /// How the values of a column of this type are read.
+    fn of(data_type: &DataType) -> Shape {
+        match data_type {
+            DataType::Utf8 => Shape::Text,
+            DataType::Int32 => Shape::Int32,
+            DataType::Int64 => Shape::Int64,
+            DataType::Boolean => Shape::Boolean,
+            DataType::Timestamp(TimeUnit::Microsecond, _) => Shape::Time,
+            DataType::Decimal128(..) => Shape::Amount,
+            DataType::Float64 => Shape::Double,
+            _ => Shape::Nested,
+        }
+    }
 }
 
 /// The default of a field.

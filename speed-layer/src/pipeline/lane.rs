@@ -21,10 +21,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::LaneMessage;
 use super::flush::{Due, FlushPolicy, Held};
 use super::ledger::Ledger;
 use super::marks::Marks;
-use super::parking::{Parking, Pass, RegistryAnswer, SchemaRequest};
+use super::parking::{Parking, Pass, RegistryAnswer, RequestContext};
 use super::stopped_table::StoppedTable;
 use crate::clock::now_micros;
 use crate::error::SpeedError;
@@ -43,15 +44,6 @@ pub use worker::Worker;
 
 /// The greatest number of events handled at a time.
 const EVENTS_MAX: usize = 8;
-
-/// What the pipeline sends to a lane.
-#[derive(Debug)]
-pub enum LaneMessage {
-    /// An event of the source about this table's streams.
-    Event(Event),
-    /// Commit everything taken so far, and answer when nothing is left to do.
-    Drain(oneshot::Sender<()>),
-}
 
 /// What a lane is made of.
 #[derive(Debug)]
@@ -137,7 +129,7 @@ impl Lane {
     /// A lane that receives its messages from this channel.
     pub fn new(setup: LaneSetup, messages: mpsc::UnboundedReceiver<LaneMessage>) -> Lane {
         let LaneSetup { kind, builder, worker, committer, policy, .. } = setup;
-        let request = SchemaRequest {
+        let request = RequestContext {
             kind,
             metrics: setup.metrics.clone(),
             retry_pause_max: setup.retry_pause_max,

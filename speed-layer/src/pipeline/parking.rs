@@ -27,10 +27,10 @@ use crate::source::Records;
 /// The parked chunks of one table, and the registry that they wait for.
 pub struct Parking {
     registry: Option<Arc<Registry>>,
-    asker: SchemaRequest,
+    request: RequestContext,
     parked: Vec<Records>,
     passes: Vec<Pass>,
-    asking: Option<RunningRequest>,
+    running: Option<RunningRequest>,
 }
 
 /// A running request for schema ids.
@@ -60,9 +60,9 @@ pub struct RegistryAnswer {
     pub passes: Vec<Pass>,
 }
 
-/// What a request needs besides the ids.
+/// What a request for schemas needs besides the ids.
 #[derive(Clone)]
-pub struct SchemaRequest {
+pub struct RequestContext {
     /// The kind of event whose schemas are asked for.
     pub kind: EventKind,
     /// The metrics that count outages.
@@ -75,8 +75,8 @@ pub struct SchemaRequest {
 
 impl Parking {
     /// Without a registry, nothing ever waits.
-    pub fn new(registry: Option<Arc<Registry>>, asker: SchemaRequest) -> Parking {
-        Parking { registry, asker, parked: Vec::new(), passes: Vec::new(), asking: None }
+    pub fn new(registry: Option<Arc<Registry>>, request: RequestContext) -> Parking {
+        Parking { registry, request, parked: Vec::new(), passes: Vec::new(), running: None }
     }
 
     /// Returns the chunks that can be decoded at once, and parks the others. A chunk that follows a
@@ -93,10 +93,10 @@ impl Parking {
         let first_waiting = || chunks.iter().position(|records| !wanted(records).is_empty());
         let from = if self.parked.is_empty() { first_waiting() } else { Some(0) };
         self.parked.extend(from.map_or_else(Vec::new, |from| chunks.split_off(from)));
-        if self.asking.is_none() && !self.parked.is_empty() {
+        if self.running.is_none() && !self.parked.is_empty() {
             let ids: BTreeSet<u32> = self.parked.iter().flat_map(wanted).collect();
-            let answer = tokio::spawn(self.asker.clone().ask(registry, ids.clone()));
-            self.asking = Some(RunningRequest { ids, answer });
+            let answer = tokio::spawn(self.request.clone().ask(registry, ids.clone()));
+            self.running = Some(RunningRequest { ids, answer });
         }
         chunks
     }
@@ -114,16 +114,16 @@ impl Parking {
     /// Returns everything parked once the registry has answered, or once the run is being stopped
     /// without an answer. It is cancel-safe.
     pub async fn answer(&mut self) -> Result<RegistryAnswer, SpeedError> {
-        let Some(asking) = &mut self.asking else { return std::future::pending().await };
-        let answer = (&mut asking.answer).await.map_err(|_| SpeedError::Ended("asking for schemas"))?;
-        let ids = self.asking.take().map(|asking| asking.ids).unwrap_or_default();
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let answer = (&mut running.answer).await.map_err(|_| SpeedError::Ended("asking for schemas"))?;
+        let ids = self.running.take().map(|running| running.ids).unwrap_or_default();
         let (records, passes) = (std::mem::take(&mut self.parked), std::mem::take(&mut self.passes));
         Ok(RegistryAnswer { answer, ids, records, passes })
     }
 
     /// Whether the registry is being asked.
     pub fn is_asking(&self) -> bool {
-        self.asking.is_some()
+        self.running.is_some()
     }
 
     /// Whether no chunks are parked.
@@ -151,13 +151,13 @@ impl Parking {
 
 impl Drop for Parking {
     fn drop(&mut self) {
-        if let Some(asking) = &self.asking {
-            asking.answer.abort();
+        if let Some(running) = &self.running {
+            running.answer.abort();
         }
     }
 }
 
-impl SchemaRequest {
+impl RequestContext {
     async fn ask(self, registry: Arc<Registry>, ids: BTreeSet<u32>) -> Result<(), Outage> {
         let mut pauses = Pauses::new(self.retry_pause_max, false);
         loop {

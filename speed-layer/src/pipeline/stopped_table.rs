@@ -7,7 +7,7 @@ use adlake_domain::event::EventKind;
 use adlake_lake::error::chain;
 use tokio::sync::{mpsc, oneshot};
 
-use super::lane::LaneMessage;
+use super::LaneMessage;
 use crate::error::SpeedError;
 use crate::metrics::Metrics;
 use crate::record::Stream;

@@ -14,8 +14,11 @@ use crate::registry::tests::Script;
 use crate::source::{Next, Port};
 
 const TOPIC: &str = "t";
-const PAUSE: Duration = Duration::from_millis(500);
+/// The longest wait for a condition.
+const DEADLINE: Duration = Duration::from_secs(20);
 const ROOM: usize = 64 << 10;
+/// Records up to this position, delivered at once, need more memory than there is room for.
+const MANY: i64 = 2_000;
 const SCHEMA: &str = r#"{"type": "record", "name": "I", "fields": [
     {"name": "ad_creative_id", "type": "string"}, {"name": "user_id", "type": "string"},
     {"name": "timestamp", "type": "string"}, {"name": "website", "type": "string"}]}"#;
@@ -26,14 +29,17 @@ enum Act {
     /// Sends a record with a schema id at each of these positions.
     Records(std::ops::Range<i64>, u32),
     Passed(i64),
-    /// Waits, so that what was sent before can be taken.
-    Pause,
+    /// Waits until this many rows are committed.
+    AwaitRows(u64),
+    /// Waits until the registry is asked for this schema.
+    AwaitRequest(u32),
+    /// There must be no room for more records now.
+    Full,
     /// Changes the type of a column of the table, as another process might.
     Alter(PathBuf),
-    /// Waits until there is room for more records. There must be room at some time, while the
-    /// records before are in flight.
+    /// Waits until there is room for more records, because others were dropped.
     AwaitRoom,
-    /// Cancels the run, and sends what follows before it reads any command.
+    /// Cancels the run. What follows is sent before any command is read.
     Cancel,
     Done,
 }
@@ -41,6 +47,26 @@ enum Act {
 struct Scripted {
     acts: Vec<(i32, Act)>,
     cancel: CancellationToken,
+    metrics: Metrics,
+    registry: Arc<Script>,
+}
+
+/// Waits until something is so.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let started = std::time::Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn rows(metrics: &Metrics) -> u64 {
+    metrics.report().rows.values().sum()
+}
+
+/// Whether the registry was asked for a schema.
+fn is_asked_for(registry: &Script, id: u32) -> bool {
+    registry.asked.lock().unwrap().iter().any(|path| path.ends_with(&format!("/{id}")))
 }
 
 /// The partition that stands for the topic of clicks, in CSV.
@@ -120,13 +146,16 @@ impl Source for Scripted {
                     port.deliver(&stream, generation, chunk);
                 }
                 Act::Passed(position) => port.tell(Event::Passed { stream, generation, position }),
-                Act::Pause => std::thread::sleep(PAUSE),
-                Act::Alter(log) => alter(&log),
-                Act::AwaitRoom => assert!(port.has_room(Duration::from_secs(20)), "there is no room"),
-                Act::Cancel => {
-                    self.cancel.cancel();
-                    std::thread::sleep(PAUSE);
+                Act::AwaitRows(wanted) => {
+                    until(&format!("{wanted} rows are committed"), || rows(&self.metrics) >= wanted);
                 }
+                Act::AwaitRequest(id) => {
+                    until(&format!("schema {id} is asked for"), || is_asked_for(&self.registry, id));
+                }
+                Act::Full => assert!(!port.has_room(Duration::ZERO), "there is room"),
+                Act::Alter(log) => alter(&log),
+                Act::AwaitRoom => assert!(port.has_room(DEADLINE), "there is no room"),
+                Act::Cancel => self.cancel.cancel(),
                 Act::Done => port.tell_done(),
             }
         }
@@ -160,8 +189,13 @@ struct Ran {
     stored: Vec<Option<i64>>,
 }
 
-/// Runs the script with a registry's address, on the lake in a folder.
-async fn run_scripted(folder: &tempfile::TempDir, registry: &str, flush_interval: &str, acts: Vec<(i32, Act)>) -> Ran {
+/// Runs the script with a registry and its address, on the lake in a folder.
+async fn run_scripted(
+    folder: &tempfile::TempDir,
+    (script, registry): (Arc<Script>, String),
+    flush_interval: &str,
+    acts: Vec<(i32, Act)>,
+) -> Ran {
     let uri = folder.path().to_string_lossy().into_owned();
     let lake = Lake::open(&StorageSettings { uri, ..Default::default() }).await.unwrap();
     let settings: SpeedSettings = serde_json::from_value(json!({
@@ -175,7 +209,7 @@ async fn run_scripted(folder: &tempfile::TempDir, registry: &str, flush_interval
     let metrics = Metrics::default();
     let cancel = CancellationToken::new();
     let partitions: BTreeSet<i32> = acts.iter().map(|(partition, _)| *partition).collect();
-    let source = Scripted { acts, cancel: cancel.clone() };
+    let source = Scripted { acts, cancel: cancel.clone(), metrics: metrics.clone(), registry: script };
     let dependencies = Dependencies {
         lake: &lake,
         settings: &settings,
@@ -195,7 +229,7 @@ async fn run_scripted(folder: &tempfile::TempDir, registry: &str, flush_interval
             Err(_) => None,
         });
     }
-    Ran { result, rows: metrics.report().rows.values().sum(), stored }
+    Ran { result, rows: rows(&metrics), stored }
 }
 
 fn schema_answer() -> String {
@@ -209,7 +243,7 @@ fn without_the_second() -> Script {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_passed_waits_for_the_records_before_it() {
-    let (_, registry) =
+    let registry =
         Script::default().with("/schemas/ids/1", &[(503, ""), (503, ""), (200, &schema_answer())]).serve().await;
     let folder = tempfile::tempdir().unwrap();
     // A transaction marker follows records whose schema is not known yet. Then more of both follow.
@@ -220,69 +254,70 @@ async fn what_is_passed_waits_for_the_records_before_it() {
         (0, Act::Passed(9)),
         (0, Act::Done),
     ];
-    let ran = run_scripted(&folder, &registry, "50ms", acts).await;
+    let ran = run_scripted(&folder, registry, "50ms", acts).await;
     ran.result.unwrap();
     assert_eq!((ran.rows, ran.stored), (7, vec![Some(9)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_taken_behind_records_that_were_given_up() {
-    let (script, registry) = without_the_second().serve().await;
+    let registry = without_the_second().serve().await;
     let folder = tempfile::tempdir().unwrap();
-    // The run is stopped while records of one stream wait for the registry. The records that follow
-    // them have a known schema.
+    // The run is stopped while records of one stream wait for the registry. When they are given up,
+    // there is room again. The records that follow them have a known schema.
     let acts = vec![
         (0, Act::Records(0..3, 1)),
-        (0, Act::Pause),
-        (0, Act::Records(3..6, 2)),
+        (0, Act::AwaitRows(3)),
+        (0, Act::Records(3..MANY, 2)),
         (1, Act::Records(0..4, 1)),
-        (0, Act::Pause),
+        (0, Act::AwaitRequest(2)),
+        (0, Act::Full),
         (0, Act::Cancel),
-        (0, Act::Records(6..9, 1)),
-        (0, Act::Passed(12)),
+        (0, Act::AwaitRoom),
+        (0, Act::Records(MANY..MANY + 3, 1)),
+        (0, Act::Passed(MANY + 6)),
         (1, Act::Records(4..5, 1)),
     ];
-    let ran = run_scripted(&folder, &registry, "50ms", acts).await;
+    let ran = run_scripted(&folder, registry, "50ms", acts).await;
     let error = ran.result.unwrap_err();
     assert!(matches!(error, SpeedError::Unfinished(_)), "{error}");
-    assert!(script.asked.lock().unwrap().iter().any(|path| path.ends_with("/2")));
-    // On a slow machine the first records may also have been given up.
-    let first = ran.stored[0].unwrap_or(0);
-    assert!(first == 0 || first == 3, "{first}");
-    assert_eq!((ran.rows, ran.stored[1]), (first as u64, None));
+    assert_eq!((ran.rows, ran.stored), (3, vec![Some(3), None]));
     // The next run ingests all of it, once the registry answers.
-    let (_, registry) = Script::default()
+    let registry = Script::default()
         .with("/schemas/ids/1", &[(200, &schema_answer())])
         .with("/schemas/ids/2", &[(200, &schema_answer())])
         .serve()
         .await;
-    let acts =
-        vec![(0, Act::Records(first..6, 2)), (1, Act::Records(0..4, 1)), (0, Act::Records(6..9, 1)), (0, Act::Done)];
-    let ran = run_scripted(&folder, &registry, "50ms", acts).await;
+    let acts = vec![
+        (0, Act::Records(3..MANY, 2)),
+        (1, Act::Records(0..4, 1)),
+        (0, Act::Records(MANY..MANY + 3, 1)),
+        (0, Act::Done),
+    ];
+    let ran = run_scripted(&folder, registry, "50ms", acts).await;
     ran.result.unwrap();
-    assert_eq!((ran.rows, ran.stored), (13 - first as u64, vec![Some(9), Some(4)]));
+    assert_eq!((ran.rows, ran.stored), (MANY as u64 + 4, vec![Some(MANY + 3), Some(4)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_table_gives_back_the_room_of_what_waits() {
-    let (script, registry) = without_the_second().serve().await;
+    let registry = without_the_second().serve().await;
     let folder = tempfile::tempdir().unwrap();
     let acts = vec![
         (0, Act::Records(0..3, 1)),
-        // The records before must be taken first. The next ones wait for a schema that the registry
-        // does not return, and they need more memory than there is room for.
-        (0, Act::Pause),
-        (0, Act::Pause),
-        (0, Act::Records(3..2000, 2)),
-        (0, Act::Pause),
+        // The registry must be asked for the first schema alone, so that these records are taken.
+        // The next ones wait for a schema that the registry does not return.
+        (0, Act::AwaitRequest(1)),
+        (0, Act::Records(3..MANY, 2)),
+        (0, Act::AwaitRequest(2)),
+        (0, Act::Full),
         (0, Act::Alter(folder.path().join("raw/impressions/_delta_log"))),
         (0, Act::AwaitRoom),
         (CLICKS, Act::Records(0..3, 0)),
         (CLICKS, Act::Done),
     ];
-    let ran = run_scripted(&folder, &registry, "5s", acts).await;
+    let ran = run_scripted(&folder, registry, "5s", acts).await;
     let error = ran.result.unwrap_err();
     assert!(error.stops_table(), "{error}");
-    assert!(script.asked.lock().unwrap().iter().any(|path| path.ends_with("/2")));
     assert_eq!((ran.rows, ran.stored), (3, vec![None, Some(3)]));
 }

@@ -8,7 +8,7 @@
 //! What always holds:
 //!
 //! - Nothing is resumed from the group's own offsets. They are committed after the lake's commit,
-//!   for lag exporters.
+//!   for lag exporters, and for other workers that run until the end ([`until_end`]).
 //! - Ingest stops at an offset that the broker does not have ([`position`]), and when a topic was
 //!   deleted or recreated ([`tend`]).
 //! - Topics that do not exist are refused. So are librdkafka properties that would break the
@@ -38,6 +38,7 @@ mod watch;
 mod topics;
 mod batch_queue;
 mod token;
+mod until_end;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,7 @@ use connect::{Topic, failed};
 use group::{Change, Group, Place};
 use slot::{Slot, State, find};
 use topics::Inquiry;
+use until_end::{Bounds, UntilEnd};
 use watch::ListeningTime;
 
 /// The most messages taken at a time.
@@ -74,8 +76,8 @@ pub struct KafkaSource {
     topics: Vec<Topic>,
     record_bytes_max: usize,
     revoke_deadline: Duration,
-    /// Where reading ends, per partition, in a run that reads up to the end and stops.
-    ends: Option<HashMap<Place, i64>>,
+    /// Present in a run that reads up to the end and stops.
+    until_end: Option<UntilEnd>,
 
     slots: Vec<Slot>,
     membership: Membership,
@@ -147,14 +149,14 @@ impl KafkaSource {
         let mut inquiry = Inquiry::new(consumer.clone()).ok_or_else(no_queue)?;
         connect::first_contact(&consumer, kafka, &topics[0].name)?;
         connect::look_at(&mut topics, &consumer, &mut inquiry, kafka)?;
-        let mut ends = HashMap::new();
+        let mut bounds = HashMap::new();
         for topic in topics.iter().filter(|_| until_end) {
             for partition in 0..i32::try_from(topic.partitions).unwrap_or(i32::MAX) {
-                let (_, high) =
+                let (low, high) =
                     consumer.fetch_watermarks(&topic.name, partition, kafka.start_timeout).map_err(|error| {
                         failed(format!("cannot find the end of {} partition {partition}", topic.name), error)
                     })?;
-                ends.insert((topic.name.clone(), partition), high);
+                bounds.insert((topic.name.clone(), partition), Bounds { low, high });
             }
         }
         let cluster = match &kafka.cluster {
@@ -166,6 +168,12 @@ impl KafkaSource {
                 )
             })?,
         };
+        let until_end = if until_end {
+            let (session_timeout, heartbeat_interval) = connect::liveness(settings)?;
+            Some(UntilEnd::new(bounds, session_timeout, heartbeat_interval))
+        } else {
+            None
+        };
         let now = Instant::now();
         Ok(KafkaSource {
             queue,
@@ -176,7 +184,7 @@ impl KafkaSource {
             topics,
             record_bytes_max: settings.ingest.record_bytes_max,
             revoke_deadline: settings.ingest.revoke_deadline,
-            ends: until_end.then_some(ends),
+            until_end,
             slots: Vec::new(),
             membership: Membership::Joining,
             assigning: false,
@@ -272,11 +280,7 @@ impl KafkaSource {
                         self.acknowledged.insert((stream.source.clone(), stream.partition), position);
                     }
                 }
-                if list.count() > 0
-                    && let Err(error) = self.consumer.commit(&list, CommitMode::Async)
-                {
-                    tracing::debug!(%error, "the consumer group's offsets were not committed");
-                }
+                self.commit_offsets(&list);
                 failpoint::hit(failpoint::AFTER_ACKNOWLEDGE);
             }
             Command::Stop => {
@@ -286,6 +290,15 @@ impl KafkaSource {
                 }
                 port.tell_done();
             }
+        }
+    }
+
+    /// Commits offsets of the group, without waiting for the answer.
+    fn commit_offsets(&self, list: &TopicPartitionList) {
+        if list.count() > 0
+            && let Err(error) = self.consumer.commit(list, CommitMode::Async)
+        {
+            tracing::debug!(%error, "the consumer group's offsets were not committed");
         }
     }
 
@@ -371,30 +384,6 @@ impl KafkaSource {
         for index in astray {
             self.find_again(index);
         }
-    }
-
-    fn tell_if_done(&mut self, port: &Port) {
-        let is_read = |slot: &Slot| {
-            matches!(slot.state, State::Revoked | State::Skipped)
-                || (slot.state == State::Reading && (slot.caught_up || slot.is_at_end()))
-        };
-        if self.ends.is_none()
-            || self.stopped
-            || !self.membership.is_settled()
-            || self.assigning
-            || !self.starts.is_empty()
-            || self.done_sent == Some(self.starts_executed)
-            || !self.slots.iter().all(is_read)
-        {
-            return;
-        }
-        for slot in &mut self.slots {
-            if slot.state == State::Reading {
-                slot.catch_up(port);
-            }
-        }
-        self.done_sent = Some(self.starts_executed);
-        port.tell_done();
     }
 
     /// Leaves the group and tells it how far this consumer came. Partitions that are still

@@ -15,7 +15,7 @@
 //! | a batch table is replaced | `Batch` |
 //! | a batch run is published | `Batch` |
 //! | reference data is loaded | `Reference` |
-//! | a checkpoint is written | `Checkpoints` |
+//! | a checkpoint is written, and the hint to it | `Checkpoints` |
 //!
 //! The operations run in this process, over an S3 server behind a proxy. Each run has its own lake,
 //! a copy of one that is prepared once. The first run counts the requests. Then the operation runs
@@ -71,13 +71,16 @@ struct Harm {
     client_retries: bool,
 }
 
-/// The run of an operation without a fault.
-struct Unharmed {
+/// What a run of an operation has done.
+struct Outcome {
+    /// Its requests, if it had no fault.
     requests: Vec<Seen>,
     logs: Logs,
+    /// Whether one of its requests was harmed. Not every run makes as many requests as the first.
+    is_harmed: bool,
 }
 
-impl Unharmed {
+impl Outcome {
     fn commit(&self, request: &Seen) -> Option<CommitKind> {
         self.logs.kind(&request.line)
     }
@@ -136,7 +139,7 @@ impl Sweep {
     }
 
     /// Runs the operation on a copy of the prepared lake, and checks the content of the lake.
-    async fn run(&self, name: &str, harm: Option<&Harm>) -> Result<Unharmed> {
+    async fn run(&self, name: &str, harm: Option<&Harm>) -> Result<Outcome> {
         let operation = self.operation;
         copy(&self.folder(PREPARED), &self.folder(name))?;
         let upstream = self.server.endpoint().trim_start_matches("http://").to_owned();
@@ -164,12 +167,13 @@ impl Sweep {
         let ran = tokio::time::timeout(DEADLINE, operation.run(&run)).await;
         ran.with_context(|| format!("the operation has not ended after {DEADLINE:?}"))?
             .context("the operation failed")?;
+        let is_harmed = proxy.counts().1 > 0;
         let is_commit = harm.is_some_and(|harm| harm.commit.is_some());
-        ensure!(!is_commit || proxy.counts().1 == 1, "the request of the commit has not arrived");
+        ensure!(!is_commit || is_harmed, "the request of the commit has not arrived");
         let logs = Logs::read(&self.folder(name))?;
         operation.check(&run.direct, &logs).await.context("the content of the lake is not exact")?;
         fs::remove_dir_all(self.folder(name))?;
-        Ok(Unharmed { requests: proxy.seen(), logs })
+        Ok(Outcome { requests: proxy.seen(), logs, is_harmed })
     }
 }
 
@@ -215,20 +219,21 @@ async fn sweep(operation: Operation) -> Result<()> {
             if harm.commit.is_some() {
                 run.logs.ensure_same(&unharmed.logs).context("the commits are not the same").with_context(what)?;
             }
-            Ok(())
+            Ok(run.is_harmed)
         });
         async move { run.await? }
     });
     let mut runs = futures::stream::iter(runs).buffer_unordered(AT_ONCE);
-    let mut done = 0;
+    let (mut done, mut harmed) = (0, 0);
     while let Some(run) = runs.next().await {
-        let run: Result<()> = run;
-        run?;
+        let is_harmed: Result<bool> = run;
+        harmed += usize::from(is_harmed?);
         done += 1;
     }
+    ensure!(harmed > 0, "{operation:?}: no request of {done} runs was harmed");
     println!(
         "{operation:?}: seed {seed}, {requests} requests, commits of the kinds {commits:?}, {done} of {all} ways to \
-         fail one request ({first} of each kind of commit), {:.1?}",
+         fail one request ({first} of each kind of commit), {harmed} of them harmed one, {:.1?}",
         started.elapsed()
     );
     Ok(())

@@ -24,11 +24,6 @@ const TIMES: u64 = 100;
 /// 10 MiB for its merge, and the share that is left for each must hold one batch of rows.
 const SPILLING_MIB: u64 = 48;
 
-/// Little memory, which suffices for the few rows of a history.
-pub fn small() -> SessionSettings {
-    limited(64)
-}
-
 fn limited(mib: u64) -> SessionSettings {
     SessionSettings { memory_bytes_max: (mib as usize) << 20, partitions: 2, ..SessionSettings::default() }
 }

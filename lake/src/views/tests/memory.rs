@@ -24,7 +24,8 @@ use super::*;
 use crate::error::{LakeError, chain};
 use crate::manifest::Manifest;
 use crate::views::materialize::{conform, materialize};
-use crate::views::plans::{BatchTable, Day, Slice};
+use crate::views::plans::BatchTable;
+use crate::views::{Day, Slice};
 
 /// The rows of each raw table that the batch run covers, and those after it.
 const COVERED: i64 = 24_000;

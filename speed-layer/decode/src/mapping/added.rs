@@ -7,7 +7,6 @@ use adlake_domain::event::EventKind;
 use adlake_domain::schema::{self, AMOUNT_PRECISION, AMOUNT_SCALE};
 use arrow::datatypes::{DataType, Field as Column};
 
-use super::compile::shape;
 use super::path::parse_path;
 use super::{Field, Mapping, Origin, Path, Shape, Target, names};
 use crate::error::DecodeError;
@@ -68,7 +67,7 @@ pub(super) fn fields(kind: EventKind, settings: &SourceSettings) -> Result<Vec<F
     let columns = added_columns(kind, settings)?.into_iter();
     Ok(columns
         .map(|column| {
-            let shape = shape(column.data_type());
+            let shape = Shape::of(column.data_type());
             Field {
                 name: column.name().clone(),
                 data_type: column.data_type().clone(),

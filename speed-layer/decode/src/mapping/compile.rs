@@ -2,7 +2,6 @@
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema;
-use arrow::datatypes::{DataType, TimeUnit};
 use hashbrown::HashMap;
 
 use super::path::parse_path;
@@ -128,7 +127,7 @@ fn fields(kind: EventKind) -> Vec<Field> {
             let required = kind.required_fields().contains(&name.as_str());
             let max = names::highest(&name);
             Field {
-                shape: shape(field.data_type()),
+                shape: Shape::of(field.data_type()),
                 data_type: field.data_type().clone(),
                 required,
                 empty_is_missing: required && matches!(name.as_str(), "event_time" | "conversion_type"),
@@ -141,19 +140,6 @@ fn fields(kind: EventKind) -> Vec<Field> {
             }
         })
         .collect()
-}
-
-pub(super) fn shape(data_type: &DataType) -> Shape {
-    match data_type {
-        DataType::Utf8 => Shape::Text,
-        DataType::Int32 => Shape::Int32,
-        DataType::Int64 => Shape::Int64,
-        DataType::Boolean => Shape::Boolean,
-        DataType::Timestamp(TimeUnit::Microsecond, _) => Shape::Time,
-        DataType::Decimal128(..) => Shape::Amount,
-        DataType::Float64 => Shape::Double,
-        _ => Shape::Nested,
-    }
 }
 
 fn fallback(field: &Field, text: &str, times: &Times, key: &dyn Fn() -> String) -> Result<Fallback, DecodeError> {

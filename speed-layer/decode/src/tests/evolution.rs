@@ -3,6 +3,7 @@
 use apache_avro::Schema;
 use apache_avro::types::Value as Avro;
 use apache_avro::writer::datum::GenericDatumWriter;
+use serde_json::json;
 
 use super::*;
 use crate::settings::AvroFraming;
@@ -136,7 +137,29 @@ fn schemas_that_cannot_be_resolved_are_refused_at_the_start() {
     check("\"int\"", "Bid cannot be read as int");
     check(&schema(r#",{"name":"more","type":"int"}"#), "Bid.more: is not written and has no default");
     check(&schema(r#",{"name":"more","type":"int","default":"x"}"#), "`default`");
-    check("{", "reader_schema_file: not an Avro schema");
+    check("{", "reader_schema_file: reader.avsc: not an Avro schema");
+}
+
+#[test]
+fn the_error_for_a_missing_schema_names_each_setting_that_gives_one() {
+    let plan_with = |avro: serde_json::Value| {
+        let files = schema_files([("file.avsc", &schema(""))]);
+        let (kind, format) = (EventKind::Impression, StreamFormat::AvroMessage);
+        plan(kind, &format, ReferenceData::default(), &files, |source| {
+            source.avro = serde_json::from_value(avro).unwrap();
+        })
+    };
+    let error = plan_with(json!({})).unwrap_err().to_string();
+    for (name, value) in [
+        ("schema", json!(schema(""))),
+        ("schema_file", json!("file.avsc")),
+        ("registry", json!("http://localhost")),
+        ("single_object_schema_files", json!(["file.avsc"])),
+        ("glue_schema_files", json!({ "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0": "file.avsc" })),
+    ] {
+        assert!(error.contains(name), "{name}: {error}");
+        plan_with(json!({ name: value })).unwrap();
+    }
 }
 
 #[test]

@@ -16,9 +16,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use adlake_lake::storage::S3Options;
+use adlake_lake::storage::{S3Options, has_user};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Buf, Bytes};
@@ -89,14 +88,11 @@ impl S3 {
     fn connect(bucket: &str, context: &SourceContext) -> Result<S3, SpeedError> {
         let Some(runtime) = context.runtime.clone() else { return Err(SpeedError::Ended("the runtime")) };
         let options = S3Options::new(&context.store_options);
+        let options = options.map_err(|detail| SpeedError::settings("lake.options", detail))?;
         let loaded = runtime.block_on(options.sdk_config());
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(30))
-            .build();
-        let config = aws_sdk_s3::config::Builder::from(&loaded)
-            .force_path_style(options.is_path_style())
-            .timeout_config(timeouts);
+        let mut config = aws_sdk_s3::config::Builder::from(&loaded).force_path_style(options.is_path_style(&loaded));
+        // A profile may have another endpoint for S3 alone (`services`). The lake does not read it.
+        config.set_endpoint_url(loaded.endpoint_url().map(str::to_owned));
         let client = Client::from_conf(config.build());
         Ok(S3 { client, bucket: bucket.to_owned(), runtime, metrics: context.metrics.clone() })
     }
@@ -196,6 +192,11 @@ impl Prefix {
         context: &SourceContext,
         passed_over: PassedOver,
     ) -> Result<Prefix, SpeedError> {
+        if has_user(uri) {
+            let message = "holds a user or a password: remove them, and give keys in lake.options or in the AWS_* \
+                           variables of the environment";
+            return Err(SpeedError::settings("a URI of files", message));
+        }
         let wrong = |message: &str| SpeedError::File { path: uri.into(), message: message.to_owned(), source: None };
         let (_, place) = uri.split_once("://").ok_or_else(|| wrong("is not an URI"))?;
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
@@ -402,5 +403,68 @@ impl Read for ObjectReader {
         let length = self.chunk.len().min(into.len());
         self.chunk.copy_to_slice(&mut into[..length]);
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    fn open(uri: &str, options: &[(&str, &str)], runtime: &tokio::runtime::Runtime) -> Result<Prefix, SpeedError> {
+        let store_options = options.iter().copied().collect();
+        let runtime = Some(runtime.handle().clone());
+        let context = SourceContext { store_options, runtime, ..SourceContext::default() };
+        let passed_over = PassedOver::new(context.metrics.clone());
+        Prefix::open(uri, &FilesSettings::default(), &context, passed_over)
+    }
+
+    #[test]
+    fn a_user_in_a_uri_and_an_unknown_option_are_refused() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        for uri in ["s3://ada:hush@bucket/x", "s3://ada:hu/sh@bucket/x"] {
+            let error = open(uri, &[], &runtime).unwrap_err().to_string();
+            assert!(error.contains("user or a password") && !error.contains("hu"), "{error}");
+        }
+        let error = open("s3://bucket/x", &[("aws_regoin", "hush")], &runtime).unwrap_err().to_string();
+        assert!(error.starts_with("lake.options: aws_regoin is not") && !error.contains("hush"), "{error}");
+    }
+
+    /// Answers one request with an empty listing, and returns the head of the request.
+    fn empty_bucket() -> (String, thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let answer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.extend(byte);
+            }
+            let body = "<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>";
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        (endpoint, answer)
+    }
+
+    #[test]
+    fn files_are_looked_for_at_the_endpoint_of_s3_and_with_the_credentials_of_the_lake() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let signed = [("access_key_id", "the-key"), ("secret_access_key", "hush")];
+        let unsigned = [("skip_signature", "1"), ("aws_region", "eu-west-1")];
+        for (options, is_signed) in [(signed, true), (unsigned, false)] {
+            let (endpoint, answer) = empty_bucket();
+            let endpoints = [("endpoint_url_s3", endpoint.as_str()), ("endpoint_url", "http://127.0.0.1:1")];
+            let options = [&options[..], &endpoints[..]].concat();
+            assert!(open("s3://the-bucket/x/", &options, &runtime).unwrap().all().unwrap().is_empty());
+            let head = answer.join().unwrap();
+            assert!(head.starts_with("GET /the-bucket") && !head.contains("hush"), "{head}");
+            assert_eq!(head.contains("Credential=the-key/"), is_signed, "{head}");
+        }
     }
 }

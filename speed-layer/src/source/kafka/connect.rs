@@ -116,6 +116,22 @@ fn client_config(settings: &SpeedSettings) -> ClientConfig {
     config
 }
 
+/// The session timeout and the interval of heartbeats, as librdkafka uses them: by the properties,
+/// or by its defaults.
+pub fn liveness(settings: &SpeedSettings) -> Result<(Duration, Duration), SpeedError> {
+    let config = client_config(settings)
+        .create_native_config()
+        .map_err(|error| failed("cannot read the settings of the client", error))?;
+    let duration = |name: &str| {
+        let value = config.get(name).map_err(|error| failed(format!("cannot read {name}"), error))?;
+        match value.parse() {
+            Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+            Err(_) => Err(SpeedError::settings(format!("kafka.properties.{name:?}"), "must be milliseconds")),
+        }
+    };
+    Ok((duration("session.timeout.ms")?, duration("heartbeat.interval.ms")?))
+}
+
 /// Asks the broker for metadata until it answers, refuses this client, or the time is up.
 pub fn first_contact(consumer: &BaseConsumer<Group>, settings: &KafkaSettings, topic: &str) -> Result<(), SpeedError> {
     let started = Instant::now();

@@ -42,6 +42,8 @@ pub enum Change {
 pub struct Group {
     changes: Mutex<VecDeque<Change>>,
     closing: AtomicBool,
+    /// The group has refused to commit an offset, and nobody has taken note.
+    refused: AtomicBool,
     token_command: SecretList,
     complaints: Mutex<Complaints>,
 }
@@ -72,6 +74,11 @@ impl Group {
     /// Takes the oldest change that nobody has taken.
     pub fn next_change(&self) -> Option<Change> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Whether the group has refused to commit offsets since this was last asked.
+    pub fn take_refusal(&self) -> bool {
+        self.refused.swap(false, Ordering::SeqCst)
     }
 
     /// From now on revocations are granted on the spot.
@@ -110,9 +117,12 @@ impl ConsumerContext for Group {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push_back(change);
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            // Only the lag that other tools show depends on these offsets.
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let of_each = || offsets.elements().iter().try_for_each(|element| element.error());
+        if let Err(error) = result.and_then(|()| of_each()) {
+            // They are committed again later. The lag that other tools show depends on them, and so
+            // does the end of other workers that run until the end.
+            self.refused.store(true, Ordering::SeqCst);
             tracing::debug!(%error, "the consumer group's offsets were not committed");
         }
     }

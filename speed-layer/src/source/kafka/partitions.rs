@@ -25,8 +25,16 @@ use crate::settings::{FirstStart, KafkaSettings};
 use crate::source::{Event, Port, Start, TopicMarks};
 
 impl KafkaSource {
+    /// Notes that this consumer's assignment has changed, or is about to.
+    pub(super) fn changes_to(&mut self, membership: Membership) {
+        self.membership = membership;
+        if let Some(until_end) = &mut self.until_end {
+            until_end.assignment_changed();
+        }
+    }
+
     pub(super) fn assigned(&mut self, places: Vec<Place>, port: &Port) {
-        self.membership = Membership::Settled;
+        self.changes_to(Membership::Settled);
         self.assigning = true;
         let mut streams = Vec::with_capacity(places.len());
         for (name, partition) in places {
@@ -39,10 +47,8 @@ impl KafkaSource {
                 format: topic.format.clone(),
             });
             self.slots.retain(|slot| slot.stream != stream);
-            // A partition that was added after the run began is not part of a run that ends: it
-            // ends at 0.
             let place = (name, partition);
-            let end = self.ends.as_ref().map(|ends| ends.get(&place).copied().unwrap_or(0));
+            let end = self.until_end.as_ref().map(|until_end| until_end.end(&place));
             let mut slot = Slot::new(stream.clone(), end, self.listened);
             slot.remedies = self.in_vain.remove(&place).unwrap_or(0);
             self.slots.push(slot);
@@ -54,7 +60,7 @@ impl KafkaSource {
     }
 
     pub(super) fn revoked(&mut self, places: Vec<Place>, port: &Port) {
-        self.membership = Membership::Moving(Instant::now());
+        self.changes_to(Membership::Moving(Instant::now()));
         let mut streams = Vec::new();
         for slot in &mut self.slots {
             if places.iter().any(|place| is(&slot.stream, place)) {
@@ -78,6 +84,9 @@ impl KafkaSource {
         self.starts.retain(|start| !streams.contains(&start.stream));
         self.slots
             .retain(|slot| !streams.contains(&slot.stream) || !matches!(slot.state, State::Waiting | State::Ready));
+        if let Some(until_end) = &mut self.until_end {
+            streams.iter().for_each(|stream| until_end.stop_topic(&stream.source));
+        }
         let mut list = TopicPartitionList::new();
         for slot in &mut self.slots {
             if slot.state == State::Reading && streams.contains(&slot.stream) {

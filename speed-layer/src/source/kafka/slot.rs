@@ -63,6 +63,12 @@ impl Slot {
         self.end.is_some_and(|end| self.next >= end)
     }
 
+    /// Whether everything has been read that it holds at this moment, or that a run with an end is
+    /// to read.
+    pub fn is_read(&self) -> bool {
+        self.state == State::Reading && (self.caught_up || self.is_at_end())
+    }
+
     /// Notes that no record before `offset` is still to come: there is none between the last record
     /// and there. In a run with an end, the position never moves past the end, since the records
     /// behind it were not taken.

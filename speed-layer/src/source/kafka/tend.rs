@@ -31,6 +31,7 @@ impl KafkaSource {
             return Ok(());
         }
         self.tended_at = Instant::now();
+        self.acknowledge_again();
         for slot in self.slots.iter().filter(|slot| slot.state == State::Reading) {
             // Needed after a partition was assigned again, and harmless otherwise.
             if !self.queue.attach(&slot.stream.source, slot.stream.partition) {
@@ -47,6 +48,19 @@ impl KafkaSource {
         };
         port.tell(Event::Behind(self.slots.iter().filter_map(behind).collect()));
         self.wake_silent(port)
+    }
+
+    /// Commits the group's offsets again if the group has refused some, as it does while partitions
+    /// move. Workers that run until the end wait for them.
+    fn acknowledge_again(&mut self) {
+        if !self.consumer.context().take_refusal() {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), position) in &self.acknowledged {
+            super::add(&mut list, topic, *partition, *position);
+        }
+        self.commit_offsets(&list);
     }
 
     /// Asks about the topics when it is time, and handles the answer when it arrives. Never waits.
@@ -152,7 +166,7 @@ impl KafkaSource {
         }
         if rejoin {
             // The group revokes the partitions in order and assigns them again.
-            self.membership = Membership::Moving(Instant::now());
+            self.changes_to(Membership::Moving(Instant::now()));
             self.consumer.unsubscribe();
             self.subscribe()?;
         }

@@ -1,7 +1,7 @@
 //! What the logs of a lake say about each commit. It tells the kinds of commit apart, and shows
 //! that a harmed commit is in once, with the same rows and positions as an unharmed one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 const LOG: &str = "_delta_log";
+const LAST_CHECKPOINT: &str = "_last_checkpoint";
 
 /// What a commit changes. Each kind has its own code that builds the log entry and takes the result
 /// of its PUT.
@@ -33,11 +34,13 @@ pub enum CommitKind {
     Reference,
     /// A checkpoint is written. This is no commit, but it decides which commits a reader sees.
     Checkpoint,
+    /// The hint to the last checkpoint is written (`_last_checkpoint`). This is no commit either.
+    LastCheckpoint,
 }
 
 impl CommitKind {
     /// All of them.
-    pub const ALL: [CommitKind; 9] = [
+    pub const ALL: [CommitKind; 10] = [
         CommitKind::Creation,
         CommitKind::Rows,
         CommitKind::DeadLetters,
@@ -47,6 +50,7 @@ impl CommitKind {
         CommitKind::Manifest,
         CommitKind::Reference,
         CommitKind::Checkpoint,
+        CommitKind::LastCheckpoint,
     ];
 
     fn of(table: &str, operation: &str) -> CommitKind {
@@ -75,27 +79,32 @@ struct Entry {
 }
 
 /// The logs of all tables of a lake.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logs(BTreeMap<&'static str, BTreeMap<u64, Entry>>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Logs {
+    /// The entries of each table, by version.
+    entries: BTreeMap<&'static str, BTreeMap<u64, Entry>>,
+    /// The versions of which each table has a checkpoint.
+    checkpoints: BTreeMap<&'static str, BTreeSet<u64>>,
+}
 
 impl Logs {
     /// Reads the logs of the lake in this folder. Fails if an entry is missing between two others.
     pub fn read(lake: &Path) -> Result<Logs> {
-        let mut logs = BTreeMap::new();
+        let mut logs = Logs::default();
         for table in catalogue::tables() {
             let folder = lake.join(table.name).join(LOG);
             if folder.exists() {
-                let entries = entries(table.name, &folder)?;
-                logs.insert(table.name, entries);
+                logs.entries.insert(table.name, entries(table.name, &folder)?);
+                logs.checkpoints.insert(table.name, checkpoints(&folder)?);
             }
         }
-        Ok(Logs(logs))
+        Ok(logs)
     }
 
     /// The last position of each stream of a table, from the smallest to the largest.
     pub fn positions(&self, table: &str) -> Vec<i64> {
         let mut last = BTreeMap::new();
-        for entry in self.0.get(table).into_iter().flat_map(BTreeMap::values) {
+        for entry in self.entries.get(table).into_iter().flat_map(BTreeMap::values) {
             last.extend(&entry.positions);
         }
         let mut positions: Vec<i64> = last.into_values().copied().collect();
@@ -105,7 +114,12 @@ impl Logs {
 
     /// The newest version of a table.
     pub fn newest_version(&self, table: &str) -> Option<u64> {
-        self.0.get(table)?.keys().next_back().copied()
+        self.entries.get(table)?.keys().next_back().copied()
+    }
+
+    /// Whether there is a checkpoint of a table.
+    pub fn has_checkpoint(&self, table: &str) -> bool {
+        self.checkpoints.get(table).is_some_and(|versions| !versions.is_empty())
     }
 
     /// The kind of commit that a request makes. `None`: it makes none.
@@ -116,7 +130,10 @@ impl Logs {
         if method != "PUT" {
             return None;
         }
-        let (table, entries) = self.0.iter().find(|(table, _)| folder.ends_with(*table))?;
+        let (table, entries) = self.entries.iter().find(|(table, _)| folder.ends_with(*table))?;
+        if file == LAST_CHECKPOINT {
+            return Some(CommitKind::LastCheckpoint);
+        }
         let Some(version) = file.strip_suffix(".json") else { return Some(CommitKind::Checkpoint) };
         // Clean-up may have removed the entry. It removes none of a table that was just created.
         let entry = version.parse().ok().and_then(|version: u64| entries.get(&version));
@@ -126,13 +143,14 @@ impl Logs {
     /// Fails unless both lakes have the same commits. Entries that clean-up has removed from one of
     /// them are left out, but the newest versions must be equal.
     pub fn ensure_same(&self, expected: &Logs) -> Result<()> {
-        let (tables, expected_tables): (Vec<_>, Vec<_>) = (self.0.keys().collect(), expected.0.keys().collect());
+        let tables_of = |logs: &Logs| logs.entries.keys().copied().collect::<Vec<_>>();
+        let (tables, expected_tables) = (tables_of(self), tables_of(expected));
         ensure!(tables == expected_tables, "there are the tables {tables:?}, not {expected_tables:?}");
-        for (table, entries) in &self.0 {
+        for (table, entries) in &self.entries {
             let (newest, expected_newest) = (self.newest_version(table), expected.newest_version(table));
             ensure!(newest == expected_newest, "{table}: the newest version is {newest:?}, not {expected_newest:?}");
             for (version, entry) in entries {
-                if let Some(expected) = expected.0[table].get(version) {
+                if let Some(expected) = expected.entries[table].get(version) {
                     ensure!(entry == expected, "{table} version {version} holds {entry:?}, not {expected:?}");
                 }
             }
@@ -158,6 +176,19 @@ fn entries(table: &str, folder: &Path) -> Result<BTreeMap<u64, Entry>> {
         );
     }
     Ok(entries)
+}
+
+/// The versions of the checkpoints in the folder of a log.
+fn checkpoints(folder: &Path) -> Result<BTreeSet<u64>> {
+    let mut versions = BTreeSet::new();
+    for file in fs::read_dir(folder)? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        if let Some((version, rest)) = name.split_once(".checkpoint.") {
+            ensure!(rest == "parquet", "{name} is no whole checkpoint");
+            versions.insert(version.parse().with_context(|| format!("{name} has no version"))?);
+        }
+    }
+    Ok(versions)
 }
 
 fn entry(table: &str, text: &str) -> Result<Entry> {

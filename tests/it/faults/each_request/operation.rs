@@ -162,12 +162,14 @@ impl Operation {
 
     /// The kinds of commit that the operation makes through the proxy, in order.
     pub fn commits(self) -> &'static [CommitKind] {
-        use CommitKind::{BatchTable, Checkpoint, Columns, Creation, DeadLetters, Manifest, Marks, Reference, Rows};
+        use CommitKind::{
+            BatchTable, Checkpoint, Columns, Creation, DeadLetters, LastCheckpoint, Manifest, Marks, Reference, Rows,
+        };
         match self {
             Operation::Creation => &[Creation, Rows, DeadLetters],
             Operation::Start => &[Rows, DeadLetters],
             Operation::Commits => &[DeadLetters],
-            Operation::Checkpoints => &[DeadLetters, Checkpoint],
+            Operation::Checkpoints => &[DeadLetters, Checkpoint, LastCheckpoint],
             Operation::Column => &[Columns],
             Operation::Replay => &[Rows, Marks],
             Operation::Reference => &[Creation, Reference],
@@ -287,6 +289,7 @@ impl Operation {
                 let mut appender = raw.lake.appender(DEAD_LETTERS).await?;
                 let stored = appender.stored_all(&["before", "ours"].map(String::from)).await?;
                 ensure!(stored == [Some(2), Some(6)], "the positions are {stored:?}");
+                ensure!(logs.has_checkpoint(DEAD_LETTERS), "there is no checkpoint");
                 Ok(())
             }
             Operation::Column => {

@@ -15,12 +15,9 @@ use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, internal_datafusion_err, internal_err};
-use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{
-    Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
-};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{
     Distribution, EquivalenceProperties, LexRequirement, OrderingRequirements, PhysicalExpr, PhysicalSortExpr,
@@ -31,13 +28,13 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, InputDistributionRequirements, Partitioning,
     PlanProperties,
 };
-use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
-use super::{attribute, explode};
+use super::attribute;
 
 /// The plan that attributes the rows of `input`, which has the columns of
 /// [`attribute::input_columns`].
-pub(super) fn plan(input: LogicalPlan, rules: &Attribution) -> Result<LogicalPlan> {
+pub(crate) fn plan(input: LogicalPlan, rules: &Attribution) -> Result<LogicalPlan> {
     let schema = Arc::new(DFSchema::try_from(attributions_schema())?);
     let node = AttributionNode { input, rules: rules.clone(), schema };
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
@@ -102,26 +99,7 @@ impl UserDefinedLogicalNodeCore for AttributionNode {
     }
 }
 
-/// A planner of queries that knows adlake's own nodes.
-#[derive(Debug, Default)]
-pub(crate) struct Planner;
-
-#[async_trait]
-impl QueryPlanner for Planner {
-    async fn create_physical_plan(
-        &self,
-        plan: &LogicalPlan,
-        session: &dyn Session,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
-            Arc::new(AttributionPlanner),
-            Arc::new(explode::ExplodePlanner),
-        ]);
-        planner.create_physical_plan(plan, session).await
-    }
-}
-
-struct AttributionPlanner;
+pub(super) struct AttributionPlanner;
 
 #[async_trait]
 impl ExtensionPlanner for AttributionPlanner {
@@ -142,14 +120,14 @@ impl ExtensionPlanner for AttributionPlanner {
 
 /// Attribution in a physical plan.
 #[derive(Debug)]
-pub(crate) struct AttributionExec {
+struct AttributionExec {
     input: Arc<dyn ExecutionPlan>,
     rules: Attribution,
     properties: Arc<PlanProperties>,
 }
 
 impl AttributionExec {
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, rules: Attribution) -> AttributionExec {
+    fn new(input: Arc<dyn ExecutionPlan>, rules: Attribution) -> AttributionExec {
         let partitions = input.output_partitioning().partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(attributions_schema()),
@@ -200,10 +178,7 @@ impl ExecutionPlan for AttributionExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().ok_or_else(|| internal_datafusion_err!("attribution has one input"))?;
         Ok(Arc::new(AttributionExec::new(input, self.rules.clone())))
     }

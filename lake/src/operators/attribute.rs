@@ -25,14 +25,14 @@ use futures::{StreamExt, stream};
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// The number that the plans give to a kind of event.
-pub(super) const IMPRESSION: i8 = 0;
+pub(crate) const IMPRESSION: i8 = 0;
 /// See [`IMPRESSION`].
-pub(super) const CLICK: i8 = 1;
+pub(crate) const CLICK: i8 = 1;
 /// See [`IMPRESSION`].
-pub(super) const CONVERSION: i8 = 2;
+pub(crate) const CONVERSION: i8 = 2;
 
 /// The columns of the input, in order.
-pub(super) fn input_columns() -> [&'static str; 18] {
+pub(crate) fn input_columns() -> [&'static str; 18] {
     [
         "user_id",
         "kind",
@@ -56,7 +56,7 @@ pub(super) fn input_columns() -> [&'static str; 18] {
 }
 
 /// Attributes a stream ordered by `user_id`.
-pub(super) fn attribute(input: SendableRecordBatchStream, rules: Attribution) -> SendableRecordBatchStream {
+pub(crate) fn attribute(input: SendableRecordBatchStream, rules: Attribution) -> SendableRecordBatchStream {
     let schema = attributions_schema();
     let state = State { input, pending: Vec::new(), done: false, rules };
     let batches = stream::try_unfold(state, |mut state| async move {

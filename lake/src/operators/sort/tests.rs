@@ -8,8 +8,8 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::session::SessionSettings;
 
-/// Sorts random rows within `memory_bytes_max`, and compares with a sort in memory. Returns how many
-/// files were spilled to.
+/// Sorts random rows within `memory_bytes_max`, and compares with a sort in memory. Returns how
+/// many files were spilled to.
 fn check(rows: usize, keys: i64, memory_bytes_max: usize, order: &str) -> usize {
     let seed = rand::rng().random();
     println!("seed {seed}");

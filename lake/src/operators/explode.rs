@@ -27,11 +27,11 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 use futures::StreamExt;
 
 /// The name of the column with the elements.
-pub(super) const ELEMENT: &str = "event";
+pub(crate) const ELEMENT: &str = "event";
 
 /// The plan that makes a row of each element of the last column of `input`, which is a list. The
 /// other columns are repeated.
-pub(super) fn plan(input: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn plan(input: LogicalPlan) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(ExplodeNode::new(input)?) }))
 }
 
@@ -171,10 +171,7 @@ impl ExecutionPlan for ExplodeExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().ok_or_else(|| internal_datafusion_err!("an explosion has one input"))?;
         Ok(Arc::new(ExplodeExec::new(input)?))
     }
@@ -224,7 +221,8 @@ mod tests {
     use super::*;
 
     fn check(lists: &[Option<Vec<i64>>], expected: &[(i64, i64)]) {
-        let wrapped = lists.iter().map(|list| list.as_ref().map(|list| list.iter().copied().map(Some).collect::<Vec<_>>()));
+        let wrapped =
+            lists.iter().map(|list| list.as_ref().map(|list| list.iter().copied().map(Some).collect::<Vec<_>>()));
         let list = ListArray::from_iter_primitive::<Int64Type, _, _>(wrapped);
         let numbers = Int64Array::from_iter_values(0..lists.len() as i64);
         let input = Schema::new(vec![

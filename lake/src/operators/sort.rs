@@ -4,8 +4,8 @@
 //! every run in memory while it merges, and fails if that memory is not there. Here rows are sorted
 //! by their keys alone, and copied once, into the output:
 //!
-//! - Rows are kept while the session's memory allows, with their keys as bytes that compare like the
-//!   rows. If all fit, the places of the rows are sorted, and the output is gathered by them.
+//! - Rows are kept while the session's memory allows, with their keys as bytes that compare like
+//!   the rows. If all fit, the places of the rows are sorted, and the output is gathered by them.
 //! - If not, the keys of the first rows are sampled, and ranges of keys are drawn from the sample.
 //!   All rows are written to temporary files, one for each range. At the end the ranges are sorted
 //!   one after the other in the same way: a range that does not fit is divided again.
@@ -22,9 +22,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{concat, take_record_batch};
 use arrow::datatypes::SchemaRef;
+use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
-use arrow::ipc::CompressionType;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -47,7 +47,8 @@ use futures::{StreamExt, stream};
 const RANGES: usize = 16;
 /// How many keys are sampled.
 const SAMPLE_MAX: usize = 16 << 10;
-/// The most bytes of rows that are sorted at once. Texts of one column must stay below two gigabytes.
+/// The most bytes of rows that are sorted at once. Texts of one column must stay below two
+/// gigabytes.
 const BUFFER_BYTES_MAX: usize = 1 << 30;
 /// How often rows are divided. What still does not fit then has hardly any different keys.
 const DEPTH_MAX: usize = 6;
@@ -138,10 +139,7 @@ impl ExecutionPlan for SortedExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().ok_or_else(|| internal_datafusion_err!("a sort has one input"))?;
         let sort = SortExec::new(self.order.clone(), input).with_preserve_partitioning(self.by_partition);
         Ok(Arc::new(SortedExec::of(&sort)))
@@ -285,6 +283,9 @@ impl Buffer {
     /// is in memory twice. From one batch rows can be taken; gathering nested values from many
     /// batches makes an array of each value.
     fn join(&mut self, schema: &SchemaRef) -> Result<RecordBatch> {
+        if self.batches.is_empty() {
+            return Ok(RecordBatch::new_empty(schema.clone()));
+        }
         let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(self.batches.len()); schema.fields().len()];
         for batch in self.batches.drain(..) {
             let (_, columns, _) = batch.into_parts();

@@ -3,7 +3,8 @@
 //!
 //! Each partition of the plan sorts its values into buckets by their first byte. Then the buckets
 //! are sorted one after the other, and equal neighbours are the repeated values. This takes eight
-//! bytes a value. What the session's memory does not hold goes to temporary files, bucket by bucket.
+//! bytes a value. What the session's memory does not hold goes to temporary files, bucket by
+//! bucket.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
@@ -14,8 +15,8 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::SpillFile;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::{DataFrame, SessionContext};
 use futures::StreamExt;
@@ -25,12 +26,12 @@ const BUCKETS: usize = 256;
 const STEP_BYTES: usize = 1 << 20;
 
 /// The schema of the result.
-pub(super) fn schema() -> SchemaRef {
+pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("prefix", DataType::Int64, true)]))
 }
 
 /// The values of the frame's only column that occur several times, each once.
-pub(super) async fn repeated(context: &SessionContext, frame: DataFrame) -> Result<RecordBatch> {
+pub(crate) async fn repeated(context: &SessionContext, frame: DataFrame) -> Result<RecordBatch> {
     let runtime = context.runtime_env();
     let mut running = Vec::new();
     for stream in frame.execute_stream_partitioned().await? {
