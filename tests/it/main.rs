@@ -31,6 +31,7 @@ mod schema_change;
 mod schemas;
 
 // The tables and the answers.
+mod batch_jobs;
 mod log_upkeep;
 mod merge;
 mod sums;

@@ -186,7 +186,7 @@ fn answers_equal_the_truth_on_s3() -> Result<()> {
 }
 
 /// Opens every table with Python deltalake, DuckDB and Polars. Counts and sums must be the same.
-fn every_reader_agrees(lake: &Path) {
+pub fn every_reader_agrees(lake: &Path) {
     let mut filled = 0;
     for table in catalogue::tables() {
         let columns: &[&str] = match table.name {

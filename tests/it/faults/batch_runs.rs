@@ -1,8 +1,8 @@
 //! Two batch runs at the same time. Exactly one of them is published. The other fails and says so,
 //! and the lake is as if only the first had run.
 //!
-//! A run is held just before one of its commits. Meanwhile another run goes from its beginning to
-//! its end. Then the first goes on.
+//! A run is held just before one of its commits, and does not renew its lease. Another run is refused
+//! until the lease has expired. Then it goes from its beginning to its end. Then the first goes on.
 
 use std::fs;
 use std::path::Path;
@@ -60,7 +60,8 @@ fn program(raw: &Raw, name: &str) -> Result<Adlake> {
     let folder = raw.path().join(name);
     fs::create_dir_all(&folder)?;
     let uri = raw.path().join("lake");
-    Ok(Adlake::in_dir(&folder).config(&format!("[lake]\nuri = \"{}\"\n", uri.display())))
+    let config = format!("[lake]\nuri = \"{}\"\n[batch]\nlease_time = \"2s\"\n", uri.display());
+    Ok(Adlake::in_dir(&folder).config(&config))
 }
 
 /// Checks that the newest published run has this number and covers these impressions.
@@ -108,7 +109,8 @@ async fn of_two_batch_runs_one_is_published() -> Result<()> {
         let folder = raw.path().join("lake").join(table);
         let before = data_files(&folder)?;
         let hold = format!("{}=sleep:{HOLD_MS}@{commit}", failpoint::BEFORE_PUT);
-        let mut held = program(&raw, &format!("held-{commit}"))?.env(failpoint::VARIABLE, hold).spawn(["batch", "run"]);
+        let held = program(&raw, &format!("held-{commit}"))?.env(failpoint::VARIABLE, hold);
+        let mut held = held.spawn(["batch", "run", "--full"]);
         // The file is uploaded just before the commit.
         let uploaded = wait::value(DEADLINE, &format!("a new data file of {table}"), || {
             Ok((data_files(&folder)? > before).then_some(()))
@@ -116,7 +118,15 @@ async fn of_two_batch_runs_one_is_published() -> Result<()> {
         uploaded.with_context(|| held.logs())?;
         held.signal(libc::SIGSTOP)?;
 
-        let report: Value = serde_json::from_str(&adlake.ok(["batch", "run", "--format", "json"]))?;
+        let refused = adlake.run(["batch", "run"]);
+        ensure!(refused.status.code() == Some(FAILURE), "a run beside the one held before {table}: {refused:?}");
+        let told = refused.stderr.clone();
+        ensure!(told.contains("`batch run` (process ") && told.contains("holds the batch lease"), "{told}");
+        let report = wait::value(DEADLINE, "the lease to expire", || {
+            let run = adlake.run(["batch", "run", "--format", "json"]);
+            Ok(run.status.success().then(|| run.stdout.clone()))
+        })?;
+        let report: Value = serde_json::from_str(&report)?;
         run += 1;
         ensure!(report["published"] == true && report["run"] == run, "held before {table}: {report}");
 
@@ -125,7 +135,9 @@ async fn of_two_batch_runs_one_is_published() -> Result<()> {
         let (stdout, stderr) = (held.stdout()?, held.stderr()?);
         ensure!(status.code() == Some(FAILURE), "the run held before {table} ended with {status}: {stdout}{stderr}");
         let told = stderr.lines().last().unwrap_or_default();
-        let is_told = told.starts_with(error) && told.ends_with(". Running it again is safe");
+        // The run finds either that its commit was not the first, or that its lease is gone.
+        let is_told = (told.starts_with(error) || told.contains("has taken the batch lease"))
+            && told.ends_with(". Running it again is safe");
         ensure!(is_told, "the run held before {table} does not say {error:?}: {stderr}");
         published(&raw, &adlake, run, users).await.with_context(|| format!("held before {table}"))?;
         println!("held before {table}: {status}: {told}");
