@@ -1,8 +1,9 @@
 //! Two batch runs at the same time. Exactly one of them is published. The other fails and says so,
 //! and the lake is as if only the first had run.
 //!
-//! A run is held just before one of its commits, and does not renew its lease. Another run is refused
-//! until the lease has expired. Then it goes from its beginning to its end. Then the first goes on.
+//! A run is held just before one of its commits, and does not renew its lease. Another run is
+//! refused until the lease has expired. Then it goes from its beginning to its end. Then the first
+//! goes on.
 
 use std::fs;
 use std::path::Path;
