@@ -38,7 +38,7 @@ impl Default for BatchSettings {
             compression_level: 3,
             file_bytes_max: 128 << 20,
             row_group_rows: 64 << 10,
-            slice_events: 500_000,
+            slice_events: 200_000,
             lease_time: Duration::from_secs(60),
             vacuum_retention: Duration::from_secs(7 * 24 * 60 * 60),
         }

@@ -135,13 +135,13 @@ async fn run(history: &History) -> Result<()> {
         let difference = difference(view, &recomputed.rows, &merged);
         ensure!(difference.is_none(), "merged is not as recomputed: {}", difference.unwrap_or_default());
     }
-    check_runs(&mut lake).await?;
     // Settings of the display take effect at once.
     let display = Display { default_model: Model::Linear, spend_source: SpendSource::Bids };
     lake.show(&display).await?;
     check(&lake, &Input { display, ..input }, &["campaign_daily"])
         .await
-        .map_err(|error| error.context("with other settings of the display"))
+        .map_err(|error| error.context("with other settings of the display"))?;
+    check_runs(&mut lake).await
 }
 
 /// Compares the tables that many runs have changed with those of one run over all rows.

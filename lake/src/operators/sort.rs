@@ -10,6 +10,8 @@
 //!   All rows are written to temporary files, one for each range. At the end the ranges are sorted
 //!   one after the other in the same way: a range that does not fit is divided again.
 //!
+//! Rows with equal keys keep their order.
+//!
 //! [`Rule`] puts this operator in the place of DataFusion's sorts, except those that only keep the
 //! first rows.
 
@@ -364,7 +366,12 @@ impl Sorter {
         let Sorter { shared, depth, mut rows, ranges } = self;
         let Some(ranges) = ranges else {
             let mut places: Vec<Place> = rows.places().collect();
-            places.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| rows.key(*a).cmp(rows.key(*b))));
+            // Rows with equal keys keep their order.
+            let age = |place: &Place| (place.batch, place.row);
+            places.sort_unstable_by(|a, b| {
+                let keys = a.prefix.cmp(&b.prefix).then_with(|| rows.key(*a).cmp(rows.key(*b)));
+                keys.then_with(|| age(a).cmp(&age(b)))
+            });
             let begins = rows.begins();
             let order = places.into_iter().map(|place| begins[place.batch as usize] + place.row).collect::<Vec<u32>>();
             rows.keys.clear();

@@ -316,21 +316,24 @@ pub(super) fn with_reach(display: &Display, stored: &str, sketches: &str, by_day
 }
 
 /// SQL of view `funnel`.
+///
+/// The stages come from a join and not from `unnest`. The planner takes the columns of an unnested
+/// group for functions of its key, and leaves them out of an ORDER BY that begins with the key.
 pub(super) fn funnel(stored: &str) -> String {
-    let mut stages = Vec::new();
+    let (mut stages, mut events, mut rates) = (Vec::new(), String::new(), String::new());
     for (place, (stage, sum)) in kpi::FUNNEL.iter().enumerate() {
-        let rate = match place.checked_sub(1).and_then(|before| kpi::FUNNEL.get(before)) {
-            Some((_, before)) => ratio(sum, before, 1.0),
-            None => "CAST(NULL AS DOUBLE)".to_string(),
-        };
-        stages.push(format!("named_struct('stage', '{stage}', 'events', {sum}, 'rate', {rate})"));
+        stages.push(format!("({place}, '{stage}')"));
+        events.push_str(&format!(" WHEN {place} THEN {sum}"));
+        if let Some((_, before)) = place.checked_sub(1).and_then(|before| kpi::FUNNEL.get(before)) {
+            rates.push_str(&format!(" WHEN {place} THEN {}", ratio(sum, before, 1.0)));
+        }
     }
     let sums: Vec<String> = kpi::FUNNEL.iter().map(|(_, sum)| format!("sum({sum}) AS {sum}")).collect();
     format!(
-        "SELECT campaign_id, stage['stage'] AS stage, stage['events'] AS events, stage['rate'] AS rate FROM (\
-         SELECT campaign_id, unnest(make_array({})) AS stage FROM (\
-         SELECT campaign_id, {} FROM {stored} GROUP BY campaign_id HAVING sum(events) > 0))",
-        stages.join(", "),
-        sums.join(", ")
+        "SELECT campaign_id, stage, CASE place{events} END AS events, CASE place{rates} END AS rate FROM (\
+         SELECT campaign_id, {} FROM {stored} GROUP BY campaign_id HAVING sum(events) > 0) \
+         CROSS JOIN (VALUES {}) AS stages(place, stage)",
+        sums.join(", "),
+        stages.join(", ")
     )
 }

@@ -64,6 +64,7 @@ fn check(rows: usize, keys: i64, memory_bytes_max: usize, order: &str) -> usize 
         assert_eq!(found.len(), rows);
         let keys = |place: &usize| (names[*place].clone(), if order.contains("number") { numbers[*place] } else { 0 });
         assert_eq!(found.iter().map(keys).collect::<Vec<_>>(), expected.iter().map(keys).collect::<Vec<_>>());
+        assert_eq!(found, expected, "rows with equal keys do not keep their order");
         found.sort_unstable();
         assert_eq!(found, (0..rows).collect::<Vec<_>>(), "rows were lost or doubled");
         plan.metrics().unwrap().spill_count().unwrap()
