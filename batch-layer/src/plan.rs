@@ -15,6 +15,10 @@ pub struct Facts {
     pub published: Option<Published>,
     /// Whether everything is to be computed, whatever has changed.
     pub is_full_wanted: bool,
+    /// The rows of the raw tables that the published run does not cover.
+    pub new_rows: u64,
+    /// All rows of the raw tables.
+    pub all_rows: u64,
 }
 
 /// What is known of the last published run.
@@ -71,6 +75,8 @@ pub enum Why {
     OtherMeaning,
     /// Campaigns belong to other advertisers than before.
     OtherAdvertisers,
+    /// Most rows are new, so that everything costs less than the changes.
+    MostIsNew,
     /// Entries of a raw table's log were removed, so that it is not known which rows are new.
     LogRemoved,
 }
@@ -84,10 +90,14 @@ impl Why {
             Why::OtherRules => "another version of adlake has published the last run, by other rules",
             Why::OtherMeaning => "the configuration gives events other meanings than in the last run",
             Why::OtherAdvertisers => "campaigns belong to other advertisers than in the last run",
+            Why::MostIsNew => "most rows are new since the last run",
             Why::LogRemoved => "log entries since the last run were removed, so that it is not known what is new",
         }
     }
 }
+
+/// Changes by fewer rows are always computed as changes.
+const FEW_ROWS: u64 = 1_000_000;
 
 /// The tables whose versions a run covers. The run reads each at one version from beginning to end.
 pub fn covered() -> Vec<&'static str> {
@@ -120,6 +130,9 @@ pub fn plan(facts: &Facts) -> Plan {
     if tables.is_empty() {
         return Plan::Nothing { run: published.run };
     }
+    if facts.new_rows >= FEW_ROWS && facts.new_rows > facts.all_rows / 3 * 2 {
+        return full(Why::MostIsNew);
+    }
     Plan::Incremental { run: published.run, tables }
 }
 
@@ -137,7 +150,7 @@ mod tests {
             is_same_advertisers: true,
             is_log_complete: true,
         };
-        Facts { newest: versions, published: Some(published), is_full_wanted: false }
+        Facts { newest: versions, published: Some(published), is_full_wanted: false, new_rows: 10, all_rows: 12 }
     }
 
     #[test]
@@ -154,6 +167,10 @@ mod tests {
         let mut facts = facts();
         newer(&mut facts, "raw/interactions");
         assert_eq!(plan(&facts), Plan::Incremental { run: 7, tables: vec!["raw/interactions".to_string()] });
+        (facts.new_rows, facts.all_rows) = (8_000_000, 12_000_000);
+        assert_eq!(plan(&facts), Plan::Incremental { run: 7, tables: vec!["raw/interactions".to_string()] });
+        facts.new_rows = 9_000_000;
+        assert_eq!(plan(&facts), Plan::Full { why: Why::MostIsNew });
         // Creatives and rates are applied at ingest. Of campaigns only the advertisers count.
         check(
             |facts| {

@@ -212,5 +212,20 @@ async fn facts(
             })
         }
     };
-    Ok(Facts { newest, published, is_full_wanted })
+    let (mut new_rows, mut all_rows) = (0, 0);
+    if let Some(published) = published.as_ref().filter(|published| published.is_current && published.is_log_complete) {
+        for kind in EventKind::ALL {
+            let table = kind.raw_table();
+            let is_new = published.versions.get(table) != newest.get(table);
+            if is_new && !is_full_wanted {
+                new_rows += snapshot.amount(kind, false).await?.rows;
+            }
+        }
+        if new_rows > 0 {
+            for kind in EventKind::ALL {
+                all_rows += snapshot.amount(kind, true).await?.rows;
+            }
+        }
+    }
+    Ok(Facts { newest, published, is_full_wanted, new_rows, all_rows })
 }
