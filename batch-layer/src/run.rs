@@ -103,9 +103,17 @@ async fn run_now(
     settings.check()?;
     lake.create_tables().await?;
     let context = settings.session.context()?;
+    let engine = Engine {
+        lake: lake.clone(),
+        plans: Plans::new(context, meaning, Arc::default()),
+        meaning: meaning.clone(),
+        settings: settings.clone(),
+        observer,
+        cancel: cancel.clone(),
+    };
     let lease = lake.lease("batch run", settings.lease_time).await?;
     let ran = tokio::select! {
-        ran = run_leased(lake, meaning, settings, full, observer, cancel, context, &lease) => ran,
+        ran = run_leased(engine, full, &lease) => ran,
         () = lease.lost() => Err(BatchError::lost()),
     };
     lease.release().await;
@@ -114,20 +122,13 @@ async fn run_now(
     Ok(report)
 }
 
-async fn run_leased(
-    lake: &Lake,
-    meaning: &Meaning,
-    settings: &BatchSettings,
-    full: bool,
-    observer: Arc<dyn BatchObserver>,
-    cancel: &CancellationToken,
-    context: SessionContext,
-    lease: &Lease,
-) -> Result<RunReport, BatchError> {
+async fn run_leased(engine: Engine, full: bool, lease: &Lease) -> Result<RunReport, BatchError> {
+    let Engine { lake, meaning, .. } = &engine;
+    let context = engine.plans.context().clone();
     let snapshot = Snapshot::take(lake, &context, meaning).await?;
     let facts = facts(lake, &context, &snapshot, meaning, full).await?;
     let plan = plan::plan(&facts);
-    observer.planned(&plan);
+    engine.observer.planned(&plan);
     let previous = snapshot.latest.clone();
     if let (Plan::Nothing { run }, Some(previous)) = (&plan, &previous) {
         return Ok(RunReport {
@@ -141,14 +142,7 @@ async fn run_leased(
     }
     let reference = lake.retry(|| lake.campaigns(&context, &facts.newest)).await?;
     let plans = Plans::new(context, meaning, reference.advertisers());
-    let engine = Engine {
-        lake: lake.clone(),
-        plans,
-        meaning: meaning.clone(),
-        settings: settings.clone(),
-        observer,
-        cancel: cancel.clone(),
-    };
+    let engine = Engine { plans, ..engine.clone() };
     let work = async {
         match &plan {
             Plan::Full { .. } => full::full(&engine, &facts.newest).await,
@@ -212,20 +206,22 @@ async fn facts(
             })
         }
     };
-    let (mut new_rows, mut all_rows) = (0, 0);
+    let (mut new, mut all_rows) = (BTreeMap::new(), 0);
     if let Some(published) = published.as_ref().filter(|published| published.is_current && published.is_log_complete) {
         for kind in EventKind::ALL {
             let table = kind.raw_table();
-            let is_new = published.versions.get(table) != newest.get(table);
-            if is_new && !is_full_wanted {
-                new_rows += snapshot.amount(kind, false).await?.rows;
+            if published.versions.get(table) != newest.get(table) {
+                let amount = snapshot.amount(kind, false).await?;
+                if amount.files > 0 {
+                    new.insert(table.to_string(), amount.rows);
+                }
             }
         }
-        if new_rows > 0 {
+        if !new.is_empty() {
             for kind in EventKind::ALL {
                 all_rows += snapshot.amount(kind, true).await?.rows;
             }
         }
     }
-    Ok(Facts { newest, published, is_full_wanted, new_rows, all_rows })
+    Ok(Facts { newest, published, is_full_wanted, new, all_rows })
 }

@@ -81,8 +81,8 @@ pub(super) fn winners_of_copies(kind: EventKind, keyed: &str, several: &str) -> 
         EventKind::Impression | EventKind::Interaction => {
             format!("SELECT {columns} FROM (SELECT *, {place} FROM ({rows})) WHERE place = 1")
         }
-        // The first row of a window is the same for all frames that begin with it. A frame that ends
-        // at the current row lets the rows pass; one that ends later keeps them all in memory.
+        // The first row of a window is the same for all frames that begin with it. A frame that
+        // ends at the current row lets the rows pass; one that ends later keeps them all in memory.
         EventKind::BidRequest => format!(
             "SELECT {columns}, bid FROM (SELECT *, {place}, \
              first_value({BID}) OVER (PARTITION BY event_key ORDER BY target DESC, \
