@@ -13,7 +13,7 @@ use adlake_domain::schema::content_fields;
 /// SQL: the rows of raw table `raw` with their identity, that is all columns and `event_key`.
 ///
 /// A bid request becomes one row for each event that the record stands for, with `event_imp_id`,
-/// `event_imp` and `target`. For these `raw` is the result of [`super::explode`] over
+/// `event_imp` and `target`. For these `raw` is the result of [`crate::operators::explode`] over
 /// [`with_events`].
 pub(super) fn keyed(kind: EventKind, raw: &str) -> String {
     match kind {

@@ -42,7 +42,7 @@ pub struct Plans {
     functions: Functions,
     /// The registered tables.
     tables: Arc<Mutex<BTreeMap<String, Arc<dyn TableProvider>>>>,
-    /// How many plans of [`super::explode`] were named.
+    /// How many plans of [`explode`] were named.
     exploded: Arc<AtomicUsize>,
 }
 
