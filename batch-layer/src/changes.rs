@@ -6,8 +6,7 @@
 //! - New events are written to new files. A file that holds a replaced event is written anew
 //!   without it.
 //! - Attributions likewise.
-//! - The sums of a day are made anew from the published sums and their signed changes, for the
-//!   campaigns that changed.
+//! - The sums of a day with changes are made anew from the published sums and their signed changes.
 //! - The sketches of a day with changes are written anew.
 //!
 //! A table without changes keeps its version.

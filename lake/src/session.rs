@@ -21,8 +21,8 @@ const UNCOUNTED_BYTES: usize = 768 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionSettings {
-    /// Memory in bytes that the process takes for its work. Sorts, joins and aggregations share
-    /// three quarters of it before they spill.
+    /// Memory in bytes for the work. Sorts, joins and aggregations share three quarters of it, or
+    /// all but 768 MiB of more than 3 GiB, before they spill.
     pub memory_bytes_max: usize,
     /// Disk space in bytes that they may spill to.
     pub spill_bytes_max: u64,
