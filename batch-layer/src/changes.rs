@@ -54,9 +54,9 @@ pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables
             gone: merged
                 .has_rows(&format!("replaced_{name}"))
                 .then(|| format!("SELECT event_key, event_date FROM replaced_{name}")),
-            new: merged.has_rows(&format!("new_{name}")).then(|| {
-                format!("SELECT * FROM new_{name} ORDER BY event_date, campaign_id NULLS FIRST, event_time, event_key")
-            }),
+            new: merged
+                .has_rows(&format!("new_{name}"))
+                .then(|| format!("SELECT * FROM new_{name} ORDER BY {}", BatchTable::Events(kind).order())),
         };
         rows(engine, snapshot, change, &mut tables).await?;
     }
@@ -66,11 +66,9 @@ pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables
         gone: merged
             .has_rows("attributions_before")
             .then(|| "SELECT interaction_key, event_date FROM attributions_before".to_string()),
-        new: merged.has_rows("attributions_after").then(|| {
-            "SELECT * FROM attributions_after ORDER BY event_date, campaign_id NULLS FIRST, interaction_time, \
-             interaction_key, touchpoint_time"
-                .to_string()
-        }),
+        new: merged
+            .has_rows("attributions_after")
+            .then(|| format!("SELECT * FROM attributions_after ORDER BY {}", BatchTable::Attributions.order())),
     };
     rows(engine, snapshot, change, &mut tables).await?;
     if merged.has_rows("hourly_changes") {
@@ -216,8 +214,9 @@ async fn reach(engine: &Engine, snapshot: &Snapshot, days: &str, tables: &mut Ta
     let sql = format!(
         "SELECT day, campaign_id, reach_union(reach_sketch) AS reach_sketch, event_date FROM merged_reach \
          WHERE event_date IN ({}) GROUP BY day, campaign_id, event_date \
-         ORDER BY event_date, campaign_id NULLS FIRST, day",
-        list.join(", ")
+         ORDER BY {}",
+        list.join(", "),
+        table.order()
     );
     let write = || async { engine.write(&replacer, table, engine.plans.sql(&sql).await?).await };
     let all = engine.lake.retry(write).await?;

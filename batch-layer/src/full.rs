@@ -16,7 +16,6 @@ use adlake_domain::time;
 use adlake_lake::views::Day;
 use adlake_lake::views::plans::BatchTable;
 use adlake_lake::{LakeError, failpoint};
-use datafusion::prelude::col;
 
 use crate::engine::{Engine, Tables, Written, plan_name};
 use crate::error::BatchError;
@@ -73,8 +72,8 @@ async fn attributions(engine: &Engine, tables: &mut Tables) -> Result<(), BatchE
     engine.observer.begin(table.name());
     let write = || async {
         let frame = engine.plans.attributions("impressions", "interactions").await?;
-        let order = ["event_date", "campaign_id", "interaction_time", "interaction_key", "touchpoint_time"];
-        let frame = frame.sort(order.map(|column| col(column).sort(true, true)).to_vec())?;
+        engine.plans.register("attributed", frame.into_view())?;
+        let frame = engine.plans.sql(&format!("SELECT * FROM attributed ORDER BY {}", table.order())).await?;
         let replacer = engine.lake.replacer(table.name()).await?;
         engine.write(&replacer, table, frame).await
     };

@@ -238,9 +238,10 @@ async fn compact_batch(
         .each(days.into_iter().collect(), move |engine, (day, files)| async move {
             let replacer = engine.lake.replacer_from(table.name(), version).await?;
             let paths = files.into_iter().map(|file| file.path).collect();
-            let rows = engine.lake.files_of_day(engine.plans.context(), table.name(), paths, day.0).await?;
+            let definition = replacer.table();
+            let rows = engine.lake.rows_of_files(engine.plans.context(), definition, paths, day.0).await?;
             engine.plans.register("files", rows)?;
-            let frame = engine.plans.sql(&format!("SELECT * FROM files ORDER BY {}", order(table))).await?;
+            let frame = engine.plans.sql(&format!("SELECT * FROM files ORDER BY {}", table.order())).await?;
             engine.write(&replacer, table, frame).await
         })
         .await?;
@@ -252,16 +253,6 @@ async fn compact_batch(
         replacer.commit_keeping(&kept, all.files.clone()).await
     };
     Ok(Some((engine.lake.retry(commit).await?, done)))
-}
-
-/// SQL: the order of a batch table's rows.
-fn order(table: BatchTable) -> &'static str {
-    match table {
-        BatchTable::Events(_) => "campaign_id NULLS FIRST, event_time, event_key",
-        BatchTable::Attributions => "campaign_id NULLS FIRST, interaction_time, interaction_key, touchpoint_time",
-        BatchTable::Hourly => "campaign_id NULLS FIRST, hour",
-        BatchTable::Reach => "campaign_id NULLS FIRST, day",
-    }
 }
 
 /// The result of a vacuum.
@@ -285,12 +276,16 @@ pub async fn vacuum(
 ) -> Result<VacuumReport, BatchError> {
     let began = Instant::now();
     settings.check()?;
-    let tables = tokio::select! {
+    // A rollback looks whether the files of an earlier run are there. They must not go meanwhile.
+    let lease = lake.lease("batch vacuum", settings.lease_time).await?;
+    let done = tokio::select! {
         biased;
-        () = cancel.cancelled() => return Err(BatchError::Stopped),
-        tables = lake.vacuum(settings.vacuum_retention, dry_run) => tables?,
+        () = cancel.cancelled() => Err(BatchError::Stopped),
+        () = lease.lost() => Err(BatchError::lost()),
+        tables = lake.vacuum(settings.vacuum_retention, dry_run) => tables.map_err(BatchError::Lake),
     };
-    Ok(VacuumReport { tables, dry_run, elapsed: began.elapsed() })
+    lease.release().await;
+    Ok(VacuumReport { tables: done?, dry_run, elapsed: began.elapsed() })
 }
 
 /// Writes checkpoints of all tables, and removes old entries of their logs. Returns how many files

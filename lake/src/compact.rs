@@ -5,13 +5,12 @@
 //! rewritten. Appenders do not wait for it: an append that was faster is no conflict.
 
 use adlake_domain::catalogue::Table;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionContext, ident};
 use futures::StreamExt;
 
 use crate::error::LakeError;
 use crate::live::LiveFile;
 use crate::rewrite::Exchanged;
-use crate::snapshot::parquet_files;
 use crate::storage::Lake;
 use crate::write::WriterSettings;
 
@@ -43,32 +42,14 @@ impl Lake {
             return Ok(None);
         }
         let Some(day) = old.first().and_then(LiveFile::day) else { return Ok(None) };
-        let partition = table.partition_columns.first().copied().unwrap_or_default();
-        let schema = rewriter.schema();
-        let fields: Vec<_> = schema.fields().iter().filter(|field| field.name() != partition).cloned().collect();
-        let in_files = std::sync::Arc::new(arrow::datatypes::Schema::new(fields));
         let paths = old.iter().map(|file| file.path.clone()).collect();
-        let rows = parquet_files(context, self, table.name, paths, in_files).await?;
-        let columns: Vec<String> = schema
-            .fields()
-            .iter()
-            .map(|field| match field.name() {
-                name if name == partition => format!("CAST({day} AS DATE) AS \"{name}\""),
-                name => format!("\"{name}\""),
-            })
-            .collect();
-        let name = format!("compacted_{}", uuid::Uuid::new_v4().simple());
-        context.register_table(&name, rows)?;
-        let sql = format!(
-            "SELECT {} FROM {name} ORDER BY campaign_id NULLS FIRST, event_time NULLS FIRST",
-            columns.join(", ")
-        );
-        let mut stream = context.sql(&sql).await?.execute_stream().await?;
-        context.deregister_table(&name)?;
+        let rows = self.rows_of_files(context, rewriter.table(), paths, day).await?;
+        let order = ["campaign_id", "event_time"].map(|column| ident(column).sort(true, true));
+        let mut stream = context.read_table(rows)?.sort(order.to_vec())?.execute_stream().await?;
         let mut writer = rewriter.writer(settings);
         let mut files = Vec::new();
         while let Some(batch) = stream.next().await.transpose()? {
-            writer.write(&crate::views::conform(&batch, &schema)?)?;
+            writer.write(&crate::views::conform(&batch, &rewriter.table().schema)?)?;
             writer.upload_closed(&mut files).await?;
         }
         let rows = writer.rows() as u64;

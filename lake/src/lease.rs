@@ -134,11 +134,23 @@ impl Lease {
     /// Gives the lease back.
     pub async fn release(self) {
         self.renewal.abort();
-        let next = self.held.number.load(Ordering::SeqCst) + 1;
-        match self.held.put(next, true).await {
-            Ok(()) => self.held.forget(next).await,
-            Err(LakeError::Superseded(_)) => {}
-            Err(error) => tracing::warn!(%error, "the lease of the batch layer was not given back; it expires"),
+        if let Err(error) = self.give_back().await {
+            tracing::warn!(%error, "the lease of the batch layer was not given back; it expires");
+        }
+    }
+
+    /// Nothing is given back if another process has taken the lease.
+    async fn give_back(&self) -> Result<(), LakeError> {
+        // The renewal may have created a number that this process does not know yet.
+        let found = self.held.lake.retry(|| newest(self.held.store.as_ref())).await?;
+        let Some(found) = found.filter(|found| found.state.holder == self.held.state.holder) else { return Ok(()) };
+        match self.held.put(found.number + 1, true).await {
+            Ok(()) => {
+                self.held.forget(found.number + 1).await;
+                Ok(())
+            }
+            Err(LakeError::Superseded(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
@@ -164,7 +176,7 @@ impl Held {
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                     let found = read(self.store.as_ref(), number).await?;
                     match found {
-                        Some(found) if found.holder == self.state.holder => Ok(()),
+                        Some(found) if found.holder == self.state.holder && found.released == released => Ok(()),
                         Some(found) => Err(taken(&found)),
                         // Its file was removed, because there are newer ones.
                         None => Err(LakeError::Superseded("another process took the batch lease".to_string())),
@@ -175,7 +187,11 @@ impl Held {
         };
         self.lake.retry(create).await?;
         self.number.store(number, Ordering::SeqCst);
-        Ok(())
+        // A number whose file was removed can be created again. So only the newest number counts.
+        match self.lake.retry(|| newest(self.store.as_ref())).await? {
+            Some(found) if found.number > number => Err(taken(&found.state)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes the files before a number.
@@ -290,6 +306,36 @@ mod tests {
         // It wakes.
         assert!(matches!(first.check().await, Err(LakeError::Superseded(_))));
         second.check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_number_that_was_removed_gives_no_lease() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = lake(&folder).await;
+        let frozen = lake.lease("run", Duration::from_secs(1)).await.unwrap();
+        frozen.renewal.abort();
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let second = lake.lease("compact", Duration::from_secs(60)).await.unwrap();
+        // The second renews, and removes the number that the first would create next.
+        second.held.put(3, false).await.unwrap();
+        second.held.forget(3).await;
+        let renewed = frozen.held.put(2, false).await;
+        assert!(matches!(renewed, Err(LakeError::Superseded(_))), "{renewed:?}");
+        frozen.release().await;
+        assert_eq!(lake.lease_state().await.unwrap().unwrap().job, "compact");
+        second.check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_the_renewal_has_just_created_is_given_back_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = lake(&folder).await;
+        let lease = lake.lease("run", Duration::from_secs(60)).await.unwrap();
+        lease.held.put(2, false).await.unwrap();
+        // The renewal was stopped before it noted its number.
+        lease.held.number.store(1, Ordering::SeqCst);
+        lease.release().await;
+        lake.lease("compact", Duration::from_secs(60)).await.unwrap();
     }
 
     #[tokio::test]

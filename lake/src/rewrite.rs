@@ -18,7 +18,6 @@ use std::collections::HashMap;
 
 use adlake_domain::catalogue::Table;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::{Action, Add};
 use deltalake::logstore::LogStoreRef;
@@ -108,9 +107,9 @@ impl Rewriter {
         file.open(&self.lake, &self.log_store, &self.table).await?.rows()
     }
 
-    /// The table's columns.
-    pub fn schema(&self) -> SchemaRef {
-        self.table.schema.clone()
+    /// The table, with its own columns.
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
     /// Exchanges files for new ones in one commit. `data_change`: whether the rows differ.

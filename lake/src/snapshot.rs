@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use adlake_domain::catalogue;
+use adlake_domain::catalogue::{self, Table};
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -207,19 +207,18 @@ impl Snapshot {
 }
 
 impl Lake {
-    /// Rows of some files of one day of a table, with the columns of the catalogue.
-    pub async fn files_of_day(
+    /// The rows of some files of one day of a table, with all columns of `table`.
+    pub async fn rows_of_files(
         &self,
         context: &SessionContext,
-        table: &str,
+        table: &Table,
         paths: Vec<String>,
         day: i32,
     ) -> Result<Arc<dyn TableProvider>, LakeError> {
-        let known = catalogue::table(table).ok_or_else(|| LakeError::NotFound(table.to_string()))?;
-        let partition = known.partition_columns.first().copied().unwrap_or_default();
-        let fields: Vec<_> = known.schema.fields().iter().filter(|field| field.name() != partition).cloned().collect();
-        let rows = parquet_files(context, self, table, paths, Arc::new(Schema::new(fields))).await?;
-        let columns = known.schema.fields().iter().map(|field| match field.name() {
+        let partition = table.partition_columns.first().copied().unwrap_or_default();
+        let fields: Vec<_> = table.schema.fields().iter().filter(|field| field.name() != partition).cloned().collect();
+        let rows = parquet_files(context, self, table.name, paths, Arc::new(Schema::new(fields))).await?;
+        let columns = table.schema.fields().iter().map(|field| match field.name() {
             name if name == partition => cast(lit(day), DataType::Date32).alias(name),
             name => ident(name),
         });
@@ -295,7 +294,7 @@ fn file_schema(kind: EventKind) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-pub(crate) async fn parquet_files(
+async fn parquet_files(
     context: &SessionContext,
     lake: &Lake,
     table: &str,

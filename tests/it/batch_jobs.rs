@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use adlake_tests::adlake::Adlake;
 use anyhow::{Context, Result, ensure};
@@ -41,6 +42,19 @@ fn parquet_files(folder: &Path) -> Result<usize> {
         };
     }
     Ok(files)
+}
+
+/// Makes all data files of a lake look as if they were written then.
+fn age(folder: &Path, then: SystemTime) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "_delta_log") {
+            age(&path, then)?;
+        } else if path.extension().is_some_and(|extension| extension == "parquet") {
+            fs::File::options().write(true).open(&path)?.set_modified(then)?;
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -96,6 +110,21 @@ fn jobs_change_files_and_no_answers() -> Result<()> {
     ensure!(run["plan"]["what"] == "incremental" && run["run"] == 9, "after the rollback: {run}");
     ensure!(answers(&adlake) == expected, "the run after the rollback has changed answers");
 
+    // Within the retention nothing goes that a reader or a rollback may need, however old the files
+    // are. What no table ever had goes if it is old: a commit that is under way may need the rest.
+    let keeping = Adlake::in_dir(folder.path()).config(config).env("ADLAKE_BATCH__VACUUM_RETENTION", "7d");
+    let young = lake.join("batch/impressions/event_date=2025-01-01/part-young.parquet");
+    let old = lake.join("batch/impressions/event_date=2025-01-01/part-old.parquet");
+    fs::write(&old, "left behind")?;
+    age(&lake, SystemTime::now() - Duration::from_secs(30 * 24 * 60 * 60))?;
+    fs::write(&young, "being written")?;
+    let kept = json(&keeping, &["batch", "vacuum"])?;
+    let gone: u64 = kept["tables"].as_array().context("no tables")?.iter().filter_map(|t| t["files"].as_u64()).sum();
+    ensure!(gone == 1 && young.exists() && !old.exists(), "not only the orphan is gone: {kept}");
+    json(&adlake, &["batch", "rollback", "--to", "9"])?;
+    ensure!(answers(&adlake) == expected, "vacuum has deleted what its retention protects");
+    fs::remove_file(&young)?;
+
     let dry = json(&adlake, &["batch", "vacuum", "--dry-run"])?;
     ensure!(parquet_files(&lake.join("raw/impressions"))? > before, "a trial has deleted files: {dry}");
     json(&adlake, &["batch", "vacuum"])?;
@@ -107,7 +136,7 @@ fn jobs_change_files_and_no_answers() -> Result<()> {
     ensure!(refused.status.code() == Some(1) && told.contains("batch/"), "rolled back to deleted files: {told}");
     let refused = adlake.run(["batch", "rollback", "--to", "99"]);
     let told = refused.stderr.clone();
-    ensure!(told.contains("there is no batch run 99: the manifest knows runs 1 to 9"), "{told}");
+    ensure!(told.contains("there is no batch run 99: the manifest knows runs 1 to 10"), "{told}");
 
     adlake.ok(["batch", "checkpoint"]);
     adlake.ok(["batch", "run", "--full", "--quiet"]);

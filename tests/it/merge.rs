@@ -13,8 +13,10 @@ mod lake;
 mod memory;
 mod reach;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use adlake_batch_layer::Plan;
 use adlake_domain::credit::Model;
 use adlake_domain::settings::{Display, Meaning, SpendSource};
 use adlake_lake::views::plans::BatchTable;
@@ -35,6 +37,9 @@ const HAPPENINGS_MAX: usize = 10;
 /// The views that are checked after every step. The others are made of the same parts and are
 /// checked at the end.
 const EVERY_STEP: [&str; 5] = ["impressions", "bid_requests", "attributions", "campaign_hourly", "campaign_daily"];
+
+/// How many incremental runs the histories had.
+static INCREMENTAL: AtomicUsize = AtomicUsize::new(0);
 
 #[test]
 fn random_histories_answer_as_recomputed_from_scratch() {
@@ -65,7 +70,12 @@ fn random_histories_answer_as_recomputed_from_scratch() {
         }
     }
     let (after, took) = (first + histories, began.elapsed());
-    println!("merge: {histories} histories of the seeds {first} to {after} (exclusive), none fails, {took:.0?}");
+    let incremental = INCREMENTAL.load(Ordering::Relaxed);
+    assert!(incremental > 0, "no run was incremental, so nothing is known of such runs");
+    println!(
+        "merge: {histories} histories of the seeds {first} to {after} (exclusive), {incremental} incremental runs, \
+         none fails, {took:.0?}"
+    );
 }
 
 /// Formats a shrunk history, with a line for each step and row. Fields that are NULL are left out.
@@ -100,7 +110,10 @@ async fn run(history: &History) -> Result<()> {
                 all.extend(&rows);
             }
             Step::Batch { full, during } => {
-                lake.batch_during(full, &during).await?;
+                let done = lake.run_during(full, &during).await?;
+                if matches!(done.plan, Plan::Incremental { .. }) {
+                    INCREMENTAL.fetch_add(1, Ordering::Relaxed);
+                }
                 all.extend(&during);
                 published = Some(newest.clone());
             }

@@ -75,14 +75,6 @@ impl Contributors {
     }
 }
 
-/// SQL: the order of the rows of `campaign_hourly`.
-pub(super) fn hourly_order() -> String {
-    let mut order = vec!["campaign_id NULLS FIRST".to_string(), "hour".to_string()];
-    let others = kpi::DIMENSIONS.iter().filter(|name| **name != "campaign_id");
-    order.extend(others.map(|name| format!("{name} NULLS FIRST")));
-    order.join(", ")
-}
-
 /// SQL: what events and attributions contribute to `campaign_hourly`, times `sign`. A key may occur
 /// several times.
 pub(super) fn contributions(from: &Contributors, sign: i8) -> String {

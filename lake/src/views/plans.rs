@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use adlake_domain::batch_schema::{attributions_schema, campaign_hourly_schema, campaign_reach_schema, event_schema};
 use adlake_domain::event::EventKind;
+use adlake_domain::kpi;
 use adlake_domain::settings::Meaning;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
@@ -162,7 +163,8 @@ impl Plans {
         let columns = columns.join(", ");
         self.sql(&format!(
             "SELECT {columns} FROM ({unrepeated}) UNION ALL SELECT {columns} FROM copies_{name} WHERE {condition} \
-             ORDER BY campaign_id NULLS FIRST, event_time NULLS FIRST, event_key"
+             ORDER BY {}",
+            BatchTable::Events(kind).order()
         ))
         .await
     }
@@ -242,8 +244,8 @@ impl Plans {
     /// `attributions` and `bid_requests`, in the order of the batch table.
     pub async fn hourly(&self, slice: &Slice) -> Result<DataFrame> {
         let contributions = cubes::contributions(&Contributors::of_slice(slice), 1);
-        let order = cubes::hourly_order();
-        self.sql(&format!("{} ORDER BY {order}", cubes::hourly(&contributions, true))).await
+        let hourly = cubes::hourly(&contributions, true);
+        self.sql(&format!("{hourly} ORDER BY {}", BatchTable::Hourly.order())).await
     }
 
     /// The rows of `campaign_hourly` for a slice, from tables `published_hourly` and
@@ -253,13 +255,13 @@ impl Plans {
         let rows = format!(
             "SELECT * FROM published_hourly WHERE {condition} UNION ALL SELECT * FROM hourly_changes WHERE {condition}"
         );
-        self.sql(&format!("{} ORDER BY {}", cubes::hourly(&rows, true), cubes::hourly_order())).await
+        self.sql(&format!("{} ORDER BY {}", cubes::hourly(&rows, true), BatchTable::Hourly.order())).await
     }
 
     /// The rows of `campaign_reach` for a slice, from table `impressions`.
     pub async fn reach(&self, slice: &Slice) -> Result<DataFrame> {
         let impressions = format!("(SELECT * FROM impressions WHERE {})", slice.condition("event_time"));
-        self.sql(&format!("{} ORDER BY campaign_id NULLS FIRST, day", cubes::reach(&impressions))).await
+        self.sql(&format!("{} ORDER BY {}", cubes::reach(&impressions), BatchTable::Reach.order())).await
     }
 
     /// The rows of a plan with exactly the types of a table's schema.
@@ -304,6 +306,22 @@ impl BatchTable {
         BatchTable::Hourly,
         BatchTable::Reach,
     ];
+
+    /// SQL: the order of its rows. Files hold one date each, so the date comes first.
+    pub fn order(self) -> String {
+        let order = match self {
+            BatchTable::Events(_) => "campaign_id, event_time, event_key".to_string(),
+            BatchTable::Attributions => {
+                "campaign_id, interaction_time, interaction_key, touchpoint_time, touchpoint_key".to_string()
+            }
+            BatchTable::Hourly => {
+                let others = kpi::DIMENSIONS.iter().filter(|name| **name != "campaign_id").copied();
+                format!("campaign_id, hour, {}", others.collect::<Vec<_>>().join(", "))
+            }
+            BatchTable::Reach => "campaign_id, day".to_string(),
+        };
+        format!("event_date NULLS FIRST, {} NULLS FIRST", order.replace(',', " NULLS FIRST,"))
+    }
 
     /// Its name in the catalogue.
     pub fn name(self) -> &'static str {
