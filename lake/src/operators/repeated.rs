@@ -61,10 +61,16 @@ fn bucket_of(value: i64) -> usize {
     usize::from(value.to_be_bytes()[0])
 }
 
+/// A temporary file of a bucket's values.
+struct BucketFile {
+    file: Arc<dyn SpillFile>,
+    writer: Box<dyn SpillWriter>,
+}
+
 /// The values of one partition.
 struct Buckets {
     in_memory: Vec<Vec<i64>>,
-    on_disk: Vec<Option<(Arc<dyn SpillFile>, Box<dyn SpillWriter>)>>,
+    on_disk: Vec<Option<BucketFile>>,
     memory: MemoryReservation,
     /// How many more values the reservation holds.
     free: usize,
@@ -107,9 +113,9 @@ impl Buckets {
                 let created = self.runtime.disk_manager.create_tmp_file("prefixes of keys")?;
                 // The writer counts what it writes against the session's limit.
                 let writer = created.open_writer()?;
-                *file = Some((created, writer));
+                *file = Some(BucketFile { file: created, writer });
             }
-            if let Some((_, writer)) = file {
+            if let Some(BucketFile { writer, .. }) = file {
                 let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 writer.write_all(&bytes)?;
             }
@@ -123,9 +129,9 @@ impl Buckets {
     /// Moves the values of a bucket to `values`.
     fn take(&mut self, bucket: usize, values: &mut Vec<i64>) -> Result<()> {
         values.append(&mut std::mem::take(&mut self.in_memory[bucket]));
-        if let Some((created, mut writer)) = self.on_disk[bucket].take() {
+        if let Some(BucketFile { file, mut writer }) = self.on_disk[bucket].take() {
             writer.finish()?;
-            let mut reader = BufReader::new(File::open(path_of(created.as_ref())?)?);
+            let mut reader = BufReader::new(File::open(path_of(file.as_ref())?)?);
             let mut bytes = Vec::new();
             reader.read_to_end(&mut bytes)?;
             let read = bytes.chunks_exact(size_of::<i64>());
