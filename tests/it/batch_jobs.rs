@@ -112,7 +112,9 @@ fn jobs_change_files_and_no_answers() -> Result<()> {
 
     // Within the retention nothing goes that a reader or a rollback may need, however old the files
     // are. What no table ever had goes if it is old: a commit that is under way may need the rest.
-    let keeping = Adlake::in_dir(folder.path()).config(config).env("ADLAKE_BATCH__VACUUM_RETENTION", "7d");
+    let other = tempfile::tempdir()?;
+    let retention = format!("[lake]\nuri = \"{}\"\n[batch]\nvacuum_retention = \"7d\"\n", lake.display());
+    let keeping = Adlake::in_dir(other.path()).config(&retention);
     let young = lake.join("batch/impressions/event_date=2025-01-01/part-young.parquet");
     let old = lake.join("batch/impressions/event_date=2025-01-01/part-old.parquet");
     fs::write(&old, "left behind")?;
