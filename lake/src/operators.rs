@@ -3,6 +3,7 @@
 
 pub(crate) mod attribute;
 pub(crate) mod attribution;
+pub(crate) mod exchange;
 pub(crate) mod explode;
 pub(crate) mod repeated;
 pub(crate) mod sort;

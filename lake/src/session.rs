@@ -11,7 +11,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LakeError;
-use crate::operators::{self, sort};
+use crate::operators::{self, exchange, sort};
 use crate::pushdown;
 
 /// The most bytes of the limit that are left for what is not counted.
@@ -88,6 +88,7 @@ pub(crate) fn context(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Sessio
         .with_default_features()
         .with_optimizer_rules(pushdown::rules())
         .with_query_planner(Arc::new(operators::Planner))
-        .with_physical_optimizer_rule(Arc::new(sort::Rule));
+        .with_physical_optimizer_rule(Arc::new(sort::Rule))
+        .with_physical_optimizer_rule(Arc::new(exchange::Rule));
     SessionContext::new_with_state(state.build())
 }
