@@ -12,10 +12,13 @@ mod full;
 mod changes;
 mod slices;
 pub mod jobs;
+pub mod check;
+mod compare;
 mod engine;
 pub mod observer;
 pub mod error;
 
+pub use check::{CheckOptions, CheckReport, Recompute};
 pub use error::BatchError;
 pub use observer::{BatchObserver, Silent};
 pub use plan::{Plan, Why};

@@ -4,7 +4,8 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    batch, completions, config as config_command, deadletters, demo, generate, ingest, query, reference, status,
+    batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest, query, reference,
+    status,
 };
 use crate::memory;
 use crate::options::Global;
@@ -40,6 +41,9 @@ pub enum Command {
     /// Compute the batch tables: deduplicated events, attribution and KPIs
     #[command(subcommand)]
     Batch(batch::Batch),
+    /// Check that the lake is whole, and that its batch tables are what the raw tables give. Writes
+    /// nothing
+    CheckLake(check_lake::CheckLake),
     /// Get the answer to a question in SQL, over everything that is committed
     Query(query::Query),
     /// Load reference data: creatives, campaigns, exchange rates
@@ -66,6 +70,10 @@ impl Arguments {
             Command::Generate(command) => command.run(&global, &progress).await,
             Command::Ingest(command) => command.run(&global, &progress).await,
             Command::Batch(command) => {
+                memory::return_freed_memory();
+                command.run(&global, &progress).await
+            }
+            Command::CheckLake(command) => {
                 memory::return_freed_memory();
                 command.run(&global, &progress).await
             }

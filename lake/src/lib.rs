@@ -31,6 +31,7 @@ mod publish;
 pub mod lease;
 pub mod reference;
 pub mod snapshot;
+pub mod verify;
 mod scan;
 pub mod views;
 

@@ -76,9 +76,16 @@ impl Lake {
 pub(crate) struct LastCheckpoint {
     pub(crate) version: u64,
     #[serde(default)]
-    parts: Option<u64>,
+    pub(crate) parts: Option<u64>,
     #[serde(default)]
     v2_checkpoint: Option<serde::de::IgnoredAny>,
+}
+
+impl LastCheckpoint {
+    /// Whether another writer has written it in the newer form, whose files have random names.
+    pub(crate) fn is_v2(&self) -> bool {
+        self.v2_checkpoint.is_some()
+    }
 }
 
 pub(crate) fn failed(table: &str, error: object_store::Error) -> LakeError {
@@ -188,19 +195,34 @@ async fn listed_checkpoint(store: &dyn ObjectStore, table: &str) -> Result<Optio
     let mut parts: HashMap<(u64, Option<u64>), u64> = HashMap::new();
     while let Some(meta) = listed.try_next().await.map_err(|error| failed(table, error))? {
         let Some((version, rest)) = parse_name(&meta.location) else { continue };
-        match rest.split('.').collect::<Vec<_>>()[..] {
-            ["checkpoint", "parquet"] => *parts.entry((version, None)).or_default() += 1,
-            ["checkpoint", _, of, "parquet"] => {
-                if let Ok(of) = of.parse() {
-                    *parts.entry((version, Some(of))).or_default() += 1;
-                }
-            }
-            _ => {}
+        if let Some(of) = parse_part(rest) {
+            *parts.entry((version, of)).or_default() += 1;
         }
     }
     let whole = parts.into_iter().filter(|((_, of), count)| of.is_none_or(|of| of == *count));
     let newest = whole.map(|(key, _)| key).max();
     Ok(newest.map(|(version, parts)| LastCheckpoint { version, parts, v2_checkpoint: None }))
+}
+
+/// Of how many parts a file of a checkpoint is one. `Some(None)`: it is a whole checkpoint. `None`:
+/// it is another file.
+pub(crate) fn parse_part(rest: &str) -> Option<Option<u64>> {
+    match rest.split('.').collect::<Vec<_>>()[..] {
+        ["checkpoint", "parquet"] => Some(None),
+        ["checkpoint", _, of, "parquet"] => of.parse().ok().map(Some),
+        _ => None,
+    }
+}
+
+/// The paths of the files of a checkpoint in one file, or in so many parts.
+pub(crate) fn checkpoint_paths(version: u64, parts: Option<u64>) -> Vec<Path> {
+    let names: Vec<String> = match parts {
+        None => vec![format!("{FOLDER}/{version:020}.checkpoint.parquet")],
+        Some(of) => {
+            (1..=of).map(|part| format!("{FOLDER}/{version:020}.checkpoint.{part:010}.{of:010}.parquet")).collect()
+        }
+    };
+    names.into_iter().map(Path::from).collect()
 }
 
 #[cfg(test)]

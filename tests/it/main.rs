@@ -32,6 +32,7 @@ mod schemas;
 
 // The tables and the answers.
 mod batch_jobs;
+mod check_lake;
 mod log_upkeep;
 mod merge;
 mod sums;

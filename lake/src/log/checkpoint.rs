@@ -19,7 +19,7 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::{FOLDER, LastCheckpoint, failed, has_entry, last_checkpoint, listed_checkpoint};
+use super::{LastCheckpoint, checkpoint_paths, failed, has_entry, last_checkpoint, listed_checkpoint};
 use crate::error::LakeError;
 
 /// Rows of a checkpoint that are read at a time.
@@ -73,20 +73,13 @@ async fn checkpointed(
 ) -> Result<Option<Base>, LakeError> {
     let version = hint.version;
     let mut base = Base { version, checkpoint: Some(version), ..Base::default() };
-    if hint.v2_checkpoint.is_some() {
+    if hint.is_v2() {
         // Another writer's checkpoint. Its files have random names; deltalake knows how to read
         // them.
         base.partial = true;
         return Ok(Some(base));
     }
-    let paths: Vec<String> = match hint.parts {
-        None => vec![format!("{FOLDER}/{version:020}.checkpoint.parquet")],
-        Some(of) => {
-            (1..=of).map(|part| format!("{FOLDER}/{version:020}.checkpoint.{part:010}.{of:010}.parquet")).collect()
-        }
-    };
-    for path in paths {
-        let path = Path::from(path);
+    for path in checkpoint_paths(version, hint.parts) {
         let size = match store.head(&path).await {
             Ok(meta) => meta.size,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),

@@ -11,6 +11,7 @@
 //! `docs/merge.md` argues why a merged result equals a recomputed one.
 
 pub mod plans;
+mod attributed_days;
 mod events;
 mod cubes;
 mod slice;

@@ -307,20 +307,27 @@ impl BatchTable {
         BatchTable::Reach,
     ];
 
-    /// SQL: the order of its rows. Files hold one date each, so the date comes first.
-    pub fn order(self) -> String {
-        let order = match self {
-            BatchTable::Events(_) => "campaign_id, event_time, event_key".to_string(),
+    /// The columns that its rows are ordered by, NULL first. Files hold one date each, so the date
+    /// comes first. No two rows have the same values in these columns.
+    pub fn order_columns(self) -> Vec<&'static str> {
+        let others = match self {
+            BatchTable::Events(_) => vec!["campaign_id", "event_time", "event_key"],
             BatchTable::Attributions => {
-                "campaign_id, interaction_time, interaction_key, touchpoint_time, touchpoint_key".to_string()
+                vec!["campaign_id", "interaction_time", "interaction_key", "touchpoint_time", "touchpoint_key"]
             }
             BatchTable::Hourly => {
-                let others = kpi::DIMENSIONS.iter().filter(|name| **name != "campaign_id").copied();
-                format!("campaign_id, hour, {}", others.collect::<Vec<_>>().join(", "))
+                let others = kpi::DIMENSIONS.into_iter().filter(|name| *name != "campaign_id");
+                ["campaign_id", "hour"].into_iter().chain(others).collect()
             }
-            BatchTable::Reach => "campaign_id, day".to_string(),
+            BatchTable::Reach => vec!["campaign_id", "day"],
         };
-        format!("event_date NULLS FIRST, {} NULLS FIRST", order.replace(',', " NULLS FIRST,"))
+        ["event_date"].into_iter().chain(others).collect()
+    }
+
+    /// SQL: the order of its rows.
+    pub fn order(self) -> String {
+        let columns = self.order_columns();
+        columns.iter().map(|column| format!("{column} NULLS FIRST")).collect::<Vec<_>>().join(", ")
     }
 
     /// Its name in the catalogue.

@@ -1,7 +1,6 @@
 //! The merge of attributions: those of all interactions that a changed event can affect are
 //! computed anew.
 
-use adlake_domain::attribution::micros;
 use adlake_domain::batch_schema::{attributions_schema, event_schema};
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
@@ -27,7 +26,7 @@ impl Merge<'_> {
         self.materialize("changed_users", &users, None).await?;
         let interactions = event_schema(EventKind::Interaction);
         let columns = columns_of(EventKind::Interaction, "b");
-        let window = self.window();
+        let window = self.plans.window();
         // The range of changes, widened at both ends by the longest distance at which one event can
         // affect another.
         let after = format!("b.event_time <= u.last + INTERVAL '{window} microseconds'");
@@ -82,14 +81,6 @@ impl Merge<'_> {
         };
         self.plans.define("merged_attributions", &merged).await?;
         Ok(())
-    }
-
-    /// The longest distance at which one event can affect another, in microseconds.
-    fn window(&self) -> i64 {
-        let rules = &self.plans.meaning().attribution;
-        let through_clicks =
-            micros(rules.click_through_window).saturating_add(micros(rules.click_to_impression_window));
-        through_clicks.max(micros(rules.view_through_window)).min(365_000 * MICROS_PER_DAY / 10)
     }
 
     /// SQL: a condition that prunes files to the dates from the oldest change to the newest,
