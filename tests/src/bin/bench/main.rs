@@ -2,14 +2,16 @@
 //! [--runs N]`.
 //!
 //! Every figure is a ratio of two things measured in the same run on the same machine. One is the
-//! CPU seconds of the ingest process. The other is those of the [`ceiling`], of the same ingest
-//! with more to do, or of Spark on the same topic.
+//! CPU seconds of the ingest process, or of a batch run. The other is those of the [`ceiling`], of
+//! the same ingest with more to do, of Spark on the same topic, or of DuckDB on the same files.
 
+mod batch;
 mod ceiling;
 mod compare;
 mod freshness;
 mod ingest;
 mod merge;
+mod picture;
 mod program;
 mod spark;
 
@@ -23,7 +25,7 @@ use crate::ceiling::Format;
 type Measure = fn(usize, usize) -> Result<()>;
 
 /// The benchmarks: name, default number of events, function.
-const BENCHMARKS: [(&str, usize, Measure); 7] = [
+const BENCHMARKS: [(&str, usize, Measure); 9] = [
     ("json", 20_000_000, |events, runs| ingest::beside_the_ceiling(Format::Json, events, runs)),
     ("csv", 5_000_000, |events, runs| ingest::beside_the_ceiling(Format::Csv, events, runs)),
     ("avro", 2_000_000, |events, runs| ingest::beside_the_ceiling(Format::Avro, events, runs)),
@@ -31,6 +33,8 @@ const BENCHMARKS: [(&str, usize, Measure); 7] = [
     ("freshness", 1_200_000, freshness::from_produce_to_query),
     ("spark", 5_000_000, spark::beside_structured_streaming),
     ("merge", 10_000_000, merge::campaign_kpis),
+    ("batch", 5_000_000, batch::beside_duckdb),
+    ("batch-sizes", 10_000_000, batch::cost_against_data),
 ];
 
 fn main() -> ExitCode {
