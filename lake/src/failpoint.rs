@@ -46,6 +46,8 @@ pub const LEASE_TAKEN: &str = "lease-taken";
 pub const BATCH_TABLE_WRITTEN: &str = "batch-table-written";
 /// All batch tables are written, but the run is not published.
 pub const BEFORE_PUBLISH: &str = "before-publish";
+/// Vacuum has deleted a file. Others may follow.
+pub const FILE_DELETED: &str = "file-deleted";
 
 /// All places of ingest.
 pub const PLACES: [&str; 10] = [
@@ -60,6 +62,9 @@ pub const PLACES: [&str; 10] = [
     ASSIGNED,
     REVOKED,
 ];
+
+/// The places of the batch layer alone. Its jobs reach those of commits, files and checkpoints too.
+pub const BATCH_PLACES: [&str; 4] = [LEASE_TAKEN, BATCH_TABLE_WRITTEN, BEFORE_PUBLISH, FILE_DELETED];
 
 /// Whether a place must look for rules: until they are read, and always if there are any.
 static MAY_BE_ARMED: AtomicBool = AtomicBool::new(true);
@@ -147,7 +152,7 @@ fn parse_rule(text: &str) -> Option<Rule> {
         }
         None => return None,
     };
-    let place = PLACES.contains(&place).then(|| place.to_owned())?;
+    let place = PLACES.iter().chain(&BATCH_PLACES).find(|known| **known == place)?.to_string();
     Some(Rule { place, action, at, hits: AtomicU32::new(0) })
 }
 
@@ -182,12 +187,15 @@ mod tests {
                 (REVOKED, Action::Sleep(ms(250)), 2),
             ],
         );
+        for place in PLACES.into_iter().chain(BATCH_PLACES) {
+            check(&format!("{place}=kill@2"), &[(place, Action::Kill, 2)]);
+        }
         check("nowhere=kill,before-put=boom,before-put,before-put=kill@0,before-put=sleep:x", &[]);
     }
 
     #[test]
     fn nothing_happens_where_nothing_is_armed() {
-        for place in PLACES {
+        for place in PLACES.into_iter().chain(BATCH_PLACES) {
             hit(place);
         }
         assert!(!MAY_BE_ARMED.load(Ordering::Relaxed));

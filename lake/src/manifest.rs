@@ -11,17 +11,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adlake_domain::batch_schema::manifest_schema;
-use adlake_domain::catalogue::MANIFEST;
+use adlake_domain::catalogue::{self, MANIFEST};
 use adlake_domain::settings::{Meaning, REVISION};
 use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
-use datafusion::prelude::{SessionContext, col};
+use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
 
 use crate::error::LakeError;
+use crate::live::LiveFile;
 use crate::storage::Lake;
 
 /// A published run.
@@ -66,10 +67,55 @@ impl Manifest {
 
     async fn read_latest(lake: &Lake, context: &SessionContext) -> Result<Option<Manifest>, LakeError> {
         let Some(version) = lake.newest_version(MANIFEST).await? else { return Ok(None) };
-        let frame = context.read_table(lake.provider(MANIFEST, version).await?)?;
-        let batches = frame.sort(vec![col("run").sort(false, false)])?.limit(0, Some(1))?.collect().await?;
-        let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) else { return Ok(None) };
-        read(batch).map(Some)
+        let files = lake.files_at(MANIFEST, version).await?;
+        if files.iter().any(LiveFile::has_deletions) {
+            return Ok(Self::all(lake, context).await?.pop());
+        }
+        // Each run has a file, so only the newest is read. A file that does not tell its runs may
+        // have the newest.
+        let newest = files.iter().filter_map(last_run).max();
+        let files = files.iter().filter(|file| last_run(file).is_none_or(|last| Some(last) == newest));
+        let store = lake.log_store(MANIFEST)?;
+        let table = catalogue::table(MANIFEST).ok_or_else(|| LakeError::NotFound(MANIFEST.to_string()))?;
+        let mut latest: Option<Manifest> = None;
+        for file in files {
+            for batch in file.open(lake, &store, &table).await?.rows()? {
+                let batch = batch?;
+                for row in 0..batch.num_rows() {
+                    let run = read(&batch.slice(row, 1))?;
+                    if latest.as_ref().is_none_or(|latest| latest.run < run.run) {
+                        latest = Some(run);
+                    }
+                }
+            }
+        }
+        Ok(latest)
+    }
+
+    /// Those of all runs, which are ordered by number, that a reader may use who began after
+    /// `since`: each that was the last one at that time or later.
+    pub(crate) fn used_since(runs: &[Manifest], since: i64) -> &[Manifest] {
+        let older = runs.iter().take_while(|run| run.published_at < since).count();
+        &runs[older.saturating_sub(1)..]
+    }
+
+    /// Removes from the manifest table the runs that were not the last one at `since` or later.
+    /// Returns how many. With `dry_run` it only counts them.
+    pub(crate) async fn forget(lake: &Lake, runs: &[Manifest], since: i64, dry_run: bool) -> Result<u64, LakeError> {
+        let Some(first_kept) = Self::used_since(runs, since).first().map(|run| run.run) else { return Ok(0) };
+        let forgotten = runs.iter().filter(|run| run.run < first_kept).count() as u64;
+        if forgotten == 0 || dry_run {
+            return Ok(forgotten);
+        }
+        let Some(version) = lake.newest_version(MANIFEST).await? else { return Ok(0) };
+        let replacer = lake.replacer_from(MANIFEST, version).await?;
+        let is_kept = |file: &&LiveFile| last_run(file).is_none_or(|last| last >= first_kept);
+        let kept: Vec<LiveFile> = replacer.base().iter().filter(is_kept).cloned().collect();
+        if kept.len() == replacer.base().len() {
+            return Ok(0);
+        }
+        replacer.commit_keeping(&kept, Vec::new()).await?;
+        Ok(forgotten)
     }
 
     /// All published runs that the manifest table still has.
@@ -111,6 +157,12 @@ impl Manifest {
         ];
         RecordBatch::try_new(schema, columns).map_err(wrong)
     }
+}
+
+/// The greatest number of a run in a file, if its statistics tell.
+fn last_run(file: &LiveFile) -> Option<i64> {
+    let stats: serde_json::Value = serde_json::from_str(file.stats.as_deref()?).ok()?;
+    stats.get("maxValues")?.get("run")?.as_i64()
 }
 
 fn read(batch: &RecordBatch) -> Result<Manifest, LakeError> {

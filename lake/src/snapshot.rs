@@ -17,10 +17,10 @@ use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::prelude::{ParquetReadOptions, SessionContext, cast, ident, lit};
+use datafusion::prelude::{SessionContext, cast, ident, lit};
 use deltalake::logstore::LogStoreRef;
 use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStoreExt, path::Path};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,6 +28,10 @@ use crate::error::LakeError;
 use crate::manifest::Manifest;
 use crate::reference::Reference;
 use crate::storage::Lake;
+
+mod named_files;
+
+use named_files::NamedFiles;
 
 /// The most log entries of a tail that are read at the same time.
 const ENTRIES_AT_ONCE: usize = 16;
@@ -137,7 +141,7 @@ impl Snapshot {
             Some(after) if after >= newest => {}
             Some(after) => {
                 let log_store = self.lake.log_store(table)?;
-                let added = || self.added_files(&log_store, table, after + 1, newest);
+                let added = || self.lake.added_files(&log_store, table, after + 1, newest);
                 for file in self.lake.retry(added).await? {
                     amount.files += 1;
                     amount.bytes += file.bytes;
@@ -168,7 +172,7 @@ impl Snapshot {
         // already.
         let files = match after {
             Some(after) => {
-                let added = self.added_files(&log_store, table, after + 1, newest).await?;
+                let added = self.lake.added_files(&log_store, table, after + 1, newest).await?;
                 added.into_iter().map(|file| file.path).collect()
             }
             None => self.lake.active_files(table, newest).await?,
@@ -176,10 +180,61 @@ impl Snapshot {
         if files.is_empty() {
             return Ok(None);
         }
-        let provider = parquet_files(context, &self.lake, table, files, file_schema(kind)).await?;
+        let provider = parquet_files(context, &self.lake, table, files, file_schema(kind))?;
         Ok(Some(provider))
     }
+}
 
+impl Lake {
+    /// The rows of some files of one day of a table, with all columns of `table`.
+    pub async fn rows_of_files(
+        &self,
+        context: &SessionContext,
+        table: &Table,
+        paths: Vec<String>,
+        day: i32,
+    ) -> Result<Arc<dyn TableProvider>, LakeError> {
+        let partition = table.partition_columns.first().copied().unwrap_or_default();
+        let fields: Vec<_> = table.schema.fields().iter().filter(|field| field.name() != partition).cloned().collect();
+        let rows = parquet_files(context, self, table.name, paths, Arc::new(Schema::new(fields)))?;
+        let columns = table.schema.fields().iter().map(|field| match field.name() {
+            name if name == partition => cast(lit(day), DataType::Date32).alias(name),
+            name => ident(name),
+        });
+        let columns: Vec<_> = columns.collect();
+        Ok(context.read_table(rows)?.select(columns)?.into_view())
+    }
+
+    /// Fails unless all files are there that readers need if a run publishes this version of a
+    /// table. The error names the first that is not.
+    pub async fn check_files(&self, table: &str, version: u64) -> Result<(), LakeError> {
+        let store = self.log_store(table)?.object_store(None);
+        let files = self.files_at(table, version).await?;
+        let mut objects: Vec<Path> = files.iter().map(|file| file.object().clone()).collect();
+        objects.extend(self.tail_objects(table, version).await?);
+        for object in objects {
+            let look = || async {
+                let found = store.head(&object).await;
+                found.map_err(|error| LakeError::store(format!("{table}/{object} (version {version})"), error))
+            };
+            self.retry(look).await?;
+        }
+        Ok(())
+    }
+
+    /// The files of the tail that a raw table has if the published run covers this version. The
+    /// newest version may have other files in place of them. Other tables have no tail.
+    pub(crate) async fn tail_objects(&self, table: &str, covered: u64) -> Result<Vec<Path>, LakeError> {
+        if EventKind::ALL.iter().all(|kind| kind.raw_table() != table) {
+            return Ok(Vec::new());
+        }
+        let Some(newest) = self.newest_version(table).await? else { return Ok(Vec::new()) };
+        let log_store = self.log_store(table)?;
+        let added = self.retry(|| self.added_files(&log_store, table, covered + 1, newest)).await?;
+        Ok(added.iter().map(|file| Path::from(file.path.as_str())).collect())
+    }
+
+    /// The files that commits from a version to another have added as new data.
     async fn added_files(
         &self,
         log_store: &LogStoreRef,
@@ -203,41 +258,6 @@ impl Snapshot {
         });
         let added: Vec<Vec<Added>> = entries.buffered(ENTRIES_AT_ONCE).try_collect().await?;
         Ok(added.into_iter().flatten().collect())
-    }
-}
-
-impl Lake {
-    /// The rows of some files of one day of a table, with all columns of `table`.
-    pub async fn rows_of_files(
-        &self,
-        context: &SessionContext,
-        table: &Table,
-        paths: Vec<String>,
-        day: i32,
-    ) -> Result<Arc<dyn TableProvider>, LakeError> {
-        let partition = table.partition_columns.first().copied().unwrap_or_default();
-        let fields: Vec<_> = table.schema.fields().iter().filter(|field| field.name() != partition).cloned().collect();
-        let rows = parquet_files(context, self, table.name, paths, Arc::new(Schema::new(fields))).await?;
-        let columns = table.schema.fields().iter().map(|field| match field.name() {
-            name if name == partition => cast(lit(day), DataType::Date32).alias(name),
-            name => ident(name),
-        });
-        let columns: Vec<_> = columns.collect();
-        Ok(context.read_table(rows)?.select(columns)?.into_view())
-    }
-
-    /// Fails unless all files of a table at a version are there. The error names the first that is
-    /// not.
-    pub async fn check_files(&self, table: &str, version: u64) -> Result<(), LakeError> {
-        let store = self.log_store(table)?.object_store(None);
-        for file in self.files_at(table, version).await? {
-            let look = || async {
-                let found = store.head(file.object()).await;
-                found.map_err(|error| LakeError::store(format!("{table}/{} (version {version})", file.path), error))
-            };
-            self.retry(look).await?;
-        }
-        Ok(())
     }
 
     async fn active_files(&self, table: &str, version: u64) -> Result<Vec<String>, LakeError> {
@@ -294,7 +314,7 @@ fn file_schema(kind: EventKind) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-async fn parquet_files(
+fn parquet_files(
     context: &SessionContext,
     lake: &Lake,
     table: &str,
@@ -307,8 +327,6 @@ async fn parquet_files(
     // Full URLs, because a store of the table's own folder names its files by their paths from the
     // root.
     let root = lake.table_url(table)?;
-    let paths: Vec<String> = files.iter().map(|file| format!("{root}{file}")).collect();
-    let options = ParquetReadOptions::default().schema(&schema).table_partition_cols(Vec::new());
-    let frame = context.read_parquet(paths, options).await?;
-    Ok(frame.into_view())
+    let urls: Vec<String> = files.iter().map(|file| format!("{root}{file}")).collect();
+    Ok(Arc::new(NamedFiles::new(context, table, &urls, schema)?))
 }

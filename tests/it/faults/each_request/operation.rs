@@ -311,6 +311,7 @@ impl Operation {
                 positions("batch/manifest", &[2])?;
                 expect("batch/impressions", users, &["5 5"]).await?;
                 expect("batch/campaign_hourly", "select sum(impressions) from t", &["5"]).await?;
+                expect("batch/campaign_rollup", "select sum(impressions) from t", &["5"]).await?;
                 let manifest = Manifest::latest(&raw.lake, &SessionContext::new()).await?;
                 let manifest = manifest.context("no batch run is published")?;
                 for (table, version) in &manifest.versions {
