@@ -6,7 +6,8 @@
 //! - New events are written to new files. A file that holds a replaced event is written anew
 //!   without it.
 //! - Attributions likewise.
-//! - The sums of a day with changes are made anew from the published sums and their signed changes.
+//! - The sums of a day with changes are made anew from the published sums and their signed changes,
+//!   and from them the sums by campaign.
 //! - The sketches of a day with changes are written anew.
 //!
 //! A table without changes keeps its version.
@@ -186,7 +187,7 @@ async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Re
     let kept = kept.cloned().collect();
     let events_max = engine.settings.slice_events;
     let cut = engine
-        .each(changed.into_iter().collect(), move |engine, day| async move {
+        .each(changed.iter().copied().collect(), move |engine, day| async move {
             let range = time::first_hour_of(day.0, zone)..time::first_hour_of(day.0 + 1, zone);
             let volumes = engine.plans.hourly_volumes(range.clone()).await?;
             Ok(slices(&range, &volumes, events_max, true))
@@ -196,6 +197,33 @@ async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Re
         .each(cut.into_iter().flatten().collect(), move |engine, slice| {
             let replacer = replacer.clone();
             async move { engine.write(&replacer, table, engine.plans.changed_hourly(&slice).await?).await }
+        })
+        .await?;
+    let mut all = Written::default();
+    written.into_iter().for_each(|part| all.add(part));
+    commit(engine, snapshot, table, kept, all, tables).await?;
+    rollup(engine, snapshot, changed, tables).await
+}
+
+/// Writes the sums of the changed days anew, from the cube that was just written.
+async fn rollup(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    changed: BTreeSet<Day>,
+    tables: &mut Tables,
+) -> Result<(), BatchError> {
+    let (table, cube) = (BatchTable::Rollup, BatchTable::Hourly.name());
+    engine.observer.begin(table.name());
+    if let Some(version) = tables.versions.get(cube) {
+        engine.plans.register("hourly", engine.lake.known_columns(cube, *version).await?)?;
+    }
+    let replacer = Arc::new(base(engine, snapshot, table).await?);
+    let kept = replacer.base().iter().filter(|file| !file.day().is_some_and(|day| changed.contains(&Day(day))));
+    let kept = kept.cloned().collect();
+    let written = engine
+        .each(changed.into_iter().collect(), move |engine, day| {
+            let replacer = replacer.clone();
+            async move { engine.write(&replacer, table, engine.plans.rollup("hourly", day).await?).await }
         })
         .await?;
     let mut all = Written::default();

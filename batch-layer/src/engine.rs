@@ -172,6 +172,7 @@ pub(crate) fn plan_name(table: BatchTable) -> &'static str {
         BatchTable::Events(EventKind::BidRequest) => "bid_requests",
         BatchTable::Attributions => "attributions",
         BatchTable::Hourly => "hourly",
+        BatchTable::Rollup => "rollup",
         BatchTable::Reach => "reach",
     }
 }

@@ -12,7 +12,7 @@ use adlake_domain::event::EventKind;
 use adlake_domain::settings::Meaning;
 use adlake_lake::lease::Lease;
 use adlake_lake::manifest::Manifest;
-use adlake_lake::vacuum::Vacuumed;
+use adlake_lake::vacuum::{Vacuumed, VacuumedLake};
 use adlake_lake::views::plans::BatchTable;
 use adlake_lake::views::{Day, Plans};
 use adlake_lake::{Lake, LakeError, LiveFile};
@@ -258,6 +258,8 @@ async fn compact_batch(
 /// The result of a vacuum.
 #[derive(Debug, Clone, Serialize)]
 pub struct VacuumReport {
+    /// How many runs were removed from the manifest table.
+    pub runs: u64,
     /// What was removed from each table.
     pub tables: Vec<Vacuumed>,
     /// Whether it was only counted.
@@ -282,10 +284,11 @@ pub async fn vacuum(
         biased;
         () = cancel.cancelled() => Err(BatchError::Stopped),
         () = lease.lost() => Err(BatchError::lost()),
-        tables = lake.vacuum(settings.vacuum_retention, dry_run) => tables.map_err(BatchError::Lake),
+        done = lake.vacuum(settings.vacuum_retention, dry_run) => done.map_err(BatchError::Lake),
     };
     lease.release().await;
-    Ok(VacuumReport { tables: done?, dry_run, elapsed: began.elapsed() })
+    let VacuumedLake { runs, tables } = done?;
+    Ok(VacuumReport { runs, tables, dry_run, elapsed: began.elapsed() })
 }
 
 /// Writes checkpoints of all tables, and removes old entries of their logs. Returns how many files
@@ -327,6 +330,7 @@ async fn rollback_leased(
 ) -> Result<RollbackReport, BatchError> {
     let runs = Manifest::all(lake, context).await?;
     let known = || match (runs.first(), runs.last()) {
+        (Some(first), Some(last)) if first.run == last.run => format!("the manifest knows run {} alone", last.run),
         (Some(first), Some(last)) => format!("the manifest knows runs {} to {}", first.run, last.run),
         _ => "no batch run was published yet".to_string(),
     };

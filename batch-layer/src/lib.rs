@@ -3,7 +3,7 @@
 //! [`plan`] decides from facts what a run does. [`mod@run`] does it and publishes it: either
 //! everything (`full`), or what has changed since the last run (`changes`). Readers see a run whole
 //! or not at all: they read nothing of it before the manifest's commit. [`jobs`] keep the tables in
-//! shape.
+//! shape, and [`mod@schedule`] does all this at set times.
 
 pub mod settings;
 pub mod plan;
@@ -14,6 +14,9 @@ mod slices;
 pub mod jobs;
 pub mod check;
 mod compare;
+pub mod timetable;
+pub mod schedule;
+pub mod status;
 mod engine;
 pub mod observer;
 pub mod error;
@@ -22,5 +25,5 @@ pub use check::{CheckOptions, CheckReport, Recompute};
 pub use error::BatchError;
 pub use observer::{BatchObserver, Silent};
 pub use plan::{Plan, Why};
-pub use run::{PlanReport, RunReport, planned, run};
+pub use run::{PlanReport, RunReport, backfill, planned, run};
 pub use settings::BatchSettings;

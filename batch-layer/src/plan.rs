@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
+use chrono::NaiveDate;
 use serde::Serialize;
 
 /// What is known before a run.
@@ -53,6 +54,15 @@ pub enum Plan {
         run: i64,
         /// The raw tables with new rows.
         tables: Vec<String>,
+    },
+    /// Some days are computed anew, from the rows that the published run covers.
+    Backfill {
+        /// The published run.
+        run: i64,
+        /// The first day.
+        from: NaiveDate,
+        /// The last day.
+        to: NaiveDate,
     },
     /// Everything is computed.
     Full {

@@ -1,28 +1,31 @@
 //! A batch run: what the plan says, then the manifest.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
-use adlake_lake::Lake;
 use adlake_lake::failpoint;
 use adlake_lake::lease::{Lease, LeaseState};
 use adlake_lake::manifest::Manifest;
 use adlake_lake::snapshot::{Amount, Snapshot};
 use adlake_lake::views::Plans;
+use adlake_lake::{Lake, LakeError};
+use chrono::NaiveDate;
 use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::changes;
 use crate::engine::Engine;
 use crate::error::BatchError;
+use crate::full::{self, Scope};
 use crate::observer::BatchObserver;
 use crate::plan::{self, Facts, Plan, Published};
 use crate::settings::BatchSettings;
-use crate::{changes, full};
 
 /// The result of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -99,27 +102,10 @@ async fn run_now(
     observer: Arc<dyn BatchObserver>,
     cancel: &CancellationToken,
 ) -> Result<RunReport, BatchError> {
-    let began = Instant::now();
-    settings.check()?;
-    lake.create_tables().await?;
-    let context = settings.session.context()?;
-    let engine = Engine {
-        lake: lake.clone(),
-        plans: Plans::new(context, meaning, Arc::default()),
-        meaning: meaning.clone(),
-        settings: settings.clone(),
-        observer,
-        cancel: cancel.clone(),
-    };
-    let lease = lake.lease("batch run", settings.lease_time).await?;
-    let ran = tokio::select! {
-        ran = run_leased(engine, full, &lease) => ran,
-        () = lease.lost() => Err(BatchError::lost()),
-    };
-    lease.release().await;
-    let mut report = ran?;
-    report.elapsed = began.elapsed();
-    Ok(report)
+    leased("batch run", lake, meaning, settings, observer, cancel, async |engine, lease| {
+        run_leased(engine, full, lease).await
+    })
+    .await
 }
 
 async fn run_leased(engine: Engine, full: bool, lease: &Lease) -> Result<RunReport, BatchError> {
@@ -145,25 +131,128 @@ async fn run_leased(engine: Engine, full: bool, lease: &Lease) -> Result<RunRepo
     let engine = Engine { plans, ..engine.clone() };
     let work = async {
         match &plan {
-            Plan::Full { .. } => full::full(&engine, &facts.newest).await,
+            Plan::Full { .. } => full::full(&engine, &facts.newest, &Scope::All).await,
             _ => changes::apply(&engine, &snapshot).await,
         }
     };
     let tables = engine.until_cancelled(work).await?;
     let mut versions = facts.newest;
     versions.extend(tables.versions);
+    let run = publish(lake, lease, previous.map(|previous| previous.run), versions.clone(), meaning.clone()).await?;
+    Ok(RunReport { run, published: true, plan, rows: tables.rows, versions, elapsed: Duration::ZERO })
+}
+
+/// Publishes versions as the run after `previous`, and returns its number.
+async fn publish(
+    lake: &Lake,
+    lease: &Lease,
+    previous: Option<i64>,
+    versions: BTreeMap<String, u64>,
+    meaning: Meaning,
+) -> Result<i64, BatchError> {
     let manifest = Manifest {
         run_id: uuid::Uuid::new_v4().to_string(),
-        run: previous.as_ref().map_or(1, |previous| previous.run + 1),
+        run: previous.map_or(1, |previous| previous + 1),
         published_at: chrono::Utc::now().timestamp_micros(),
-        versions: versions.clone(),
-        meaning: meaning.clone(),
+        versions,
+        meaning,
         revision: REVISION,
     };
     failpoint::hit(failpoint::BEFORE_PUBLISH);
     lease.check().await?;
-    manifest.publish(lake, previous.map(|previous| previous.run)).await?;
-    Ok(RunReport { run: manifest.run, published: true, plan, rows: tables.rows, versions, elapsed: Duration::ZERO })
+    manifest.publish(lake, previous).await?;
+    Ok(manifest.run)
+}
+
+/// Computes days anew from the raw rows that the published run covers, and publishes the result.
+/// The tables are then what they were, if they were right.
+pub fn backfill<'a>(
+    lake: &'a Lake,
+    meaning: &'a Meaning,
+    settings: &'a BatchSettings,
+    days: RangeInclusive<NaiveDate>,
+    observer: Arc<dyn BatchObserver>,
+    cancel: &'a CancellationToken,
+) -> BoxFuture<'a, Result<RunReport, BatchError>> {
+    // The boxed future is compiled in this crate, and not again in every program that awaits it.
+    Box::pin(backfill_now(lake, meaning, settings, days, observer, cancel))
+}
+
+async fn backfill_now(
+    lake: &Lake,
+    meaning: &Meaning,
+    settings: &BatchSettings,
+    days: RangeInclusive<NaiveDate>,
+    observer: Arc<dyn BatchObserver>,
+    cancel: &CancellationToken,
+) -> Result<RunReport, BatchError> {
+    leased("batch backfill", lake, meaning, settings, observer, cancel, async |engine, lease| {
+        backfill_leased(engine, days, lease).await
+    })
+    .await
+}
+
+async fn backfill_leased(
+    engine: Engine,
+    days: RangeInclusive<NaiveDate>,
+    lease: &Lease,
+) -> Result<RunReport, BatchError> {
+    let Engine { lake, meaning, .. } = &engine;
+    let context = engine.plans.context().clone();
+    let snapshot = Snapshot::take(lake, &context, meaning).await?;
+    let facts = facts(lake, &context, &snapshot, meaning, false).await?;
+    let all = |detail: &str| BatchError::Lake(LakeError::Configuration(format!("{detail}: run `adlake batch run`")));
+    let (Some(manifest), Some(published)) = (&snapshot.latest, &facts.published) else {
+        return Err(all("no batch run was published yet, so there are no days to compute anew"));
+    };
+    // The tail is merged with tables that follow one set of rules, so all days must.
+    if !published.is_current || !published.is_same_meaning || !published.is_same_advertisers {
+        return Err(all("the published run was computed by other rules, and all days must follow the same"));
+    }
+    let plan = Plan::Backfill { run: manifest.run, from: *days.start(), to: *days.end() };
+    engine.observer.planned(&plan);
+    let day = |date: &NaiveDate| (*date - NaiveDate::default()).num_days() as i32;
+    let scope = Scope::Days { days: day(days.start())..=day(days.end()), published: manifest.versions.clone() };
+    let plans = Plans::new(context, meaning, snapshot.reference.advertisers());
+    let engine = Engine { plans, ..engine.clone() };
+    let tables = engine.until_cancelled(full::full(&engine, &manifest.versions, &scope)).await?;
+    let mut versions = manifest.versions.clone();
+    versions.extend(tables.versions);
+    let run = publish(lake, lease, Some(manifest.run), versions.clone(), meaning.clone()).await?;
+    Ok(RunReport { run, published: true, plan, rows: tables.rows, versions, elapsed: Duration::ZERO })
+}
+
+/// Does work with a session of its own, while this process holds the lease.
+async fn leased(
+    job: &str,
+    lake: &Lake,
+    meaning: &Meaning,
+    settings: &BatchSettings,
+    observer: Arc<dyn BatchObserver>,
+    cancel: &CancellationToken,
+    work: impl AsyncFnOnce(Engine, &Lease) -> Result<RunReport, BatchError>,
+) -> Result<RunReport, BatchError> {
+    let began = Instant::now();
+    settings.check()?;
+    lake.create_tables().await?;
+    let context = settings.session.context()?;
+    let engine = Engine {
+        lake: lake.clone(),
+        plans: Plans::new(context, meaning, Arc::default()),
+        meaning: meaning.clone(),
+        settings: settings.clone(),
+        observer,
+        cancel: cancel.clone(),
+    };
+    let lease = lake.lease(job, settings.lease_time).await?;
+    let ran = tokio::select! {
+        ran = work(engine, &lease) => ran,
+        () = lease.lost() => Err(BatchError::lost()),
+    };
+    lease.release().await;
+    let mut report = ran?;
+    report.elapsed = began.elapsed();
+    Ok(report)
 }
 
 /// What the lake tells about a run.

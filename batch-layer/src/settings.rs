@@ -1,10 +1,15 @@
 //! The `[batch]` section.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use adlake_lake::session::SessionSettings;
 use adlake_lake::{LakeError, WriterSettings};
+use chrono_tz::Tz;
+use croner::Cron;
 use serde::{Deserialize, Serialize};
+
+use crate::timetable::{CatchUp, Job, Times};
 
 /// The `[batch]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +34,8 @@ pub struct BatchSettings {
     /// batch vacuum`. It must be longer than the longest query, and than the longest run.
     #[serde(with = "humantime_serde")]
     pub vacuum_retention: Duration,
+    /// When `adlake batch schedule` does which job.
+    pub schedule: ScheduleSettings,
 }
 
 impl Default for BatchSettings {
@@ -41,6 +48,7 @@ impl Default for BatchSettings {
             slice_events: 200_000,
             lease_time: Duration::from_secs(60),
             vacuum_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            schedule: ScheduleSettings::default(),
         }
     }
 }
@@ -64,7 +72,7 @@ impl BatchSettings {
         if self.slice_events == 0 {
             return wrong("slice_events", "must be at least 1");
         }
-        Ok(())
+        self.schedule.times().map(|_| ())
     }
 
     /// How many parts of the work run beside each other.
@@ -83,6 +91,69 @@ impl BatchSettings {
             ordered: true,
             ..WriterSettings::default()
         }
+    }
+}
+
+/// The `[batch.schedule]` section. The times are cron expressions with five fields, or six with the
+/// seconds first. Empty: never.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleSettings {
+    /// The times of `batch run`.
+    pub run: String,
+    /// The times of `batch compact`.
+    pub compact: String,
+    /// The times of `batch vacuum`.
+    pub vacuum: String,
+    /// The times of `batch checkpoint`.
+    pub checkpoint: String,
+    /// The zone of the times.
+    pub time_zone: String,
+    /// A job begins up to this long after its time, by chance.
+    #[serde(with = "humantime_serde")]
+    pub jitter: Duration,
+    /// What is done about times that have passed.
+    pub catch_up: CatchUp,
+    /// Where `/healthz` is served. Empty: nowhere.
+    pub listen: String,
+}
+
+impl Default for ScheduleSettings {
+    fn default() -> Self {
+        ScheduleSettings {
+            run: "*/15 * * * *".to_string(),
+            compact: "10 2 * * *".to_string(),
+            vacuum: "40 2 * * *".to_string(),
+            checkpoint: "50 2 * * *".to_string(),
+            time_zone: "UTC".to_string(),
+            jitter: Duration::from_secs(10),
+            catch_up: CatchUp::Once,
+            listen: String::new(),
+        }
+    }
+}
+
+impl ScheduleSettings {
+    /// The times of the jobs that have any. The error names the key.
+    pub(crate) fn times(&self) -> Result<Vec<Times>, LakeError> {
+        let wrong = |key: &str, detail: String| LakeError::Configuration(format!("batch.schedule.{key}: {detail}"));
+        let zone = Tz::from_str(&self.time_zone)
+            .map_err(|_| wrong("time_zone", format!("{:?} is no zone's IANA name", self.time_zone)))?;
+        let mut times = Vec::new();
+        for job in Job::ALL {
+            let text = match job {
+                Job::Run => &self.run,
+                Job::Compact => &self.compact,
+                Job::Vacuum => &self.vacuum,
+                Job::Checkpoint => &self.checkpoint,
+            };
+            if !text.trim().is_empty() {
+                let cron = Cron::from_str(text)
+                    .map_err(|error| wrong(job.name(), format!("{text:?} is no cron expression: {error}")))?;
+                times.push(Times { job, cron, zone });
+            }
+        }
+        Ok(times)
     }
 }
 
@@ -105,5 +176,20 @@ mod tests {
         check(|s| s.row_group_rows = 0, "batch.row_group_rows");
         check(|s| s.slice_events = 0, "batch.slice_events");
         check(|s| s.lease_time = Duration::ZERO, "batch.lease_time");
+    }
+
+    #[test]
+    fn times_that_cannot_be_are_named_by_their_key() {
+        assert_eq!(ScheduleSettings::default().times().unwrap().len(), 4);
+        let none = ScheduleSettings { run: " ".into(), compact: String::new(), ..ScheduleSettings::default() };
+        assert_eq!(none.times().unwrap().iter().map(|times| times.job).collect::<Vec<_>>(), &Job::ALL[2..]);
+        let check = |settings: ScheduleSettings, expected: &str| {
+            let error = settings.times().unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        };
+        let wrong = ScheduleSettings { vacuum: "61 * * * *".into(), ..ScheduleSettings::default() };
+        check(wrong, "batch.schedule.vacuum: \"61 * * * *\" is no cron expression: ");
+        let wrong = ScheduleSettings { time_zone: "Europe/Bielefeld".into(), ..ScheduleSettings::default() };
+        check(wrong, "batch.schedule.time_zone: \"Europe/Bielefeld\" is no zone's IANA name");
     }
 }

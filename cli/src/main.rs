@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod demo;
 mod output;
+mod http_server;
 mod metrics_server;
 mod progress;
 mod logging;

@@ -149,6 +149,15 @@ pub fn campaign_hourly_schema() -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// The schema of `batch/campaign_rollup`: the sums of the hourly cube without its dimensions other
+/// than the campaign.
+pub fn campaign_rollup_schema() -> SchemaRef {
+    let is_kept = |name: &str| name == "campaign_id" || !kpi::DIMENSIONS.contains(&name);
+    let hourly = campaign_hourly_schema();
+    let kept = hourly.fields().iter().filter(|field| is_kept(field.name())).cloned();
+    Arc::new(Schema::new(kept.collect::<Fields>()))
+}
+
 /// The schema of `batch/campaign_reach`: a sketch for each day and campaign.
 pub fn campaign_reach_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![time("day"), utf8("campaign_id"), binary("reach_sketch"), event_date()]))

@@ -66,6 +66,8 @@ pub const FILES: &str = "raw/files";
 pub const ATTRIBUTIONS: &str = "batch/attributions";
 /// The hourly cube's name.
 pub const CAMPAIGN_HOURLY: &str = "batch/campaign_hourly";
+/// The name of the sums per hour and campaign.
+pub const CAMPAIGN_ROLLUP: &str = "batch/campaign_rollup";
 /// The reach sketches' name.
 pub const CAMPAIGN_REACH: &str = "batch/campaign_reach";
 /// The creatives' name.
@@ -141,6 +143,14 @@ pub fn tables() -> Vec<Table> {
         name: CAMPAIGN_HOURLY,
         description: "Additive sums per hour, campaign, website, creative, device, country, region and conversion type",
         schema: batch_schema::campaign_hourly_schema(),
+        partition_columns: &["event_date"],
+        clustered_by: &["campaign_id"],
+        searched_by: &[],
+    });
+    tables.push(Table {
+        name: CAMPAIGN_ROLLUP,
+        description: "The sums of campaign_hourly per hour and campaign",
+        schema: batch_schema::campaign_rollup_schema(),
         partition_columns: &["event_date"],
         clustered_by: &["campaign_id"],
         searched_by: &[],

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_128;
 /// The revision of this program's rules. It is raised whenever the same rows and the same
 /// [`Meaning`] give other batch tables, in rows or in columns. Batch tables of another revision are
 /// not merged with newer rows.
-pub const REVISION: i64 = 2;
+pub const REVISION: i64 = 3;
 
 /// Everything in the configuration that changes what the batch layer computes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -29,6 +29,7 @@ mod upkeep;
 pub mod manifest;
 mod publish;
 pub mod lease;
+pub mod job_notes;
 pub mod reference;
 pub mod snapshot;
 pub mod verify;

@@ -120,12 +120,28 @@ fn jobs_change_files_and_no_answers() -> Result<()> {
     fs::write(&old, "left behind")?;
     age(&lake, SystemTime::now() - Duration::from_secs(30 * 24 * 60 * 60))?;
     fs::write(&young, "being written")?;
+    let refused = adlake.run(["batch", "rollback", "--to", "99"]);
+    let told = refused.stderr.clone();
+    ensure!(told.contains("there is no batch run 99: the manifest knows runs 1 to 9"), "{told}");
     let kept = json(&keeping, &["batch", "vacuum"])?;
     let gone: u64 = kept["tables"].as_array().context("no tables")?.iter().filter_map(|t| t["files"].as_u64()).sum();
     ensure!(gone == 1 && young.exists() && !old.exists(), "not only the orphan is gone: {kept}");
     json(&adlake, &["batch", "rollback", "--to", "9"])?;
     ensure!(answers(&adlake) == expected, "vacuum has deleted what its retention protects");
     fs::remove_file(&young)?;
+
+    // A run whose files are gone is not published again.
+    let attributions = lake.join("batch/attributions");
+    let aside = lake.join("batch/aside");
+    fs::rename(&attributions, &aside)?;
+    fs::create_dir_all(&attributions)?;
+    fs::rename(aside.join("_delta_log"), attributions.join("_delta_log"))?;
+    let refused = adlake.run(["batch", "rollback", "--to", "3"]);
+    let told = refused.stderr.clone();
+    ensure!(refused.status.code() == Some(1) && told.contains("batch/attributions/"), "rolled back: {told}");
+    fs::rename(attributions.join("_delta_log"), aside.join("_delta_log"))?;
+    fs::remove_dir(&attributions)?;
+    fs::rename(&aside, &attributions)?;
 
     let dry = json(&adlake, &["batch", "vacuum", "--dry-run"])?;
     ensure!(parquet_files(&lake.join("raw/impressions"))? > before, "a trial has deleted files: {dry}");
@@ -135,13 +151,69 @@ fn jobs_change_files_and_no_answers() -> Result<()> {
     every_reader_agrees(&lake);
     let refused = adlake.run(["batch", "rollback", "--to", "3"]);
     let told = refused.stderr.clone();
-    ensure!(refused.status.code() == Some(1) && told.contains("batch/"), "rolled back to deleted files: {told}");
-    let refused = adlake.run(["batch", "rollback", "--to", "99"]);
-    let told = refused.stderr.clone();
-    ensure!(told.contains("there is no batch run 99: the manifest knows runs 1 to 10"), "{told}");
+    let expected_text = "there is no batch run 3: the manifest knows run 10 alone";
+    ensure!(refused.status.code() == Some(1) && told.contains(expected_text), "rolled back to deleted files: {told}");
+    let state = json(&adlake, &["batch", "status"])?;
+    let is_right = state["runs"][0]["run"] == 10 && state["runs"][1].is_null() && state["plan"]["what"] == "nothing";
+    let jobs: Vec<_> = state["jobs"].as_array().context("no jobs")?.iter().map(|note| &note["job"]).collect();
+    ensure!(is_right && jobs == ["compact", "run", "vacuum"], "{state}");
+    ensure!(state["jobs"].as_array().into_iter().flatten().all(|note| note["outcome"] == "done"), "{state}");
 
     adlake.ok(["batch", "checkpoint"]);
     adlake.ok(["batch", "run", "--full", "--quiet"]);
     ensure!(answers(&adlake) == expected, "incremental runs and a full one differ");
+    Ok(())
+}
+
+/// The report's hours begin at half past, so that some hold events of two UTC days.
+#[test]
+fn a_backfill_makes_damaged_days_anew() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = "[lake]\nuri = \"lake\"\n[report]\ntime_zone = \"Asia/Kolkata\"\n";
+    let adlake = Adlake::in_dir(folder.path()).config(config);
+    let lake = folder.path().join("lake");
+    let refused = adlake.run(["batch", "backfill", "--from", "2026-03-01", "--to", "2026-03-02"]);
+    ensure!(refused.stderr.contains("no batch run was published yet"), "{}", refused.stderr);
+    let traffic = ["--events", "6000", "--days", "4", "--duplicates", "0.05", "--conflicts", "0.02", "--late", "0.1"];
+    for (part, seed) in [("a", "31"), ("b", "32")] {
+        adlake.ok([&["generate", "--to-files", part, "--seed", seed, "--quiet"][..], &traffic[..]].concat());
+        adlake.ok(["ingest", "files", &format!("{part}/events"), "--quiet"]);
+        if part == "a" {
+            adlake.ok(["ref", "load", "campaigns", "a/campaigns.csv", "--quiet"]);
+            adlake.ok(["batch", "run", "--quiet"]);
+        }
+    }
+    // The events of the second part are tail. A backfill leaves them there.
+    let expected = answers(&adlake);
+    let mut days = Vec::new();
+    for entry in fs::read_dir(lake.join("batch/impressions"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        days.extend(name.strip_prefix("event_date=").map(str::to_owned));
+    }
+    days.sort_unstable();
+    ensure!(days.len() >= 4, "{days:?}");
+    let (from, to) = (&days[1], &days[2]);
+    for day in [from, to] {
+        for table in
+            ["impressions", "interactions", "bid_requests", "attributions", "campaign_hourly", "campaign_reach"]
+        {
+            let day = lake.join(format!("batch/{table}/event_date={day}"));
+            if day.exists() {
+                fs::remove_dir_all(day)?;
+            }
+        }
+    }
+    let broken = adlake.run(["query", "SELECT count(cost) FROM impressions"]);
+    ensure!(broken.status.code() == Some(1) && broken.stderr.contains("batch/impressions"), "{}", broken.stderr);
+    let done = json(&adlake, &["batch", "backfill", "--from", from, "--to", to])?;
+    ensure!(done["run"] == 2 && done["plan"]["what"] == "backfill", "{done}");
+    ensure!(answers(&adlake) == expected, "answers differ after the backfill of {from} to {to}");
+    every_reader_agrees(&lake);
+    let (first, last) = (&days[0], &days[days.len() - 1]);
+    let done = json(&adlake, &["batch", "backfill", "--from", first, "--to", last])?;
+    ensure!(done["rows"]["batch/impressions"].as_u64() > Some(0), "{done}");
+    ensure!(answers(&adlake) == expected, "answers differ after the backfill of all days");
+    ensure!(json(&adlake, &["batch", "run"])?["plan"]["what"] == "incremental", "the backfill has covered the tail");
+    ensure!(answers(&adlake) == expected, "answers differ after the run that follows");
     Ok(())
 }

@@ -33,6 +33,7 @@ mod schemas;
 // The tables and the answers.
 mod batch_jobs;
 mod check_lake;
+mod batch_schedule;
 mod log_upkeep;
 mod merge;
 mod sums;

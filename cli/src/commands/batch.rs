@@ -1,17 +1,23 @@
 //! `adlake batch`: the run and the jobs beside it.
 
+mod schedule;
+mod status;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use adlake_batch_layer::jobs::{self, CompactReport, VacuumReport};
-use adlake_batch_layer::{Plan, PlanReport, RunReport, planned, run};
+use adlake_batch_layer::schedule::noted;
+use adlake_batch_layer::timetable::Job;
+use adlake_batch_layer::{BatchError, Plan, PlanReport, RunReport, backfill, planned, run};
 use adlake_lake::Lake;
 use anyhow::Result;
+use chrono::NaiveDate;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
 use crate::commands::{ReportFormat, report};
-use crate::failure::batch_error;
+use crate::failure::{batch_error, usage};
 use crate::options::Global;
 use crate::progress::ProgressBars;
 use crate::shutdown;
@@ -25,13 +31,20 @@ pub enum Batch {
     /// Tell what `batch run` would do, why, and how much it would read
     Plan(Run),
     /// Rewrite small files into large ones, without changing rows
-    Compact(Job),
+    Compact(Rewriting),
     /// Delete data files that no reader needs any more (batch.vacuum_retention)
-    Vacuum(Job),
+    Vacuum(Rewriting),
     /// Write checkpoints of all tables, and remove old entries of their logs
     Checkpoint(Simple),
     /// Publish the tables of an earlier run again
     Rollback(Rollback),
+    /// Compute days anew from the events that the last run covers, and publish them: for batch
+    /// tables that were damaged
+    Backfill(Backfill),
+    /// Show the published runs, what is new since, who holds the lease, and how the last jobs ended
+    Status(Simple),
+    /// Do the jobs at the times of batch.schedule, until a signal comes
+    Schedule,
 }
 
 /// A batch run.
@@ -47,7 +60,7 @@ pub struct Run {
 
 /// A job that can be tried.
 #[derive(Debug, Args)]
-pub struct Job {
+pub struct Rewriting {
     /// Tell what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -59,6 +72,20 @@ pub struct Job {
 /// A job without options.
 #[derive(Debug, Args)]
 pub struct Simple {
+    /// The format of the report
+    #[arg(long, value_enum, default_value = "table")]
+    format: ReportFormat,
+}
+
+/// A backfill.
+#[derive(Debug, Args)]
+pub struct Backfill {
+    /// The first day (UTC), like 2026-03-01
+    #[arg(long, value_name = "DATE")]
+    from: NaiveDate,
+    /// The last day
+    #[arg(long, value_name = "DATE")]
+    to: NaiveDate,
     /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
@@ -84,8 +111,10 @@ impl Batch {
         match self {
             Batch::Run(command) => {
                 let cancel = shutdown::on_signal()?;
-                let observer = Arc::new(StepSpinner { spinner: progress.spinner("batch run"), rows: Mutex::default() });
-                let done = run(&lake, &settings.meaning(), batch, command.full, observer.clone(), &cancel).await;
+                let observer = StepSpinner::new(progress, "batch run");
+                let meaning = settings.meaning();
+                let work = run(&lake, &meaning, batch, command.full, observer.clone(), &cancel);
+                let done = noted(&lake, Job::Run, work).await;
                 observer.spinner.finish_and_clear();
                 report(command.format, &done.map_err(batch_error)?, text)
             }
@@ -95,16 +124,18 @@ impl Batch {
             }
             Batch::Compact(command) => {
                 let cancel = shutdown::on_signal()?;
-                let done = jobs::compact(&lake, batch, command.dry_run, &cancel).await.map_err(batch_error)?;
+                let work = jobs::compact(&lake, batch, command.dry_run, &cancel);
+                let done = noted_if(!command.dry_run, &lake, Job::Compact, work).await?;
                 report(command.format, &done, |done| compact_text(done, command.dry_run))
             }
             Batch::Vacuum(command) => {
                 let cancel = shutdown::on_signal()?;
-                let done = jobs::vacuum(&lake, batch, command.dry_run, &cancel).await.map_err(batch_error)?;
+                let work = jobs::vacuum(&lake, batch, command.dry_run, &cancel);
+                let done = noted_if(!command.dry_run, &lake, Job::Vacuum, work).await?;
                 report(command.format, &done, vacuum_text)
             }
             Batch::Checkpoint(command) => {
-                let done = jobs::checkpoint(&lake).await.map_err(batch_error)?;
+                let done = noted_if(true, &lake, Job::Checkpoint, jobs::checkpoint(&lake)).await?;
                 report(command.format, &done, checkpoint_text)
             }
             Batch::Rollback(command) => {
@@ -113,8 +144,32 @@ impl Batch {
                     format!("published the tables of batch run {} again, as run {}\n", done.to, done.run)
                 })
             }
+            Batch::Backfill(command) => {
+                if command.from > command.to {
+                    return Err(usage("--from is after --to"));
+                }
+                let cancel = shutdown::on_signal()?;
+                let observer = StepSpinner::new(progress, "batch backfill");
+                let (meaning, days) = (settings.meaning(), command.from..=command.to);
+                let done = backfill(&lake, &meaning, batch, days, observer.clone(), &cancel).await;
+                observer.spinner.finish_and_clear();
+                report(command.format, &done.map_err(batch_error)?, text)
+            }
+            Batch::Status(command) => status::run(&lake, &settings.meaning(), batch, command.format).await,
+            Batch::Schedule => schedule::run(&lake, &settings).await,
         }
     }
+}
+
+/// Does a job, and notes how it ended unless it is only tried.
+async fn noted_if<T>(
+    is_done: bool,
+    lake: &Lake,
+    job: Job,
+    work: impl Future<Output = Result<T, BatchError>>,
+) -> Result<T> {
+    let done = if is_done { noted(lake, job, work).await } else { work.await };
+    done.map_err(batch_error)
 }
 
 /// Shows which tables are written now.
@@ -125,6 +180,10 @@ struct StepSpinner {
 }
 
 impl StepSpinner {
+    fn new(progress: &ProgressBars, job: &'static str) -> Arc<StepSpinner> {
+        Arc::new(StepSpinner { spinner: progress.spinner(job), rows: Mutex::default() })
+    }
+
     fn show(&self, table: &str, more: u64) {
         if let Ok(mut rows) = self.rows.lock() {
             let rows = rows.entry(table.to_owned()).or_default();
@@ -157,6 +216,7 @@ fn plan_text(report: &PlanReport) -> String {
         Plan::Nothing { run } => format!("nothing to do: nothing has changed since batch run {run}\n"),
         Plan::Incremental { run, .. } => format!("compute what has changed since batch run {run}\n"),
         Plan::Full { why } => format!("compute everything, because {}\n", why.text()),
+        Plan::Backfill { from, to, .. } => format!("compute the days from {from} to {to} anew\n"),
     };
     for (table, amount) in &report.reads {
         let megabytes = amount.bytes as f64 / 1e6;
@@ -199,6 +259,10 @@ fn vacuum_text(report: &VacuumReport) -> String {
         let megabytes = table.bytes as f64 / 1e6;
         text.push_str(&format!("  {:<24} {:>8} files {verb}, {megabytes:.1} MB\n", table.table, table.files));
     }
+    if report.runs > 0 {
+        let verb = if report.dry_run { "would be removed" } else { "were removed" };
+        text.push_str(&format!("{} old runs {verb} from the manifest\n", report.runs));
+    }
     if text.is_empty() { "nothing to delete\n".to_owned() } else { text }
 }
 
@@ -214,6 +278,9 @@ fn reason(plan: &Plan) -> String {
             format!("computed what has changed since run {run}: new rows in {}", tables.join(", "))
         }
         Plan::Full { why } => format!("computed everything, because {}", why.text()),
+        Plan::Backfill { run, from, to } => {
+            format!("computed the days from {from} to {to} anew, from the events that run {run} covers")
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use indicatif::ProgressBar;
 use crate::commands::{ReportFormat, report};
 use crate::failure::speed_error;
 use crate::memory;
-use crate::metrics_server::MetricsServer;
+use crate::metrics_server;
 use crate::options::{Global, Kind};
 use crate::progress::ProgressBars;
 use crate::shutdown;
@@ -116,7 +116,7 @@ impl Ingest {
                     settings.kafka.brokers = brokers;
                 }
                 let observer = RunObserver::new(progress.spinner("waiting for Kafka"));
-                let _server = MetricsServer::start(&settings.ingest.metrics_listen, &observer.metrics).await?;
+                let _server = metrics_server::start(&settings.ingest.metrics_listen, &observer.metrics).await?;
                 let run = KafkaRun { until_end: kafka.until_end };
                 let done = run_kafka(&lake, &settings.speed(), run, &observer, cancel).await;
                 observer.spinner.finish_and_clear();
@@ -124,7 +124,7 @@ impl Ingest {
             }
             Ingest::Files(files) => {
                 let observer = RunObserver::new(progress.spinner("looking for files"));
-                let _server = MetricsServer::start(&settings.ingest.metrics_listen, &observer.metrics).await?;
+                let _server = metrics_server::start(&settings.ingest.metrics_listen, &observer.metrics).await?;
                 let (format, is_watched) = (files.format, files.watch);
                 let done = run_files(&lake, &settings.speed(), files.wanted(), &observer, cancel).await;
                 observer.spinner.finish_and_clear();

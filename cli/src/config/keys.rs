@@ -271,6 +271,23 @@ pub const KEYS: &[Key] = &[
         "`adlake batch vacuum` deletes data files that were removed from their tables longer ago than this. It must be \
          longer than the longest query and the longest run.",
     ),
+    key(
+        "batch.schedule",
+        "When `adlake batch schedule` does which job: cron expressions of five fields, or six with the seconds first. \
+         Empty: never.",
+    ),
+    key("batch.schedule.run", "The times of `batch run`."),
+    key("batch.schedule.compact", "The times of `batch compact`."),
+    key("batch.schedule.vacuum", "The times of `batch vacuum`."),
+    key("batch.schedule.checkpoint", "The times of `batch checkpoint`."),
+    key("batch.schedule.time_zone", "The zone (IANA name) of the times."),
+    key("batch.schedule.jitter", "A job begins up to this long after its time, by chance."),
+    key(
+        "batch.schedule.catch_up",
+        "What is done about times that passed while the process was down or at work: once (the job is done once, as \
+         soon as possible) or skip.",
+    ),
+    key("batch.schedule.listen", "Where /healthz is served, like 127.0.0.1:9465. Empty: nowhere."),
     key("query", "Queries: `adlake query`."),
     key("query.session", "The resources that a query may use."),
     key(

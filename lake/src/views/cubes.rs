@@ -193,6 +193,15 @@ pub(super) fn hourly(contributions: &str, only_positive: bool) -> String {
     )
 }
 
+/// SQL: the sums of rows of the hourly cube by hour and campaign.
+pub(super) fn rollup(hourly: &str) -> String {
+    let sums: Vec<String> = SUMS.iter().map(|sum| format!("sum({0}) AS {0}", sum.column)).collect();
+    format!(
+        "SELECT hour, campaign_id, {}, event_date FROM {hourly} GROUP BY hour, campaign_id, event_date",
+        sums.join(", ")
+    )
+}
+
 /// SQL: one sketch of the impressions for each day and campaign.
 pub(super) fn reach(impressions: &str) -> String {
     format!(

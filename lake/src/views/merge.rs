@@ -109,7 +109,7 @@ impl<'a> Merge<'a> {
 
     /// Registers the merged tables of the parts: `merged_impressions`,
     /// `merged_interactions`, `merged_bid_requests`, `merged_attributions`, `merged_hourly`,
-    /// `merged_reach`.
+    /// `merged_rollup`, `merged_reach`.
     pub async fn prepare(self, parts: &BTreeSet<Part>) -> Result<Merged, LakeError> {
         let mut all: Vec<Part> = Vec::new();
         for part in parts.iter().flat_map(|part| part.with_sources()) {

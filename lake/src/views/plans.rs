@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use adlake_domain::batch_schema::{attributions_schema, campaign_hourly_schema, campaign_reach_schema, event_schema};
+use adlake_domain::batch_schema::{
+    attributions_schema, campaign_hourly_schema, campaign_reach_schema, campaign_rollup_schema, event_schema,
+};
 use adlake_domain::event::EventKind;
 use adlake_domain::kpi;
 use adlake_domain::settings::Meaning;
@@ -258,6 +260,13 @@ impl Plans {
         self.sql(&format!("{} ORDER BY {}", cubes::hourly(&rows, true), BatchTable::Hourly.order())).await
     }
 
+    /// The rows of `campaign_rollup` for a date, from a table with the columns of
+    /// `campaign_hourly`.
+    pub async fn rollup(&self, hourly: &str, day: Day) -> Result<DataFrame> {
+        let rows = format!("(SELECT * FROM {hourly} WHERE event_date = {})", day.literal());
+        self.sql(&format!("{} ORDER BY {}", cubes::rollup(&rows), BatchTable::Rollup.order())).await
+    }
+
     /// The rows of `campaign_reach` for a slice, from table `impressions`.
     pub async fn reach(&self, slice: &Slice) -> Result<DataFrame> {
         let impressions = format!("(SELECT * FROM impressions WHERE {})", slice.condition("event_time"));
@@ -278,6 +287,7 @@ impl Plans {
             BatchTable::Events(kind) => event_schema(kind),
             BatchTable::Attributions => attributions_schema(),
             BatchTable::Hourly => campaign_hourly_schema(),
+            BatchTable::Rollup => campaign_rollup_schema(),
             BatchTable::Reach => campaign_reach_schema(),
         }
     }
@@ -292,18 +302,21 @@ pub enum BatchTable {
     Attributions,
     /// The hourly cube.
     Hourly,
+    /// The sums of the hourly cube by campaign.
+    Rollup,
     /// The sketches.
     Reach,
 }
 
 impl BatchTable {
     /// All of them, each after those that it is made from.
-    pub const ALL: [BatchTable; 6] = [
+    pub const ALL: [BatchTable; 7] = [
         BatchTable::Events(EventKind::Impression),
         BatchTable::Events(EventKind::Interaction),
         BatchTable::Events(EventKind::BidRequest),
         BatchTable::Attributions,
         BatchTable::Hourly,
+        BatchTable::Rollup,
         BatchTable::Reach,
     ];
 
@@ -319,6 +332,7 @@ impl BatchTable {
                 let others = kpi::DIMENSIONS.into_iter().filter(|name| *name != "campaign_id");
                 ["campaign_id", "hour"].into_iter().chain(others).collect()
             }
+            BatchTable::Rollup => vec!["campaign_id", "hour"],
             BatchTable::Reach => vec!["campaign_id", "day"],
         };
         ["event_date"].into_iter().chain(others).collect()
@@ -336,6 +350,7 @@ impl BatchTable {
             BatchTable::Events(kind) => kind.batch_table(),
             BatchTable::Attributions => adlake_domain::catalogue::ATTRIBUTIONS,
             BatchTable::Hourly => adlake_domain::catalogue::CAMPAIGN_HOURLY,
+            BatchTable::Rollup => adlake_domain::catalogue::CAMPAIGN_ROLLUP,
             BatchTable::Reach => adlake_domain::catalogue::CAMPAIGN_REACH,
         }
     }

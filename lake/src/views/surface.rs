@@ -82,11 +82,11 @@ impl Views {
                 "campaign_hourly" => {
                     cubes::campaign_hourly(display, "merged_hourly", merged.has_rows("hourly_changes"))
                 }
-                "campaign_daily" => cubes::with_reach(display, "merged_hourly", "merged_reach", true),
-                "campaign_kpis" => cubes::with_reach(display, "merged_hourly", "merged_reach", false),
+                "campaign_daily" => cubes::with_reach(display, "merged_rollup", "merged_reach", true),
+                "campaign_kpis" => cubes::with_reach(display, "merged_rollup", "merged_reach", false),
                 "geo_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "country", "region"]),
                 "site_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "website"]),
-                "funnel" => cubes::funnel("merged_hourly"),
+                "funnel" => cubes::funnel("merged_rollup"),
                 "dead_letters" => dead_letters(&plans, snapshot).await?,
                 _ => freshness_table(&plans, snapshot).await?,
             };

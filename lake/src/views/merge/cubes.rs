@@ -1,7 +1,7 @@
 //! The merge of sums and sketches. Sums are changed by signed rows. A sketch from which a user may
 //! be gone is computed anew.
 
-use adlake_domain::batch_schema::{campaign_hourly_schema, campaign_reach_schema};
+use adlake_domain::batch_schema::{campaign_hourly_schema, campaign_reach_schema, campaign_rollup_schema};
 use adlake_domain::catalogue;
 
 use super::Merge;
@@ -9,7 +9,7 @@ use crate::error::LakeError;
 use crate::views::cubes::{self, Contributors};
 
 impl Merge<'_> {
-    /// Registers `merged_hourly`.
+    /// Registers `merged_hourly`, and `merged_rollup` with the same sums in fewer rows.
     pub(super) async fn merge_hourly(&self) -> Result<(), LakeError> {
         self.register_published("published_hourly", catalogue::CAMPAIGN_HOURLY, campaign_hourly_schema()).await?;
         let new = Contributors {
@@ -36,6 +36,16 @@ impl Merge<'_> {
             "SELECT * FROM published_hourly"
         };
         self.plans.define("merged_hourly", merged).await?;
+        let rollup = campaign_rollup_schema();
+        self.register_published("published_rollup", catalogue::CAMPAIGN_ROLLUP, rollup.clone()).await?;
+        let columns: Vec<&str> = rollup.fields().iter().map(|field| field.name().as_str()).collect();
+        let columns = columns.join(", ");
+        let merged = if changed {
+            format!("SELECT {columns} FROM published_rollup UNION ALL SELECT {columns} FROM hourly_changes")
+        } else {
+            format!("SELECT {columns} FROM published_rollup")
+        };
+        self.plans.define("merged_rollup", &merged).await?;
         Ok(())
     }
 

@@ -161,12 +161,13 @@ where
     panic!("{what} does not run with {} MiB of memory", BOUNDS[BOUNDS.len() - 1]);
 }
 
-const TABLES: [(BatchTable, &str); 6] = [
+const TABLES: [(BatchTable, &str); 7] = [
     (BatchTable::Events(EventKind::Impression), "impressions"),
     (BatchTable::Events(EventKind::Interaction), "interactions"),
     (BatchTable::Events(EventKind::BidRequest), "bid_requests"),
     (BatchTable::Attributions, "attributions"),
     (BatchTable::Hourly, "hourly"),
+    (BatchTable::Rollup, "rollup"),
     (BatchTable::Reach, "reach"),
 ];
 
@@ -187,6 +188,11 @@ async fn compute(plans: &Plans, table: BatchTable) -> Result<Vec<RecordBatch>> {
             rows = plans.attributions("impressions", "interactions").await?.sort(order)?.collect().await?;
         }
         BatchTable::Hourly => rows = plans.hourly(&all).await?.collect().await?,
+        BatchTable::Rollup => {
+            for day in (0..5).map(Day) {
+                rows.extend(plans.rollup("hourly", day).await?.collect().await?);
+            }
+        }
         BatchTable::Reach => rows = plans.reach(&all).await?.collect().await?,
     }
     rows.iter().map(|batch| conform(batch, &Plans::schema_of(table))).collect()

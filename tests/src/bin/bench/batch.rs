@@ -57,7 +57,8 @@ pub fn cost_against_data(events: usize, runs: usize) -> Result<()> {
     for share in [10, 5, 2, 1] {
         sizes.push(costs(events / share, runs)?);
     }
-    let columns: [(&str, fn(&Costs) -> Cost); 5] = [
+    type Column = (&'static str, fn(&Costs) -> Cost);
+    let columns: [Column; 5] = [
         ("DuckDB, full", |costs| costs.duckdb),
         ("full run", |costs| costs.full),
         ("1% new", |costs| costs.incremental),
