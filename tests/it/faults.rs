@@ -17,7 +17,6 @@ mod batch_events;
 mod batch_kills;
 mod batch_runs;
 mod batch_site;
-mod batch_store;
 mod batch_vacuum;
 mod check;
 mod crash;
