@@ -100,7 +100,7 @@ fn costs(events: usize, runs: usize) -> Result<Costs> {
         bench.generate(&folder, events, start, days, seed)?;
         bench.ingest(&folder)?;
         if seed == 2 {
-            bench.kpis("campaign_kpis, with them as a tail", 1.5, 1 << 30, runs)?;
+            bench.kpis("campaign_kpis, with a tail of 1%", 1.5, 1 << 30, runs)?;
         }
         let cost = bench.batch_run("incremental")?;
         let ratio = cost.cpu.as_secs_f64() / full.cpu.as_secs_f64();

@@ -39,7 +39,7 @@ pub fn draw(across: &str, up: &str, lines: &[Line]) -> String {
         let (at, right) = (y(value), WIDTH - RIGHT);
         add(format!("<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#d1d5db\"/>"));
         add(format!("<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.0}</text>", LEFT - 8.0, at + 4.0));
-        let value = x_max * f64::from(step) / 4.0;
+        let value = (x_max * f64::from(step) * 250.0).round() / 1000.0;
         let below = HEIGHT - BOTTOM + 18.0;
         add(format!("<text x=\"{:.1}\" y=\"{below}\" text-anchor=\"middle\">{value}</text>", x(value)));
     }
