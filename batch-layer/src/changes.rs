@@ -183,8 +183,7 @@ async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Re
     let zone = engine.meaning.report.time_zone;
     let changed = dates(engine, "SELECT DISTINCT event_date FROM hourly_changes").await?;
     let replacer = Arc::new(base(engine, snapshot, table).await?);
-    let kept = replacer.base().iter().filter(|file| !file.day().is_some_and(|day| changed.contains(&Day(day))));
-    let kept = kept.cloned().collect();
+    let kept = of_other_days(&replacer, &changed);
     let events_max = engine.settings.slice_events;
     let cut = engine
         .each(changed.iter().copied().collect(), move |engine, day| async move {
@@ -199,8 +198,7 @@ async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Re
             async move { engine.write(&replacer, table, engine.plans.changed_hourly(&slice).await?).await }
         })
         .await?;
-    let mut all = Written::default();
-    written.into_iter().for_each(|part| all.add(part));
+    let all: Written = written.into_iter().collect();
     commit(engine, snapshot, table, kept, all, tables).await?;
     rollup(engine, snapshot, changed, tables).await
 }
@@ -218,16 +216,14 @@ async fn rollup(
         engine.plans.register("hourly", engine.lake.known_columns(cube, *version).await?)?;
     }
     let replacer = Arc::new(base(engine, snapshot, table).await?);
-    let kept = replacer.base().iter().filter(|file| !file.day().is_some_and(|day| changed.contains(&Day(day))));
-    let kept = kept.cloned().collect();
+    let kept = of_other_days(&replacer, &changed);
     let written = engine
         .each(changed.into_iter().collect(), move |engine, day| {
             let replacer = replacer.clone();
             async move { engine.write(&replacer, table, engine.plans.rollup("hourly", day).await?).await }
         })
         .await?;
-    let mut all = Written::default();
-    written.into_iter().for_each(|part| all.add(part));
+    let all: Written = written.into_iter().collect();
     commit(engine, snapshot, table, kept, all, tables).await
 }
 
@@ -236,8 +232,7 @@ async fn reach(engine: &Engine, snapshot: &Snapshot, days: &str, tables: &mut Ta
     engine.observer.begin(table.name());
     let changed = dates(engine, &format!("SELECT DISTINCT event_date FROM ({days})")).await?;
     let replacer = base(engine, snapshot, table).await?;
-    let kept = replacer.base().iter().filter(|file| !file.day().is_some_and(|day| changed.contains(&Day(day))));
-    let kept = kept.cloned().collect();
+    let kept = of_other_days(&replacer, &changed);
     let list: Vec<String> = changed.iter().map(|day| day.literal()).collect();
     let sql = format!(
         "SELECT day, campaign_id, reach_union(reach_sketch) AS reach_sketch, event_date FROM merged_reach \
@@ -259,6 +254,12 @@ async fn dates(engine: &Engine, sql: &str) -> Result<BTreeSet<Day>, BatchError> 
         }
     }
     Ok(days)
+}
+
+/// The files of the base that are not of these days.
+fn of_other_days(replacer: &Replacer, days: &BTreeSet<Day>) -> Vec<LiveFile> {
+    let is_of = |file: &LiveFile| file.day().is_some_and(|day| days.contains(&Day(day)));
+    replacer.base().iter().filter(|file| !is_of(file)).cloned().collect()
 }
 
 /// A replacer of a table that starts from what the published run has written.

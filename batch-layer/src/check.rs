@@ -7,7 +7,8 @@
 //!    keys of all raw rows are read: an event of the day may have copies on other days.
 //! 2. The attributions with the published events, once these are known to be right on the day and
 //!    on all days before it that can matter.
-//! 3. Sums and sketches with the published events and attributions of the day, likewise.
+//! 3. Sums and sketches with the published events and attributions of the day, likewise; and the
+//!    sums by campaign with the published sums.
 //!
 //! A table is not compared if one of its sources is wrong: it would differ for the same reason. So
 //! nothing is listed twice. Nothing is written, and no lease is taken.
@@ -21,25 +22,25 @@ use adlake_domain::catalogue::CAMPAIGNS;
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::Report as Hours;
 use adlake_domain::time;
-use adlake_lake::error::chain;
+use adlake_lake::Lake;
 use adlake_lake::manifest::Manifest;
-use adlake_lake::retry::Retryable;
-use adlake_lake::verify::{Checked, Finding, FindingKind, RunState, Skipped, Verification, VerifyOptions};
+use adlake_lake::verify::{Checked, Finding, RunState, Skipped, Verification, VerifyOptions};
 use adlake_lake::views::plans::BatchTable;
 use adlake_lake::views::{Day, Plans};
-use adlake_lake::{Lake, LakeError};
-use chrono::{NaiveDate, TimeDelta};
 use datafusion::common::DataFusionError;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use self::report::{Compared, Report, certain, date};
 use crate::compare::{Differences, RowStream, compare};
 use crate::engine::{Engine, plan_name};
 use crate::error::BatchError;
 use crate::observer::BatchObserver;
 use crate::settings::BatchSettings;
 use crate::slices::slices;
+
+mod report;
 
 /// What is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,89 +156,6 @@ async fn check_now(
     Ok(CheckReport { is_sound, findings, checked, recomputed, runs, skipped, elapsed: began.elapsed() })
 }
 
-/// What was found so far.
-struct Report {
-    verified: Verification,
-    recomputed: Recomputed,
-    /// The batch tables that are wrong, or were not compared.
-    wrong: BTreeSet<&'static str>,
-}
-
-impl Report {
-    fn is_damaged(&self, table: &str) -> bool {
-        self.verified.is_damaged(table)
-    }
-
-    fn skip(&mut self, what: &str, why: &str) {
-        self.verified.skipped.push(Skipped { what: what.to_string(), why: why.to_string() });
-    }
-
-    /// Whether a table can be compared. It cannot if it is damaged or not published, or if a source
-    /// is wrong.
-    fn can_compare(&mut self, table: BatchTable, manifest: &Manifest, sources: &[&'static str]) -> bool {
-        let names = sources.iter().copied().chain([table.name()]);
-        let why = if let Some(name) = names.clone().find(|name| self.is_damaged(name) || self.wrong.contains(name)) {
-            Some(format!("{name} is damaged, or was not compared"))
-        } else {
-            names.clone().find(|name| manifest.version(name).is_none()).map(|name| format!("the run names no {name}"))
-        };
-        let Some(why) = why else { return true };
-        self.wrong.insert(table.name());
-        // What a finding is about needs no second line.
-        if !self.is_damaged(table.name()) {
-            self.skip(table.name(), &format!("its rows were not compared: {why}"));
-        }
-        false
-    }
-
-    /// Takes the result of a comparison of a table, or of one of its days.
-    fn take(&mut self, table: BatchTable, manifest: &Manifest, day: Option<Day>, compared: Compared) {
-        let version = manifest.version(table.name());
-        let on = day.map(|day| format!("on {}: ", date(day))).unwrap_or_default();
-        let (kind, detail, remedy) = match compared {
-            Ok(found) => {
-                *self.recomputed.rows.entry(table.name().to_string()).or_default() += found.rows;
-                if found.is_empty() {
-                    return;
-                }
-                let remedy = "Run `adlake batch run --full`: it writes the table again.";
-                (FindingKind::RowsDiffer, found.text(), remedy)
-            }
-            Err(detail) => {
-                let remedy = "Run `adlake check-lake --deep`: it names the file that cannot be read.";
-                (FindingKind::RowsUnreadable, format!("the rows cannot be compared: {detail}"), remedy)
-            }
-        };
-        self.wrong.insert(table.name());
-        self.verified.findings.push(Finding {
-            kind,
-            table: table.name().to_string(),
-            file: None,
-            version,
-            detail: format!("{on}{detail}"),
-            remedy: remedy.to_string(),
-        });
-    }
-}
-
-/// The result of one comparison. `Err`: why rows could not be read.
-type Compared = Result<Differences, String>;
-
-/// Turns an error that tells of the lake into a result. An outage and a signal stay errors.
-fn certain(compared: Result<Differences, BatchError>) -> Result<Compared, BatchError> {
-    match compared {
-        Ok(found) => Ok(Ok(found)),
-        Err(BatchError::Stopped) => Err(BatchError::Stopped),
-        Err(error) if error.is_retryable() => Err(error),
-        Err(BatchError::Lake(error @ (LakeError::Refused { .. } | LakeError::Configuration(_)))) => Err(error.into()),
-        Err(error) => Ok(Err(chain(&error))),
-    }
-}
-
-fn date(day: Day) -> NaiveDate {
-    NaiveDate::default() + TimeDelta::days(i64::from(day.0))
-}
-
 /// The UTC days of each table that are compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Scope {
@@ -314,6 +232,7 @@ async fn recompute(
     }
     attributions(engine, manifest, &scope, wanted, report).await?;
     cubes(engine, manifest, BatchTable::Hourly, &scope, report).await?;
+    cubes(engine, manifest, BatchTable::Rollup, &scope, report).await?;
     cubes(engine, manifest, BatchTable::Reach, &scope, report).await
 }
 
@@ -404,31 +323,21 @@ async fn cubes(
     report: &mut Report,
 ) -> Result<(), BatchError> {
     let all = BatchTable::ALL.map(BatchTable::name);
-    let is_hourly = table == BatchTable::Hourly;
-    // All tables that come before it, or the impressions only.
-    if !report.can_compare(table, manifest, if is_hourly { &all[..4] } else { &all[..1] }) {
+    let sources = match table {
+        BatchTable::Hourly => &all[..4],
+        BatchTable::Rollup => &all[4..5],
+        _ => &all[..1],
+    };
+    if !report.can_compare(table, manifest, sources) {
         return Ok(());
     }
     engine.observer.begin(table.name());
     let compared = engine
         .each(scope.cubes.iter().copied().collect(), move |engine, day| async move {
             let compared = async {
-                let range = time_of(table, day, &engine.meaning.report);
-                let cut = match range.is_empty() {
-                    true => Vec::new(),
-                    false => {
-                        let volumes = engine.plans.volumes(range.clone()).await?;
-                        slices(&range, &volumes, engine.settings.slice_events, is_hourly)
-                    }
-                };
-                // Slices are in the order of the table.
-                let plans = &engine.plans;
-                let rows = stream::iter(cut).then(|slice| async move {
-                    let frame = if is_hourly { plans.hourly(&slice).await? } else { plans.reach(&slice).await? };
-                    plans.stream(frame, Plans::schema_of(table)).await
-                });
+                let rows = recomputed(&engine, table, day).await?;
                 let published = published(&engine, table, &format!("event_date = {}", day.literal())).await?;
-                Ok(compare(table, rows.try_flatten().boxed(), published).await?)
+                Ok(compare(table, rows, published).await?)
             };
             finish(&engine, table, day, engine.lake.watch(compared).await)
         })
@@ -437,6 +346,26 @@ async fn cubes(
         report.take(table, manifest, Some(day), compared);
     }
     Ok(())
+}
+
+/// The sums or sketches of a day, in the table's order.
+async fn recomputed(engine: &Engine, table: BatchTable, day: Day) -> Result<RowStream<'_>, BatchError> {
+    let (plans, is_hourly) = (&engine.plans, table == BatchTable::Hourly);
+    if table == BatchTable::Rollup {
+        let frame = plans.rollup(plan_name(BatchTable::Hourly), day).await?;
+        return Ok(plans.stream(frame, Plans::schema_of(table)).await?.boxed());
+    }
+    let range = time_of(table, day, &engine.meaning.report);
+    let cut = match range.is_empty() {
+        true => Vec::new(),
+        false => slices(&range, &plans.volumes(range.clone()).await?, engine.settings.slice_events, is_hourly),
+    };
+    // Slices are in the order of the table.
+    let rows = stream::iter(cut).then(move |slice| async move {
+        let frame = if is_hourly { plans.hourly(&slice).await? } else { plans.reach(&slice).await? };
+        plans.stream(frame, Plans::schema_of(table)).await
+    });
+    Ok(rows.try_flatten().boxed())
 }
 
 /// The result of a day. The observer is told of its rows.

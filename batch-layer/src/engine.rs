@@ -48,6 +48,14 @@ impl Written {
     }
 }
 
+impl FromIterator<Written> for Written {
+    fn from_iter<Parts: IntoIterator<Item = Written>>(parts: Parts) -> Written {
+        let mut all = Written::default();
+        parts.into_iter().for_each(|part| all.add(part));
+        all
+    }
+}
+
 impl Engine {
     /// Ends with [`BatchError::Stopped`] as soon as the run is cancelled.
     pub async fn until_cancelled<T>(&self, work: impl Future<Output = Result<T, BatchError>>) -> Result<T, BatchError> {

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
-use adlake_domain::settings::Meaning;
 use adlake_lake::lease::Lease;
 use adlake_lake::manifest::Manifest;
 use adlake_lake::vacuum::{Vacuumed, VacuumedLake};
@@ -23,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{Engine, Written};
 use crate::error::BatchError;
 use crate::observer::Silent;
+use crate::publish::{Publication, publish};
 use crate::settings::BatchSettings;
 
 /// A day of a batch table is compacted if it has more small files than this.
@@ -115,29 +115,10 @@ async fn compact_leased(
         }
     }
     if !dry_run && versions != manifest.versions {
-        lease.check().await?;
-        report.run = Some(publish(lake, &manifest, versions, manifest.meaning.clone()).await?);
+        let publication = Publication { versions, meaning: manifest.meaning, revision: manifest.revision };
+        report.run = Some(publish(lake, lease, Some(manifest.run), publication).await?);
     }
     Ok(report)
-}
-
-/// Publishes versions as the run after `previous`.
-async fn publish(
-    lake: &Lake,
-    previous: &Manifest,
-    versions: BTreeMap<String, u64>,
-    meaning: Meaning,
-) -> Result<i64, BatchError> {
-    let next = Manifest {
-        run_id: uuid::Uuid::new_v4().to_string(),
-        run: previous.run + 1,
-        published_at: chrono::Utc::now().timestamp_micros(),
-        versions,
-        meaning,
-        revision: previous.revision,
-    };
-    next.publish(lake, Some(previous.run)).await?;
-    Ok(next.run)
 }
 
 /// The files of each day that are smaller than half of what they could be.
@@ -245,8 +226,7 @@ async fn compact_batch(
             engine.write(&replacer, table, frame).await
         })
         .await?;
-    let mut all = Written::default();
-    rewritten.into_iter().for_each(|part| all.add(part));
+    let all: Written = rewritten.into_iter().collect();
     (done.files_after, done.rows) = (all.files.len() as u64, all.rows);
     let commit = || async {
         let replacer = engine.lake.replacer_from(table.name(), version).await?;
@@ -340,8 +320,7 @@ async fn rollback_leased(
     for (table, version) in &target.versions {
         lake.check_files(table, *version).await?;
     }
-    lease.check().await?;
-    let next = Manifest { revision: target.revision, run: last.run, ..target.clone() };
-    let run = publish(lake, &next, target.versions.clone(), target.meaning.clone()).await?;
+    let Manifest { versions, meaning, revision, .. } = target.clone();
+    let run = publish(lake, lease, Some(last.run), Publication { versions, meaning, revision }).await?;
     Ok(RollbackReport { to, run })
 }

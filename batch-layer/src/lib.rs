@@ -18,6 +18,7 @@ pub mod timetable;
 pub mod schedule;
 pub mod status;
 mod engine;
+mod publish;
 pub mod observer;
 pub mod error;
 

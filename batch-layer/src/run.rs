@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
-use adlake_lake::failpoint;
 use adlake_lake::lease::{Lease, LeaseState};
-use adlake_lake::manifest::Manifest;
 use adlake_lake::snapshot::{Amount, Snapshot};
 use adlake_lake::views::Plans;
 use adlake_lake::{Lake, LakeError};
@@ -25,6 +23,7 @@ use crate::error::BatchError;
 use crate::full::{self, Scope};
 use crate::observer::BatchObserver;
 use crate::plan::{self, Facts, Plan, Published};
+use crate::publish::{Publication, publish};
 use crate::settings::BatchSettings;
 
 /// The result of a run.
@@ -56,7 +55,8 @@ pub fn run<'a>(
     cancel: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<RunReport, BatchError>> {
     // The boxed future is compiled in this crate, and not again in every program that awaits it.
-    Box::pin(run_now(lake, meaning, settings, full, observer, cancel))
+    let work = async move |engine, lease: &Lease| run_leased(engine, full, lease).await;
+    Box::pin(leased("batch run", lake, meaning, settings, observer, cancel, work))
 }
 
 /// What a run would do, why, and how much it would read.
@@ -94,20 +94,6 @@ pub async fn planned(
     Ok(PlanReport { plan, reads, lease })
 }
 
-async fn run_now(
-    lake: &Lake,
-    meaning: &Meaning,
-    settings: &BatchSettings,
-    full: bool,
-    observer: Arc<dyn BatchObserver>,
-    cancel: &CancellationToken,
-) -> Result<RunReport, BatchError> {
-    leased("batch run", lake, meaning, settings, observer, cancel, async |engine, lease| {
-        run_leased(engine, full, lease).await
-    })
-    .await
-}
-
 async fn run_leased(engine: Engine, full: bool, lease: &Lease) -> Result<RunReport, BatchError> {
     let Engine { lake, meaning, .. } = &engine;
     let context = engine.plans.context().clone();
@@ -138,30 +124,9 @@ async fn run_leased(engine: Engine, full: bool, lease: &Lease) -> Result<RunRepo
     let tables = engine.until_cancelled(work).await?;
     let mut versions = facts.newest;
     versions.extend(tables.versions);
-    let run = publish(lake, lease, previous.map(|previous| previous.run), versions.clone(), meaning.clone()).await?;
+    let publication = Publication { versions: versions.clone(), meaning: meaning.clone(), revision: REVISION };
+    let run = publish(lake, lease, previous.map(|previous| previous.run), publication).await?;
     Ok(RunReport { run, published: true, plan, rows: tables.rows, versions, elapsed: Duration::ZERO })
-}
-
-/// Publishes versions as the run after `previous`, and returns its number.
-async fn publish(
-    lake: &Lake,
-    lease: &Lease,
-    previous: Option<i64>,
-    versions: BTreeMap<String, u64>,
-    meaning: Meaning,
-) -> Result<i64, BatchError> {
-    let manifest = Manifest {
-        run_id: uuid::Uuid::new_v4().to_string(),
-        run: previous.map_or(1, |previous| previous + 1),
-        published_at: chrono::Utc::now().timestamp_micros(),
-        versions,
-        meaning,
-        revision: REVISION,
-    };
-    failpoint::hit(failpoint::BEFORE_PUBLISH);
-    lease.check().await?;
-    manifest.publish(lake, previous).await?;
-    Ok(manifest.run)
 }
 
 /// Computes days anew from the raw rows that the published run covers, and publishes the result.
@@ -175,21 +140,8 @@ pub fn backfill<'a>(
     cancel: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<RunReport, BatchError>> {
     // The boxed future is compiled in this crate, and not again in every program that awaits it.
-    Box::pin(backfill_now(lake, meaning, settings, days, observer, cancel))
-}
-
-async fn backfill_now(
-    lake: &Lake,
-    meaning: &Meaning,
-    settings: &BatchSettings,
-    days: RangeInclusive<NaiveDate>,
-    observer: Arc<dyn BatchObserver>,
-    cancel: &CancellationToken,
-) -> Result<RunReport, BatchError> {
-    leased("batch backfill", lake, meaning, settings, observer, cancel, async |engine, lease| {
-        backfill_leased(engine, days, lease).await
-    })
-    .await
+    let work = async move |engine, lease: &Lease| backfill_leased(engine, days, lease).await;
+    Box::pin(leased("batch backfill", lake, meaning, settings, observer, cancel, work))
 }
 
 async fn backfill_leased(
@@ -218,7 +170,8 @@ async fn backfill_leased(
     let tables = engine.until_cancelled(full::full(&engine, &manifest.versions, &scope)).await?;
     let mut versions = manifest.versions.clone();
     versions.extend(tables.versions);
-    let run = publish(lake, lease, Some(manifest.run), versions.clone(), meaning.clone()).await?;
+    let publication = Publication { versions: versions.clone(), meaning: meaning.clone(), revision: REVISION };
+    let run = publish(lake, lease, Some(manifest.run), publication).await?;
     Ok(RunReport { run, published: true, plan, rows: tables.rows, versions, elapsed: Duration::ZERO })
 }
 

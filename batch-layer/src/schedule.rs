@@ -51,12 +51,13 @@ pub async fn noted<T>(
     done
 }
 
-/// `None`: another process is at work, and makes its own note.
+/// `None`: another process is at work, and makes its own note; or the configuration is wrong, so
+/// that nothing was done, maybe not even in the right lake.
 fn note(job: Job, began: DateTime<Utc>, error: Option<&BatchError>) -> Option<JobNote> {
     let (outcome, error) = match error {
         None => (Outcome::Done, None),
         Some(BatchError::Stopped) => (Outcome::Stopped, None),
-        Some(BatchError::Lake(LakeError::Superseded(_))) => return None,
+        Some(BatchError::Lake(LakeError::Superseded(_) | LakeError::Configuration(_))) => return None,
         Some(error) => (Outcome::Failed, Some(error.to_string())),
     };
     Some(JobNote { job: job.name().to_string(), began, ended: Utc::now(), outcome, error })
@@ -79,7 +80,8 @@ pub async fn schedule(
     }
     let notes = lake.job_notes().await?;
     let last = |job: Job| notes.iter().find(|note| note.job == job.name()).map(|note| note.began);
-    let mut table = Timetable::new(times, settings.schedule.catch_up, Utc::now(), last);
+    let jitter = || settings.schedule.jitter.mul_f64(rand::random::<f64>());
+    let mut table = Timetable::new(times, settings.schedule.catch_up, Utc::now(), last, jitter);
     loop {
         health.send_modify(|health| {
             health.now = None;
@@ -111,7 +113,7 @@ pub async fn schedule(
         }
         match done {
             Err(BatchError::Lake(LakeError::Superseded(_))) => table.postponed(job, now, settings.lease_time),
-            _ => table.ended(job, now, settings.schedule.jitter.mul_f64(rand::random::<f64>())),
+            _ => table.ended(job, now, jitter()),
         }
         if cancel.is_cancelled() {
             return Ok(());

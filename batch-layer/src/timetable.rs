@@ -83,21 +83,26 @@ pub struct Timetable {
 }
 
 impl Timetable {
-    /// The timetable of a process that starts at `now`. `last` tells when a job began last.
+    /// The timetable of a process that starts at `now`. `last` tells when a job began last. Each
+    /// job is done first at its next time, and `jitter` later.
     pub fn new(
         times: Vec<Times>,
         catch_up: CatchUp,
         now: DateTime<Utc>,
         last: impl Fn(Job) -> Option<DateTime<Utc>>,
+        jitter: impl Fn() -> Duration,
     ) -> Timetable {
         let mut entries = Vec::new();
         for times in times {
             let missed = last(times.job).and_then(|last| times.after(last)).filter(|slot| *slot <= now);
-            let slot = match missed {
-                Some(_) if catch_up == CatchUp::Once => Some(now),
-                _ => times.after(now),
+            let (slot, at) = match missed {
+                Some(_) if catch_up == CatchUp::Once => (Some(now), Some(now)),
+                _ => {
+                    let slot = times.after(now);
+                    (slot, slot.map(|slot| slot + delta(jitter())))
+                }
             };
-            entries.push(Entry { times, slot, at: slot });
+            entries.push(Entry { times, slot, at });
         }
         entries.sort_by_key(|entry| entry.times.job);
         Timetable { entries, catch_up }
@@ -164,7 +169,7 @@ mod tests {
 
     fn table(catch_up: CatchUp, now: &str, last: Option<&str>) -> Timetable {
         let quarters = times(Job::Run, "*/15 * * * *", Tz::UTC);
-        Timetable::new(vec![quarters], catch_up, at(now), |_| last.map(at))
+        Timetable::new(vec![quarters], catch_up, at(now), |_| last.map(at), || Duration::ZERO)
     }
 
     fn next(table: &Timetable) -> String {
@@ -176,6 +181,9 @@ mod tests {
     fn a_job_is_due_at_its_times() {
         let mut table = table(CatchUp::Once, "2026-03-01T10:03:00Z", None);
         assert_eq!(next(&table), "10:15:00");
+        let (quarters, now) = (times(Job::Run, "*/15 * * * *", Tz::UTC), at("2026-03-01T10:03:00Z"));
+        let late = Timetable::new(vec![quarters], CatchUp::Once, now, |_| None, || Duration::from_secs(7));
+        assert_eq!(next(&late), "10:15:07");
         table.ended(Job::Run, at("2026-03-01T10:16:20Z"), Duration::ZERO);
         assert_eq!(next(&table), "10:30:00");
         table.ended(Job::Run, at("2026-03-01T10:30:20Z"), Duration::from_secs(12));
@@ -219,7 +227,7 @@ mod tests {
     #[test]
     fn of_two_jobs_at_the_same_time_the_run_is_first() {
         let all = Job::ALL.into_iter().rev().map(|job| times(job, "0 3 * * *", Tz::UTC)).collect();
-        let mut table = Timetable::new(all, CatchUp::Once, at("2026-03-01T02:00:00Z"), |_| None);
+        let mut table = Timetable::new(all, CatchUp::Once, at("2026-03-01T02:00:00Z"), |_| None, || Duration::ZERO);
         for job in Job::ALL {
             assert_eq!(table.next().unwrap(), (job, at("2026-03-01T03:00:00Z")));
             table.ended(job, at("2026-03-01T03:10:00Z"), Duration::ZERO);
@@ -232,7 +240,7 @@ mod tests {
     fn every_day_has_one_nightly_run_whatever_the_clocks_do() {
         let check = |from: &str, days: usize| {
             let nightly = times(Job::Run, "30 2 * * *", Tz::Europe__Berlin);
-            let mut table = Timetable::new(vec![nightly], CatchUp::Once, at(from), |_| None);
+            let mut table = Timetable::new(vec![nightly], CatchUp::Once, at(from), |_| None, || Duration::ZERO);
             let mut found = Vec::new();
             for _ in 0..days {
                 let (job, at) = table.next().unwrap();
@@ -248,7 +256,7 @@ mod tests {
     #[test]
     fn times_that_never_come_are_no_times() {
         let never = times(Job::Run, "0 0 30 2 *", Tz::UTC);
-        let table = Timetable::new(vec![never], CatchUp::Once, at("2026-03-01T02:00:00Z"), |_| None);
+        let table = Timetable::new(vec![never], CatchUp::Once, at("2026-03-01T02:00:00Z"), |_| None, || Duration::ZERO);
         assert_eq!(table.next(), None);
     }
 }

@@ -73,5 +73,13 @@ mod tests {
         assert!(lost.to_string().contains("Running it again is safe"), "{lost}");
         let latest = Manifest::latest(&lake, &SessionContext::new()).await.unwrap().unwrap();
         assert_eq!((latest.run_id.as_str(), latest.run), ("second", 2));
+        // A reader of the newest run does not read the files of the others.
+        let newest = lake.newest_version(MANIFEST).await.unwrap().unwrap();
+        let first = lake.files_at(MANIFEST, 1).await.unwrap().remove(0).path;
+        assert_eq!((lake.files_at(MANIFEST, newest).await.unwrap().len(), newest), (2, 2));
+        std::fs::write(folder.path().join(MANIFEST).join(first), "no Parquet").unwrap();
+        let latest = Manifest::latest(&lake, &SessionContext::new()).await.unwrap().unwrap();
+        assert_eq!(latest.run, 2);
+        assert!(Manifest::all(&lake, &SessionContext::new()).await.is_err());
     }
 }

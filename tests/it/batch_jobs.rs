@@ -44,6 +44,14 @@ fn parquet_files(folder: &Path) -> Result<usize> {
     Ok(files)
 }
 
+/// The names in a folder, in order.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names = names.collect::<Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// Makes all data files of a lake look as if they were written then.
 fn age(folder: &Path, then: SystemTime) -> Result<()> {
     for entry in fs::read_dir(folder)? {
@@ -185,18 +193,12 @@ fn a_backfill_makes_damaged_days_anew() -> Result<()> {
     }
     // The events of the second part are tail. A backfill leaves them there.
     let expected = answers(&adlake);
-    let mut days = Vec::new();
-    for entry in fs::read_dir(lake.join("batch/impressions"))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        days.extend(name.strip_prefix("event_date=").map(str::to_owned));
-    }
-    days.sort_unstable();
+    let folders = names(&lake.join("batch/impressions"))?;
+    let days: Vec<&str> = folders.iter().filter_map(|name| name.strip_prefix("event_date=")).collect();
     ensure!(days.len() >= 4, "{days:?}");
-    let (from, to) = (&days[1], &days[2]);
+    let (from, to) = (days[1], days[2]);
     for day in [from, to] {
-        for table in
-            ["impressions", "interactions", "bid_requests", "attributions", "campaign_hourly", "campaign_reach"]
-        {
+        for table in names(&lake.join("batch"))? {
             let day = lake.join(format!("batch/{table}/event_date={day}"));
             if day.exists() {
                 fs::remove_dir_all(day)?;
@@ -205,11 +207,18 @@ fn a_backfill_makes_damaged_days_anew() -> Result<()> {
     }
     let broken = adlake.run(["query", "SELECT count(cost) FROM impressions"]);
     ensure!(broken.status.code() == Some(1) && broken.stderr.contains("batch/impressions"), "{}", broken.stderr);
+    let tables = ["impressions", "interactions", "bid_requests", "campaign_hourly", "campaign_rollup"];
+    let of_another_day = || {
+        let folders = tables.iter().map(|table| lake.join(format!("batch/{table}/event_date={}", days[3])));
+        folders.map(|folder| names(&folder)).collect::<Result<Vec<_>>>()
+    };
+    let before = of_another_day()?;
     let done = json(&adlake, &["batch", "backfill", "--from", from, "--to", to])?;
+    ensure!(of_another_day()? == before, "other days were computed too: {done}");
     ensure!(done["run"] == 2 && done["plan"]["what"] == "backfill", "{done}");
     ensure!(answers(&adlake) == expected, "answers differ after the backfill of {from} to {to}");
     every_reader_agrees(&lake);
-    let (first, last) = (&days[0], &days[days.len() - 1]);
+    let (first, last) = (days[0], days[days.len() - 1]);
     let done = json(&adlake, &["batch", "backfill", "--from", first, "--to", last])?;
     ensure!(done["rows"]["batch/impressions"].as_u64() > Some(0), "{done}");
     ensure!(answers(&adlake) == expected, "answers differ after the backfill of all days");

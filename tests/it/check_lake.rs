@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use adlake_domain::catalogue::{ATTRIBUTIONS, CAMPAIGN_HOURLY, CAMPAIGNS, MANIFEST};
+use adlake_domain::catalogue::{ATTRIBUTIONS, CAMPAIGN_HOURLY, CAMPAIGN_ROLLUP, CAMPAIGNS, MANIFEST};
 use adlake_lake::manifest::Manifest;
 use adlake_lake::{Lake, StorageSettings, WriterSettings};
 use adlake_tests::adlake::Adlake;
@@ -227,7 +227,7 @@ fn damage_is_found_and_named() -> Result<()> {
         ensure!(checked(key) > 0, "{key}: {report:#}");
     }
     let rows = report["recomputed"]["rows"].as_object().context("nothing was compared")?;
-    ensure!(rows.len() == 6 && rows.values().all(|rows| rows.as_u64() > Some(0)), "{report:#}");
+    ensure!(rows.len() == 7 && rows.values().all(|rows| rows.as_u64() > Some(0)), "{report:#}");
     let told = sound.adlake.ok(["check-lake", "--all"]);
     ensure!(told.contains("the lake is sound"), "{told}");
 
@@ -322,7 +322,8 @@ fn published_rows(runtime: &tokio::runtime::Runtime, sound: &TestLake) -> Result
     ensure!(detail.contains("names version 999"), "{detail}");
 
     // A row with another value, in a file that the log describes as it is.
-    for (table, column) in [(CAMPAIGN_HOURLY, "impressions"), ("batch/impressions", "cost_micros")] {
+    let changed = [(CAMPAIGN_HOURLY, "impressions"), (CAMPAIGN_ROLLUP, "clicks"), ("batch/impressions", "cost_micros")];
+    for (table, column) in changed {
         let lake = sound.copy()?;
         let (version, _) = runtime.block_on(lake.rewrite(table, |rows| one_more(rows, column)))?;
         lake.is_sound(&["--deep", "--no-recompute"])?;

@@ -32,34 +32,23 @@ struct Job {
     moments: &'static [(&'static str, u32)],
 }
 
+/// The moments of a run, which writes seven tables and the manifest.
+const OF_RUNS: &[(&str, u32)] = &[
+    (LEASE_TAKEN, 1),
+    (FILE_UPLOADED, 10),
+    (BEFORE_PUT, 8),
+    (AFTER_PUT, 8),
+    (CHECKPOINT, 1),
+    (BATCH_TABLE_WRITTEN, 7),
+    (BEFORE_PUBLISH, 1),
+];
+
 const JOBS: [Job; 4] = [
-    Job {
-        line: &["batch", "run"],
-        moments: &[
-            (LEASE_TAKEN, 1),
-            (FILE_UPLOADED, 9),
-            (BEFORE_PUT, 7),
-            (AFTER_PUT, 7),
-            (CHECKPOINT, 1),
-            (BATCH_TABLE_WRITTEN, 6),
-            (BEFORE_PUBLISH, 1),
-        ],
-    },
-    Job {
-        line: &["batch", "run", "--full"],
-        moments: &[
-            (LEASE_TAKEN, 1),
-            (FILE_UPLOADED, 9),
-            (BEFORE_PUT, 7),
-            (AFTER_PUT, 7),
-            (CHECKPOINT, 1),
-            (BATCH_TABLE_WRITTEN, 6),
-            (BEFORE_PUBLISH, 1),
-        ],
-    },
+    Job { line: &["batch", "run"], moments: OF_RUNS },
+    Job { line: &["batch", "run", "--full"], moments: OF_RUNS },
     Job {
         line: &["batch", "compact"],
-        moments: &[(LEASE_TAKEN, 1), (FILE_UPLOADED, 9), (BEFORE_PUT, 12), (AFTER_PUT, 12)],
+        moments: &[(LEASE_TAKEN, 1), (FILE_UPLOADED, 9), (BEFORE_PUT, 13), (AFTER_PUT, 13), (BEFORE_PUBLISH, 1)],
     },
     Job { line: &["batch", "vacuum"], moments: &[(LEASE_TAKEN, 1), (FILE_DELETED, 30)] },
 ];
@@ -190,7 +179,7 @@ async fn kills(place: Place, seed: u64) -> Result<()> {
         reading.late,
         started.elapsed() - killed
     );
-    ensure!(reading.queries > kills && reading.newer > 0, "the reader has seen too little: {reading:?}");
+    ensure!(reading.queries * 2 >= kills && reading.newer > 1, "the reader has seen too little: {reading:?}");
     Ok(())
 }
 
