@@ -94,8 +94,8 @@ pub struct Recomputed {
     pub rows: BTreeMap<String, u64>,
 }
 
-/// Checks a lake. If there is none, the error is [`LakeError::NotFound`]. The observer is told the
-/// names of tables that are looked at, and how many rows were compared.
+/// Checks a lake. If there is none, the error is [`adlake_lake::LakeError::NotFound`]. The observer
+/// is told the names of tables that are looked at, and how many rows were compared.
 pub async fn check(
     lake: &Lake,
     settings: &BatchSettings,
