@@ -1,9 +1,9 @@
 //! A full run: everything is computed from the raw tables.
 //!
 //! 1. For each kind of event, the identities with several rows are found by their keys alone, and
-//!    their events are made.
-//! 2. Each day of events is read once, resolved, ordered and written. A day needs no rows of other
-//!    days but the events of step 1.
+//!    their winners are decided.
+//! 2. Each day of events is read once. Its rows that win are resolved, ordered and written. A day
+//!    needs nothing of other days but the winners of step 1.
 //! 3. Attributions are computed from the written events, by user.
 //! 4. Sums and sketches are computed from the written events, slice by slice, and from the sums
 //!    those by campaign alone.

@@ -3,6 +3,7 @@
 
 pub(crate) mod attribute;
 pub(crate) mod attribution;
+pub(crate) mod copies;
 pub(crate) mod exchange;
 pub(crate) mod explode;
 pub(crate) mod repeated;
@@ -28,6 +29,7 @@ impl QueryPlanner for Planner {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
             Arc::new(attribution::AttributionPlanner),
             Arc::new(explode::ExplodePlanner),
+            Arc::new(copies::TakePlanner),
         ]);
         planner.create_physical_plan(plan, session).await
     }

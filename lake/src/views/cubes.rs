@@ -75,104 +75,185 @@ impl Contributors {
     }
 }
 
+/// What the rows of one table contribute to `campaign_hourly`.
+struct Part {
+    /// The table.
+    rows: String,
+    time: &'static str,
+    conversion_type: &'static str,
+    /// The columns of the table that the sums read, beside the keys.
+    inputs: Vec<String>,
+    sums: Vec<Contribution>,
+}
+
+/// What the rows of one table contribute to one sum.
+struct Contribution {
+    column: String,
+    /// An aggregate.
+    what: String,
+    /// Of which rows. `None`: of all.
+    of: Option<String>,
+}
+
+impl Contribution {
+    fn new(column: &str, what: impl Into<String>, of: Option<String>) -> Contribution {
+        Contribution { column: column.to_string(), what: what.into(), of }
+    }
+
+    /// SQL: the sum over the rows for which `and` holds too.
+    fn sql(&self, and: Option<&str>) -> String {
+        let conditions: Vec<String> = and.iter().map(|and| and.to_string()).chain(self.of.clone()).collect();
+        let filter = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" FILTER (WHERE ({}))", conditions.join(") AND ("))
+        };
+        format!("coalesce({}{filter}, 0)", self.what)
+    }
+}
+
+/// The parts of the sums. Each row of their tables is an event or a credit.
+fn parts(from: &Contributors) -> Vec<Part> {
+    // The type of a sum is the type of its argument. 64 bits would wrap.
+    let total = |column: &str| format!("sum(CAST({column} AS {WIDE}))");
+    let sum = |column: &str, of: &str| Contribution::new(column, total(of), None);
+    let sum_if = |column: &str, of: &str, condition: &str| Contribution::new(column, total(of), Some(condition.into()));
+    let all = |column: &str| Contribution::new(column, "count(*)", None);
+    let count = |column: &str, condition: &str| Contribution::new(column, "count(*)", Some(condition.into()));
+    let names = |columns: &[&str]| columns.iter().map(|column| column.to_string()).collect();
+    let click = "interaction_type = 'click'";
+    let conversion = "interaction_type = 'conversion' AND is_primary(conversion_type)";
+    let (mut credited, mut inputs, mut credits) = (Vec::new(), Vec::new(), Vec::new());
+    for model in Model::ALL {
+        let (credit, revenue) = (credit_column(model), revenue_column(model));
+        credited.push(format!("{credit} <> 0"));
+        credits.push(sum(&format!("attributed_conversions_{}_billionths", model.name()), &credit));
+        credits.push(sum(&format!("attributed_revenue_{}_micros", model.name()), &revenue));
+        inputs.extend([credit, revenue]);
+    }
+    vec![
+        Part {
+            rows: from.impressions.clone(),
+            time: "event_time",
+            conversion_type: "CAST(NULL AS VARCHAR)",
+            inputs: names(&["viewable", "cost_micros", "view_time_ms", "interaction_depth"]),
+            sums: vec![
+                all("impressions"),
+                count("measurable_impressions", "viewable IS NOT NULL"),
+                count("viewable_impressions", "viewable"),
+                sum("cost_micros", "cost_micros"),
+                count("unpriced_impressions", "cost_micros IS NULL"),
+                sum("view_time_ms", "view_time_ms"),
+                sum("interaction_depth", "interaction_depth"),
+            ],
+        },
+        Part {
+            rows: format!("({})", inherited(&from.interactions, &from.touches)),
+            time: "event_time",
+            conversion_type: "conversion_type",
+            inputs: names(&["interaction_type", "value_micros", "seconds_between_micros", "joined"]),
+            sums: vec![
+                count("clicks", click),
+                count("conversions", conversion),
+                sum_if("revenue_micros", "value_micros", conversion),
+                sum_if("seconds_to_click_micros", "seconds_between_micros", click),
+                count("joined_clicks", &format!("{click} AND joined")),
+                sum_if("seconds_to_conversion_micros", "seconds_between_micros", conversion),
+                count("joined_conversions", &format!("{conversion} AND joined")),
+            ],
+        },
+        Part {
+            rows: format!("(SELECT * FROM {} WHERE {})", from.attributions, credited.join(" OR ")),
+            time: "interaction_time",
+            conversion_type: "conversion_type",
+            inputs,
+            sums: credits,
+        },
+        Part {
+            rows: from.bid_requests.clone(),
+            time: "event_time",
+            conversion_type: "CAST(NULL AS VARCHAR)",
+            inputs: names(&["bid_price_micros", "won", "clearing_price_micros"]),
+            sums: vec![
+                all("bid_requests"),
+                count("bids", "campaign_id IS NOT NULL OR bid_price_micros IS NOT NULL"),
+                count("wins", "won"),
+                sum_if("clearing_price_micros", "clearing_price_micros", "won"),
+                count("unpriced_wins", "won AND clearing_price_micros IS NULL"),
+            ],
+        },
+    ]
+}
+
+impl Part {
+    /// SQL: the keys of the cube.
+    fn keys(&self) -> String {
+        let keys = kpi::DIMENSIONS.iter().map(|name| match *name {
+            "conversion_type" => format!("{} AS conversion_type", self.conversion_type),
+            name => name.to_string(),
+        });
+        format!("report_hour({}) AS hour, {}", self.time, keys.collect::<Vec<_>>().join(", "))
+    }
+
+    /// SQL: the sums of the part by key, times `sign`.
+    fn contributions(&self, sign: i8) -> String {
+        let sign = if sign < 0 { "-" } else { "" };
+        let columns: Vec<String> = SUMS
+            .iter()
+            .map(|sum| {
+                let own = self.sums.iter().find(|own| own.column == sum.column).map(|own| own.sql(None));
+                match own.or_else(|| (sum.column == "events").then(|| "count(*)".to_string())) {
+                    Some(sql) => format!("{sign}CAST({sql} AS {}) AS {}", sql_type(sum), sum.column),
+                    None => zero(sum),
+                }
+            })
+            .collect();
+        // Grouped by position, because some keys are expressions.
+        let positions: Vec<String> = (1..=kpi::DIMENSIONS.len() + 1).map(|place| place.to_string()).collect();
+        let (keys, columns, positions) = (self.keys(), columns.join(", "), positions.join(", "));
+        format!("SELECT {keys}, {columns} FROM {} GROUP BY {positions}", self.rows)
+    }
+}
+
 /// SQL: what events and attributions contribute to `campaign_hourly`, times `sign`. A key may occur
 /// several times.
 pub(super) fn contributions(from: &Contributors, sign: i8) -> String {
-    let one = "count(*)".to_string();
-    let filtered = |what: &str, condition: &str| format!("coalesce({what} FILTER (WHERE {condition}), 0)");
-    let count = |condition: &str| filtered("count(*)", condition);
-    // The type of a sum is the type of its argument. 64 bits would wrap.
-    let sum = |column: &str| format!("sum(CAST({column} AS {WIDE}))");
-    let total = |column: &str| format!("coalesce({}, 0)", sum(column));
-    let mut parts = Vec::new();
-    parts.push(part(
-        &from.impressions,
-        "event_time",
-        "CAST(NULL AS VARCHAR)",
-        &[
-            ("events", one.clone()),
-            ("impressions", one.clone()),
-            ("measurable_impressions", "count(viewable)".to_string()),
-            ("viewable_impressions", count("viewable")),
-            ("cost_micros", total("cost_micros")),
-            ("unpriced_impressions", count("cost_micros IS NULL")),
-            ("view_time_ms", total("view_time_ms")),
-            ("interaction_depth", total("interaction_depth")),
-        ],
-        sign,
-    ));
-    let click = "interaction_type = 'click'";
-    let conversion = "interaction_type = 'conversion' AND is_primary(conversion_type)";
-    parts.push(part(
-        &format!("({})", inherited(&from.interactions, &from.touches)),
-        "event_time",
-        "conversion_type",
-        &[
-            ("events", one.clone()),
-            ("clicks", count(click)),
-            ("conversions", count(conversion)),
-            ("revenue_micros", filtered(&sum("value_micros"), conversion)),
-            ("seconds_to_click_micros", filtered(&sum("seconds_between_micros"), click)),
-            ("joined_clicks", count(&format!("{click} AND joined"))),
-            ("seconds_to_conversion_micros", filtered(&sum("seconds_between_micros"), conversion)),
-            ("joined_conversions", count(&format!("{conversion} AND joined"))),
-        ],
-        sign,
-    ));
-    let credited: Vec<String> = Model::ALL.map(|model| format!("{} <> 0", credit_column(model))).to_vec();
-    let mut credits = vec![("events".to_string(), one.clone())];
-    for model in Model::ALL {
-        credits.push((format!("attributed_conversions_{}_billionths", model.name()), total(&credit_column(model))));
-        credits.push((format!("attributed_revenue_{}_micros", model.name()), total(&revenue_column(model))));
-    }
-    let credits: Vec<(&str, String)> = credits.iter().map(|(column, sum)| (column.as_str(), sum.clone())).collect();
-    parts.push(part(
-        &format!("(SELECT * FROM {} WHERE {})", from.attributions, credited.join(" OR ")),
-        "interaction_time",
-        "conversion_type",
-        &credits,
-        sign,
-    ));
-    parts.push(part(
-        &from.bid_requests,
-        "event_time",
-        "CAST(NULL AS VARCHAR)",
-        &[
-            ("events", one.clone()),
-            ("bid_requests", one),
-            ("bids", count("campaign_id IS NOT NULL OR bid_price_micros IS NOT NULL")),
-            ("wins", count("won")),
-            ("clearing_price_micros", filtered(&sum("clearing_price_micros"), "won")),
-            ("unpriced_wins", count("won AND clearing_price_micros IS NULL")),
-        ],
-        sign,
-    ));
-    parts.join(" UNION ALL ")
+    parts(from).iter().map(|part| part.contributions(sign)).collect::<Vec<_>>().join(" UNION ALL ")
 }
 
-fn part(table: &str, time: &str, conversion_type: &str, sums: &[(&str, String)], sign: i8) -> String {
-    let sign = if sign < 0 { "-" } else { "" };
-    let keys: Vec<String> = kpi::DIMENSIONS
+/// SQL: the same as [`hourly`] over the [`contributions`], where all are positive. The rows of all
+/// tables are grouped once. This costs less where few rows share a key.
+pub(super) fn hourly_at_once(from: &Contributors) -> String {
+    let parts = parts(from);
+    let inputs: Vec<&String> = parts.iter().flat_map(|part| &part.inputs).collect();
+    let rows: Vec<String> = parts
         .iter()
-        .map(|name| match *name {
-            "conversion_type" => format!("{conversion_type} AS conversion_type"),
-            name => name.to_string(),
+        .enumerate()
+        .map(|(number, part)| {
+            let inputs = inputs.iter().map(|input| match part.inputs.contains(input) {
+                true => input.to_string(),
+                false => format!("NULL AS {input}"),
+            });
+            let (keys, inputs) = (part.keys(), inputs.collect::<Vec<_>>().join(", "));
+            format!("SELECT {keys}, {inputs}, {number} AS part FROM {}", part.rows)
         })
         .collect();
-    let columns: Vec<String> = SUMS
+    let sums: Vec<String> = SUMS
         .iter()
-        .map(|sum| match sums.iter().find(|(column, _)| *column == sum.column) {
-            Some((column, expression)) => format!("{sign}CAST({expression} AS {}) AS {column}", sql_type(sum)),
-            None => zero(sum),
+        .map(|sum| {
+            let own = parts.iter().enumerate().find_map(|(number, part)| {
+                let own = part.sums.iter().find(|own| own.column == sum.column)?;
+                Some(own.sql(Some(&format!("part = {number}"))))
+            });
+            let sql = own.unwrap_or_else(|| "count(*)".to_string());
+            format!("CAST({sql} AS {}) AS {}", sql_type(sum), sum.column)
         })
         .collect();
-    // Grouped by position, because some keys are expressions.
-    let positions: Vec<String> = (1..=keys.len() + 1).map(|place| place.to_string()).collect();
+    let keys = kpi::DIMENSIONS.join(", ");
     format!(
-        "SELECT report_hour({time}) AS hour, {}, {} FROM {table} GROUP BY {}",
-        keys.join(", "),
-        columns.join(", "),
-        positions.join(", ")
+        "SELECT hour, {keys}, {}, CAST(hour AS DATE) AS event_date FROM ({}) GROUP BY hour, {keys}",
+        sums.join(", "),
+        rows.join(" UNION ALL ")
     )
 }
 

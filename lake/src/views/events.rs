@@ -3,12 +3,14 @@
 //! Each identity has one winner, whatever order its copies arrived in: the smallest row by
 //! (`event_time`, content, `ingested_at`, topic, partition, offset). Nearly all rows have an
 //! identity that no other row shares. These are neither sorted nor compared: identities with
-//! several rows are found first, by their keys alone. A table of the prefixes of these keys tells
-//! the two sorts of rows apart. Rows whose keys only share a prefix are compared too, and stay
-//! apart.
+//! several rows are found first, by their keys alone. Their winners are decided on few columns
+//! ([`super::winners`]). Then all rows are read once, and those that do not win are left out
+//! ([`crate::operators::copies`]).
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::content_fields;
+
+use crate::operators::copies::OWN_BID;
 
 /// SQL: the rows of raw table `raw` with their identity, that is all columns and `event_key`.
 ///
@@ -45,53 +47,34 @@ pub(super) fn with_events(raw: &str) -> String {
     format!("SELECT {columns}, bid_events(imp, imp_id, auction_id, content_hash) AS events FROM {raw}")
 }
 
-/// SQL: one row for each event in the `keyed` rows, with the resolved columns of the batch table.
-pub(super) fn deduplicated(kind: EventKind, keyed: &str) -> String {
-    let several = format!(
-        "SELECT key_prefix(event_key) AS prefix FROM (SELECT event_key FROM {keyed} GROUP BY event_key HAVING \
-         count(*) > 1) GROUP BY key_prefix(event_key)"
-    );
-    format!(
-        "WITH several AS ({several}) {} UNION ALL {}",
-        unrepeated(kind, keyed, "several"),
-        winners_of_copies(kind, keyed, "several")
-    )
+/// SQL: the `keyed` rows with their columns; and of bid requests what each row tells of our bid.
+pub(super) fn with_bids(kind: EventKind, keyed: &str) -> String {
+    let bid = if kind == EventKind::BidRequest { format!(", {BID} AS {OWN_BID}") } else { String::new() };
+    format!("SELECT {}{bid} FROM {keyed}", keyed_columns(kind).join(", "))
 }
 
-/// SQL: the events of those `keyed` rows whose key has a prefix that is not in table `several`.
-///
-/// Table `several` has the prefixes of all keys that occur in several rows, each once. It may have
-/// others too.
-pub(super) fn unrepeated(kind: EventKind, keyed: &str, several: &str) -> String {
-    // The narrow side comes first: a join builds its hash table of the left side, in memory.
-    let rows = format!("SELECT k.* FROM {several} s RIGHT ANTI JOIN {keyed} k ON s.prefix = key_prefix(k.event_key)");
-    let columns = keyed_columns(kind).join(", ");
-    let bid = if kind == EventKind::BidRequest { format!(", {BID} AS bid") } else { String::new() };
-    format!("SELECT {} FROM (SELECT {columns}{bid} FROM ({rows}))", resolved(kind))
+/// SQL: the events of those rows of [`with_bids`] that win.
+pub(super) fn of_winners(kind: EventKind, rows: &str) -> String {
+    format!("SELECT {} FROM {rows}", resolved(kind))
 }
 
-/// SQL: the events of those `keyed` rows whose key has a prefix in table `several`. Each is made of
-/// its first rows.
-pub(super) fn winners_of_copies(kind: EventKind, keyed: &str, several: &str) -> String {
-    let rows = format!("SELECT k.* FROM {several} s RIGHT SEMI JOIN {keyed} k ON s.prefix = key_prefix(k.event_key)");
-    let order = order(kind);
-    let columns = keyed_columns(kind).join(", ");
-    let place = format!("row_number() OVER (PARTITION BY event_key ORDER BY {order}) AS place");
-    let winners = match kind {
-        EventKind::Impression | EventKind::Interaction => {
-            format!("SELECT {columns} FROM (SELECT *, {place} FROM ({rows})) WHERE place = 1")
+/// The column of copies of bid requests that tells how much a row tells of our bid.
+pub(super) const RANK: &str = "bid_rank";
+
+/// SQL: what decides the winners among `copies`, which are rows of [`with_bids`]. Rows of a key
+/// come together, the first row first. `with_contents`: contents take part in the order.
+pub(super) fn of_copies(kind: EventKind, copies: &str, with_contents: bool) -> String {
+    let bid = match kind {
+        EventKind::Impression | EventKind::Interaction => String::new(),
+        EventKind::BidRequest => {
+            format!(", bid, CASE WHEN target THEN 2 ELSE 0 END + CASE WHEN won THEN 1 ELSE 0 END AS {RANK}")
         }
-        // The first row of a window is the same for all frames that begin with it. A frame that
-        // ends at the current row lets the rows pass; one that ends later keeps them all in memory.
-        EventKind::BidRequest => format!(
-            "SELECT {columns}, bid FROM (SELECT *, {place}, \
-             first_value({BID}) OVER (PARTITION BY event_key ORDER BY target DESC, \
-             coalesce(won, false) DESC, {order} \
-             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS bid \
-             FROM ({rows})) WHERE place = 1"
-        ),
     };
-    format!("SELECT {} FROM ({winners})", resolved(kind))
+    format!(
+        "SELECT event_key, event_time, content_hash, ingested_at, source, event_date{bid} FROM {copies} \
+         ORDER BY event_key, {}",
+        order(kind, with_contents)
+    )
 }
 
 /// SQL: what a row of bid requests tells of our bid and its outcome.
@@ -99,13 +82,15 @@ const BID: &str = "named_struct('carried', target, 'campaign_id', campaign_id, '
                    'bid_price', bid_price, 'clearing_price', clearing_price, 'won', won, 'enriched', enriched, \
                    'content_hash', content_hash, 'source', source, 'event_date', event_date)";
 
-/// The order whose first row wins, as an ORDER BY.
-fn order(kind: EventKind) -> String {
-    let content: Vec<String> = content_fields(kind).iter().map(|field| quoted(field.name())).collect();
+/// The order whose first row wins, as an ORDER BY. Without contents it is the same for rows of
+/// which none have the same time and other contents.
+fn order(kind: EventKind, with_contents: bool) -> String {
+    let fields: Vec<String> = content_fields(kind).iter().map(|field| quoted(field.name())).collect();
+    let contents =
+        if with_contents { format!("content_order({}, attributes) ASC, ", fields.join(", ")) } else { String::new() };
     format!(
-        "event_time ASC NULLS FIRST, content_order({}, attributes) ASC, ingested_at ASC, source['topic'] ASC, \
-         source['partition'] ASC NULLS FIRST, source['offset'] ASC",
-        content.join(", ")
+        "event_time ASC NULLS FIRST, {contents}ingested_at ASC, source['topic'] ASC, \
+         source['partition'] ASC NULLS FIRST, source['offset'] ASC"
     )
 }
 
@@ -229,7 +214,7 @@ mod tests {
     #[test]
     fn every_content_field_takes_part_in_the_order() {
         for kind in EventKind::ALL {
-            let order = order(kind);
+            let order = order(kind, true);
             for field in content_fields(kind) {
                 assert!(order.contains(&quoted(field.name())), "{kind}: {}", field.name());
             }

@@ -20,6 +20,7 @@ use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
 /// The rows of a plan. They can be read any number of times.
+#[derive(Debug)]
 pub(super) struct Materialized {
     pub table: Arc<dyn TableProvider>,
     /// How many rows there are.

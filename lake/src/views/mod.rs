@@ -13,6 +13,7 @@
 pub mod plans;
 mod attributed_days;
 mod events;
+mod winners;
 mod cubes;
 mod slice;
 pub mod merge;
@@ -25,9 +26,8 @@ mod bid_events;
 mod content_order;
 mod arguments;
 
-pub use materialize::Kept;
 pub(crate) use materialize::conform;
-pub use plans::Plans;
+pub use plans::{Copies, Plans};
 pub use slice::{Day, Slice, Volume};
 pub use surface::{VIEWS, Views};
 

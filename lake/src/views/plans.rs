@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use adlake_domain::batch_schema::{
     attributions_schema, campaign_hourly_schema, campaign_reach_schema, campaign_rollup_schema, event_schema,
@@ -15,13 +15,14 @@ use adlake_domain::batch_schema::{
 use adlake_domain::event::EventKind;
 use adlake_domain::kpi;
 use adlake_domain::settings::Meaning;
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::datasource::MemTable;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{DataFrame, SessionContext};
 use futures::StreamExt;
@@ -29,13 +30,22 @@ use hashbrown::HashMap;
 
 use super::cubes::{self, Contributors};
 use super::functions::Functions;
-use super::materialize::Kept;
+use super::materialize::Materialized;
 use super::slice::{Day, Slice, Volume, on_days, within};
-use super::{event_columns, events, materialize};
-use crate::operators::{attribute, attribution, explode, repeated};
+use super::winners::Unclear;
+use super::{event_columns, events, materialize, winners};
+use crate::operators::copies::{Prefixes, Taken, Winners};
+use crate::operators::{attribute, attribution, copies, explode, repeated};
 
-/// The most bytes of events with several copies that stay in memory.
-const COPIES_BYTES_MAX: usize = 256 << 20;
+/// The most bytes of winners of copies that stay in memory.
+const WINNERS_BYTES_MAX: usize = 256 << 20;
+
+/// The copies among the rows of a kind of event, and their winners.
+#[derive(Debug)]
+pub struct Copies {
+    prefixes: Arc<Prefixes>,
+    winners: Vec<Materialized>,
+}
 
 /// The plans, in a session with their functions and tables.
 #[derive(Clone)]
@@ -45,8 +55,10 @@ pub struct Plans {
     functions: Functions,
     /// The registered tables.
     tables: Arc<Mutex<BTreeMap<String, Arc<dyn TableProvider>>>>,
-    /// How many plans of [`explode`] were named.
-    exploded: Arc<AtomicUsize>,
+    /// What [`Plans::prepare_events`] has made, while it is kept.
+    copies: Arc<Mutex<BTreeMap<&'static str, Weak<Copies>>>>,
+    /// How many plans and tables were named.
+    named: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Plans {
@@ -60,7 +72,8 @@ impl Plans {
     pub fn new(context: SessionContext, meaning: &Meaning, advertisers: Arc<HashMap<String, String>>) -> Plans {
         let functions = Functions::new(meaning, advertisers);
         functions.register(&context);
-        Plans { context, meaning: meaning.clone(), functions, tables: Arc::default(), exploded: Arc::default() }
+        let (tables, copies, named) = Default::default();
+        Plans { context, meaning: meaning.clone(), functions, tables, copies, named }
     }
 
     /// The same plans and tables in a session of their own, whose plans have one partition. It
@@ -78,7 +91,8 @@ impl Plans {
         }
         let tables = Arc::new(Mutex::new(tables));
         let (meaning, functions) = (self.meaning.clone(), self.functions.clone());
-        Ok(Plans { context, meaning, functions, tables, exploded: self.exploded.clone() })
+        let (copies, named) = (self.copies.clone(), self.named.clone());
+        Ok(Plans { context, meaning, functions, tables, copies, named })
     }
 
     /// The session.
@@ -130,45 +144,136 @@ impl Plans {
         }
         let records = self.sql(&events::with_events(raw)).await?;
         let plan = explode::plan(records.logical_plan().clone())?;
-        let name = format!("exploded_{}", self.exploded.fetch_add(1, Ordering::Relaxed));
-        self.register(&name, DataFrame::new(self.context.state(), plan).into_view())?;
-        Ok(events::keyed(kind, &name))
+        Ok(events::keyed(kind, &self.name_plan("exploded", plan)?))
+    }
+
+    /// Registers a plan under a new name. Returns the name.
+    fn name_plan(&self, what: &str, plan: LogicalPlan) -> Result<String> {
+        self.name_table(what, DataFrame::new(self.context.state(), plan).into_view())
+    }
+
+    /// Registers a table under a new name. Returns the name.
+    fn name_table(&self, what: &str, table: Arc<dyn TableProvider>) -> Result<String> {
+        let name = format!("{what}_{}", self.named.fetch_add(1, Ordering::Relaxed));
+        self.register(&name, table)?;
+        Ok(name)
     }
 
     /// One row for each event in the rows of table `keyed`, with the columns of the batch table.
     pub async fn deduplicated(&self, kind: EventKind, keyed: &str) -> Result<DataFrame> {
-        self.sql(&events::deduplicated(kind, keyed)).await
+        let copies = self.find_copies(kind, keyed, None).await?;
+        self.without_losers(kind, keyed, &copies, None).await
     }
 
-    /// Prepares [`Plans::events_of`]: finds the identities that have several rows in `raw_<kind>`,
-    /// and makes their events. What it keeps must live as long as the events are read.
-    pub async fn prepare_events(&self, kind: EventKind) -> Result<Kept> {
-        let name = kind.table();
-        let keyed = self.keyed_sql(kind, &format!("raw_{name}")).await?;
-        let prefixes = self.sql(&format!("SELECT key_prefix(event_key) AS prefix FROM ({keyed})")).await?;
-        let several = repeated::repeated(&self.context, prefixes).await?;
-        self.register(&format!("several_{name}"), Arc::new(MemTable::try_new(several.schema(), vec![vec![several]])?))?;
-        let copies = events::winners_of_copies(kind, &format!("({keyed})"), &format!("several_{name}"));
-        let stream = self.sql(&copies).await?.execute_stream().await?;
-        let rows = materialize::materialize(&self.context, stream, event_schema(kind), COPIES_BYTES_MAX).await?;
-        self.register(&format!("copies_{name}"), rows.table)?;
-        Ok(rows.kept)
+    /// Prepares [`Plans::events_of`]: decides the winners of those identities that have several
+    /// rows in `raw_<kind>`. The result must live as long as the events are read.
+    pub async fn prepare_events(&self, kind: EventKind) -> Result<Arc<Copies>> {
+        let raw = format!("raw_{}", kind.table());
+        let keyed = self.keyed_sql(kind, &raw).await?;
+        let found = Arc::new(self.find_copies(kind, &format!("({keyed})"), Some(&raw)).await?);
+        if let Ok(mut copies) = self.copies.lock() {
+            copies.insert(kind.table(), Arc::downgrade(&found));
+        }
+        Ok(found)
     }
 
     /// The events of a UTC day in the order of the batch table, after [`Plans::prepare_events`].
     pub async fn events_of(&self, kind: EventKind, day: Day) -> Result<DataFrame> {
-        let name = kind.table();
+        let copies = self.copies.lock().ok().and_then(|copies| copies.get(kind.table()).and_then(Weak::upgrade));
+        let copies = copies.ok_or_else(|| internal_datafusion_err!("the {kind} events were not prepared"))?;
         let condition = format!("event_date = {}", day.literal());
-        let keyed = self.keyed_sql(kind, &format!("(SELECT * FROM raw_{name} WHERE {condition})")).await?;
-        let unrepeated = events::unrepeated(kind, &format!("({keyed})"), &format!("several_{name}"));
+        let rows = format!("(SELECT * FROM raw_{} WHERE {condition})", kind.table());
+        let keyed = self.keyed_sql(kind, &rows).await?;
+        let events = self.without_losers(kind, &format!("({keyed})"), &copies, Some(&condition)).await?;
+        let name = self.name_table("events", events.into_view())?;
         let columns: Vec<String> = event_columns(kind).iter().map(|column| format!("\"{column}\"")).collect();
-        let columns = columns.join(", ");
-        self.sql(&format!(
-            "SELECT {columns} FROM ({unrepeated}) UNION ALL SELECT {columns} FROM copies_{name} WHERE {condition} \
-             ORDER BY {}",
-            BatchTable::Events(kind).order()
-        ))
-        .await
+        let order = BatchTable::Events(kind).order();
+        self.sql(&format!("SELECT {} FROM {name} ORDER BY {order}", columns.join(", "))).await
+    }
+
+    /// The copies among the rows of `keyed`, with their winners. `raw` is the table that these rows
+    /// come from, if it is registered.
+    async fn find_copies(&self, kind: EventKind, keyed: &str, raw: Option<&str>) -> Result<Copies> {
+        let prefixes = self.sql(&format!("SELECT key_prefix(event_key) AS prefix FROM {keyed}")).await?;
+        let prefixes = repeated::repeated(&self.context, prefixes).await?;
+        let prefixes = Arc::new(Prefixes::new(&prefixes, &self.context.runtime_env())?);
+        let rows = self.sql(&events::with_bids(kind, keyed)).await?;
+        let taken = copies::plan(rows.logical_plan().clone(), Taken::Copies(prefixes.clone()))?;
+        let rows = self.sql(&events::of_copies(kind, &self.name_plan("copies", taken)?, false)).await?;
+        let unclear = Arc::new(Mutex::new(Unclear::default()));
+        let decided = winners::winners(rows.execute_stream().await?, Some(unclear.clone()));
+        let decided = self.materialize_winners(decided).await?;
+        let unclear = unclear.lock().map(|mut unclear| std::mem::take(&mut *unclear)).unwrap_or_default();
+        let (rows, is_spilled) = (decided.count, decided.kept.is_spilled());
+        tracing::debug!(%kind, rows, is_spilled, unclear = unclear.keys.len(), "the winners of copies were decided");
+        let mut winners = vec![decided];
+        if !unclear.keys.is_empty() {
+            winners.push(self.winners_by_content(kind, keyed, raw, &prefixes, &unclear).await?);
+        }
+        Ok(Copies { prefixes, winners })
+    }
+
+    /// The winners of the keys for which contents are needed.
+    async fn winners_by_content(
+        &self,
+        kind: EventKind,
+        keyed: &str,
+        raw: Option<&str>,
+        prefixes: &Arc<Prefixes>,
+        unclear: &Unclear,
+    ) -> Result<Materialized> {
+        let table = |rows: RecordBatch| MemTable::try_new(rows.schema(), vec![vec![rows]]).map(Arc::new);
+        let keys = self.name_table("unclear_keys", table(Unclear::table("event_key", &unclear.keys)?)?)?;
+        let hashes = self.name_table("unclear_hashes", table(Unclear::table("content_hash", &unclear.hashes)?)?)?;
+        let with_hashes = |rows: &str| {
+            format!("(SELECT r.* FROM {hashes} h RIGHT SEMI JOIN {rows} r ON h.content_hash = r.content_hash)")
+        };
+        let keyed = match raw {
+            // So the scan reads the contents of few rows.
+            Some(raw) => format!("({})", self.keyed_sql(kind, &with_hashes(raw)).await?),
+            None => with_hashes(keyed),
+        };
+        let rows = format!("(SELECT k.* FROM {keys} u RIGHT SEMI JOIN {keyed} k ON u.event_key = k.event_key)");
+        let rows = self.sql(&events::with_bids(kind, &rows)).await?;
+        let taken = copies::plan(rows.logical_plan().clone(), Taken::Copies(prefixes.clone()))?;
+        let rows = self.sql(&events::of_copies(kind, &self.name_plan("unclear", taken)?, true)).await?;
+        self.materialize_winners(winners::winners(rows.execute_stream().await?, None)).await
+    }
+
+    async fn materialize_winners(&self, winners: SendableRecordBatchStream) -> Result<Materialized> {
+        let schema = winners.schema();
+        materialize::materialize(&self.context, winners, schema, WINNERS_BYTES_MAX).await
+    }
+
+    /// The events of those rows of `keyed` that are no copies, or win. `condition` restricts the
+    /// winners to the rows of `keyed`.
+    async fn without_losers(
+        &self,
+        kind: EventKind,
+        keyed: &str,
+        copies: &Copies,
+        condition: Option<&str>,
+    ) -> Result<DataFrame> {
+        let mut rows = Vec::new();
+        let mut schema = None;
+        for winners in &copies.winners {
+            schema.get_or_insert(winners.table.schema());
+            let frame = self.context.read_table(winners.table.clone())?;
+            let frame = match condition {
+                Some(condition) => {
+                    let condition = frame.parse_sql_expr(condition)?;
+                    frame.filter(condition)?
+                }
+                None => frame,
+            };
+            rows.extend(frame.collect().await?);
+        }
+        let schema = schema.unwrap_or_else(|| Arc::new(Schema::empty()));
+        let runtime = self.context.runtime_env();
+        let winners = Arc::new(Winners::new(copies.prefixes.clone(), &schema, &rows, &runtime)?);
+        let rows = self.sql(&events::with_bids(kind, keyed)).await?;
+        let taken = copies::plan(rows.logical_plan().clone(), Taken::Winners(winners))?;
+        self.sql(&events::of_winners(kind, &self.name_plan("winners", taken)?)).await
     }
 
     /// The attributions of all interactions, with the columns of `batch/attributions`. The
@@ -245,8 +350,7 @@ impl Plans {
     /// The rows of `campaign_hourly` for a slice, from tables `impressions`, `interactions`,
     /// `attributions` and `bid_requests`, in the order of the batch table.
     pub async fn hourly(&self, slice: &Slice) -> Result<DataFrame> {
-        let contributions = cubes::contributions(&Contributors::of_slice(slice), 1);
-        let hourly = cubes::hourly(&contributions, true);
+        let hourly = cubes::hourly_at_once(&Contributors::of_slice(slice));
         self.sql(&format!("{hourly} ORDER BY {}", BatchTable::Hourly.order())).await
     }
 

@@ -177,7 +177,7 @@ async fn compute(plans: &Plans, table: BatchTable) -> Result<Vec<RecordBatch>> {
     let mut rows = Vec::new();
     match table {
         BatchTable::Events(kind) => {
-            let _kept = plans.prepare_events(kind).await?;
+            let _copies = plans.prepare_events(kind).await?;
             let plans = plans.sequential()?;
             for day in (0..3).map(Day) {
                 rows.extend(plans.events_of(kind, day).await?.collect().await?);
