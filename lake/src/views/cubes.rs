@@ -221,9 +221,12 @@ pub(super) fn contributions(from: &Contributors, sign: i8) -> String {
     parts(from).iter().map(|part| part.contributions(sign)).collect::<Vec<_>>().join(" UNION ALL ")
 }
 
-/// SQL: the same as [`hourly`] over the [`contributions`], where all are positive. The rows of all
-/// tables are grouped once. This costs less where few rows share a key.
-pub(super) fn hourly_at_once(from: &Contributors) -> String {
+/// SQL: the same as [`hourly`] over the [`contributions`], where all are positive, in the order of
+/// the batch table.
+///
+/// The rows of all tables are grouped once. They are sorted first: few rows share a key, so groups
+/// in a hash table would take more memory than the rows, and their sums would have to be sorted.
+pub(super) fn hourly_at_once(from: &Contributors, order: &str) -> String {
     let parts = parts(from);
     let inputs: Vec<&String> = parts.iter().flat_map(|part| &part.inputs).collect();
     let rows: Vec<String> = parts
@@ -249,11 +252,15 @@ pub(super) fn hourly_at_once(from: &Contributors) -> String {
             format!("CAST({sql} AS {}) AS {}", sql_type(sum), sum.column)
         })
         .collect();
-    let keys = kpi::DIMENSIONS.join(", ");
-    format!(
-        "SELECT hour, {keys}, {}, CAST(hour AS DATE) AS event_date FROM ({}) GROUP BY hour, {keys}",
-        sums.join(", "),
+    let sorted = format!(
+        "SELECT *, CAST(hour AS DATE) AS event_date FROM ({}) ORDER BY {order}",
         rows.join(" UNION ALL ")
+    );
+    format!(
+        "SELECT hour, {}, {}, event_date FROM ({sorted}) GROUP BY {} ORDER BY {order}",
+        kpi::DIMENSIONS.join(", "),
+        sums.join(", "),
+        super::plans::BatchTable::Hourly.order_columns().join(", ")
     )
 }
 

@@ -350,8 +350,7 @@ impl Plans {
     /// The rows of `campaign_hourly` for a slice, from tables `impressions`, `interactions`,
     /// `attributions` and `bid_requests`, in the order of the batch table.
     pub async fn hourly(&self, slice: &Slice) -> Result<DataFrame> {
-        let hourly = cubes::hourly_at_once(&Contributors::of_slice(slice));
-        self.sql(&format!("{hourly} ORDER BY {}", BatchTable::Hourly.order())).await
+        self.sql(&cubes::hourly_at_once(&Contributors::of_slice(slice), &BatchTable::Hourly.order())).await
     }
 
     /// The rows of `campaign_hourly` for a slice, from tables `published_hourly` and
