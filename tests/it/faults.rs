@@ -4,7 +4,7 @@
 //! and each prints its tally.
 //!
 //! Each run draws a new seed and prints it; `ADLAKE_TEST_SEED` repeats a run. `ADLAKE_TEST_KILLS`,
-//! `ADLAKE_TEST_BATCH_KILLS`, `ADLAKE_TEST_FAULT_SECONDS`,
+//! `ADLAKE_TEST_BATCH_KILLS`, `ADLAKE_TEST_BESIDE_EVENTS`, `ADLAKE_TEST_FAULT_SECONDS`,
 //! `ADLAKE_TEST_SWEEP_SECONDS`, `ADLAKE_TEST_FREEZES` and `ADLAKE_TEST_CHANGES` make a run longer
 //! or shorter (`make soak`). With `ADLAKE_TEST_VERBOSE`, each kill is printed.
 
@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use adlake_tests::seed::{knob, seed};
 
+mod batch_beside_ingest;
 mod batch_events;
 mod batch_kills;
 mod batch_runs;
 mod batch_site;
+mod batch_store;
 mod batch_vacuum;
 mod check;
 mod crash;

@@ -21,8 +21,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{concat, take_record_batch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
@@ -44,6 +43,10 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, InputDistributionRequirements, PlanProperties,
 };
 use futures::{StreamExt, stream};
+
+use buffer::{Buffer, Gather, Place, SORTABLE_BYTES};
+
+mod buffer;
 
 /// Into how many ranges rows are divided that do not fit in memory.
 const RANGES: usize = 16;
@@ -242,87 +245,11 @@ struct Sorter {
     ranges: Option<Ranges>,
 }
 
-/// Rows in memory, with their keys.
-struct Buffer {
-    batches: Vec<RecordBatch>,
-    keys: Vec<Rows>,
-    memory: MemoryReservation,
-}
-
-impl Buffer {
-    fn rows(&self) -> usize {
-        self.batches.iter().map(RecordBatch::num_rows).sum()
-    }
-
-    /// The places of all rows.
-    fn places(&self) -> impl Iterator<Item = Place> + '_ {
-        let rows = self.keys.iter().enumerate();
-        rows.flat_map(|(batch, keys)| {
-            keys.iter().enumerate().map(move |(row, key)| Place {
-                prefix: prefix(key.as_ref()),
-                batch: batch as u32,
-                row: row as u32,
-            })
-        })
-    }
-
-    fn key(&self, place: Place) -> &[u8] {
-        self.keys[place.batch as usize].row(place.row as usize).data()
-    }
-
-    /// The number of the first row of each batch.
-    fn begins(&self) -> Vec<u32> {
-        let mut begins = Vec::with_capacity(self.batches.len());
-        let mut next = 0;
-        for batch in &self.batches {
-            begins.push(next);
-            next += batch.num_rows() as u32;
-        }
-        begins
-    }
-
-    /// All rows in one batch. The columns are joined one after the other, so that only one of them
-    /// is in memory twice. From one batch rows can be taken; gathering nested values from many
-    /// batches makes an array of each value.
-    fn join(&mut self, schema: &SchemaRef) -> Result<RecordBatch> {
-        if self.batches.is_empty() {
-            return Ok(RecordBatch::new_empty(schema.clone()));
-        }
-        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(self.batches.len()); schema.fields().len()];
-        for batch in self.batches.drain(..) {
-            let (_, columns, _) = batch.into_parts();
-            parts.iter_mut().zip(columns).for_each(|(parts, column)| parts.push(column));
-        }
-        let mut columns = Vec::with_capacity(parts.len());
-        for parts in parts {
-            let arrays: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-            columns.push(concat(&arrays)?);
-        }
-        Ok(RecordBatch::try_new(schema.clone(), columns)?)
-    }
-}
-
-/// The place of a row, with the first bytes of its key.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    prefix: u64,
-    batch: u32,
-    row: u32,
-}
-
-fn prefix(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    for (to, from) in bytes.iter_mut().zip(key) {
-        *to = *from;
-    }
-    u64::from_be_bytes(bytes)
-}
-
 impl Sorter {
     fn new(shared: Arc<Shared>, depth: usize) -> Sorter {
         let pool = &shared.runtime.memory_pool;
         let memory = MemoryConsumer::new("sort").with_can_spill(true).register(pool);
-        Sorter { shared, depth, rows: Buffer { batches: Vec::new(), keys: Vec::new(), memory }, ranges: None }
+        Sorter { shared, depth, rows: Buffer::new(memory), ranges: None }
     }
 
     fn push(&mut self, batch: RecordBatch) -> Result<()> {
@@ -331,7 +258,7 @@ impl Sorter {
         }
         let keys = self.shared.keys.of(&batch)?;
         // The places of the rows take memory too, once they are sorted.
-        let bytes = get_record_batch_memory_size(&batch) + keys.size() + batch.num_rows() * size_of::<Place>();
+        let bytes = get_record_batch_memory_size(&batch) + keys.size() + batch.num_rows() * SORTABLE_BYTES;
         let is_full = self.rows.memory.size() + bytes > BUFFER_BYTES_MAX;
         if is_full || self.rows.memory.try_grow(bytes).is_err() {
             let is_divisible = self.depth < DEPTH_MAX && self.rows.rows() >= RANGES;
@@ -365,18 +292,10 @@ impl Sorter {
         }
         let Sorter { shared, depth, mut rows, ranges } = self;
         let Some(ranges) = ranges else {
-            let mut places: Vec<Place> = rows.places().collect();
-            // Rows with equal keys keep their order.
-            let age = |place: &Place| (place.batch, place.row);
-            places.sort_unstable_by(|a, b| {
-                let keys = a.prefix.cmp(&b.prefix).then_with(|| rows.key(*a).cmp(rows.key(*b)));
-                keys.then_with(|| age(a).cmp(&age(b)))
-            });
-            let begins = rows.begins();
-            let order = places.into_iter().map(|place| begins[place.batch as usize] + place.row).collect::<Vec<u32>>();
+            let order = rows.sorted_places();
             rows.keys.clear();
-            let batch = rows.join(&shared.schema)?;
-            return Ok(Sorted::InMemory { batch, order: order.into(), next: 0, shared, _memory: rows.memory });
+            let gather = rows.take_rows(&shared.schema)?;
+            return Ok(Sorted::InMemory { gather, order, next: 0, shared, _memory: rows.memory });
         };
         Ok(Sorted::InFiles { files: ranges.finish(&shared)?, current: None, depth, shared })
     }
@@ -408,21 +327,20 @@ impl Ranges {
     }
 
     fn write(&mut self, rows: &mut Buffer, shared: &Shared) -> Result<()> {
-        let begins = rows.begins();
-        let mut places: Vec<Vec<u32>> = vec![Vec::new(); self.files.len()];
+        let mut places: Vec<Vec<Place>> = vec![Vec::new(); self.files.len()];
         for place in rows.places() {
             let key = rows.key(place);
             let range = self.bounds.partition_point(|bound| bound.as_slice() <= key);
-            places[range].push(begins[place.batch as usize] + place.row);
+            places[range].push(place);
         }
-        let batch = rows.join(&shared.schema)?;
+        let gather = rows.take_rows(&shared.schema)?;
         for (places, file) in places.iter().zip(&mut self.files) {
             for places in places.chunks(shared.batch_rows) {
                 let file = match file {
                     Some(file) => file,
                     None => file.insert(RangeFile::new(shared)?),
                 };
-                file.writer.write(&take_record_batch(&batch, &UInt32Array::from(places.to_vec()))?)?;
+                file.writer.write(&gather.rows(places)?)?;
                 shared.spills.spilled_rows.add(places.len());
             }
         }
@@ -453,18 +371,17 @@ impl RangeFile {
 
 /// Gives rows in their order.
 enum Sorted {
-    InMemory { batch: RecordBatch, order: UInt32Array, next: usize, shared: Arc<Shared>, _memory: MemoryReservation },
+    InMemory { gather: Gather, order: Vec<Place>, next: usize, shared: Arc<Shared>, _memory: MemoryReservation },
     InFiles { files: VecDeque<Arc<dyn SpillFile>>, current: Option<Box<Sorted>>, depth: usize, shared: Arc<Shared> },
 }
 
 impl Sorted {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         match self {
-            Sorted::InMemory { batch, order, next, shared, .. } => {
-                let length = shared.batch_rows.min(order.len() - *next);
-                let rows = order.slice(*next, length);
-                *next += length;
-                if length == 0 { Ok(None) } else { Ok(Some(take_record_batch(batch, &rows)?)) }
+            Sorted::InMemory { gather, order, next, shared, .. } => {
+                let places = &order[*next..order.len().min(*next + shared.batch_rows)];
+                *next += places.len();
+                if places.is_empty() { Ok(None) } else { Ok(Some(gather.rows(places)?)) }
             }
             Sorted::InFiles { files, current, depth, shared } => loop {
                 if let Some(sorted) = current {

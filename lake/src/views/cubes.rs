@@ -9,6 +9,7 @@ use adlake_domain::credit::Model;
 use adlake_domain::kpi::{self, RATIOS, SUMS, Sum};
 use adlake_domain::settings::{Display, SpendSource};
 
+use super::plans::BatchTable;
 use super::slice::Slice;
 
 /// The SQL name of [`adlake_domain::batch_schema::wide`].
@@ -224,8 +225,8 @@ pub(super) fn contributions(from: &Contributors, sign: i8) -> String {
 /// SQL: the same as [`hourly`] over the [`contributions`], where all are positive, in the order of
 /// the batch table.
 ///
-/// The rows of all tables are grouped once. They are sorted first: few rows share a key, so groups
-/// in a hash table would take more memory than the rows, and their sums would have to be sorted.
+/// The rows of all tables are sorted, and then grouped once. Few rows share a key, so groups in a
+/// hash table would take more memory than the rows, and their sums would have to be sorted.
 pub(super) fn hourly_at_once(from: &Contributors, order: &str) -> String {
     let parts = parts(from);
     let inputs: Vec<&String> = parts.iter().flat_map(|part| &part.inputs).collect();
@@ -241,6 +242,7 @@ pub(super) fn hourly_at_once(from: &Contributors, order: &str) -> String {
             format!("SELECT {keys}, {inputs}, {number} AS part FROM {}", part.rows)
         })
         .collect();
+    let rows = rows.join(" UNION ALL ");
     let sums: Vec<String> = SUMS
         .iter()
         .map(|sum| {
@@ -252,33 +254,44 @@ pub(super) fn hourly_at_once(from: &Contributors, order: &str) -> String {
             format!("CAST({sql} AS {}) AS {}", sql_type(sum), sum.column)
         })
         .collect();
-    let sorted = format!(
-        "SELECT *, CAST(hour AS DATE) AS event_date FROM ({}) ORDER BY {order}",
-        rows.join(" UNION ALL ")
-    );
+    let groups = BatchTable::Hourly.order_columns().join(", ");
+    let keys = kpi::DIMENSIONS.join(", ");
     format!(
-        "SELECT hour, {}, {}, event_date FROM ({sorted}) GROUP BY {} ORDER BY {order}",
-        kpi::DIMENSIONS.join(", "),
-        sums.join(", "),
-        super::plans::BatchTable::Hourly.order_columns().join(", ")
+        "SELECT hour, {keys}, {}, event_date \
+         FROM (SELECT *, CAST(hour AS DATE) AS event_date FROM ({rows}) ORDER BY {order}) \
+         GROUP BY {groups} ORDER BY {order}",
+        sums.join(", ")
     )
 }
 
-/// SQL: one row for each key of the contributions, with the columns of the batch table.
-pub(super) fn hourly(contributions: &str, only_positive: bool) -> String {
-    let sums: Vec<String> = SUMS.iter().map(|sum| format!("sum(c.{0}) AS {0}", sum.column)).collect();
+/// SQL: one row for each key of the contributions, with the columns of the batch table, where a sum
+/// is not 0.
+pub(super) fn hourly(contributions: &str) -> String {
+    let any: Vec<String> = SUMS.iter().map(|sum| format!("sum(c.{}) <> 0", sum.column)).collect();
     let keys = kpi::DIMENSIONS.join(", ");
-    let having = if only_positive {
-        "HAVING sum(c.events) > 0".to_string()
-    } else {
-        let any: Vec<String> = SUMS.iter().map(|sum| format!("sum(c.{}) <> 0", sum.column)).collect();
-        format!("HAVING {}", any.join(" OR "))
-    };
     format!(
         "SELECT hour, {keys}, {}, CAST(hour AS DATE) AS event_date FROM ({contributions}) c \
-         GROUP BY hour, {keys} {having}",
-        sums.join(", ")
+         GROUP BY hour, {keys} HAVING {}",
+        added(),
+        any.join(" OR ")
     )
+}
+
+/// SQL: the sums of rows of the batch table and of changes, in the order of the batch table. They
+/// are sorted before they are grouped, as in [`hourly_at_once`].
+pub(super) fn changed_hourly(rows: &str, order: &str) -> String {
+    format!(
+        "SELECT hour, {}, {}, event_date FROM (SELECT * FROM ({rows}) ORDER BY {order}) c GROUP BY {} \
+         HAVING sum(c.events) > 0 ORDER BY {order}",
+        kpi::DIMENSIONS.join(", "),
+        added(),
+        BatchTable::Hourly.order_columns().join(", ")
+    )
+}
+
+/// SQL: each sum of several rows `c`.
+fn added() -> String {
+    SUMS.map(|sum| format!("sum(c.{0}) AS {0}", sum.column)).join(", ")
 }
 
 /// SQL: the sums of rows of the hourly cube by hour and campaign.

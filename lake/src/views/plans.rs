@@ -83,6 +83,8 @@ impl Plans {
         let mut config = self.context.copied_config().with_target_partitions(1);
         // A union would be sorted part by part and then merged, which copies each row twice.
         config.options_mut().optimizer.repartition_sorts = false;
+        // Rows that come in the order of their groups need no hash table.
+        config.options_mut().sql_parser.enable_subquery_sort_elimination = false;
         let context = crate::session::context(config, self.context.runtime_env());
         self.functions.register(&context);
         let tables = self.tables.lock().map(|tables| tables.clone()).unwrap_or_default();
@@ -350,7 +352,8 @@ impl Plans {
     /// The rows of `campaign_hourly` for a slice, from tables `impressions`, `interactions`,
     /// `attributions` and `bid_requests`, in the order of the batch table.
     pub async fn hourly(&self, slice: &Slice) -> Result<DataFrame> {
-        self.sql(&cubes::hourly_at_once(&Contributors::of_slice(slice), &BatchTable::Hourly.order())).await
+        let (from, order) = (Contributors::of_slice(slice), BatchTable::Hourly.order());
+        self.sql(&cubes::hourly_at_once(&from, &order)).await
     }
 
     /// The rows of `campaign_hourly` for a slice, from tables `published_hourly` and
@@ -360,7 +363,7 @@ impl Plans {
         let rows = format!(
             "SELECT * FROM published_hourly WHERE {condition} UNION ALL SELECT * FROM hourly_changes WHERE {condition}"
         );
-        self.sql(&format!("{} ORDER BY {}", cubes::hourly(&rows, true), BatchTable::Hourly.order())).await
+        self.sql(&cubes::changed_hourly(&rows, &BatchTable::Hourly.order())).await
     }
 
     /// The rows of `campaign_rollup` for a date, from a table with the columns of

@@ -27,9 +27,8 @@ impl Merge<'_> {
             bid_requests: "replaced_bid_requests".to_string(),
         };
         let contributions = format!("{} UNION ALL {}", cubes::contributions(&new, 1), cubes::contributions(&old, -1));
-        let changed = self
-            .materialize("hourly_changes", &cubes::hourly(&contributions, false), Some(campaign_hourly_schema()))
-            .await?;
+        let changed =
+            self.materialize("hourly_changes", &cubes::hourly(&contributions), Some(campaign_hourly_schema())).await?;
         let merged = if changed {
             "SELECT * FROM published_hourly UNION ALL SELECT * FROM hourly_changes"
         } else {
