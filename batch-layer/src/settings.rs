@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use adlake_lake::session::SessionSettings;
-use adlake_lake::{LakeError, WriterSettings};
+use adlake_lake::{Encoder, LakeError, WriterSettings};
 use chrono_tz::Tz;
 use croner::Cron;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ impl BatchSettings {
             row_group_rows: self.row_group_rows,
             file_bytes_max: self.file_bytes_max,
             ordered: true,
-            ..WriterSettings::default()
+            encoder: Encoder::Fast,
         }
     }
 }

@@ -49,8 +49,9 @@ pub enum Encoder {
     /// The Parquet library.
     #[default]
     Library,
-    /// The Parquet library, except for texts with dictionaries, which adlake encodes itself in less
-    /// time. It is for ingest, where encoding is a third of the work.
+    /// The Parquet library, except for texts and wide numbers with dictionaries, which adlake
+    /// encodes itself in less time. It is for ingest and for the batch layer, where encoding is a
+    /// third of the work.
     Fast,
 }
 

@@ -54,6 +54,8 @@ pub(crate) enum Taken {
     Copies(Arc<Prefixes>),
     /// The rows whose key has none of the prefixes, and the winners.
     Winners(Arc<Winners>),
+    /// The rows with one of these values in a column.
+    Having(&'static str, Arc<Values>),
 }
 
 /// The plan that takes rows of `input`. Columns are found by their names. [`OWN_BID`] becomes
@@ -91,6 +93,33 @@ impl Prefixes {
 
     fn contains(&self, key: &[u8]) -> bool {
         self.prefixes.contains(&key_prefix(key))
+    }
+}
+
+/// Keys or hashes.
+#[derive(Debug)]
+pub(crate) struct Values {
+    values: hashbrown::HashSet<Key>,
+    _memory: MemoryReservation,
+}
+
+impl Values {
+    /// All of them have the length of a key.
+    pub fn new(values: &[Vec<u8>], runtime: &RuntimeEnv) -> Result<Values> {
+        let values: hashbrown::HashSet<Key> = values.iter().map(|value| key(value)).collect::<Result<_>>()?;
+        let memory = MemoryConsumer::new("values of rows").register(&runtime.memory_pool);
+        // They have to be in memory, whatever else is.
+        memory.grow(values.capacity() * (size_of::<Key>() + 1));
+        Ok(Values { values, _memory: memory })
+    }
+
+    /// The rows of a batch that have one of the values.
+    fn rows(&self, batch: RecordBatch, name: &str) -> Result<RecordBatch> {
+        let values = binaries(column(&batch, name)?)?.iter();
+        let stays =
+            values.map(|value| value.is_some_and(|value| key(value).is_ok_and(|key| self.values.contains(&key))));
+        let stays = stays.collect();
+        filtered(batch, stays)
     }
 }
 
@@ -283,6 +312,7 @@ impl TakeNode {
         match &self.taken {
             Taken::Copies(prefixes) => Arc::as_ptr(prefixes).addr(),
             Taken::Winners(winners) => Arc::as_ptr(winners).addr(),
+            Taken::Having(_, values) => Arc::as_ptr(values).addr(),
         }
     }
 }
@@ -313,6 +343,7 @@ impl Taken {
         match self {
             Taken::Copies(_) => "TakeCopies",
             Taken::Winners(_) => "TakeWinners",
+            Taken::Having(..) => "TakeRows",
         }
     }
 }
@@ -355,6 +386,7 @@ impl UserDefinedLogicalNodeCore for TakeNode {
         let needed: &[&str] = match &self.taken {
             Taken::Copies(_) => &COLUMNS[..1],
             Taken::Winners(_) => &COLUMNS,
+            Taken::Having(column, _) => std::slice::from_ref(column),
         };
         let columns = self.input.schema().fields().iter().enumerate();
         let needed = columns.filter(|(_, field)| needed.contains(&field.name().as_str())).map(|(place, _)| place);
@@ -445,6 +477,7 @@ impl ExecutionPlan for TakeExec {
             let batch = match &taken {
                 Taken::Copies(prefixes) => copies(prefixes, batch?)?,
                 Taken::Winners(winners) => winners.take(batch?, &mut seen)?,
+                Taken::Having(column, values) => values.rows(batch?, column)?,
             };
             let (_, columns, rows) = batch.into_parts();
             let options = RecordBatchOptions::new().with_row_count(Some(rows));

@@ -15,11 +15,10 @@ use adlake_domain::batch_schema::{
 use adlake_domain::event::EventKind;
 use adlake_domain::kpi;
 use adlake_domain::settings::Meaning;
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, internal_datafusion_err};
-use datafusion::datasource::MemTable;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
@@ -34,7 +33,7 @@ use super::materialize::Materialized;
 use super::slice::{Day, Slice, Volume, on_days, within};
 use super::winners::Unclear;
 use super::{event_columns, events, materialize, winners};
-use crate::operators::copies::{Prefixes, Taken, Winners};
+use crate::operators::copies::{Prefixes, Taken, Values, Winners};
 use crate::operators::{attribute, attribution, copies, explode, repeated};
 
 /// The most bytes of winners of copies that stay in memory.
@@ -210,7 +209,7 @@ impl Plans {
         tracing::debug!(%kind, rows, is_spilled, unclear = unclear.keys.len(), "the winners of copies were decided");
         let mut winners = vec![decided];
         if !unclear.keys.is_empty() {
-            winners.push(self.winners_by_content(kind, keyed, raw, &prefixes, &unclear).await?);
+            winners.push(self.winners_by_content(kind, keyed, raw, &unclear).await?);
         }
         Ok(Copies { prefixes, winners })
     }
@@ -221,23 +220,21 @@ impl Plans {
         kind: EventKind,
         keyed: &str,
         raw: Option<&str>,
-        prefixes: &Arc<Prefixes>,
         unclear: &Unclear,
     ) -> Result<Materialized> {
-        let table = |rows: RecordBatch| MemTable::try_new(rows.schema(), vec![vec![rows]]).map(Arc::new);
-        let keys = self.name_table("unclear_keys", table(Unclear::table("event_key", &unclear.keys)?)?)?;
-        let hashes = self.name_table("unclear_hashes", table(Unclear::table("content_hash", &unclear.hashes)?)?)?;
-        let with_hashes = |rows: &str| {
-            format!("(SELECT r.* FROM {hashes} h RIGHT SEMI JOIN {rows} r ON h.content_hash = r.content_hash)")
-        };
+        let runtime = self.context.runtime_env();
+        let hashes = Arc::new(Values::new(&unclear.hashes, &runtime)?);
+        let rows = self.sql(&format!("SELECT * FROM {}", raw.unwrap_or(keyed))).await?;
+        let taken = copies::plan(rows.logical_plan().clone(), Taken::Having("content_hash", hashes))?;
+        let rows = self.name_plan("hashed", taken)?;
         let keyed = match raw {
-            // So the scan reads the contents of few rows.
-            Some(raw) => format!("({})", self.keyed_sql(kind, &with_hashes(raw)).await?),
-            None => with_hashes(keyed),
+            // So few rows get keys.
+            Some(_) => format!("({})", self.keyed_sql(kind, &rows).await?),
+            None => rows,
         };
-        let rows = format!("(SELECT k.* FROM {keys} u RIGHT SEMI JOIN {keyed} k ON u.event_key = k.event_key)");
-        let rows = self.sql(&events::with_bids(kind, &rows)).await?;
-        let taken = copies::plan(rows.logical_plan().clone(), Taken::Copies(prefixes.clone()))?;
+        let keys = Arc::new(Values::new(&unclear.keys, &runtime)?);
+        let rows = self.sql(&events::with_bids(kind, &keyed)).await?;
+        let taken = copies::plan(rows.logical_plan().clone(), Taken::Having("event_key", keys))?;
         let rows = self.sql(&events::of_copies(kind, &self.name_plan("unclear", taken)?, true)).await?;
         self.materialize_winners(winners::winners(rows.execute_stream().await?, None)).await
     }

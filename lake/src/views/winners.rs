@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{Result, internal_datafusion_err};
@@ -27,15 +27,6 @@ pub(super) struct Unclear {
     pub keys: Vec<Vec<u8>>,
     /// The content hashes of all rows that can win these keys.
     pub hashes: Vec<Vec<u8>>,
-}
-
-impl Unclear {
-    /// One column of bytes as a table.
-    pub fn table(name: &str, values: &[Vec<u8>]) -> Result<RecordBatch> {
-        let schema = Arc::new(Schema::new(vec![Field::new(name, DataType::Binary, true)]));
-        let column: ArrayRef = Arc::new(BinaryArray::from_iter_values(values));
-        Ok(RecordBatch::try_new(schema, vec![column])?)
-    }
 }
 
 /// The columns of the winners for those of the copies.
@@ -184,7 +175,7 @@ impl Chooser {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int64Array, TimestampMicrosecondArray};
+    use arrow::array::{BinaryArray, Int64Array, TimestampMicrosecondArray};
 
     use super::*;
 

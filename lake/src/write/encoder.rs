@@ -1,7 +1,7 @@
 //! What encodes the rows of a file. A faster encoder writes the events and dead letters of ingest
-//! and replays ([`mod@super::fast`]). The Parquet library writes everything else: batch tables,
-//! reference data, `raw/files`, and the files that are written again to mark dead letters. Both
-//! write the same rows with the same encodings.
+//! and replays, and the batch tables ([`mod@super::fast`]). The Parquet library writes everything
+//! else: reference data, `raw/files`, and the files that are written again to mark dead letters.
+//! Both write the same rows with the same encodings.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+    ArrayRef, AsArray, BinaryArray, Decimal128Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
+    StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{cast, concat_batches};
@@ -24,9 +25,13 @@ fn text(name: &str, nullable: bool) -> Field {
 }
 
 /// Texts in every position: at the top, required, in structs, in structs that are NULL, in lists,
-/// and beside other types.
+/// and beside other types. Wide numbers at the top, and required in a struct.
 fn schema() -> SchemaRef {
-    let deep = Fields::from(vec![text("required", false), Field::new("number", DataType::Int64, true)]);
+    let deep = Fields::from(vec![
+        text("required", false),
+        Field::new("number", DataType::Int64, true),
+        Field::new("wide", DataType::Decimal128(38, 6), false),
+    ]);
     let inner = Fields::from(vec![
         text("text", true),
         Field::new("number", DataType::Int32, true),
@@ -40,6 +45,7 @@ fn schema() -> SchemaRef {
         Field::new("bytes", DataType::Binary, true),
         Field::new("always", DataType::Struct(inner), false),
         Field::new("number", DataType::Int64, true),
+        Field::new("wide", DataType::Decimal128(38, 0), true),
     ]))
 }
 
@@ -81,6 +87,16 @@ fn column(field: &Field, rows: &Rows, seed: &mut u64) -> ArrayRef {
         DataType::Binary => Arc::new(BinaryArray::from_iter(words)),
         DataType::Int32 => Arc::new(rows.iter().map(|number| number.map(i32::from)).collect::<Int32Array>()),
         DataType::Int64 => Arc::new(rows.iter().map(|number| number.map(i64::from)).collect::<Int64Array>()),
+        DataType::Decimal128(precision, scale) => {
+            // Of both signs, and of all lengths.
+            let wide = |number: u16| (i128::from(number) - 3) * 10_i128.pow(u32::from(number % 33));
+            let numbers = rows.iter().map(|number| match number {
+                None if !field.is_nullable() => Some(0),
+                number => number.map(wide),
+            });
+            let numbers: Decimal128Array = numbers.collect();
+            Arc::new(numbers.with_precision_and_scale(*precision, *scale).unwrap())
+        }
         DataType::List(element) => {
             let length = |number: &Option<u16>| number.map_or(0, |number| usize::from(number % 3));
             let offsets = OffsetBuffer::from_lengths(rows.iter().map(length));

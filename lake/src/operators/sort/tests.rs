@@ -1,4 +1,4 @@
-use arrow::array::{AsArray, Int64Array, StringArray};
+use arrow::array::{Array, AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::datasource::MemTable;
 use datafusion::physical_plan::displayable;

@@ -18,8 +18,9 @@ const PROBES_MAX: usize = 256;
 /// The distinct texts in the order of their first appearance.
 #[derive(Debug)]
 pub(super) struct Dictionary {
-    /// The dictionary page: each text after its length in four bytes.
+    /// The dictionary page: the texts, each after its length in four bytes if `has_lengths`.
     page: Vec<u8>,
+    has_lengths: bool,
     page_bytes_max: usize,
     /// The hash table. Its length is a power of two, and at most half of its slots are taken.
     slots: Vec<Slot>,
@@ -38,14 +39,17 @@ struct Slot {
 }
 
 impl Dictionary {
-    pub(super) fn new(page_bytes_max: usize) -> Dictionary {
+    /// `has_lengths`: the page has the lengths of the texts. Without them, all texts have the same
+    /// length, which is at most [`SHORT`].
+    pub(super) fn new(page_bytes_max: usize, has_lengths: bool) -> Dictionary {
         /// Random seeds of the hash, new in each process. So nobody can send texts that collide.
         static SEEDS: OnceLock<[u64; 2]> = OnceLock::new();
         let seeds = *SEEDS.get_or_init(|| {
             let state = RandomState::new();
             [state.hash_one(0), state.hash_one(1)]
         });
-        Dictionary { page: Vec::new(), page_bytes_max, slots: vec![Slot::default(); SLOTS_MIN], texts: 0, seeds }
+        let slots = vec![Slot::default(); SLOTS_MIN];
+        Dictionary { page: Vec::new(), has_lengths, page_bytes_max, slots, texts: 0, seeds }
     }
 
     /// Drops all texts. Keeps the memory.
@@ -116,7 +120,9 @@ impl Dictionary {
         if self.texts == CODES_MAX || self.page.len() + size_of::<u32>() + text.len() > self.page_bytes_max {
             return None;
         }
-        self.page.extend_from_slice(&length.to_le_bytes());
+        if self.has_lengths {
+            self.page.extend_from_slice(&length.to_le_bytes());
+        }
         self.page.extend_from_slice(text);
         self.texts += 1;
         self.slots[at] = Slot { words: [low, high], length, code: self.texts as u32 };
@@ -206,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_dictionary_is_full_by_codes_and_by_bytes() {
-        let mut by_codes = Dictionary::new(usize::MAX);
+        let mut by_codes = Dictionary::new(usize::MAX, true);
         for number in 0..CODES_MAX {
             assert_eq!(by_codes.code(number.to_string().as_bytes()), Some(number as u16));
         }
@@ -214,7 +220,7 @@ mod tests {
         assert_eq!(by_codes.code(b"another that is not that short"), None);
         assert_eq!((by_codes.code(b"65535"), by_codes.len()), (Some(65_535), CODES_MAX));
 
-        let mut by_bytes = Dictionary::new(20);
+        let mut by_bytes = Dictionary::new(20, true);
         assert_eq!(by_bytes.code(b"sixteen bytes..."), Some(0));
         assert_eq!((by_bytes.code(b""), by_bytes.code(b"sixteen bytes...")), (None, Some(0)));
     }
@@ -222,7 +228,7 @@ mod tests {
     #[test]
     fn texts_that_differ_in_one_byte_or_in_length_have_other_codes() {
         for length in 0..40 {
-            let mut dictionary = Dictionary::new(usize::MAX);
+            let mut dictionary = Dictionary::new(usize::MAX, true);
             let text = vec![0; length];
             assert_eq!(dictionary.code(&text), Some(0));
             for at in 0..length {
@@ -237,7 +243,7 @@ mod tests {
     #[test]
     fn texts_that_meet_end_the_dictionary() {
         // With these seeds all short texts of one length whose first word is 0 have the same hash.
-        let mut dictionary = Dictionary::new(usize::MAX);
+        let mut dictionary = Dictionary::new(usize::MAX, true);
         dictionary.seeds = [0, 0];
         let text = |number: u64| [[0; 8], number.to_le_bytes()].concat();
         let codes: Vec<_> = (0..1_000).map(|number| dictionary.code(&text(number))).collect();
@@ -250,7 +256,7 @@ mod tests {
         fn every_text_has_the_code_of_its_place_in_the_page(
             sent in prop::collection::vec(prop::collection::vec(0u8..3, 0..40), 0..2_000),
         ) {
-            let mut dictionary = Dictionary::new(usize::MAX);
+            let mut dictionary = Dictionary::new(usize::MAX, true);
             let mut expected: HashMap<&[u8], u16> = HashMap::new();
             for text in &sent {
                 let next = expected.len() as u16;

@@ -1,14 +1,16 @@
-//! One text column of one row group, encoded with a dictionary. The Parquet library does the same,
-//! but takes more time (docs/decisions/0008).
+//! One column of texts or wide numbers of one row group, encoded with a dictionary. The Parquet
+//! library does the same, but takes more time (docs/decisions/0008).
 //!
 //! Most columns of an event are short texts with few distinct values. Each text is looked up in a
 //! hash table that holds the short texts themselves ([`Dictionary`]). Its code takes two bytes, and
 //! eight codes are packed together ([`hybrid`]). When the dictionary is full, the texts that follow
 //! are written without it.
+//!
+//! A number of 128 bits is treated like a text of 16 bytes, whose length is not written.
 
 use std::io::{Chain, Read, Write};
 
-use arrow::array::{Array, StringArray};
+use arrow::array::{Array, Decimal128Array, StringArray};
 use arrow::buffer::NullBuffer;
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, LogicalType, PageType, Type, ZstdLevel};
@@ -64,8 +66,60 @@ pub(super) struct Parent<'a> {
     pub(super) nulls: Option<&'a NullBuffer>,
 }
 
+/// Texts, or numbers as texts.
+pub(super) struct Texts<'a> {
+    /// Where each text begins in `bytes`, and where the last one ends.
+    offsets: &'a [i32],
+    bytes: &'a [u8],
+    nulls: Option<&'a NullBuffer>,
+}
+
+impl<'a> Texts<'a> {
+    pub(super) fn of(texts: &'a StringArray) -> Texts<'a> {
+        Texts { offsets: texts.value_offsets(), bytes: texts.value_data(), nulls: texts.nulls() }
+    }
+
+    fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+}
+
+/// Numbers of 128 bits as Parquet writes them.
+pub(super) struct WideNumbers<'a> {
+    offsets: Vec<i32>,
+    bytes: Vec<u8>,
+    nulls: Option<&'a NullBuffer>,
+}
+
+impl<'a> WideNumbers<'a> {
+    pub(super) fn of(numbers: &'a Decimal128Array) -> WideNumbers<'a> {
+        WideNumbers {
+            offsets: (0..=numbers.len() as i32).map(|number| number * WIDE_BYTES).collect(),
+            bytes: numbers.values().iter().flat_map(|number| number.to_be_bytes()).collect(),
+            nulls: numbers.nulls(),
+        }
+    }
+
+    pub(super) fn texts(&self) -> Texts<'_> {
+        Texts { offsets: &self.offsets, bytes: &self.bytes, nulls: self.nulls }
+    }
+}
+
+/// The length of a number of 128 bits.
+const WIDE_BYTES: i32 = 16;
+
+fn is_text(descriptor: &ColumnDescPtr) -> bool {
+    descriptor.physical_type() == Type::BYTE_ARRAY && descriptor.logical_type_ref() == Some(&LogicalType::String)
+}
+
+fn is_wide(descriptor: &ColumnDescPtr) -> bool {
+    descriptor.physical_type() == Type::FIXED_LEN_BYTE_ARRAY
+        && descriptor.type_length() == WIDE_BYTES
+        && matches!(descriptor.logical_type_ref(), Some(LogicalType::Decimal { .. }))
+}
+
 /// A column chunk that is being written.
-pub(super) struct TextColumn {
+pub(super) struct CodedColumn {
     descriptor: ColumnDescPtr,
     compression: Compression,
     page_rows_max: usize,
@@ -75,6 +129,8 @@ pub(super) struct TextColumn {
     dictionary: Dictionary,
     /// Whether the dictionary is full.
     is_plain: bool,
+    /// Whether all texts have the same length, which is not written.
+    is_fixed: bool,
     page: PageRows,
     /// The finished pages, without the dictionary page.
     pages: Vec<u8>,
@@ -113,34 +169,34 @@ struct WrittenPage {
     text_bytes: usize,
 }
 
-impl std::fmt::Debug for TextColumn {
+impl std::fmt::Debug for CodedColumn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TextColumn").field("column", self.descriptor.path()).finish_non_exhaustive()
+        f.debug_struct("CodedColumn").field("column", self.descriptor.path()).finish_non_exhaustive()
     }
 }
 
-impl TextColumn {
-    /// Whether a column is encoded here: texts outside of lists, with a dictionary, with zstd, and
-    /// without bounds.
+impl CodedColumn {
+    /// Whether a column is encoded here: texts or numbers of 128 bits outside of lists, with a
+    /// dictionary, with zstd, and without bounds.
     pub(super) fn is_for(descriptor: &ColumnDescPtr, properties: &WriterProperties) -> bool {
         let path = descriptor.path();
-        descriptor.physical_type() == Type::BYTE_ARRAY
-            && descriptor.logical_type_ref() == Some(&LogicalType::String)
+        (is_text(descriptor) || is_wide(descriptor))
             && properties.dictionary_enabled(path)
             && properties.statistics_enabled(path) == EnabledStatistics::None
             && matches!(properties.compression(path), Compression::ZSTD(_))
             && descriptor.max_rep_level() == 0
     }
 
-    pub(super) fn new(descriptor: ColumnDescPtr, properties: &WriterProperties) -> TextColumn {
+    pub(super) fn new(descriptor: ColumnDescPtr, properties: &WriterProperties) -> CodedColumn {
         let path = descriptor.path();
-        TextColumn {
+        CodedColumn {
             compression: properties.compression(path),
             page_rows_max: properties.data_page_row_count_limit().max(1),
             page_bytes_max: properties.column_data_page_size_limit(path).max(1),
             present: descriptor.max_def_level().unsigned_abs(),
-            dictionary: Dictionary::new(properties.column_dictionary_page_size_limit(path)),
+            dictionary: Dictionary::new(properties.column_dictionary_page_size_limit(path), !is_wide(&descriptor)),
             is_plain: false,
+            is_fixed: is_wide(&descriptor),
             page: PageRows::default(),
             pages: Vec::new(),
             written: Written::default(),
@@ -165,7 +221,7 @@ impl TextColumn {
     /// Appends texts. `parents` are the structs that contain them, the outermost first.
     pub(super) fn write(
         &mut self,
-        texts: &StringArray,
+        texts: &Texts<'_>,
         is_nullable: bool,
         parents: &[Parent<'_>],
         compressor: &mut Compressor,
@@ -173,12 +229,12 @@ impl TextColumn {
         let absent = |nulls: &&NullBuffer| nulls.null_count() > 0;
         let within = parents.iter().filter_map(|parent| parent.nulls.filter(absent));
         let within = within.fold(None, |all: Option<NullBuffer>, nulls| NullBuffer::union(all.as_ref(), Some(nulls)));
-        let valid = NullBuffer::union(within.as_ref(), texts.nulls().filter(absent));
+        let valid = NullBuffer::union(within.as_ref(), texts.nulls.filter(absent));
         let nulls = |valid: &Option<NullBuffer>| valid.as_ref().map_or(0, NullBuffer::null_count);
         if !is_nullable && nulls(&valid) > nulls(&within) {
             return Err(ParquetError::General(format!("{} is NULL, which it may not be", self.descriptor.path())));
         }
-        let leaf = Parent { is_nullable, nulls: texts.nulls() };
+        let leaf = Parent { is_nullable, nulls: texts.nulls };
         let mut row = 0;
         while row < texts.len() {
             let end = texts.len().min(row.saturating_add(self.page_rows_max - self.page.rows));
@@ -199,8 +255,8 @@ impl TextColumn {
 
     /// Appends the texts of some rows to the page. Stops before the first row that the page or the
     /// dictionary has no room for, and returns that row, or `end`.
-    fn add_texts(&mut self, texts: &StringArray, valid: Option<&NullBuffer>, first: usize, end: usize) -> usize {
-        let (offsets, bytes) = (&texts.value_offsets()[first..=end], texts.value_data());
+    fn add_texts(&mut self, texts: &Texts<'_>, valid: Option<&NullBuffer>, first: usize, end: usize) -> usize {
+        let (offsets, bytes) = (&texts.offsets[first..=end], texts.bytes);
         let text = |ends: &[i32]| &bytes[ends[0] as usize..ends[1] as usize];
         if let Some(valid) = valid {
             let valid = valid.slice(first, end - first);
@@ -233,7 +289,9 @@ impl TextColumn {
                 if plain.len() >= self.page_bytes_max {
                     break;
                 }
-                plain.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                if !self.is_fixed {
+                    plain.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                }
                 plain.extend_from_slice(text);
             } else {
                 let Some(code) = self.dictionary.code(text) else { break };
@@ -372,7 +430,7 @@ impl TextColumn {
         for page in &written.pages {
             offsets.append_row_count(page.rows as i64);
             offsets.append_offset_and_size(page.offset as i64 + shift, i32::try_from(page.bytes)?);
-            offsets.append_unencoded_byte_array_data_bytes(Some(page.text_bytes as i64));
+            offsets.append_unencoded_byte_array_data_bytes((!self.is_fixed).then_some(page.text_bytes as i64));
         }
         Ok(ColumnCloseResult {
             bytes_written: (written.compressed + dictionary.compressed_size) as u64,
