@@ -49,6 +49,7 @@ pub use append::{Advance, Appended, Appender};
 pub use error::LakeError;
 pub use live::{LiveFile, OpenFile};
 pub use log::LogState;
+pub use operators::codec::OperatorCodec;
 pub use reference::{Campaign, Creative, LoadMode, LoadReport, Reference, ReferenceKind};
 pub use storage::{Lake, LogSettings, StorageSettings, StoreOptions};
 pub use write::{DataFile, Encoder, TableWriter, WriterSettings};

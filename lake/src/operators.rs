@@ -3,11 +3,13 @@
 
 pub(crate) mod attribute;
 pub(crate) mod attribution;
+pub(crate) mod codec;
 pub(crate) mod copies;
 pub(crate) mod exchange;
 pub(crate) mod explode;
 pub(crate) mod repeated;
 pub(crate) mod sort;
+pub(crate) mod take;
 
 use std::sync::Arc;
 
@@ -29,7 +31,7 @@ impl QueryPlanner for Planner {
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![
             Arc::new(attribution::AttributionPlanner),
             Arc::new(explode::ExplodePlanner),
-            Arc::new(copies::TakePlanner),
+            Arc::new(take::TakePlanner),
         ]);
         planner.create_physical_plan(plan, session).await
     }

@@ -120,14 +120,14 @@ impl ExtensionPlanner for AttributionPlanner {
 
 /// Attribution in a physical plan.
 #[derive(Debug)]
-struct AttributionExec {
+pub(super) struct AttributionExec {
     input: Arc<dyn ExecutionPlan>,
-    rules: Attribution,
+    pub(super) rules: Attribution,
     properties: Arc<PlanProperties>,
 }
 
 impl AttributionExec {
-    fn new(input: Arc<dyn ExecutionPlan>, rules: Attribution) -> AttributionExec {
+    pub(super) fn new(input: Arc<dyn ExecutionPlan>, rules: Attribution) -> AttributionExec {
         let partitions = input.output_partitioning().partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(attributions_schema()),

@@ -1,39 +1,19 @@
-//! Takes rows by their keys: the copies (rows whose key may occur in several rows), or the rows
-//! without copies and the winners of the copies.
-//!
-//! Nearly all rows have a key that no other row has. A table of the prefixes of the repeated keys
-//! tells the two sorts apart. Rows that stay are not copied if all rows of their batch stay.
+//! What tells which rows are taken by their keys: prefixes of keys, values, and winners. See
+//! [`super::take`].
 
-use std::collections::HashSet;
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use adlake_domain::identity::{KEY_BYTES, Key, key_prefix};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
-    StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::compute::{cast, concat_batches, filter_record_batch, interleave};
-use arrow::datatypes::{FieldRef, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
-use async_trait::async_trait;
-use datafusion::catalog::Session;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::utils::memory::get_record_batch_memory_size;
-use datafusion::common::{DFSchema, DFSchemaRef, Result, internal_datafusion_err, internal_err};
+use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
-};
-use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
-use futures::StreamExt;
 use hashbrown::HashMap;
 
 /// The column of the input with what a row of bid requests tells of our bid.
@@ -45,32 +25,7 @@ pub(crate) const BID: &str = "bid";
 pub(crate) const HAS_OTHER_BID: &str = "has_other_bid";
 
 /// The columns that name a row, and its bid.
-const COLUMNS: [&str; 6] = ["event_key", "event_time", "content_hash", "ingested_at", "source", OWN_BID];
-
-/// Which rows are taken.
-#[derive(Debug, Clone)]
-pub(crate) enum Taken {
-    /// The rows whose key has one of these prefixes.
-    Copies(Arc<Prefixes>),
-    /// The rows whose key has none of the prefixes, and the winners.
-    Winners(Arc<Winners>),
-    /// The rows with one of these values in a column.
-    Having(&'static str, Arc<Values>),
-}
-
-/// The plan that takes rows of `input`. Columns are found by their names. [`OWN_BID`] becomes
-/// [`BID`].
-pub(crate) fn plan(input: LogicalPlan, taken: Taken) -> Result<LogicalPlan> {
-    Ok(LogicalPlan::Extension(Extension { node: Arc::new(TakeNode::new(input, taken)?) }))
-}
-
-/// A field of the output for one of the input.
-fn renamed(field: &FieldRef) -> FieldRef {
-    match field.name().as_str() {
-        OWN_BID => Arc::new(field.as_ref().clone().with_name(BID)),
-        _ => field.clone(),
-    }
-}
+pub(super) const COLUMNS: [&str; 6] = ["event_key", "event_time", "content_hash", "ingested_at", "source", OWN_BID];
 
 /// Prefixes of keys that occur in several rows.
 #[derive(Debug)]
@@ -94,6 +49,19 @@ impl Prefixes {
     fn contains(&self, key: &[u8]) -> bool {
         self.prefixes.contains(&key_prefix(key))
     }
+
+    /// The batch that [`Prefixes::new`] takes.
+    pub(super) fn batch(&self) -> Result<RecordBatch> {
+        let prefixes: ArrayRef = Arc::new(Int64Array::from_iter_values(self.prefixes.iter().copied()));
+        Ok(RecordBatch::try_from_iter([("prefix", prefixes)])?)
+    }
+
+    /// The rows of a batch whose key has one of the prefixes.
+    pub(super) fn rows(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        let keys = binaries(column(&batch, "event_key")?)?;
+        let stays = keys.iter().map(|key| key.is_some_and(|key| self.contains(key))).collect();
+        filtered(batch, stays)
+    }
 }
 
 /// Keys or hashes.
@@ -113,8 +81,14 @@ impl Values {
         Ok(Values { values, _memory: memory })
     }
 
+    /// The values.
+    pub(super) fn batch(&self) -> Result<RecordBatch> {
+        let values: ArrayRef = Arc::new(BinaryArray::from_iter_values(&self.values));
+        Ok(RecordBatch::try_from_iter([("value", values)])?)
+    }
+
     /// The rows of a batch that have one of the values.
-    fn rows(&self, batch: RecordBatch, name: &str) -> Result<RecordBatch> {
+    pub(super) fn rows(&self, batch: RecordBatch, name: &str) -> Result<RecordBatch> {
         let values = binaries(column(&batch, name)?)?.iter();
         let stays =
             values.map(|value| value.is_some_and(|value| key(value).is_ok_and(|key| self.values.contains(&key))));
@@ -126,7 +100,9 @@ impl Values {
 /// The winners among copies.
 #[derive(Debug)]
 pub(crate) struct Winners {
-    prefixes: Arc<Prefixes>,
+    pub(super) prefixes: Arc<Prefixes>,
+    /// The winners as [`Winners::new`] takes them.
+    pub(super) batch: RecordBatch,
     /// The number of the winner of each key.
     by_key: HashMap<Key, usize>,
     rows: Rows,
@@ -166,7 +142,7 @@ impl Winners {
         // They have to be in memory, whatever else is.
         let entry = size_of::<Key>() + size_of::<usize>() + 1;
         memory.grow(get_record_batch_memory_size(&winners) + by_key.capacity() * entry);
-        Ok(Winners { prefixes, by_key, rows, bids, _memory: memory })
+        Ok(Winners { prefixes, batch: winners, by_key, rows, bids, _memory: memory })
     }
 
     /// The number of the winner that a row is.
@@ -177,7 +153,7 @@ impl Winners {
 
     /// The rows of a batch that win. `seen` are the winners of earlier batches: if a row is in the
     /// table twice, it wins once.
-    fn take(&self, batch: RecordBatch, seen: &mut hashbrown::HashSet<usize>) -> Result<RecordBatch> {
+    pub(super) fn take(&self, batch: RecordBatch, seen: &Seen) -> Result<RecordBatch> {
         let rows = Rows::of(&batch)?;
         let mut stays = Vec::with_capacity(batch.num_rows());
         let mut others = Vec::new();
@@ -186,7 +162,7 @@ impl Winners {
                 stays.push(true);
                 continue;
             }
-            let winner = self.winner(&rows, row)?.filter(|winner| seen.insert(*winner));
+            let winner = self.winner(&rows, row)?.filter(|winner| seen.is_first(*winner));
             stays.push(winner.is_some());
             if let (Some(winner), Some(bids)) = (winner, &self.bids)
                 && bids.are_other.value(winner)
@@ -202,6 +178,16 @@ impl Winners {
     }
 }
 
+/// The winners that were taken. The partitions of a plan share them.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Mutex<hashbrown::HashSet<usize>>);
+
+impl Seen {
+    fn is_first(&self, winner: usize) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(winner)
+    }
+}
+
 /// The batch with the bids of other rows: `others` are the rows, and the places of their bids in
 /// `bids`.
 fn with_other_bids(batch: &RecordBatch, bids: &ArrayRef, others: &[(usize, usize)]) -> Result<RecordBatch> {
@@ -212,12 +198,6 @@ fn with_other_bids(batch: &RecordBatch, bids: &ArrayRef, others: &[(usize, usize
     others.iter().for_each(|(row, bid)| from[*row] = (1, *bid));
     columns[place] = interleave(&[columns[place].as_ref(), bids.as_ref()], &from)?;
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
-}
-
-fn copies(prefixes: &Prefixes, batch: RecordBatch) -> Result<RecordBatch> {
-    let keys = binaries(column(&batch, "event_key")?)?;
-    let stays = keys.iter().map(|key| key.is_some_and(|key| prefixes.contains(key))).collect();
-    filtered(batch, stays)
 }
 
 fn filtered(batch: RecordBatch, stays: Vec<bool>) -> Result<RecordBatch> {
@@ -288,204 +268,4 @@ pub(crate) fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Array
 
 pub(crate) fn binaries(column: &ArrayRef) -> Result<&BinaryArray> {
     column.as_binary_opt::<i32>().ok_or_else(|| internal_datafusion_err!("{} is not bytes", column.data_type()))
-}
-
-#[derive(Debug, Clone)]
-struct TakeNode {
-    input: LogicalPlan,
-    taken: Taken,
-    schema: DFSchemaRef,
-}
-
-impl TakeNode {
-    fn new(input: LogicalPlan, taken: Taken) -> Result<TakeNode> {
-        let fields = input.schema().iter().map(|(qualifier, field)| match field.name().as_str() {
-            OWN_BID => (None, renamed(field)),
-            _ => (qualifier.cloned(), field.clone()),
-        });
-        let schema = DFSchema::new_with_metadata(fields.collect(), input.schema().metadata().clone())?;
-        Ok(TakeNode { input, taken, schema: Arc::new(schema) })
-    }
-
-    /// What the rows are taken by: the same object, or not.
-    fn address(&self) -> usize {
-        match &self.taken {
-            Taken::Copies(prefixes) => Arc::as_ptr(prefixes).addr(),
-            Taken::Winners(winners) => Arc::as_ptr(winners).addr(),
-            Taken::Having(_, values) => Arc::as_ptr(values).addr(),
-        }
-    }
-}
-
-impl PartialEq for TakeNode {
-    fn eq(&self, other: &Self) -> bool {
-        self.input == other.input && self.address() == other.address()
-    }
-}
-
-impl Eq for TakeNode {}
-
-impl Hash for TakeNode {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.input.hash(state);
-        self.address().hash(state);
-    }
-}
-
-impl PartialOrd for TakeNode {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        (self == other).then_some(std::cmp::Ordering::Equal)
-    }
-}
-
-impl Taken {
-    fn name(&self) -> &'static str {
-        match self {
-            Taken::Copies(_) => "TakeCopies",
-            Taken::Winners(_) => "TakeWinners",
-            Taken::Having(..) => "TakeRows",
-        }
-    }
-}
-
-impl UserDefinedLogicalNodeCore for TakeNode {
-    fn name(&self) -> &str {
-        self.taken.name()
-    }
-
-    fn inputs(&self) -> Vec<&LogicalPlan> {
-        vec![&self.input]
-    }
-
-    fn schema(&self) -> &DFSchemaRef {
-        &self.schema
-    }
-
-    fn expressions(&self) -> Vec<Expr> {
-        Vec::new()
-    }
-
-    /// Filters stay above. A winner is decided among all rows of its key.
-    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
-        self.schema.fields().iter().map(|field| field.name().clone()).collect()
-    }
-
-    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.taken.name())
-    }
-
-    fn with_exprs_and_inputs(&self, _expressions: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        match (inputs.pop(), inputs.is_empty()) {
-            (Some(input), true) => TakeNode::new(input, self.taken.clone()),
-            _ => internal_err!("rows are taken from one input"),
-        }
-    }
-
-    /// The wanted columns, and those that rows are taken by.
-    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        let needed: &[&str] = match &self.taken {
-            Taken::Copies(_) => &COLUMNS[..1],
-            Taken::Winners(_) => &COLUMNS,
-            Taken::Having(column, _) => std::slice::from_ref(column),
-        };
-        let columns = self.input.schema().fields().iter().enumerate();
-        let needed = columns.filter(|(_, field)| needed.contains(&field.name().as_str())).map(|(place, _)| place);
-        let mut columns: Vec<usize> = output_columns.iter().copied().chain(needed).collect();
-        columns.sort_unstable();
-        columns.dedup();
-        Some(vec![columns])
-    }
-}
-
-pub(crate) struct TakePlanner;
-
-#[async_trait]
-impl ExtensionPlanner for TakePlanner {
-    async fn plan_extension(
-        &self,
-        _planner: &dyn PhysicalPlanner,
-        node: &dyn UserDefinedLogicalNode,
-        _logical_inputs: &[&LogicalPlan],
-        physical_inputs: &[Arc<dyn ExecutionPlan>],
-        _session: &dyn Session,
-        _context: &PhysicalPlanningContext,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let Some(node) = node.as_any().downcast_ref::<TakeNode>() else { return Ok(None) };
-        let [input] = physical_inputs else { return internal_err!("rows are taken from one input") };
-        Ok(Some(Arc::new(TakeExec::new(input.clone(), node.taken.clone()))))
-    }
-}
-
-#[derive(Debug)]
-struct TakeExec {
-    input: Arc<dyn ExecutionPlan>,
-    taken: Taken,
-    properties: Arc<PlanProperties>,
-}
-
-impl TakeExec {
-    fn new(input: Arc<dyn ExecutionPlan>, taken: Taken) -> TakeExec {
-        let schema = Schema::new(input.schema().fields().iter().map(renamed).collect::<Vec<_>>());
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::new(schema)),
-            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        TakeExec { input, taken, properties: Arc::new(properties) }
-    }
-}
-
-impl DisplayAs for TakeExec {
-    fn fmt_as(&self, _format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}Exec", self.taken.name())
-    }
-}
-
-impl ExecutionPlan for TakeExec {
-    fn name(&self) -> &str {
-        "TakeExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _apply: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.pop().ok_or_else(|| internal_datafusion_err!("rows are taken from one input"))?;
-        Ok(Arc::new(TakeExec::new(input, self.taken.clone())))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, context)?;
-        let taken = self.taken.clone();
-        let schema = self.schema();
-        let output = schema.clone();
-        let mut seen = hashbrown::HashSet::new();
-        let batches = input.map(move |batch| {
-            let batch = match &taken {
-                Taken::Copies(prefixes) => copies(prefixes, batch?)?,
-                Taken::Winners(winners) => winners.take(batch?, &mut seen)?,
-                Taken::Having(column, values) => values.rows(batch?, column)?,
-            };
-            let (_, columns, rows) = batch.into_parts();
-            let options = RecordBatchOptions::new().with_row_count(Some(rows));
-            Ok(RecordBatch::try_new_with_options(output.clone(), columns, &options)?)
-        });
-        let batches = batches.filter(|batch: &Result<RecordBatch>| {
-            futures::future::ready(!batch.as_ref().is_ok_and(|batch| batch.num_rows() == 0))
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
-    }
 }

@@ -127,13 +127,13 @@ impl ExtensionPlanner for ExplodePlanner {
 }
 
 #[derive(Debug)]
-struct ExplodeExec {
+pub(super) struct ExplodeExec {
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
 }
 
 impl ExplodeExec {
-    fn new(input: Arc<dyn ExecutionPlan>) -> Result<ExplodeExec> {
+    pub(super) fn new(input: Arc<dyn ExecutionPlan>) -> Result<ExplodeExec> {
         let partitions = input.output_partitioning().partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(exploded(&input.schema())?),

@@ -82,17 +82,17 @@ impl PhysicalOptimizerRule for Rule {
 
 /// A sort in a physical plan.
 #[derive(Debug)]
-struct SortedExec {
+pub(super) struct SortedExec {
     input: Arc<dyn ExecutionPlan>,
-    order: LexOrdering,
+    pub(super) order: LexOrdering,
     /// Whether each partition is sorted by itself.
-    by_partition: bool,
+    pub(super) by_partition: bool,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl SortedExec {
-    fn of(sort: &SortExec) -> SortedExec {
+    pub(super) fn of(sort: &SortExec) -> SortedExec {
         SortedExec {
             input: sort.input().clone(),
             order: sort.expr().clone(),

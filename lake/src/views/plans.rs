@@ -33,8 +33,9 @@ use super::materialize::Materialized;
 use super::slice::{Day, Slice, Volume, on_days, within};
 use super::winners::Unclear;
 use super::{event_columns, events, materialize, winners};
-use crate::operators::copies::{Prefixes, Taken, Values, Winners};
-use crate::operators::{attribute, attribution, copies, explode, repeated};
+use crate::operators::copies::{Prefixes, Values, Winners};
+use crate::operators::take::{self, Taken};
+use crate::operators::{attribute, attribution, explode, repeated};
 
 /// The most bytes of winners of copies that stay in memory.
 const WINNERS_BYTES_MAX: usize = 256 << 20;
@@ -199,7 +200,7 @@ impl Plans {
         let prefixes = repeated::repeated(&self.context, prefixes).await?;
         let prefixes = Arc::new(Prefixes::new(&prefixes, &self.context.runtime_env())?);
         let rows = self.sql(&events::with_bids(kind, keyed)).await?;
-        let taken = copies::plan(rows.logical_plan().clone(), Taken::Copies(prefixes.clone()))?;
+        let taken = take::plan(rows.logical_plan().clone(), Taken::Copies(prefixes.clone()))?;
         let rows = self.sql(&events::of_copies(kind, &self.name_plan("copies", taken)?, false)).await?;
         let unclear = Arc::new(Mutex::new(Unclear::default()));
         let decided = winners::winners(rows.execute_stream().await?, Some(unclear.clone()));
@@ -225,7 +226,7 @@ impl Plans {
         let runtime = self.context.runtime_env();
         let hashes = Arc::new(Values::new(&unclear.hashes, &runtime)?);
         let rows = self.sql(&format!("SELECT * FROM {}", raw.unwrap_or(keyed))).await?;
-        let taken = copies::plan(rows.logical_plan().clone(), Taken::Having("content_hash", hashes))?;
+        let taken = take::plan(rows.logical_plan().clone(), Taken::Having(take::CONTENT_HASH, hashes))?;
         let rows = self.name_plan("hashed", taken)?;
         let keyed = match raw {
             // So few rows get keys.
@@ -234,7 +235,7 @@ impl Plans {
         };
         let keys = Arc::new(Values::new(&unclear.keys, &runtime)?);
         let rows = self.sql(&events::with_bids(kind, &keyed)).await?;
-        let taken = copies::plan(rows.logical_plan().clone(), Taken::Having("event_key", keys))?;
+        let taken = take::plan(rows.logical_plan().clone(), Taken::Having(take::EVENT_KEY, keys))?;
         let rows = self.sql(&events::of_copies(kind, &self.name_plan("unclear", taken)?, true)).await?;
         self.materialize_winners(winners::winners(rows.execute_stream().await?, None)).await
     }
@@ -271,7 +272,7 @@ impl Plans {
         let runtime = self.context.runtime_env();
         let winners = Arc::new(Winners::new(copies.prefixes.clone(), &schema, &rows, &runtime)?);
         let rows = self.sql(&events::with_bids(kind, keyed)).await?;
-        let taken = copies::plan(rows.logical_plan().clone(), Taken::Winners(winners))?;
+        let taken = take::plan(rows.logical_plan().clone(), Taken::Winners(winners))?;
         self.sql(&events::of_winners(kind, &self.name_plan("winners", taken)?)).await
     }
 

@@ -16,6 +16,7 @@ use crate::session::SessionSettings;
 use crate::snapshot::Snapshot;
 use crate::{Advance, Lake, StorageSettings, WriterSettings};
 
+mod codec;
 mod memory;
 
 fn impressions(rows: &[(&str, &str, i64)]) -> RecordBatch {

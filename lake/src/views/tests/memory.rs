@@ -37,7 +37,7 @@ const BOUNDS: [usize; 14] = [2, 4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 2
 
 /// Raw rows. Every fifth is a copy of an earlier event with other content. Most events of a user
 /// are joined.
-fn raw_rows(kind: EventKind, numbers: std::ops::Range<i64>) -> RecordBatch {
+pub(super) fn raw_rows(kind: EventKind, numbers: std::ops::Range<i64>) -> RecordBatch {
     let numbers: Vec<i64> = numbers.collect();
     let event = |number: i64| if number % 5 == 0 { number / 3 } else { number };
     let time = |number: i64| event(number) * 7_919 % (72 * 3_600) * 1_000_000;
@@ -110,7 +110,7 @@ fn unbounded() -> SessionContext {
 }
 
 /// The rows of an answer in an order of their own.
-fn sorted(batches: &[RecordBatch]) -> Vec<Vec<u8>> {
+pub(super) fn sorted(batches: &[RecordBatch]) -> Vec<Vec<u8>> {
     let mut rows = Vec::new();
     for batch in batches {
         let columns = batch.columns().iter().filter(|column| !matches!(column.data_type(), DataType::Map(..)));
