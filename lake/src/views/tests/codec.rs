@@ -43,24 +43,33 @@ impl Elsewhere {
     async fn run(&mut self, frame: DataFrame) -> Vec<RecordBatch> {
         let here = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await.unwrap();
-        self.note(plan.as_ref());
+        self.sent.extend(own_operators(plan.as_ref()).iter().map(|line| name(line).to_owned()));
         let bytes = physical_plan_to_bytes_with_extension_codec(plan.clone(), &OperatorCodec).unwrap();
         let there = self.context.task_ctx();
         let read = physical_plan_from_bytes_with_extension_codec(&bytes, &there, &OperatorCodec).unwrap();
-        let shown = |plan: &dyn ExecutionPlan| displayable(plan).indent(true).to_string();
-        assert_eq!(shown(plan.as_ref()), shown(read.as_ref()));
+        // DataFusion may put a projection below a union.
+        assert_eq!(own_operators(plan.as_ref()), own_operators(read.as_ref()));
         let expected = collect(plan, here).await.unwrap();
         let found = collect(read, there).await.unwrap();
         assert!(!sorted(&expected).is_empty());
         assert!(sorted(&found) == sorted(&expected), "the rows differ");
         found
     }
+}
 
-    fn note(&mut self, plan: &dyn ExecutionPlan) {
-        let line = displayable(plan).one_line().to_string();
-        self.sent.insert(line.split([':', '\n']).next().unwrap_or_default().trim().to_owned());
-        plan.children().into_iter().for_each(|child| self.note(child.as_ref()));
-    }
+const OPERATORS: [&str; 6] =
+    ["AttributionExec", "ExplodeExec", "SortedExec", "TakeCopiesExec", "TakeRowsExec", "TakeWinnersExec"];
+
+/// What `EXPLAIN` shows of adlake's operators in a plan, from the outermost on.
+fn own_operators(plan: &dyn ExecutionPlan) -> Vec<String> {
+    let line = displayable(plan).one_line().to_string().trim().to_owned();
+    let own = OPERATORS.contains(&name(&line)).then_some(line);
+    let below = plan.children().into_iter().flat_map(|child| own_operators(child.as_ref()));
+    own.into_iter().chain(below).collect()
+}
+
+fn name(line: &str) -> &str {
+    line.split(':').next().unwrap_or_default()
 }
 
 /// Registers rows as a table of one Parquet file: a table of a Delta log cannot be sent.
@@ -117,9 +126,5 @@ async fn plans_that_are_sent_elsewhere_give_the_same_rows() {
         let plan = take::plan(keyed.logical_plan().clone(), taken).unwrap();
         elsewhere.run(DataFrame::new(plans.context().state(), plan)).await;
     }
-    for operator in
-        ["AttributionExec", "ExplodeExec", "SortedExec", "TakeCopiesExec", "TakeRowsExec", "TakeWinnersExec"]
-    {
-        assert!(elsewhere.sent.contains(operator), "{operator} was not sent: {:?}", elsewhere.sent);
-    }
+    assert_eq!(elsewhere.sent, OPERATORS.map(str::to_owned).into(), "what was not sent proves nothing");
 }
