@@ -33,11 +33,15 @@ fn main() -> ExitCode {
     let progress = ProgressBars::new(arguments.global.quiet);
     let log_format = arguments.global.log_format;
     logging::start(log_format, arguments.global.verbosity(), progress.clone());
-    let done = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(arguments.run(progress)));
+    let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(
+        |runtime| {
+            let done = runtime.block_on(arguments.run(progress));
+            // What still runs is stopped now. A thread of the Delta kernel that waits for a task that
+            // is stopped panics: nobody needs to see that.
+            std::panic::set_hook(Box::new(|_| {}));
+            done
+        },
+    );
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // The reader closed the pipe: it has read enough.

@@ -178,8 +178,7 @@ impl Held {
                     match found {
                         Some(found) if found.holder == self.state.holder && found.released == released => Ok(()),
                         Some(found) => Err(taken(&found)),
-                        // Its file was removed, because there are newer ones.
-                        None => Err(LakeError::Superseded("another process took the batch lease".to_string())),
+                        None => self.is_passed(number).await,
                     }
                 }
                 Err(error) => Err(LakeError::store(format!("{MANIFEST}/{path}"), error)),
@@ -191,6 +190,17 @@ impl Held {
         match self.lake.retry(|| newest(self.store.as_ref())).await? {
             Some(found) if found.number > number => Err(taken(&found.state)),
             _ => Ok(()),
+        }
+    }
+
+    /// What it means that a number is refused and has no file: its file was removed, because there
+    /// are newer ones; or the answer of the store is wrong, and the number is free.
+    async fn is_passed(&self, number: u64) -> Result<(), LakeError> {
+        match newest(self.store.as_ref()).await? {
+            Some(found) if found.number < number => Err(refused_without_reason(number)),
+            Some(found) if found.state.holder == self.state.holder => Ok(()),
+            Some(found) => Err(taken(&found.state)),
+            None => Err(refused_without_reason(number)),
         }
     }
 
@@ -260,6 +270,13 @@ fn taken(state: &LeaseState) -> LakeError {
         state.at.format("%Y-%m-%d %H:%M:%S UTC"),
         state.seconds
     ))
+}
+
+fn refused_without_reason(number: u64) -> LakeError {
+    LakeError::Unavailable {
+        subject: format!("{MANIFEST}/{}", path(number)),
+        source: "the store refuses to create the file, as if it were there, but it is not".into(),
+    }
 }
 
 fn process() -> String {
@@ -336,6 +353,24 @@ mod tests {
         lease.held.number.store(1, Ordering::SeqCst);
         lease.release().await;
         lake.lease("compact", Duration::from_secs(60)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_number_that_is_refused_without_reason_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = lake(&folder).await;
+        let first = lake.lease("run", Duration::from_secs(60)).await.unwrap();
+        // As if the store had refused the number 2.
+        let refused = first.held.is_passed(2).await.unwrap_err();
+        assert!(refused.is_retryable() && refused.to_string().contains("00000002.json"), "{refused}");
+        // As if it had refused a number that was removed since.
+        first.held.put(2, false).await.unwrap();
+        first.held.forget(2).await;
+        first.held.is_passed(1).await.unwrap();
+        let (lake, store, number) = (lake.clone(), first.held.store.clone(), AtomicU64::new(0));
+        let state = LeaseState { holder: "other".to_string(), ..first.held.state.clone() };
+        let other = Held { lake, store, number, state };
+        assert!(matches!(other.is_passed(1).await, Err(LakeError::Superseded(_))));
     }
 
     #[tokio::test]
