@@ -128,8 +128,7 @@ impl PhysicalExtensionCodec for OperatorCodec {
                 let values = read_batch(&mut rest)?;
                 let values = values.column(0).as_binary_opt::<i32>();
                 let values = values.ok_or_else(|| internal_datafusion_err!("values are no bytes"))?;
-                let values: Vec<Vec<u8>> = values.iter().flatten().map(<[u8]>::to_vec).collect();
-                Arc::new(TakeExec::new(input, Taken::Having(column, Arc::new(Values::new(&values, &runtime)?))))
+                Arc::new(TakeExec::new(input, Taken::Having(column, Arc::new(Values::new(values, &runtime)?))))
             }
             other => return internal_err!("there is no operator {other}"),
         })

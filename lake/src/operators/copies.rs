@@ -73,8 +73,8 @@ pub(crate) struct Values {
 
 impl Values {
     /// All of them have the length of a key.
-    pub fn new(values: &[Vec<u8>], runtime: &RuntimeEnv) -> Result<Values> {
-        let values: hashbrown::HashSet<Key> = values.iter().map(|value| key(value)).collect::<Result<_>>()?;
+    pub fn new(values: &BinaryArray, runtime: &RuntimeEnv) -> Result<Values> {
+        let values: hashbrown::HashSet<Key> = values.iter().flatten().map(key).collect::<Result<_>>()?;
         let memory = MemoryConsumer::new("values of rows").register(&runtime.memory_pool);
         // They have to be in memory, whatever else is.
         memory.grow(values.capacity() * (size_of::<Key>() + 1));

@@ -15,7 +15,7 @@ use adlake_domain::batch_schema::{
 use adlake_domain::event::EventKind;
 use adlake_domain::kpi;
 use adlake_domain::settings::Meaning;
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, ArrayBuilder, AsArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result, internal_datafusion_err};
@@ -210,7 +210,7 @@ impl Plans {
         tracing::debug!(%kind, rows, is_spilled, unclear = unclear.keys.len(), "the winners of copies were decided");
         let mut winners = vec![decided];
         if !unclear.keys.is_empty() {
-            winners.push(self.winners_by_content(kind, keyed, raw, &unclear).await?);
+            winners.push(self.winners_by_content(kind, keyed, raw, unclear).await?);
         }
         Ok(Copies { prefixes, winners })
     }
@@ -221,10 +221,10 @@ impl Plans {
         kind: EventKind,
         keyed: &str,
         raw: Option<&str>,
-        unclear: &Unclear,
+        mut unclear: Unclear,
     ) -> Result<Materialized> {
         let runtime = self.context.runtime_env();
-        let hashes = Arc::new(Values::new(&unclear.hashes, &runtime)?);
+        let hashes = Arc::new(Values::new(&unclear.hashes.finish(), &runtime)?);
         let rows = self.sql(&format!("SELECT * FROM {}", raw.unwrap_or(keyed))).await?;
         let taken = take::plan(rows.logical_plan().clone(), Taken::Having(take::CONTENT_HASH, hashes))?;
         let rows = self.name_plan("hashed", taken)?;
@@ -233,7 +233,7 @@ impl Plans {
             Some(_) => format!("({})", self.keyed_sql(kind, &rows).await?),
             None => rows,
         };
-        let keys = Arc::new(Values::new(&unclear.keys, &runtime)?);
+        let keys = Arc::new(Values::new(&unclear.keys.finish(), &runtime)?);
         let rows = self.sql(&events::with_bids(kind, &keyed)).await?;
         let taken = take::plan(rows.logical_plan().clone(), Taken::Having(take::EVENT_KEY, keys))?;
         let rows = self.sql(&events::of_copies(kind, &self.name_plan("unclear", taken)?, true)).await?;

@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::{Result, internal_datafusion_err};
@@ -24,9 +24,9 @@ use crate::operators::copies::{BID, HAS_OTHER_BID, binaries, column};
 #[derive(Debug, Default)]
 pub(super) struct Unclear {
     /// The keys.
-    pub keys: Vec<Vec<u8>>,
+    pub keys: BinaryBuilder,
     /// The content hashes of all rows that can win these keys.
-    pub hashes: Vec<Vec<u8>>,
+    pub hashes: BinaryBuilder,
 }
 
 /// The columns of the winners for those of the copies.
@@ -135,7 +135,7 @@ impl Chooser {
             && let Ok(mut unclear) = unclear.lock()
         {
             let rows = tied.iter().flat_map(|(row, bid)| [*row, *bid]);
-            unclear.hashes.extend(rows.filter_map(hash).map(<[u8]>::to_vec));
+            rows.filter_map(hash).for_each(|hash| unclear.hashes.append_value(hash));
         }
         Ok(decided)
     }
@@ -151,9 +151,9 @@ impl Chooser {
                 let mut unclear =
                     unclear.lock().map_err(|_| internal_datafusion_err!("a reader of copies panicked"))?;
                 for leading in again {
-                    unclear.keys.push(keys.value(leading.row).to_vec());
+                    unclear.keys.append_value(keys.value(leading.row));
                     let leading = [leading.row, leading.bid].into_iter().filter(|row| hashes.is_valid(*row));
-                    unclear.hashes.extend(leading.map(|row| hashes.value(row).to_vec()));
+                    leading.for_each(|row| unclear.hashes.append_value(hashes.value(row)));
                 }
                 decided
             }
@@ -217,8 +217,8 @@ mod tests {
                 decided.push((key, times.value(row), bids.value(row)));
             }
         }
-        let unclear = unclear.lock().unwrap();
-        (decided, unclear.keys.iter().map(|key| String::from_utf8(key.clone()).unwrap()).collect())
+        let unclear = unclear.lock().unwrap().keys.finish();
+        (decided, unclear.iter().flatten().map(|key| String::from_utf8(key.to_vec()).unwrap()).collect())
     }
 
     fn check(copies: &[(&str, i64, &str, i64)], expected: &[(&str, i64, i64)], unclear: &[&str]) {

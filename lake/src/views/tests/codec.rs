@@ -114,14 +114,13 @@ async fn plans_that_are_sent_elsewhere_give_the_same_rows() {
     let keyed = plans.keyed(EventKind::BidRequest, "raw_bid_requests").await.unwrap();
     let some = keyed.clone().limit(0, Some(100)).unwrap().collect().await.unwrap();
     let keys = some[0].column_by_name("event_key").unwrap().as_binary::<i32>();
-    let keys: Vec<Vec<u8>> = keys.iter().flatten().map(<[u8]>::to_vec).collect();
     let prefixes = "SELECT DISTINCT key_prefix(event_key) AS prefix FROM keyed LIMIT 50";
     plans.register("keyed", keyed.clone().into_view()).unwrap();
     let prefixes = plans.sql(prefixes).await.unwrap().collect().await.unwrap();
     let runtime = plans.context().runtime_env();
     for taken in [
         Taken::Copies(Arc::new(Prefixes::new(&prefixes[0], &runtime).unwrap())),
-        Taken::Having(take::EVENT_KEY, Arc::new(Values::new(&keys, &runtime).unwrap())),
+        Taken::Having(take::EVENT_KEY, Arc::new(Values::new(keys, &runtime).unwrap())),
     ] {
         let plan = take::plan(keyed.logical_plan().clone(), taken).unwrap();
         elsewhere.run(DataFrame::new(plans.context().state(), plan)).await;
