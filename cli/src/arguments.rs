@@ -69,7 +69,10 @@ impl Arguments {
             Command::Demo(command) => command.run(&global, &progress).await,
             Command::Generate(command) => command.run(&global, &progress).await,
             Command::Ingest(command) => command.run(&global, &progress).await,
-            Command::Batch(command) => command.run(&global, &progress).await,
+            Command::Batch(command) => {
+                memory::return_freed_memory();
+                command.run(&global, &progress).await
+            }
             Command::CheckLake(command) => {
                 memory::return_freed_memory();
                 command.run(&global, &progress).await

@@ -25,9 +25,9 @@ pub fn use_small_pages() {
     }
 }
 
-/// Makes mimalloc give freed memory back soon. This suits commands that end soon, or that take
-/// much memory for one step: queries, and checks of a lake. A batch run allocates what it has freed
-/// again and again, so it keeps its memory: the kernel had cleared pages in a fifth of its CPU time.
+/// Makes mimalloc give freed memory back soon. This suits batch runs and queries: one step frees in
+/// large pieces what the next allocates in other sizes. A batch run that keeps its memory for ten
+/// seconds takes a tenth less CPU time, and 0.4 GB more.
 pub fn return_freed_memory() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         // SAFETY: the call sets a number.
