@@ -8,9 +8,9 @@ they have, how many are different, and the SHA-256 of which stands how often. No
 """
 
 import collections
-import hashlib
 import importlib.resources
 import json
+import pathlib
 import sys
 from decimal import Context, Decimal
 
@@ -22,45 +22,25 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.dataset
 
+# `python -I` leaves out the folder of the script.
+sys.path.append(str(pathlib.Path(__file__).parent))
+from figures import text
+
 # Wide enough for the sum of any number of Decimal(38, s).
 EXACT = Context(prec=100)
-
-
-def text(total):
-    """One text per number: whatever the scale, no trailing zeros, no exponent."""
-    if total is None:
-        return "0"
-    if isinstance(total, collections.Counter):
-        return texts(total)
-    if not isinstance(total, (int, Decimal)):
-        raise SystemExit(f"a sum is {type(total).__name__}, which is not exact: {total}")
-    if total == 0:
-        return "0"
-    digits = format(Decimal(total), "f")
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
-
-
-def texts(counts):
-    """What a column of texts holds, without the order of its rows."""
-    counts.pop(None, None)
-    times = sorted((value.encode(), count) for value, count in counts.items())
-    digest = hashlib.sha256()
-    for value, count in times:
-        digest.update(b"%d %d " % (count, len(value)) + value)
-    total = sum(len(value) * count for value, count in times)
-    return f"{counts.total()} texts, {total} bytes, {len(times)} different, {digest.hexdigest()}"
 
 
 def with_deltalake(table, columns):
     """The log by delta-rs, the files by Arrow."""
     data = deltalake.DeltaTable(table).to_pyarrow_dataset()
     fields = {column: pyarrow.dataset.field(*column.split(".")) for column in columns}
-    totals = dict.fromkeys(columns)
-    for batch in data.to_batches(columns=fields) if columns else []:
+    scanner = data.scanner(columns=fields)
+    texts = {column for column in columns if pyarrow.types.is_string(scanner.projected_schema.field(column).type)}
+    totals = {column: collections.Counter() if column in texts else None for column in columns}
+    for batch in scanner.to_batches() if columns else []:
         for column in columns:
-            if pyarrow.types.is_string(batch.column(column).type):
+            if column in texts:
                 found = pyarrow.compute.value_counts(batch.column(column)).to_pylist()
-                totals[column] = totals[column] or collections.Counter()
                 totals[column].update({count["values"]: count["counts"] for count in found})
                 continue
             part = pyarrow.compute.sum(batch.column(column)).as_py()

@@ -17,4 +17,5 @@ pub mod s3;
 pub mod seed;
 pub mod setup;
 pub mod shim;
+pub mod spark;
 pub mod wait;

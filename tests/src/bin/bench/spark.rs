@@ -1,13 +1,12 @@
 //! Measures Spark Structured Streaming with Delta, the usual way to do the same, on the same topic
 //! in the same run.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use adlake_tests::kafka::Broker;
-use adlake_tests::setup;
+use adlake_tests::spark;
 use anyhow::{Context, Result, ensure};
 use tempfile::tempdir;
 
@@ -23,7 +22,7 @@ pub fn beside_structured_streaming(events: usize, runs: usize) -> Result<()> {
     let mut ratios = Vec::new();
     for run in 0..runs {
         let (rate, cost) = topic.ingest()?;
-        let spark = spark(&broker, &topic, events)?;
+        let spark = stream(&broker, &topic, events)?;
         let spark_rate = events as f64 / spark.cpu.as_secs_f64();
         ratios.push(rate / spark_rate);
         println!(
@@ -40,30 +39,13 @@ pub fn beside_structured_streaming(events: usize, runs: usize) -> Result<()> {
     broker.stop()
 }
 
-fn spark(broker: &Broker, topic: &Topic, events: usize) -> Result<Cost> {
-    let home = setup::spark()?;
+fn stream(broker: &Broker, topic: &Topic, events: usize) -> Result<Cost> {
     let folder = tempdir()?;
-    let output = folder.path().join("stdout");
-    let mut command = Command::new(home.join("venv/bin/spark-submit"));
+    let mut command = spark::submit("stream.py", "3g", folder.path())?;
     command
-        .args(["--master", "local[2]", "--driver-memory", "3g", "--jars"])
-        .arg(jars(&home.join("jars"))?)
-        .args(CONFIGURATION.iter().flat_map(|(key, value)| ["--conf".to_owned(), format!("{key}={value}")]))
-        .arg(setup::scripts().join("spark/stream.py"))
         .args([broker.bootstrap(), &topic.name])
-        .args([folder.path().join("table"), folder.path().join("checkpoint")])
-        .env("PYSPARK_PYTHON", home.join("venv/bin/python"))
-        .env("SPARK_LOCAL_IP", "127.0.0.1")
-        .current_dir(folder.path())
-        .stdin(Stdio::null())
-        .stdout(File::create(&output)?)
-        .stderr(File::create(folder.path().join("stderr"))?);
-    let cost = measure(command).with_context(|| {
-        let said = fs::read_to_string(folder.path().join("stderr")).unwrap_or_default();
-        let from = said.char_indices().rev().nth(2_000).map_or(0, |(place, _)| place);
-        format!("spark-submit: {}", &said[from..])
-    })?;
-    let rows = fs::read_to_string(&output)?;
+        .args([folder.path().join("table"), folder.path().join("checkpoint")]);
+    let (cost, rows) = measure_script(command, folder.path())?;
     ensure!(
         rows.trim() == format!("{events} 0"),
         "of {events} events Spark has as rows, and without time or user: {rows}"
@@ -71,25 +53,19 @@ fn spark(broker: &Broker, topic: &Topic, events: usize) -> Result<Cost> {
     Ok(cost)
 }
 
-const CONFIGURATION: [(&str, &str); 7] = [
-    ("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension"),
-    ("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog"),
-    ("spark.databricks.delta.snapshotPartitions", "2"),
-    ("spark.sql.shuffle.partitions", "2"),
-    ("spark.sql.parquet.compression.codec", "zstd"),
-    ("spark.sql.session.timeZone", "UTC"),
-    ("spark.ui.enabled", "false"),
-];
+/// Runs a script of Spark to its end. Returns its cost and its output. The output is kept in
+/// `folder`.
+pub fn measure_script(mut command: Command, folder: &Path) -> Result<(Cost, String)> {
+    let (stdout, stderr) = (folder.join("spark-stdout"), folder.join("spark-stderr"));
+    command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
+    // An error of the script is in the standard output, as spark-submit puts both together.
+    let cost = measure(command).with_context(|| format!("spark-submit: {}{}", end(&stderr), end(&stdout)))?;
+    Ok((cost, fs::read_to_string(&stdout)?))
+}
 
-fn jars(folder: &Path) -> Result<OsString> {
-    let mut jars: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    jars.sort();
-    let mut list = OsString::new();
-    for jar in jars {
-        if !list.is_empty() {
-            list.push(",");
-        }
-        list.push(jar);
-    }
-    Ok(list)
+/// The last 2,000 characters of a file.
+fn end(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let from = text.char_indices().rev().nth(2_000).map_or(0, |(place, _)| place);
+    text[from..].to_owned()
 }
