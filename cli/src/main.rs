@@ -36,8 +36,8 @@ fn main() -> ExitCode {
     let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(
         |runtime| {
             let done = runtime.block_on(arguments.run(progress));
-            // What still runs is stopped now. A thread of the Delta kernel that waits for a task that
-            // is stopped panics: nobody needs to see that.
+            // What still runs is stopped now. A thread of the Delta kernel that waits for a task
+            // that is stopped panics: nobody needs to see that.
             std::panic::set_hook(Box::new(|_| {}));
             done
         },

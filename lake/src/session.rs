@@ -21,8 +21,8 @@ const UNCOUNTED_BYTES: usize = 1 << 30;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionSettings {
-    /// Memory in bytes for the work. Sorts, joins and aggregations share half of it, or all but 1 GiB
-    /// of more than 2 GiB, before they spill.
+    /// Memory in bytes for the work. Sorts, joins and aggregations share half of it, or all but 1
+    /// GiB of more than 2 GiB, before they spill.
     pub memory_bytes_max: usize,
     /// Disk space in bytes that they may spill to.
     pub spill_bytes_max: u64,

@@ -73,7 +73,8 @@ fn keep(lake: &Path, copy: &Path) -> Result<Vec<Seen>> {
     Ok(every_reader_agrees(copy))
 }
 
-/// Spark starts slowly. So the lake is copied at each moment, and Spark reads all copies at the end.
+/// Spark starts slowly. So the lake is copied at each moment, and Spark reads all copies at the
+/// end.
 #[test]
 fn jobs_change_files_and_no_answers() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -1,4 +1,5 @@
-//! Runs the PySpark scripts of the setup with Delta: a reader of tables, and the peers of benchmarks.
+//! Runs the PySpark scripts of the setup with Delta: a reader of tables, and the peers of
+//! benchmarks.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,8 +1,8 @@
 //! Writes adlake's operators as bytes, and reads them back, so that a plan can be run by another
 //! process: DataFusion does this for its own operators.
 //!
-//! Functions are written as their names. The process that reads a plan has them in its session, with
-//! their state (null values, advertisers), by [`crate::views::functions`].
+//! Functions are written as their names. The process that reads a plan has them in its session,
+//! with their state (null values, advertisers).
 
 use std::io::Cursor;
 use std::sync::Arc;

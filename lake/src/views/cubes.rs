@@ -9,7 +9,6 @@ use adlake_domain::credit::Model;
 use adlake_domain::kpi::{self, RATIOS, SUMS, Sum};
 use adlake_domain::settings::{Display, SpendSource};
 
-use super::plans::BatchTable;
 use super::slice::Slice;
 
 /// The SQL name of [`adlake_domain::batch_schema::wide`].
@@ -227,7 +226,8 @@ pub(super) fn contributions(from: &Contributors, sign: i8) -> String {
 ///
 /// The rows of all tables are sorted, and then grouped once. Few rows share a key, so groups in a
 /// hash table would take more memory than the rows, and their sums would have to be sorted.
-pub(super) fn hourly_at_once(from: &Contributors, order: &str) -> String {
+pub(super) fn hourly_at_once(from: &Contributors, order: &[&str]) -> String {
+    let (groups, order) = (order.join(", "), ordered(order));
     let parts = parts(from);
     let inputs: Vec<&String> = parts.iter().flat_map(|part| &part.inputs).collect();
     let rows: Vec<String> = parts
@@ -254,7 +254,6 @@ pub(super) fn hourly_at_once(from: &Contributors, order: &str) -> String {
             format!("CAST({sql} AS {}) AS {}", sql_type(sum), sum.column)
         })
         .collect();
-    let groups = BatchTable::Hourly.order_columns().join(", ");
     let keys = kpi::DIMENSIONS.join(", ");
     format!(
         "SELECT hour, {keys}, {}, event_date \
@@ -279,14 +278,19 @@ pub(super) fn hourly(contributions: &str) -> String {
 
 /// SQL: the sums of rows of the batch table and of changes, in the order of the batch table. They
 /// are sorted before they are grouped, as in [`hourly_at_once`].
-pub(super) fn changed_hourly(rows: &str, order: &str) -> String {
+pub(super) fn changed_hourly(rows: &str, order: &[&str]) -> String {
+    let (groups, order) = (order.join(", "), ordered(order));
     format!(
-        "SELECT hour, {}, {}, event_date FROM (SELECT * FROM ({rows}) ORDER BY {order}) c GROUP BY {} \
+        "SELECT hour, {}, {}, event_date FROM (SELECT * FROM ({rows}) ORDER BY {order}) c GROUP BY {groups} \
          HAVING sum(c.events) > 0 ORDER BY {order}",
         kpi::DIMENSIONS.join(", "),
-        added(),
-        BatchTable::Hourly.order_columns().join(", ")
+        added()
     )
+}
+
+/// SQL: an ORDER BY of columns, as all batch tables have it.
+pub(super) fn ordered(columns: &[&str]) -> String {
+    columns.iter().map(|column| format!("{column} NULLS FIRST")).collect::<Vec<_>>().join(", ")
 }
 
 /// SQL: each sum of several rows `c`.

@@ -350,8 +350,7 @@ impl Plans {
     /// The rows of `campaign_hourly` for a slice, from tables `impressions`, `interactions`,
     /// `attributions` and `bid_requests`, in the order of the batch table.
     pub async fn hourly(&self, slice: &Slice) -> Result<DataFrame> {
-        let (from, order) = (Contributors::of_slice(slice), BatchTable::Hourly.order());
-        self.sql(&cubes::hourly_at_once(&from, &order)).await
+        self.sql(&cubes::hourly_at_once(&Contributors::of_slice(slice), &BatchTable::Hourly.order_columns())).await
     }
 
     /// The rows of `campaign_hourly` for a slice, from tables `published_hourly` and
@@ -361,7 +360,7 @@ impl Plans {
         let rows = format!(
             "SELECT * FROM published_hourly WHERE {condition} UNION ALL SELECT * FROM hourly_changes WHERE {condition}"
         );
-        self.sql(&cubes::changed_hourly(&rows, &BatchTable::Hourly.order())).await
+        self.sql(&cubes::changed_hourly(&rows, &BatchTable::Hourly.order_columns())).await
     }
 
     /// The rows of `campaign_rollup` for a date, from a table with the columns of
@@ -444,8 +443,7 @@ impl BatchTable {
 
     /// SQL: the order of its rows.
     pub fn order(self) -> String {
-        let columns = self.order_columns();
-        columns.iter().map(|column| format!("{column} NULLS FIRST")).collect::<Vec<_>>().join(", ")
+        cubes::ordered(&self.order_columns())
     }
 
     /// Its name in the catalogue.

@@ -25,8 +25,10 @@ use super::pieces::Pieces;
 mod coded_column;
 mod dictionary;
 mod hybrid;
+mod texts;
 
-use coded_column::{CodedColumn, Compressor, Parent, Texts, WideNumbers};
+use coded_column::{CodedColumn, Compressor, Parent};
+use texts::{Texts, WideNumbers};
 
 /// Encodes rows of one schema.
 pub(super) struct FastEncoder {

@@ -10,7 +10,6 @@
 
 use std::io::{Chain, Read, Write};
 
-use arrow::array::{Array, Decimal128Array, StringArray};
 use arrow::buffer::NullBuffer;
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, LogicalType, PageType, Type, ZstdLevel};
@@ -25,6 +24,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::dictionary::Dictionary;
 use super::hybrid;
+use super::texts::{Texts, WIDE_BYTES, one_text};
 
 /// Rows that are checked together for one repeated text. Many columns have long runs of one text.
 const RUN_ROWS: usize = 256;
@@ -65,48 +65,6 @@ pub(super) struct Parent<'a> {
     pub(super) is_nullable: bool,
     pub(super) nulls: Option<&'a NullBuffer>,
 }
-
-/// Texts, or numbers as texts.
-pub(super) struct Texts<'a> {
-    /// Where each text begins in `bytes`, and where the last one ends.
-    offsets: &'a [i32],
-    bytes: &'a [u8],
-    nulls: Option<&'a NullBuffer>,
-}
-
-impl<'a> Texts<'a> {
-    pub(super) fn of(texts: &'a StringArray) -> Texts<'a> {
-        Texts { offsets: texts.value_offsets(), bytes: texts.value_data(), nulls: texts.nulls() }
-    }
-
-    fn len(&self) -> usize {
-        self.offsets.len() - 1
-    }
-}
-
-/// Numbers of 128 bits as Parquet writes them.
-pub(super) struct WideNumbers<'a> {
-    offsets: Vec<i32>,
-    bytes: Vec<u8>,
-    nulls: Option<&'a NullBuffer>,
-}
-
-impl<'a> WideNumbers<'a> {
-    pub(super) fn of(numbers: &'a Decimal128Array) -> WideNumbers<'a> {
-        WideNumbers {
-            offsets: (0..=numbers.len() as i32).map(|number| number * WIDE_BYTES).collect(),
-            bytes: numbers.values().iter().flat_map(|number| number.to_be_bytes()).collect(),
-            nulls: numbers.nulls(),
-        }
-    }
-
-    pub(super) fn texts(&self) -> Texts<'_> {
-        Texts { offsets: &self.offsets, bytes: &self.bytes, nulls: self.nulls }
-    }
-}
-
-/// The length of a number of 128 bits.
-const WIDE_BYTES: i32 = 16;
 
 fn is_text(descriptor: &ColumnDescPtr) -> bool {
     descriptor.physical_type() == Type::BYTE_ARRAY && descriptor.logical_type_ref() == Some(&LogicalType::String)
@@ -481,17 +439,6 @@ impl<'a> ChunkReader for Chunk<'a> {
     }
 }
 
-/// The text of some rows, if all of them have the same.
-fn one_text<'a>(offsets: &[i32], bytes: &'a [u8]) -> Option<&'a [u8]> {
-    let (first, second, last) = (*offsets.first()?, *offsets.get(1)?, *offsets.last()?);
-    let (length, rows) = (second - first, offsets.len() - 1);
-    let all = &bytes[first as usize..last as usize];
-    let (text, rest) = all.split_at(length as usize);
-    let is_repeated = all.len() == text.len() * rows && rest == &all[..rest.len()];
-    let other_lengths = || offsets.windows(2).fold(0, |other, ends| other | ((ends[1] - ends[0]) ^ length));
-    (is_repeated && other_lengths() == 0).then_some(text)
-}
-
 impl PageRows {
     /// Adds rows that all have a text.
     fn add_present(&mut self, rows: usize, present: u16) {
@@ -526,28 +473,5 @@ impl PageRows {
         self.codes.clear();
         self.plain.clear();
         self.plain.shrink_to(2 * page_bytes_max);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_text_is_one_of_one_length() {
-        let found = |texts: &[&str], first: usize| {
-            let texts = StringArray::from_iter_values(texts);
-            one_text(&texts.value_offsets()[first..], texts.value_data()).map(<[u8]>::to_vec)
-        };
-        assert_eq!(found(&["ab", "ab", "ab"], 0), Some(b"ab".to_vec()));
-        assert_eq!(found(&["x", "ab", "ab"], 1), Some(b"ab".to_vec()));
-        assert_eq!(found(&["ab"], 0), Some(b"ab".to_vec()));
-        assert_eq!(found(&["", ""], 0), Some(Vec::new()));
-        assert_eq!(found(&[], 0), None);
-        // The same bytes, divided otherwise among the texts.
-        assert_eq!(found(&["a", "", "aa"], 0), None);
-        assert_eq!(found(&["aa", "a", "aaa"], 0), None);
-        assert_eq!(found(&["", "", "a"], 0), None);
-        assert_eq!(found(&["ab", "ac"], 0), None);
     }
 }
