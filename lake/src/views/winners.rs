@@ -1,11 +1,11 @@
 //! Decides the winners among copies: rows whose key occurs in several rows.
 //!
 //! The winner is the first row of its key by event time, content and place
-//! (the order of [`super::events`]). A bid request has two: the first row, and the first of the rows that
-//! tell most of our bid. Only the columns that decide are read. Contents are large, and hardly ever
-//! decide: rows with the same content hash have the same content, and most copies have the same
-//! hash or another time. So the winners are first decided without contents, and the keys for which
-//! contents are needed are found ([`Unclear`]). These are decided again with contents.
+//! (the order of [`super::events`]). A bid request has two: the first row, and the first of the
+//! rows that tell most of our bid. Only the columns that decide are read. Contents are large, and
+//! seldom decide: rows with the same content hash have the same content, and most copies have the
+//! same hash or another time. So the winners are first decided without contents, and the keys for
+//! which contents are needed are found ([`Unclear`]). These are decided again with contents.
 
 use std::sync::{Arc, Mutex};
 
