@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use adlake_domain::catalogue;
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};
+use adlake_tests::readers::{self, Seen};
 use adlake_tests::s3::S3Server;
 use adlake_tests::seed::seed;
-use adlake_tests::{readers, wait};
+use adlake_tests::wait;
 use anyhow::Result;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -189,8 +190,9 @@ fn answers_equal_the_truth_on_s3() -> Result<()> {
 }
 
 /// Opens every table with Python deltalake, DuckDB and Polars. Counts and sums must be the same.
-pub fn every_reader_agrees(lake: &Path) {
-    let mut filled = 0;
+/// Returns them.
+pub fn every_reader_agrees(lake: &Path) -> Vec<Seen> {
+    let mut seen = Vec::new();
     for table in catalogue::tables() {
         let columns: &[&str] = match table.name {
             "raw/impressions" => &[
@@ -235,10 +237,13 @@ pub fn every_reader_agrees(lake: &Path) {
             "batch/campaign_hourly" | "batch/campaign_rollup" => &["impressions", "cost_micros", "revenue_micros"],
             _ => &[],
         };
-        let found = readers::assert_agree(&lake.join(table.name), columns);
-        filled += usize::from(found[readers::COUNT] != "0");
+        let table = lake.join(table.name);
+        let figures = readers::assert_agree(&table, columns);
+        seen.push(Seen { table, figures });
     }
+    let filled = seen.iter().filter(|seen| seen.figures[readers::COUNT] != "0").count();
     assert!(filled >= 13, "only {filled} tables have rows");
+    seen
 }
 
 /// Required by the contract: done by hand, with Kafka's own console producer.

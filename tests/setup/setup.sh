@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Gets what the tests run beside adlake: Apache Kafka and a schema registry (Maven), an S3 API server (Go) and three Delta
-# readers (Python).
+# Gets what the tests run beside adlake: Apache Kafka and a schema registry (Maven), an S3 API server (Go), three Delta
+# readers (Python), and Spark with Delta (Python and Maven).
 #
 #   setup.sh [kafka] [registry] [versitygw] [venv] [spark] [deny]
 #
-# By default it gets all of them but two: `make bench` needs Spark beside adlake, and `make check` needs cargo-deny.
+# By default it gets all of them but cargo-deny, which only `make check` needs.
 #
 # Everything lands under ${ADLAKE_CACHE:-$HOME/.cache/adlake}, nothing elsewhere but the caches of mvn, go and pip.
 # Each part keeps a copy of its inputs as its stamp: it is made again when they change, and skipped in milliseconds
@@ -132,7 +132,7 @@ setup_spark() {
 }
 
 parts=("$@")
-((${#parts[@]})) || parts=(kafka registry versitygw venv)
+((${#parts[@]})) || parts=(kafka registry versitygw venv spark)
 for part in "${parts[@]}"; do
   case "$part" in
     kafka | registry | versitygw | venv | spark | deny) ;;

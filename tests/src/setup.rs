@@ -34,7 +34,8 @@ pub fn python() -> Result<PathBuf> {
     installed("venv/bin/python")
 }
 
-/// The folder of Spark with Delta, for benchmarks: a Python environment `venv` and `jars`.
+/// The folder of Spark with Delta, a reader and a peer of benchmarks: a Python environment `venv`,
+/// and `jars`.
 pub fn spark() -> Result<PathBuf> {
     installed("spark/jars")?;
     installed("spark")
