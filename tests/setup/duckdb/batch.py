@@ -4,9 +4,7 @@
     batch.py compare ADLAKE LAKE OUT   compares OUT with what the program ADLAKE answers; fails if anything differs
 
 `run` prints the elapsed and CPU seconds of each step as JSON. It reads every Parquet file of a raw table, so LAKE must
-never have been compacted. The rules are those of `docs/merge.md`, as far as the data of `adlake generate` needs them:
-null values only occur as users, bid requests have imps, copies of them do not differ in nested values alone, ingest has
-added all countries as two letters, and every impression has a campaign.
+never have been compacted. `batch_rules.py` says for which data it gives adlake's answers.
 
 Some work is less than adlake's. Identities are texts, and not stored twice. Sums have 64 bits. Rows are ordered by
 campaign and time only. Reach is the number of users of each day and campaign instead of a sketch. Files hold one day
@@ -15,6 +13,7 @@ each and are compressed with zstd (level 3), as adlake's are.
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -22,78 +21,23 @@ from decimal import Decimal
 
 import duckdb
 
-NULL_USERS = """('', '0', '-1', 'null', 'NULL', 'none', 'None', 'nil', 'undefined', 'unknown', 'Unknown', 'UNKNOWN',
-    'N/A', 'n/a', 'nan', 'NaN', '(not set)', '-', '00000000-0000-0000-0000-000000000000',
-    '00000000000000000000000000000000')"""
+# `python -I` leaves out the folders of scripts.
+sys.path.append(str(pathlib.Path(__file__).parent.parent))
+from batch_rules import (
+    ADDED, BID, CONTENTS, DIMENSIONS, KEYS, LEFT_OUT, PLACE, REPLACED, SUMS_OF_ACTIONS, SUMS_OF_ADS, TOLD,
+    sums_of_credits,
+)
 
-# The order in which the first of several copies wins, after the time: the contents, then where the copy came from.
-PLACE = 'ingested_at, source.topic, source."partition", source."offset"'
-CONTENTS = {
-    "impressions": """ad_creative_id, user_id, website, impression_id, campaign_id, ad_group_id, advertiser_id,
-        placement_id, auction_id, cost_micros, currency, width, height, viewable, view_time_ms, interaction_depth,
-        device_type, os, browser, user_agent, ip, country, region, city, content_category, consent, attributes""",
-    "interactions": """user_id, campaign_id, conversion_type, event_id, ad_creative_id, impression_id, order_id,
-        "value", currency, quantity, country, device_type, user_agent, attributes""",
-    "bid_requests": """user_id, "at", tmax, imp_id, campaign_id, ad_creative_id, bid_price, clearing_price, won,
-        attributes""",
-}
-KEYS = {
-    "impressions": "coalesce(impression_id, lower(hex(content_hash)))",
-    "interactions": """CASE
-        WHEN order_id IS NOT NULL
-            THEN concat_ws(chr(31), 'o', conversion_type, order_id, coalesce(r.advertiser_id, campaign_id))
-        WHEN event_id IS NOT NULL THEN concat_ws(chr(31), 'e', conversion_type, event_id)
-        ELSE lower(hex(content_hash)) END""",
-}
-ADDED = "enriched.part_of_day AS part_of_day, enriched.day_type AS day_type, enriched.season AS season"
-RESOLVED = {
-    "impressions": f"""* EXCLUDE (enriched, event_key) REPLACE (
-            event_key AS impression_id, known_user(user_id) AS user_id,
-            coalesce(campaign_id, enriched.campaign_id) AS campaign_id,
-            coalesce(advertiser_id, enriched.advertiser_id) AS advertiser_id,
-            coalesce(country, enriched.country) AS country, coalesce(region, enriched.region) AS region,
-            coalesce(device_type, enriched.device_type) AS device_type, coalesce(os, enriched.os) AS os,
-            coalesce(browser, enriched.browser) AS browser, enriched.cost_micros AS cost_micros), {ADDED}""",
-    "interactions": f"""* EXCLUDE (enriched, "value", scope_advertiser_id) REPLACE (
-            known_user(user_id) AS user_id, coalesce(campaign_id, enriched.campaign_id) AS campaign_id,
-            coalesce(country, enriched.country) AS country, coalesce(device_type, enriched.device_type) AS device_type),
-        coalesce(order_id, event_id, lower(hex(content_hash))) AS interaction_id,
-        CASE WHEN lower(trim(conversion_type)) = 'click' THEN 'click' ELSE 'conversion' END AS interaction_type,
-        enriched.value_micros AS value_micros, enriched.advertiser_id AS advertiser_id, enriched.region AS region,
-        enriched.os AS os, enriched.browser AS browser, scope_advertiser_id, {ADDED}""",
-}
 MODELS = ["last_touch", "first_touch", "linear", "position_based", "time_decay"]
-# The sums of the cube over impressions and bid requests (`shown`: an impression), and over interactions and credits.
-SUMS_OF_ADS = {
-    "events": "count(*)",
-    "impressions": "count_if(shown)",
-    "measurable_impressions": "count(viewable)",
-    "viewable_impressions": "count_if(viewable)",
-    "bid_requests": "count_if(NOT shown)",
-    "bids": "count_if(NOT shown AND (campaign_id IS NOT NULL OR bid_price_micros IS NOT NULL))",
-    "wins": "count_if(won)",
-    "cost_micros": "sum(cost_micros)",
-    "clearing_price_micros": "sum(clearing_price_micros) FILTER (won)",
-    "unpriced_impressions": "count_if(shown AND cost_micros IS NULL)",
-    "unpriced_wins": "count_if(won AND clearing_price_micros IS NULL)",
-    "view_time_ms": "sum(view_time_ms)",
-    "interaction_depth": "sum(interaction_depth)",
-}
-SUMS_OF_ACTIONS = {
-    "events": "count(*)",
-    "clicks": "count_if(is_click)",
-    "conversions": "count_if(NOT is_click)",
-    "revenue_micros": "sum(value_micros) FILTER (NOT is_click)",
-    "seconds_to_click_micros": "sum(micros_between) FILTER (is_click)",
-    "joined_clicks": "count(micros_between) FILTER (is_click)",
-    "seconds_to_conversion_micros": "sum(micros_between) FILTER (NOT is_click)",
-    "joined_conversions": "count(micros_between) FILTER (NOT is_click)",
-}
-for model in MODELS:
-    SUMS_OF_ACTIONS[f"attributed_conversions_{model}_billionths"] = f"sum(credit_{model})"
-    SUMS_OF_ACTIONS[f"attributed_revenue_{model}_micros"] = f"sum(revenue_{model})"
+SUMS_OF_ACTIONS = SUMS_OF_ACTIONS | sums_of_credits(MODELS)
 SUMS = SUMS_OF_ADS | SUMS_OF_ACTIONS
-DIMENSIONS = ["campaign_id", "website", "ad_creative_id", "device_type", "country", "region", "conversion_type"]
+
+
+def resolved(kind):
+    """The columns of an event, from those of the raw row that wins."""
+    replaced, added = (
+        ", ".join(f"{sql} AS {name}" for name, sql in columns[kind].items()) for columns in (REPLACED, ADDED))
+    return f"* EXCLUDE ({', '.join(LEFT_OUT[kind])}) REPLACE ({replaced}), {added}"
 
 
 class Run:
@@ -105,7 +49,6 @@ class Run:
         spill = os.path.join(out, "spill")
         self.connection = duckdb.connect(config={"threads": 2, "memory_limit": "4GB", "temp_directory": spill})
         self.sql("SET TimeZone = 'UTC'; SET default_null_order = 'nulls_first'")
-        self.sql(f"CREATE MACRO known_user(id) AS CASE WHEN id NOT IN {NULL_USERS} THEN id END")
         campaigns = f"read_parquet('{lake}/ref/campaigns/*.parquet')"
         self.sql(f"CREATE TEMP TABLE advertisers AS SELECT campaign_id, advertiser_id FROM {campaigns}")
 
@@ -153,17 +96,15 @@ class Run:
             QUALIFY row_number() OVER (PARTITION BY event_key ORDER BY event_time, {CONTENTS[kind]}, {PLACE}) > 1""")
         for day in self.days(f"{self.lake}/raw/{kind}"):
             rows = f'({keyed(day)}) e ANTI JOIN losers l ON e.source."offset" = l."offset" AND e.source.topic = l.topic'
-            self.write(kind, day, f"SELECT {RESOLVED[kind]} FROM {rows}", "campaign_id, event_time")
+            self.write(kind, day, f"SELECT {resolved(kind)} FROM {rows}", "campaign_id, event_time")
 
     def bid_requests(self):
         """One row for each auction and imp: the request of the first row, the bid of the row that tells most of it."""
-        bid = "struct_pack(campaign_id, ad_creative_id, won, enriched, content_hash, source, event_date)"
-        told = """campaign_id IS NOT NULL OR ad_creative_id IS NOT NULL OR bid_price IS NOT NULL
-            OR clearing_price IS NOT NULL OR won IS NOT NULL"""
+        bid = f"struct_pack({BID})"
 
         def exploded(rows):
             return f"""SELECT * REPLACE (told AND event_imp.id = coalesce(imp_id, imp[1].id) AS told)
-                FROM (SELECT *, {told} AS told, unnest(imp) AS event_imp FROM {rows})"""
+                FROM (SELECT *, {TOLD} AS told, unnest(imp) AS event_imp FROM {rows})"""
 
         self.sql(f"""CREATE OR REPLACE TEMP TABLE repeated AS
             SELECT auction_id FROM {self.raw('bid_requests')} GROUP BY auction_id HAVING count(*) > 1""")
@@ -177,19 +118,7 @@ class Run:
                 FROM ({exploded(f"{self.raw('bid_requests')} SEMI JOIN repeated USING (auction_id)")}))
             GROUP BY ALL""")
         for day in self.days(f"{self.lake}/raw/bid_requests"):
-            select = f"""SELECT * EXCLUDE (enriched, event_imp, told, bid, bid_price, clearing_price) REPLACE (
-                    event_imp.id AS imp_id, event_imp AS imp, known_user(user_id) AS user_id,
-                    coalesce(bid.campaign_id, bid.enriched.campaign_id) AS campaign_id,
-                    bid.ad_creative_id AS ad_creative_id, bid.won AS won),
-                bid.enriched.advertiser_id AS advertiser_id, coalesce(site."domain", app.bundle) AS website,
-                enriched.country AS country, coalesce(device.geo.region, enriched.region) AS region,
-                device.geo.city AS city, coalesce(CASE device.devicetype WHEN 1 THEN 'mobile' WHEN 4 THEN 'mobile'
-                    WHEN 2 THEN 'desktop' WHEN 3 THEN 'ctv' WHEN 7 THEN 'ctv' WHEN 5 THEN 'tablet'
-                    WHEN 6 THEN 'connected' END, enriched.device_type) AS device_type,
-                coalesce(device.os, enriched.os) AS os, enriched.browser AS browser,
-                bid.enriched.bid_price_micros AS bid_price_micros,
-                bid.enriched.clearing_price_micros AS clearing_price_micros, {ADDED},
-                bid.content_hash AS bid_content_hash, bid.source AS bid_source, bid.event_date AS bid_event_date
+            select = f"""SELECT {resolved('bid_requests')}
                 FROM (SELECT e.*, CASE WHEN w.winner IS NOT NULL THEN w.told_bid WHEN told THEN {bid} END AS bid
                     FROM ({exploded(self.raw('bid_requests', day))}) e LEFT JOIN winners w
                     ON e.auction_id = w.auction_id AND e.event_imp.id = w.event_imp_id
