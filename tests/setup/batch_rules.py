@@ -1,8 +1,8 @@
 """What the peers of the full batch run compute, in SQL that DuckDB and Spark both understand.
 
-The rules are those of `docs/merge.md`, as far as the data of `adlake generate` needs them: null values only occur as users,
-bid requests have imps, copies of them do not differ in nested values alone, ingest has added all countries as two letters,
-and every impression has a campaign.
+The rules are those of `docs/merge.md`, as far as the data of `adlake generate` needs them: null values only occur as
+users, bid requests have imps, copies of them do not differ in nested values alone, ingest has added all countries as
+two letters, and every impression has a campaign.
 """
 
 NULL_USERS = """('', '0', '-1', 'null', 'NULL', 'none', 'None', 'nil', 'undefined', 'unknown', 'Unknown', 'UNKNOWN',

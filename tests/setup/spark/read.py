@@ -2,9 +2,9 @@
 
     read.py TABLES
 
-TABLES is a file with a JSON list of [table, [column, ...]]. Prints a JSON list of {"count(*)": text, column: text, ...},
-one for each table, as `readers.py` does for one table with each of its readers. (The input is a file because spark-submit
-does not hand its standard input on.)
+TABLES is a file with a JSON list of [table, [column, ...]]. It is a file because spark-submit does not hand its
+standard input on. Prints a JSON list of {"count(*)": text, column: text, ...}, one for each table, as `readers.py`
+does for one table with each of its readers.
 """
 
 import collections

@@ -85,12 +85,7 @@ pub fn cost_against_data(events: usize, runs: usize) -> Result<()> {
 }
 
 fn costs(events: usize, runs: usize) -> Result<Costs> {
-    let bench = Bench { program: Program::new("[lake]\nuri = \"lake\"\n")? };
-    bench.generate("truth", events, "2025-01-01", "7", 1)?;
-    bench.program.new_lake("lake")?;
-    let ingest = bench.ingest("truth")?;
-    println!("batch: {events} events, ingested in {:.1} CPU-s; {runs} runs", ingest.cpu.as_secs_f64());
-    println!("  {:<44}{:>9}{:>9}{:>9}  beside", "", "s", "CPU-s", "MB");
+    let bench = Bench::with_lake("batch", events, runs)?;
     let (full, duckdb) = bench.full_runs(runs)?;
     let nothing = bench.batch_run("nothing")?;
     bench.show("nothing new", &nothing, Target::seconds(nothing.elapsed, 0.3));
@@ -115,7 +110,7 @@ fn costs(events: usize, runs: usize) -> Result<Costs> {
 }
 
 /// A figure and what it should be.
-struct Target {
+pub struct Target {
     what: &'static str,
     figure: f64,
     bound: f64,
@@ -127,11 +122,15 @@ impl Target {
         Target { what, figure, bound, is_least: false }
     }
 
+    pub fn at_least(what: &'static str, figure: f64, bound: f64) -> Target {
+        Target { what, figure, bound, is_least: true }
+    }
+
     fn seconds(elapsed: Duration, bound: f64) -> Target {
         Target::at_most("s", elapsed.as_secs_f64(), bound)
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let Target { what, figure, bound, is_least } = self;
         let is_met = if *is_least { figure >= bound } else { figure <= bound };
         let target = if *is_least { "at least" } else { "at most" };
@@ -140,12 +139,23 @@ impl Target {
 }
 
 /// A lake with its program.
-struct Bench {
-    program: Program,
+pub struct Bench {
+    pub program: Program,
 }
 
 impl Bench {
-    fn show(&self, what: &str, cost: &Cost, target: Target) {
+    /// Creates a lake with so many events of a week. Begins the table of the benchmark `name`.
+    pub fn with_lake(name: &str, events: usize, runs: usize) -> Result<Bench> {
+        let bench = Bench { program: Program::new("[lake]\nuri = \"lake\"\n")? };
+        bench.generate("truth", events, "2025-01-01", "7", 1)?;
+        bench.program.new_lake("lake")?;
+        let ingest = bench.ingest("truth")?;
+        println!("{name}: {events} events, ingested in {:.1} CPU-s; {runs} runs", ingest.cpu.as_secs_f64());
+        println!("  {:<44}{:>9}{:>9}{:>9}  beside", "", "s", "CPU-s", "MB");
+        Ok(bench)
+    }
+
+    pub fn show(&self, what: &str, cost: &Cost, target: Target) {
         println!("{}  {}", line(what, cost), target.text());
     }
 
@@ -164,7 +174,7 @@ impl Bench {
     }
 
     /// A batch run, which must find the plan `expected`.
-    fn batch_run(&self, expected: &str) -> Result<Cost> {
+    pub fn batch_run(&self, expected: &str) -> Result<Cost> {
         let full: &[&str] = if expected == "full" { &["--full"] } else { &[] };
         let cost = self.program.run(&[&["batch", "run", "--format", "json"], full].concat())?;
         let plan = self.report()?["plan"]["what"].clone();
@@ -173,7 +183,7 @@ impl Bench {
     }
 
     /// What the last run of the program printed.
-    fn report(&self) -> Result<Value> {
+    pub fn report(&self) -> Result<Value> {
         let text = fs::read_to_string(self.program.path("stdout"))?;
         serde_json::from_str(&text).with_context(|| format!("the program printed {text}"))
     }
@@ -268,8 +278,7 @@ impl Bench {
         let rate = rows as f64 / cost.cpu.as_secs_f64();
         let ceiling = copied as f64 / (thread_cpu() - started).as_secs_f64();
         let what = "of the rows per CPU-s of reading and writing";
-        let target = Target { what, figure: rate / ceiling, bound: 0.6, is_least: true };
-        self.show("compaction", &cost, target);
+        self.show("compaction", &cost, Target::at_least(what, rate / ceiling, 0.6));
         println!("    {rows} rows at {rate:.0} per CPU-s, reading and writing {copied} rows at {ceiling:.0}");
         Ok(())
     }
@@ -291,13 +300,13 @@ impl Bench {
     }
 }
 
-fn line(what: &str, cost: &Cost) -> String {
+pub fn line(what: &str, cost: &Cost) -> String {
     let (elapsed, cpu) = (cost.elapsed.as_secs_f64(), cost.cpu.as_secs_f64());
     format!("  {what:<44}{elapsed:>9.2}{cpu:>9.2}{:>9}", cost.resident_bytes_max / MIB)
 }
 
 /// The cost whose CPU time is the median.
-fn middle(mut costs: Vec<Cost>) -> Cost {
+pub fn middle(mut costs: Vec<Cost>) -> Cost {
     costs.sort_by_key(|cost| cost.cpu);
     costs[costs.len() / 2]
 }

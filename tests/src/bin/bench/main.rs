@@ -3,9 +3,11 @@
 //!
 //! Every figure is a ratio of two things measured in the same run on the same machine. One is the
 //! CPU seconds of the ingest process, or of a batch run. The other is those of the [`ceiling`], of
-//! the same ingest with more to do, of Spark on the same topic, or of DuckDB on the same files.
+//! the same ingest with more to do, of Spark on the same topic or the same tables, or of DuckDB on
+//! the same files.
 
 mod batch;
+mod batch_spark;
 mod ceiling;
 mod compare;
 mod freshness;
@@ -25,7 +27,7 @@ use crate::ceiling::Format;
 type Measure = fn(usize, usize) -> Result<()>;
 
 /// The benchmarks: name, default number of events, function.
-const BENCHMARKS: [(&str, usize, Measure); 9] = [
+const BENCHMARKS: [(&str, usize, Measure); 10] = [
     ("json", 20_000_000, |events, runs| ingest::beside_the_ceiling(Format::Json, events, runs)),
     ("csv", 5_000_000, |events, runs| ingest::beside_the_ceiling(Format::Csv, events, runs)),
     ("avro", 2_000_000, |events, runs| ingest::beside_the_ceiling(Format::Avro, events, runs)),
@@ -34,6 +36,7 @@ const BENCHMARKS: [(&str, usize, Measure); 9] = [
     ("spark", 5_000_000, spark::beside_structured_streaming),
     ("merge", 10_000_000, merge::campaign_kpis),
     ("batch", 5_000_000, batch::beside_duckdb),
+    ("batch-spark", 5_000_000, batch_spark::beside_spark),
     ("batch-sizes", 10_000_000, batch::cost_against_data),
 ];
 
