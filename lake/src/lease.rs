@@ -178,7 +178,7 @@ impl Held {
                     match found {
                         Some(found) if found.holder == self.state.holder && found.released == released => Ok(()),
                         Some(found) => Err(taken(&found)),
-                        None => self.is_passed(number).await,
+                        None => Err(self.why_refused(number).await?),
                     }
                 }
                 Err(error) => Err(LakeError::store(format!("{MANIFEST}/{path}"), error)),
@@ -193,15 +193,13 @@ impl Held {
         }
     }
 
-    /// What it means that a number is refused and has no file: its file was removed, because there
-    /// are newer ones; or the answer of the store is wrong, and the number is free.
-    async fn is_passed(&self, number: u64) -> Result<(), LakeError> {
-        match newest(self.store.as_ref()).await? {
-            Some(found) if found.number < number => Err(refused_without_reason(number)),
-            Some(found) if found.state.holder == self.state.holder => Ok(()),
-            Some(found) => Err(taken(&found.state)),
-            None => Err(refused_without_reason(number)),
-        }
+    /// Why a number is refused that has no file: its file was removed, because there are newer
+    /// ones; or the answer of the store is wrong, and the number is free.
+    async fn why_refused(&self, number: u64) -> Result<LakeError, LakeError> {
+        Ok(match newest(self.store.as_ref()).await? {
+            Some(found) if found.number > number => taken(&found.state),
+            _ => refused_without_reason(number),
+        })
     }
 
     /// Removes the files before a number.
@@ -361,16 +359,12 @@ mod tests {
         let lake = lake(&folder).await;
         let first = lake.lease("run", Duration::from_secs(60)).await.unwrap();
         // As if the store had refused the number 2.
-        let refused = first.held.is_passed(2).await.unwrap_err();
+        let refused = first.held.why_refused(2).await.unwrap();
         assert!(refused.is_retryable() && refused.to_string().contains("00000002.json"), "{refused}");
         // As if it had refused a number that was removed since.
         first.held.put(2, false).await.unwrap();
         first.held.forget(2).await;
-        first.held.is_passed(1).await.unwrap();
-        let (lake, store, number) = (lake.clone(), first.held.store.clone(), AtomicU64::new(0));
-        let state = LeaseState { holder: "other".to_string(), ..first.held.state.clone() };
-        let other = Held { lake, store, number, state };
-        assert!(matches!(other.is_passed(1).await, Err(LakeError::Superseded(_))));
+        assert!(matches!(first.held.why_refused(1).await.unwrap(), LakeError::Superseded(_)));
     }
 
     #[tokio::test]

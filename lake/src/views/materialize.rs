@@ -1,5 +1,7 @@
 //! Materializes the rows of a plan: in memory while they are few, else in a temporary file. The
-//! memory is taken from the session's pool, so that it counts with what sorts and joins take.
+//! memory is taken from the session's pool, so that it counts with what sorts and joins take. These
+//! need room too: a merge keeps the rows of many plans, so rows go to a file as soon as half of the
+//! pool is taken.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use datafusion::datasource::MemTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
@@ -45,14 +47,16 @@ impl Kept {
 }
 
 /// Runs a stream to its end and keeps its rows in the columns of `schema`: in memory up to
-/// `memory_bytes_max`, in a file beyond. Values are cast if their types differ.
+/// `memory_bytes_max` while the pool has room, in a file beyond. Values are cast if their types
+/// differ.
 pub(super) async fn materialize(
     context: &SessionContext,
     mut stream: SendableRecordBatchStream,
     schema: SchemaRef,
     memory_bytes_max: usize,
 ) -> Result<Materialized> {
-    let memory = MemoryConsumer::new("materialized rows").register(&context.runtime_env().memory_pool);
+    let pool = &context.runtime_env().memory_pool;
+    let memory = MemoryConsumer::new("materialized rows").register(pool);
     let mut count = 0;
     let mut bytes = 0;
     let mut batches = Vec::new();
@@ -67,7 +71,7 @@ pub(super) async fn materialize(
         let size = batch.get_array_memory_size();
         bytes += size;
         batches.push(batch);
-        if bytes < memory_bytes_max && memory.try_grow(size).is_ok() {
+        if bytes < memory_bytes_max && has_room(pool.as_ref()) && memory.try_grow(size).is_ok() {
             continue;
         }
         if file.is_none() {
@@ -94,6 +98,14 @@ pub(super) async fn materialize(
     memory.free();
     let table = Arc::new(file_table(context, &folder.path().join("rows.parquet"), schema)?);
     Ok(Materialized { table, count, kept: Kept { folder: Some(folder), _memory: memory } })
+}
+
+/// Whether at least half of a pool is free.
+fn has_room(pool: &dyn MemoryPool) -> bool {
+    match pool.memory_limit() {
+        MemoryLimit::Finite(limit) => pool.reserved() <= limit / 2,
+        _ => true,
+    }
 }
 
 /// The rows of a file as a table. It is no view over a frame: a view's columns are pruned together
