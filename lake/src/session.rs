@@ -15,14 +15,14 @@ use crate::operators::{self, exchange, sort};
 use crate::pushdown;
 
 /// The most bytes of the limit that are left for what is not counted.
-const UNCOUNTED_BYTES: usize = 768 << 20;
+const UNCOUNTED_BYTES: usize = 1 << 30;
 
 /// The resources that a session may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionSettings {
-    /// Memory in bytes for the work. Sorts, joins and aggregations share three quarters of it, or
-    /// all but 768 MiB of more than 3 GiB, before they spill.
+    /// Memory in bytes for the work. Sorts, joins and aggregations share half of it, or all but 1
+    /// GiB of more than 2 GiB, before they spill.
     pub memory_bytes_max: usize,
     /// Disk space in bytes that they may spill to.
     pub spill_bytes_max: u64,
@@ -47,7 +47,7 @@ impl SessionSettings {
     /// The memory that is counted. The rest is for what is not: batches between two operators,
     /// encoders, and what the allocator keeps for a while.
     fn pool_bytes(&self) -> usize {
-        self.memory_bytes_max - (self.memory_bytes_max / 4).min(UNCOUNTED_BYTES)
+        self.memory_bytes_max - (self.memory_bytes_max / 2).min(UNCOUNTED_BYTES)
     }
 
     /// A new session with these limits.

@@ -5,7 +5,7 @@
 //! identity that no other row shares. These are neither sorted nor compared: identities with
 //! several rows are found first, by their keys alone. Their winners are decided on few columns
 //! ([`super::winners`]). Then all rows are read once, and those that do not win are left out
-//! ([`crate::operators::copies`]).
+//! ([`crate::operators::take`]).
 
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::content_fields;
