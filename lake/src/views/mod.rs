@@ -15,6 +15,7 @@ mod attributed_days;
 mod events;
 mod winners;
 mod cubes;
+mod batch_table;
 mod slice;
 pub mod merge;
 pub mod surface;

@@ -13,7 +13,6 @@ use adlake_domain::batch_schema::{
     attributions_schema, campaign_hourly_schema, campaign_reach_schema, campaign_rollup_schema, event_schema,
 };
 use adlake_domain::event::EventKind;
-use adlake_domain::kpi;
 use adlake_domain::settings::Meaning;
 use arrow::array::{Array, ArrayBuilder, AsArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
@@ -23,10 +22,11 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::{DataFrame, SessionContext};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use futures::StreamExt;
 use hashbrown::HashMap;
 
+pub use super::batch_table::BatchTable;
 use super::cubes::{self, Contributors};
 use super::functions::Functions;
 use super::materialize::Materialized;
@@ -85,6 +85,12 @@ impl Plans {
         config.options_mut().optimizer.repartition_sorts = false;
         // Rows that come in the order of their groups need no hash table.
         config.options_mut().sql_parser.enable_subquery_sort_elimination = false;
+        self.in_session(config)
+    }
+
+    /// The same plans and tables in a session of their own, which shares memory and disk space.
+    /// Tables that are registered there are gone with it.
+    fn in_session(&self, config: SessionConfig) -> Result<Plans> {
         let context = crate::session::context(config, self.context.runtime_env());
         self.functions.register(&context);
         let tables = self.tables.lock().map(|tables| tables.clone()).unwrap_or_default();
@@ -196,6 +202,12 @@ impl Plans {
     /// The copies among the rows of `keyed`, with their winners. `raw` is the table that these rows
     /// come from, if it is registered.
     async fn find_copies(&self, kind: EventKind, keyed: &str, raw: Option<&str>) -> Result<Copies> {
+        // What its tables hold is needed no longer than they are.
+        let plans = self.in_session(self.context.copied_config())?;
+        plans.find_copies_here(kind, keyed, raw).await
+    }
+
+    async fn find_copies_here(&self, kind: EventKind, keyed: &str, raw: Option<&str>) -> Result<Copies> {
         let prefixes = self.sql(&format!("SELECT key_prefix(event_key) AS prefix FROM {keyed}")).await?;
         let prefixes = repeated::repeated(&self.context, prefixes).await?;
         let prefixes = Arc::new(Prefixes::new(&prefixes, &self.context.runtime_env())?);
@@ -392,68 +404,6 @@ impl Plans {
             BatchTable::Hourly => campaign_hourly_schema(),
             BatchTable::Rollup => campaign_rollup_schema(),
             BatchTable::Reach => campaign_reach_schema(),
-        }
-    }
-}
-
-/// A table that the batch layer writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BatchTable {
-    /// Deduplicated events.
-    Events(EventKind),
-    /// Interactions and their touchpoints.
-    Attributions,
-    /// The hourly cube.
-    Hourly,
-    /// The sums of the hourly cube by campaign.
-    Rollup,
-    /// The sketches.
-    Reach,
-}
-
-impl BatchTable {
-    /// All of them, each after those that it is made from.
-    pub const ALL: [BatchTable; 7] = [
-        BatchTable::Events(EventKind::Impression),
-        BatchTable::Events(EventKind::Interaction),
-        BatchTable::Events(EventKind::BidRequest),
-        BatchTable::Attributions,
-        BatchTable::Hourly,
-        BatchTable::Rollup,
-        BatchTable::Reach,
-    ];
-
-    /// The columns that its rows are ordered by, NULL first. Files hold one date each, so the date
-    /// comes first. No two rows have the same values in these columns.
-    pub fn order_columns(self) -> Vec<&'static str> {
-        let others = match self {
-            BatchTable::Events(_) => vec!["campaign_id", "event_time", "event_key"],
-            BatchTable::Attributions => {
-                vec!["campaign_id", "interaction_time", "interaction_key", "touchpoint_time", "touchpoint_key"]
-            }
-            BatchTable::Hourly => {
-                let others = kpi::DIMENSIONS.into_iter().filter(|name| *name != "campaign_id");
-                ["campaign_id", "hour"].into_iter().chain(others).collect()
-            }
-            BatchTable::Rollup => vec!["campaign_id", "hour"],
-            BatchTable::Reach => vec!["campaign_id", "day"],
-        };
-        ["event_date"].into_iter().chain(others).collect()
-    }
-
-    /// SQL: the order of its rows.
-    pub fn order(self) -> String {
-        cubes::ordered(&self.order_columns())
-    }
-
-    /// Its name in the catalogue.
-    pub fn name(self) -> &'static str {
-        match self {
-            BatchTable::Events(kind) => kind.batch_table(),
-            BatchTable::Attributions => adlake_domain::catalogue::ATTRIBUTIONS,
-            BatchTable::Hourly => adlake_domain::catalogue::CAMPAIGN_HOURLY,
-            BatchTable::Rollup => adlake_domain::catalogue::CAMPAIGN_ROLLUP,
-            BatchTable::Reach => adlake_domain::catalogue::CAMPAIGN_REACH,
         }
     }
 }
