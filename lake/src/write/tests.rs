@@ -232,6 +232,20 @@ fn a_full_dictionary_is_followed_by_texts_as_they_are() {
 }
 
 #[test]
+fn a_full_dictionary_is_followed_by_wide_numbers_as_they_are() {
+    let wide = |row: i128| (row % 3 > 0).then(|| (row - 40_000) * 10_i128.pow(30));
+    let numbers: Decimal128Array = (0..150_000).map(wide).collect();
+    let numbers: ArrayRef = Arc::new(numbers.with_precision_and_scale(38, 0).unwrap());
+    let expected = RecordBatch::try_from_iter([("wide", numbers)]).unwrap();
+    let (file, metadata) = write(std::slice::from_ref(&expected), 1 << 20);
+    let found = pages(&metadata, "wide");
+    assert!(matches!(found[..], [(Encoding::RLE_DICTIONARY, 5), (Encoding::PLAIN, 1..)]), "{found:?}");
+    assert_same(&expected, &read(&file, None));
+    let selected = RowSelection::from(vec![RowSelector::skip(149_000), RowSelector::select(1_000)]);
+    assert_same(&expected.slice(149_000, 1_000), &read(&file, Some(selected)));
+}
+
+#[test]
 fn a_text_longer_than_a_dictionary_or_a_page_is_kept() {
     let long = "long ".repeat(1 << 20);
     let expected = texts([Some("a"), Some(&long), None, Some("b"), Some(&long), Some("a")]);

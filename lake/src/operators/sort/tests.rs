@@ -1,4 +1,4 @@
-use arrow::array::{Array, AsArray, Int64Array, StringArray};
+use arrow::array::{Array, AsArray, Int64Array, ListArray, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::datasource::MemTable;
 use datafusion::physical_plan::displayable;
@@ -23,6 +23,7 @@ fn check(rows: usize, keys: i64, memory_bytes_max: usize, order: &str) -> usize 
         Field::new("name", DataType::Utf8, true),
         Field::new("number", DataType::Int64, true),
         Field::new("text", DataType::Utf8, true),
+        Field::new("list", DataType::new_list(DataType::Int64, true), true),
     ]));
     let text = "x".repeat(100);
     let batches: Vec<RecordBatch> = (0..rows)
@@ -32,7 +33,8 @@ fn check(rows: usize, keys: i64, memory_bytes_max: usize, order: &str) -> usize 
             let columns: Vec<ArrayRef> = vec![
                 Arc::new(StringArray::from_iter(names[range.clone()].iter().map(Option::as_deref))),
                 Arc::new(Int64Array::from(numbers[range.clone()].to_vec())),
-                Arc::new(StringArray::from_iter_values(range.map(|row| format!("{row} {text}")))),
+                Arc::new(StringArray::from_iter_values(range.clone().map(|row| format!("{row} {text}")))),
+                Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(range.map(|row| Some([Some(row as i64)])))),
             ];
             RecordBatch::try_new(schema.clone(), columns).unwrap()
         })
@@ -54,8 +56,11 @@ fn check(rows: usize, keys: i64, memory_bytes_max: usize, order: &str) -> usize 
         for batch in &sorted {
             let (name, number) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
             let text = batch.column(2).as_string::<i32>();
+            // Lists are gathered in another way.
+            let lists = batch.column(3).as_list::<i32>();
             for row in 0..batch.num_rows() {
                 let place: usize = text.value(row).split(' ').next().unwrap().parse().unwrap();
+                assert_eq!(lists.value(row).as_primitive::<Int64Type>().values().as_ref(), [place as i64]);
                 let name = name.is_valid(row).then(|| name.value(row).to_string());
                 assert_eq!((&name, number.value(row)), (&names[place], numbers[place]), "a row was torn apart");
                 found.push(place);

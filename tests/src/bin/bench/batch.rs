@@ -19,21 +19,23 @@ use crate::picture::{self, Line};
 use crate::program::{Cost, Program, measure, median, thread_cpu};
 
 const KPIS: &str = "SELECT * FROM campaign_kpis";
-/// The traffic, without its size, time and seed.
-const GENERATE: [&str; 10] = [
-    "generate",
-    "--campaigns",
-    "200",
-    "--bid-requests",
-    "0.55",
-    "--duplicates",
-    "0.02",
-    "--late",
-    "0.01",
-    "--to-files",
-];
+/// The traffic, without its size, keys, time and seed.
+const GENERATE: [&str; 8] =
+    ["generate", "--bid-requests", "0.55", "--duplicates", "0.02", "--late", "0.01", "--to-files"];
 const HOURS: usize = 7 * 24;
 const MIB: u64 = 1 << 20;
+
+/// The most events of the tail over which `campaign_kpis` is measured.
+const TAIL_MAX: usize = 200_000;
+
+/// How many campaigns and users the events have.
+#[derive(Debug, Clone, Copy)]
+struct Keys {
+    campaigns: u32,
+    users: u32,
+}
+
+const KEYS: Keys = Keys { campaigns: 200, users: 100_000 };
 
 /// What the batch layer costs over so many events.
 struct Costs {
@@ -47,62 +49,89 @@ struct Costs {
 
 /// Measures one size.
 pub fn beside_duckdb(events: usize, runs: usize) -> Result<()> {
-    costs(events, runs)?;
+    costs(events, KEYS, runs)?;
     Ok(())
 }
+
+/// The costs that are shown, by name.
+type Column = (&'static str, fn(&Costs) -> Cost);
+const COLUMNS: [Column; 5] = [
+    ("DuckDB, full", |costs| costs.duckdb),
+    ("full run", |costs| costs.full),
+    ("1% new", |costs| costs.incremental),
+    ("last hour", |costs| costs.last_hour),
+    ("late day", |costs| costs.late_day),
+];
 
 /// Measures a tenth, a fifth, a half and the whole of so many events. Prints a table, and draws it.
 pub fn cost_against_data(events: usize, runs: usize) -> Result<()> {
     let mut sizes = Vec::new();
     for share in [10, 5, 2, 1] {
-        sizes.push(costs(events / share, runs)?);
+        let costs = costs(events / share, KEYS, runs)?;
+        sizes.push((costs.events as f64 / 1e6, costs));
     }
-    type Column = (&'static str, fn(&Costs) -> Cost);
-    let columns: [Column; 5] = [
-        ("DuckDB, full", |costs| costs.duckdb),
-        ("full run", |costs| costs.full),
-        ("1% new", |costs| costs.incremental),
-        ("last hour", |costs| costs.last_hour),
-        ("late day", |costs| costs.late_day),
-    ];
-    println!("batch-sizes: CPU-s, and MB resident at most");
-    println!("  {:>12}{}", "events", columns.map(|(name, _)| format!("{name:>20}")).concat());
-    for costs in &sizes {
-        let cells = columns.map(|(_, of)| of(costs)).map(|cost| {
+    show_all("batch-sizes", "millions of events", &sizes)
+}
+
+/// Measures few, more and many campaigns, and then the same of users. Prints two tables, and draws
+/// them.
+pub fn cost_against_keys(events: usize, runs: usize) -> Result<()> {
+    let (mut by_campaigns, mut by_users) = (Vec::new(), Vec::new());
+    for campaigns in [20, 200, 2_000] {
+        by_campaigns.push((f64::from(campaigns), costs(events, Keys { campaigns, ..KEYS }, runs)?));
+    }
+    for users in [10_000, 100_000, 1_000_000] {
+        by_users.push((f64::from(users) / 1e3, costs(events, Keys { users, ..KEYS }, runs)?));
+    }
+    show_all("batch-campaigns", "campaigns", &by_campaigns)?;
+    show_all("batch-users", "thousands of users", &by_users)
+}
+
+/// Prints a table of costs, and draws them, in the order of their `across`.
+fn show_all(name: &str, across: &str, all: &[(f64, Costs)]) -> Result<()> {
+    println!("{name}: CPU-s, and MB resident at most");
+    println!("  {across:>20}{}", COLUMNS.map(|(name, _)| format!("{name:>20}")).concat());
+    for (at, costs) in all {
+        let cells = COLUMNS.map(|(_, of)| of(costs)).map(|cost| {
             let cell = format!("{:.1} ({})", cost.cpu.as_secs_f64(), cost.resident_bytes_max / MIB);
             format!("{cell:>20}")
         });
-        println!("  {:>12}{}", costs.events, cells.concat());
+        println!("  {at:>20}{}", cells.concat());
     }
-    let lines = columns.map(|(name, of)| Line {
+    let lines = COLUMNS.map(|(name, of)| Line {
         name,
-        points: sizes.iter().map(|costs| (costs.events as f64 / 1e6, of(costs).cpu.as_secs_f64())).collect(),
+        points: all.iter().map(|(at, costs)| (*at, of(costs).cpu.as_secs_f64())).collect(),
     });
-    let file = std::env::current_exe()?.with_file_name("batch-sizes.svg");
-    fs::write(&file, picture::draw("millions of events", "CPU seconds", &lines))?;
-    println!("batch-sizes: {}", file.display());
+    let file = std::env::current_exe()?.with_file_name(format!("{name}.svg"));
+    fs::write(&file, picture::draw(across, "CPU seconds", &lines))?;
+    println!("{name}: {}", file.display());
     Ok(())
 }
 
-fn costs(events: usize, runs: usize) -> Result<Costs> {
-    let bench = Bench::with_lake("batch", events, runs)?;
+fn costs(events: usize, keys: Keys, runs: usize) -> Result<Costs> {
+    let bench = Bench::with_traffic("batch", events, keys, runs)?;
     let (full, duckdb) = bench.full_runs(runs)?;
     let nothing = bench.batch_run("nothing")?;
     bench.show("nothing new", &nothing, Target::seconds(nothing.elapsed, 0.3));
     bench.kpis("campaign_kpis", 0.5, u64::MAX, runs)?;
-    let part = |what: &str, seed, events, start: &str, days: &str, share: f64| -> Result<Cost> {
+    let add = |seed: u64, events, start: &str, days: &str| -> Result<()> {
         let folder = format!("new-{seed}");
         bench.generate(&folder, events, start, days, seed)?;
-        bench.ingest(&folder)?;
-        if seed == 2 {
-            bench.kpis("campaign_kpis, with a tail of 1%", 1.5, 1 << 30, runs)?;
+        bench.ingest(&folder).map(|_| ())
+    };
+    let tail = (events / 100).min(TAIL_MAX);
+    add(5, tail, "2025-01-06", "2")?;
+    bench.kpis(&format!("campaign_kpis, with a tail of {tail}"), 1.5, 1 << 30, runs)?;
+    let part = |what: &str, seed, events, start: &str, days: &str, share: f64| -> Result<Cost> {
+        if events > 0 {
+            add(seed, events, start, days)?;
         }
         let cost = bench.batch_run("incremental")?;
         let ratio = cost.cpu.as_secs_f64() / full.cpu.as_secs_f64();
         bench.show(what, &cost, Target::at_most("of a full run's CPU-s", ratio, share));
         Ok(cost)
     };
-    let incremental = part("1% new, in the last two days", 2, events / 100, "2025-01-06", "2", 0.05)?;
+    let incremental = part("1% new, in the last two days", 2, events / 100 - tail, "2025-01-06", "2", 0.05)?;
     let last_hour = part("a new last hour", 3, events / HOURS, "2025-01-07T23:00:00Z", "0.0416", 0.03)?;
     let late_day = part("1% late, of a day a week ago", 4, events / 100, "2025-01-01", "1", 0.08)?;
     bench.compaction()?;
@@ -141,16 +170,22 @@ impl Target {
 /// A lake with its program.
 pub struct Bench {
     pub program: Program,
+    keys: Keys,
 }
 
 impl Bench {
     /// Creates a lake with so many events of a week. Begins the table of the benchmark `name`.
     pub fn with_lake(name: &str, events: usize, runs: usize) -> Result<Bench> {
-        let bench = Bench { program: Program::new("[lake]\nuri = \"lake\"\n")? };
+        Bench::with_traffic(name, events, KEYS, runs)
+    }
+
+    fn with_traffic(name: &str, events: usize, keys: Keys, runs: usize) -> Result<Bench> {
+        let bench = Bench { program: Program::new("[lake]\nuri = \"lake\"\n")?, keys };
         bench.generate("truth", events, "2025-01-01", "7", 1)?;
         bench.program.new_lake("lake")?;
         let ingest = bench.ingest("truth")?;
-        println!("{name}: {events} events, ingested in {:.1} CPU-s; {runs} runs", ingest.cpu.as_secs_f64());
+        let seconds = ingest.cpu.as_secs_f64();
+        println!("{name}: {events} events, {keys:?}, ingested in {seconds:.1} CPU-s; {runs} runs");
         println!("  {:<44}{:>9}{:>9}{:>9}  beside", "", "s", "CPU-s", "MB");
         Ok(bench)
     }
@@ -161,8 +196,10 @@ impl Bench {
 
     fn generate(&self, folder: &str, events: usize, start: &str, days: &str, seed: u64) -> Result<()> {
         let (events, seed) = (events.max(1).to_string(), seed.to_string());
+        let (campaigns, users) = (self.keys.campaigns.to_string(), self.keys.users.to_string());
         let options = [folder, "--events", &events, "--start", start, "--days", days, "--seed", &seed];
-        self.program.run(&[&GENERATE[..], &options[..]].concat()).map(|_| ())
+        let keys = ["--campaigns", &campaigns, "--users", &users];
+        self.program.run(&[&GENERATE[..], &options[..], &keys[..]].concat()).map(|_| ())
     }
 
     /// Ingests generated events, and removes their files.

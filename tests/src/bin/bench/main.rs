@@ -27,7 +27,7 @@ use crate::ceiling::Format;
 type Measure = fn(usize, usize) -> Result<()>;
 
 /// The benchmarks: name, default number of events, function.
-const BENCHMARKS: [(&str, usize, Measure); 10] = [
+const BENCHMARKS: [(&str, usize, Measure); 11] = [
     ("json", 20_000_000, |events, runs| ingest::beside_the_ceiling(Format::Json, events, runs)),
     ("csv", 5_000_000, |events, runs| ingest::beside_the_ceiling(Format::Csv, events, runs)),
     ("avro", 2_000_000, |events, runs| ingest::beside_the_ceiling(Format::Avro, events, runs)),
@@ -38,6 +38,7 @@ const BENCHMARKS: [(&str, usize, Measure); 10] = [
     ("batch", 5_000_000, batch::beside_duckdb),
     ("batch-spark", 5_000_000, batch_spark::beside_spark),
     ("batch-sizes", 10_000_000, batch::cost_against_data),
+    ("batch-keys", 2_000_000, batch::cost_against_keys),
 ];
 
 fn main() -> ExitCode {
