@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
     batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest, query, reference,
-    status,
+    serve, status,
 };
 use crate::memory;
 use crate::options::Global;
@@ -46,6 +46,11 @@ pub enum Command {
     CheckLake(check_lake::CheckLake),
     /// Get the answer to a question in SQL, over everything that is committed
     Query(query::Query),
+    /// Answer questions over HTTP, live, until a signal comes
+    Serve(serve::Serve),
+    /// Make keys for those who may ask the server
+    #[command(subcommand)]
+    Keys(serve::KeysCommand),
     /// Load reference data: creatives, campaigns, exchange rates
     #[command(subcommand)]
     Ref(reference::Reference),
@@ -82,6 +87,11 @@ impl Arguments {
                 command.run(&global).await
             }
             Command::Ref(command) => command.run(&global, &progress).await,
+            Command::Serve(command) => {
+                memory::return_freed_memory();
+                command.run(&global).await
+            }
+            Command::Keys(command) => command.run(&global).await,
             Command::Status(command) => command.run(&global).await,
             Command::Deadletters(command) => command.run(&global, &progress).await,
             Command::Config(command) => command.run(&global).await,

@@ -30,7 +30,7 @@ impl EventKind {
     }
 
     /// The raw table, relative to the lake's URI.
-    pub fn raw_table(self) -> &'static str {
+    pub const fn raw_table(self) -> &'static str {
         match self {
             EventKind::Impression => "raw/impressions",
             EventKind::Interaction => "raw/interactions",

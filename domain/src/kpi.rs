@@ -5,6 +5,9 @@
 //! bits: one event may bring 10^16 micros, and a thousand such events exceed 64 bits. Each ratio
 //! names two sums as its numerator and denominator. This table is the only place that defines them.
 
+use crate::credit::Model;
+use crate::settings::{Display, SpendSource};
+
 /// A sum in the cubes that can be added, as `batch/campaign_hourly` stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sum {
@@ -64,6 +67,70 @@ pub const SUMS: [Sum; 30] = [
     total("attributed_revenue_time_decay_micros", "revenue by time decay, micros of the account currency"),
 ];
 
+/// The scale of a sum that is stored in millionths of what is shown.
+pub const MICROS: i8 = 6;
+/// The scale of a sum that is stored in billionths of what is shown.
+pub const NANOS: i8 = 9;
+
+/// A sum as the views show it: a stored sum times `10^-scale`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The view's column.
+    pub name: String,
+    /// The stored sum.
+    pub stored: String,
+    /// 0 for whole numbers, [`MICROS`] or [`NANOS`].
+    pub scale: i8,
+    /// The unit of what is shown.
+    pub unit: Unit,
+}
+
+/// What a number counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Events, users or credits.
+    Events,
+    /// Units of the account currency.
+    Currency,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+    /// None.
+    Plain,
+}
+
+/// The sums of the views, in the order of their columns.
+pub fn shown(display: &Display) -> Vec<Shown> {
+    let sum = |name: &str, stored: &str, scale, unit| Shown { name: name.into(), stored: stored.into(), scale, unit };
+    let count = |name: &str| sum(name, name, 0, Unit::Events);
+    let seconds = |name: &str| sum(name, &format!("{name}_micros"), MICROS, Unit::Seconds);
+    let (spend, unpriced) = match display.spend_source {
+        SpendSource::Impressions => (("cost_micros", MICROS), "unpriced_impressions"),
+        // Exact: micros per mille divided by 1000 are billionths.
+        SpendSource::Bids => (("clearing_price_micros", NANOS), "unpriced_wins"),
+    };
+    let mut shown: Vec<Shown> =
+        ["impressions", "measurable_impressions", "viewable_impressions", "clicks", "conversions"].map(count).to_vec();
+    shown.extend(["bid_requests", "bids", "wins"].map(count));
+    shown.push(sum("spend", spend.0, spend.1, Unit::Currency));
+    shown.push(sum("revenue", "revenue_micros", MICROS, Unit::Currency));
+    shown.push(sum("unpriced_events", unpriced, 0, Unit::Events));
+    shown.push(sum("view_time_ms", "view_time_ms", 0, Unit::Milliseconds));
+    shown.push(sum("interaction_depth", "interaction_depth", 0, Unit::Plain));
+    shown.extend([seconds("seconds_to_click"), count("joined_clicks")]);
+    shown.extend([seconds("seconds_to_conversion"), count("joined_conversions")]);
+    let models = Model::ALL.map(|model| (format!("_{}", model.name()), model));
+    for (suffix, model) in [(String::new(), display.default_model)].into_iter().chain(models) {
+        let (conversions, revenue) = ("attributed_conversions", "attributed_revenue");
+        let stored = format!("{conversions}_{}_billionths", model.name());
+        shown.push(sum(&format!("{conversions}{suffix}"), &stored, NANOS, Unit::Events));
+        let stored = format!("{revenue}_{}_micros", model.name());
+        shown.push(sum(&format!("{revenue}{suffix}"), &stored, MICROS, Unit::Currency));
+    }
+    shown
+}
+
 /// A ratio of two sums of a view: `numerator / denominator * factor`. It is NULL where the
 /// denominator is 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,8 +176,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn shown_sums_are_made_of_stored_ones() {
+        for spend_source in [SpendSource::Impressions, SpendSource::Bids] {
+            for sum in shown(&Display { spend_source, ..Display::default() }) {
+                assert!(SUMS.iter().any(|stored| stored.column == sum.stored), "{sum:?}");
+            }
+        }
+    }
+
+    #[test]
     fn ratios_and_stages_are_made_of_sums() {
-        let known = |name: &str| name == "spend" || name == "revenue" || SUMS.iter().any(|sum| sum.column == name);
+        let shown = shown(&Display::default());
+        let known = |name: &str| shown.iter().any(|sum| sum.name == name);
         for ratio in RATIOS {
             assert!(known(ratio.numerator) && known(ratio.denominator), "{}", ratio.column);
         }

@@ -1,5 +1,19 @@
-//! The serving layer: SQL over the merged views, exact at every moment.
+//! The serving layer: answers over the merged views, exact at every moment.
+//!
+//! - [`query`]: SQL, from the command line.
+//! - [`state`]: the live state, which follows the lake.
+//! - [`question`] and [`answer`]: what is asked over HTTP, and what is answered, from one state.
+//! - [`access`]: who asks, and what they may see.
+//! - [`http`]: the API.
 
+pub mod metrics;
+pub mod question;
+pub mod state;
+pub mod access;
+pub mod answer;
+pub mod settings;
+pub mod http;
 pub mod query;
 
 pub use query::{QueryEngine, QueryError, QuerySettings};
+pub use settings::ServeSettings;

@@ -297,6 +297,49 @@ pub const KEYS: &[Key] = &[
     key("query.session.spill_bytes_max", "Disk space, in bytes, that they may spill to."),
     key("query.session.spill_folder", "The folder that they spill to. Empty: the system's folder for temporary files."),
     key("query.session.partitions", "How many partitions of a plan run in parallel. 0: one for each core."),
+    key("serve", "The server: `adlake serve`."),
+    key(
+        "serve.listen",
+        "Where HTTP is served: host:port. Without keys it must be an address of this machine alone, like 127.0.0.1.",
+    ),
+    key(
+        "serve.keys_file",
+        "A file with the keys of those who may ask (`adlake keys create` adds one). Empty: no keys are needed.",
+    ),
+    key("serve.refresh_interval", "How often the lake is looked at for commits."),
+    key(
+        "serve.state_bytes_max",
+        "Memory, in bytes, for the sums and sketches of the published run. What does not fit is answered from the \
+         lake, which takes longer.",
+    ),
+    key(
+        "serve.settle_time",
+        "Events that are late by less than this are ordinary. Later hours are shown as provisional.",
+    ),
+    key("serve.snapshots_kept", "How many snapshots are kept for the next pages of answers."),
+    key("serve.rows_max", "The most rows of an answer. More are given page by page."),
+    key("serve.body_bytes_max", "The most bytes of a question."),
+    key("serve.timeout", "The longest time for an answer."),
+    key(
+        "serve.lake_queries_max",
+        "How many answers are made from the lake at the same time. Others wait for their turn.",
+    ),
+    key("serve.cache_bytes_max", "Memory, in bytes, for answers that are given again while nothing has changed."),
+    key("serve.subscribers_max", "The most clients that events are sent to at the same time."),
+    key("serve.requests_per_second", "The most requests of one key in a second. 0: no limit."),
+    unset(
+        "serve.cursor_secret",
+        "What cursors are signed with. Servers behind one balancer need the same. By default it is new at each start.",
+        "\"a long random text\"",
+    ),
+    key("serve.session", "The resources of one snapshot, and of each answer that is made from the lake."),
+    key(
+        "serve.session.memory_bytes_max",
+        "Memory, in bytes, that sorts, joins and aggregations share before they spill to disk.",
+    ),
+    key("serve.session.spill_bytes_max", "Disk space, in bytes, that they may spill to."),
+    key("serve.session.spill_folder", "The folder that they spill to. Empty: the system's folder for temporary files."),
+    key("serve.session.partitions", "How many partitions of a plan run in parallel. 0: one for each core."),
 ];
 
 /// The section or key at a path.

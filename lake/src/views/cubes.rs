@@ -6,8 +6,8 @@
 
 use adlake_domain::batch_schema::{credit_column, revenue_column};
 use adlake_domain::credit::Model;
-use adlake_domain::kpi::{self, RATIOS, SUMS, Sum};
-use adlake_domain::settings::{Display, SpendSource};
+use adlake_domain::kpi::{self, MICROS, NANOS, RATIOS, SUMS, Sum};
+use adlake_domain::settings::Display;
 
 use super::slice::Slice;
 
@@ -317,41 +317,16 @@ pub(super) fn reach(impressions: &str) -> String {
 
 /// The sums of a view. `stored` gives the expression for a stored sum.
 fn shown_sums(display: &Display, stored: impl Fn(&str) -> String) -> Vec<(String, String)> {
-    let (spend, unpriced) = match display.spend_source {
-        SpendSource::Impressions => (format!("micros({})", stored("cost_micros")), stored("unpriced_impressions")),
-        // Exact: micros per mille divided by 1000 are billionths.
-        SpendSource::Bids => (format!("nanos({})", stored("clearing_price_micros")), stored("unpriced_wins")),
-    };
-    let plain = |name: &str| (name.to_string(), stored(name));
-    let mut sums: Vec<(String, String)> = [
-        "impressions",
-        "measurable_impressions",
-        "viewable_impressions",
-        "clicks",
-        "conversions",
-        "bid_requests",
-        "bids",
-        "wins",
-    ]
-    .map(plain)
-    .to_vec();
-    sums.push(("spend".into(), spend));
-    sums.push(("revenue".into(), format!("micros({})", stored("revenue_micros"))));
-    sums.push(("unpriced_events".into(), unpriced));
-    let seconds = |name: &str| (name.to_string(), format!("micros({})", stored(&format!("{name}_micros"))));
-    sums.extend(["view_time_ms", "interaction_depth"].map(plain));
-    sums.extend([seconds("seconds_to_click"), plain("joined_clicks")]);
-    sums.extend([seconds("seconds_to_conversion"), plain("joined_conversions")]);
-    let conversions =
-        |model: Model| format!("nanos({})", stored(&format!("attributed_conversions_{}_billionths", model.name())));
-    let revenue = |model: Model| format!("micros({})", stored(&format!("attributed_revenue_{}_micros", model.name())));
-    sums.push(("attributed_conversions".into(), conversions(display.default_model)));
-    sums.push(("attributed_revenue".into(), revenue(display.default_model)));
-    for model in Model::ALL {
-        sums.push((format!("attributed_conversions_{}", model.name()), conversions(model)));
-        sums.push((format!("attributed_revenue_{}", model.name()), revenue(model)));
-    }
-    sums
+    let shown = kpi::shown(display).into_iter().map(|sum| {
+        let stored = stored(&sum.stored);
+        let expression = match sum.scale {
+            MICROS => format!("micros({stored})"),
+            NANOS => format!("nanos({stored})"),
+            _ => stored,
+        };
+        (sum.name, expression)
+    });
+    shown.collect()
 }
 
 fn ratio(numerator: &str, denominator: &str, factor: f64) -> String {

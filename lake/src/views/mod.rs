@@ -5,6 +5,7 @@
 //!   writes its results.
 //! - [`merge`]: what newer rows change of a published `Q`: replaced events, replaced attributions,
 //!   signed sums, sketches.
+//! - [`sums`]: stored sums and sketches by chosen columns.
 //! - [`surface`]: the SQL views over both. They define nothing but names and ratios. Only
 //!   `freshness` is about the tables themselves.
 //!
@@ -18,6 +19,7 @@ mod cubes;
 mod batch_table;
 mod slice;
 pub mod merge;
+pub mod sums;
 pub mod surface;
 mod freshness;
 

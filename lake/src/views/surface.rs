@@ -11,10 +11,12 @@ use adlake_domain::schema;
 use adlake_domain::settings::Display;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use datafusion::prelude::SessionContext;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::{Expr, SessionContext};
 
 use super::merge::{Merge, Merged, Part};
 use super::plans::Plans;
+use super::sums::{self, Grouping, Sketches};
 use super::{cubes, event_columns, freshness, functions};
 use crate::error::LakeError;
 use crate::snapshot::Snapshot;
@@ -43,6 +45,7 @@ const MATERIALIZED_BYTES_MAX: usize = 128 << 20;
 #[derive(Debug)]
 pub struct Views {
     tables: BTreeMap<&'static str, Arc<dyn TableProvider>>,
+    plans: Plans,
     /// The merge, whose tables the views read.
     _merged: Merged,
 }
@@ -92,7 +95,24 @@ impl Views {
             };
             tables.insert(view, plans.sql(&sql).await?.into_view());
         }
-        Ok(Views { tables, _merged: merged })
+        Ok(Views { tables, plans, _merged: merged })
+    }
+
+    /// Stored sums by some columns of the cube. A view of sums has to be among the prepared ones.
+    pub async fn sums(&self, wanted: &Grouping<'_>) -> Result<SendableRecordBatchStream, LakeError> {
+        sums::sums(&self.plans, wanted).await
+    }
+
+    /// Conversions by the time since their last touch: rows with `reached`, how many of `bounds`
+    /// (microseconds) that is, and `conversions`. `condition` is one on the columns of
+    /// `batch/attributions`. A view of attributions has to be among the prepared ones.
+    pub async fn delays(&self, condition: Expr, bounds: &[i64]) -> Result<SendableRecordBatchStream, LakeError> {
+        sums::delays(&self.plans, condition, bounds).await
+    }
+
+    /// Sketches by day and campaign. A view of reach has to be among the prepared ones.
+    pub async fn sketches(&self, wanted: Sketches) -> Result<SendableRecordBatchStream, LakeError> {
+        sums::sketches(&self.plans, wanted).await
     }
 
     /// Registers the views and the functions of the SQL surface in a session.

@@ -60,6 +60,8 @@ impl Merge<'_> {
                 "SELECT * FROM published_reach"
             };
             self.plans.define("merged_reach", merged).await?;
+            self.plans.define("replaced_reach", "SELECT day, campaign_id FROM new_reach WHERE false").await?;
+            self.plans.define("added_reach", "SELECT * FROM new_reach").await?;
             return Ok(());
         }
         // Nothing can be removed from a sketch. If an impression was removed, its sketch is
@@ -91,11 +93,10 @@ impl Merge<'_> {
                  ON r.day = g.day AND (r.campaign_id IS NOT DISTINCT FROM g.campaign_id)"
             )
         };
-        let merged = format!(
-            "{} UNION ALL {} UNION ALL SELECT * FROM recomputed_reach",
-            unchanged("published_reach"),
-            unchanged("new_reach")
-        );
+        let added = format!("{} UNION ALL SELECT * FROM recomputed_reach", unchanged("new_reach"));
+        self.plans.define("replaced_reach", "SELECT day, campaign_id FROM changed_reach").await?;
+        self.plans.define("added_reach", &added).await?;
+        let merged = format!("{} UNION ALL SELECT * FROM added_reach", unchanged("published_reach"));
         self.plans.define("merged_reach", &merged).await?;
         Ok(())
     }

@@ -1,0 +1,110 @@
+//! The metrics of the server itself, for Prometheus.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Extension;
+use axum::extract::{MatchedPath, Request, State as Shared};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Server;
+use super::problem::Problem;
+use crate::access::{Principal, Role};
+use crate::state::follow::now;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Path {
+    route: String,
+}
+
+/// What is counted while requests are answered.
+#[derive(Debug)]
+pub struct Metrics {
+    requests: Family<Route, Counter>,
+    durations: Family<Path, Histogram>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let bounds = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+        let histogram = move || Histogram::new(bounds);
+        // A plain function pointer would do, but the bounds are a value.
+        Metrics { requests: Family::default(), durations: Family::new_with_constructor(histogram as fn() -> Histogram) }
+    }
+}
+
+/// Counts a request and its time.
+pub async fn count(Shared(server): Shared<Arc<Server>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let began = Instant::now();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    server.metrics.durations.get_or_create(&Path { route: route.clone() }).observe(began.elapsed().as_secs_f64());
+    server.metrics.requests.get_or_create(&Route { route, status }).inc();
+    response
+}
+
+/// `GET /metrics`.
+pub async fn show(
+    Shared(server): Shared<Arc<Server>>,
+    Extension(principal): Extension<Arc<Principal>>,
+) -> Result<Response, Problem> {
+    if principal.role != Role::Admin {
+        return Err(Problem::forbidden());
+    }
+    let mut text = String::new();
+    let failed = |_| {
+        let detail = "the metrics could not be written";
+        Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    };
+    encode(&mut text, &server.registry()).map_err(failed)?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+impl Server {
+    /// Everything that is measured, as it is now.
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("adlake_serve");
+        registry.register("requests", "Requests by route and status", self.metrics.requests.clone());
+        let durations = self.metrics.durations.clone();
+        registry.register_with_unit("request_duration", "Time until the answer begins", Unit::Seconds, durations);
+        let live = self.live.borrow();
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            let gauge = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+            gauge.set(value);
+            registry.register(name, help, gauge);
+        };
+        let seconds_since = |at: i64| if at == 0 { f64::NAN } else { (now() - at) as f64 / 1e6 };
+        gauge("confirmed_age_seconds", "Time since the lake held nothing newer", seconds_since(live.confirmed_at));
+        gauge("stale", "1 while the lake cannot be read", f64::from(u8::from(live.problem.is_some())));
+        gauge("snapshot_seconds", "How long the newest snapshot took to make", live.took.as_secs_f64());
+        gauge("snapshots", "Snapshots that were made", live.states as f64);
+        let places = self.settings.subscribers_max.saturating_sub(self.subscribers.available_permits());
+        gauge("subscribers", "Clients that events are sent to", places as f64);
+        gauge("names_bytes", "Memory of the values of dimensions", self.names.bytes() as f64);
+        if let Some(state) = &live.state {
+            let (changes, base) = state.bytes();
+            gauge("published_bytes", "Memory of the published sums and sketches", base as f64);
+            gauge("published_rows", "Rows of the published sums in memory", state.base().rows() as f64);
+            gauge("change_bytes", "Memory of the sums that came since", changes as f64);
+            gauge("change_rows", "Rows of the sums that came since", state.change_rows() as f64);
+        }
+        registry
+    }
+}

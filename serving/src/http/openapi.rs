@@ -1,0 +1,380 @@
+//! The description of the API: OpenAPI 3.1 for programs, and a page for people.
+//!
+//! Names of metrics and dimensions are listed from the catalogue, so that the description cannot be
+//! older than the program. A test holds that it has every address that is served.
+
+use std::sync::Arc;
+
+use axum::extract::State as Shared;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{Html, IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::Server;
+use crate::metrics::Catalogues;
+use crate::question::Dimension;
+
+/// `GET /openapi.json`.
+pub async fn document(Shared(server): Shared<Arc<Server>>) -> axum::Json<Value> {
+    axum::Json(describe(&server.catalogues, server.settings.rows_max))
+}
+
+/// `GET /docs`.
+pub async fn page(Shared(server): Shared<Arc<Server>>) -> Response {
+    let text = html(&describe(&server.catalogues, server.settings.rows_max));
+    let policy = HeaderValue::from_static("default-src 'none'; style-src 'self'; frame-ancestors 'none'");
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(text)).into_response()
+}
+
+/// `GET /docs.css`.
+pub async fn style() -> ([(HeaderName, &'static str); 1], &'static str) {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("openapi.css"))
+}
+
+/// What can go wrong everywhere, by status.
+const PROBLEMS: [(&str, &str); 4] = [
+    ("401", "A key is needed, or it is not known."),
+    ("429", "This key asks too often."),
+    ("500", "The answer failed; the server's log says why."),
+    ("503", "Not now: the first snapshot is being made, the lake does not answer, or there was no answer in time."),
+];
+
+fn problem(description: &str) -> Value {
+    let schema = json!({"$ref": "#/components/schemas/Problem"});
+    json!({"description": description, "content": {"application/problem+json": {"schema": schema}}})
+}
+
+/// The responses of an operation: its answer, its own problems, and those of all.
+fn responses(answer: Value, own: &[(&str, &str)], is_open: bool) -> Value {
+    let mut all = Map::new();
+    all.insert("200".into(), answer);
+    for (status, description) in own {
+        let value = match *status {
+            "304" => json!({"description": description}),
+            _ => problem(description),
+        };
+        all.insert((*status).into(), value);
+    }
+    for (status, description) in PROBLEMS.iter().filter(|_| !is_open) {
+        all.insert((*status).into(), problem(description));
+    }
+    Value::Object(all)
+}
+
+fn body(schema: &str) -> Value {
+    let schema = json!({"$ref": format!("#/components/schemas/{schema}")});
+    json!({"description": "The answer.", "content": {"application/json": {"schema": schema}}})
+}
+
+/// An answer in all its forms.
+fn table() -> Value {
+    json!({
+        "description": "The answer.",
+        "headers": {
+            "ETag": {"schema": {"type": "string"}},
+            "X-Adlake-Snapshot": {"schema": {"$ref": "#/components/schemas/Snapshot"}},
+        },
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/Answer"}},
+            "text/csv": {"schema": {"type": "string"}},
+            "application/vnd.apache.arrow.stream": {"schema": {"type": "string", "contentEncoding": "binary"}},
+        },
+    })
+}
+
+fn parameter(name: &str, place: &str, schema: Value, description: &str) -> Value {
+    json!({"name": name, "in": place, "required": place == "path", "schema": schema, "description": description})
+}
+
+const ASKED: [(&str, &str); 7] = [
+    ("304", "The answer is the one that If-None-Match names."),
+    ("400", "The question cannot be read."),
+    ("404", "There is no such campaign, or the key may not see it."),
+    ("406", "None of the accepted forms is known."),
+    ("410", "The server has let go of the cursor's snapshot."),
+    ("413", "The question has too many bytes."),
+    ("422", "The question cannot be answered; `pointer` names the member."),
+];
+
+fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
+    let seen = parameter(
+        "X-Adlake-Snapshot",
+        "header",
+        json!({"$ref": "#/components/schemas/Snapshot"}),
+        "A snapshot that the client has seen. The answer is not older.",
+    );
+    let day = json!({"type": "string", "minLength": 1, "examples": ["2026-03-01"]});
+    let id = parameter("id", "path", json!({"type": "string", "minLength": 1}), "A campaign, or `all`.");
+    let ranged = |more: Vec<Value>| {
+        let mut all = vec![
+            id.clone(),
+            parameter("from", "query", day.clone(), "The first day or instant."),
+            parameter("to", "query", day.clone(), "The first day or instant after the range."),
+            parameter("zone", "query", json!({"type": "string"}), "The zone of days and buckets."),
+            parameter(
+                "compare",
+                "query",
+                json!({"$ref": "#/components/schemas/Compare"}),
+                "The period to compare with.",
+            ),
+            parameter("grain", "query", json!({"$ref": "#/components/schemas/Grain"}), "The length of a bucket."),
+            parameter("metrics", "query", json!({"type": "string"}), "Names of metrics, with commas between."),
+            seen.clone(),
+        ];
+        all.extend(more);
+        all
+    };
+    let campaign = |summary: &str, answer: Value| json!({"get": {"summary": summary, "parameters": ranged(Vec::new()), "responses": responses(answer, &ASKED, false)}});
+    let list = |summary: &str, parameters: Vec<Value>, own: &[(&str, &str)]| json!({"get": {"summary": summary, "parameters": parameters, "responses": responses(body("Object"), own, false)}});
+    let query = json!({"post": {
+        "summary": "Answers a question.",
+        "parameters": [seen.clone()],
+        "requestBody": {
+            "required": true,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}},
+        },
+        "responses": responses(table(), &[&ASKED[..], &[("415", "A question is sent as application/json.")]].concat(), false),
+    }});
+    let live = json!({"get": {
+        "summary": "The answer to a question, again whenever it changes, as server-sent events.",
+        "parameters": [
+            parameter("query", "query", json!({"type": "string"}), "A question, as JSON."),
+            parameter("Last-Event-ID", "header", json!({"type": "string"}), "The last event that the client has."),
+        ],
+        "responses": responses(
+            json!({"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}),
+            &[("400", "The question cannot be read."), ("422", "The question cannot be answered.")],
+            false,
+        ),
+    }});
+    let text = |summary: &str, kind: &str| {
+        let answer = json!({"description": "It.", "content": {kind: {"schema": {"type": "string"}}}});
+        json!({"get": {"summary": summary, "security": [], "responses": responses(answer, &[], true)}})
+    };
+    let limited = json!({"type": "integer", "minimum": 1, "maximum": rows_max});
+    let searched = vec![
+        parameter("search", "query", json!({"type": "string"}), "A part of an id or a name."),
+        parameter("limit", "query", limited, "The most campaigns."),
+        seen.clone(),
+    ];
+    let known = ("304", "The answer is the one that If-None-Match names.");
+    let malformed = ("400", "A parameter cannot be read.");
+    let forbidden = ("403", "The role of the key is not sufficient.");
+    let mut ready = text("Whether questions are answered.", "text/plain");
+    ready["get"]["responses"]["503"] = problem("Not yet.");
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "adlake",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Exact answers about campaigns, always fresh.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{"key": []}],
+        "paths": {
+            "/v1/query": query,
+            "/v1/live": live,
+            "/v1/metrics": list("The catalogue of metrics.", Vec::new(), &[known]),
+            "/v1/whoami": list("Who asks.", Vec::new(), &[]),
+            "/v1/campaigns": list("The campaigns.", searched, &[known, malformed, ("422", "The limit is not possible.")]),
+            "/v1/campaigns/{id}": campaign("A campaign with all its metrics.", table()),
+            "/v1/campaigns/{id}/timeseries": campaign("Metrics over time.", table()),
+            "/v1/campaigns/{id}/geography": campaign("By country and region.", table()),
+            "/v1/campaigns/{id}/funnel": campaign("The stages of the funnel.", body("Object")),
+            "/v1/campaigns/{id}/attribution": campaign("Conversions and revenue by model.", body("Object")),
+            "/v1/campaigns/{id}/time_to_conversion": campaign("Conversions by the time since the last touch.", body("Object")),
+            "/v1/freshness": list("How far each table has come.", vec![seen.clone()], &[malformed]),
+            "/v1/dead_letters": list("Rejected records by reason.", vec![seen.clone()], &[known, malformed, forbidden]),
+            "/metrics": {"get": {
+                "summary": "The metrics of the server, for Prometheus.",
+                "responses": responses(
+                    json!({"description": "It.", "content": {"application/openmetrics-text": {"schema": {"type": "string"}}}}),
+                    &[forbidden],
+                    false,
+                ),
+            }},
+            "/healthz": text("Whether the process runs.", "text/plain"),
+            "/readyz": ready,
+            "/openapi.json": text("This description.", "application/json"),
+            "/docs": text("This description, for people.", "text/html"),
+            "/docs.css": text("The style of the page.", "text/css"),
+        },
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": schemas(catalogues, rows_max),
+        },
+    })
+}
+
+fn schemas(catalogues: &Catalogues, rows_max: usize) -> Value {
+    let metrics: Vec<&str> = catalogues.of(None).all().iter().map(|metric| metric.name.as_str()).collect();
+    let dimensions = Dimension::ALL.map(Dimension::name);
+    let end =
+        json!({"type": ["string", "null"], "description": "A day, an RFC 3339 time on a full hour, or null: open."});
+    json!({
+        "Snapshot": {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9]{1,18}){5}$"},
+        "Grain": {"enum": ["hour", "day", "week", "month"]},
+        "Compare": {"enum": ["previous_period", "same_weekdays", "previous_year"]},
+        "Model": {"enum": ["last_touch", "first_touch", "linear", "position_based", "time_decay"]},
+        "Object": {"type": "object"},
+        "Question": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["metrics"],
+            "properties": {
+                "metrics": {"type": "array", "minItems": 1, "uniqueItems": true, "items": {"enum": metrics}},
+                "dimensions": {"type": "array", "uniqueItems": true, "items": {"enum": dimensions}},
+                "filters": {"type": ["array", "null"], "description": "[\"and\", ...], [\"in\", \"country\", [\"DE\"]], [\">\", \"spend\", \"10\"]"},
+                "time": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {
+                        "range": {"oneOf": [
+                            {"type": "null"},
+                            {"type": "array", "prefixItems": [end.clone(), end], "minItems": 2, "maxItems": 2},
+                        ]},
+                        "grain": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Grain"}]},
+                        "zone": {"type": ["string", "null"]},
+                        "fill": {"type": "boolean"},
+                    },
+                },
+                "compare": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Compare"}]},
+                "model": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Model"}]},
+                "order": {"type": "array", "items": {"type": "string"}},
+                "limit": {"type": ["integer", "null"], "minimum": 1, "maximum": rows_max},
+                "totals": {"type": "boolean"},
+                "cursor": {"type": ["string", "null"]},
+            },
+        },
+        "Answer": {
+            "type": "object",
+            "required": ["columns", "rows", "meta"],
+            "properties": {
+                "columns": {"type": "array", "items": {"$ref": "#/components/schemas/Column"}},
+                "rows": {"type": "array", "items": {"type": "array"}},
+                "totals": {"type": "array"},
+                "compare": {"type": "object"},
+                "meta": {"$ref": "#/components/schemas/Meta"},
+            },
+        },
+        "Column": {
+            "type": "object",
+            "required": ["name", "role", "type"],
+            "properties": {
+                "name": {"type": "string"},
+                "role": {"enum": ["time", "dimension", "metric"]},
+                "type": {"enum": ["time", "string", "integer", "decimal", "number"]},
+                "unit": {"type": "string"},
+            },
+        },
+        "Meta": {
+            "type": "object",
+            "required": ["snapshot", "as_of", "versions", "provisional_from", "zone", "currency"],
+            "properties": {
+                "snapshot": {"$ref": "#/components/schemas/Snapshot"},
+                "as_of": {"type": "string", "format": "date-time"},
+                "manifest": {"type": ["object", "null"]},
+                "versions": {"type": "object"},
+                "provisional_from": {"type": "string", "format": "date-time"},
+                "zone": {"type": "string"},
+                "currency": {"type": "string"},
+                "truncated": {"type": "boolean"},
+                "next_cursor": {"type": ["string", "null"]},
+                "source": {"enum": ["memory", "lake"]},
+                "warnings": {"type": "array", "items": {"type": "string"}},
+            },
+        },
+        "Problem": {
+            "type": "object",
+            "required": ["type", "title", "status", "code", "detail"],
+            "properties": {
+                "type": {"type": "string"},
+                "title": {"type": "string"},
+                "status": {"type": "integer"},
+                "code": {"type": "string"},
+                "detail": {"type": "string"},
+                "pointer": {"type": "string"},
+            },
+        },
+    })
+}
+
+/// The description as a page.
+fn html(document: &Value) -> String {
+    let mut text = String::from(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>adlake API</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"stylesheet\" href=\"/docs.css\"></head>\
+         <body><main><h1>adlake API</h1><p>The same for programs: <a href=\"/openapi.json\">/openapi.json</a></p>",
+    );
+    let empty = Map::new();
+    let object = |value: &'_ Value| value.as_object().cloned().unwrap_or_default();
+    for (path, operations) in document["paths"].as_object().unwrap_or(&empty) {
+        for (method, operation) in object(operations) {
+            let method = method.to_uppercase();
+            text.push_str(&format!("<section><h2><code>{method} {}</code></h2>", escaped(path)));
+            text.push_str(&format!("<p>{}</p>", escaped(operation["summary"].as_str().unwrap_or_default())));
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            if !parameters.is_empty() {
+                text.push_str("<table><caption>Parameters</caption><tr><th>name</th><th>in</th><th>meaning</th></tr>");
+                for parameter in parameters {
+                    let cell = |name: &str| escaped(parameter[name].as_str().unwrap_or_default());
+                    let cells = (cell("name"), cell("in"), cell("description"));
+                    text.push_str(&format!(
+                        "<tr><td><code>{}</code></td><td>{}</td><td>{}</td></tr>",
+                        cells.0, cells.1, cells.2
+                    ));
+                }
+                text.push_str("</table>");
+            }
+            text.push_str("<table><caption>Answers</caption><tr><th>status</th><th>meaning</th></tr>");
+            for (status, response) in object(&operation["responses"]) {
+                let meaning = escaped(response["description"].as_str().unwrap_or_default());
+                text.push_str(&format!("<tr><td><code>{}</code></td><td>{meaning}</td></tr>", escaped(&status)));
+            }
+            text.push_str("</table></section>");
+        }
+    }
+    text.push_str("<h2>Schemas</h2>");
+    for (name, schema) in object(&document["components"]["schemas"]) {
+        let shown = serde_json::to_string_pretty(&schema).unwrap_or_default();
+        text.push_str(&format!("<section><h3>{}</h3><pre>{}</pre></section>", escaped(&name), escaped(&shown)));
+    }
+    text.push_str("</main></body></html>");
+    text
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_domain::settings::Display;
+
+    use super::*;
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = describe(&Catalogues::new(&Display::default()), 10);
+        let text = document.to_string();
+        for reference in text.split("\"#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(document["components"]["schemas"].get(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_address_is_described() {
+        let document = describe(&Catalogues::new(&Display::default()), 10);
+        let source = include_str!("../http.rs");
+        let served: Vec<&str> = source.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert!(served.len() > 10);
+        for path in &served {
+            assert!(document["paths"].get(path).is_some(), "{path} is not described");
+        }
+        for path in document["paths"].as_object().unwrap().keys() {
+            assert!(served.contains(&path.as_str()), "{path} is not served");
+        }
+        assert!(html(&document).contains("time_to_conversion"));
+    }
+}
