@@ -24,7 +24,7 @@ use crate::metrics::{Catalogue, Catalogues, Formula};
 use crate::question::calendar::{bucket_start, next_bucket};
 use crate::question::{Column, Compared, Condition, Dimension, Invalid, Question};
 use crate::state::State;
-use crate::state::groups::{Groups, Key, fits};
+use crate::state::groups::{Key, fits};
 use crate::state::names::Names;
 use crate::state::reach::Estimates;
 

@@ -7,7 +7,7 @@
 
 use adlake_domain::kpi::SUMS;
 use arrow::datatypes::DataType;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::prelude::{Expr, cast, col, lit};
 

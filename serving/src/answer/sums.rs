@@ -74,11 +74,11 @@ impl Selector<'_> {
             cubes.into_iter().for_each(|cube| cube.select(&selection, &mut groups));
             return Ok((groups, Source::Memory));
         }
-        self.from_lake(&selection, bucket, range, &mut groups).await?;
+        self.add_from_lake(&selection, bucket, range, &mut groups).await?;
         Ok((groups, Source::Lake))
     }
 
-    async fn from_lake(
+    async fn add_from_lake(
         &self,
         selection: &Selection<'_>,
         bucket: Bucket,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Decimal128Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
@@ -80,7 +80,7 @@ pub fn csv(answer: &Answer) -> String {
     let mut text = String::new();
     line(&mut text, answer.columns.iter().map(|column| Some(column.name.clone())));
     for row in answer.rows.iter().chain(answer.totals.iter()) {
-        line(&mut text, row.iter().map(|value| cell(value)));
+        line(&mut text, row.iter().map(cell));
     }
     text
 }
@@ -162,14 +162,9 @@ fn integers<'a>(values: impl Iterator<Item = &'a Value>) -> Result<ArrayRef, Arr
     Ok(Arc::new(Int64Array::from(numbers.collect::<Result<Vec<_>, _>>()?)))
 }
 
-/// The Arrow type of times.
-#[cfg(test)]
-fn times() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-}
-
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::{DataType, TimeUnit};
     use arrow::ipc::reader::StreamReader;
 
     use super::*;
@@ -211,7 +206,8 @@ mod tests {
         let bytes = arrow(&answer()).unwrap();
         let batch = StreamReader::try_new(bytes.as_slice(), None).unwrap().next().unwrap().unwrap();
         let types: Vec<DataType> = batch.schema().fields().iter().map(|field| field.data_type().clone()).collect();
-        assert_eq!(types, [times(), DataType::Utf8, DataType::Int64, DataType::Decimal128(38, 6)]);
+        let times = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        assert_eq!(types, [times, DataType::Utf8, DataType::Int64, DataType::Decimal128(38, 6)]);
         assert_eq!((batch.num_rows(), batch.column(3).null_count()), (4, 2));
     }
 

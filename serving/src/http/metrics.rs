@@ -32,6 +32,9 @@ struct Path {
     route: String,
 }
 
+/// The bounds of the buckets of durations, in seconds.
+const BOUNDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
 /// What is counted while requests are answered.
 #[derive(Debug)]
 pub struct Metrics {
@@ -41,10 +44,7 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let bounds = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-        let histogram = move || Histogram::new(bounds);
-        // A plain function pointer would do, but the bounds are a value.
-        Metrics { requests: Family::default(), durations: Family::new_with_constructor(histogram as fn() -> Histogram) }
+        Metrics { requests: Family::default(), durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)) }
     }
 }
 

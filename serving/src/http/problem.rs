@@ -1,6 +1,5 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use adlake_lake::retry::Retryable;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};

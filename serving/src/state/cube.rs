@@ -184,6 +184,7 @@ impl Cube {
 }
 
 /// The times and codes of the rows of a batch.
+#[derive(Debug)]
 pub struct Rows {
     /// Zero where the batch has no column `time`.
     pub times: Vec<i64>,
