@@ -42,8 +42,8 @@ pub struct ServeSettings {
     pub subscribers_max: usize,
     /// The most requests of one key in a second. 0: no limit.
     pub requests_per_second: u32,
-    /// What cursors are signed with. Servers behind one balancer need the same. `None`: a new one at
-    /// each start.
+    /// What cursors are signed with. Servers behind one balancer need the same. `None`: a new one
+    /// at each start.
     pub cursor_secret: Option<Secret>,
     /// The resources of one snapshot, and of each answer that is made from the lake.
     pub session: SessionSettings,

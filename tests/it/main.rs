@@ -37,6 +37,7 @@ mod batch_schedule;
 mod log_upkeep;
 mod merge;
 mod sums;
+mod serve;
 
 // The command line, the rules of the house, and faults.
 mod cli;

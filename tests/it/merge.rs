@@ -6,6 +6,7 @@
 //! (`make soak`: hundreds). A failure prints its seed and the smallest history that fails. Queries
 //! over so few rows do not spill: [`memory`] is about that.
 
+mod api;
 mod cases;
 mod earlier;
 mod freshness;
@@ -130,11 +131,14 @@ async fn run(history: &History) -> Result<()> {
         }
         let in_force = published.as_ref().unwrap_or(&newest);
         let input = input(&all, &in_force.reference, &in_force.meaning);
-        check(&lake, &input, &EVERY_STEP).await.map_err(|error| error.context(format!("after step {number}")))?;
+        let step = format!("after step {number}");
+        check(&lake, &input, &EVERY_STEP).await.map_err(|error| error.context(step.clone()))?;
+        lake.check_api(&oracle::views(&input), &EVERY_STEP).await.map_err(|error| error.context(step))?;
     }
     let InForce { reference, meaning } = published.unwrap_or(newest);
     let input = input(&all, &reference, &meaning);
     check(&lake, &input, &VIEWS).await.map_err(|error| error.context("the merged answer, at the end"))?;
+    lake.check_api(&oracle::views(&input), &VIEWS).await.map_err(|error| error.context("at the end"))?;
     let mut scratch = TestLake::create(&meaning).await?;
     scratch.load(&reference).await?;
     scratch.append(&all).await?;

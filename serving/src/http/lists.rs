@@ -165,13 +165,14 @@ pub async fn freshness(
         (live.confirmed_at, live.problem.clone())
     };
     let is_admin = principal.role == Role::Admin;
+    let shown = |detail: &str| if is_admin { detail.to_owned() } else { "the lake cannot be read".to_owned() };
     let told = json!({
         "snapshot": state.id.to_string(),
         "as_of": time_text(state.as_of),
         "confirmed_at": time_text(confirmed_at),
         "is_stale": problem.is_some(),
         "stale_since": problem.as_ref().map(|(since, _)| time_text(*since)),
-        "problem": problem.as_ref().map(|(_, detail)| if is_admin { detail.as_str() } else { "the lake cannot be read" }),
+        "problem": problem.as_ref().map(|(_, detail)| shown(detail)),
     });
     let body = json!({"tables": tables, "server": told, "meta": server.meta(&state, None)});
     // It is different at every moment, so it is not kept.

@@ -82,6 +82,10 @@ fn table() -> Value {
     })
 }
 
+fn operation(summary: &str, parameters: &[Value], responses: Value) -> Value {
+    json!({"get": {"summary": summary, "parameters": parameters, "responses": responses}})
+}
+
 fn parameter(name: &str, place: &str, schema: Value, description: &str) -> Value {
     json!({"name": name, "in": place, "required": place == "path", "schema": schema, "description": description})
 }
@@ -105,27 +109,24 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
     );
     let day = json!({"type": "string", "minLength": 1, "examples": ["2026-03-01"]});
     let id = parameter("id", "path", json!({"type": "string", "minLength": 1}), "A campaign, or `all`.");
-    let ranged = |more: Vec<Value>| {
-        let mut all = vec![
-            id.clone(),
-            parameter("from", "query", day.clone(), "The first day or instant."),
-            parameter("to", "query", day.clone(), "The first day or instant after the range."),
-            parameter("zone", "query", json!({"type": "string"}), "The zone of days and buckets."),
-            parameter(
-                "compare",
-                "query",
-                json!({"$ref": "#/components/schemas/Compare"}),
-                "The period to compare with.",
-            ),
-            parameter("grain", "query", json!({"$ref": "#/components/schemas/Grain"}), "The length of a bucket."),
-            parameter("metrics", "query", json!({"type": "string"}), "Names of metrics, with commas between."),
-            seen.clone(),
-        ];
-        all.extend(more);
-        all
+    let ranged = [
+        id,
+        parameter("from", "query", day.clone(), "The first day or instant."),
+        parameter("to", "query", day, "The first day or instant after the range."),
+        parameter("zone", "query", json!({"type": "string"}), "The zone of days and buckets."),
+        parameter("compare", "query", json!({"$ref": "#/components/schemas/Compare"}), "The period to compare with."),
+        parameter("grain", "query", json!({"$ref": "#/components/schemas/Grain"}), "The length of a bucket."),
+        parameter("metrics", "query", json!({"type": "string"}), "Names of metrics, with commas between."),
+        seen.clone(),
+    ];
+    let campaign = |summary: &str, answer: Value| operation(summary, &ranged, responses(answer, &ASKED, false));
+    let list = |summary: &str, parameters: &[Value], own: &[(&str, &str)]| {
+        operation(summary, parameters, responses(body("Object"), own, false))
     };
-    let campaign = |summary: &str, answer: Value| json!({"get": {"summary": summary, "parameters": ranged(Vec::new()), "responses": responses(answer, &ASKED, false)}});
-    let list = |summary: &str, parameters: Vec<Value>, own: &[(&str, &str)]| json!({"get": {"summary": summary, "parameters": parameters, "responses": responses(body("Object"), own, false)}});
+    let by_delay = "Conversions by the time since the last touch.";
+    let unsupported = ("415", "A question is sent as application/json.");
+    let impossible = ("422", "The limit is not possible.");
+    let openmetrics = json!({"application/openmetrics-text": {"schema": {"type": "string"}}});
     let query = json!({"post": {
         "summary": "Answers a question.",
         "parameters": [seen.clone()],
@@ -133,7 +134,7 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             "required": true,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}},
         },
-        "responses": responses(table(), &[&ASKED[..], &[("415", "A question is sent as application/json.")]].concat(), false),
+        "responses": responses(table(), &[&ASKED[..], &[unsupported]].concat(), false),
     }});
     let live = json!({"get": {
         "summary": "The answer to a question, again whenever it changes, as server-sent events.",
@@ -174,24 +175,20 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
         "paths": {
             "/v1/query": query,
             "/v1/live": live,
-            "/v1/metrics": list("The catalogue of metrics.", Vec::new(), &[known]),
-            "/v1/whoami": list("Who asks.", Vec::new(), &[]),
-            "/v1/campaigns": list("The campaigns.", searched, &[known, malformed, ("422", "The limit is not possible.")]),
+            "/v1/metrics": list("The catalogue of metrics.", &[], &[known]),
+            "/v1/whoami": list("Who asks.", &[], &[]),
+            "/v1/campaigns": list("The campaigns.", &searched, &[known, malformed, impossible]),
             "/v1/campaigns/{id}": campaign("A campaign with all its metrics.", table()),
             "/v1/campaigns/{id}/timeseries": campaign("Metrics over time.", table()),
             "/v1/campaigns/{id}/geography": campaign("By country and region.", table()),
             "/v1/campaigns/{id}/funnel": campaign("The stages of the funnel.", body("Object")),
             "/v1/campaigns/{id}/attribution": campaign("Conversions and revenue by model.", body("Object")),
-            "/v1/campaigns/{id}/time_to_conversion": campaign("Conversions by the time since the last touch.", body("Object")),
-            "/v1/freshness": list("How far each table has come.", vec![seen.clone()], &[malformed]),
-            "/v1/dead_letters": list("Rejected records by reason.", vec![seen.clone()], &[known, malformed, forbidden]),
+            "/v1/campaigns/{id}/time_to_conversion": campaign(by_delay, body("Object")),
+            "/v1/freshness": list("How far each table has come.", std::slice::from_ref(&seen), &[malformed]),
+            "/v1/dead_letters": list("Rejected records by reason.", &[seen], &[known, malformed, forbidden]),
             "/metrics": {"get": {
                 "summary": "The metrics of the server, for Prometheus.",
-                "responses": responses(
-                    json!({"description": "It.", "content": {"application/openmetrics-text": {"schema": {"type": "string"}}}}),
-                    &[forbidden],
-                    false,
-                ),
+                "responses": responses(json!({"description": "It.", "content": openmetrics}), &[forbidden], false),
             }},
             "/healthz": text("Whether the process runs.", "text/plain"),
             "/readyz": ready,
@@ -209,6 +206,7 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
 fn schemas(catalogues: &Catalogues, rows_max: usize) -> Value {
     let metrics: Vec<&str> = catalogues.of(None).all().iter().map(|metric| metric.name.as_str()).collect();
     let dimensions = Dimension::ALL.map(Dimension::name);
+    let filters = "[\"and\", ...], [\"in\", \"country\", [\"DE\"]], [\">\", \"spend\", \"10\"]";
     let end =
         json!({"type": ["string", "null"], "description": "A day, an RFC 3339 time on a full hour, or null: open."});
     json!({
@@ -224,7 +222,7 @@ fn schemas(catalogues: &Catalogues, rows_max: usize) -> Value {
             "properties": {
                 "metrics": {"type": "array", "minItems": 1, "uniqueItems": true, "items": {"enum": metrics}},
                 "dimensions": {"type": "array", "uniqueItems": true, "items": {"enum": dimensions}},
-                "filters": {"type": ["array", "null"], "description": "[\"and\", ...], [\"in\", \"country\", [\"DE\"]], [\">\", \"spend\", \"10\"]"},
+                "filters": {"type": ["array", "null"], "description": filters},
                 "time": {
                     "type": "object",
                     "additionalProperties": false,

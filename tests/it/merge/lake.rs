@@ -1,5 +1,6 @@
 //! A lake in a temporary folder. The appender fills it, and the query engine reads it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adlake_batch_layer::{BatchSettings, RunReport, Silent};
@@ -12,11 +13,14 @@ use adlake_serving::{QueryEngine, QuerySettings};
 use adlake_tests::history::batches::table;
 use adlake_tests::history::{ReferenceData, Rows};
 use adlake_tests::oracle::compare::Answer;
+use adlake_tests::oracle::value::Row;
 use anyhow::{Context, Result, bail};
 use arrow::array::{ArrayRef, StringArray};
 use arrow::record_batch::RecordBatch;
 use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
+
+use super::api::{self, Api};
 
 /// A lake that one test owns.
 pub struct TestLake {
@@ -27,6 +31,10 @@ pub struct TestLake {
     display: Display,
     session: SessionSettings,
     appended: i64,
+    /// A server over the lake, once it was asked.
+    api: Option<Api>,
+    /// Whether that server's sums fit into its memory. Each server is another than the one before.
+    api_memory: bool,
 }
 
 impl TestLake {
@@ -49,7 +57,8 @@ impl TestLake {
         let display = Display::default();
         let session = SessionSettings::default();
         let engine = engine(&lake, meaning, &display, &session).await?;
-        Ok(TestLake { folder, lake, engine, meaning: meaning.clone(), display, session, appended: 0 })
+        let (meaning, appended, api, api_memory) = (meaning.clone(), 0, None, true);
+        Ok(TestLake { folder, lake, engine, meaning, display, session, appended, api, api_memory })
     }
 
     /// Gives batch runs and queries other limits from now on.
@@ -67,6 +76,8 @@ impl TestLake {
     pub async fn restart(&mut self) -> Result<()> {
         self.lake = open(&self.folder).await?;
         self.engine = engine(&self.lake, &self.meaning, &self.display, &self.session).await?;
+        self.api = None;
+        self.api_memory = !self.api_memory;
         Ok(())
     }
 
@@ -93,7 +104,7 @@ impl TestLake {
 
     /// Replaces the reference data.
     pub async fn load(&self, reference: &ReferenceData) -> Result<()> {
-        let pairs = |names: [&'static str; 2], pairs: &std::collections::BTreeMap<String, String>| {
+        let pairs = |names: [&'static str; 2], pairs: &BTreeMap<String, String>| {
             let keys: ArrayRef = Arc::new(pairs.keys().map(Some).collect::<StringArray>());
             let values: ArrayRef = Arc::new(pairs.values().map(Some).collect::<StringArray>());
             RecordBatch::try_from_iter(names.into_iter().zip([keys, values]))
@@ -140,6 +151,18 @@ impl TestLake {
         let rows = context.read_table(self.lake.known_columns(table, version).await?)?;
         let batches = rows.clone().collect().await?;
         Answer::of_batches(&Arc::new(rows.schema().as_arrow().clone()), &batches)
+    }
+
+    /// Compares what a server over the lake answers with these views of the oracle.
+    pub async fn check_api(&mut self, expected: &BTreeMap<&'static str, Vec<Row>>, views: &[&str]) -> Result<()> {
+        let snapshot = api::snapshot(&self.lake, &self.meaning, &self.session).await?;
+        let api = match self.api.take() {
+            Some(api) => api,
+            None => Api::start(&self.lake, &self.meaning, &self.display, &self.session, self.api_memory).await?,
+        };
+        let checked = api::check(&api, expected, &snapshot, views).await;
+        self.api = Some(api);
+        checked.context(if self.api_memory { "from memory" } else { "from the lake" })
     }
 
     /// All rows of a view.
