@@ -4,7 +4,9 @@
 //! [`Request`](crate::question::Request) of what was sent, and [`ask`] answers it.
 
 mod ask;
+mod assets;
 mod cursor;
+mod dashboard;
 mod events;
 mod format;
 mod identify;
@@ -170,6 +172,8 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/metrics", get(metrics::show))
         .route_layer(from_fn_with_state(server.clone(), identify::identify));
     let open = Router::new()
+        .route("/", get(assets::page))
+        .route("/{file}", get(assets::file))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/openapi.json", get(openapi::document))

@@ -163,6 +163,10 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
     let forbidden = ("403", "The role of the key is not sufficient.");
     let mut ready = text("Whether questions are answered.", "text/plain");
     ready["get"]["responses"]["503"] = problem("Not yet.");
+    let mut asset = text("A file of the dashboard.", "*/*");
+    let name = json!({"type": "string", "minLength": 1});
+    asset["get"]["parameters"] = json!([parameter("file", "path", name, "A name that the page holds.")]);
+    asset["get"]["responses"]["404"] = problem("There is no such file.");
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -190,6 +194,8 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
                 "summary": "The metrics of the server, for Prometheus.",
                 "responses": responses(json!({"description": "It.", "content": openmetrics}), &[forbidden], false),
             }},
+            "/": text("The dashboard.", "text/html"),
+            "/{file}": asset,
             "/healthz": text("Whether the process runs.", "text/plain"),
             "/readyz": ready,
             "/openapi.json": text("This description.", "application/json"),
