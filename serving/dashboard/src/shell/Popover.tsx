@@ -53,7 +53,7 @@ export function Popover({ label, text, icon, isActive, align = "left", className
   };
 
   return (
-    <div class={`popover ${className}`} ref={root} onKeyDown={onKeyDown} onfocusout={onFocusOut}>
+    <div class={`popover ${className}`} ref={root} onKeyDown={onKeyDown} onFocusOut={onFocusOut}>
       <button
         type="button"
         ref={button}
