@@ -32,7 +32,7 @@ export async function open(browser, base, { query = "", size = "desktop", theme 
   page.setDefaultTimeout(60_000);
   page.problems = [];
   page.refusals = [];
-  page.on("pageerror", (error) => page.problems.push(`error: ${error.message}`));
+  page.on("pageerror", (error) => page.problems.push(`error: ${error.stack}`));
   page.on("console", (message) => {
     if (message.type() !== "error" && message.type() !== "warning") return;
     (REFUSED.test(message.text()) ? page.refusals : page.problems).push(`console: ${message.text()}`);

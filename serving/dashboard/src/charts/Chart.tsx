@@ -32,8 +32,10 @@ export function Chart({ option, onDrawn, onReady }: Props) {
       made = init(root.current, null, { renderer: "svg" });
       onReady?.(made);
       observer = new ResizeObserver(() => {
-        made?.resize();
-        if (made) drawn.current?.(made);
+        // Before the first option there is nothing to size, nor a place to ask for.
+        if (!made?.getOption()) return;
+        made.resize();
+        drawn.current?.(made);
       });
       observer.observe(root.current);
       setChart(made);

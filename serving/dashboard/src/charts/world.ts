@@ -1,5 +1,5 @@
 /** The map of the world: loaded when a map is first shown, and given to ECharts by country code. */
-import type { FeatureCollection, Geometry } from "geojson";
+import type { FeatureCollection, Geometry, Position } from "geojson";
 import { feature } from "topojson-client";
 import type { GeometryCollection, Topology } from "topojson-specification";
 
@@ -27,41 +27,48 @@ async function read(): Promise<WorldMap> {
   if (!response.ok) throw new Error(`the map could not be loaded: ${response.status}`);
   const world = (await response.json()) as World;
   const shapes = feature(world, world.objects.countries) as FeatureCollection<Geometry, { name: string }>;
+  for (const { geometry } of shapes.features) {
+    if (geometry.type === "Polygon") geometry.coordinates.forEach(unwrap);
+    if (geometry.type === "MultiPolygon") geometry.coordinates.forEach((rings) => rings.forEach(unwrap));
+  }
   registerMap("world", shapes as never);
   return { codes: new Set(shapes.features.map((one) => one.properties.name)) };
 }
 
 /**
- * The Equal Earth projection (Šavrič, Patterson, Jenny, 2018): areas keep their proportions, so
- * that no country looks more important than it is.
+ * A ring that crosses the 180th meridian jumps from one edge of the map to the other, and would be
+ * drawn as a band over all of it. Here it goes on beyond the edge instead.
  */
-const A = [1.340264, -0.081106, 0.000893, 0.003796] as const;
-const M = Math.sqrt(3) / 2;
+function unwrap(ring: Position[]): void {
+  let shift = 0;
+  let sum = 0;
+  for (let at = 0; at < ring.length; at++) {
+    const point = ring[at]!;
+    const before = ring[at - 1];
+    let longitude = point[0]! + shift;
+    if (before && Math.abs(longitude - before[0]!) > 180) {
+      const turn = longitude > before[0]! ? -360 : 360;
+      shift += turn;
+      longitude += turn;
+    }
+    ring[at] = [longitude, point[1]!];
+    sum += longitude;
+  }
+  const turns = Math.round(sum / ring.length / 360);
+  if (turns !== 0) ring.forEach((point) => (point[0]! -= turns * 360));
+}
 
-export const equalEarth = {
+/**
+ * The Miller projection (1942). It enlarges the middle latitudes, so that the small countries of
+ * Europe can be seen and clicked, and it enlarges the far north less than Mercator's does.
+ */
+export const miller = {
   project([longitude, latitude]: number[]): [number, number] {
-    const l = Math.asin(M * Math.sin((latitude! * Math.PI) / 180));
-    const l2 = l * l;
-    const l6 = l2 * l2 * l2;
-    const slope = A[0] + 3 * A[1] * l2 + l6 * (7 * A[2] + 9 * A[3] * l2);
-    const x = ((longitude! * Math.PI) / 180) * (Math.cos(l) / (M * slope));
-    const y = l * (A[0] + A[1] * l2 + l6 * (A[2] + A[3] * l2));
-    return [x * 100, -y * 100];
+    const y = 1.25 * Math.log(Math.tan(Math.PI / 4 + (0.4 * latitude! * Math.PI) / 180));
+    return [longitude!, (-y * 180) / Math.PI];
   },
   unproject([x, y]: number[]): [number, number] {
-    const wanted = -y! / 100;
-    let l = wanted;
-    for (let i = 0; i < 12; i++) {
-      const l2 = l * l;
-      const l6 = l2 * l2 * l2;
-      const error = l * (A[0] + A[1] * l2 + l6 * (A[2] + A[3] * l2)) - wanted;
-      const slope = A[0] + 3 * A[1] * l2 + l6 * (7 * A[2] + 9 * A[3] * l2);
-      l -= error / slope;
-    }
-    const l2 = l * l;
-    const slope = A[0] + 3 * A[1] * l2 + l2 * l2 * l2 * (7 * A[2] + 9 * A[3] * l2);
-    const longitude = (M * (x! / 100) * slope) / Math.cos(l);
-    const latitude = Math.asin(Math.sin(l) / M);
-    return [(longitude * 180) / Math.PI, (latitude * 180) / Math.PI];
+    const latitude = 2.5 * (Math.atan(Math.exp((-0.8 * y! * Math.PI) / 180)) - Math.PI / 4);
+    return [x!, (latitude * 180) / Math.PI];
   },
 };

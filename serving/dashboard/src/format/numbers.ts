@@ -84,15 +84,19 @@ export function formatCompact(kind: Kind, value: Cell | undefined): string {
   const number = toNumber(value);
   if (number === null) return NOTHING;
   const isLarge = Math.abs(number) >= 10_000;
-  const compact: Intl.NumberFormatOptions = { notation: "compact", maximumFractionDigits: 1 };
+  const compact: Intl.NumberFormatOptions = {
+    notation: "compact",
+    minimumFractionDigits: 1,
+    maximumFractionDigits: 1,
+  };
   switch (kind) {
     case "count":
       return isLarge ? write(compact, number) : write({ maximumFractionDigits: 1 }, number);
     case "money":
-      if (isLarge) return write({ ...money(0), ...compact, minimumFractionDigits: 0 }, number);
+      if (isLarge) return write({ ...money(1), ...compact }, number);
       return write(money(Math.abs(number) >= 1000 ? 0 : 2), number);
     case "percent":
-      return write({ style: "percent", maximumFractionDigits: Math.abs(number) < 0.1 ? 2 : 1 }, number);
+      return formatShare(number, Math.abs(number) < 0.1 ? 2 : 1);
     case "factor":
       return `${write({ minimumFractionDigits: 2, maximumFractionDigits: 2 }, number)}×`;
   }
@@ -118,7 +122,8 @@ export function formatTick(kind: Kind, value: number): string {
 
 /** A share of a whole, for example `12.3%`. */
 export function formatShare(share: number | null, digits = 1): string {
-  return share === null ? NOTHING : write({ style: "percent", maximumFractionDigits: digits }, share);
+  if (share === null) return NOTHING;
+  return write({ style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }, share);
 }
 
 export function formatCount(value: number | null): string {
@@ -149,15 +154,23 @@ export function changeOf(metric: string, current: Cell | undefined, before: Cell
 }
 
 export function formatRelative(change: Change): string {
-  if (change.relative === null) return change.absolute === 0 ? "0%" : "new";
-  const isHuge = Math.abs(change.relative) >= 10;
-  return write(
-    { style: "percent", signDisplay: "exceptZero", maximumFractionDigits: isHuge ? 0 : 1 },
-    change.relative,
-  );
+  if (change.relative === null) return change.absolute === 0 ? formatShare(0) : "new";
+  if (change.direction === "flat") return formatShare(0);
+  const digits = Math.abs(change.relative) >= 10 ? 0 : 1;
+  return `${signOf(change.relative)}${formatShare(Math.abs(change.relative), digits)}`;
 }
 
 export function formatAbsolute(kind: Kind, change: Change): string {
-  const sign = change.absolute > 0 ? "+" : change.absolute < 0 ? "−" : "±";
-  return `${sign}${formatCompact(kind, Math.abs(change.absolute))}`;
+  const size = Math.abs(change.absolute);
+  // Between two percentages lie percentage points.
+  const text = kind === "percent" ? `${formatFull("count", round(size * 100))} pp` : formatCompact(kind, size);
+  return `${signOf(change.absolute)}${text}`;
+}
+
+function round(value: number): number {
+  return Math.round(value * 100) / 100;
+}
+
+export function signOf(value: number): string {
+  return value > 0 ? "+" : value < 0 ? "−" : "";
 }

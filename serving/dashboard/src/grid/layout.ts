@@ -40,9 +40,9 @@ export const SIZES: Record<WidgetType, [number, number, number, number]> = {
   funnel: [3, 4, 4, 6],
   map: [4, 5, 8, 6],
   breakdown: [5, 5, 12, 8],
-  attribution: [4, 5, 6, 6],
-  time_to_conversion: [3, 4, 6, 6],
-  freshness: [3, 4, 6, 5],
+  attribution: [4, 4, 6, 5],
+  time_to_conversion: [3, 4, 6, 5],
+  freshness: [3, 3, 6, 4],
   dead_letters: [3, 3, 6, 4],
   alarms: [3, 3, 6, 4],
 };

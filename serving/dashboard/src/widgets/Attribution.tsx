@@ -2,7 +2,7 @@
 import type { Answer, Model } from "../api/contract";
 import { cell, useAnswer } from "../data/answers";
 import { attributionQuestion } from "../data/questions";
-import { formatFull, formatShare, toNumber } from "../format/numbers";
+import { formatFull, formatShare, signOf, toNumber } from "../format/numbers";
 import { changeView, range, view } from "../state/store";
 import { MODELS } from "../state/view";
 import { Body, Frame } from "./Frame";
@@ -99,7 +99,7 @@ function Models({ answer }: { answer: Answer }) {
 
 function signed(share: number | null): string {
   if (share === null) return formatShare(null);
-  return `${share > 0 ? "+" : share < 0 ? "−" : ""}${formatShare(Math.abs(share))}`;
+  return `${signOf(share)}${formatShare(Math.abs(share))}`;
 }
 
 /** A bar from the middle: to the right if the model gives more, to the left if it gives less. */

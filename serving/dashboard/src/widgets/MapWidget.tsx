@@ -5,7 +5,7 @@ import { Chart } from "../charts/Chart";
 import { Tip } from "../charts/Cursor";
 import type { ECharts } from "../charts/echarts";
 import { colours, type ChartColours } from "../charts/theme";
-import { equalEarth, loadWorld, type WorldMap } from "../charts/world";
+import { loadWorld, miller, type WorldMap } from "../charts/world";
 import { cell, useAnswer } from "../data/answers";
 import { valueLabel } from "../data/dimensions";
 import { isOfPeople, type Metric, METRICS, metricOf } from "../data/metrics";
@@ -120,11 +120,12 @@ function mapOption(countries: Country[], palette: ChartColours, chosen: (string 
     animation: false,
     geo: {
       map: "world",
-      projection: equalEarth,
+      projection: miller,
       left: 0,
       right: 0,
       top: 0,
       bottom: 0,
+      preserveAspect: "contain",
       itemStyle: { areaColor: palette.land, borderColor: palette.surface, borderWidth: 0.5 },
       emphasis: { disabled: true },
       label: { show: false },

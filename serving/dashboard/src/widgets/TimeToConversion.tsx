@@ -69,7 +69,12 @@ function bucketName({ from_seconds: from, to_seconds: to }: Buckets[number]): st
 }
 
 function axisName({ from_seconds: from, to_seconds: to }: Buckets[number]): string {
-  return to === null ? `> ${formatSeconds(from)}` : `< ${formatSeconds(to)}`;
+  return to === null ? `>${shortSeconds(from)}` : `<${shortSeconds(to)}`;
+}
+
+/** For example `10m`, so that every bar has room for its name. */
+function shortSeconds(seconds: number): string {
+  return formatSeconds(seconds).replace(/ (\w)\w*$/, "$1");
 }
 
 function Histogram({ buckets }: { buckets: Buckets }) {
@@ -85,7 +90,7 @@ function Histogram({ buckets }: { buckets: Buckets }) {
         data: buckets.map(axisName),
         axisLine: { lineStyle: { color: palette.line } },
         axisTick: { show: false },
-        axisLabel: { color: palette.muted, fontSize: 12, margin: 12, hideOverlap: true },
+        axisLabel: { color: palette.muted, fontSize: 12, margin: 12, interval: 0, hideOverlap: true },
       },
       yAxis: {
         type: "value",
