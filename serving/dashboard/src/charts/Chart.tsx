@@ -29,16 +29,20 @@ export function Chart({ option, onDrawn, onReady }: Props) {
     let observer: ResizeObserver | null = null;
     void import("./echarts").then(({ init }) => {
       if (isGone || !root.current) return;
-      made = init(root.current, null, { renderer: "svg" });
-      onReady?.(made);
+      const element = root.current;
       observer = new ResizeObserver(() => {
-        // Before the first option there is nothing to size, nor a place to ask for.
-        if (!made?.getOption()) return;
-        made.resize();
-        drawn.current?.(made);
+        // A map without a size has no inverse transform: it is made, and sized, once there is room.
+        if (element.clientWidth === 0 || element.clientHeight === 0) return;
+        if (!made) {
+          made = init(element, null, { renderer: "svg" });
+          onReady?.(made);
+          setChart(made);
+        } else if (made.getOption()) {
+          made.resize();
+          drawn.current?.(made);
+        }
       });
-      observer.observe(root.current);
-      setChart(made);
+      observer.observe(element);
     });
     return () => {
       isGone = true;
