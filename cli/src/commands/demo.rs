@@ -39,7 +39,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::commands::{print, reference as reference_command};
+use crate::commands::{print, reference as reference_command, serve};
 use crate::config::Settings;
 use crate::demo::broker::Broker;
 use crate::demo::check::{self, Line};
@@ -91,6 +91,9 @@ pub struct Demo {
     /// Number of campaigns
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..10_000))]
     campaigns: u32,
+    /// Where the dashboard is served [default: serve.listen, or another port if that one is taken]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
     /// Print a line every few seconds instead of a live table
     #[arg(long)]
     plain: bool,
@@ -146,6 +149,8 @@ impl Demo {
         let ingest_stop = CancellationToken::new();
         let mut ingest = start_ingest(&lake, &settings, &facts, ingest_stop.clone());
         let generating = self.start_generator(&broker, &settings, generator, &facts, stop.clone())?;
+        let (address, server) = self.start_server(&lake, &settings, stop.clone()).await?;
+        info!("the dashboard is at {address}");
         let batch = start_batch(&lake, &settings, &facts, self.batch_every, started, stop.clone());
         if let Some(after) = self.stop_after {
             let stop = stop.clone();
@@ -162,6 +167,7 @@ impl Demo {
         }
         let mut dashboard = Dashboard {
             lake: settings.lake.uri.clone(),
+            address,
             currency: settings.account.currency.clone(),
             names,
             ..Dashboard::default()
@@ -173,6 +179,7 @@ impl Demo {
         let spinner = progress.spinner("draining: committing what was sent");
         let generator = generating.await.context("the generator has panicked")??;
         batch.await.context("the batch run has panicked")?;
+        server.await.context("the server has panicked")??;
         if watched.is_ok() {
             drained(&facts, generator.totals().records, &ingest).await;
         }
@@ -251,6 +258,24 @@ impl Demo {
         }
     }
 
+    /// Serves the dashboard. Returns its address.
+    async fn start_server(
+        &self,
+        lake: &Lake,
+        settings: &Settings,
+        stop: CancellationToken,
+    ) -> Result<(String, JoinHandle<std::io::Result<()>>)> {
+        let wanted = self.listen.as_deref();
+        let opened = match serve::open(settings, lake, wanted.unwrap_or(&settings.serve.listen)).await {
+            // Whoever names an address wants no other.
+            Err(error) if wanted.is_none() && is_taken(&error) => serve::open(settings, lake, "127.0.0.1:0").await,
+            opened => opened,
+        };
+        let (listener, served) = opened?;
+        let address = format!("http://{}", listener.local_addr()?);
+        Ok((address, tokio::spawn(adlake_serving::http::serve(listener, served, stop))))
+    }
+
     fn start_generator(
         &self,
         broker: &Broker,
@@ -288,6 +313,7 @@ impl Demo {
         text.push_str(&format!(
             "\nThe lake is in {lake}. Try next:\n\
              \x20 adlake --lake {lake} status\n\
+             \x20 adlake --lake {lake} serve\n\
              \x20 adlake --lake {lake} query \"SELECT * FROM campaign_kpis ORDER BY spend DESC LIMIT 10\"\n\
              \x20 adlake --lake {lake} query \"SELECT * FROM funnel WHERE campaign_id = 'c-0000'\"\n\
              \x20 adlake --lake {lake} query \"SELECT reason, count(*) FROM dead_letters GROUP BY reason\" --format \
@@ -296,6 +322,12 @@ impl Demo {
         ));
         text
     }
+}
+
+/// Whether an address could not be listened on because another program does.
+fn is_taken(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 fn bid_schema() -> Result<Schema> {

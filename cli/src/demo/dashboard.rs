@@ -17,6 +17,8 @@ const NAME_WIDTH: usize = 30;
 #[derive(Debug, Clone, Default)]
 pub struct Dashboard {
     pub lake: String,
+    /// Where the dashboard is served.
+    pub address: String,
     pub currency: String,
     pub elapsed: Duration,
     /// Records generated.
@@ -53,6 +55,7 @@ impl Dashboard {
     pub fn lines(&self, height: usize) -> Vec<String> {
         let mut lines = vec![
             format!("adlake demo   lake {}   {}   Ctrl-C stops", self.lake, seconds(self.elapsed)),
+            format!("open    {}", self.address),
             format!(
                 "stream  {} records generated, {} rows and {} dead letters committed, {:.0}/s{}",
                 grouped(self.sent),

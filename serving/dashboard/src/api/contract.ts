@@ -1,0 +1,140 @@
+/**
+ * The HTTP API as types: what `docs/api.md` promises, and nothing else.
+ *
+ * Decimals arrive as text, so that no digit is lost. Ratios are numbers, or `null` where the
+ * denominator is 0.
+ */
+
+export type Dimension =
+  | "campaign_id"
+  | "advertiser_id"
+  | "website"
+  | "ad_creative_id"
+  | "device_type"
+  | "country"
+  | "region"
+  | "conversion_type";
+
+export type Grain = "hour" | "day" | "week" | "month";
+export type Comparison = "previous_period" | "same_weekdays" | "previous_year";
+export type Model = "last_touch" | "first_touch" | "linear" | "position_based" | "time_decay";
+
+/** A cell of an answer. */
+export type Cell = string | number | null;
+export type Row = Cell[];
+
+export type Filter = ["in", string, (string | null)[]] | ["and", ...Filter[]];
+
+/** The body of `POST /v1/query`. Members that are absent have the default of the server. */
+export interface Question {
+  metrics: string[];
+  dimensions?: Dimension[];
+  filters?: Filter;
+  time?: { range?: [string | null, string | null]; grain?: Grain; fill?: boolean };
+  compare?: Comparison;
+  model?: Model;
+  order?: string[];
+  limit?: number;
+  totals?: boolean;
+  cursor?: string;
+}
+
+export interface Column {
+  name: string;
+  role: string;
+  type: string;
+  unit?: string;
+}
+
+export interface Meta {
+  snapshot?: string;
+  as_of?: string;
+  provisional_from?: string | null;
+  zone?: string;
+  currency?: string;
+  truncated?: boolean;
+  next_cursor?: string | null;
+  warnings?: unknown[];
+}
+
+export interface Compared {
+  range: [string, string];
+  to_date: [string, string];
+  /** Figures of the period before, one for each row of the answer; `null` where there are none. */
+  rows: (Row | null)[];
+  /** Figures of the current period, cut to the length that is compared. */
+  current: (Row | null)[];
+  totals?: Row | null;
+  current_totals?: Row | null;
+}
+
+export interface Answer {
+  columns: Column[];
+  rows: Row[];
+  totals?: Row | null;
+  compare?: Compared | null;
+  meta: Meta;
+}
+
+export interface Campaign {
+  campaign_id: string;
+  name: string | null;
+  advertiser_id: string | null;
+  advertiser_name: string | null;
+  budget: string | null;
+  target_cpa: string | null;
+  target_roas: number | null;
+  start_date: string | null;
+  end_date: string | null;
+}
+
+export interface CampaignsAnswer {
+  campaigns: Campaign[];
+  meta: Meta;
+}
+
+export interface FreshnessAnswer {
+  tables: {
+    table: string;
+    version: number | null;
+    published_version: number | null;
+    published_at: string | null;
+    rows: number | null;
+    newest_event_time: string | null;
+    newest_ingested_at: string | null;
+  }[];
+  server: {
+    snapshot: string;
+    as_of: string;
+    is_stale: boolean;
+    stale_since: string | null;
+    problem: string | null;
+  };
+  meta: Meta;
+}
+
+export interface DeadLettersAnswer {
+  reasons: { table: string; reason: string; records: number; newest_ingested_at: string | null }[];
+  meta: Meta;
+}
+
+export interface TimeToConversionAnswer {
+  buckets: { from_seconds: number; to_seconds: number | null; conversions: number }[];
+  meta: Meta;
+}
+
+export interface WhoAmI {
+  role: "admin" | "analyst" | "advertiser";
+  name: string;
+  scope: { all: boolean; campaigns: string[] | null; advertisers: string[] | null };
+}
+
+/** `application/problem+json`. */
+export interface Problem {
+  title?: string;
+  status?: number;
+  code?: string;
+  detail?: string;
+  pointer?: string;
+  request_id?: string;
+}

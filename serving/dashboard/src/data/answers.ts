@@ -1,0 +1,191 @@
+/**
+ * Answers by question, shared by all widgets that ask the same.
+ *
+ * An answer stays on the screen while a newer one is on its way, so that nothing flickers and
+ * nothing loses hover or focus. On a new snapshot the answers that are shown are asked for again,
+ * at most every five seconds.
+ */
+import { type Signal, signal } from "@preact/signals";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { ApiError, ask, get } from "../api/client";
+import type { Answer, Meta, Question } from "../api/contract";
+import { asOf, currency, provisionalFrom, snapshot, zone } from "../state/store";
+
+const REFRESH_MS_MIN = 5000;
+const PARALLEL_MAX = 4;
+
+interface State {
+  data: unknown;
+  error: ApiError | null;
+  isLoading: boolean;
+}
+
+interface Entry {
+  load: (abort: AbortSignal) => Promise<unknown>;
+  state: Signal<State>;
+  users: number;
+  /** The stream keeps it up to date. */
+  isLive: boolean;
+  abort: AbortController | null;
+}
+
+const entries = new Map<string, Entry>();
+
+/** What a widget gets. `data` may be the answer to the question before, while `isRefreshing`. */
+export interface Loaded<T> {
+  data: T | null;
+  error: ApiError | null;
+  isRefreshing: boolean;
+}
+
+/** Takes over what every answer says about itself. */
+export function noteMeta(meta: Meta | undefined): void {
+  if (!meta) return;
+  if (meta.zone) zone.value = meta.zone;
+  if (meta.currency) currency.value = meta.currency;
+  if (meta.provisional_from !== undefined) provisionalFrom.value = meta.provisional_from;
+  if (meta.as_of && (asOf.peek() === null || meta.as_of > asOf.peek()!)) asOf.value = meta.as_of;
+}
+
+const waiting: (() => void)[] = [];
+let running = 0;
+
+async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  if (running >= PARALLEL_MAX) await new Promise<void>((resolve) => waiting.push(resolve));
+  running++;
+  try {
+    return await work();
+  } finally {
+    running--;
+    waiting.shift()?.();
+  }
+}
+
+async function load(entry: Entry): Promise<void> {
+  entry.abort?.abort();
+  const abort = new AbortController();
+  entry.abort = abort;
+  entry.state.value = { ...entry.state.peek(), isLoading: true };
+  try {
+    const data = await inTurn(async () => {
+      abort.signal.throwIfAborted();
+      return entry.load(abort.signal);
+    });
+    if (abort.signal.aborted) return;
+    noteMeta((data as { meta?: Meta }).meta);
+    entry.state.value = { data, error: null, isLoading: false };
+  } catch (error) {
+    if (abort.signal.aborted) return;
+    const known = error instanceof ApiError ? error : new ApiError(0, { detail: String(error) });
+    entry.state.value = { data: entry.state.peek().data, error: known, isLoading: false };
+  }
+}
+
+function entryOf(key: string, loader: Entry["load"]): Entry {
+  let entry = entries.get(key);
+  if (!entry) {
+    entry = {
+      load: loader,
+      state: signal<State>({ data: null, error: null, isLoading: true }),
+      users: 0,
+      isLive: false,
+      abort: null,
+    };
+    entries.set(key, entry);
+  }
+  return entry;
+}
+
+export function keyOf(question: Question): string {
+  return JSON.stringify(question);
+}
+
+/** Takes an answer that came by the stream. */
+export function publishLive(question: Question, answer: Answer): void {
+  const entry = entries.get(keyOf(question));
+  noteMeta(answer.meta);
+  if (!entry) return;
+  entry.isLive = true;
+  entry.abort?.abort();
+  entry.state.value = { data: answer, error: null, isLoading: false };
+}
+
+/** The stream is gone: its answers are asked for like all others. */
+export function endLive(): void {
+  for (const entry of entries.values()) entry.isLive = false;
+}
+
+/** Asks again for everything that is shown. */
+export function refreshAll(): void {
+  for (const entry of entries.values()) {
+    if (entry.users > 0 && !entry.isLive) void load(entry);
+  }
+}
+
+let lastRefresh = 0;
+let timer: number | undefined;
+
+snapshot.subscribe((newest) => {
+  if (newest === null || timer !== undefined) return;
+  const delay = Math.max(0, lastRefresh + REFRESH_MS_MIN - Date.now());
+  timer = window.setTimeout(() => {
+    timer = undefined;
+    lastRefresh = Date.now();
+    refreshAll();
+  }, delay);
+});
+
+/** The first snapshot is the one that the widgets are asking for already. */
+export function skipFirstRefresh(): void {
+  lastRefresh = Date.now();
+}
+
+function useEntry<T>(key: string | null, loader: Entry["load"]): Loaded<T> {
+  const shown = useRef<T | null>(null);
+  const entry = useMemo(() => (key === null ? null : entryOf(key, loader)), [key]);
+  useEffect(() => {
+    if (!entry || key === null) return undefined;
+    // An entry that nobody used for a while was dropped: put it back.
+    entries.set(key, entry);
+    entry.users++;
+    const { data, error } = entry.state.peek();
+    if (entry.abort === null || (data === null && error !== null)) void load(entry);
+    return () => {
+      entry.users--;
+      setTimeout(() => {
+        if (entry.users > 0) return;
+        entry.abort?.abort();
+        entries.delete(key);
+      }, 0);
+    };
+  }, [entry]);
+  if (!entry) {
+    shown.current = null;
+    return { data: null, error: null, isRefreshing: false };
+  }
+  const { data, error, isLoading } = entry.state.value;
+  if (data !== null) shown.current = data as T;
+  return { data: error !== null && data === null ? null : shown.current, error, isRefreshing: isLoading };
+}
+
+/** The answer to a question; `null` asks nothing. */
+export function useAnswer(question: Question | null): Loaded<Answer> {
+  return useEntry<Answer>(question && keyOf(question), (abort) => ask(question!, abort));
+}
+
+/** The answer of an address; `null` asks nothing. */
+export function useGet<T>(path: string | null): Loaded<T> {
+  return useEntry<T>(path, (abort) => get(path!, abort));
+}
+
+/** The answers of some addresses together. */
+export function useGetAll<T>(paths: string[]): Loaded<T[]> {
+  const key = paths.join(" ");
+  return useEntry<T[]>(key, (abort) => Promise.all(paths.map((path) => get(path, abort))) as Promise<unknown>);
+}
+
+/** The cell of a column, by the column's name. */
+export function cell(answer: Answer, row: (string | number | null)[] | null | undefined, name: string) {
+  const at = answer.columns.findIndex((column) => column.name === name);
+  return at < 0 ? undefined : row?.[at];
+}

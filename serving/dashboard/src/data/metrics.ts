@@ -1,0 +1,81 @@
+/**
+ * How metrics are named, written and judged.
+ *
+ * The numbers, also of ratios, always come from the API: nothing is computed here.
+ */
+
+export type Kind = "count" | "money" | "percent" | "factor";
+
+export interface Metric {
+  name: string;
+  label: string;
+  kind: Kind;
+  /** Whether more is better. `null`: neither (money spent is no success by itself). */
+  isMoreBetter: boolean | null;
+  description: string;
+}
+
+function metric(
+  name: string,
+  label: string,
+  kind: Kind,
+  isMoreBetter: boolean | null,
+  description: string,
+): Metric {
+  return { name, label, kind, isMoreBetter, description };
+}
+
+export const METRICS: Metric[] = [
+  metric("spend", "Spend", "money", null, "Cost of the impressions"),
+  metric("revenue", "Revenue", "money", true, "Value of the conversions"),
+  metric("roas", "ROAS", "factor", true, "Revenue / spend"),
+  metric("conversions", "Conversions", "count", true, "Conversions of primary types"),
+  metric("cpa", "CPA", "money", false, "Spend / conversions"),
+  metric("cvr", "CVR", "percent", true, "Conversions / clicks"),
+  metric("impressions", "Impressions", "count", true, "Ads that were shown"),
+  metric("reach", "Reach", "count", true, "Different people who saw an ad"),
+  metric("frequency", "Frequency", "factor", null, "Impressions / reach"),
+  metric("clicks", "Clicks", "count", true, "Clicks on ads"),
+  metric("ctr", "CTR", "percent", true, "Clicks / impressions"),
+  metric("cpm", "CPM", "money", false, "Spend for a thousand impressions"),
+  metric("cpc", "CPC", "money", false, "Spend / clicks"),
+  metric("viewability", "Viewability", "percent", true, "Viewable / measurable impressions"),
+  metric("win_rate", "Win rate", "percent", true, "Wins / bids"),
+  metric("bids", "Bids", "count", null, "Bids that were made"),
+  metric("wins", "Wins", "count", null, "Bids that were won"),
+  metric("viewable_impressions", "Viewable", "count", true, "Impressions that were viewable"),
+  metric("attributed_conversions", "Attributed conversions", "count", true, "Credit by the chosen model"),
+  metric("attributed_revenue", "Attributed revenue", "money", true, "Revenue by the chosen model"),
+];
+
+const BY_NAME = new Map(METRICS.map((one) => [one.name, one]));
+
+export function metricOf(name: string): Metric {
+  return BY_NAME.get(name) ?? metric(name, name, "count", null, "");
+}
+
+export function isMetric(name: string | undefined): name is string {
+  return name !== undefined && BY_NAME.has(name);
+}
+
+/** Metrics of people: the API answers them for whole days, and by campaign only. */
+export function isOfPeople(name: string): boolean {
+  return name === "reach" || name === "frequency";
+}
+
+/** Every metric that one question without dimensions answers for the tiles. */
+export const TILE_METRICS = METRICS.map((one) => one.name).filter((name) => !isOfPeople(name));
+
+/** Columns of the breakdown table, by the question that they answer. */
+export const COLUMN_SETS: Record<string, { label: string; metrics: string[] }> = {
+  performance: {
+    label: "Performance",
+    metrics: ["spend", "revenue", "roas", "conversions", "cpa", "cvr"],
+  },
+  delivery: { label: "Delivery", metrics: ["spend", "impressions", "clicks", "ctr", "cpm", "cpc", "viewability"] },
+  auction: { label: "Auction", metrics: ["bids", "wins", "win_rate", "impressions", "spend", "cpm"] },
+  attribution: {
+    label: "Attribution",
+    metrics: ["spend", "conversions", "attributed_conversions", "revenue", "attributed_revenue"],
+  },
+};

@@ -1,0 +1,92 @@
+/**
+ * The life of the page with the server: who the user is, which campaigns there are, how fresh the
+ * data is, and the stream.
+ */
+import { computed, effect, signal, untracked } from "@preact/signals";
+import { ApiError, get, isSignInNeeded, setKey } from "../api/client";
+import type { CampaignsAnswer, FreshnessAnswer, Question, WhoAmI } from "../api/contract";
+import { asOf, campaigns, freshness, range, snapshot, view, whoami } from "../state/store";
+import { keyOf, noteMeta, refreshAll, skipFirstRefresh } from "./answers";
+import { hurryReconnect, startLive, stopLive } from "./live";
+import { tilesQuestion } from "./questions";
+
+const FRESHNESS_MS = 30_000;
+const CAMPAIGNS_MAX = 5000;
+
+export type Phase = "starting" | "ready" | "sign_in" | "forbidden" | "failed";
+
+export const phase = signal<Phase>("starting");
+export const startError = signal<ApiError | null>(null);
+
+/** Reads freshness now. It is the only sign of a stale server, so a failure is shown too. */
+export async function readFreshness(): Promise<void> {
+  try {
+    const answer = (await get("v1/freshness")) as FreshnessAnswer;
+    noteMeta(answer.meta);
+    if (asOf.peek() === null || answer.server.as_of > asOf.peek()!) asOf.value = answer.server.as_of;
+    const isBack = freshness.peek()?.server.is_stale && !answer.server.is_stale;
+    freshness.value = answer;
+    if (isBack) refreshAll();
+    if (snapshot.peek() !== null && snapshot.peek() !== answer.server.snapshot) {
+      snapshot.value = answer.server.snapshot;
+    }
+  } catch {
+    // The stream shows that the server is away.
+  }
+}
+
+async function readCampaigns(): Promise<void> {
+  const answer = (await get(`v1/campaigns?limit=${CAMPAIGNS_MAX}`)) as CampaignsAnswer;
+  noteMeta(answer.meta);
+  campaigns.value = answer.campaigns;
+}
+
+export async function start(): Promise<void> {
+  phase.value = "starting";
+  startError.value = null;
+  try {
+    whoami.value = (await get("v1/whoami")) as WhoAmI;
+    isSignInNeeded.value = false;
+    await Promise.all([readFreshness(), readCampaigns()]);
+    skipFirstRefresh();
+    phase.value = "ready";
+  } catch (error) {
+    const known = error instanceof ApiError ? error : new ApiError(0, { detail: String(error) });
+    startError.value = known;
+    phase.value = known.status === 401 ? "sign_in" : known.isForbidden ? "forbidden" : "failed";
+  }
+}
+
+export function signOut(): void {
+  stopLive();
+  setKey(null);
+  whoami.value = null;
+  campaigns.value = [];
+  void start();
+}
+
+/** A key that was revoked while the page was open leads back to the form. */
+effect(() => {
+  if (isSignInNeeded.value && phase.peek() === "ready") {
+    stopLive();
+    phase.value = "sign_in";
+  }
+});
+
+/** As text, so that a change of the view that leaves the question as it is keeps the stream. */
+const liveKey = computed(() => keyOf(tilesQuestion(view.value, range.value)));
+
+effect(() => {
+  if (phase.value !== "ready") return;
+  const question = JSON.parse(liveKey.value) as Question;
+  untracked(() => startLive(question));
+});
+
+setInterval(() => {
+  if (phase.peek() === "ready" && document.visibilityState === "visible") void readFreshness();
+}, FRESHNESS_MS);
+
+addEventListener("online", () => {
+  hurryReconnect();
+  if (phase.peek() === "ready") refreshAll();
+});
