@@ -9,6 +9,9 @@ use datafusion::prelude::DataFrame;
 use super::plans::{Plans, impression_input, interaction_input};
 use super::slice::{Day, MICROS_PER_DAY};
 
+/// The longest window that intervals of SQL are made of: a hundred years.
+pub(super) const WINDOW_MAX: i64 = 36_500 * MICROS_PER_DAY;
+
 impl Plans {
     /// The attributions of the interactions of some UTC days, with the columns of
     /// `batch/attributions`, from tables `impressions` and `interactions`. Read are these days, and
@@ -54,7 +57,7 @@ impl Plans {
         let rules = &self.meaning().attribution;
         let through_clicks =
             micros(rules.click_through_window).saturating_add(micros(rules.click_to_impression_window));
-        through_clicks.max(micros(rules.view_through_window)).min(365_000 * MICROS_PER_DAY / 10)
+        through_clicks.max(micros(rules.view_through_window)).min(WINDOW_MAX)
     }
 
     /// How many days before an interaction the events can be that affect its attributions.

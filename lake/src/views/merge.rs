@@ -16,6 +16,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use adlake_domain::event::EventKind;
 use arrow::array::AsArray;
@@ -147,9 +148,11 @@ impl<'a> Merge<'a> {
 
     /// Runs a plan and registers its rows under a name. Returns whether there are any.
     async fn materialize(&self, name: &str, sql: &str, schema: Option<SchemaRef>) -> Result<bool, LakeError> {
+        let began = Instant::now();
         let frame = self.plans.sql(sql).await?;
         let schema = schema.unwrap_or_else(|| nullable(frame.schema().as_arrow()));
         let rows = self.run(frame.execute_stream().await?, schema).await?;
+        tracing::debug!(name, rows = rows.count, elapsed = ?began.elapsed(), "a part of the merge");
         self.register_rows(name, rows)
     }
 

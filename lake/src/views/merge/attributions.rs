@@ -1,6 +1,7 @@
 //! The merge of attributions: those of all interactions that a changed event can affect are
 //! computed anew.
 
+use adlake_domain::attribution::micros;
 use adlake_domain::batch_schema::{attributions_schema, event_schema};
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
@@ -9,6 +10,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 
 use super::{MICROS_PER_DAY, Merge, date_literal};
 use crate::error::LakeError;
+use crate::views::attributed_days::WINDOW_MAX;
 use crate::views::plans::{columns_of, impression_input, interaction_input};
 
 impl Merge<'_> {
@@ -34,7 +36,7 @@ impl Merge<'_> {
             "SELECT {columns} FROM published_interactions b JOIN changed_users u ON b.user_id = u.user_id AND \
              b.event_time >= u.first AND {after}{} \
              UNION ALL SELECT {columns} FROM replaced_interactions b WHERE b.user_id IS NULL",
-            self.within("b.event_time", 0, window).await?
+            self.within("changed_users", "first", "last", "b.event_time", 0, window).await?
         );
         self.materialize("interactions_before", &old, Some(interactions.clone())).await?;
         let new = "SELECT b.* FROM interactions_before b \
@@ -44,29 +46,25 @@ impl Merge<'_> {
         let touched = "SELECT u.* FROM changed_users u LEFT SEMI JOIN interactions_after i ON u.user_id = i.user_id";
         self.materialize("attributed_users", touched, None).await?;
         let before = format!("b.event_time >= u.first - INTERVAL '{window} microseconds'");
-        let dates = self.within("b.event_time", window, window).await?;
-        let impressions = columns_of(EventKind::Impression, "b");
-        let impressions = format!(
-            "SELECT {impressions} FROM (SELECT b.* FROM {}) b \
-             JOIN attributed_users u ON b.user_id = u.user_id AND {before} AND {after}{dates} \
-             UNION ALL SELECT {} FROM new_impressions n LEFT SEMI JOIN attributed_users u ON n.user_id = u.user_id",
-            self.without_replaced("published_impressions", "impressions"),
-            columns_of(EventKind::Impression, "n"),
-        );
+        let dates = self.within("changed_users", "first", "last", "b.event_time", window, window).await?;
         let context = format!(
             "SELECT {columns} FROM (SELECT b.* FROM {}) b \
              JOIN attributed_users u ON b.user_id = u.user_id AND {before} AND b.event_time < u.first{dates}",
             self.without_replaced("published_interactions", "interactions"),
         );
+        self.materialize("interactions_context", &context, Some(event_schema(EventKind::Interaction))).await?;
+        self.find_needed_impressions().await?;
+        let context = "SELECT * FROM interactions_context";
         let wanted = "SELECT * FROM interactions_after WHERE user_id IS NOT NULL";
+        let impressions = "SELECT * FROM needed_impressions";
         let inputs =
-            [impression_input(&impressions), interaction_input(&context, false), interaction_input(wanted, true)];
+            [impression_input(impressions), interaction_input(context, false), interaction_input(wanted, true)];
         let stream = self.plans.attribute(&inputs).await?.execute_stream().await?;
         let rows = self.run(stream, attributions_schema()).await?;
         self.register_rows("attributions_after", rows)?;
         let old = "SELECT a.* FROM published_attributions a \
                    LEFT SEMI JOIN interactions_before i ON a.interaction_key = i.event_key";
-        let dates = self.within("a.interaction_time", 0, window).await?;
+        let dates = self.within("changed_users", "first", "last", "a.interaction_time", 0, window).await?;
         self.materialize("attributions_before", &format!("{old}{dates}"), Some(attributions_schema())).await?;
         let published = if self.has_rows("attributions_before") {
             "SELECT b.* FROM published_attributions b \
@@ -83,10 +81,53 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// SQL: a condition that prunes files to the dates from the oldest change to the newest,
-    /// widened. A bound without a literal is left out.
-    async fn within(&self, column: &str, before: i64, after: i64) -> Result<String, LakeError> {
-        let batches = self.plans.sql("SELECT min(first), max(last) FROM changed_users").await?.collect().await?;
+    /// Defines `needed_impressions`: those that an interaction may join. An interaction joins
+    /// impressions of its user that are a window before it at most. These are the interactions
+    /// whose attribution may have changed, and the clicks that their conversions may join.
+    async fn find_needed_impressions(&self) -> Result<(), LakeError> {
+        let rules = &self.plans.meaning().attribution;
+        let clicks = micros(rules.click_through_window);
+        let window = micros(rules.click_to_impression_window).max(micros(rules.view_through_window)).min(WINDOW_MAX);
+        let needed = format!(
+            "SELECT user_id, event_time FROM interactions_after WHERE user_id IS NOT NULL \
+             UNION SELECT c.user_id, c.event_time FROM interactions_context c \
+             LEFT SEMI JOIN interactions_after v ON c.user_id = v.user_id AND v.interaction_type <> 'click' \
+             AND c.event_time <= v.event_time AND c.event_time >= v.event_time - INTERVAL '{} microseconds' \
+             WHERE c.interaction_type = 'click'",
+            clicks.min(WINDOW_MAX)
+        );
+        self.materialize("joining", &needed, None).await?;
+        let near = |alias: &str| {
+            format!(
+                "LEFT SEMI JOIN joining j ON {alias}.user_id = j.user_id AND {alias}.event_time <= j.event_time \
+                 AND {alias}.event_time >= j.event_time - INTERVAL '{window} microseconds'"
+            )
+        };
+        let published = format!(
+            "SELECT {} FROM (SELECT b.* FROM {}) b {}{}",
+            columns_of(EventKind::Impression, "b"),
+            self.without_replaced("published_impressions", "impressions"),
+            near("b"),
+            self.within("joining", "event_time", "event_time", "b.event_time", window, 0).await?
+        );
+        let new = format!("SELECT {} FROM new_impressions n {}", columns_of(EventKind::Impression, "n"), near("n"));
+        self.plans.define("needed_impressions", &format!("{published} UNION ALL {new}")).await?;
+        Ok(())
+    }
+
+    /// SQL: a condition that prunes files to the dates from the least `first` of a table to its
+    /// greatest `last`, widened. A bound without a literal is left out.
+    async fn within(
+        &self,
+        table: &str,
+        first: &str,
+        last: &str,
+        column: &str,
+        before: i64,
+        after: i64,
+    ) -> Result<String, LakeError> {
+        let bounds = format!("SELECT min({first}), max({last}) FROM {table}");
+        let batches = self.plans.sql(&bounds).await?.collect().await?;
         let bounds = batches.iter().find(|batch| batch.num_rows() > 0).and_then(|batch| {
             let time = |place: usize| {
                 let times = batch.column(place).as_primitive_opt::<TimestampMicrosecondType>()?;

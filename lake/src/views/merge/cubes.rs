@@ -53,7 +53,14 @@ impl Merge<'_> {
         self.register_published("published_reach", catalogue::CAMPAIGN_REACH, campaign_reach_schema()).await?;
         let schema = Some(campaign_reach_schema());
         self.materialize("new_reach", &cubes::reach("new_impressions"), schema.clone()).await?;
-        if !self.has_rows("replaced_impressions") {
+        // A group of which each replaced impression has a new one of the same user has lost nobody.
+        let group = "SELECT report_day(event_time) AS day, campaign_id, user_id FROM";
+        let lost = format!(
+            "SELECT DISTINCT o.day, o.campaign_id FROM ({group} replaced_impressions) o \
+             LEFT ANTI JOIN ({group} new_impressions) n ON o.day = n.day \
+             AND (o.campaign_id IS NOT DISTINCT FROM n.campaign_id) AND (o.user_id IS NOT DISTINCT FROM n.user_id)"
+        );
+        if !(self.has_rows("replaced_impressions") && self.materialize("changed_reach", &lost, None).await?) {
             let merged = if self.has_rows("new_reach") {
                 "SELECT * FROM published_reach UNION ALL SELECT * FROM new_reach"
             } else {
@@ -64,15 +71,14 @@ impl Merge<'_> {
             self.plans.define("added_reach", "SELECT * FROM new_reach").await?;
             return Ok(());
         }
-        // Nothing can be removed from a sketch. If an impression was removed, its sketch is
-        // computed anew.
-        let groups = "SELECT DISTINCT report_day(event_time) AS day, campaign_id FROM replaced_impressions";
-        self.materialize("changed_reach", groups, None).await?;
-        let day = "CAST(event_time AS DATE)";
+        // Nothing can be removed from a sketch. If a user may be gone, it is computed anew. The day
+        // of a report begins on the UTC date of its first instant, and ends on the next or the one
+        // after.
+        let day = "CAST(day AS DATE)";
         let dates = format!(
-            "SELECT DISTINCT d FROM (SELECT {day} - INTERVAL '1 day' AS d FROM replaced_impressions \
-             UNION ALL SELECT {day} FROM replaced_impressions \
-             UNION ALL SELECT {day} + INTERVAL '1 day' FROM replaced_impressions)"
+            "SELECT DISTINCT d FROM (SELECT {day} AS d FROM changed_reach \
+             UNION ALL SELECT {day} + INTERVAL '1 day' FROM changed_reach \
+             UNION ALL SELECT {day} + INTERVAL '2 days' FROM changed_reach)"
         );
         let dates = self.on_dates("b.event_date", &format!("SELECT CAST(d AS DATE) FROM ({dates})")).await?;
         let impressions = format!(
