@@ -58,12 +58,13 @@ seeds: build ## every randomised end-to-end test with SEEDS=20 new seeds, one af
 	    faults:: merge:: kafka_transactions:: deadletters:: whole_way:: || exit 1; \
 	done
 
-check: tools ## formatting, lints, docs, dependency rules, licences
+check: tools ## formatting, lints, docs, dependency rules, licences, the built dashboard
 	cargo fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --document-private-items --quiet
-	tests/setup/setup.sh deny
+	tests/setup/setup.sh deny dashboard
 	tests/setup/dependency-rules.sh
+	serving/dashboard/check.sh
 
 # Not part of `check`: the database of known problems is fetched from GitHub, and it changes without a change here.
 audit: ## whether dependencies have known security problems; needs access to github.com

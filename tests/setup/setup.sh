@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Gets what the tests run beside adlake: Apache Kafka and a schema registry (Maven), an S3 API server (Go), three Delta
-# readers (Python), and Spark with Delta (Python and Maven).
+# readers (Python), Spark with Delta (Python and Maven), and what drives the dashboard in Chromium (npm).
 #
-#   setup.sh [kafka] [registry] [versitygw] [venv] [spark] [deny]
+#   setup.sh [kafka] [registry] [versitygw] [venv] [spark] [dashboard] [deny]
 #
 # By default it gets all of them but cargo-deny, which only `make check` needs.
 #
@@ -131,12 +131,32 @@ setup_spark() {
   fi
 }
 
+# The packages of the dashboard are where Node looks for them: beside its sources.
+setup_dashboard() {
+  local home="$here/../../serving/dashboard" node_version=0
+  if command -v node >/dev/null; then node_version="$(major "$(node --version)")"; fi
+  if ((node_version < 18)) || ! command -v npm >/dev/null; then
+    lacking "Node 18 or newer with npm builds and drives the dashboard: apt-get install nodejs npm"
+    return 0
+  fi
+  if ! command -v "${CHROMIUM:-chromium}" >/dev/null; then
+    lacking "Chromium shows the dashboard to its tests: apt-get install chromium, or name another in \$CHROMIUM"
+  fi
+  cmp -s "$home/package-lock.json" "$home/node_modules/stamp" && return 0
+  say "installing the packages of the dashboard into $home/node_modules"
+  if (cd "$home" && npm ci --ignore-scripts --no-audit --no-fund --silent); then
+    cp "$home/package-lock.json" "$home/node_modules/stamp"
+  else
+    lacking "the packages of the dashboard: npm failed, see above (it needs the npm registry or a mirror of it)"
+  fi
+}
+
 parts=("$@")
-((${#parts[@]})) || parts=(kafka registry versitygw venv spark)
+((${#parts[@]})) || parts=(kafka registry versitygw venv spark dashboard)
 for part in "${parts[@]}"; do
   case "$part" in
-    kafka | registry | versitygw | venv | spark | deny) ;;
-    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, spark, deny)"; exit 2 ;;
+    kafka | registry | versitygw | venv | spark | dashboard | deny) ;;
+    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, spark, dashboard, deny)"; exit 2 ;;
   esac
 done
 
