@@ -30,12 +30,12 @@ const TAIL_MAX: usize = 200_000;
 
 /// How many campaigns and users the events have.
 #[derive(Debug, Clone, Copy)]
-struct Keys {
-    campaigns: u32,
-    users: u32,
+pub struct Keys {
+    pub campaigns: u32,
+    pub users: u32,
 }
 
-const KEYS: Keys = Keys { campaigns: 200, users: 100_000 };
+pub const KEYS: Keys = Keys { campaigns: 200, users: 100_000 };
 
 /// What the batch layer costs over so many events.
 struct Costs {
@@ -114,17 +114,12 @@ fn costs(events: usize, keys: Keys, runs: usize) -> Result<Costs> {
     let nothing = bench.batch_run("nothing")?;
     bench.show("nothing new", &nothing, Target::seconds(nothing.elapsed, 0.3));
     bench.kpis("campaign_kpis", 0.5, u64::MAX, runs)?;
-    let add = |seed: u64, events, start: &str, days: &str| -> Result<()> {
-        let folder = format!("new-{seed}");
-        bench.generate(&folder, events, start, days, seed)?;
-        bench.ingest(&folder).map(|_| ())
-    };
     let tail = (events / 100).min(TAIL_MAX);
-    add(5, tail, "2025-01-06", "2")?;
+    bench.add(5, tail, "2025-01-06", "2")?;
     bench.kpis(&format!("campaign_kpis, with a tail of {tail}"), 1.5, 1 << 30, runs)?;
     let part = |what: &str, seed, events, start: &str, days: &str, share: f64| -> Result<Cost> {
         if events > 0 {
-            add(seed, events, start, days)?;
+            bench.add(seed, events, start, days)?;
         }
         let cost = bench.batch_run("incremental")?;
         let ratio = cost.cpu.as_secs_f64() / full.cpu.as_secs_f64();
@@ -147,7 +142,7 @@ pub struct Target {
 }
 
 impl Target {
-    fn at_most(what: &'static str, figure: f64, bound: f64) -> Target {
+    pub fn at_most(what: &'static str, figure: f64, bound: f64) -> Target {
         Target { what, figure, bound, is_least: false }
     }
 
@@ -179,7 +174,8 @@ impl Bench {
         Bench::with_traffic(name, events, KEYS, runs)
     }
 
-    fn with_traffic(name: &str, events: usize, keys: Keys, runs: usize) -> Result<Bench> {
+    /// The same, with other keys.
+    pub fn with_traffic(name: &str, events: usize, keys: Keys, runs: usize) -> Result<Bench> {
         let bench = Bench { program: Program::new("[lake]\nuri = \"lake\"\n")?, keys };
         bench.generate("truth", events, "2025-01-01", "7", 1)?;
         bench.program.new_lake("lake")?;
@@ -200,6 +196,13 @@ impl Bench {
         let options = [folder, "--events", &events, "--start", start, "--days", days, "--seed", &seed];
         let keys = ["--campaigns", &campaigns, "--users", &users];
         self.program.run(&[&GENERATE[..], &options[..], &keys[..]].concat()).map(|_| ())
+    }
+
+    /// Generates events and ingests them.
+    pub fn add(&self, seed: u64, events: usize, start: &str, days: &str) -> Result<()> {
+        let folder = format!("new-{seed}");
+        self.generate(&folder, events, start, days, seed)?;
+        self.ingest(&folder).map(|_| ())
     }
 
     /// Ingests generated events, and removes their files.

@@ -15,6 +15,7 @@ mod ingest;
 mod merge;
 mod picture;
 mod program;
+mod serve;
 mod spark;
 
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ use crate::ceiling::Format;
 type Measure = fn(usize, usize) -> Result<()>;
 
 /// The benchmarks: name, default number of events, function.
-const BENCHMARKS: [(&str, usize, Measure); 11] = [
+const BENCHMARKS: [(&str, usize, Measure); 12] = [
     ("json", 20_000_000, |events, runs| ingest::beside_the_ceiling(Format::Json, events, runs)),
     ("csv", 5_000_000, |events, runs| ingest::beside_the_ceiling(Format::Csv, events, runs)),
     ("avro", 2_000_000, |events, runs| ingest::beside_the_ceiling(Format::Avro, events, runs)),
@@ -38,6 +39,7 @@ const BENCHMARKS: [(&str, usize, Measure); 11] = [
     ("batch", 5_000_000, batch::beside_duckdb),
     ("batch-spark", 5_000_000, batch_spark::beside_spark),
     ("batch-sizes", 10_000_000, batch::cost_against_data),
+    ("serve", 5_000_000, serve::under_load),
     ("batch-keys", 2_000_000, batch::cost_against_keys),
 ];
 

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -78,6 +80,31 @@ pub fn measure(mut command: Command) -> Result<Cost> {
     ensure!(status.success(), "{status}");
     let (elapsed, cpu) = (started.elapsed(), children_cpu() - before);
     Ok(Cost { elapsed, cpu, resident_bytes_max: resident, read_bytes: read })
+}
+
+/// Watches the most memory that a process has resident.
+pub struct Resident {
+    most: Arc<AtomicU64>,
+}
+
+impl Resident {
+    /// Watches a process until it ends.
+    pub fn watch(process: u32) -> Resident {
+        let most: Arc<AtomicU64> = Arc::default();
+        let found = most.clone();
+        std::thread::spawn(move || {
+            while let Some(kilobytes) = field(process, "status", "VmHWM:") {
+                found.store(kilobytes * 1024, Ordering::Relaxed);
+                std::thread::sleep(LOOK_INTERVAL);
+            }
+        });
+        Resident { most }
+    }
+
+    /// The most until now, in bytes.
+    pub fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
 }
 
 fn field(process: u32, file: &str, name: &str) -> Option<u64> {
