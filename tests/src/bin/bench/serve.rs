@@ -82,7 +82,10 @@ fn question(number: usize) -> Value {
         question["limit"] = json!(50);
         question
     };
-    let over = |metrics: &[&str], range: [&str; 2], grain: &str| json!({"metrics": metrics, "time": {"range": range, "grain": grain, "fill": true}});
+    let over = |metrics: &[&str], range: [&str; 2], grain: &str| {
+        let time = json!({"range": range, "grain": grain, "fill": true});
+        json!({"metrics": metrics, "time": time})
+    };
     let funnel = ["bids", "wins", "impressions", "viewable_impressions", "clicks", "conversions"];
     let models = ["last_touch", "first_touch", "linear", "position_based", "time_decay"];
     match number {
