@@ -203,6 +203,8 @@ function applyMode(path) {
 }
 
 function problem(response, error) {
+  // The page went away before it was answered.
+  if (error.code === "ECONNRESET") return;
   const status = error.status ?? 500;
   const detail = error.status ? error.detail : "the mock failed";
   if (!error.status) console.error(error);
