@@ -29,7 +29,8 @@ export const tests = {
         await expectNothing(page, `${name}, ${theme}`);
         await page.keyboard.press("Escape");
       }
-      for (const button of await page.getByRole("button", { name: "Show as table" }).all()) await button.click();
+      const toTable = page.getByRole("button", { name: "Show as table" });
+      while ((await toTable.count()) > 0) await toTable.first().click();
       await page.locator(".breakdown tbody tr").first().locator(".row-filter").click();
       await page.waitForSelector(".chip");
       await settle(page);

@@ -94,13 +94,19 @@ export function Failure({ error }: { error: ApiError }) {
   const id = error.problem.request_id;
   return (
     <State icon="warning" title="This could not be loaded">
-      <span>{error.message}</span>
+      <span>{sentence(error.message)}</span>
       {id && <small class="request-id">Request {id}</small>}
       <button type="button" class="button" onClick={refreshAll}>
         Try again
       </button>
     </State>
   );
+}
+
+/** Messages of the server begin in lower case. */
+function sentence(text: string): string {
+  const whole = text.charAt(0).toLocaleUpperCase() + text.slice(1);
+  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }
 
 export function NoPermission({ children }: { children?: ComponentChildren }) {

@@ -138,7 +138,7 @@ function mapOption(countries: Country[], palette: ChartColours, chosen: (string 
             name: code,
             itemStyle: {
               areaColor: scale[steps.get(code!) ?? 0],
-              ...(isMarked ? { borderColor: palette.text, borderWidth: code === focused ? 2 : 1.5 } : {}),
+              ...(isMarked ? { borderColor: palette.text, borderWidth: code === focused ? 2 : 1 } : {}),
             },
           };
         }),

@@ -95,7 +95,7 @@ function TileCard({ metric, loaded, lines, obstacle, value, current, before, unt
       {!obstacle && loaded.error && !loaded.data && (
         <p class="tile-problem" role="status">
           <Icon name={loaded.error.isForbidden ? "lock" : "warning"} />
-          {loaded.error.isForbidden ? "No permission" : loaded.error.message}
+          {loaded.error.isForbidden ? "No permission" : "Not loaded"}
         </p>
       )}
       {!obstacle && !loaded.error && !loaded.data && (

@@ -90,7 +90,7 @@ function Histogram({ buckets }: { buckets: Buckets }) {
         data: buckets.map(axisName),
         axisLine: { lineStyle: { color: palette.line } },
         axisTick: { show: false },
-        axisLabel: { color: palette.muted, fontSize: 12, margin: 12, interval: 0, hideOverlap: true },
+        axisLabel: { color: palette.muted, fontSize: 12, margin: 12 },
       },
       yAxis: {
         type: "value",
