@@ -17,6 +17,12 @@ interface Props {
   onReady?: (chart: ECharts) => void;
 }
 
+/** Says what the picture's own size is, so that the style sheet for print can scale it. */
+function frame(chart: ECharts): void {
+  const picture = chart.getDom().querySelector("svg");
+  picture?.setAttribute("viewBox", `0 0 ${chart.getWidth()} ${chart.getHeight()}`);
+}
+
 export function Chart({ option, onDrawn, onReady }: Props) {
   const root = useRef<HTMLDivElement>(null);
   const [chart, setChart] = useState<ECharts | null>(null);
@@ -39,6 +45,7 @@ export function Chart({ option, onDrawn, onReady }: Props) {
           setChart(made);
         } else if (made.getOption()) {
           made.resize();
+          frame(made);
           drawn.current?.(made);
         }
       });
@@ -57,6 +64,7 @@ export function Chart({ option, onDrawn, onReady }: Props) {
       { animation: !isMotionReduced.matches, animationDuration: 250, textStyle: { fontFamily: chartFont }, ...option },
       { notMerge: true },
     );
+    frame(chart);
     drawn.current?.(chart);
   }, [chart, option]);
 

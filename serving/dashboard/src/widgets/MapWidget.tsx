@@ -137,8 +137,8 @@ function mapOption(countries: Country[], palette: ChartColours, chosen: (string 
           return {
             name: code,
             itemStyle: {
-              areaColor: scale[steps.get(code!) ?? 0],
-              ...(isMarked ? { borderColor: palette.text, borderWidth: code === focused ? 2 : 1 } : {}),
+              areaColor: code === focused ? palette.second : scale[steps.get(code!) ?? 0],
+              ...(isMarked ? { borderColor: palette.text, borderWidth: 1 } : {}),
             },
           };
         }),

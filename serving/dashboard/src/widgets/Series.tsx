@@ -170,6 +170,13 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
           const place = chart.current?.convertToPixel({ xAxisIndex: 0 }, index);
           return typeof place === "number" && Number.isFinite(place) ? place : null;
         }}
+        dotsOf={(index) =>
+          shown.flatMap((_, at) => {
+            const value = toNumber(buckets[index]?.figures[at]);
+            const top = value === null ? null : chart.current?.convertToPixel({ yAxisIndex: at }, value);
+            return typeof top === "number" && Number.isFinite(top) ? [{ top, mark: `line-${at}` }] : [];
+          })
+        }
         textOf={(index) => {
           const bucket = buckets[index]!;
           const figures = rowsOf(bucket).map((row) => `${row.label} ${row.value}`);
