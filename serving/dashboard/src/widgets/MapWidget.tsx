@@ -4,7 +4,7 @@ import type { Answer } from "../api/contract";
 import { Chart } from "../charts/Chart";
 import { Tip } from "../charts/Cursor";
 import type { ECharts } from "../charts/echarts";
-import { colours, type ChartColours } from "../charts/theme";
+import type { ChartColours } from "../charts/theme";
 import { loadWorld, miller, type WorldMap } from "../charts/world";
 import { cell, useAnswer } from "../data/answers";
 import { valueLabel } from "../data/dimensions";
@@ -169,10 +169,9 @@ function WorldView({ countries, metric }: { countries: Country[]; metric: Metric
   const at = cursor === null ? null : Math.min(cursor, onMap.length - 1);
   const focused = at === null ? null : (onMap[at]?.code ?? null);
   const chosen = view.value.filters.country ?? [];
-  const palette = colours.value;
-  const option = useMemo(
-    () => mapOption(countries, palette, chosen, focused),
-    [countries, palette, chosen.join(), focused],
+  const draw = useMemo(
+    () => (palette: ChartColours) => mapOption(countries, palette, chosen, focused),
+    [countries, chosen.join(), focused],
   );
   const valueOf = (code: string) => countries.find((country) => country.code === code)?.value;
   const textOf = (code: string) => `${valueLabel("country", code)}: ${formatFull(metric.kind, valueOf(code))}`;
@@ -231,7 +230,7 @@ function WorldView({ countries, metric }: { countries: Country[]; metric: Metric
       onBlur={() => setCursor(null)}
       onPointerLeave={() => setHover(null)}
     >
-      <Chart option={option} onReady={listen} />
+      <Chart draw={draw} onReady={listen} />
       {focused !== null && !hover && (
         <div class="chart-tip map-tip">
           <MapTip code={focused} metric={metric} value={valueOf(focused)} />

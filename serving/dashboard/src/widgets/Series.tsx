@@ -4,7 +4,7 @@ import type { Answer, Grain } from "../api/contract";
 import { Chart } from "../charts/Chart";
 import { Cursor, Tip } from "../charts/Cursor";
 import type { ECharts } from "../charts/echarts";
-import { colours } from "../charts/theme";
+import type { ChartColours } from "../charts/theme";
 import { cell, useAnswer } from "../data/answers";
 import { isOfPeople, METRICS, metricOf } from "../data/metrics";
 import { possibleGrains, reachObstacle, seriesQuestion, usualGrain } from "../data/questions";
@@ -115,8 +115,7 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
   const shown = metrics.filter((name) => answer.columns.some((column) => column.name === name)).map(metricOf);
   const buckets = useMemo(() => toBuckets(answer, shown.map((metric) => metric.name)), [answer, metrics.join()]);
   const hasBefore = answer.compare != null;
-  const palette = colours.value;
-  const option = useMemo(() => {
+  const draw = useMemo(() => {
     const open = buckets.findIndex((bucket) => bucket.isOpen);
     const data: SeriesData = {
       labels: buckets.map((bucket) => formatBucket(bucket.time, grain)),
@@ -125,8 +124,8 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
       before: shown.map((_, at) => (hasBefore ? buckets.map((bucket) => toNumber(bucket.before[at])) : null)),
       firstOpen: open < 0 ? buckets.length : open,
     };
-    return seriesOption(data, palette);
-  }, [buckets, grain, palette]);
+    return (palette: ChartColours) => seriesOption(data, palette);
+  }, [buckets, grain]);
   const hasOpen = buckets.some((bucket) => bucket.isOpen);
   const before = COMPARISONS.find(([name]) => name === view.value.compare)?.[1] ?? "Before";
 
@@ -190,7 +189,7 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
         }}
       >
         <Chart
-          option={option}
+          draw={draw}
           onDrawn={(drawn) => {
             chart.current = drawn;
             redraw((count) => count + 1);

@@ -4,7 +4,7 @@ import type { TimeToConversionAnswer } from "../api/contract";
 import { Chart } from "../charts/Chart";
 import { Cursor, Tip } from "../charts/Cursor";
 import type { ECharts } from "../charts/echarts";
-import { colours } from "../charts/theme";
+import type { ChartColours } from "../charts/theme";
 import { type Loaded, useGetAll } from "../data/answers";
 import { rangeQuery } from "../data/questions";
 import { formatCount, formatShare, formatTick } from "../format/numbers";
@@ -80,10 +80,9 @@ function shortSeconds(seconds: number): string {
 function Histogram({ buckets }: { buckets: Buckets }) {
   const chart = useRef<ECharts | null>(null);
   const [, redraw] = useState(0);
-  const palette = colours.value;
   const total = buckets.reduce((sum, bucket) => sum + bucket.conversions, 0);
-  const option = useMemo(
-    () => ({
+  const draw = useMemo(
+    () => (palette: ChartColours) => ({
       grid: { left: 4, right: 8, top: 12, bottom: 4, outerBoundsMode: "same" },
       xAxis: {
         type: "category",
@@ -113,7 +112,7 @@ function Histogram({ buckets }: { buckets: Buckets }) {
         },
       ],
     }),
-    [buckets, palette],
+    [buckets],
   );
   const textOf = (index: number) => {
     const bucket = buckets[index]!;
@@ -139,7 +138,7 @@ function Histogram({ buckets }: { buckets: Buckets }) {
       }}
     >
       <Chart
-        option={option}
+        draw={draw}
         onDrawn={(drawn) => {
           chart.current = drawn;
           redraw((count) => count + 1);
