@@ -31,11 +31,14 @@ interface Entry {
 
 const entries = new Map<string, Entry>();
 
-/** What a widget gets. `data` may be the answer to the question before, while `isRefreshing`. */
+/**
+ * What a widget gets. While `isWaiting`, `data` is the answer to the question before, or `null`.
+ * A refresh of the same question is not shown: its answer just takes the place of the old one.
+ */
 export interface Loaded<T> {
   data: T | null;
   error: ApiError | null;
-  isRefreshing: boolean;
+  isWaiting: boolean;
 }
 
 /** Takes over what every answer says about itself. */
@@ -161,11 +164,11 @@ function useEntry<T>(key: string | null, loader: Entry["load"]): Loaded<T> {
   }, [entry]);
   if (!entry) {
     shown.current = null;
-    return { data: null, error: null, isRefreshing: false };
+    return { data: null, error: null, isWaiting: false };
   }
   const { data, error, isLoading } = entry.state.value;
   if (data !== null) shown.current = data as T;
-  return { data: error !== null && data === null ? null : shown.current, error, isRefreshing: isLoading };
+  return { data: error !== null && data === null ? null : shown.current, error, isWaiting: isLoading && data === null };
 }
 
 /** The answer to a question; `null` asks nothing. */

@@ -49,7 +49,8 @@ export function formatBucketFully(instant: string, grain: Grain): string {
 }
 
 export function formatDay(day: string, hasYear = true): string {
-  const options: Intl.DateTimeFormatOptions = { day: "numeric", month: "short", ...(hasYear ? { year: "numeric" } : {}) };
+  const year: Intl.DateTimeFormatOptions = hasYear ? { year: "numeric" } : {};
+  const options: Intl.DateTimeFormatOptions = { day: "numeric", month: "short", ...year };
   return formatOf(options, "UTC").format(new Date(`${day}T00:00:00Z`));
 }
 

@@ -13,13 +13,13 @@ interface FrameProps {
   /** Says which filters do not apply to it. */
   note?: string | null | undefined;
   actions?: ComponentChildren;
-  isRefreshing?: boolean;
+  isWaiting?: boolean;
   children: ComponentChildren;
 }
 
-export function Frame({ title, subtitle, note, actions, isRefreshing, children }: FrameProps) {
+export function Frame({ title, subtitle, note, actions, isWaiting, children }: FrameProps) {
   return (
-    <div class="card" aria-busy={isRefreshing ?? false}>
+    <div class="card" aria-busy={isWaiting ?? false}>
       <div class="card-head">
         <div class="card-titles">
           <h2>{title}</h2>

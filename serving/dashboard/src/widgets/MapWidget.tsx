@@ -8,16 +8,12 @@ import type { ChartColours } from "../charts/theme";
 import { loadWorld, miller, type WorldMap } from "../charts/world";
 import { cell, useAnswer } from "../data/answers";
 import { valueLabel } from "../data/dimensions";
-import { isOfPeople, type Metric, METRICS, metricOf } from "../data/metrics";
+import { isOfPeople, type Metric, metricOf, shownMetrics } from "../data/metrics";
 import { mapQuestion } from "../data/questions";
 import { formatCompact, formatFull, formatShare, toNumber } from "../format/numbers";
 import { announce, changeView, range, view } from "../state/store";
 import { toggleFilter } from "../state/view";
 import { Body, Frame, Select, Skeleton, State } from "./Frame";
-
-const METRIC_CHOICES = METRICS.filter((metric) => !isOfPeople(metric.name)).map(
-  (metric) => [metric.name, metric.label] as const,
-);
 
 interface Country {
   code: string | null;
@@ -31,14 +27,15 @@ function filterCountry(code: string | null): void {
 
 export function MapWidget({ metric: chosen, onChange }: { metric: string; onChange: (options: string[]) => void }) {
   const name = isOfPeople(chosen) ? "spend" : chosen;
+  const choices = shownMetrics()
+    .filter((metric) => !isOfPeople(metric.name))
+    .map((metric) => [metric.name, metric.label] as const);
   const loaded = useAnswer(mapQuestion(view.value, range.value, name));
   return (
     <Frame
       title={`${metricOf(name).label} by country`}
-      isRefreshing={loaded.isRefreshing}
-      actions={
-        <Select label="Metric" value={name} options={METRIC_CHOICES} onChange={(metric) => onChange([metric])} />
-      }
+      isWaiting={loaded.isWaiting}
+      actions={<Select label="Metric" value={name} options={choices} onChange={(metric) => onChange([metric])} />}
     >
       <Body loaded={loaded} isEmpty={(answer) => answer.rows.length === 0}>
         {(answer) => <MapAndTable answer={answer} />}

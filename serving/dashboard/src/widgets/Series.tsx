@@ -6,7 +6,7 @@ import { Cursor, Tip } from "../charts/Cursor";
 import type { ECharts } from "../charts/echarts";
 import type { ChartColours } from "../charts/theme";
 import { cell, useAnswer } from "../data/answers";
-import { isOfPeople, METRICS, metricOf } from "../data/metrics";
+import { isOfPeople, metricOf, shownMetrics } from "../data/metrics";
 import { possibleGrains, reachObstacle, seriesQuestion, usualGrain } from "../data/questions";
 import { formatFull, toNumber } from "../format/numbers";
 import { formatBucket, formatBucketFully } from "../format/times";
@@ -32,13 +32,13 @@ export function Series({ first, second, grainChoice, onChange }: Props) {
   const grain = grains.find((one) => one === grainChoice) ?? (grains.includes(usual) ? usual : grains[0]!);
   const obstacle = metrics.some(isOfPeople) ? reachObstacle(view.value.filters) : null;
   const loaded = useAnswer(obstacle ? null : seriesQuestion(view.value, range.value, metrics, grain));
-  const names = METRICS.map((metric) => [metric.name, metric.label] as const);
+  const names = shownMetrics().map((metric) => [metric.name, metric.label] as const);
   const title = metrics.map((name) => metricOf(name).label).join(" and ");
   return (
     <Frame
       title={`${title} over time`}
       subtitle={zone.value === "UTC" ? undefined : `Times in ${zone.value}`}
-      isRefreshing={loaded.isRefreshing}
+      isWaiting={loaded.isWaiting}
       note={metrics.some(isOfPeople) && view.value.compare ? "Reach is shown without its comparison." : null}
       actions={
         <>

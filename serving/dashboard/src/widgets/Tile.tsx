@@ -81,7 +81,7 @@ function TileCard({ metric, loaded, lines, obstacle, value, current, before, unt
   const exact = formatExact(metric.kind, value);
   const isShown = loaded.data !== null && !obstacle;
   return (
-    <div class="card tile" data-metric={metric.name} aria-busy={loaded.isRefreshing}>
+    <div class="card tile" data-metric={metric.name} aria-busy={loaded.isWaiting}>
       <div class="tile-head">
         <h2>
           <button type="button" class="tile-name" onClick={() => showInChart(metric)}>

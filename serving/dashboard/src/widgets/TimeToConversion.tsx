@@ -46,7 +46,7 @@ export function TimeToConversion() {
     <Frame
       title="Time to conversion"
       subtitle="From the last touch"
-      isRefreshing={loaded.isRefreshing}
+      isWaiting={loaded.isWaiting}
       note={others.length > 0 ? "Filters other than the campaign do not apply here." : null}
       actions={<TableToggle isTable={isTable} onToggle={() => setTable(!isTable)} />}
     >
@@ -116,7 +116,8 @@ function Histogram({ buckets }: { buckets: Buckets }) {
   );
   const textOf = (index: number) => {
     const bucket = buckets[index]!;
-    return `${bucketName(bucket)}: ${formatCount(bucket.conversions)} conversions, ${formatShare(bucket.conversions / total)}`;
+    const share = formatShare(bucket.conversions / total);
+    return `${bucketName(bucket)}: ${formatCount(bucket.conversions)} conversions, ${share}`;
   };
   return (
     <Cursor
