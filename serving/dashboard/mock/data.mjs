@@ -114,13 +114,13 @@ export function generate(now) {
           const [country, , region] = pick(COUNTRIES, random("c", ...seed));
           const share = (daily * level * HOURS[hour]) / 4;
           const impressions = whole((share / cpm) * 1000 * (0.8 + 0.4 * random("i", ...seed)), random("ir", ...seed));
+          const isFraud = id === "c-302" && day === -6 && hour >= 9 && hour < 15;
           const clickRate = ctr * fade * (device === "mobile" ? 1.1 : 0.9) * (isFraud ? 14 : 1);
           const clicks = whole(impressions * clickRate, random("k", ...seed));
           const converts = isFraud ? 0 : cvr * (device === "desktop" ? 1.35 : 0.85) * (0.7 + 0.3 * fade);
           const conversions = whole(clicks * converts, random("v", ...seed));
           const measurable = whole(impressions * 0.94, 0.5);
           const wins = impressions + whole(impressions * 0.015, 0.5);
-          const isFraud = id === "c-302" && day === -6 && hour >= 9 && hour < 15;
           const website = isFraud ? "puzzle-hub.example" : site;
           const base = { time, campaign_id: id, advertiser_id: advertiser, website, ad_creative_id: creative,
             device_type: device, country, region };
