@@ -3,7 +3,7 @@
  *
  *   node tests/run.mjs                                    against mocks that it starts
  *   node tests/run.mjs --base http://host:port/ [--key K] against a server: only what any server can do
- *   --only TEXT                                           tests whose name has TEXT
+ *   --only TEXT                                           tests whose name has TEXT (a regular expression)
  */
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -43,7 +43,7 @@ const context = { browser, base, authBase, key: options.key, api: new Api(base, 
 let passed = 0;
 let failed = 0;
 for (const [name, test] of Object.entries(all)) {
-  if (!name.includes(options.only)) continue;
+  if (!new RegExp(options.only).test(name)) continue;
   const start = Date.now();
   try {
     const opened = await test(context);
