@@ -12,6 +12,7 @@ import { launch } from "./browser.mjs";
 import { Api } from "./numbers.mjs";
 import { tests as accessibility } from "./accessibility.mjs";
 import { tests as page } from "./page.mjs";
+import { tests as pure } from "./pure.mjs";
 import { authTests, tests as states } from "./states.mjs";
 
 const { values: options } = parseArgs({
@@ -36,7 +37,7 @@ async function startMock(...extra) {
 const isOwn = options.base === undefined;
 const base = isOwn ? await startMock() : options.base;
 const authBase = isOwn ? await startMock("--auth") : undefined;
-const all = { ...page, ...accessibility, ...(isOwn ? { ...states, ...authTests } : {}) };
+const all = { ...pure, ...page, ...accessibility, ...(isOwn ? { ...states, ...authTests } : {}) };
 const browser = await launch();
 const context = { browser, base, authBase, key: options.key, api: new Api(base, options.key) };
 

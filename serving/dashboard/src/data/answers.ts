@@ -125,6 +125,12 @@ export function refreshAll(): void {
   }
 }
 
+/** Whether the answer is of the snapshot already. */
+function isOf(data: unknown, newest: string | null): boolean {
+  const answers = (Array.isArray(data) ? data : [data]) as ({ meta?: Meta } | null)[];
+  return newest !== null && answers.every((answer) => answer?.meta?.snapshot === newest);
+}
+
 let lastRefresh = 0;
 let timer: number | undefined;
 
@@ -134,11 +140,14 @@ snapshot.subscribe((newest) => {
   timer = window.setTimeout(() => {
     timer = undefined;
     lastRefresh = Date.now();
-    refreshAll();
+    for (const entry of entries.values()) {
+      const isCurrent = entry.isLive || isOf(entry.state.peek().data, snapshot.peek());
+      if (entry.users > 0 && !isCurrent) void load(entry);
+    }
   }, delay);
 });
 
-/** The first snapshot is the one that the widgets are asking for already. */
+/** Widgets ask when they are drawn: the next refresh is not due at once. */
 export function skipFirstRefresh(): void {
   lastRefresh = Date.now();
 }
