@@ -109,7 +109,7 @@ export function generate(now) {
           const seed = [id, dayMs, hour, part];
           const time = dayMs + hour * HOUR_MS + (part * 15 + Math.floor(15 * random("m", ...seed))) * 60_000;
           const site = SITES[Math.floor(random(id, "s", random("site", ...seed) < 0.5 ? 0 : part) * SITES.length)];
-          const creative = `${id ?? "x"}-v${1 + Math.floor(3 * random("cr", ...seed))}`;
+          const creative = `${id ?? "x"}-v${1 + Math.floor(5 * random("cr", ...seed))}`;
           const [device] = pick(DEVICES, random("d", ...seed));
           const [country, , region] = pick(COUNTRIES, random("c", ...seed));
           const share = (daily * level * HOURS[hour]) / 4;

@@ -46,7 +46,9 @@ export const tests = {
       ["2026-03-30", "Europe/Berlin", "2026-03-29T22:00:00.000Z"],
       ["2026-03-30", "UTC", "2026-03-30T00:00:00.000Z"],
     ];
-    for (const [day, zone, expected] of cases) equal(page.startOfDay(day, zone).toISOString(), expected, `${day} ${zone}`);
+    for (const [day, zone, expected] of cases) {
+      equal(page.startOfDay(day, zone).toISOString(), expected, `${day} ${zone}`);
+    }
   },
 
   "an address gives back the view that it was made of"() {
