@@ -70,6 +70,7 @@ const result = await build({
   chunkNames: "charts-[hash]",
   legalComments: "none",
   define: { WORLD_FILE: JSON.stringify(worldName), "process.env.NODE_ENV": '"production"' },
+  loader: { ".svg": "dataurl" },
   jsx: "automatic",
   jsxImportSource: "preact",
   metafile: true,

@@ -33,7 +33,9 @@ const DEVICES = [["mobile", 0.58], ["desktop", 0.31], ["tablet", 0.08], ["tv", 0
 const COUNTRIES = [["DE", 0.24, "DE-BE"], ["US", 0.19, "US-CA"], ["GB", 0.13, "GB-ENG"], ["FR", 0.11, "FR-IDF"],
   ["PL", 0.07, "PL-14"], ["ES", 0.06, "ES-MD"], ["NL", 0.05, "NL-NH"], ["SE", 0.04, "SE-AB"], ["BR", 0.03, "BR-SP"],
   ["JP", 0.025, "JP-13"], ["AU", 0.02, "AU-NSW"], ["SG", 0.01, "SG-01"], ["IN", 0.015, "IN-MH"], [null, 0.01, null]];
-const HOURS = [2, 1, 1, 1, 1, 2, 4, 6, 7, 7, 7, 7, 8, 8, 7, 7, 7, 8, 9, 10, 11, 10, 7, 4].map((weight) => weight / 142);
+const HOURS = [2, 1, 1, 1, 1, 2, 4, 6, 7, 7, 7, 7, 8, 8, 7, 7, 7, 8, 9, 10, 11, 10, 7, 4].map(
+  (weight) => weight / 142,
+);
 const WEEKDAYS = [1.06, 0.97, 0.96, 0.98, 1.0, 1.05, 1.1];
 
 /** A number in [0, 1) that depends on nothing but its input (a hash of 32 bits). */
@@ -67,10 +69,10 @@ function whole(value, chance) {
 
 export function campaignsAt(now) {
   const today = Math.floor(now / DAY_MS) * DAY_MS;
-  return PLAN.map(([id, name, advertiser, daily, , , cvr, value, start, end, pace]) => {
+  return PLAN.map(([id, name, advertiser, daily, cpm, ctr, cvr, value, start, end, pace]) => {
     const days = end - start + 1;
     const hasTargets = id !== "c-203";
-    const roas = (1000 / PLAN.find((one) => one[0] === id)[4]) * PLAN.find((one) => one[0] === id)[5] * cvr * value * 0.36;
+    const roas = (1000 / cpm) * ctr * cvr * value * 0.36;
     return {
       campaign_id: id,
       name,
@@ -107,7 +109,7 @@ export function generate(now) {
           const seed = [id, dayMs, hour, part];
           const time = dayMs + hour * HOUR_MS + (part * 15 + Math.floor(15 * random("m", ...seed))) * 60_000;
           const site = SITES[Math.floor(random(id, "s", random("site", ...seed) < 0.5 ? 0 : part) * SITES.length)];
-          const creative = `${id ?? "x"}-v${1 + Math.floor(3 * random("cr", ...seed))}`;
+          const creative = `${id ?? "x"}-v${1 + Math.floor(5 * random("cr", ...seed))}`;
           const [device] = pick(DEVICES, random("d", ...seed));
           const [country, , region] = pick(COUNTRIES, random("c", ...seed));
           const share = (daily * level * HOURS[hour]) / 4;
@@ -119,8 +121,9 @@ export function generate(now) {
           const conversions = whole(clicks * converts, random("v", ...seed));
           const measurable = whole(impressions * 0.94, 0.5);
           const wins = impressions + whole(impressions * 0.015, 0.5);
-          const base = { time, campaign_id: id, advertiser_id: advertiser, website: isFraud ? "puzzle-hub.example" : site,
-            ad_creative_id: creative, device_type: device, country, region };
+          const website = isFraud ? "puzzle-hub.example" : site;
+          const base = { time, campaign_id: id, advertiser_id: advertiser, website, ad_creative_id: creative,
+            device_type: device, country, region };
           rows.push({
             ...base, conversion_type: null, impressions, measurable_impressions: measurable,
             viewable_impressions: whole(measurable * (0.6 + 0.2 * random("w", ...seed)), 0.5), clicks, conversions: 0,

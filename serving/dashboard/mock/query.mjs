@@ -47,7 +47,9 @@ function columnOf(name) {
 function bound(text, pointer) {
   if (text === null || text === undefined) return null;
   const ms = Date.parse(/^\d{4}-\d{2}-\d{2}$/.test(text) ? `${text}T00:00:00Z` : text);
-  if (Number.isNaN(ms) || ms % HOUR_MS !== 0) throw new Refusal(422, "bad_range", `"${text}" is no day or hour`, pointer);
+  if (Number.isNaN(ms) || ms % HOUR_MS !== 0) {
+    throw new Refusal(422, "bad_range", `"${text}" is no day or hour`, pointer);
+  }
   return ms;
 }
 
@@ -118,7 +120,9 @@ function figure(name, sums, model) {
 function addTo(groups, key, row) {
   let sums = groups.get(key);
   if (!sums) groups.set(key, (sums = {}));
-  for (const name in row) if (typeof row[name] === "number" && name !== "time") sums[name] = (sums[name] ?? 0) + row[name];
+  for (const name in row) {
+    if (typeof row[name] === "number" && name !== "time") sums[name] = (sums[name] ?? 0) + row[name];
+  }
 }
 
 /** Sums by group. The key is the JSON of the values of time and dimensions. */
@@ -144,7 +148,8 @@ function check(question) {
     throw new Refusal(400, "malformed_body", "metrics: at least one", "/metrics");
   }
   question.metrics.forEach((name, at) => {
-    if (!METRICS.includes(name)) throw new Refusal(422, "unknown_metric", `there is no metric "${name}"`, `/metrics/${at}`);
+    if (METRICS.includes(name)) return;
+    throw new Refusal(422, "unknown_metric", `there is no metric "${name}"`, `/metrics/${at}`);
   });
   (question.dimensions ?? []).forEach((name, at) => {
     if (!DIMENSIONS.includes(name)) {
@@ -153,7 +158,9 @@ function check(question) {
   });
   if (question.model && !MODELS.includes(question.model)) throw new Refusal(400, "malformed_body", "model", "/model");
   const { fill } = question.time ?? {};
-  if (fill && question.dimensions?.length) throw new Refusal(422, "bad_range", "fill is without dimensions", "/time/fill");
+  if (fill && question.dimensions?.length) {
+    throw new Refusal(422, "bad_range", "fill is without dimensions", "/time/fill");
+  }
   checkReach(question);
 }
 
@@ -216,7 +223,7 @@ export function answer(world, question) {
   const result = { columns, rows };
   if (question.totals) result.totals = [...blank, ...figures(total)];
   if (question.compare) {
-    if (from === null || to === null) throw new Refusal(422, "bad_range", "a comparison needs both ends", "/time/range");
+    if (from === null || to === null) throw new Refusal(422, "bad_range", "compare needs both ends", "/time/range");
     const lastHour = Math.floor(world.asOf / HOUR_MS) * HOUR_MS;
     const end = Math.max(from, Math.min(to, lastHour));
     const start = periodBefore(question.compare, from, to);

@@ -35,7 +35,11 @@ const CSP =
 const KEYS = {
   "admin-key": { role: "admin", name: "Ada Admin", scope: { all: true, campaigns: null, advertisers: null } },
   "analyst-key": { role: "analyst", name: "Ana Lyst", scope: { all: true, campaigns: null, advertisers: null } },
-  "advertiser-key": { role: "advertiser", name: "Northwind", scope: { all: false, campaigns: null, advertisers: ["a-1"] } },
+  "advertiser-key": {
+    role: "advertiser",
+    name: "Northwind",
+    scope: { all: false, campaigns: null, advertisers: ["a-1"] },
+  },
 };
 
 const bornAt = Date.now();
@@ -151,7 +155,8 @@ function campaignAnswer(world, id, what, query) {
     return answer(world, { ...base, metrics, time: { ...base.time, grain: query.get("grain") ?? "day" } });
   }
   if (what === "attribution") {
-    return answer(world, { ...base, metrics: METRICS.filter((name) => /^attributed_.+_(touch|linear|based|decay)$/.test(name)) });
+    const metrics = METRICS.filter((name) => /^attributed_.+_(touch|linear|based|decay)$/.test(name));
+    return answer(world, { ...base, metrics });
   }
   throw new Refusal(404, "not_found", "no such address");
 }
@@ -203,6 +208,8 @@ function applyMode(path) {
 }
 
 function problem(response, error) {
+  // The page went away before it was answered.
+  if (error.code === "ECONNRESET") return;
   const status = error.status ?? 500;
   const detail = error.status ? error.detail : "the mock failed";
   if (!error.status) console.error(error);

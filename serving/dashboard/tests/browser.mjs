@@ -40,7 +40,8 @@ export async function open(browser, base, { query = "", size = "desktop", theme 
   await page.exposeFunction("noteViolation", (text) => page.problems.push(`CSP: ${text}`));
   await page.addInitScript(() => {
     addEventListener("securitypolicyviolation", (event) => {
-      globalThis.noteViolation(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
+      const { violatedDirective, blockedURI, sourceFile, lineNumber } = event;
+      globalThis.noteViolation(`${violatedDirective} ${blockedURI} ${sourceFile}:${lineNumber}`);
     });
   });
   if (key) await page.addInitScript((text) => sessionStorage.setItem("adlake.key", text), key);
@@ -52,7 +53,9 @@ export async function open(browser, base, { query = "", size = "desktop", theme 
 export async function settle(page) {
   await page.waitForSelector(".grid .card");
   await page.waitForFunction(() => document.querySelector(".skeleton, .tile-wait, [aria-busy=true]") === null);
-  await page.waitForFunction(() => [...document.querySelectorAll(".chart")].every((chart) => chart.querySelector("svg")));
+  await page.waitForFunction(() =>
+    [...document.querySelectorAll(".chart")].every((chart) => chart.querySelector("svg")),
+  );
 }
 
 /** Fails with the two values if they are not the same. */

@@ -231,7 +231,8 @@ export const tests = {
     const { query } = await closedRange(api);
     const page = await open(browser, base, { query, key });
     await settle(page);
-    const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "CSV" }).click()]);
+    const button = page.getByRole("button", { name: "CSV" });
+    const [download] = await Promise.all([page.waitForEvent("download"), button.click()]);
     const lines = readFileSync(await download.path(), "utf8").trim().split("\r\n");
     const rows = await page.locator(".breakdown tbody tr").count();
     equal(lines.length, rows + 2, "a head, the rows, the totals");

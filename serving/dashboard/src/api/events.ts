@@ -15,9 +15,14 @@ export class EventParser {
   private rest = "";
 
   push(text: string): ServerEvent[] {
-    this.rest = (this.rest + text).replace(/\r\n?/g, "\n");
-    const blocks = this.rest.split("\n\n");
-    this.rest = blocks.pop() ?? "";
+    const whole = this.rest + text;
+    // The line feed that belongs to a last carriage return may still be on its way.
+    const held = whole.endsWith("\r") ? "\r" : "";
+    const blocks = whole
+      .slice(0, whole.length - held.length)
+      .replace(/\r\n?/g, "\n")
+      .split("\n\n");
+    this.rest = (blocks.pop() ?? "") + held;
     return blocks.map(parseBlock).filter((event) => event !== null);
   }
 }

@@ -7,19 +7,27 @@
 import type { EChartsCoreOption } from "echarts/core";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ECharts } from "./echarts";
-import { chartFont, isMotionReduced } from "./theme";
+import { type ChartColours, chartFont, colours, isMotionReduced, printColours } from "./theme";
 
 interface Props {
-  option: EChartsCoreOption;
+  /** The chart in given colours. It must be the same function as long as nothing changes. */
+  draw: (colours: ChartColours) => EChartsCoreOption;
   /** Called when the chart was drawn or resized. */
   onDrawn?: (chart: ECharts) => void;
   /** Called once, to listen to its events. */
   onReady?: (chart: ECharts) => void;
 }
 
-export function Chart({ option, onDrawn, onReady }: Props) {
+/** Says what the picture's own size is, so that the style sheet for print can scale it. */
+function frame(chart: ECharts): void {
+  const picture = chart.getDom().querySelector("svg");
+  picture?.setAttribute("viewBox", `0 0 ${chart.getWidth()} ${chart.getHeight()}`);
+}
+
+export function Chart({ draw, onDrawn, onReady }: Props) {
   const root = useRef<HTMLDivElement>(null);
   const [chart, setChart] = useState<ECharts | null>(null);
+  const palette = colours.value;
   const drawn = useRef(onDrawn);
   drawn.current = onDrawn;
 
@@ -39,6 +47,7 @@ export function Chart({ option, onDrawn, onReady }: Props) {
           setChart(made);
         } else if (made.getOption()) {
           made.resize();
+          frame(made);
           drawn.current?.(made);
         }
       });
@@ -52,13 +61,27 @@ export function Chart({ option, onDrawn, onReady }: Props) {
   }, []);
 
   useEffect(() => {
-    if (!chart) return;
-    chart.setOption(
-      { animation: !isMotionReduced.matches, animationDuration: 250, textStyle: { fontFamily: chartFont }, ...option },
-      { notMerge: true },
-    );
+    if (!chart) return undefined;
+    const show = (shown: ChartColours, isAnimated: boolean) => {
+      const base = { animation: isAnimated, animationDuration: 250, textStyle: { fontFamily: chartFont } };
+      chart.setOption({ ...base, ...draw(shown) }, { notMerge: true });
+      frame(chart);
+    };
+    show(palette, !isMotionReduced.matches);
     drawn.current?.(chart);
-  }, [chart, option]);
+    // The browser prints at once: the chart must be drawn when this returns.
+    const toPaper = () => {
+      show(printColours(), false);
+      chart.getZr().flush();
+    };
+    const toScreen = () => show(palette, false);
+    addEventListener("beforeprint", toPaper);
+    addEventListener("afterprint", toScreen);
+    return () => {
+      removeEventListener("beforeprint", toPaper);
+      removeEventListener("afterprint", toScreen);
+    };
+  }, [chart, draw, palette]);
 
   return <div class="chart" ref={root} aria-hidden="true" />;
 }

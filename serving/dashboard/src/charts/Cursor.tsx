@@ -12,12 +12,13 @@ interface Props {
   placeOf: (index: number) => number | null;
   textOf: (index: number) => string;
   tooltipOf: (index: number) => ComponentChildren;
-  onEnter?: (index: number) => void;
+  /** Dots on the lines at an index: their height in pixels, and whose they are. */
+  dotsOf?: (index: number) => { top: number; mark: string }[];
   hasLine?: boolean;
   children: ComponentChildren;
 }
 
-export function Cursor({ label, count, placeOf, textOf, tooltipOf, onEnter, hasLine = true, children }: Props) {
+export function Cursor({ label, count, placeOf, textOf, tooltipOf, dotsOf, hasLine = true, children }: Props) {
   const root = useRef<HTMLDivElement>(null);
   const [index, setIndex] = useState(count - 1);
   const [isShown, setShown] = useState(false);
@@ -53,7 +54,6 @@ export function Cursor({ label, count, placeOf, textOf, tooltipOf, onEnter, hasL
       setIndex(Math.min(Math.max(next, 0), count - 1));
       setShown(true);
     } else if (event.key === "Escape" && isShown) setShown(false);
-    else if ((event.key === "Enter" || event.key === " ") && onEnter) onEnter(at);
     else return;
     event.preventDefault();
   };
@@ -82,6 +82,14 @@ export function Cursor({ label, count, placeOf, textOf, tooltipOf, onEnter, hasL
       {isShown && place !== null && (
         <>
           {hasLine && <div class="cursor-line" style={{ left: `${place}px` }} />}
+          {dotsOf?.(at).map((dot) => (
+            <div
+              key={dot.mark}
+              class="cursor-dot"
+              data-mark={dot.mark}
+              style={{ left: `${place}px`, top: `${dot.top}px` }}
+            />
+          ))}
           <div
             class="chart-tip"
             data-side={isRight ? "left" : "right"}

@@ -31,11 +31,14 @@ interface Entry {
 
 const entries = new Map<string, Entry>();
 
-/** What a widget gets. `data` may be the answer to the question before, while `isRefreshing`. */
+/**
+ * What a widget gets. While `isWaiting`, `data` is the answer to the question before, or `null`.
+ * A refresh of the same question is not shown: its answer just takes the place of the old one.
+ */
 export interface Loaded<T> {
   data: T | null;
   error: ApiError | null;
-  isRefreshing: boolean;
+  isWaiting: boolean;
 }
 
 /** Takes over what every answer says about itself. */
@@ -122,6 +125,12 @@ export function refreshAll(): void {
   }
 }
 
+/** Whether the answer is of the snapshot already. */
+function isOf(data: unknown, newest: string | null): boolean {
+  const answers = (Array.isArray(data) ? data : [data]) as ({ meta?: Meta } | null)[];
+  return newest !== null && answers.every((answer) => answer?.meta?.snapshot === newest);
+}
+
 let lastRefresh = 0;
 let timer: number | undefined;
 
@@ -131,11 +140,14 @@ snapshot.subscribe((newest) => {
   timer = window.setTimeout(() => {
     timer = undefined;
     lastRefresh = Date.now();
-    refreshAll();
+    for (const entry of entries.values()) {
+      const isCurrent = entry.isLive || isOf(entry.state.peek().data, snapshot.peek());
+      if (entry.users > 0 && !isCurrent) void load(entry);
+    }
   }, delay);
 });
 
-/** The first snapshot is the one that the widgets are asking for already. */
+/** Widgets ask when they are drawn: the next refresh is not due at once. */
 export function skipFirstRefresh(): void {
   lastRefresh = Date.now();
 }
@@ -161,11 +173,11 @@ function useEntry<T>(key: string | null, loader: Entry["load"]): Loaded<T> {
   }, [entry]);
   if (!entry) {
     shown.current = null;
-    return { data: null, error: null, isRefreshing: false };
+    return { data: null, error: null, isWaiting: false };
   }
   const { data, error, isLoading } = entry.state.value;
   if (data !== null) shown.current = data as T;
-  return { data: error !== null && data === null ? null : shown.current, error, isRefreshing: isLoading };
+  return { data: error !== null && data === null ? null : shown.current, error, isWaiting: isLoading && data === null };
 }
 
 /** The answer to a question; `null` asks nothing. */

@@ -3,6 +3,7 @@
  *
  * The numbers, also of ratios, always come from the API: nothing is computed here.
  */
+import { signal } from "@preact/signals";
 
 export type Kind = "count" | "money" | "percent" | "factor";
 
@@ -25,7 +26,7 @@ function metric(
   return { name, label, kind, isMoreBetter, description };
 }
 
-export const METRICS: Metric[] = [
+const METRICS: Metric[] = [
   metric("spend", "Spend", "money", null, "Cost of the impressions"),
   metric("revenue", "Revenue", "money", true, "Value of the conversions"),
   metric("roas", "ROAS", "factor", true, "Revenue / spend"),
@@ -63,11 +64,25 @@ export function isOfPeople(name: string): boolean {
   return name === "reach" || name === "frequency";
 }
 
+/** The names that the server knows; `null` until it said so. One unknown name would refuse a whole question. */
+export const knownNames = signal<Set<string> | null>(null);
+
+function isKnown(name: string): boolean {
+  return knownNames.value?.has(name) ?? true;
+}
+
+/** What can be chosen on the page. */
+export function shownMetrics(): Metric[] {
+  return METRICS.filter((one) => isKnown(one.name));
+}
+
 /** Every metric that one question without dimensions answers for the tiles. */
-export const TILE_METRICS = METRICS.map((one) => one.name).filter((name) => !isOfPeople(name));
+export function tileMetrics(): string[] {
+  return METRICS.map((one) => one.name).filter((name) => !isOfPeople(name) && isKnown(name));
+}
 
 /** Columns of the breakdown table, by the question that they answer. */
-export const COLUMN_SETS: Record<string, { label: string; metrics: string[] }> = {
+const COLUMN_SETS: Record<string, { label: string; metrics: string[] }> = {
   performance: {
     label: "Performance",
     metrics: ["spend", "revenue", "roas", "conversions", "cpa", "cvr"],
@@ -79,3 +94,14 @@ export const COLUMN_SETS: Record<string, { label: string; metrics: string[] }> =
     metrics: ["spend", "conversions", "attributed_conversions", "revenue", "attributed_revenue"],
   },
 };
+
+export const COLUMN_CHOICES = Object.entries(COLUMN_SETS).map(([name, set]) => [name, set.label] as const);
+
+/** The metrics of a set. An unknown set is the first one. */
+export function columnsOf(set: string): string[] {
+  return (COLUMN_SETS[set] ?? COLUMN_SETS.performance!).metrics.filter(isKnown);
+}
+
+export function isColumnSet(name: string): boolean {
+  return name in COLUMN_SETS;
+}

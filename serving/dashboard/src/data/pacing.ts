@@ -5,7 +5,6 @@
  * last day of a campaign both count.
  */
 import type { Campaign } from "../api/contract";
-import { toNumber } from "../format/numbers";
 import { addDays, startOfDay } from "../state/days";
 
 export type PaceState = "on" | "behind" | "ahead";
@@ -26,13 +25,13 @@ export interface Pace {
 
 /** `null` for a campaign without a budget or dates, or that does not run now. */
 export function paceOf(campaign: Campaign, spend: string | number | null, now: Date, zone: string): Pace | null {
-  const budget = toNumber(campaign.budget);
+  const budget = Number(campaign.budget ?? 0);
   if (!budget || !campaign.start_date || !campaign.end_date) return null;
   const start = startOfDay(campaign.start_date, zone).getTime();
   const end = startOfDay(addDays(campaign.end_date, 1), zone).getTime();
   const elapsed = (now.getTime() - start) / (end - start);
   if (!(elapsed > 0) || elapsed >= 1) return null;
-  const spent = toNumber(spend) ?? 0;
+  const spent = Number(spend ?? 0);
   const pace = spent / (elapsed * budget);
   const projected = spent / elapsed;
   const isShort = projected > budget * 1.005;

@@ -9,7 +9,7 @@ import { addDays } from "../state/days";
 import type { DayRange } from "../state/range";
 import { rangeDays } from "../state/range";
 import type { Filters, View } from "../state/view";
-import { isOfPeople, TILE_METRICS } from "./metrics";
+import { isOfPeople, tileMetrics } from "./metrics";
 
 export function toFilter(filters: Filters, only?: Dimension[]): Filter | undefined {
   const parts: Filter[] = [];
@@ -29,7 +29,7 @@ function question(parts: { [name in keyof Question]: Question[name] | undefined 
 /** The figures of all tiles. The live stream answers the same question. */
 export function tilesQuestion(view: View, range: DayRange): Question {
   return question({
-    metrics: TILE_METRICS,
+    metrics: tileMetrics(),
     filters: toFilter(view.filters),
     time: { range },
     compare: view.compare ?? undefined,
@@ -40,7 +40,7 @@ export function tilesQuestion(view: View, range: DayRange): Question {
 /** The small lines in the tiles: a figure per day, or per hour if the range is a day or two. */
 export function sparklinesQuestion(view: View, range: DayRange): Question {
   return question({
-    metrics: TILE_METRICS,
+    metrics: tileMetrics(),
     filters: toFilter(view.filters),
     time: { range, grain: usualGrain(range), fill: true },
     model: view.model,

@@ -7,11 +7,13 @@ import { ApiError, get, isSignInNeeded, setKey } from "../api/client";
 import type { CampaignsAnswer, FreshnessAnswer, Question, WhoAmI } from "../api/contract";
 import { asOf, campaigns, freshness, range, snapshot, view, whoami } from "../state/store";
 import { keyOf, noteMeta, refreshAll, skipFirstRefresh } from "./answers";
+import { knownNames } from "./metrics";
 import { hurryReconnect, startLive, stopLive } from "./live";
 import { tilesQuestion } from "./questions";
 
 const FRESHNESS_MS = 30_000;
-const CAMPAIGNS_MAX = 5000;
+/** More campaigns than this are found by the server's search only. */
+export const CAMPAIGNS_MAX = 1000;
 
 export type Phase = "starting" | "ready" | "sign_in" | "forbidden" | "failed";
 
@@ -41,13 +43,32 @@ async function readCampaigns(): Promise<void> {
   campaigns.value = answer.campaigns;
 }
 
+/** A server without the catalogue is taken to know everything. */
+async function readMetrics(): Promise<void> {
+  try {
+    const answer = (await get("v1/metrics")) as { metrics?: { name?: string }[] };
+    const names = (answer.metrics ?? []).map((metric) => metric.name).filter((name) => name !== undefined);
+    if (names.includes("spend")) knownNames.value = new Set(names);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) throw error;
+  }
+}
+
+/** Campaigns that the server finds are known by name from then on. */
+export async function findCampaigns(search: string): Promise<void> {
+  const answer = (await get(`v1/campaigns?search=${encodeURIComponent(search)}&limit=100`)) as CampaignsAnswer;
+  const known = new Set(campaigns.peek().map((campaign) => campaign.campaign_id));
+  const found = answer.campaigns.filter((campaign) => !known.has(campaign.campaign_id));
+  if (found.length > 0) campaigns.value = [...campaigns.peek(), ...found];
+}
+
 export async function start(): Promise<void> {
   phase.value = "starting";
   startError.value = null;
   try {
     whoami.value = (await get("v1/whoami")) as WhoAmI;
     isSignInNeeded.value = false;
-    await Promise.all([readFreshness(), readCampaigns()]);
+    await Promise.all([readFreshness(), readCampaigns(), readMetrics()]);
     skipFirstRefresh();
     phase.value = "ready";
   } catch (error) {

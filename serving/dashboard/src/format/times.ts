@@ -1,7 +1,7 @@
 /** Times in the zone of the report, and lengths of time. */
 import type { Grain } from "../api/contract";
 import { zone } from "../state/store";
-import { addDays } from "../state/days";
+import { addDays, dayIn } from "../state/days";
 import type { DayRange } from "../state/range";
 
 const formats = new Map<string, Intl.DateTimeFormat>();
@@ -15,7 +15,12 @@ function formatOf(options: Intl.DateTimeFormatOptions, timeZone: string): Intl.D
 
 const CLOCK: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
 
-/** For example `09:15`; with the day if it is not today. */
+/** For example `09:15`; with the day if it is not the day of `now`. */
+export function formatRecent(instant: string, now: Date): string {
+  const isSameDay = dayIn(zone.value, new Date(instant)) === dayIn(zone.value, now);
+  return isSameDay ? formatClock(instant) : formatTime(instant);
+}
+
 export function formatClock(instant: string): string {
   return formatOf(CLOCK, zone.value).format(new Date(instant));
 }
@@ -49,7 +54,8 @@ export function formatBucketFully(instant: string, grain: Grain): string {
 }
 
 export function formatDay(day: string, hasYear = true): string {
-  const options: Intl.DateTimeFormatOptions = { day: "numeric", month: "short", ...(hasYear ? { year: "numeric" } : {}) };
+  const year: Intl.DateTimeFormatOptions = hasYear ? { year: "numeric" } : {};
+  const options: Intl.DateTimeFormatOptions = { day: "numeric", month: "short", ...year };
   return formatOf(options, "UTC").format(new Date(`${day}T00:00:00Z`));
 }
 

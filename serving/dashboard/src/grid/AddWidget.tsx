@@ -1,6 +1,6 @@
 /** The bar above the grid while it is edited: add widgets, go back to the first arrangement, be done. */
 import { useState } from "preact/hooks";
-import { METRICS } from "../data/metrics";
+import { shownMetrics } from "../data/metrics";
 import { Icon } from "../shell/Icon";
 import { announce, changeView, isEditing } from "../state/store";
 import { CATALOGUE } from "../widgets/registry";
@@ -27,7 +27,7 @@ export function AddWidget({ layout }: { layout: Item[] }) {
         <span class="visually-hidden">Widget to add</span>
         <select class="select" value={choice} onChange={(event) => setChoice(event.currentTarget.value)}>
           <optgroup label="Tiles">
-            {METRICS.map((metric) => (
+            {shownMetrics().map((metric) => (
               <option key={metric.name} value={`tile.${metric.name}`}>
                 {metric.label}
               </option>

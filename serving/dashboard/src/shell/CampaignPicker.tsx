@@ -1,5 +1,6 @@
 /** The campaign filter: a search box over the campaigns that the key may see. */
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
+import { CAMPAIGNS_MAX, findCampaigns } from "../data/session";
 import { campaigns, campaignName, changeView, view } from "../state/store";
 import { setFilter, toggleFilter } from "../state/view";
 import { Icon } from "./Icon";
@@ -28,6 +29,11 @@ export function CampaignPicker() {
 function CampaignList({ chosen }: { chosen: (string | null)[] }) {
   const [search, setSearch] = useState("");
   const wanted = search.trim().toLocaleLowerCase();
+  useEffect(() => {
+    if (campaigns.peek().length < CAMPAIGNS_MAX || wanted === "") return undefined;
+    const timer = setTimeout(() => void findCampaigns(wanted).catch(() => undefined), 300);
+    return () => clearTimeout(timer);
+  }, [wanted]);
   const found = campaigns.value.filter((campaign) =>
     [campaign.name, campaign.campaign_id, campaign.advertiser_name].some((text) =>
       text?.toLocaleLowerCase().includes(wanted),

@@ -1,6 +1,6 @@
 /** How current the page is: live, reconnecting, or stale since when. */
 import { liveState } from "../data/live";
-import { formatClock, formatTimeFully } from "../format/times";
+import { formatRecent, formatTimeFully } from "../format/times";
 import { asOf, freshness } from "../state/store";
 
 export function LiveBadge() {
@@ -11,7 +11,7 @@ export function LiveBadge() {
   let text = "Live";
   if (server?.is_stale) {
     kind = "stale";
-    text = server.stale_since ? `Stale since ${formatClock(server.stale_since)}` : "Stale";
+    text = server.stale_since ? `Stale since ${formatRecent(server.stale_since, new Date())}` : "Stale";
   } else if (state === "reconnecting") text = "Reconnecting…";
   else if (state === "connecting") text = "Connecting…";
   else if (state === "off") text = "Not live";
@@ -21,7 +21,7 @@ export function LiveBadge() {
       <span>{text}</span>
       {known && (
         <span class="live-time">
-          <span class="visually-hidden">, </span>as of {formatClock(known)}
+          <span class="visually-hidden">, </span>as of {formatRecent(known, new Date())}
         </span>
       )}
     </p>

@@ -30,10 +30,9 @@ export function Popover({ label, text, icon, isActive, align = "left", className
 
   useEffect(() => {
     if (!isOpen) return undefined;
-    const first = root.current?.querySelector<HTMLElement>(
-      ".panel input, .panel [aria-checked=true], .panel button, .panel select",
-    );
-    first?.focus();
+    const candidates = [".panel [type=search]", ".panel :checked", ".panel :is(input, button, select)"];
+    const found = candidates.map((selector) => root.current?.querySelector<HTMLElement>(selector));
+    found.find((element) => element)?.focus();
     const onPointer = (event: PointerEvent) => {
       if (!root.current?.contains(event.target as Node)) setOpen(false);
     };

@@ -2,7 +2,8 @@
 import type { Comparison, Model } from "../api/contract";
 import { hasKey } from "../api/client";
 import { signOut } from "../data/session";
-import { announce, changeView, isEditing, view, whoami } from "../state/store";
+import { announce, changeView, isEditing, range, view, whoami, zone } from "../state/store";
+import { formatRange } from "../format/times";
 import { printView } from "../state/url";
 import { COMPARISONS, MODELS, type Theme } from "../state/view";
 import { CampaignPicker } from "./CampaignPicker";
@@ -24,7 +25,7 @@ export function Brand() {
     <span class="brand">
       <svg viewBox="0 0 24 24" class="brand-mark" aria-hidden="true">
         <rect width="24" height="24" rx="6" />
-        <path d="M5 15.500c2.300-2.300 4.700-2.300 7 0s4.700 2.300 7 0M5 10.500c2.300-2.300 4.700-2.300 7 0s4.700 2.300 7 0" />
+        <path d="M5 15.5q3.5-3.5 7 0t7 0M5 10.5q3.5-3.5 7 0t7 0" />
       </svg>
       adlake
     </span>
@@ -84,6 +85,9 @@ export function TopBar() {
           )}
         </Popover>
         <Chips />
+        <p class="shown-dates">
+          {formatRange(range.value)} <span class="muted">{zone.value}</span>
+        </p>
       </div>
     </header>
   );
@@ -102,7 +106,13 @@ function ShareButton() {
     }
   };
   return (
-    <button type="button" class="button icon-button" aria-label="Copy link to this view" title="Copy link" onClick={share}>
+    <button
+      type="button"
+      class="button icon-button"
+      aria-label="Copy link to this view"
+      title="Copy link"
+      onClick={share}
+    >
       <Icon name="share" />
     </button>
   );

@@ -16,7 +16,7 @@ export function Attribution() {
     <Frame
       title="Attribution models"
       subtitle={`Shift from ${chosen.toLowerCase()}`}
-      isRefreshing={loaded.isRefreshing}
+      isWaiting={loaded.isWaiting}
     >
       <Body
         loaded={loaded}

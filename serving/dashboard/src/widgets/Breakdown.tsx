@@ -8,7 +8,7 @@ import type { Answer, Dimension, Row } from "../api/contract";
 import { ask } from "../api/client";
 import { cell, noteMeta, useAnswer } from "../data/answers";
 import { DRILL, dimensionLabel, dimensionPlural, isDimension, valueLabel } from "../data/dimensions";
-import { COLUMN_SETS, metricOf } from "../data/metrics";
+import { COLUMN_CHOICES, columnsOf, metricOf } from "../data/metrics";
 import { breakdownQuestion } from "../data/questions";
 import { changeOf, formatCount, formatFull, formatRelative } from "../format/numbers";
 import { download, toCsv } from "../format/csv";
@@ -36,7 +36,7 @@ export const CHOICES: Dimension[] = [
 ];
 
 export function Breakdown({ dimension, columns, onChange }: Props) {
-  const { metrics } = COLUMN_SETS[columns]!;
+  const metrics = columnsOf(columns);
   const [sort, setSort] = useState<Sort>({ column: "spend", isDown: true });
   const column = sort.column === dimension || metrics.includes(sort.column) ? sort.column : metrics[0]!;
   const order = `${sort.isDown ? "-" : ""}${column}`;
@@ -60,7 +60,7 @@ export function Breakdown({ dimension, columns, onChange }: Props) {
     <Frame
       title="Breakdown"
       subtitle={<Crumbs dimension={dimension} onGo={(next) => onChange([next, columns])} />}
-      isRefreshing={loaded.isRefreshing}
+      isWaiting={loaded.isWaiting}
       actions={
         <>
           <Select
@@ -72,7 +72,7 @@ export function Breakdown({ dimension, columns, onChange }: Props) {
           <Select
             label="Columns"
             value={columns}
-            options={Object.entries(COLUMN_SETS).map(([name, set]) => [name, set.label] as const)}
+            options={COLUMN_CHOICES}
             onChange={(name) => onChange([dimension, name])}
           />
           <button
@@ -217,7 +217,8 @@ function exportCsv(answer: Answer, dimension: Dimension): void {
     ...figures(row),
     ...changes(answer.compare?.current[at], answer.compare?.rows[at]),
   ]);
-  const totals = ["Total", ...figures(answer.totals), ...changes(answer.compare?.current_totals, answer.compare?.totals)];
+  const { compare } = answer;
+  const totals = ["Total", ...figures(answer.totals), ...changes(compare?.current_totals, compare?.totals)];
   const [from, to] = range.peek();
   download(`adlake-${dimension}-${from}-${to}.csv`, toCsv([header, ...rows, totals]));
 }

@@ -98,7 +98,12 @@ export function BreakdownTable(props: Props) {
             <tr>
               <th scope="row">Total</th>
               {metrics.map((metric) => (
-                <Figure key={metric.name} metric={metric} value={cell(answer, answer.totals, metric.name)} most={null} />
+                <Figure
+                  key={metric.name}
+                  metric={metric}
+                  value={cell(answer, answer.totals, metric.name)}
+                  most={null}
+                />
               ))}
               {answer.compare && (
                 <ChangeCell
@@ -156,7 +161,11 @@ interface FigureProps {
 function Figure({ metric, value, most }: FigureProps) {
   const share = most ? (toNumber(value) ?? 0) / most : 0;
   return (
-    <td class={most === null ? "number" : "number barred"} data-metric={metric.name} title={formatExact(metric.kind, value)}>
+    <td
+      class={most === null ? "number" : "number barred"}
+      data-metric={metric.name}
+      title={formatExact(metric.kind, value)}
+    >
       {most !== null && (
         <span class="cell-bar" aria-hidden="true">
           <span style={{ width: `${share * 100}%` }} />
@@ -176,5 +185,7 @@ interface ChangeProps {
 
 function ChangeCell({ answer, metric, current, before }: ChangeProps) {
   const change = changeOf(metric.name, cell(answer, current, metric.name), cell(answer, before, metric.name));
-  return <td class="number">{change ? <Delta change={change} kind={metric.kind} /> : <span class="muted">–</span>}</td>;
+  return (
+    <td class="number">{change ? <Delta change={change} kind={metric.kind} /> : <span class="muted">–</span>}</td>
+  );
 }

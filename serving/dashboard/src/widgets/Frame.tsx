@@ -13,13 +13,13 @@ interface FrameProps {
   /** Says which filters do not apply to it. */
   note?: string | null | undefined;
   actions?: ComponentChildren;
-  isRefreshing?: boolean;
+  isWaiting?: boolean;
   children: ComponentChildren;
 }
 
-export function Frame({ title, subtitle, note, actions, isRefreshing, children }: FrameProps) {
+export function Frame({ title, subtitle, note, actions, isWaiting, children }: FrameProps) {
   return (
-    <div class="card" aria-busy={isRefreshing ?? false}>
+    <div class="card" aria-busy={isWaiting ?? false}>
       <div class="card-head">
         <div class="card-titles">
           <h2>{title}</h2>
@@ -94,13 +94,19 @@ export function Failure({ error }: { error: ApiError }) {
   const id = error.problem.request_id;
   return (
     <State icon="warning" title="This could not be loaded">
-      <span>{error.message}</span>
+      <span>{sentence(error.message)}</span>
       {id && <small class="request-id">Request {id}</small>}
       <button type="button" class="button" onClick={refreshAll}>
         Try again
       </button>
     </State>
   );
+}
+
+/** Messages of the server begin in lower case. */
+function sentence(text: string): string {
+  const whole = text.charAt(0).toLocaleUpperCase() + text.slice(1);
+  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }
 
 export function NoPermission({ children }: { children?: ComponentChildren }) {

@@ -4,20 +4,16 @@ import type { Answer } from "../api/contract";
 import { Chart } from "../charts/Chart";
 import { Tip } from "../charts/Cursor";
 import type { ECharts } from "../charts/echarts";
-import { colours, type ChartColours } from "../charts/theme";
+import type { ChartColours } from "../charts/theme";
 import { loadWorld, miller, type WorldMap } from "../charts/world";
 import { cell, useAnswer } from "../data/answers";
 import { valueLabel } from "../data/dimensions";
-import { isOfPeople, type Metric, METRICS, metricOf } from "../data/metrics";
+import { isOfPeople, type Metric, metricOf, shownMetrics } from "../data/metrics";
 import { mapQuestion } from "../data/questions";
 import { formatCompact, formatFull, formatShare, toNumber } from "../format/numbers";
 import { announce, changeView, range, view } from "../state/store";
 import { toggleFilter } from "../state/view";
 import { Body, Frame, Select, Skeleton, State } from "./Frame";
-
-const METRIC_CHOICES = METRICS.filter((metric) => !isOfPeople(metric.name)).map(
-  (metric) => [metric.name, metric.label] as const,
-);
 
 interface Country {
   code: string | null;
@@ -31,14 +27,15 @@ function filterCountry(code: string | null): void {
 
 export function MapWidget({ metric: chosen, onChange }: { metric: string; onChange: (options: string[]) => void }) {
   const name = isOfPeople(chosen) ? "spend" : chosen;
+  const choices = shownMetrics()
+    .filter((metric) => !isOfPeople(metric.name))
+    .map((metric) => [metric.name, metric.label] as const);
   const loaded = useAnswer(mapQuestion(view.value, range.value, name));
   return (
     <Frame
       title={`${metricOf(name).label} by country`}
-      isRefreshing={loaded.isRefreshing}
-      actions={
-        <Select label="Metric" value={name} options={METRIC_CHOICES} onChange={(metric) => onChange([metric])} />
-      }
+      isWaiting={loaded.isWaiting}
+      actions={<Select label="Metric" value={name} options={choices} onChange={(metric) => onChange([metric])} />}
     >
       <Body loaded={loaded} isEmpty={(answer) => answer.rows.length === 0}>
         {(answer) => <MapAndTable answer={answer} />}
@@ -137,8 +134,8 @@ function mapOption(countries: Country[], palette: ChartColours, chosen: (string 
           return {
             name: code,
             itemStyle: {
-              areaColor: scale[steps.get(code!) ?? 0],
-              ...(isMarked ? { borderColor: palette.text, borderWidth: code === focused ? 2 : 1.5 } : {}),
+              areaColor: code === focused ? palette.second : scale[steps.get(code!) ?? 0],
+              ...(isMarked ? { borderColor: palette.text, borderWidth: 1 } : {}),
             },
           };
         }),
@@ -169,10 +166,9 @@ function WorldView({ countries, metric }: { countries: Country[]; metric: Metric
   const at = cursor === null ? null : Math.min(cursor, onMap.length - 1);
   const focused = at === null ? null : (onMap[at]?.code ?? null);
   const chosen = view.value.filters.country ?? [];
-  const palette = colours.value;
-  const option = useMemo(
-    () => mapOption(countries, palette, chosen, focused),
-    [countries, palette, chosen.join(), focused],
+  const draw = useMemo(
+    () => (palette: ChartColours) => mapOption(countries, palette, chosen, focused),
+    [countries, chosen.join(), focused],
   );
   const valueOf = (code: string) => countries.find((country) => country.code === code)?.value;
   const textOf = (code: string) => `${valueLabel("country", code)}: ${formatFull(metric.kind, valueOf(code))}`;
@@ -231,7 +227,7 @@ function WorldView({ countries, metric }: { countries: Country[]; metric: Metric
       onBlur={() => setCursor(null)}
       onPointerLeave={() => setHover(null)}
     >
-      <Chart option={option} onReady={listen} />
+      <Chart draw={draw} onReady={listen} />
       {focused !== null && !hover && (
         <div class="chart-tip map-tip">
           <MapTip code={focused} metric={metric} value={valueOf(focused)} />

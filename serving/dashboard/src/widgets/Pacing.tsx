@@ -32,7 +32,7 @@ export function Pacing() {
     <Frame
       title="Pacing"
       subtitle="Running campaigns, whole flight"
-      isRefreshing={loaded.isRefreshing}
+      isWaiting={loaded.isWaiting}
       note={others.length > 0 ? "Only the campaign filter applies here." : null}
     >
       <Body loaded={shown} isEmpty={(list) => list.length === 0}>

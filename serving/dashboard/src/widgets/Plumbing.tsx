@@ -20,7 +20,7 @@ export function Freshness() {
     <Frame
       title="Freshness"
       subtitle={server && (server.is_stale ? "The server is stale" : `Snapshot of ${formatTime(server.as_of)}`)}
-      isRefreshing={loaded.isRefreshing}
+      isWaiting={loaded.isWaiting}
     >
       <Body loaded={loaded} isEmpty={(data) => data.tables.length === 0} isFilterable={false}>
         {(data) => (
@@ -69,7 +69,7 @@ export function DeadLetters() {
   const isAdmin = whoami.value?.role === "admin";
   const loaded = useGet<DeadLettersAnswer>(isAdmin ? "v1/dead_letters" : null);
   return (
-    <Frame title="Dead letters" subtitle="Records that were rejected" isRefreshing={isAdmin && loaded.isRefreshing}>
+    <Frame title="Dead letters" subtitle="Records that were rejected" isWaiting={isAdmin && loaded.isWaiting}>
       {!isAdmin ? (
         <NoPermission>Only administrators see rejected records.</NoPermission>
       ) : loaded.data?.reasons.length === 0 ? (

@@ -4,9 +4,9 @@ import type { Answer, Grain } from "../api/contract";
 import { Chart } from "../charts/Chart";
 import { Cursor, Tip } from "../charts/Cursor";
 import type { ECharts } from "../charts/echarts";
-import { colours } from "../charts/theme";
+import type { ChartColours } from "../charts/theme";
 import { cell, useAnswer } from "../data/answers";
-import { isOfPeople, METRICS, metricOf } from "../data/metrics";
+import { isOfPeople, metricOf, shownMetrics } from "../data/metrics";
 import { possibleGrains, reachObstacle, seriesQuestion, usualGrain } from "../data/questions";
 import { formatFull, toNumber } from "../format/numbers";
 import { formatBucket, formatBucketFully } from "../format/times";
@@ -32,13 +32,13 @@ export function Series({ first, second, grainChoice, onChange }: Props) {
   const grain = grains.find((one) => one === grainChoice) ?? (grains.includes(usual) ? usual : grains[0]!);
   const obstacle = metrics.some(isOfPeople) ? reachObstacle(view.value.filters) : null;
   const loaded = useAnswer(obstacle ? null : seriesQuestion(view.value, range.value, metrics, grain));
-  const names = METRICS.map((metric) => [metric.name, metric.label] as const);
+  const names = shownMetrics().map((metric) => [metric.name, metric.label] as const);
   const title = metrics.map((name) => metricOf(name).label).join(" and ");
   return (
     <Frame
       title={`${title} over time`}
       subtitle={zone.value === "UTC" ? undefined : `Times in ${zone.value}`}
-      isRefreshing={loaded.isRefreshing}
+      isWaiting={loaded.isWaiting}
       note={metrics.some(isOfPeople) && view.value.compare ? "Reach is shown without its comparison." : null}
       actions={
         <>
@@ -115,8 +115,7 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
   const shown = metrics.filter((name) => answer.columns.some((column) => column.name === name)).map(metricOf);
   const buckets = useMemo(() => toBuckets(answer, shown.map((metric) => metric.name)), [answer, metrics.join()]);
   const hasBefore = answer.compare != null;
-  const palette = colours.value;
-  const option = useMemo(() => {
+  const draw = useMemo(() => {
     const open = buckets.findIndex((bucket) => bucket.isOpen);
     const data: SeriesData = {
       labels: buckets.map((bucket) => formatBucket(bucket.time, grain)),
@@ -125,8 +124,8 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
       before: shown.map((_, at) => (hasBefore ? buckets.map((bucket) => toNumber(bucket.before[at])) : null)),
       firstOpen: open < 0 ? buckets.length : open,
     };
-    return seriesOption(data, palette);
-  }, [buckets, grain, palette]);
+    return (palette: ChartColours) => seriesOption(data, palette);
+  }, [buckets, grain]);
   const hasOpen = buckets.some((bucket) => bucket.isOpen);
   const before = COMPARISONS.find(([name]) => name === view.value.compare)?.[1] ?? "Before";
 
@@ -170,6 +169,13 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
           const place = chart.current?.convertToPixel({ xAxisIndex: 0 }, index);
           return typeof place === "number" && Number.isFinite(place) ? place : null;
         }}
+        dotsOf={(index) =>
+          shown.flatMap((_, at) => {
+            const value = toNumber(buckets[index]?.figures[at]);
+            const top = value === null ? null : chart.current?.convertToPixel({ yAxisIndex: at }, value);
+            return typeof top === "number" && Number.isFinite(top) ? [{ top, mark: `line-${at}` }] : [];
+          })
+        }
         textOf={(index) => {
           const bucket = buckets[index]!;
           const figures = rowsOf(bucket).map((row) => `${row.label} ${row.value}`);
@@ -183,7 +189,7 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
         }}
       >
         <Chart
-          option={option}
+          draw={draw}
           onDrawn={(drawn) => {
             chart.current = drawn;
             redraw((count) => count + 1);

@@ -81,7 +81,7 @@ function TileCard({ metric, loaded, lines, obstacle, value, current, before, unt
   const exact = formatExact(metric.kind, value);
   const isShown = loaded.data !== null && !obstacle;
   return (
-    <div class="card tile" data-metric={metric.name} aria-busy={loaded.isRefreshing}>
+    <div class="card tile" data-metric={metric.name} aria-busy={loaded.isWaiting}>
       <div class="tile-head">
         <h2>
           <button type="button" class="tile-name" onClick={() => showInChart(metric)}>
@@ -95,7 +95,7 @@ function TileCard({ metric, loaded, lines, obstacle, value, current, before, unt
       {!obstacle && loaded.error && !loaded.data && (
         <p class="tile-problem" role="status">
           <Icon name={loaded.error.isForbidden ? "lock" : "warning"} />
-          {loaded.error.isForbidden ? "No permission" : loaded.error.message}
+          {loaded.error.isForbidden ? "No permission" : "Not loaded"}
         </p>
       )}
       {!obstacle && !loaded.error && !loaded.data && (

@@ -4,7 +4,7 @@ import type { TimeToConversionAnswer } from "../api/contract";
 import { Chart } from "../charts/Chart";
 import { Cursor, Tip } from "../charts/Cursor";
 import type { ECharts } from "../charts/echarts";
-import { colours } from "../charts/theme";
+import type { ChartColours } from "../charts/theme";
 import { type Loaded, useGetAll } from "../data/answers";
 import { rangeQuery } from "../data/questions";
 import { formatCount, formatShare, formatTick } from "../format/numbers";
@@ -46,7 +46,7 @@ export function TimeToConversion() {
     <Frame
       title="Time to conversion"
       subtitle="From the last touch"
-      isRefreshing={loaded.isRefreshing}
+      isWaiting={loaded.isWaiting}
       note={others.length > 0 ? "Filters other than the campaign do not apply here." : null}
       actions={<TableToggle isTable={isTable} onToggle={() => setTable(!isTable)} />}
     >
@@ -80,17 +80,16 @@ function shortSeconds(seconds: number): string {
 function Histogram({ buckets }: { buckets: Buckets }) {
   const chart = useRef<ECharts | null>(null);
   const [, redraw] = useState(0);
-  const palette = colours.value;
   const total = buckets.reduce((sum, bucket) => sum + bucket.conversions, 0);
-  const option = useMemo(
-    () => ({
+  const draw = useMemo(
+    () => (palette: ChartColours) => ({
       grid: { left: 4, right: 8, top: 12, bottom: 4, outerBoundsMode: "same" },
       xAxis: {
         type: "category",
         data: buckets.map(axisName),
         axisLine: { lineStyle: { color: palette.line } },
         axisTick: { show: false },
-        axisLabel: { color: palette.muted, fontSize: 12, margin: 12, interval: 0, hideOverlap: true },
+        axisLabel: { color: palette.muted, fontSize: 12, margin: 12 },
       },
       yAxis: {
         type: "value",
@@ -113,11 +112,12 @@ function Histogram({ buckets }: { buckets: Buckets }) {
         },
       ],
     }),
-    [buckets, palette],
+    [buckets],
   );
   const textOf = (index: number) => {
     const bucket = buckets[index]!;
-    return `${bucketName(bucket)}: ${formatCount(bucket.conversions)} conversions, ${formatShare(bucket.conversions / total)}`;
+    const share = formatShare(bucket.conversions / total);
+    return `${bucketName(bucket)}: ${formatCount(bucket.conversions)} conversions, ${share}`;
   };
   return (
     <Cursor
@@ -139,7 +139,7 @@ function Histogram({ buckets }: { buckets: Buckets }) {
       }}
     >
       <Chart
-        option={option}
+        draw={draw}
         onDrawn={(drawn) => {
           chart.current = drawn;
           redraw((count) => count + 1);

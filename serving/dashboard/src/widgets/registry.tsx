@@ -1,7 +1,7 @@
 /** Every kind of widget: how it is called, what its options mean, and what draws it. */
 import type { Dimension } from "../api/contract";
 import { dimensionLabel, isDimension } from "../data/dimensions";
-import { COLUMN_SETS, isMetric, metricOf } from "../data/metrics";
+import { isColumnSet, isMetric, metricOf } from "../data/metrics";
 import type { Item } from "../grid/layout";
 import { setOptions } from "../grid/layout";
 import { changeView, view } from "../state/store";
@@ -81,7 +81,7 @@ export function Widget({ item }: { item: Item }) {
       return (
         <Breakdown
           dimension={dimensionOf(item)}
-          columns={columns in COLUMN_SETS ? columns : "performance"}
+          columns={isColumnSet(columns) ? columns : "performance"}
           onChange={change}
         />
       );

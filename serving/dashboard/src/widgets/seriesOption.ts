@@ -52,7 +52,13 @@ export function seriesOption(data: SeriesData, colours: ChartColours): EChartsCo
       boundaryGap: isSingle,
       axisLine: { lineStyle: { color: colours.line } },
       axisTick: { show: false },
-      axisLabel: { color: colours.muted, fontSize: 12, margin: 12, hideOverlap: true, interval: interval(labels.length) },
+      axisLabel: {
+        color: colours.muted,
+        fontSize: 12,
+        margin: 12,
+        hideOverlap: true,
+        interval: interval(labels.length),
+      },
     },
     yAxis: metrics.map((metric, at) => ({
       type: "value",
