@@ -26,7 +26,7 @@ use crate::question::{Column, Compared, Condition, Dimension, Invalid, Question}
 use crate::state::State;
 use crate::state::groups::{Key, fits};
 use crate::state::names::Names;
-use crate::state::reach::Estimates;
+use crate::state::reach::Unions;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -224,24 +224,20 @@ impl Maker<'_> {
     /// The figures of a range. With `conditions`, only the rows for which those on metrics hold.
     async fn figures(&self, range: (i64, i64), conditions: bool) -> Result<(Figures, Source), LakeError> {
         let (groups, mut source) = self.selector.groups(range).await?;
-        let unions = match self.needs_reach {
-            false => None,
-            true => {
-                let (unions, from) = self.selector.unions(range).await?;
-                source = if from == Source::Lake { from } else { source };
-                Some(unions)
-            }
-        };
+        let mut unions = Unions::default();
+        if self.needs_reach {
+            let from;
+            (unions, from) = self.selector.unions(range).await?;
+            source = if from == Source::Lake { from } else { source };
+        }
         // Conditions on reach need the numbers of the groups first, and those of all that are shown
         // need the conditions.
         let exists = |sums: &[i128]| sums.first().is_some_and(|events| *events > 0);
-        let estimates = match &unions {
-            None => Estimates::default(),
-            Some(unions) => unions.clone().estimates(&groups, |_| true)?,
-        };
+        let estimates = unions.estimates()?;
+        let users = |key: &Key| estimates.get(key).copied().unwrap_or_default();
         let is_shown = |key: &Key, sums: &[i128]| {
             let holds = |condition: &crate::question::filter::Comparison| {
-                let value = self.value(condition.metric, sums, estimates.of(key));
+                let value = self.value(condition.metric, sums, users(key));
                 let ordering = value.compare_number(condition.billionths, condition.number);
                 ordering.is_some_and(|ordering| condition.operator.holds(ordering))
             };
@@ -249,14 +245,11 @@ impl Maker<'_> {
         };
         let shown: HashSet<Key> =
             groups.iter().filter(|(key, sums)| is_shown(key, sums)).map(|(key, _)| *key).collect();
-        let together = match unions {
-            None => 0,
-            Some(unions) => unions.estimates(&groups, |key| shown.contains(key))?.together,
-        };
+        let together = unions.together(|key| shown.contains(key))?;
         let mut rows = Vec::with_capacity(shown.len());
         let mut totals = vec![0; self.selector.sums.len()];
         for (key, sums) in groups.iter().filter(|(key, _)| shown.contains(*key)) {
-            rows.push(Row { key: *key, values: self.values(sums, estimates.of(key)) });
+            rows.push(Row { key: *key, values: self.values(sums, users(key)) });
             totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
         }
         let totals = self.values(&totals, together);

@@ -6,11 +6,11 @@ pub type File = (&'static str, &'static str, &'static [u8]);
 /// All of them.
 #[rustfmt::skip]
 pub const FILES: &[File] = &[
-    ("app-MX6R7P2E.css", "text/css; charset=utf-8", include_bytes!("../../dashboard/dist/app-MX6R7P2E.css")),
-    ("app-SHG6XXN2.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/app-SHG6XXN2.js")),
+    ("app-XGLYWTCX.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/app-XGLYWTCX.js")),
+    ("app-XWUNGHGX.css", "text/css; charset=utf-8", include_bytes!("../../dashboard/dist/app-XWUNGHGX.css")),
     ("charts-6UUGGLMG.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/charts-6UUGGLMG.js")),
     ("charts-WDQJAHWT.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/charts-WDQJAHWT.js")),
-    ("favicon-d7bfe3b216.svg", "image/svg+xml", include_bytes!("../../dashboard/dist/favicon-d7bfe3b216.svg")),
+    ("favicon-cdcdc253b0.svg", "image/svg+xml", include_bytes!("../../dashboard/dist/favicon-cdcdc253b0.svg")),
     ("index.html", "text/html; charset=utf-8", include_bytes!("../../dashboard/dist/index.html")),
     ("licenses.txt", "text/plain; charset=utf-8", include_bytes!("../../dashboard/dist/licenses.txt")),
     ("world-6fb8d62ea5.json", "application/json", include_bytes!("../../dashboard/dist/world-6fb8d62ea5.json")),

@@ -8,7 +8,7 @@ use arrow::array::{AsArray, RecordBatch};
 use hashbrown::{HashMap, HashSet};
 
 use super::cube::Rows;
-use super::groups::{Coded, Groups, Key, Selection};
+use super::groups::{Coded, Key, Selection};
 use super::names::Names;
 use crate::question::Dimension;
 
@@ -125,38 +125,26 @@ impl Reach {
 }
 
 /// A sketch for each key.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Unions(HashMap<Key, Sketch>);
 
 impl Unions {
-    /// The number of users of each key, and of the keys that are shown together.
-    pub fn estimates(mut self, groups: &Groups, is_shown: impl Fn(&Key) -> bool) -> Result<Estimates, LakeError> {
+    /// The number of users of each key.
+    pub fn estimates(&mut self) -> Result<HashMap<Key, u64>, LakeError> {
+        let each = self.0.iter_mut().map(|(key, sketch)| Ok((*key, users(sketch)?)));
+        each.collect()
+    }
+
+    /// The number of users of these keys together.
+    pub fn together(&mut self, is_shown: impl Fn(&Key) -> bool) -> Result<u64, LakeError> {
         let mut together = Sketch::default();
-        let mut by_key = HashMap::new();
-        for (key, _) in groups.iter() {
-            let Some(sketch) = self.0.get_mut(key) else { continue };
-            let bytes = sketch.to_bytes();
-            by_key.insert(*key, estimate(&bytes).map_err(|error| wrong(&error.to_string()))?);
-            if is_shown(key) {
-                together.union(&bytes).map_err(|error| wrong(&error.to_string()))?;
-            }
+        for (_, sketch) in self.0.iter_mut().filter(|(key, _)| is_shown(key)) {
+            together.union(&sketch.to_bytes()).map_err(|error| wrong(&error.to_string()))?;
         }
-        let together = estimate(&together.to_bytes()).map_err(|error| wrong(&error.to_string()))?;
-        Ok(Estimates { by_key, together })
+        users(&mut together)
     }
 }
 
-/// Numbers of users.
-#[derive(Debug, Default)]
-pub struct Estimates {
-    by_key: HashMap<Key, u64>,
-    /// Of all keys that are shown.
-    pub together: u64,
-}
-
-impl Estimates {
-    /// The number of users of a key.
-    pub fn of(&self, key: &Key) -> u64 {
-        self.by_key.get(key).copied().unwrap_or_default()
-    }
+fn users(sketch: &mut Sketch) -> Result<u64, LakeError> {
+    estimate(&sketch.to_bytes()).map_err(|error| wrong(&error.to_string()))
 }
