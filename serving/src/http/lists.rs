@@ -151,7 +151,9 @@ pub async fn freshness(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let state = server.state_from(seen(&headers)?.as_ref()).await?;
-    let mut tables = server.rows(&state, "SELECT * FROM freshness").await?;
+    let sql = "SELECT \"table\", version, published_version, published_at, raw_rows AS rows, newest_event_time, \
+               newest_ingested_at FROM freshness";
+    let mut tables = server.rows(&state, sql).await?;
     if principal.role == Role::Advertiser {
         // How many events there are is everybody's business together.
         for row in tables.iter_mut().filter_map(Value::as_object_mut) {
@@ -191,8 +193,8 @@ pub async fn dead_letters(
         return Err(Problem::forbidden());
     }
     let state = server.state_from(seen(&headers)?.as_ref()).await?;
-    let sql = "SELECT event_kind AS \"table\", reason, count(*) AS records, max(ingested_at) AS newest_ingested_at \
-               FROM dead_letters GROUP BY event_kind, reason ORDER BY records DESC, 1, 2";
+    let sql = "SELECT kind AS \"table\", reason, count(*) AS records, max(ingested_at) AS newest_ingested_at \
+               FROM dead_letters GROUP BY kind, reason ORDER BY records DESC, 1, 2";
     let rows = server.rows(&state, sql).await?;
     let body = json!({"reasons": rows, "meta": server.meta(&state, None)});
     Ok(server.list(&state, &["dead_letters"], body, &headers))
