@@ -90,7 +90,7 @@ files.set("licenses.txt", Buffer.from(licenses()));
 /** What the licenses of the bundled packages ask for: their texts go with the files. */
 function licenses() {
   const packages = ["preact", "@preact/signals", "@preact/signals-core", "echarts", "zrender", "tslib"];
-  packages.push("topojson-client", "world-atlas");
+  packages.push("topojson-client", "world-atlas", "i18n-iso-countries");
   const texts = packages.map((name) => {
     const { version } = JSON.parse(read(`node_modules/${name}/package.json`));
     const text = ["LICENSE", "LICENSE.txt", "LICENSE.md"].map((file) => tryRead(`node_modules/${name}/${file}`));
