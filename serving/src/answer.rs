@@ -157,6 +157,10 @@ pub async fn answer(asked: Asked<'_>, question: &Question, offset: usize) -> Res
     let selector = Selector { state, names, question, condition: &condition, sums: &stored };
     let maker = Maker { selector, catalogue, needs_reach: question.needs_reach(catalogues) };
     let (mut figures, source) = maker.figures(range, true).await?;
+    let is_one_row = question.grain.is_none() && question.dimensions.is_empty();
+    if is_one_row && figures.rows.is_empty() && question.filter.rows.is_empty() {
+        figures.rows.push(Row { key: (0, [0; Dimension::ALL.len()]), values: maker.empty_values() });
+    }
     if question.fill {
         fill(&mut figures.rows, question, state.span(), maker.empty_values())?;
     }
@@ -167,7 +171,11 @@ pub async fn answer(asked: Asked<'_>, question: &Question, offset: usize) -> Res
     let compare = match question.compare {
         None => None,
         Some(how) => {
-            let now = time::hour_start(state.as_of, state.report_zone());
+            // Sketches are kept by the day, so reach is compared up to the last whole one.
+            let now = match maker.needs_reach {
+                true => time::day_start(state.as_of, state.report_zone()),
+                false => time::hour_start(state.as_of, state.report_zone()),
+            };
             match question.range.compared(how, question.zone, now) {
                 None => None,
                 Some(compared) => Some(maker.compare(&page, &figures.totals, range, compared).await?),

@@ -234,7 +234,7 @@ async fn shortcuts(server: &Server) -> Result<()> {
     let series = json(&format!("/v1/campaigns/{id}/timeseries?grain=hour&metrics=impressions")).await?;
     let sum: i64 = series["rows"].as_array().context("no rows")?.iter().filter_map(|row| row[1].as_i64()).sum();
     let whole = json(&format!("/v1/campaigns/{id}")).await?;
-    ensure!(whole["totals"][1].as_i64() == Some(sum) && sum > 0, "{sum} in hours, {}", whole["totals"]);
+    ensure!(whole["totals"][0].as_i64() == Some(sum) && sum > 0, "{sum} in hours, {}", whole["totals"]);
     json(&format!("/v1/campaigns/{id}/geography")).await?;
     let freshness = json("/v1/freshness").await?;
     ensure!(freshness["tables"].as_array().is_some_and(|tables| tables.len() == 3), "{freshness}");

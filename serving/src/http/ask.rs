@@ -224,6 +224,8 @@ impl Server {
                     meta.insert("next_cursor".into(), cursor.into());
                     meta.insert("rows_in_all".into(), answer.rows_in_all.into());
                     meta.insert("source".into(), json!(answer.source));
+                    let model = request.model.unwrap_or(self.catalogues.default_model());
+                    meta.insert("model".into(), json!(model));
                     if answer.source == Source::Lake {
                         let warning = "answered from the tables of the lake, which takes longer";
                         meta.insert("warnings".into(), json!([warning]));
