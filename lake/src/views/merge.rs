@@ -32,6 +32,7 @@ use crate::snapshot::Snapshot;
 
 mod events;
 mod attributions;
+mod near;
 mod cubes;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;

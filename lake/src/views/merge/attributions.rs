@@ -8,7 +8,9 @@ use adlake_domain::event::EventKind;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 
+use super::near::Near;
 use super::{MICROS_PER_DAY, Merge, date_literal};
+
 use crate::error::LakeError;
 use crate::views::attributed_days::WINDOW_MAX;
 use crate::views::plans::{columns_of, impression_input, interaction_input};
@@ -97,20 +99,16 @@ impl Merge<'_> {
             clicks.min(WINDOW_MAX)
         );
         self.materialize("joining", &needed, None).await?;
-        let near = |alias: &str| {
-            format!(
-                "LEFT SEMI JOIN joining j ON {alias}.user_id = j.user_id AND {alias}.event_time <= j.event_time \
-                 AND {alias}.event_time >= j.event_time - INTERVAL '{window} microseconds'"
-            )
-        };
+        let near = Near::of(&self.plans.sql("SELECT user_id, event_time FROM joining").await?.collect().await?, window);
+        near.register(self.plans.context());
+        let dates = self.within("joining", "event_time", "event_time", "b.event_time", window, 0).await?;
+        let dates = dates.replacen(" WHERE", " AND", 1);
         let published = format!(
-            "SELECT {} FROM (SELECT b.* FROM {}) b {}{}",
+            "SELECT {} FROM (SELECT b.* FROM {}) b WHERE is_near(b.user_id, b.event_time){dates}",
             columns_of(EventKind::Impression, "b"),
             self.without_replaced("published_impressions", "impressions"),
-            near("b"),
-            self.within("joining", "event_time", "event_time", "b.event_time", window, 0).await?
         );
-        let new = format!("SELECT {} FROM new_impressions n {}", columns_of(EventKind::Impression, "n"), near("n"));
+        let new = "SELECT * FROM new_impressions n WHERE is_near(n.user_id, n.event_time)";
         self.plans.define("needed_impressions", &format!("{published} UNION ALL {new}")).await?;
         Ok(())
     }
