@@ -12,13 +12,17 @@ use crate::world::World;
 
 /// How many days before the first event and after the last opportunity have rates too.
 const DAYS_AROUND: i64 = 3;
+/// How many days a campaign runs, from the day of the first event on.
+const FLIGHT_DAYS: i64 = 60;
 
 /// Writes the three files.
 pub fn write(folder: &Path, plan: &Plan, world: &World) -> Result<(), TrafficError> {
     fs::create_dir_all(folder).map_err(TrafficError::file("create the folder", &folder))?;
-    for (name, contents) in
-        [("creatives.csv", creatives(world)), ("campaigns.csv", campaigns(world)), ("fx_rates.csv", rates(plan, world))]
-    {
+    for (name, contents) in [
+        ("creatives.csv", creatives(world)),
+        ("campaigns.csv", campaigns(plan, world)),
+        ("fx_rates.csv", rates(plan, world)),
+    ] {
         let path = folder.join(name);
         fs::write(&path, contents).map_err(TrafficError::file("write", &path))?;
     }
@@ -35,13 +39,20 @@ fn creatives(world: &World) -> String {
     csv
 }
 
-fn campaigns(world: &World) -> String {
-    let mut csv =
-        String::from("campaign_id,advertiser_id,name,advertiser_name,budget_micros,target_cpa_micros,target_roas\n");
+fn campaigns(plan: &Plan, world: &World) -> String {
+    let mut csv = String::from(
+        "campaign_id,advertiser_id,name,advertiser_name,budget_micros,target_cpa_micros,target_roas,start_date,end_date\n",
+    );
+    let first = plan.start.div_euclid(DAY);
+    let [start, end] = [first, first + FLIGHT_DAYS - 1].map(|day| {
+        let mut date = Vec::new();
+        text::date(&mut date, day);
+        String::from_utf8_lossy(&date).into_owned()
+    });
     for campaign in &world.campaigns {
         let target_cpa = (campaign.value_micros * 0.4) as i64;
         csv += &format!(
-            "{},{},{},{},{},{target_cpa},2.5\n",
+            "{},{},{},{},{},{target_cpa},2.5,{start},{end}\n",
             campaign.id, campaign.advertiser_id, campaign.name, campaign.advertiser_name, campaign.budget_micros
         );
     }
