@@ -41,7 +41,8 @@ fn creatives(world: &World) -> String {
 
 fn campaigns(plan: &Plan, world: &World) -> String {
     let mut csv = String::from(
-        "campaign_id,advertiser_id,name,advertiser_name,budget_micros,target_cpa_micros,target_roas,start_date,end_date\n",
+        "campaign_id,advertiser_id,name,advertiser_name,budget_micros,target_cpa_micros,target_roas,start_date,\
+         end_date\n",
     );
     let first = plan.start.div_euclid(DAY);
     let [start, end] = [first, first + FLIGHT_DAYS - 1].map(|day| {
