@@ -1,6 +1,7 @@
 //! The HTTP API: requests in, answers out. `docs/api.md` describes it for those who call it.
 //!
-//! Each request has a [`Principal`]: [`identify`] finds it, or refuses. Handlers make a
+//! Each request has a [`Principal`](crate::access::Principal): [`identify`] finds it, or refuses.
+//! Handlers make a
 //! [`Request`](crate::question::Request) of what was sent, and [`ask`] answers it.
 
 mod ask;
