@@ -68,11 +68,10 @@ impl Catalogue {
             .into_iter()
             .filter_map(|sum| {
                 let place = stored(&sum.stored)?;
-                let description = SUMS[place].description.split(", micros").next().unwrap_or_default();
                 Some(Metric {
                     formula: Formula::Sum { stored: place, scale: sum.scale },
                     unit: unit(sum.unit),
-                    description: description.to_owned(),
+                    description: described_sum(SUMS[place].description),
                     name: sum.name,
                 })
             })
@@ -242,6 +241,13 @@ fn unit(unit: Unit) -> &'static str {
     }
 }
 
+/// What a stored sum is, without the unit that it is stored in.
+fn described_sum(stored: &str) -> String {
+    let units = [", micros", ", billionths", ", a CPM"];
+    let end = units.iter().filter_map(|unit| stored.find(unit)).min().unwrap_or(stored.len());
+    stored[..end].replace("microseconds", "seconds")
+}
+
 fn described_ratio(name: &str) -> &'static str {
     match name {
         "ctr" => "click-through rate",
@@ -269,7 +275,8 @@ mod tests {
         }
         for described in catalogue.described() {
             assert!(!described.description.is_empty() && !described.inputs.is_empty(), "{described:?}");
-            assert!(!described.description.contains("billionths"), "{described:?}");
+            let is_stored = |unit: &&str| described.description.contains(unit);
+            assert!(!["micro", "billionths"].iter().any(|unit| is_stored(unit)), "{described:?}");
         }
     }
 
