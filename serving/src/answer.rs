@@ -10,6 +10,7 @@ mod value;
 
 use std::cmp::Ordering;
 
+use adlake_domain::kpi::SUMS;
 use adlake_domain::time;
 use adlake_lake::LakeError;
 use chrono_tz::Tz;
@@ -68,6 +69,9 @@ pub struct AnswerColumn {
     /// The unit of a metric.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<&'static str>,
+    /// Whether its whole numbers may exceed 64 bits.
+    #[serde(skip)]
+    pub is_wide: bool,
 }
 
 /// The rows of an answer.
@@ -208,12 +212,16 @@ fn stored_sums(catalogue: &Catalogue, question: &Question) -> Vec<usize> {
 }
 
 fn columns(question: &Question, catalogue: &Catalogue) -> Vec<AnswerColumn> {
-    let column = |name: &str, role, value_type, unit| AnswerColumn { name: name.to_owned(), role, value_type, unit };
+    let column = |name: &str, role, value_type, unit| {
+        let (name, is_wide) = (name.to_owned(), false);
+        AnswerColumn { name, role, value_type, unit, is_wide }
+    };
     let time = question.grain.map(|_| column("time", "time", "time", None));
     let dimensions = question.dimensions.iter().map(|dimension| column(dimension.name(), "dimension", "string", None));
     let metrics = question.metrics.iter().map(|place| {
         let metric = catalogue.at(*place);
-        column(&metric.name, "metric", metric.value_type(), Some(metric.unit))
+        let is_wide = matches!(metric.formula, Formula::Sum { stored, .. } if SUMS[stored].wide);
+        AnswerColumn { is_wide, ..column(&metric.name, "metric", metric.value_type(), Some(metric.unit)) }
     });
     time.into_iter().chain(dimensions).chain(metrics).collect()
 }

@@ -275,8 +275,8 @@ mod tests {
         }
         for described in catalogue.described() {
             assert!(!described.description.is_empty() && !described.inputs.is_empty(), "{described:?}");
-            let is_stored = |unit: &&str| described.description.contains(unit);
-            assert!(!["micro", "billionths"].iter().any(|unit| is_stored(unit)), "{described:?}");
+            let is_stored = |unit: &&str| described.description.contains(*unit);
+            assert!(!["micro", "billionths"].iter().any(is_stored), "{described:?}");
         }
     }
 

@@ -128,6 +128,11 @@ pub fn arrow(answer: &Answer) -> Result<Vec<u8>, ArrowError> {
                     values().map(|value| if let Value::Text(text) = value { Some(text.as_ref()) } else { None });
                 Arc::new(StringArray::from_iter(texts))
             }
+            "integer" if column.is_wide => {
+                let numbers =
+                    values().map(|value| if let Value::Integer(number) = value { Some(*number) } else { None });
+                Arc::new(Decimal128Array::from_iter(numbers).with_precision_and_scale(38, 0)?)
+            }
             "integer" => integers(values())?,
             "decimal" => {
                 let scale =
@@ -171,8 +176,13 @@ mod tests {
     use crate::answer::Source;
 
     fn answer() -> Answer {
-        let column =
-            |name: &str, value_type| AnswerColumn { name: name.into(), role: "metric", value_type, unit: None };
+        let column = |name: &str, value_type| AnswerColumn {
+            name: name.into(),
+            role: "metric",
+            value_type,
+            unit: None,
+            is_wide: false,
+        };
         Answer {
             columns: vec![
                 column("time", "time"),
