@@ -3,6 +3,8 @@
 //! The clock never reads the wall clock. The time depends on the opportunity's number alone, so a
 //! stream does not depend on the rate at which it is sent.
 
+use adlake_domain::time::civil_from_days;
+
 /// Microseconds of an hour.
 pub const HOUR: i64 = 3_600_000_000;
 /// Microseconds of a day.
@@ -14,6 +16,27 @@ const RHYTHM: [f64; 24] = [
     0.55, 0.40, 0.30, 0.25, 0.25, 0.30, 0.45, 0.65, 0.85, 1.00, 1.10, 1.15, 1.20, 1.20, 1.15, 1.15, 1.20, 1.30, 1.45,
     1.60, 1.70, 1.55, 1.20, 0.85,
 ];
+
+/// The traffic of each day of the week, from Monday on.
+const WEEK: [f64; 7] = [1.0, 1.03, 1.05, 1.05, 1.0, 0.8, 0.75];
+/// Holidays, (month, day), and the traffic on them.
+const HOLIDAYS: [(u32, u32); 6] = [(1, 1), (5, 1), (10, 3), (12, 24), (12, 25), (12, 26)];
+const HOLIDAY: f64 = 0.6;
+
+/// The traffic of a UTC day, a number of days since 1970, relative to others.
+fn day_factor(day: i64) -> f64 {
+    let (_, month, date) = civil_from_days(day);
+    let holiday = if HOLIDAYS.contains(&(month, date)) { HOLIDAY } else { 1.0 };
+    // 1 January 1970 was a Thursday.
+    holiday * WEEK[(day + 3).rem_euclid(7) as usize]
+}
+
+/// The factor on clicks per impression by the hour of the UTC day: people click more in the
+/// evening.
+pub fn click_season(time: i64) -> f64 {
+    let hour = time.div_euclid(HOUR).rem_euclid(24) as f64;
+    1.0 + 0.15 * ((hour - 14.0) / 24.0 * std::f64::consts::TAU).sin()
+}
 
 /// Gives opportunities their times, in ascending order.
 #[derive(Debug)]
@@ -35,13 +58,14 @@ pub struct Segment {
 
 impl Clock {
     /// `opportunities` over `span` microseconds from `start`, with more traffic by day than by
-    /// night.
-    pub fn rhythm(start: i64, span: i64, opportunities: f64) -> Clock {
+    /// night. With `seasons`, also less on weekends and on holidays.
+    pub fn rhythm(start: i64, span: i64, opportunities: f64, seasons: bool) -> Clock {
         let (mut segments, mut from, mut before) = (Vec::new(), start, 0.0);
         while from < start + span {
             let hour = from.div_euclid(HOUR);
             let to = ((hour + 1) * HOUR).min(start + span);
-            let weight = RHYTHM[hour.rem_euclid(24) as usize] * (to - from) as f64 / HOUR as f64;
+            let season = if seasons { day_factor(hour.div_euclid(24)) } else { 1.0 };
+            let weight = season * RHYTHM[hour.rem_euclid(24) as usize] * (to - from) as f64 / HOUR as f64;
             segments.push(Segment { from, length: to - from, before, weight });
             (from, before) = (to, before + weight);
         }
@@ -86,13 +110,25 @@ mod tests {
     #[test]
     fn rhythm_fills_its_span_and_is_busier_in_the_evening() {
         let start = 20_089 * DAY + 5 * HOUR / 2;
-        let mut clock = Clock::rhythm(start, 2 * DAY, 100_000.0);
+        let mut clock = Clock::rhythm(start, 2 * DAY, 100_000.0, false);
         let times: Vec<i64> = (0..100_000).map(|_| clock.next_time()).collect();
         assert!(times.is_sorted());
         assert_eq!(times[0], start);
         assert!((start + 2 * DAY - HOUR / 10..start + 2 * DAY).contains(&times[99_999]));
         let at_hour = |hour: i64| times.iter().filter(|time| time.div_euclid(HOUR).rem_euclid(24) == hour).count();
         assert!(at_hour(20) > 5 * at_hour(3), "{} {}", at_hour(20), at_hour(3));
+    }
+
+    #[test]
+    fn seasons_lower_weekends_and_holidays() {
+        // Wednesday, 1 January 2025 is a holiday; 4 and 5 January are a weekend.
+        let mut clock = Clock::rhythm(20_089 * DAY, 7 * DAY, 70_000.0, true);
+        let mut days = [0; 7];
+        for _ in 0..70_000 {
+            days[(clock.next_time() / DAY - 20_089) as usize] += 1;
+        }
+        assert!(days[0] * 10 < days[1] * 7, "{days:?}");
+        assert!(days[3].max(days[4]) * 10 < days[1] * 9, "{days:?}");
     }
 
     #[test]

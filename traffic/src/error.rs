@@ -49,6 +49,15 @@ pub enum TrafficError {
         problem: String,
     },
 
+    /// A text describes no incident.
+    #[error("the incident {text:?}: {why}")]
+    Incident {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+
     /// The truth cannot be written as JSON.
     #[error("cannot write the truth as JSON")]
     Truth(#[from] serde_json::Error),

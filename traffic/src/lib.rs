@@ -32,6 +32,7 @@ pub mod truth;
 pub mod reference;
 
 pub mod clock;
+pub mod incident;
 pub mod error;
 pub mod places;
 pub mod random;

@@ -6,6 +6,7 @@
 use adlake_domain::event::EventKind;
 
 use crate::clock::DAY;
+use crate::incident::Story;
 
 /// What will be generated: checked and complete.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +52,10 @@ pub struct Plan {
     pub split_outcomes: f64,
     /// The currencies; the account's comes first.
     pub currencies: Vec<String>,
+    /// Whether the traffic follows the week and the holidays, and clicks the hour of the day.
+    pub seasons: bool,
+    /// What goes wrong, or happens, at a known time.
+    pub story: Story,
 }
 
 /// How opportunities get their times.
@@ -88,6 +93,8 @@ impl Default for Plan {
             without_id: 0.005,
             split_outcomes: 0.1,
             currencies: vec!["USD".to_owned()],
+            seasons: false,
+            story: Story::default(),
         }
     }
 }

@@ -11,8 +11,9 @@ use std::collections::BinaryHeap;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::clock::{Clock, HOUR};
+use crate::clock::{Clock, HOUR, click_season};
 use crate::event::{Action, Bid, Body, Copies, Event, Impression, Interaction, OurBid, Part};
+use crate::incident::{Sending, burst_bots};
 use crate::plan::{Pace, Plan, kind_index};
 use crate::random::{chance, exponential, mix};
 use crate::world::World;
@@ -41,6 +42,8 @@ pub struct Stream {
     opportunities: u64,
     interactions: u64,
     sessions: Vec<Session>,
+    /// The users of bot bursts.
+    bots: Vec<u32>,
     spent_micros: Vec<i64>,
 }
 
@@ -81,13 +84,20 @@ struct Session {
     left: u32,
 }
 
+/// What an event concerns, as far as incidents ask.
+#[derive(Debug, Clone, Copy)]
+struct Concern {
+    campaign: Option<u32>,
+    website: u32,
+}
+
 impl Stream {
     /// The stream of a plan in its world.
     pub fn new(plan: &Plan, world: &World) -> Stream {
         let mut random = ChaCha8Rng::seed_from_u64(mix(plan.seed));
         let per_opportunity = records_per_opportunity(plan, world);
         let mut clock = match plan.pace {
-            Pace::Span(span) => Clock::rhythm(plan.start, span, plan.events as f64 / per_opportunity),
+            Pace::Span(span) => Clock::rhythm(plan.start, span, plan.events as f64 / per_opportunity, plan.seasons),
             Pace::PerSecond(rate) => Clock::steady(plan.start, rate / per_opportunity),
         };
         let open = (plan.users / 20).clamp(4, 20_000);
@@ -101,6 +111,7 @@ impl Stream {
             opportunities: 0,
             interactions: 0,
             sessions,
+            bots: if plan.story.is_empty() { Vec::new() } else { burst_bots(plan, world) },
             spent_micros: vec![0; world.campaigns.len()],
             plan: plan.clone(),
         }
@@ -144,11 +155,18 @@ impl Stream {
     fn opportunity(&mut self, world: &World) {
         let time = self.now;
         let place = self.random.random_range(0..self.sessions.len());
-        let current = self.sessions[place];
+        let mut current = self.sessions[place];
         if current.left == 0 {
             self.sessions[place] = session(&mut self.random, &self.plan, world);
         } else {
             self.sessions[place].left -= 1;
+        }
+        if !self.plan.story.is_empty() {
+            let share = self.plan.story.bot_share(current.website, time);
+            if chance(&mut self.random, share) && !self.bots.is_empty() {
+                let user = self.bots[self.random.random_range(0..self.bots.len())];
+                current = Session { user, bot: true, ..current };
+            }
         }
         let number = self.opportunities;
         self.opportunities += 1;
@@ -159,14 +177,17 @@ impl Stream {
             }
             extra -= 1.0;
         }
-        let campaign = self.campaign_with_budget(world);
+        let campaign = self.campaign_with_budget(world, time);
         let campaign_of = &world.campaigns[campaign as usize];
         let creative = self.random.random_range(campaign_of.creatives.clone());
         let cpm = campaign_of.cpm_micros * (0.5 + self.random.random::<f64>());
         // Prices are whole hundredths of a cent. The cost of one impression is a thousandth of the
         // CPM.
         let clearing_micros = (cpm / 100.0) as i64 * 100;
-        let cost = clearing_micros / 1_000;
+        let mut cost = clearing_micros / 1_000;
+        if !self.plan.story.is_empty() {
+            cost = (cost as f64 * self.plan.story.cost_factor(campaign, current.website, time)) as i64;
+        }
         self.spent_micros[campaign as usize] += cost;
         let bid_micros =
             clearing_micros + (clearing_micros as f64 * 0.3 * self.random.random::<f64>()) as i64 / 100 * 100;
@@ -213,15 +234,25 @@ impl Stream {
         let creative = &world.creatives[impression.creative as usize];
         let campaign = &world.campaigns[creative.campaign as usize];
         let website = &world.websites[session.website as usize];
-        let click_factor = if session.bot { 5.0 } else { 1.0 };
+        let mut click_factor = if session.bot { 5.0 } else { 1.0 };
+        let mut conversion_factor = 1.0;
+        if !self.plan.story.is_empty() {
+            let (story, number) = (&self.plan.story, creative.campaign);
+            click_factor *= story.ctr_factor(number, session.website, impression.time);
+            conversion_factor = story.cvr_factor(number, session.website, impression.time);
+        }
+        if self.plan.seasons {
+            click_factor *= click_season(impression.time);
+        }
         let clicked = impression.known_user && chance(random, campaign.ctr * website.appeal * click_factor);
         let viewed_through = !clicked && impression.known_user && !session.bot && chance(random, VIEW_THROUGH);
         let seen = impression.clone();
-        self.send(Body::Impression(impression), 0.2);
+        let concern = Concern { campaign: Some(creative.campaign), website: session.website };
+        self.send(Body::Impression(impression), concern, 0.2);
         if clicked {
             let time = seen.time + (SECOND + exponential(&mut self.random, 8.0 * SECOND)) as i64;
             self.interaction(world, &seen, creative.campaign, Action::Click, time);
-            if !session.bot && chance(&mut self.random, campaign.cvr) {
+            if !session.bot && chance(&mut self.random, campaign.cvr * conversion_factor) {
                 self.conversion(world, &seen, creative.campaign, time);
             }
         } else if viewed_through {
@@ -280,6 +311,7 @@ impl Stream {
                 currency,
                 quantity,
             }),
+            Concern { campaign: Some(campaign), website: impression.website },
             0.5,
         );
     }
@@ -324,42 +356,55 @@ impl Stream {
             bid,
             part: Part::Whole,
         };
+        let campaign = request.bid.as_ref().map(|bid| world.creatives[bid.creative as usize].campaign);
+        let concern = Concern { campaign, website: session.website };
         let won = request.bid.as_ref().is_some_and(|bid| bid.clearing_micros.is_some());
         if self.plan.kinds[2] && won && chance(random, self.plan.split_outcomes) {
             let seconds = 1.0 + exponential(random, 30.0);
             let outcome = Bid { part: Part::Outcome, ..request.clone() };
             let request = Bid { part: Part::Request, ..request };
-            self.push(Event { copies: Copies::Split, body: Body::Bid(request) }, 0.05);
-            self.push(Event { copies: Copies::Split, body: Body::Bid(outcome) }, seconds);
+            self.push(Event { copies: Copies::Split, body: Body::Bid(request) }, concern, 0.05);
+            self.push(Event { copies: Copies::Split, body: Body::Bid(outcome) }, concern, seconds);
         } else {
-            self.send(Body::Bid(request), 0.05);
+            self.send(Body::Bid(request), concern, 0.05);
         }
     }
 
     /// A campaign with budget left. If none is found, one that overspends.
-    fn campaign_with_budget(&mut self, world: &World) -> u32 {
-        let mut campaign = 0;
+    fn campaign_with_budget(&mut self, world: &World, time: i64) -> u32 {
+        let mut chosen = None;
         for _ in 0..CAMPAIGN_DRAWS {
-            campaign = world.campaign_choice.pick(self.random.random());
-            if self.spent_micros[campaign] < world.campaigns[campaign].budget_micros {
-                break;
+            let campaign = world.campaign_choice.pick(self.random.random());
+            if self.plan.story.has_begun(campaign as u32, time) {
+                chosen = Some(campaign as u32);
+                if self.spent_micros[campaign] < world.campaigns[campaign].budget_micros {
+                    break;
+                }
             }
         }
-        campaign as u32
+        // If no campaign that was drawn has begun, it is the first that has.
+        let begun = |campaign: &u32| self.plan.story.has_begun(*campaign, time);
+        chosen.or_else(|| (0..world.campaigns.len() as u32).find(begun)).unwrap_or_default()
     }
 
     /// Queues an event for sending, with the copies that the plan asks for. `delay` is its mean
     /// delay in seconds.
-    fn send(&mut self, body: Body, delay: f64) {
+    fn send(&mut self, body: Body, concern: Concern, delay: f64) {
         let draw: f64 = self.random.random();
         let can_conflict = match &body {
             Body::Impression(impression) => impression.with_id && impression.cost_micros.is_some(),
             Body::Interaction(interaction) => interaction.with_id,
             Body::Bid(bid) => bid.imps == 1,
         };
+        let duplicates = if self.plan.story.is_empty() {
+            self.plan.duplicates
+        } else {
+            let (kind, time) = (body.kind(), body.time());
+            self.plan.story.duplicates(kind, concern.campaign, concern.website, time).max(self.plan.duplicates)
+        };
         let copies = if draw < self.plan.conflicts {
             if can_conflict { Copies::Conflict } else { Copies::Single }
-        } else if draw < self.plan.conflicts + self.plan.duplicates {
+        } else if draw < self.plan.conflicts + duplicates {
             Copies::Duplicate
         } else {
             Copies::Single
@@ -371,9 +416,9 @@ impl Stream {
             }
             // Most copies follow at once. Some are so late that a batch run may come in between.
             let mean = if self.random.random_range(0..5_u32) == 0 { 1_800.0 } else { 5.0 };
-            self.push(Event { copies, body: copy }, mean);
+            self.push(Event { copies, body: copy }, concern, mean);
         }
-        self.push(Event { copies, body }, delay);
+        self.push(Event { copies, body }, concern, delay);
     }
 
     /// Changes the content of a copy, and often its time.
@@ -398,7 +443,7 @@ impl Stream {
         }
     }
 
-    fn push(&mut self, event: Event, delay_seconds: f64) {
+    fn push(&mut self, event: Event, concern: Concern, delay_seconds: f64) {
         let random = &mut self.random;
         if !self.plan.kinds[kind_index(event.body.kind())] {
             return;
@@ -406,6 +451,14 @@ impl Stream {
         let mut due = event.body.time() + (exponential(random, delay_seconds) * SECOND) as i64;
         if chance(random, self.plan.late) {
             due += (60.0 * SECOND + exponential(random, HOUR as f64 / 2.0)) as i64;
+        }
+        if !self.plan.story.is_empty() {
+            let (kind, time) = (event.body.kind(), event.body.time());
+            match self.plan.story.sending(kind, concern.campaign, concern.website, time) {
+                Sending::AsUsual => {}
+                Sending::Never => return,
+                Sending::At(instant) => due = due.max(instant),
+            }
         }
         let order = self.pushed;
         self.pushed += 1;

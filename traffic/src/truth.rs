@@ -13,6 +13,7 @@ use adlake_domain::event::EventKind;
 use serde::Serialize;
 
 use crate::event::{Action, Bid, Body, Copies, Event, Part};
+use crate::incident::Incident;
 use crate::malformed::Fault;
 use crate::plan::{Plan, kind_index};
 use crate::world::World;
@@ -105,6 +106,9 @@ pub struct Report<'a> {
     pub first_event_time: Option<String>,
     pub last_event_time: Option<String>,
     pub account_currency: &'a str,
+    /// What was planted.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub incidents: &'a [Incident],
     pub impressions: &'a Kind,
     pub interactions: &'a Kind,
     pub bid_requests: &'a Kind,
@@ -316,6 +320,7 @@ impl Truth {
             first_event_time: time(self.first_time),
             last_event_time: time(self.last_time),
             account_currency: &plan.currencies[0],
+            incidents: &plan.story.0,
             impressions: &self.kinds[0],
             interactions: &self.kinds[1],
             bid_requests: &self.kinds[2],

@@ -26,6 +26,7 @@ use adlake_speed_layer::report::{IngestProgress, IngestReport};
 use adlake_speed_layer::run::{KafkaRun, run_kafka};
 use adlake_speed_layer::settings::{IngestSettings, KafkaSettings, Sources};
 use adlake_traffic::generator::Generator;
+use adlake_traffic::incident::Story;
 use adlake_traffic::plan::{Pace, Plan, kind_index};
 use adlake_traffic::reference;
 use adlake_traffic::sink::Compression;
@@ -255,6 +256,8 @@ impl Demo {
             without_id: 0.005,
             split_outcomes: 0.1,
             currencies: vec![settings.account.currency.to_ascii_uppercase()],
+            seasons: false,
+            story: Story::default(),
         }
     }
 

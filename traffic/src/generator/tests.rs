@@ -5,7 +5,9 @@ use apache_avro::types::Value as Avro;
 use serde_json::Value;
 
 use super::*;
-use crate::plan::kind_index;
+use crate::clock::DAY;
+use crate::incident::{IncidentText, Sending, Story};
+use crate::plan::{Pace, kind_index};
 
 /// Collects every record.
 #[derive(Default, PartialEq)]
@@ -213,4 +215,88 @@ fn impressions_are_of_the_usual_size() {
     let (_, truth) = generated(&plan, true, 0.0);
     let mean = truth["impressions"]["bytes"].as_u64().unwrap() / 50_000;
     assert!((250..300).contains(&mean), "{mean}");
+}
+
+/// Impressions and clicks by campaign and day, as the records tell.
+fn by_campaign_and_day(plan: &Plan) -> (BTreeMap<(u32, i64), (u64, u64)>, Value) {
+    let plan = Plan { kinds: [true, true, false], malformed: 0.0, duplicates: 0.0, conflicts: 0.0, ..plan.clone() };
+    let (collected, truth) = generated(&plan, false, 0.0);
+    let mut counts = BTreeMap::<(u32, i64), (u64, u64)>::new();
+    let day = |time: &str| {
+        let time = time.replace(' ', "T");
+        let time = time.trim_end_matches('Z');
+        let date = chrono::NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H:%M:%S%.f").unwrap().date();
+        (date - chrono::NaiveDate::from_ymd_opt(2025, 1, 1).unwrap()).num_days()
+    };
+    for record in collected.of(EventKind::Impression) {
+        let impression: Value = serde_json::from_slice(record).unwrap();
+        let campaign = impression["ad_creative_id"].as_str().unwrap()[3..7].parse().unwrap();
+        let day = match &impression["timestamp"] {
+            Value::String(text) => day(text),
+            millis => millis.as_i64().unwrap() / 86_400_000 - 20_089,
+        };
+        counts.entry((campaign, day)).or_default().0 += 1;
+    }
+    for record in collected.of(EventKind::Interaction) {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(record);
+        let row = reader.records().next().unwrap().unwrap();
+        if &row[3] == "click" {
+            let time: &str = &row[0];
+            counts.entry((row[2][2..].parse().unwrap(), day(time))).or_default().1 += 1;
+        }
+    }
+    (counts, truth)
+}
+
+#[test]
+fn planted_incidents_show_in_the_records_and_in_the_truth() {
+    let base = Plan { campaigns: 4, ctr: 0.2, late: 0.0, pace: Pace::Span(10 * DAY), ..plan(120_000) };
+    let planted = [
+        "ctr_drop,campaign=0,size=0.5,from=+4d,for=2d",
+        "launch,campaign=1,from=+5d",
+        "silence,campaign=2,from=+7d,for=1d",
+    ];
+    let story = Story(planted.map(|text| text.parse::<IncidentText>().unwrap().planted(base.start)).to_vec());
+    let (usual, _) = by_campaign_and_day(&base);
+    let (counts, truth) = by_campaign_and_day(&Plan { story, ..base });
+    let of = |counts: &BTreeMap<(u32, i64), (u64, u64)>, campaign, day| {
+        counts.get(&(campaign, day)).copied().unwrap_or_default()
+    };
+    for day in 0..9 {
+        let (impressions, clicks) = of(&counts, 0, day);
+        let (before, clicked) = of(&usual, 0, day);
+        let factor = (clicks as f64 / impressions as f64) / (clicked as f64 / before as f64);
+        let range = if (4..6).contains(&day) { 0.4..0.6 } else { 0.85..1.15 };
+        assert!(range.contains(&factor), "day {day}: clicks per impression are {factor} times the usual ones");
+        assert_eq!(of(&counts, 1, day).0 > 0, day >= 5, "day {day}");
+        // Clicks on impressions of the evening before come after midnight.
+        assert_eq!(of(&counts, 2, day).0 > 0, day != 7, "day {day}");
+    }
+    assert_eq!(truth["incidents"][0]["fault"], "ctr_drop");
+    assert_eq!(truth["incidents"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_late_feed_comes_when_it_ends_and_a_burst_is_one_of_bots() {
+    let base = Plan { websites: 3, late: 0.0, malformed: 0.0, duplicates: 0.0, conflicts: 0.0, ..plan(30_000) };
+    let planted = ["late_feed,website=1,from=+2h,for=4h", "bot_burst,website=0,size=0.9,from=+12h,for=2h"];
+    let story = Story(planted.map(|text| text.parse::<IncidentText>().unwrap().planted(base.start)).to_vec());
+    let plan = Plan { story: story.clone(), kinds: only(EventKind::Impression), ..base };
+    let world = World::new(&plan);
+    let mut stream = Stream::new(&plan, &world);
+    let (mut newest, mut late, mut burst, mut bots) = (i64::MIN, 0, 0_u64, 0_u64);
+    for _ in 0..29_000 {
+        let Body::Impression(event) = stream.next(&world).body else { panic!("no impression") };
+        if story.sending(EventKind::Impression, None, event.website, event.time) != Sending::AsUsual {
+            assert!(newest > story.0[0].to - 60_000_000, "sent while the feed was silent");
+            late += 1;
+        }
+        newest = newest.max(event.time);
+        if story.bot_share(event.website, event.time) > 0.0 {
+            burst += 1;
+            bots += u64::from(world.user(event.user).bot);
+        }
+    }
+    assert!(late > 300, "{late}");
+    assert!(bots * 10 > burst * 8 && burst > 300, "{bots} of {burst}");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use adlake_traffic::clock::DAY;
+use adlake_traffic::incident::{IncidentText, Story};
 use adlake_traffic::plan::{Pace, Plan, kind_index};
 use anyhow::Result;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
@@ -86,6 +87,14 @@ pub struct TrafficOptions {
     /// Currencies that some websites and shops use beside the account's ("EUR,GBP")
     #[arg(long, value_name = "CODES", value_delimiter = ',')]
     pub currencies: Vec<String>,
+    /// Let traffic follow the week and holidays, and clicks the hour of the day
+    #[arg(long)]
+    pub seasons: bool,
+    /// Plant an incident: FAULT,key=value,... with a fault (ctr_drop, ctr_fade, cvr_drop, launch,
+    /// silence, late_feed, bot_burst, duplicates, cost_factor) and any of campaign=N, website=N,
+    /// kind=KIND, size=X, from=TIME or from=+10d (after the first event), for=6h. May be repeated
+    #[arg(long = "incident", value_name = "INCIDENT")]
+    pub incidents: Vec<String>,
 }
 
 impl TrafficOptions {
@@ -160,6 +169,20 @@ impl TrafficOptions {
                 currencies.push(code);
             }
         }
+        let mut story = Story::default();
+        for text in &self.incidents {
+            let incident = text.parse::<IncidentText>().map_err(|error| usage(format!("--incident: {error}")))?;
+            let incident = incident.planted(start);
+            for (name, number, count) in
+                [("campaign", incident.campaign, self.campaigns), ("website", incident.website, self.websites)]
+            {
+                if let Some(number) = number.filter(|number| *number >= count) {
+                    let last = count - 1;
+                    return Err(usage(format!("--incident {text:?}: there is no {name} {number}, the last is {last}")));
+                }
+            }
+            story.0.push(incident);
+        }
         Ok(Plan {
             seed: self.seed,
             id_seed: self.seed,
@@ -182,6 +205,8 @@ impl TrafficOptions {
             without_id: self.without_id,
             split_outcomes: self.split_outcomes,
             currencies,
+            seasons: self.seasons,
+            story,
         })
     }
 }
@@ -241,6 +266,8 @@ mod tests {
             ("--currencies EURO", "--currencies"),
             ("--kinds bid_requests --bid-requests 0", "--bid-requests"),
             ("--kinds clicks", "clicks"),
+            ("--incident ctr_drop,for=1h", "size"),
+            ("--incident ctr_drop,size=0.2,campaign=50,for=1h", "campaign 50"),
         ] {
             let message = format!("{:#}", plan(line).unwrap_err());
             assert!(message.contains(named), "{line}: {message}");
