@@ -125,6 +125,21 @@ pub struct Report<'a> {
     pub campaigns: Vec<&'a Campaign>,
 }
 
+impl Totals {
+    /// The totals of both.
+    pub fn plus(self, other: Totals) -> Totals {
+        Totals {
+            records: self.records + other.records,
+            malformed: self.malformed + other.malformed,
+            impressions: self.impressions + other.impressions,
+            clicks: self.clicks + other.clicks,
+            conversions: self.conversions + other.conversions,
+            spend_micros: self.spend_micros + other.spend_micros,
+            revenue_micros: self.revenue_micros + other.revenue_micros,
+        }
+    }
+}
+
 impl Truth {
     /// Nothing sent yet.
     pub fn new(plan: &Plan, world: &World) -> Truth {

@@ -1,6 +1,7 @@
 //! `adlake demo`: the whole system in one process.
 //!
 //! ```text
+//! a history: files -> ingest files -> a batch run, then
 //! generator -> broker inside the process -> ingest kafka -> lake <- batch run every half minute
 //!                                                            |
 //!                                             live table <- merged campaign_kpis
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use adlake_batch_layer::Silent;
 use adlake_domain::event::EventKind;
-use adlake_lake::{Lake, LoadMode, ReferenceKind};
+use adlake_lake::Lake;
 use adlake_serving::QueryEngine;
 use adlake_speed_layer::error::SpeedError;
 use adlake_speed_layer::metrics::IngestObserver;
@@ -28,27 +29,24 @@ use adlake_speed_layer::settings::{IngestSettings, KafkaSettings, Sources};
 use adlake_traffic::generator::Generator;
 use adlake_traffic::incident::Story;
 use adlake_traffic::plan::{Pace, Plan, kind_index};
-use adlake_traffic::reference;
 use adlake_traffic::sink::Compression;
 use adlake_traffic::sink::kafka::{KafkaSink, KafkaTarget};
+use adlake_traffic::truth::Totals;
 use anyhow::{Context, Result, anyhow};
-use apache_avro::Schema;
-use arrow::array::Array;
 use clap::Args;
-use futures::TryStreamExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::commands::{print, reference as reference_command, serve};
+use crate::commands::{print, serve};
 use crate::config::Settings;
 use crate::demo::broker::Broker;
 use crate::demo::check::{self, Line};
 use crate::demo::dashboard::{Batch, COLUMNS, Dashboard};
+use crate::demo::history;
 use crate::demo::screen::Screen;
 use crate::failure::{query_error, speed_error, usage};
 use crate::options::{Global, duration};
-use crate::output::cell;
 use crate::shutdown;
 
 const PARTITIONS: i32 = 2;
@@ -70,8 +68,20 @@ pub struct Demo {
     #[arg(long, value_name = "DIR", default_value = "./adlake-demo")]
     dir: PathBuf,
     /// Records to send per second
-    #[arg(long, value_name = "PER_SECOND", default_value_t = 2_000.0)]
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 100.0)]
     rate: f64,
+    /// Days of history that are generated, ingested and computed before the stream begins; 0: none.
+    /// A lake that has events already gets no history
+    #[arg(long, value_name = "DAYS", default_value_t = 60.0)]
+    history: f64,
+    /// Records of the history
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 600_000,
+        value_parser = clap::value_parser!(u64).range(1..=100_000_000)
+    )]
+    history_events: u64,
     /// Stop after this long ("30s", "5m") [default: at Ctrl-C]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     stop_after: Option<Duration>,
@@ -102,7 +112,7 @@ pub struct Demo {
 
 /// What the background tasks report to the table.
 #[derive(Debug, Default)]
-struct Facts {
+pub struct Facts {
     sent: AtomicU64,
     rows: AtomicU64,
     rejected: AtomicU64,
@@ -132,17 +142,41 @@ impl Demo {
         let settings = self.settings(global, &broker)?;
         let lake = Lake::open(&settings.lake).await?;
         lake.create_tables().await?;
-        let generator = Generator::new(self.plan(&settings), &bid_schema()?, true)?;
-        load_reference(&lake, &self.dir.join("reference"), &generator).await?;
+        if !(0.0..=3_660.0).contains(&self.history) {
+            return Err(usage(format!("--history is {}: give days from 0 to 3660", self.history)));
+        }
+        let (schema_text, schema) = history::bid_schema()?;
+        let now = chrono::Utc::now().timestamp_micros();
+        let past = history::plan(&self.plan(&settings)?, self.history, self.history_events, now)?;
+        let past = Generator::new(past, &schema, false)?;
+        history::load_reference(&lake, &self.dir.join("reference"), &past).await?;
         for kind in EventKind::ALL {
             broker.create_topic(settings.sources.of(kind).topic(kind), PARTITIONS)?;
         }
         let (meaning, display) = (settings.meaning(), settings.display());
         let engine = QueryEngine::open(&lake, &settings.query, &meaning, &display);
         let engine = engine.await.map_err(query_error)?;
-        let began_empty = is_empty(&engine).await?;
+        let began_empty = check::is_empty(&engine).await?;
 
         let stop = shutdown::on_signal()?;
+        let mut before = Totals::default();
+        if began_empty && self.history > 0.0 {
+            let spinner = progress.spinner("making a history: generating, ingesting, a batch run");
+            let folder = history::folder(&self.dir);
+            let made = history::load(&lake, &settings, &folder, past, schema_text, &stop).await;
+            spinner.finish_and_clear();
+            match made {
+                Err(_) if stop.is_cancelled() => return Ok(()),
+                made => {
+                    let made = made?;
+                    let (records, seconds) = (made.totals.records, made.elapsed.as_secs_f64());
+                    info!("a history of {} days, {records} records, was made in {seconds:.1} s", self.history);
+                    before = made.totals;
+                }
+            }
+        }
+        // The stream's event time begins now, after the history.
+        let generator = Generator::new(self.plan(&settings)?, &schema, true)?;
         let facts = Arc::new(Facts::default());
         let names = generator.world().campaigns.iter().map(|campaign| (campaign.id.clone(), campaign.name.clone()));
         let names: HashMap<String, String> = names.collect();
@@ -194,7 +228,8 @@ impl Demo {
         info!(records = report.records_read, commits = report.commits, "ingest stopped");
         refresh(&mut dashboard, &engine, &facts, started).await?;
         spinner.finish_and_clear();
-        let checked = if began_empty { check::compare(&engine, &generator.totals()).await? } else { Vec::new() };
+        let checked =
+            if began_empty { check::compare(&engine, &generator.totals().plus(before)).await? } else { Vec::new() };
         drop(broker);
         print(&self.closing_text(&dashboard, &checked))?;
         match checked.iter().find(|line| line.answered != line.sent) {
@@ -229,10 +264,10 @@ impl Demo {
         self.dir.join("lake")
     }
 
-    fn plan(&self, settings: &Settings) -> Plan {
+    fn plan(&self, settings: &Settings) -> Result<Plan> {
         let now = chrono::Utc::now().timestamp_millis() * 1_000;
         let lasts = self.stop_after.unwrap_or(LONGEST);
-        Plan {
+        let mut plan = Plan {
             seed: self.seed,
             // A second demo on the same lake must send other events.
             id_seed: now as u64,
@@ -258,7 +293,9 @@ impl Demo {
             currencies: vec![settings.account.currency.to_ascii_uppercase()],
             seasons: false,
             story: Story::default(),
-        }
+        };
+        plan.story = history::live_story(&plan, now)?;
+        Ok(plan)
     }
 
     /// Serves the dashboard. Returns its address.
@@ -331,21 +368,6 @@ impl Demo {
 fn is_taken(error: &anyhow::Error) -> bool {
     let cause = error.root_cause().downcast_ref::<std::io::Error>();
     cause.is_some_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
-}
-
-fn bid_schema() -> Result<Schema> {
-    let text = adlake_speed_layer::decode::bid_request_avro_schema();
-    Schema::parse_str(text).context("the schema of bid requests does not parse")
-}
-
-/// Loads the reference data before the first event comes, because the enrichment of an event does
-/// not change later.
-async fn load_reference(lake: &Lake, folder: &Path, generator: &Generator) -> Result<()> {
-    reference::write(folder, generator.plan(), generator.world())?;
-    for (kind, file) in [(ReferenceKind::Creatives, "creatives.csv"), (ReferenceKind::Campaigns, "campaigns.csv")] {
-        reference_command::load_file(lake, kind, &folder.join(file), LoadMode::Upsert).await?;
-    }
-    Ok(())
 }
 
 fn start_ingest(lake: &Lake, settings: &Settings, facts: &Arc<Facts>, stop: CancellationToken) -> Ingest {
@@ -428,9 +450,9 @@ async fn watch(
 async fn refresh(dashboard: &mut Dashboard, engine: &QueryEngine, facts: &Facts, started: Instant) -> Result<()> {
     let asked = Instant::now();
     let sql = format!("SELECT {} FROM campaign_kpis ORDER BY spend DESC, campaign_id", COLUMNS.join(", "));
-    let kpis = rows(engine, &sql).await?;
+    let kpis = check::rows(engine, &sql).await?;
     let query = asked.elapsed();
-    let newest = rows(engine, "SELECT max(newest_event_time) FROM freshness").await?;
+    let newest = check::rows(engine, "SELECT max(newest_event_time) FROM freshness").await?;
     let elapsed = started.elapsed();
     let (rows, rejected) = (facts.rows.load(Ordering::Relaxed), facts.rejected.load(Ordering::Relaxed));
     let since = elapsed.saturating_sub(dashboard.elapsed).as_secs_f64();
@@ -446,31 +468,6 @@ async fn refresh(dashboard: &mut Dashboard, engine: &QueryEngine, facts: &Facts,
     dashboard.batch = facts.batch.lock().unwrap_or_else(PoisonError::into_inner).clone();
     (dashboard.kpis, dashboard.query) = (kpis, query);
     Ok(())
-}
-
-/// The rows of an answer as text, NULL as `None`.
-async fn rows(engine: &QueryEngine, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
-    let stream = engine.query(sql).await.map_err(query_error)?;
-    let batches: Vec<_> = stream.try_collect().await.map_err(adlake_lake::LakeError::from)?;
-    let mut rows = Vec::new();
-    for batch in &batches {
-        for row in 0..batch.num_rows() {
-            let cell = |column: &arrow::array::ArrayRef| {
-                (!column.is_null(row)).then(|| {
-                    let mut text = String::new();
-                    cell::value(&mut text, column, row);
-                    text
-                })
-            };
-            rows.push(batch.columns().iter().map(cell).collect());
-        }
-    }
-    Ok(rows)
-}
-
-async fn is_empty(engine: &QueryEngine) -> Result<bool> {
-    let counted = rows(engine, "SELECT sum(raw_rows) FROM freshness").await?;
-    Ok(counted.into_iter().flatten().flatten().all(|count| count == "0"))
 }
 
 /// Waits until every record sent is committed, as a row or as a dead letter, but not beyond the

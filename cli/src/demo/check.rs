@@ -3,6 +3,7 @@
 use adlake_serving::QueryEngine;
 use adlake_traffic::truth::Totals;
 use anyhow::Result;
+use arrow::array::Array;
 use futures::TryStreamExt;
 
 use crate::failure::query_error;
@@ -52,6 +53,31 @@ async fn cells(engine: &QueryEngine, sql: &str) -> Result<Vec<String>> {
         }
     }
     Ok(cells)
+}
+
+/// The rows of an answer as text, NULL as `None`.
+pub async fn rows(engine: &QueryEngine, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+    let stream = engine.query(sql).await.map_err(query_error)?;
+    let batches: Vec<_> = stream.try_collect().await.map_err(adlake_lake::LakeError::from)?;
+    let mut rows = Vec::new();
+    for batch in &batches {
+        for row in 0..batch.num_rows() {
+            let cell = |column: &arrow::array::ArrayRef| {
+                (!column.is_null(row)).then(|| {
+                    let mut text = String::new();
+                    cell::value(&mut text, column, row);
+                    text
+                })
+            };
+            rows.push(batch.columns().iter().map(cell).collect());
+        }
+    }
+    Ok(rows)
+}
+
+pub async fn is_empty(engine: &QueryEngine) -> Result<bool> {
+    let counted = rows(engine, "SELECT sum(raw_rows) FROM freshness").await?;
+    Ok(counted.into_iter().flatten().flatten().all(|count| count == "0"))
 }
 
 /// The digits of a count, or of a decimal with six fractional digits (then the result is in
