@@ -166,6 +166,7 @@ pub fn load(
         .try_into()
         .map_err(|error: toml::de::Error| usage(format!("the configuration cannot be read: {}", error.message())))?;
     settings.sources = settings.sources.resolved();
+    settings.meaning().check().map_err(|error| usage(format!("the configuration is refused: {error}")))?;
     Ok(Config { settings, file, origins })
 }
 

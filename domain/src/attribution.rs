@@ -6,8 +6,12 @@
 //! - Touchpoints are never used up.
 //! - The result does not depend on the order of the input.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::credit::credits;
-use crate::settings::{Attribution, Scope};
+use crate::settings::{Attribution, Meaning, Scope};
 
 /// The role of an event in attribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +22,24 @@ pub enum Kind {
     Click,
     /// A conversion: an interaction.
     Conversion,
+    /// A refund: an interaction. Its touchpoints are those of its order.
+    Refund,
+}
+
+/// The rules of attribution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// How clicks and conversions are joined.
+    pub joins: Attribution,
+    /// The longest time from an order to its refund, in microseconds.
+    pub refund_window: i64,
+}
+
+impl Rules {
+    /// The rules of a configuration.
+    pub fn of(meaning: &Meaning) -> Rules {
+        Rules { joins: meaning.attribution.clone(), refund_window: micros(meaning.conversions.refund_window) }
+    }
 }
 
 /// An event of a user, as attribution sees it.
@@ -37,16 +59,23 @@ pub struct Event<'a> {
     pub advertiser: Option<&'a str>,
     /// The explicit `impression_id` of a click or conversion.
     pub impression_id: Option<&'a str>,
+    /// The `order_id` of a conversion or refund, if known.
+    pub order_id: Option<&'a str>,
+    /// Its `conversion_type` as sent.
+    pub conversion_type: &'a str,
     /// Whether it is a conversion whose type is primary.
     pub primary: bool,
 }
 
-/// The touchpoints of one interaction, ordered by time. Never empty.
+/// The touchpoints of one interaction, ordered by time. Only a refund may have none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attributed {
     /// Index of the interaction in the input.
     pub interaction: usize,
-    /// The touchpoints. The last touchpoint is the last element.
+    /// Index of the order, if the interaction is a refund.
+    pub order: Option<usize>,
+    /// The touchpoints. The last touchpoint is the last element. Those of a refund are those of its
+    /// order, with the credits that the order gives them.
     pub touchpoints: Vec<Touchpoint>,
 }
 
@@ -72,6 +101,12 @@ impl<'a> Event<'a> {
         (self.time, self.id.as_bytes(), self.key)
     }
 
+    /// The order of conversions with the same `order_id`: the greatest is the latest.
+    fn order_of_orders(&self) -> (i64, &'a [u8], Option<&'a [u8]>, &'a [u8]) {
+        let owner = self.advertiser.or(self.campaign).map(str::as_bytes);
+        (self.time, self.conversion_type.as_bytes(), owner, self.key)
+    }
+
     fn scope(&self, rules: &Attribution) -> Option<ScopeValue<'a>> {
         match (rules.scope, self.advertiser, self.campaign) {
             (Scope::Auto | Scope::Advertiser, Some(advertiser), _) => Some(ScopeValue::Advertiser(advertiser)),
@@ -81,16 +116,16 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Joins every click and conversion of one user to its touchpoints.
+/// Joins every click, conversion and refund of one user to its touchpoints.
 ///
-/// Interactions without touchpoints are left out. The result is ordered by the interactions' (time,
-/// id).
-pub fn attribute(events: &[Event<'_>], rules: &Attribution) -> Vec<Attributed> {
+/// Clicks and conversions without touchpoints are left out, and refunds without an order. The
+/// result is ordered by the interactions' (time, id).
+pub fn attribute(events: &[Event<'_>], rules: &Rules) -> Vec<Attributed> {
     let mut order: Vec<usize> = (0..events.len()).collect();
     order.sort_unstable_by(|&a, &b| events[a].order().cmp(&events[b].order()));
-    let impressions: Vec<usize> = order.iter().copied().filter(|&i| events[i].kind == Kind::Impression).collect();
-    let clicks: Vec<usize> = order.iter().copied().filter(|&i| events[i].kind == Kind::Click).collect();
-    let finder = Finder { events, rules, impressions, clicks };
+    let of_kind = |kind: Kind| order.iter().copied().filter(|&i| events[i].kind == kind).collect::<Vec<usize>>();
+    let (impressions, clicks) = (of_kind(Kind::Impression), of_kind(Kind::Click));
+    let finder = Finder { events, rules: &rules.joins, impressions, clicks };
     let joined: Vec<Option<usize>> = finder.clicks.iter().map(|&click| finder.impression_of_click(click)).collect();
     let impression_behind = |event: usize| match events[event].kind {
         Kind::Impression => Some(event),
@@ -98,32 +133,78 @@ pub fn attribute(events: &[Event<'_>], rules: &Attribution) -> Vec<Attributed> {
             let place = finder.clicks.binary_search_by(|&click| events[click].order().cmp(&events[event].order()));
             place.ok().and_then(|place| joined[place])
         }
-        Kind::Conversion => None,
+        Kind::Conversion | Kind::Refund => None,
     };
-    let mut result = Vec::new();
-    for &interaction in &order {
+    let touchpoints_of = |interaction: usize| {
         let touchpoints = match events[interaction].kind {
-            Kind::Impression => continue,
             Kind::Click => impression_behind(interaction).into_iter().collect(),
             Kind::Conversion => finder.touchpoints_of_conversion(interaction),
+            Kind::Impression | Kind::Refund => Vec::new(),
         };
-        if touchpoints.is_empty() {
-            continue;
-        }
         let times: Vec<i64> = touchpoints.iter().map(|&event| events[event].time).collect();
         let credits = if events[interaction].primary && events[interaction].kind == Kind::Conversion {
-            credits(&times, micros(rules.half_life))
+            credits(&times, micros(rules.joins.half_life))
         } else {
             vec![[0; 5]; touchpoints.len()]
         };
-        let touchpoints = touchpoints
-            .into_iter()
-            .zip(credits)
-            .map(|(event, credits)| Touchpoint { event, impression: impression_behind(event), credits })
-            .collect();
-        result.push(Attributed { interaction, touchpoints });
+        let with_impression = |(event, credits)| Touchpoint { event, impression: impression_behind(event), credits };
+        touchpoints.into_iter().zip(credits).map(with_impression).collect::<Vec<Touchpoint>>()
+    };
+    let orders = Orders::of(events, &order);
+    let mut result = Vec::new();
+    for &interaction in &order {
+        let order = match events[interaction].kind {
+            Kind::Refund => match orders.order_of(interaction, rules) {
+                Some(order) => Some(order),
+                None => continue,
+            },
+            _ => None,
+        };
+        let touchpoints = touchpoints_of(order.unwrap_or(interaction));
+        if order.is_some() || !touchpoints.is_empty() {
+            result.push(Attributed { interaction, order, touchpoints });
+        }
     }
     result
+}
+
+/// The conversions that a refund may belong to.
+struct Orders<'a, 'e> {
+    events: &'a [Event<'e>],
+    /// By `order_id`, ordered by time. Empty if there are no refunds.
+    by_id: BTreeMap<&'e str, Vec<usize>>,
+}
+
+impl<'a, 'e> Orders<'a, 'e> {
+    /// `order` are the places of the events, ordered by time.
+    fn of(events: &'a [Event<'e>], order: &[usize]) -> Orders<'a, 'e> {
+        let mut by_id: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        if events.iter().any(|event| event.kind == Kind::Refund) {
+            for &place in order.iter().filter(|&&place| events[place].kind == Kind::Conversion) {
+                if let Some(id) = events[place].order_id {
+                    by_id.entry(id).or_default().push(place);
+                }
+            }
+        }
+        Orders { events, by_id }
+    }
+
+    /// The order of a refund: the latest conversion with its `order_id`, in the window, and of the
+    /// same scope where both scopes are known.
+    fn order_of(&self, refund: usize, rules: &Rules) -> Option<usize> {
+        let refund = &self.events[refund];
+        let candidates = self.by_id.get(refund.order_id?)?;
+        let from = refund.time.saturating_sub(rules.refund_window);
+        let begin = candidates.partition_point(|&i| self.events[i].time < from);
+        let end = candidates.partition_point(|&i| self.events[i].time <= refund.time);
+        let scope = refund.scope(&rules.joins);
+        let fits = |&&order: &&usize| match (&scope, self.events[order].scope(&rules.joins)) {
+            (Some(one), Some(other)) => *one == other,
+            _ => true,
+        };
+        let fitting = candidates.get(begin..end)?.iter().filter(fits);
+        fitting.copied().max_by_key(|&order| self.events[order].order_of_orders())
+    }
 }
 
 /// A duration in microseconds, at most `i64::MAX`.
@@ -206,11 +287,26 @@ mod tests {
     const HOUR: i64 = 3_600_000_000;
 
     fn event(kind: Kind, time: i64, id: &'static str, campaign: Option<&'static str>) -> Event<'static> {
-        Event { kind, time, id, key: id.as_bytes(), campaign, advertiser: None, impression_id: None, primary: true }
+        Event {
+            kind,
+            time,
+            id,
+            key: id.as_bytes(),
+            campaign,
+            advertiser: None,
+            impression_id: None,
+            order_id: None,
+            conversion_type: "",
+            primary: true,
+        }
+    }
+
+    fn rules() -> Rules {
+        Rules::of(&Meaning::default())
     }
 
     fn check(events: &[Event<'_>], expected: &[(&str, &[&str])]) {
-        let found: Vec<(String, Vec<String>)> = attribute(events, &Attribution::default())
+        let found: Vec<(String, Vec<String>)> = attribute(events, &rules())
             .into_iter()
             .map(|a| {
                 let ids = a.touchpoints.iter().map(|t| events[t.event].id.to_string()).collect();
@@ -295,7 +391,8 @@ mod tests {
             event(Kind::Conversion, 5 * HOUR, "v2", Some("d")),
         ];
         let touchpoints = |scope: Scope, id: &str| -> Vec<&str> {
-            let found = attribute(&events, &Attribution { scope, ..Attribution::default() });
+            let found =
+                attribute(&events, &Rules { joins: Attribution { scope, ..Attribution::default() }, ..rules() });
             let of = found.iter().find(|attributed| events[attributed.interaction].id == id);
             of.map(|a| a.touchpoints.iter().map(|t| events[t.event].id).collect()).unwrap_or_default()
         };
@@ -309,6 +406,40 @@ mod tests {
         for scope in [Scope::Auto, Scope::Advertiser, Scope::Campaign] {
             assert_eq!(touchpoints(scope, "v1"), ["c2"], "{scope:?}");
         }
+    }
+
+    #[test]
+    fn a_refund_has_the_touchpoints_of_its_latest_order() {
+        let day = 24 * HOUR;
+        let at = |kind, time, id, campaign, order| Event { order_id: order, ..event(kind, time, id, campaign) };
+        let (a, order) = (Some("a"), Some("o"));
+        let events = [
+            event(Kind::Click, 0, "c1", a),
+            at(Kind::Conversion, HOUR, "v1", a, order),
+            event(Kind::Click, 2 * HOUR, "c2", a),
+            at(Kind::Conversion, 3 * HOUR, "v2", a, order),
+            at(Kind::Conversion, 4 * HOUR, "v3", Some("b"), order),
+            at(Kind::Conversion, 4 * HOUR, "v4", a, Some("other")),
+            at(Kind::Refund, 2 * HOUR, "r1", a, order),
+            at(Kind::Refund, 5 * HOUR, "r2", a, order),
+            at(Kind::Refund, 5 * HOUR, "r3", None, order),
+            at(Kind::Refund, 3 * HOUR + 90 * day, "r4", a, order),
+            at(Kind::Refund, 3 * HOUR + 90 * day + 1, "r5", a, order),
+            at(Kind::Refund, 5 * HOUR, "r6", a, None),
+            at(Kind::Refund, 0, "r7", a, order),
+        ];
+        let found = attribute(&events, &rules());
+        let of = |id: &str| {
+            let attributed = found.iter().find(|attributed| events[attributed.interaction].id == id)?;
+            let touches: Vec<&str> = attributed.touchpoints.iter().map(|touch| events[touch.event].id).collect();
+            Some((events[attributed.order?].id, touches))
+        };
+        assert_eq!(of("r1"), Some(("v1", vec!["c1"])));
+        assert_eq!(of("r2"), Some(("v2", vec!["c1", "c2"])));
+        // A refund of unknown scope may be of any. Its order has no touchpoints.
+        assert_eq!(of("r3"), Some(("v3", vec![])));
+        assert_eq!(of("r4"), Some(("v2", vec!["c1", "c2"])));
+        assert_eq!((of("r5"), of("r6"), of("r7")), (None, None, None));
     }
 
     #[test]
@@ -329,7 +460,7 @@ mod tests {
             .map(|(i, id)| Event { id, key: id.as_bytes(), ..event(Kind::Click, i as i64, "", Some("a")) })
             .collect();
         events.push(event(Kind::Conversion, HOUR, "v", Some("a")));
-        let found = attribute(&events, &Attribution::default());
+        let found = attribute(&events, &rules());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].touchpoints.len(), 100);
         assert_eq!(events[found[0].touchpoints[0].event].id, "c020");

@@ -105,7 +105,12 @@ pub fn event_schema(kind: EventKind) -> SchemaRef {
 ///
 /// The credit is counted under `campaign_id`, `ad_creative_id`, `website`, `country`, `region`,
 /// `device_type` and `conversion_type`. The `touch_*` columns belong to the touchpoint. What it
-/// lacks comes from its impression. An interaction inherits them from its last touchpoint.
+/// lacks comes from its impression.
+///
+/// An interaction takes what it lacks from the row that `inherits`: that of its last touchpoint. A
+/// refund that has an order has a row of its own for this, which has no touchpoint: its `touch_*`
+/// columns are those of the order as it stands in `conversions`. The rows of a refund and its
+/// order's touchpoints come beside.
 pub fn attributions_schema() -> SchemaRef {
     let mut fields = vec![binary("interaction_key"), utf8("user_id")];
     fields.extend(["interaction_id", "interaction_type", "conversion_type"].map(utf8));
@@ -115,7 +120,7 @@ pub fn attributions_schema() -> SchemaRef {
     fields.extend(["touchpoint_id", "touchpoint_kind"].map(utf8));
     fields.push(time("touchpoint_time"));
     fields.push(utf8("touchpoint_campaign_id"));
-    fields.push(Field::new("last_touch", DataType::Boolean, true));
+    fields.extend(["last_touch", "inherits", "order_is_primary"].map(|name| Field::new(name, DataType::Boolean, true)));
     fields.push(int64("seconds_between_micros"));
     fields.extend(
         ["touch_ad_creative_id", "touch_website", "touch_country", "touch_region", "touch_device_type"].map(utf8),

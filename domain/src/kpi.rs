@@ -34,19 +34,20 @@ pub const DIMENSIONS: [&str; 7] =
     ["campaign_id", "website", "ad_creative_id", "device_type", "country", "region", "conversion_type"];
 
 /// Every stored sum, in the order of the columns.
-pub const SUMS: [Sum; 30] = [
+pub const SUMS: [Sum; 31] = [
     count("events", "events and credits behind the row; a row without any does not exist"),
     count("impressions", "impressions"),
     count("measurable_impressions", "impressions of which it is known whether they were viewable"),
     count("viewable_impressions", "impressions that were viewable"),
     count("clicks", "clicks"),
     count("conversions", "conversions of primary types"),
+    count("refunds", "refunds"),
     count("bid_requests", "imps offered at auction"),
     count("bids", "imps with a campaign or a bid price of ours"),
     count("wins", "imps won"),
     total("cost_micros", "cost of the impressions, micros of the account currency"),
     total("clearing_price_micros", "clearing prices of the won bids, a CPM in micros of the account currency"),
-    total("revenue_micros", "value of the conversions of primary types, micros of the account currency"),
+    total("revenue_micros", "value of the conversions of primary types, less refunds, micros of the account currency"),
     count("unpriced_impressions", "impressions without a cost"),
     count("unpriced_wins", "won bids without a clearing price"),
     total("view_time_ms", "time in view, milliseconds"),
@@ -112,7 +113,7 @@ pub fn shown(display: &Display) -> Vec<Shown> {
     };
     let mut shown: Vec<Shown> =
         ["impressions", "measurable_impressions", "viewable_impressions", "clicks", "conversions"].map(count).to_vec();
-    shown.extend(["bid_requests", "bids", "wins"].map(count));
+    shown.extend(["refunds", "bid_requests", "bids", "wins"].map(count));
     shown.push(sum("spend", spend.0, spend.1, Unit::Currency));
     shown.push(sum("revenue", "revenue_micros", MICROS, Unit::Currency));
     shown.push(sum("unpriced_events", unpriced, 0, Unit::Events));

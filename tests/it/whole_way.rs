@@ -67,6 +67,7 @@ pub fn assert_truth(adlake: &Adlake, truth: &Value, moment: &str) {
             "viewable_impressions",
             "clicks",
             "conversions",
+            "refunds",
             "bids",
             "wins",
             "unpriced_events",

@@ -72,6 +72,7 @@ pub struct Campaign {
     pub viewable_impressions: i64,
     pub clicks: i64,
     pub conversions: i64,
+    pub refunds: i64,
     pub bids: i64,
     pub wins: i64,
     pub spend_micros: i64,
@@ -110,6 +111,7 @@ pub struct Report<'a> {
     pub bid_requests: &'a Kind,
     pub clicks: i64,
     pub conversions: i64,
+    pub refunds: i64,
     pub conversions_by_type: &'a BTreeMap<&'static str, u64>,
     pub bids: i64,
     pub wins: i64,
@@ -239,12 +241,14 @@ impl Truth {
             }
             Body::Interaction(event) => {
                 let campaign = &mut self.campaigns[event.campaign as usize];
-                if event.action == Action::Click {
-                    campaign.clicks += sign;
-                } else {
-                    campaign.conversions += sign;
-                    let of_type = self.conversions_by_type.entry(event.action.name()).or_default();
-                    *of_type = of_type.wrapping_add_signed(sign);
+                match event.action {
+                    Action::Click => campaign.clicks += sign,
+                    Action::Refund => campaign.refunds += sign,
+                    _ => {
+                        campaign.conversions += sign;
+                        let of_type = self.conversions_by_type.entry(event.action.name()).or_default();
+                        *of_type = of_type.wrapping_add_signed(sign);
+                    }
                 }
                 if event.action.has_order() {
                     campaign.revenue_micros +=
@@ -321,6 +325,7 @@ impl Truth {
             bid_requests: &self.kinds[2],
             clicks: total(|campaign| campaign.clicks),
             conversions: total(|campaign| campaign.conversions),
+            refunds: total(|campaign| campaign.refunds),
             conversions_by_type: &self.conversions_by_type,
             bids: total(|campaign| campaign.bids),
             wins: total(|campaign| campaign.wins),
@@ -334,7 +339,7 @@ impl Truth {
 
 impl Campaign {
     fn is_seen(&self) -> bool {
-        self.impressions + self.clicks + self.conversions + self.bids > 0
+        self.impressions + self.clicks + self.conversions + self.refunds + self.bids > 0
     }
 }
 

@@ -231,8 +231,10 @@ pub const KEYS: &[Key] = &[
     key("conversions.click_types", "Values of conversion_type that are clicks, compared trimmed and lower-cased."),
     key(
         "conversions.primary_types",
-        "Values of conversion_type that count as conversions. Empty: all that are not clicks.",
+        "Values of conversion_type that count as conversions. Empty: all that are neither clicks nor refunds.",
     ),
+    key("conversions.refund_types", "Values of conversion_type that are refunds. A type is in one of the lists only."),
+    key("conversions.refund_window", "The longest time from a conversion to a refund of it."),
     key("report", "The calendar of the reports."),
     key("report.time_zone", "The zone (IANA name) whose hours and days the reports use."),
     key("display", "Which of the computed values are shown. A change takes effect at once."),

@@ -22,25 +22,30 @@ fn zero(sum: &Sum) -> String {
     format!("CAST(0 AS {}) AS {}", sql_type(sum), sum.column)
 }
 
-/// SQL: interactions. Dimensions that they lack come from their last touchpoint.
+/// SQL: interactions. Dimensions that they lack come from their last touchpoint, those of a refund
+/// from its order.
 ///
-/// Adds `website`, `joined` and `seconds_between_micros` to the columns of the interactions. A
-/// region may only be inherited together with a country that fits. Attribution has checked that
-/// already: `region` of an attribution is the resolved region of the interaction.
+/// Adds `website`, `joined`, `seconds_between_micros` and `order_is_primary` to the columns of the
+/// interactions. A region may only be inherited together with a country that fits. Attribution has
+/// checked that already: `region` of an attribution is the resolved region of the interaction.
 pub(super) fn inherited(interactions: &str, attributions: &str) -> String {
     let columns: Vec<String> = super::event_columns(adlake_domain::event::EventKind::Interaction)
         .into_iter()
         .map(|name| match name.as_str() {
             "ad_creative_id" | "country" | "device_type" => format!("coalesce(i.{name}, t.touch_{name}) AS {name}"),
             "region" => "coalesce(i.region, t.region) AS region".to_string(),
+            // Only a refund takes the campaign too.
+            "campaign_id" => "coalesce(i.campaign_id, CASE WHEN i.interaction_type = 'refund' THEN t.campaign_id END) \
+                              AS campaign_id"
+                .to_string(),
             _ => format!("i.{name}"),
         })
         .collect();
     format!(
         "SELECT {}, t.touch_website AS website, t.interaction_key IS NOT NULL AS joined, \
-         t.seconds_between_micros FROM {interactions} i LEFT JOIN (SELECT interaction_key, touch_website, \
-         touch_ad_creative_id, touch_country, region, touch_device_type, seconds_between_micros \
-         FROM {attributions} WHERE last_touch) t \
+         t.seconds_between_micros, t.order_is_primary FROM {interactions} i LEFT JOIN (SELECT interaction_key, \
+         touch_website, touch_ad_creative_id, touch_country, region, touch_device_type, campaign_id, \
+         seconds_between_micros, order_is_primary FROM {attributions} WHERE inherits) t \
          ON i.event_key = t.interaction_key",
         columns.join(", ")
     )
@@ -55,6 +60,8 @@ pub(super) struct Contributors {
     /// The attributions of all these interactions.
     pub touches: String,
     pub bid_requests: String,
+    /// A condition on the interactions as they are counted, with what they have inherited.
+    pub counted: Option<String>,
 }
 
 impl Contributors {
@@ -65,12 +72,22 @@ impl Contributors {
             |table: &str, time: &str, slice: &Slice| format!("(SELECT * FROM {table} WHERE {})", slice.condition(time));
         // The credit of an interaction may go to another campaign than its own.
         let any_campaign = Slice { campaigns: None, ..slice.clone() };
+        // A refund without a campaign is counted under that of its order.
+        let interactions = match slice.campaigns() {
+            None => part("interactions", "event_time", slice),
+            Some(campaigns) => format!(
+                "(SELECT * FROM interactions WHERE {} AND ({campaigns} OR campaign_id IS NULL AND \
+                 interaction_type = 'refund'))",
+                any_campaign.condition("event_time")
+            ),
+        };
         Contributors {
             impressions: part("impressions", "event_time", slice),
-            interactions: part("interactions", "event_time", slice),
+            interactions,
             attributions: part("attributions", "interaction_time", slice),
             touches: part("attributions", "interaction_time", &any_campaign),
             bid_requests: part("bid_requests", "event_time", slice),
+            counted: slice.campaigns(),
         }
     }
 }
@@ -123,10 +140,13 @@ fn parts(from: &Contributors) -> Vec<Part> {
     let names = |columns: &[&str]| columns.iter().map(|column| column.to_string()).collect();
     let click = "interaction_type = 'click'";
     let conversion = "interaction_type = 'conversion' AND is_primary(conversion_type)";
+    let refund = "interaction_type = 'refund'";
+    let valued = format!("{conversion} OR {refund} AND coalesce(order_is_primary, true)");
+    let counted = from.counted.as_ref().map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
     let (mut credited, mut inputs, mut credits) = (Vec::new(), Vec::new(), Vec::new());
     for model in Model::ALL {
         let (credit, revenue) = (credit_column(model), revenue_column(model));
-        credited.push(format!("{credit} <> 0"));
+        credited.push(format!("{credit} <> 0 OR {revenue} <> 0"));
         credits.push(sum(&format!("attributed_conversions_{}_billionths", model.name()), &credit));
         credits.push(sum(&format!("attributed_revenue_{}_micros", model.name()), &revenue));
         inputs.extend([credit, revenue]);
@@ -148,14 +168,21 @@ fn parts(from: &Contributors) -> Vec<Part> {
             ],
         },
         Part {
-            rows: format!("({})", inherited(&from.interactions, &from.touches)),
+            rows: format!("(SELECT * FROM ({}){counted})", inherited(&from.interactions, &from.touches)),
             time: "event_time",
             conversion_type: "conversion_type",
-            inputs: names(&["interaction_type", "value_micros", "seconds_between_micros", "joined"]),
+            inputs: names(&[
+                "interaction_type",
+                "value_micros",
+                "seconds_between_micros",
+                "joined",
+                "order_is_primary",
+            ]),
             sums: vec![
                 count("clicks", click),
                 count("conversions", conversion),
-                sum_if("revenue_micros", "value_micros", conversion),
+                count("refunds", refund),
+                sum_if("revenue_micros", "value_micros", &valued),
                 sum_if("seconds_to_click_micros", "seconds_between_micros", click),
                 count("joined_clicks", &format!("{click} AND joined")),
                 sum_if("seconds_to_conversion_micros", "seconds_between_micros", conversion),

@@ -139,12 +139,14 @@ fn resolved(kind: EventKind) -> String {
             columns.extend(["user_agent", "ip", "consent"].map(String::from));
         }
         EventKind::Interaction => {
+            // Parts of a refund share the order, so their event ids come first.
             columns.push(
-                "coalesce(known(order_id), known(event_id), encode(content_hash, 'hex')) AS interaction_id".into(),
+                "CASE WHEN interaction_type(conversion_type) = 'refund' \
+                 THEN coalesce(known(event_id), known(order_id), encode(content_hash, 'hex')) \
+                 ELSE coalesce(known(order_id), known(event_id), encode(content_hash, 'hex')) END AS interaction_id"
+                    .into(),
             );
-            columns.push(
-                "CASE WHEN is_click(conversion_type) THEN 'click' ELSE 'conversion' END AS interaction_type".into(),
-            );
+            columns.push("interaction_type(conversion_type) AS interaction_type".into());
             columns.push("conversion_type".into());
             columns.extend(["event_id", "order_id", "impression_id", "user_id"].map(known));
             columns.push(enriched("campaign_id"));
@@ -154,7 +156,12 @@ fn resolved(kind: EventKind) -> String {
             columns.push("known(enriched['region']) AS region".into());
             columns.push(device);
             columns.extend(["os", "browser"].map(only_enriched));
-            columns.push(only_enriched("value_micros"));
+            // A refund takes back its magnitude, whatever sign it was sent with.
+            columns.push(
+                "CASE WHEN interaction_type(conversion_type) = 'refund' AND enriched['value_micros'] > 0 \
+                 THEN -enriched['value_micros'] ELSE enriched['value_micros'] END AS value_micros"
+                    .into(),
+            );
             columns.push(known("currency"));
             columns.extend(["quantity", "user_agent"].map(String::from));
             columns.push(

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use adlake_domain::attribution::Rules;
 use adlake_domain::batch_schema::{
     attributions_schema, campaign_hourly_schema, campaign_reach_schema, campaign_rollup_schema, event_schema,
 };
@@ -302,7 +303,7 @@ impl Plans {
     /// [`interaction_input`].
     pub(super) async fn attribute(&self, inputs: &[String]) -> Result<DataFrame> {
         let input = self.sql(&inputs.join(" UNION ALL ")).await?;
-        let plan = attribution::plan(input.logical_plan().clone(), &self.meaning.attribution)?;
+        let plan = attribution::plan(input.logical_plan().clone(), &Rules::of(&self.meaning))?;
         Ok(DataFrame::new(self.context.state(), plan))
     }
 
@@ -417,7 +418,7 @@ pub(super) fn impression_input(impressions: &str) -> String {
         "impression_id" => "CAST(NULL AS VARCHAR) AS impression_id".to_string(),
         "is_primary" | "wanted" => format!("false AS {name}"),
         "value_micros" => "CAST(NULL AS BIGINT) AS value_micros".to_string(),
-        "conversion_type" | "interaction_type" => format!("CAST(NULL AS VARCHAR) AS {name}"),
+        "conversion_type" | "interaction_type" | "order_id" => format!("CAST(NULL AS VARCHAR) AS {name}"),
         name => name.to_string(),
     });
     format!("SELECT {} FROM ({impressions})", columns.join(", "))
@@ -428,8 +429,9 @@ pub(super) fn impression_input(impressions: &str) -> String {
 pub(super) fn interaction_input(interactions: &str, wanted: bool) -> String {
     let columns = attribute::input_columns().map(|name| match name {
         "kind" => format!(
-            "CAST(CASE WHEN interaction_type = 'click' THEN {} ELSE {} END AS TINYINT) AS kind",
+            "CAST(CASE interaction_type WHEN 'click' THEN {} WHEN 'refund' THEN {} ELSE {} END AS TINYINT) AS kind",
             attribute::CLICK,
+            attribute::REFUND,
             attribute::CONVERSION
         ),
         "id" => "interaction_id AS id".to_string(),

@@ -78,8 +78,8 @@ impl Views {
         for view in wanted {
             let sql = match view {
                 "impressions" => impressions(),
-                "clicks" => interactions("click"),
-                "conversions" => interactions("conversion"),
+                "clicks" => clicks(),
+                "conversions" => conversions(),
                 "bid_requests" => bid_requests(),
                 "attributions" => attributions(),
                 "campaign_hourly" => {
@@ -170,12 +170,22 @@ fn bid_requests() -> String {
     format!("SELECT {} FROM merged_bid_requests", shown(EventKind::BidRequest).join(", "))
 }
 
-fn interactions(kind: &str) -> String {
+fn clicks() -> String {
+    interactions(&[], "interaction_type = 'click'")
+}
+
+fn conversions() -> String {
+    interactions(&["interaction_type = 'refund' AS is_refund"], "interaction_type IN ('conversion', 'refund')")
+}
+
+fn interactions(more: &[&str], condition: &str) -> String {
     let mut columns = shown(EventKind::Interaction);
-    let after_creative = columns.iter().position(|name| name == "\"ad_creative_id\"").map_or(0, |place| place + 1);
-    columns.insert(after_creative, "website".to_string());
+    let after = |columns: &[String], name: &str| columns.iter().position(|other| other == name).map_or(0, |at| at + 1);
+    columns.insert(after(&columns, "\"ad_creative_id\""), "website".to_string());
+    let place = after(&columns, "\"conversion_type\"");
+    columns.splice(place..place, more.iter().map(|column| column.to_string()));
     format!(
-        "SELECT {} FROM ({}) WHERE interaction_type = '{kind}'",
+        "SELECT {} FROM ({}) WHERE {condition}",
         columns.join(", "),
         cubes::inherited("merged_interactions", "merged_attributions")
     )
@@ -205,7 +215,7 @@ fn attributions() -> String {
         columns.push(format!("micros({}) AS revenue_{}", revenue_column(model), model.name()));
     }
     columns.push("event_date".to_string());
-    format!("SELECT {} FROM merged_attributions", columns.join(", "))
+    format!("SELECT {} FROM merged_attributions WHERE touchpoint_key IS NOT NULL", columns.join(", "))
 }
 
 async fn dead_letters(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {

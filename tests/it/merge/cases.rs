@@ -197,3 +197,4 @@ mod correlation;
 mod credits;
 mod identity;
 mod kpis;
+mod refunds;

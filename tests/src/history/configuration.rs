@@ -40,7 +40,14 @@ impl Configured {
             meaning.attribution.click_through_window = Duration::from_secs(6 * 3600);
             meaning.attribution.view_through_window = Duration::from_secs(48 * 3600);
         }
+        if self.windows == 2 {
+            meaning.conversions.refund_window = Duration::from_secs(30 * 3600);
+        }
         let primary: &[&str] = [&[][..], &["purchase"], &["purchase", "SIGNUP"]][usize::from(self.primary) % 3];
+        if self.primary == 2 {
+            // A chargeback is a conversion that does not count.
+            meaning.conversions.refund_types = ["Refund ".to_string()].into();
+        }
         meaning.conversions.primary_types = primary.iter().map(|name| (*name).to_string()).collect();
         meaning
     }

@@ -28,11 +28,15 @@ pub(super) const DEVICES: [Option<&str>; 6] =
 pub(super) const CURRENCIES: [Option<&str>; 4] = [Some("USD"), Some("EUR"), None, Some("")];
 pub(super) const IMPRESSION_IDS: [Option<&str>; 10] =
     [Some("i1"), Some("i2"), Some("i3"), Some("i4"), Some("i5"), Some("i6"), Some("I6"), Some("i7"), None, Some("0")];
-pub(super) const TYPES: [&str; 8] = ["click", "click", "click", "Click ", "purchase", "purchase", "signup", "lead"];
+pub(super) const TYPES: [&str; 11] =
+    ["click", "click", "click", "Click ", "purchase", "purchase", "signup", "lead", "refund", " Refund", "chargeback"];
 pub(super) const EVENT_IDS: [Option<&str>; 8] =
     [Some("e1"), Some("e2"), Some("e3"), Some("e4"), Some("e5"), None, None, Some("nil")];
 pub(super) const ORDER_IDS: [Option<&str>; 8] =
     [None, None, None, None, Some("o1"), Some("o2"), Some("e1"), Some("NULL")];
+/// The orders of refunds.
+pub(super) const REFUNDED: [Option<&str>; 8] =
+    [Some("o1"), Some("o1"), Some("o2"), Some("o2"), Some("e1"), Some("o3"), Some("NULL"), None];
 /// Twice the last value is more than 64 bits hold.
 pub(super) const AMOUNTS: [Option<i64>; 10] = [
     None,

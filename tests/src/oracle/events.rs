@@ -55,8 +55,11 @@ pub(super) struct Interaction {
     pub common: Common,
     pub row: RawInteraction,
     pub click: bool,
+    pub refund: bool,
     /// Whether it is a conversion that counts.
     pub primary: bool,
+    /// That of a refund is not positive.
+    pub value_micros: Option<i64>,
     pub conversion_type: Option<String>,
     pub event_id: Option<String>,
     pub order_id: Option<String>,
@@ -159,9 +162,23 @@ fn least<'a, R: RawRow>(rows: &[&'a R]) -> &'a R {
     rows.iter().min_by_key(|row| row.order()).expect("a group has a row")
 }
 
+/// Whether a list of the configuration has the type of a row. Names are compared trimmed and in
+/// lower case.
+fn listed(names: &BTreeSet<String>, row: &RawInteraction) -> bool {
+    let trimmed = |name: &str| name.trim().to_lowercase();
+    row.conversion_type.as_ref().is_some_and(|sent| names.iter().any(|name| trimmed(name) == trimmed(sent)))
+}
+
+fn is_refund(row: &RawInteraction, input: &Input) -> bool {
+    listed(&input.meaning.conversions.refund_types, row)
+}
+
 fn interaction_identity(row: &RawInteraction, input: &Input) -> Identity {
     let nulls = &input.meaning.identity.null_values;
     let conversion_type = row.conversion_type.clone().unwrap_or_default();
+    if let (true, Some(event)) = (is_refund(row, input), known(nulls, &row.event_id)) {
+        return Identity::Event { conversion_type, event: event.clone() };
+    }
     if let Some(order) = known(nulls, &row.order_id) {
         let campaign = known(nulls, &row.campaign_id).cloned();
         let owner = match (advertiser_of(&campaign, input), campaign) {
@@ -221,17 +238,16 @@ fn impression(identity: &Identity, row: &RawImpression, input: &Input) -> Impres
 fn interaction(identity: &Identity, row: &RawInteraction, input: &Input) -> Interaction {
     let nulls = &input.meaning.identity.null_values;
     let campaign = sent_or_enriched(nulls, &row.campaign_id, &row.enriched.campaign_id);
+    let refund = is_refund(row, input);
     let id = match (known(nulls, &row.order_id), known(nulls, &row.event_id)) {
+        (Some(_), Some(event)) if refund => event.clone(),
         (Some(id), _) | (None, Some(id)) => id.clone(),
         (None, None) => hex(&content_hash(&row.flat_content())),
     };
     let types = &input.meaning.conversions;
     let conversion_type = row.conversion_type.clone();
-    let trimmed = |name: &str| name.trim().to_lowercase();
-    let listed = |names: &BTreeSet<String>| {
-        conversion_type.as_ref().is_some_and(|sent| names.iter().any(|name| trimmed(name) == trimmed(sent)))
-    };
-    let click = listed(&types.click_types);
+    let click = listed(&types.click_types, row);
+    let value_micros = row.enriched_value_micros.map(|value| if refund { -value.abs() } else { value });
     Interaction {
         common: Common {
             time: row.event_time,
@@ -248,7 +264,9 @@ fn interaction(identity: &Identity, row: &RawInteraction, input: &Input) -> Inte
             device: device(sent_or_enriched(nulls, &row.device_type, &row.enriched.device_type)),
         },
         click,
-        primary: !click && (types.primary_types.is_empty() || listed(&types.primary_types)),
+        refund,
+        primary: !click && !refund && (types.primary_types.is_empty() || listed(&types.primary_types, row)),
+        value_micros,
         event_id: known(nulls, &row.event_id).cloned(),
         order_id: known(nulls, &row.order_id).cloned(),
         impression_id: known(nulls, &row.impression_id).cloned(),

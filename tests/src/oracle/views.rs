@@ -2,7 +2,7 @@
 
 use adlake_domain::credit::Model;
 
-use super::attribution::Touch;
+use super::attribution::Joined;
 use super::cubes::{inherited, kind_of, micros_between};
 use super::events::{Common, Events};
 use super::value::{Row, Value};
@@ -60,11 +60,11 @@ pub(super) fn impressions(events: &Events) -> Vec<Row> {
         .collect()
 }
 
-/// The rows of `clicks` or of `conversions`.
-pub(super) fn interactions(events: &Events, joins: &[Vec<Touch>], clicks: bool) -> Vec<Row> {
-    let of_kind = events.interactions.iter().zip(joins).filter(|(interaction, _)| interaction.click == clicks);
+/// The rows of `clicks`, or of `conversions`, which has the refunds too.
+pub(super) fn interactions(events: &Events, joins: &[Joined], clicks: bool) -> Vec<Row> {
+    let of_kind = events.interactions.iter().enumerate().filter(|(_, interaction)| interaction.click == clicks);
     of_kind
-        .map(|(interaction, touches)| {
+        .map(|(place, interaction)| {
             let raw = &interaction.row;
             let mut row = row([
                 ("interaction_id", Value::Text(interaction.common.id.clone())),
@@ -74,11 +74,14 @@ pub(super) fn interactions(events: &Events, joins: &[Vec<Touch>], clicks: bool) 
                 ("impression_id", interaction.impression_id.as_ref().into()),
                 ("os", raw.enriched.os.as_ref().into()),
                 ("browser", raw.enriched.browser.as_ref().into()),
-                ("value", money(raw.enriched_value_micros)),
+                ("value", money(interaction.value_micros)),
                 ("currency", interaction.currency.as_ref().into()),
                 ("quantity", raw.quantity.into()),
             ]);
-            add_common(&mut row, &inherited(interaction, touches, events));
+            if !clicks {
+                row.insert("is_refund".to_string(), Value::Bool(interaction.refund));
+            }
+            add_common(&mut row, &inherited(place, joins, events));
             row
         })
         .collect()
@@ -102,12 +105,16 @@ pub(super) fn bid_requests(events: &Events) -> Vec<Row> {
         .collect()
 }
 
-pub(super) fn attributions(events: &Events, joins: &[Vec<Touch>]) -> Vec<Row> {
+pub(super) fn attributions(events: &Events, joins: &[Joined]) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (interaction, touches) in events.interactions.iter().zip(joins) {
+    for (interaction, Joined { touches, .. }) in events.interactions.iter().zip(joins) {
         for (place, touch) in touches.iter().enumerate() {
             let touchpoint = touch.common(events);
-            let kind = if interaction.click { "click" } else { "conversion" };
+            let kind = match (interaction.click, interaction.refund) {
+                (true, _) => "click",
+                (false, true) => "refund",
+                (false, false) => "conversion",
+            };
             let mut row = row([
                 ("user_id", interaction.common.user.as_ref().into()),
                 ("interaction_id", Value::Text(interaction.common.id.clone())),

@@ -119,7 +119,10 @@ fn the_truth_is_what_reading_the_records_finds() {
         }
     }
     assert_eq!(
-        (truth["clicks"].as_u64().unwrap(), truth["conversions"].as_u64().unwrap()),
+        (
+            truth["clicks"].as_u64().unwrap(),
+            truth["conversions"].as_u64().unwrap() + truth["refunds"].as_u64().unwrap()
+        ),
         (clicks.len() as u64, conversions.len() as u64)
     );
     assert!((truth["revenue_micros"].as_f64().unwrap() / 1e6 - revenue).abs() < 1e-3);

@@ -18,6 +18,7 @@ impl Merge<'_> {
             attributions: "attributions_after".to_string(),
             touches: "attributions_after".to_string(),
             bid_requests: "new_bid_requests".to_string(),
+            counted: None,
         };
         let old = Contributors {
             impressions: "replaced_impressions".to_string(),
@@ -25,6 +26,7 @@ impl Merge<'_> {
             attributions: "attributions_before".to_string(),
             touches: "attributions_before".to_string(),
             bid_requests: "replaced_bid_requests".to_string(),
+            counted: None,
         };
         let contributions = format!("{} UNION ALL {}", cubes::contributions(&new, 1), cubes::contributions(&old, -1));
         let changed =
