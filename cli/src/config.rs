@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use adlake_batch_layer::BatchSettings;
 use adlake_domain::credit::Model;
+use adlake_domain::invalid::Invalid;
 use adlake_domain::settings::{Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource};
 use adlake_lake::StorageSettings;
 use adlake_serving::{QuerySettings, ServeSettings};
@@ -47,6 +48,7 @@ pub struct Settings {
     pub attribution: Attribution,
     pub identity: Identity,
     pub conversions: Conversions,
+    pub invalid: Invalid,
     pub report: Report,
     pub spend: SpendSettings,
     pub display: DisplaySettings,
@@ -78,6 +80,7 @@ impl Settings {
             attribution: self.attribution.clone(),
             identity: self.identity.clone(),
             conversions: self.conversions.clone(),
+            invalid: self.invalid.clone(),
             report: self.report.clone(),
         }
     }
@@ -166,7 +169,9 @@ pub fn load(
         .try_into()
         .map_err(|error: toml::de::Error| usage(format!("the configuration cannot be read: {}", error.message())))?;
     settings.sources = settings.sources.resolved();
-    settings.meaning().check().map_err(|error| usage(format!("the configuration is refused: {error}")))?;
+    let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
+    let taken = settings.invalid.take_files(read);
+    taken.and_then(|()| settings.meaning().check()).map_err(usage)?;
     Ok(Config { settings, file, origins })
 }
 

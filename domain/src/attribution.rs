@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::credit::credits;
+use crate::invalid::{FAST_CLICK, ORDER_INVALID};
 use crate::settings::{Attribution, Meaning, Scope};
 
 /// The role of an event in attribution.
@@ -33,12 +34,18 @@ pub struct Rules {
     pub joins: Attribution,
     /// The longest time from an order to its refund, in microseconds.
     pub refund_window: i64,
+    /// A click is invalid that comes less than this after its impression, in microseconds.
+    pub fast_click: i64,
 }
 
 impl Rules {
     /// The rules of a configuration.
     pub fn of(meaning: &Meaning) -> Rules {
-        Rules { joins: meaning.attribution.clone(), refund_window: micros(meaning.conversions.refund_window) }
+        Rules {
+            joins: meaning.attribution.clone(),
+            refund_window: micros(meaning.conversions.refund_window),
+            fast_click: micros(meaning.invalid.fast_click),
+        }
     }
 }
 
@@ -65,15 +72,21 @@ pub struct Event<'a> {
     pub conversion_type: &'a str,
     /// Whether it is a conversion whose type is primary.
     pub primary: bool,
+    /// Whether it is valid as far as is known before attribution. Invalid impressions and clicks
+    /// are no touchpoints.
+    pub valid: bool,
 }
 
-/// The touchpoints of one interaction, ordered by time. Only a refund may have none.
+/// The touchpoints of one interaction, ordered by time. Only a refund may have none. Invalid
+/// interactions have none, but a click that came too soon has its impression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attributed {
     /// Index of the interaction in the input.
     pub interaction: usize,
     /// Index of the order, if the interaction is a refund.
     pub order: Option<usize>,
+    /// Why it is invalid, if attribution tells: [`FAST_CLICK`] or [`ORDER_INVALID`].
+    pub invalid: Option<&'static str>,
     /// The touchpoints. The last touchpoint is the last element. Those of a refund are those of its
     /// order, with the credits that the order gives them.
     pub touchpoints: Vec<Touchpoint>,
@@ -118,15 +131,26 @@ impl<'a> Event<'a> {
 
 /// Joins every click, conversion and refund of one user to its touchpoints.
 ///
-/// Clicks and conversions without touchpoints are left out, and refunds without an order. The
-/// result is ordered by the interactions' (time, id).
+/// Left out are clicks and conversions without touchpoints or that were invalid before, and refunds
+/// without an order. The result is ordered by the interactions' (time, id).
 pub fn attribute(events: &[Event<'_>], rules: &Rules) -> Vec<Attributed> {
     let mut order: Vec<usize> = (0..events.len()).collect();
     order.sort_unstable_by(|&a, &b| events[a].order().cmp(&events[b].order()));
-    let of_kind = |kind: Kind| order.iter().copied().filter(|&i| events[i].kind == kind).collect::<Vec<usize>>();
-    let (impressions, clicks) = (of_kind(Kind::Impression), of_kind(Kind::Click));
-    let finder = Finder { events, rules: &rules.joins, impressions, clicks };
-    let joined: Vec<Option<usize>> = finder.clicks.iter().map(|&click| finder.impression_of_click(click)).collect();
+    let valid = |kind: Kind| {
+        order.iter().copied().filter(|&i| events[i].kind == kind && events[i].valid).collect::<Vec<usize>>()
+    };
+    let mut finder = Finder { events, rules: &rules.joins, impressions: valid(Kind::Impression), clicks: Vec::new() };
+    let is_fast = |click: usize, impression: usize| events[click].time - events[impression].time < rules.fast_click;
+    let (mut joined, mut fast) = (Vec::new(), BTreeMap::new());
+    for click in valid(Kind::Click) {
+        match finder.impression_of_click(click) {
+            Some(impression) if is_fast(click, impression) => drop(fast.insert(click, impression)),
+            impression => {
+                finder.clicks.push(click);
+                joined.push(impression);
+            }
+        }
+    }
     let impression_behind = |event: usize| match events[event].kind {
         Kind::Impression => Some(event),
         Kind::Click => {
@@ -153,16 +177,23 @@ pub fn attribute(events: &[Event<'_>], rules: &Rules) -> Vec<Attributed> {
     let orders = Orders::of(events, &order);
     let mut result = Vec::new();
     for &interaction in &order {
-        let order = match events[interaction].kind {
-            Kind::Refund => match orders.order_of(interaction, rules) {
-                Some(order) => Some(order),
-                None => continue,
-            },
-            _ => None,
-        };
-        let touchpoints = touchpoints_of(order.unwrap_or(interaction));
-        if order.is_some() || !touchpoints.is_empty() {
-            result.push(Attributed { interaction, order, touchpoints });
+        let event = &events[interaction];
+        let attributed = |order, invalid, touchpoints| Attributed { interaction, order, invalid, touchpoints };
+        if event.kind == Kind::Refund {
+            let Some(order) = orders.order_of(interaction, rules) else { continue };
+            result.push(match (event.valid, events[order].valid) {
+                (true, true) => attributed(Some(order), None, touchpoints_of(order)),
+                (true, false) => attributed(Some(order), Some(ORDER_INVALID), Vec::new()),
+                (false, _) => attributed(Some(order), None, Vec::new()),
+            });
+        } else if let Some(&impression) = fast.get(&interaction) {
+            let touchpoint = Touchpoint { event: impression, impression: Some(impression), credits: [0; 5] };
+            result.push(attributed(None, Some(FAST_CLICK), vec![touchpoint]));
+        } else if event.valid {
+            let touchpoints = touchpoints_of(interaction);
+            if !touchpoints.is_empty() {
+                result.push(attributed(None, None, touchpoints));
+            }
         }
     }
     result
@@ -281,188 +312,4 @@ pub fn takes_region(country: Option<&str>, touch_country: Option<&str>) -> bool 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: i64 = 3_600_000_000;
-
-    fn event(kind: Kind, time: i64, id: &'static str, campaign: Option<&'static str>) -> Event<'static> {
-        Event {
-            kind,
-            time,
-            id,
-            key: id.as_bytes(),
-            campaign,
-            advertiser: None,
-            impression_id: None,
-            order_id: None,
-            conversion_type: "",
-            primary: true,
-        }
-    }
-
-    fn rules() -> Rules {
-        Rules::of(&Meaning::default())
-    }
-
-    fn check(events: &[Event<'_>], expected: &[(&str, &[&str])]) {
-        let found: Vec<(String, Vec<String>)> = attribute(events, &rules())
-            .into_iter()
-            .map(|a| {
-                let ids = a.touchpoints.iter().map(|t| events[t.event].id.to_string()).collect();
-                (events[a.interaction].id.to_string(), ids)
-            })
-            .collect();
-        let expected: Vec<(String, Vec<String>)> =
-            expected.iter().map(|(i, t)| (i.to_string(), t.iter().map(|t| t.to_string()).collect())).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn click_joins_the_latest_impression_of_its_campaign() {
-        let (a, b) = (Some("a"), Some("b"));
-        check(
-            &[
-                event(Kind::Impression, 0, "i1", a),
-                event(Kind::Impression, HOUR, "i2", a),
-                event(Kind::Impression, 2 * HOUR, "i3", b),
-                event(Kind::Click, 3 * HOUR, "c", a),
-            ],
-            &[("c", &["i2"])],
-        );
-        // The window includes both its ends, and events of the same instant are joined.
-        check(&[event(Kind::Impression, 0, "i", a), event(Kind::Click, 24 * HOUR, "c", a)], &[("c", &["i"])]);
-        check(&[event(Kind::Impression, 0, "i", a), event(Kind::Click, 24 * HOUR + 1, "c", a)], &[]);
-        check(&[event(Kind::Impression, 5, "i", a), event(Kind::Click, 5, "c", a)], &[("c", &["i"])]);
-        check(&[event(Kind::Impression, 6, "i", a), event(Kind::Click, 5, "c", a)], &[]);
-        // A touchpoint of unknown campaign matches any. For the same instant the id decides.
-        check(&[event(Kind::Impression, 0, "i", None), event(Kind::Click, 5, "c", a)], &[("c", &["i"])]);
-        check(
-            &[event(Kind::Impression, 0, "i2", a), event(Kind::Impression, 0, "i10", a), event(Kind::Click, 5, "c", a)],
-            &[("c", &["i2"])],
-        );
-    }
-
-    #[test]
-    fn explicit_impression_wins_where_it_is_valid() {
-        let mut click = event(Kind::Click, 2 * HOUR, "c", Some("a"));
-        click.impression_id = Some("i1");
-        let first = event(Kind::Impression, 0, "i1", Some("b"));
-        let second = event(Kind::Impression, HOUR, "i2", Some("a"));
-        check(&[first.clone(), second.clone(), click.clone()], &[("c", &["i1"])]);
-        click.impression_id = Some("elsewhere");
-        check(&[first, second, click], &[("c", &["i2"])]);
-    }
-
-    #[test]
-    fn conversion_prefers_clicks_to_views() {
-        let a = Some("a");
-        check(
-            &[
-                event(Kind::Impression, 0, "i", a),
-                event(Kind::Click, HOUR, "c1", a),
-                event(Kind::Click, 2 * HOUR, "c2", Some("b")),
-                event(Kind::Conversion, 3 * HOUR, "v", a),
-            ],
-            &[("c1", &["i"]), ("v", &["c1"])],
-        );
-        check(&[event(Kind::Impression, 0, "i", a), event(Kind::Conversion, HOUR, "v", a)], &[("v", &["i"])]);
-        check(&[event(Kind::Impression, 0, "i", a), event(Kind::Conversion, 25 * HOUR, "v", a)], &[]);
-    }
-
-    #[test]
-    fn scope_is_the_advertiser_where_known() {
-        let mut click = event(Kind::Click, 0, "c", Some("a"));
-        let mut conversion = event(Kind::Conversion, HOUR, "v", Some("b"));
-        check(&[click.clone(), conversion.clone()], &[]);
-        click.advertiser = Some("x");
-        conversion.advertiser = Some("x");
-        check(&[click, conversion], &[("v", &["c"])]);
-    }
-
-    #[test]
-    fn every_touchpoint_of_the_user_is_in_the_scope_account() {
-        let events = [
-            event(Kind::Impression, 0, "i", Some("a")),
-            event(Kind::Click, HOUR, "c1", Some("b")),
-            event(Kind::Click, 2 * HOUR, "c2", None),
-            event(Kind::Click, 3 * HOUR, "c3", Some("a")),
-            event(Kind::Conversion, 4 * HOUR, "v1", None),
-            event(Kind::Conversion, 5 * HOUR, "v2", Some("d")),
-        ];
-        let touchpoints = |scope: Scope, id: &str| -> Vec<&str> {
-            let found =
-                attribute(&events, &Rules { joins: Attribution { scope, ..Attribution::default() }, ..rules() });
-            let of = found.iter().find(|attributed| events[attributed.interaction].id == id);
-            of.map(|a| a.touchpoints.iter().map(|t| events[t.event].id).collect()).unwrap_or_default()
-        };
-        assert_eq!(touchpoints(Scope::Account, "v1"), ["c1", "c2", "c3"]);
-        assert_eq!(touchpoints(Scope::Account, "v2"), ["c1", "c2", "c3"]);
-        // Clicks are joined by campaign even so.
-        assert_eq!(touchpoints(Scope::Account, "c1"), Vec::<&str>::new());
-        assert_eq!(touchpoints(Scope::Account, "c3"), ["i"]);
-        // In the other scopes a conversion of unknown scope is joined only by touchpoints of
-        // unknown campaign.
-        for scope in [Scope::Auto, Scope::Advertiser, Scope::Campaign] {
-            assert_eq!(touchpoints(scope, "v1"), ["c2"], "{scope:?}");
-        }
-    }
-
-    #[test]
-    fn a_refund_has_the_touchpoints_of_its_latest_order() {
-        let day = 24 * HOUR;
-        let at = |kind, time, id, campaign, order| Event { order_id: order, ..event(kind, time, id, campaign) };
-        let (a, order) = (Some("a"), Some("o"));
-        let events = [
-            event(Kind::Click, 0, "c1", a),
-            at(Kind::Conversion, HOUR, "v1", a, order),
-            event(Kind::Click, 2 * HOUR, "c2", a),
-            at(Kind::Conversion, 3 * HOUR, "v2", a, order),
-            at(Kind::Conversion, 4 * HOUR, "v3", Some("b"), order),
-            at(Kind::Conversion, 4 * HOUR, "v4", a, Some("other")),
-            at(Kind::Refund, 2 * HOUR, "r1", a, order),
-            at(Kind::Refund, 5 * HOUR, "r2", a, order),
-            at(Kind::Refund, 5 * HOUR, "r3", None, order),
-            at(Kind::Refund, 3 * HOUR + 90 * day, "r4", a, order),
-            at(Kind::Refund, 3 * HOUR + 90 * day + 1, "r5", a, order),
-            at(Kind::Refund, 5 * HOUR, "r6", a, None),
-            at(Kind::Refund, 0, "r7", a, order),
-        ];
-        let found = attribute(&events, &rules());
-        let of = |id: &str| {
-            let attributed = found.iter().find(|attributed| events[attributed.interaction].id == id)?;
-            let touches: Vec<&str> = attributed.touchpoints.iter().map(|touch| events[touch.event].id).collect();
-            Some((events[attributed.order?].id, touches))
-        };
-        assert_eq!(of("r1"), Some(("v1", vec!["c1"])));
-        assert_eq!(of("r2"), Some(("v2", vec!["c1", "c2"])));
-        // A refund of unknown scope may be of any. Its order has no touchpoints.
-        assert_eq!(of("r3"), Some(("v3", vec![])));
-        assert_eq!(of("r4"), Some(("v2", vec!["c1", "c2"])));
-        assert_eq!((of("r5"), of("r6"), of("r7")), (None, None, None));
-    }
-
-    #[test]
-    fn a_region_stays_in_its_country() {
-        assert!(takes_region(None, None));
-        assert!(takes_region(None, Some("DE")));
-        assert!(takes_region(Some("DE"), Some("DE")));
-        assert!(!takes_region(Some("PT"), Some("DE")));
-        assert!(!takes_region(Some("PT"), None));
-    }
-
-    #[test]
-    fn only_the_latest_touchpoints_count() {
-        let ids: Vec<String> = (0..120).map(|i| format!("c{i:03}")).collect();
-        let mut events: Vec<Event<'_>> = ids
-            .iter()
-            .enumerate()
-            .map(|(i, id)| Event { id, key: id.as_bytes(), ..event(Kind::Click, i as i64, "", Some("a")) })
-            .collect();
-        events.push(event(Kind::Conversion, HOUR, "v", Some("a")));
-        let found = attribute(&events, &rules());
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].touchpoints.len(), 100);
-        assert_eq!(events[found[0].touchpoints[0].event].id, "c020");
-    }
-}
+mod tests;

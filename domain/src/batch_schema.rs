@@ -87,6 +87,9 @@ pub fn event_schema(kind: EventKind) -> SchemaRef {
             fields.extend(["wseat", "bcat", "badv", "targeting"].map(own));
         }
     }
+    if kind != EventKind::BidRequest {
+        fields.push(utf8("invalid_reason"));
+    }
     fields.extend(["part_of_day", "day_type", "season", "attributes"].map(utf8));
     fields.push(binary("content_hash"));
     fields.push(source("source"));
@@ -110,7 +113,8 @@ pub fn event_schema(kind: EventKind) -> SchemaRef {
 /// An interaction takes what it lacks from the row that `inherits`: that of its last touchpoint. A
 /// refund that has an order has a row of its own for this, which has no touchpoint: its `touch_*`
 /// columns are those of the order as it stands in `conversions`. The rows of a refund and its
-/// order's touchpoints come beside.
+/// order's touchpoints come beside. Of invalid interactions only these have a row, so that what the
+/// gross sums need of them is known: clicks that came too soon, and refunds that have an order.
 pub fn attributions_schema() -> SchemaRef {
     let mut fields = vec![binary("interaction_key"), utf8("user_id")];
     fields.extend(["interaction_id", "interaction_type", "conversion_type"].map(utf8));
@@ -128,6 +132,8 @@ pub fn attributions_schema() -> SchemaRef {
     fields.extend(["campaign_id", "ad_creative_id", "website", "country", "region", "device_type"].map(utf8));
     fields.extend(Model::ALL.map(|model| int64(&credit_column(model))));
     fields.extend(Model::ALL.map(|model| int64(&revenue_column(model))));
+    // `fast_click` or `order_invalid`: the reasons that only attribution can tell.
+    fields.push(utf8("invalid_reason"));
     fields.push(event_date());
     Arc::new(Schema::new(fields))
 }

@@ -241,6 +241,7 @@ pub fn column_description(column: &str) -> Option<&'static str> {
         "meaning_hash" => "hash of that configuration",
         "revision" => "which rules the program computed with; batch tables of another revision are not read",
         "last_touch" => "whether this is the last touchpoint of the interaction, or of its order",
+        "invalid_reason" => "why the event is invalid traffic; NULL where it is valid",
         "inherits" => "whether the interaction takes what it lacks from this row",
         "order_is_primary" => "of a refund: whether its order is of a primary type; NULL where there is no order",
         "seconds_between_micros" => "time from touchpoint to interaction, microseconds",

@@ -12,6 +12,7 @@ pub mod content;
 pub mod identity;
 
 pub mod settings;
+pub mod invalid;
 pub mod attribution;
 pub mod credit;
 pub mod kpi;

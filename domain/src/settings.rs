@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::invalid::Invalid;
+
 /// The revision of this program's rules. It is raised whenever the same rows and the same
 /// [`Meaning`] give other batch tables, in rows or in columns. Batch tables of another revision are
 /// not merged with newer rows.
@@ -26,6 +28,8 @@ pub struct Meaning {
     pub identity: Identity,
     /// Which interactions are clicks, and which conversions count.
     pub conversions: Conversions,
+    /// Which traffic is invalid.
+    pub invalid: Invalid,
     /// The calendar of the reports.
     pub report: Report,
 }
@@ -33,7 +37,8 @@ pub struct Meaning {
 impl Meaning {
     /// Refuses what contradicts itself. The message names the key.
     pub fn check(&self) -> Result<(), String> {
-        self.conversions.check()
+        self.conversions.check()?;
+        self.invalid.check()
     }
 
     /// Thirty-two hex digits. They are equal if and only if the configurations are.

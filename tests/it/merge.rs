@@ -37,7 +37,8 @@ const SHRINK_TIME_MAX: Duration = Duration::from_secs(120);
 const HAPPENINGS_MAX: usize = 10;
 /// The views that are checked after every step. The others are made of the same parts and are
 /// checked at the end.
-const EVERY_STEP: [&str; 5] = ["impressions", "bid_requests", "attributions", "campaign_hourly", "campaign_daily"];
+const EVERY_STEP: [&str; 6] =
+    ["impressions", "bid_requests", "attributions", "campaign_hourly", "campaign_daily", "invalid_traffic"];
 
 /// How many incremental runs the histories had.
 static INCREMENTAL: AtomicUsize = AtomicUsize::new(0);

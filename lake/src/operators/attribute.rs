@@ -33,7 +33,7 @@ pub(crate) const CONVERSION: i8 = 2;
 pub(crate) const REFUND: i8 = 3;
 
 /// The columns of the input, in order.
-pub(crate) fn input_columns() -> [&'static str; 19] {
+pub(crate) fn input_columns() -> [&'static str; 20] {
     [
         "user_id",
         "kind",
@@ -54,6 +54,7 @@ pub(crate) fn input_columns() -> [&'static str; 19] {
         "device_type",
         "interaction_type",
         "order_id",
+        "is_valid",
     ]
 }
 
@@ -156,6 +157,7 @@ struct Columns<'a> {
     dimensions: [&'a StringArray; 5],
     interaction_type: &'a StringArray,
     order_id: &'a StringArray,
+    valid: &'a BooleanArray,
 }
 
 fn text(batch: &RecordBatch, column: usize) -> Result<&StringArray> {
@@ -189,6 +191,7 @@ impl<'a> Columns<'a> {
             dimensions: [text(rows, 12)?, text(rows, 13)?, text(rows, 14)?, text(rows, 15)?, text(rows, 16)?],
             interaction_type: text(rows, 17)?,
             order_id: text(rows, 18)?,
+            valid: boolean(19)?,
         })
     }
 
@@ -209,6 +212,7 @@ impl<'a> Columns<'a> {
             order_id: optional(self.order_id, row),
             conversion_type: optional(self.conversion_type, row).unwrap_or_default(),
             primary: self.primary.value(row),
+            valid: self.valid.value(row),
         }
     }
 
@@ -273,6 +277,7 @@ struct Output {
     credited: [StringBuilder; 6],
     credits: [Int64Builder; 5],
     revenues: [Int64Builder; 5],
+    invalid: StringBuilder,
     date: Date32Builder,
 }
 
@@ -295,6 +300,7 @@ impl Output {
             credited: Default::default(),
             credits: Default::default(),
             revenues: Default::default(),
+            invalid: StringBuilder::new(),
             date: Date32Builder::new(),
         }
     }
@@ -309,15 +315,15 @@ impl Output {
         let revenues = credit::revenues(value, &credits);
         let last_touch = touchpoints.last().map_or([None; 5], |touched| touched.dimensions);
         // What the interaction lacks comes from its last touchpoint. What a refund lacks comes from
-        // its order, which may have it from its own last touchpoint.
-        let (seen, campaign) = match order {
-            None => (inherit(columns.own(row), last_touch), optional(columns.campaign, row)),
-            Some(order) => {
-                let of_order = inherit(columns.own(order), last_touch);
-                let campaign = optional(columns.campaign, row).or_else(|| optional(columns.campaign, order));
-                (inherit(columns.own(row), of_order), campaign)
-            }
+        // its order, which may have it from its own last touchpoint. An invalid refund lacks it.
+        let is_invalid = attributed.invalid.is_some() || !columns.valid.value(row);
+        let (inherited, campaign) = match order {
+            None => (last_touch, None),
+            Some(_) if is_invalid => ([None; 5], None),
+            Some(order) => (inherit(columns.own(order), last_touch), optional(columns.campaign, order)),
         };
+        let seen = inherit(columns.own(row), inherited);
+        let campaign = optional(columns.campaign, row).or(campaign);
         if let Some(order) = order {
             self.interaction(columns, row);
             self.keys[1].append_null();
@@ -327,8 +333,8 @@ impl Output {
             let flags = [Some(false), Some(true), Some(columns.primary.value(order))];
             self.flags.iter_mut().zip(flags).for_each(|(builder, flag)| builder.append_option(flag));
             self.micros_between.append_null();
-            let of_order = inherit(columns.own(order), last_touch);
-            self.dimensions(of_order, campaign, seen);
+            self.dimensions(inherited, campaign, seen);
+            self.invalid.append_option(attributed.invalid);
             self.credits.iter_mut().chain(&mut self.revenues).for_each(|builder| builder.append_value(0));
         }
         for (place, touched) in touchpoints.iter().enumerate() {
@@ -347,6 +353,7 @@ impl Output {
             let touch = touched.dimensions;
             let credited = [touch[0].or(seen[0]), touch[1].or(seen[1]), seen[2], seen[3], seen[4]];
             self.dimensions(touch, optional(columns.campaign, event).or(campaign), credited);
+            self.invalid.append_option(attributed.invalid);
             for model in 0..5 {
                 self.credits[model].append_value(if order.is_some() { 0 } else { credits[place][model] });
                 self.revenues[model].append_value(revenues[place][model]);
@@ -391,6 +398,7 @@ impl Output {
         columns.extend(texts.map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
         let numbers = self.credits.iter_mut().chain(self.revenues.iter_mut());
         columns.extend(numbers.map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
+        columns.push(Arc::new(self.invalid.finish()));
         columns.push(Arc::new(self.date.finish()));
         RecordBatch::try_new(self.schema, columns).map_err(DataFusionError::from)
     }

@@ -23,7 +23,7 @@ fn zero(sum: &Sum) -> String {
 }
 
 /// SQL: interactions. Dimensions that they lack come from their last touchpoint, those of a refund
-/// from its order.
+/// from its order. `invalid_reason` is that of attribution too.
 ///
 /// Adds `website`, `joined`, `seconds_between_micros` and `order_is_primary` to the columns of the
 /// interactions. A region may only be inherited together with a country that fits. Attribution has
@@ -34,6 +34,7 @@ pub(super) fn inherited(interactions: &str, attributions: &str) -> String {
         .map(|name| match name.as_str() {
             "ad_creative_id" | "country" | "device_type" => format!("coalesce(i.{name}, t.touch_{name}) AS {name}"),
             "region" => "coalesce(i.region, t.region) AS region".to_string(),
+            "invalid_reason" => "coalesce(i.invalid_reason, t.invalid_reason) AS invalid_reason".to_string(),
             // Only a refund takes the campaign too.
             "campaign_id" => "coalesce(i.campaign_id, CASE WHEN i.interaction_type = 'refund' THEN t.campaign_id END) \
                               AS campaign_id"
@@ -45,7 +46,7 @@ pub(super) fn inherited(interactions: &str, attributions: &str) -> String {
         "SELECT {}, t.touch_website AS website, t.interaction_key IS NOT NULL AS joined, \
          t.seconds_between_micros, t.order_is_primary FROM {interactions} i LEFT JOIN (SELECT interaction_key, \
          touch_website, touch_ad_creative_id, touch_country, region, touch_device_type, campaign_id, \
-         seconds_between_micros, order_is_primary FROM {attributions} WHERE inherits) t \
+         seconds_between_micros, order_is_primary, invalid_reason FROM {attributions} WHERE inherits) t \
          ON i.event_key = t.interaction_key",
         columns.join(", ")
     )
@@ -138,10 +139,13 @@ fn parts(from: &Contributors) -> Vec<Part> {
     let all = |column: &str| Contribution::new(column, "count(*)", None);
     let count = |column: &str, condition: &str| Contribution::new(column, "count(*)", Some(condition.into()));
     let names = |columns: &[&str]| columns.iter().map(|column| column.to_string()).collect();
-    let click = "interaction_type = 'click'";
-    let conversion = "interaction_type = 'conversion' AND is_primary(conversion_type)";
-    let refund = "interaction_type = 'refund'";
-    let valued = format!("{conversion} OR {refund} AND coalesce(order_is_primary, true)");
+    let valid = "invalid_reason IS NULL";
+    let [gross_click, gross_refund] = ["interaction_type = 'click'", "interaction_type = 'refund'"];
+    let gross_conversion = "interaction_type = 'conversion' AND is_primary(conversion_type)";
+    let gross_valued = format!("{gross_conversion} OR {gross_refund} AND coalesce(order_is_primary, true)");
+    let valued = format!("{valid} AND ({gross_valued})");
+    let [click, refund, conversion] =
+        [gross_click, gross_refund, gross_conversion].map(|gross| format!("{gross} AND {valid}"));
     let counted = from.counted.as_ref().map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
     let (mut credited, mut inputs, mut credits) = (Vec::new(), Vec::new(), Vec::new());
     for model in Model::ALL {
@@ -156,15 +160,17 @@ fn parts(from: &Contributors) -> Vec<Part> {
             rows: from.impressions.clone(),
             time: "event_time",
             conversion_type: "CAST(NULL AS VARCHAR)",
-            inputs: names(&["viewable", "cost_micros", "view_time_ms", "interaction_depth"]),
+            inputs: names(&["viewable", "cost_micros", "view_time_ms", "interaction_depth", "invalid_reason"]),
             sums: vec![
-                all("impressions"),
-                count("measurable_impressions", "viewable IS NOT NULL"),
-                count("viewable_impressions", "viewable"),
-                sum("cost_micros", "cost_micros"),
-                count("unpriced_impressions", "cost_micros IS NULL"),
-                sum("view_time_ms", "view_time_ms"),
-                sum("interaction_depth", "interaction_depth"),
+                count("impressions", valid),
+                count("measurable_impressions", &format!("{valid} AND viewable IS NOT NULL")),
+                count("viewable_impressions", &format!("{valid} AND viewable")),
+                sum_if("cost_micros", "cost_micros", valid),
+                count("unpriced_impressions", &format!("{valid} AND cost_micros IS NULL")),
+                sum_if("view_time_ms", "view_time_ms", valid),
+                sum_if("interaction_depth", "interaction_depth", valid),
+                all("gross_impressions"),
+                sum("gross_cost_micros", "cost_micros"),
             ],
         },
         Part {
@@ -177,15 +183,19 @@ fn parts(from: &Contributors) -> Vec<Part> {
                 "seconds_between_micros",
                 "joined",
                 "order_is_primary",
+                "invalid_reason",
             ]),
             sums: vec![
-                count("clicks", click),
-                count("conversions", conversion),
-                count("refunds", refund),
+                count("clicks", &click),
+                count("conversions", &conversion),
+                count("refunds", &refund),
+                count("gross_clicks", gross_click),
+                count("gross_conversions", gross_conversion),
+                sum_if("gross_revenue_micros", "value_micros", &gross_valued),
                 sum_if("revenue_micros", "value_micros", &valued),
-                sum_if("seconds_to_click_micros", "seconds_between_micros", click),
+                sum_if("seconds_to_click_micros", "seconds_between_micros", &click),
                 count("joined_clicks", &format!("{click} AND joined")),
-                sum_if("seconds_to_conversion_micros", "seconds_between_micros", conversion),
+                sum_if("seconds_to_conversion_micros", "seconds_between_micros", &conversion),
                 count("joined_conversions", &format!("{conversion} AND joined")),
             ],
         },
@@ -256,7 +266,12 @@ pub(super) fn contributions(from: &Contributors, sign: i8) -> String {
 pub(super) fn hourly_at_once(from: &Contributors, order: &[&str]) -> String {
     let (groups, order) = (order.join(", "), ordered(order));
     let parts = parts(from);
-    let inputs: Vec<&String> = parts.iter().flat_map(|part| &part.inputs).collect();
+    let mut inputs: Vec<&String> = Vec::new();
+    for input in parts.iter().flat_map(|part| &part.inputs) {
+        if !inputs.contains(&input) {
+            inputs.push(input);
+        }
+    }
     let rows: Vec<String> = parts
         .iter()
         .enumerate()
@@ -334,11 +349,12 @@ pub(super) fn rollup(hourly: &str) -> String {
     )
 }
 
-/// SQL: one sketch of the impressions for each day and campaign.
+/// SQL: one sketch of the valid impressions for each day and campaign.
 pub(super) fn reach(impressions: &str) -> String {
     format!(
         "SELECT day, campaign_id, reach_sketch(user_id) AS reach_sketch, CAST(day AS DATE) AS event_date \
-         FROM (SELECT report_day(event_time) AS day, campaign_id, user_id FROM {impressions}) GROUP BY day, campaign_id"
+         FROM (SELECT report_day(event_time) AS day, campaign_id, user_id FROM {impressions} \
+         WHERE invalid_reason IS NULL) GROUP BY day, campaign_id"
     )
 }
 

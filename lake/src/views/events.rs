@@ -137,6 +137,7 @@ fn resolved(kind: EventKind) -> String {
             columns.push(known("currency"));
             columns.extend(["width", "height", "viewable", "view_time_ms", "interaction_depth"].map(String::from));
             columns.extend(["user_agent", "ip", "consent"].map(String::from));
+            columns.push("invalid_impression(user_agent, width, height, ip) AS invalid_reason".into());
         }
         EventKind::Interaction => {
             // Parts of a refund share the order, so their event ids come first.
@@ -168,6 +169,7 @@ fn resolved(kind: EventKind) -> String {
                 "advertiser_of(coalesce(known(campaign_id), known(enriched['campaign_id']))) AS scope_advertiser_id"
                     .into(),
             );
+            columns.push("invalid_interaction(user_agent) AS invalid_reason".into());
         }
         EventKind::BidRequest => {
             columns.push(known("auction_id"));

@@ -27,6 +27,7 @@ use hashbrown::{HashMap, HashSet};
 use super::arguments::{binaries, strings, value};
 use super::bid_events::BidEvents;
 use super::content_order::ContentOrder;
+use super::invalid;
 
 /// What the views' functions depend on.
 #[derive(Debug, Clone)]
@@ -81,6 +82,7 @@ impl Functions {
             types.of(sent) == InteractionType::Conversion { is_primary: true }
         }));
         self.register_keys(context);
+        invalid::register(context, &self.meaning.invalid);
         let zone = self.meaning.report.time_zone;
         context.register_udf(time_function("report_hour", move |micros| time::hour_start(micros, zone)));
         context.register_udf(time_function("report_day", move |micros| time::day_start(micros, zone)));

@@ -15,6 +15,7 @@ pub mod plans;
 mod attributed_days;
 mod events;
 mod winners;
+mod invalid;
 mod cubes;
 mod batch_table;
 mod slice;

@@ -33,7 +33,7 @@ use super::functions::Functions;
 use super::materialize::Materialized;
 use super::slice::{Day, Slice, Volume, on_days, within};
 use super::winners::Unclear;
-use super::{event_columns, events, materialize, winners};
+use super::{event_columns, events, invalid, materialize, winners};
 use crate::operators::copies::{Prefixes, Values, Winners};
 use crate::operators::take::{self, Taken};
 use crate::operators::{attribute, attribution, explode, repeated};
@@ -194,7 +194,10 @@ impl Plans {
         let rows = format!("(SELECT * FROM raw_{} WHERE {condition})", kind.table());
         let keyed = self.keyed_sql(kind, &rows).await?;
         let events = self.without_losers(kind, &format!("({keyed})"), &copies, Some(&condition)).await?;
-        let name = self.name_table("events", events.into_view())?;
+        let mut name = self.name_table("events", events.into_view())?;
+        if self.has_rates(kind) {
+            name = format!("({})", self.rated(kind, &name, &name));
+        }
         let columns: Vec<String> = event_columns(kind).iter().map(|column| format!("\"{column}\"")).collect();
         let order = BatchTable::Events(kind).order();
         self.sql(&format!("SELECT {} FROM {name} ORDER BY {order}", columns.join(", "))).await
@@ -287,6 +290,16 @@ impl Plans {
         let rows = self.sql(&events::with_bids(kind, keyed)).await?;
         let taken = take::plan(rows.logical_plan().clone(), Taken::Winners(winners))?;
         self.sql(&events::of_winners(kind, &self.name_plan("winners", taken)?)).await
+    }
+
+    /// Whether events of a kind can be invalid by their number on a day.
+    pub(super) fn has_rates(&self, kind: EventKind) -> bool {
+        invalid::has_rates(kind, &self.meaning.invalid)
+    }
+
+    /// SQL: see [`invalid::rated`].
+    pub(super) fn rated(&self, kind: EventKind, events: &str, whole: &str) -> String {
+        invalid::rated(kind, &self.meaning.invalid, events, whole)
     }
 
     /// The attributions of all interactions, with the columns of `batch/attributions`. The
@@ -409,7 +422,7 @@ impl Plans {
     }
 }
 
-/// SQL: impressions as input of attribution.
+/// SQL: impressions as input of attribution. Invalid ones are no touchpoints.
 pub(super) fn impression_input(impressions: &str) -> String {
     let columns = attribute::input_columns().map(|name| match name {
         "kind" => format!("CAST({} AS TINYINT) AS kind", attribute::IMPRESSION),
@@ -417,11 +430,12 @@ pub(super) fn impression_input(impressions: &str) -> String {
         "scope_advertiser_id" => "advertiser_of(campaign_id) AS scope_advertiser_id".to_string(),
         "impression_id" => "CAST(NULL AS VARCHAR) AS impression_id".to_string(),
         "is_primary" | "wanted" => format!("false AS {name}"),
+        "is_valid" => "true AS is_valid".to_string(),
         "value_micros" => "CAST(NULL AS BIGINT) AS value_micros".to_string(),
         "conversion_type" | "interaction_type" | "order_id" => format!("CAST(NULL AS VARCHAR) AS {name}"),
         name => name.to_string(),
     });
-    format!("SELECT {} FROM ({impressions})", columns.join(", "))
+    format!("SELECT {} FROM ({impressions}) WHERE invalid_reason IS NULL", columns.join(", "))
 }
 
 /// SQL: interactions as input of attribution. Those that are not `wanted` only serve as
@@ -437,6 +451,7 @@ pub(super) fn interaction_input(interactions: &str, wanted: bool) -> String {
         "id" => "interaction_id AS id".to_string(),
         "is_primary" => "is_primary(conversion_type) AS is_primary".to_string(),
         "wanted" => format!("{wanted} AS wanted"),
+        "is_valid" => "invalid_reason IS NULL AS is_valid".to_string(),
         "website" => "CAST(NULL AS VARCHAR) AS website".to_string(),
         name => name.to_string(),
     });

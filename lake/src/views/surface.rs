@@ -8,7 +8,7 @@ use adlake_domain::catalogue;
 use adlake_domain::credit::Model;
 use adlake_domain::event::EventKind;
 use adlake_domain::schema;
-use adlake_domain::settings::Display;
+use adlake_domain::settings::{Display, SpendSource};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::execution::SendableRecordBatchStream;
@@ -22,7 +22,7 @@ use crate::error::LakeError;
 use crate::snapshot::Snapshot;
 
 /// The names of the views.
-pub const VIEWS: [&str; 13] = [
+pub const VIEWS: [&str; 14] = [
     "impressions",
     "clicks",
     "conversions",
@@ -34,6 +34,7 @@ pub const VIEWS: [&str; 13] = [
     "geo_daily",
     "site_daily",
     "funnel",
+    "invalid_traffic",
     "dead_letters",
     "freshness",
 ];
@@ -90,6 +91,7 @@ impl Views {
                 "geo_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "country", "region"]),
                 "site_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "website"]),
                 "funnel" => cubes::funnel("merged_rollup"),
+                "invalid_traffic" => invalid_traffic(display),
                 "dead_letters" => dead_letters(&plans, snapshot).await?,
                 _ => freshness_table(&plans, snapshot).await?,
             };
@@ -134,7 +136,7 @@ fn parts(view: &str) -> Vec<Part> {
     match view {
         "impressions" => vec![Part::Events(EventKind::Impression)],
         "bid_requests" => vec![Part::Events(EventKind::BidRequest)],
-        "clicks" | "conversions" | "attributions" => vec![Part::Attributions],
+        "clicks" | "conversions" | "attributions" | "invalid_traffic" => vec![Part::Attributions],
         "campaign_hourly" | "geo_daily" | "site_daily" | "funnel" => vec![Part::Hourly],
         "campaign_daily" | "campaign_kpis" => vec![Part::Hourly, Part::Reach],
         _ => Vec::new(),
@@ -142,11 +144,12 @@ fn parts(view: &str) -> Vec<Part> {
 }
 
 /// Columns of event tables that the views do not show.
-const HIDDEN: [&str; 8] = [
+const HIDDEN: [&str; 9] = [
     "event_key",
     "content_hash",
     "scope_advertiser_id",
     "interaction_type",
+    "invalid_reason",
     "bid_content_hash",
     "bid_source",
     "bid_event_date",
@@ -163,7 +166,7 @@ fn shown(kind: EventKind) -> Vec<String> {
 }
 
 fn impressions() -> String {
-    format!("SELECT {} FROM merged_impressions", shown(EventKind::Impression).join(", "))
+    format!("SELECT {} FROM merged_impressions WHERE invalid_reason IS NULL", shown(EventKind::Impression).join(", "))
 }
 
 fn bid_requests() -> String {
@@ -185,7 +188,7 @@ fn interactions(more: &[&str], condition: &str) -> String {
     let place = after(&columns, "\"conversion_type\"");
     columns.splice(place..place, more.iter().map(|column| column.to_string()));
     format!(
-        "SELECT {} FROM ({}) WHERE {condition}",
+        "SELECT {} FROM ({}) WHERE {condition} AND invalid_reason IS NULL",
         columns.join(", "),
         cubes::inherited("merged_interactions", "merged_attributions")
     )
@@ -215,7 +218,27 @@ fn attributions() -> String {
         columns.push(format!("micros({}) AS revenue_{}", revenue_column(model), model.name()));
     }
     columns.push("event_date".to_string());
-    format!("SELECT {} FROM merged_attributions WHERE touchpoint_key IS NOT NULL", columns.join(", "))
+    format!(
+        "SELECT {} FROM merged_attributions WHERE touchpoint_key IS NOT NULL AND invalid_reason IS NULL",
+        columns.join(", ")
+    )
+}
+
+/// What is invalid, by day, campaign, kind and reason. The cost is what it would add to the spend.
+fn invalid_traffic(display: &Display) -> String {
+    let cost = match display.spend_source {
+        SpendSource::Impressions => "cost_micros",
+        SpendSource::Bids => "0",
+    };
+    format!(
+        "SELECT day, campaign_id, kind, reason, count(*) AS events, micros(coalesce(sum(cost), 0)) AS cost FROM (\
+         SELECT report_day(event_time) AS day, campaign_id, 'impression' AS kind, invalid_reason AS reason, \
+         CAST({cost} AS DECIMAL(38, 0)) AS cost FROM merged_impressions WHERE invalid_reason IS NOT NULL \
+         UNION ALL SELECT report_day(event_time) AS day, campaign_id, interaction_type AS kind, \
+         invalid_reason AS reason, CAST(0 AS DECIMAL(38, 0)) AS cost FROM ({}) WHERE invalid_reason IS NOT NULL) \
+         GROUP BY day, campaign_id, kind, reason",
+        cubes::inherited("merged_interactions", "merged_attributions")
+    )
 }
 
 async fn dead_letters(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {

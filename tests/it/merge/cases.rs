@@ -196,5 +196,6 @@ mod bids;
 mod correlation;
 mod credits;
 mod identity;
+mod invalid;
 mod kpis;
 mod refunds;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::pools::{
-    AMOUNT_PLACES, CAMPAIGNS, COUNTRIES, CREATIVES, CURRENCIES, DEVICES, EVENT_IDS, ORDER_IDS, REFUNDED,
+    AGENTS, AMOUNT_PLACES, CAMPAIGNS, COUNTRIES, CREATIVES, CURRENCIES, DEVICES, EVENT_IDS, ORDER_IDS, REFUNDED,
     SENT_IMPRESSIONS, TYPES, USERS, When, amount, as_sent, pick, when,
 };
 use crate::oracle::raw::RawInteraction;
@@ -23,12 +23,13 @@ pub struct InteractionSpec {
     currency: u8,
     country: u8,
     device: u8,
+    agent: u8,
 }
 
 pub(super) fn interaction() -> impl Strategy<Value = InteractionSpec> {
     let who = (when(), 0_u8..8, 0_u8..11, 0_u8..8);
     let what = (0_u8..8, 0_u8..8, 0_u8..8, 0_u8..7, AMOUNT_PLACES, 0_u8..4, 0_u8..6, 0_u8..6);
-    (who, what).prop_map(|((when, user, kind, campaign), what)| {
+    (who, what, 0_u8..12).prop_map(|((when, user, kind, campaign), what, agent)| {
         let (event, order, impression, creative, value, currency, country, device) = what;
         InteractionSpec {
             when,
@@ -43,6 +44,7 @@ pub(super) fn interaction() -> impl Strategy<Value = InteractionSpec> {
             currency,
             country,
             device,
+            agent,
         }
     })
 }
@@ -66,6 +68,7 @@ impl InteractionSpec {
             quantity: (!is_click).then_some(i64::from(self.value)),
             country: pick(&COUNTRIES, self.country),
             device_type: pick(&DEVICES, self.device),
+            user_agent: pick(&AGENTS, self.agent),
             ..RawInteraction::default()
         }
     }

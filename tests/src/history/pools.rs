@@ -34,6 +34,35 @@ pub(super) const EVENT_IDS: [Option<&str>; 8] =
     [Some("e1"), Some("e2"), Some("e3"), Some("e4"), Some("e5"), None, None, Some("nil")];
 pub(super) const ORDER_IDS: [Option<&str>; 8] =
     [None, None, None, None, Some("o1"), Some("o2"), Some("e1"), Some("NULL")];
+pub(super) const AGENTS: [Option<&str>; 12] = [
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    Some("Mozilla/5.0"),
+    Some("Googlebot/2.1"),
+    Some("CUBOT NOTE"),
+    Some("cubot Googlebot"),
+    Some("HEADLESSchrome"),
+];
+pub(super) const ADDRESSES: [Option<&str>; 12] = [
+    None,
+    None,
+    None,
+    None,
+    Some("192.0.2.7"),
+    Some("192.0.2.8"),
+    Some("::ffff:192.0.2.7"),
+    Some("192.0.2.07"),
+    Some("2001:db8::1"),
+    Some("2001:0db8::1"),
+    Some("198.51.100.1"),
+    Some(""),
+];
+pub(super) const SIZES: [Option<i32>; 8] = [Some(300), Some(300), Some(300), Some(250), Some(250), None, None, Some(0)];
 /// The orders of refunds.
 pub(super) const REFUNDED: [Option<&str>; 8] =
     [Some("o1"), Some("o1"), Some("o2"), Some("o2"), Some("e1"), Some("o3"), Some("NULL"), None];

@@ -52,11 +52,11 @@ pub(super) struct Joined {
 
 /// What every interaction is joined to.
 pub(super) fn join(events: &Events, input: &Input) -> Vec<Joined> {
-    let joined = |interaction: &Interaction| {
-        if interaction.refund {
-            return refund(interaction, events, input);
-        }
-        Joined { touches: touches(interaction, events, input), order: None }
+    let joined = |interaction: &Interaction| match interaction.reason {
+        _ if interaction.refund => refund(interaction, events, input),
+        // A click that came too soon has what it lacks from its impression.
+        None | Some("fast_click") => Joined { touches: touches(interaction, events, input), order: None },
+        Some(_) => Joined::default(),
     };
     events.interactions.iter().map(joined).collect()
 }
@@ -78,6 +78,9 @@ fn touches(interaction: &Interaction, events: &Events, input: &Input) -> Vec<Tou
 /// as the order's credits tell.
 fn refund(refund: &Interaction, events: &Events, input: &Input) -> Joined {
     let Some(order) = order_of(refund, events, input) else { return Joined::default() };
+    if refund.reason.is_some() {
+        return Joined { touches: Vec::new(), order: Some(order) };
+    }
     let mut touches = touches(&events.interactions[order], events, input);
     let value = i128::from(refund.value_micros.unwrap_or(0));
     if events.interactions[order].primary {
@@ -90,7 +93,7 @@ fn refund(refund: &Interaction, events: &Events, input: &Input) -> Joined {
 }
 
 /// The latest conversion that a refund may belong to.
-fn order_of(refund: &Interaction, events: &Events, input: &Input) -> Option<usize> {
+pub(super) fn order_of(refund: &Interaction, events: &Events, input: &Input) -> Option<usize> {
     let wanted = scope(&refund.common, input);
     let window = input.meaning.conversions.refund_window;
     let candidates = events.interactions.iter().enumerate().filter(|(_, order)| {
@@ -130,16 +133,19 @@ fn latest<'a>(candidates: impl Iterator<Item = (usize, &'a Impression)>) -> Opti
 fn explicit_impression(interaction: &Interaction, events: &Events, window: Duration) -> Option<usize> {
     let named = interaction.impression_id.as_ref()?;
     latest(events.impressions.iter().enumerate().filter(|(_, impression)| {
-        impression.common.id == *named && reaches(&impression.common, &interaction.common, window)
+        impression.reason.is_none()
+            && impression.common.id == *named
+            && reaches(&impression.common, &interaction.common, window)
     }))
 }
 
-fn impression_of_click(click: &Interaction, events: &Events, input: &Input) -> Option<usize> {
+pub(super) fn impression_of_click(click: &Interaction, events: &Events, input: &Input) -> Option<usize> {
     let window = input.meaning.attribution.click_to_impression_window;
     explicit_impression(click, events, window).or_else(|| {
         latest(events.impressions.iter().enumerate().filter(|(_, impression)| {
             let campaign = &impression.common.campaign;
-            reaches(&impression.common, &click.common, window)
+            impression.reason.is_none()
+                && reaches(&impression.common, &click.common, window)
                 && (campaign.is_none() || *campaign == click.common.campaign)
         }))
     })
@@ -175,7 +181,7 @@ fn touchpoints_of_conversion(conversion: &Interaction, events: &Events, input: &
         .interactions
         .iter()
         .enumerate()
-        .filter(|(_, click)| click.click)
+        .filter(|(_, click)| click.click && click.reason.is_none())
         .filter(|(_, click)| reaches(&click.common, &conversion.common, rules.click_through_window))
         .filter(|(_, click)| matches(&click.common))
         .map(|(place, click)| touch(On::Click(place), impression_of_click(click, events, input)))
@@ -188,6 +194,7 @@ fn touchpoints_of_conversion(conversion: &Interaction, events: &Events, input: &
                 .impressions
                 .iter()
                 .enumerate()
+                .filter(|(_, impression)| impression.reason.is_none())
                 .filter(|(_, impression)| reaches(&impression.common, &conversion.common, window))
                 .filter(|(_, impression)| matches(&impression.common))
                 .map(|(place, _)| touch(On::Impression(place), Some(place)))

@@ -13,7 +13,7 @@ use super::{Input, calendar};
 
 /// The sums of every cube, with the number of fractional digits of their unit: 0 for counts, 6 for
 /// money and seconds, 9 for credits and for spend (which may be a CPM divided by 1000).
-const SUMS: [(&str, i8); 18] = [
+const SUMS: [(&str, i8); 23] = [
     ("impressions", 0),
     ("measurable_impressions", 0),
     ("viewable_impressions", 0),
@@ -32,6 +32,11 @@ const SUMS: [(&str, i8); 18] = [
     ("joined_clicks", 0),
     ("seconds_to_conversion", 6),
     ("joined_conversions", 0),
+    ("gross_impressions", 0),
+    ("gross_clicks", 0),
+    ("gross_conversions", 0),
+    ("gross_spend", 9),
+    ("gross_revenue", 6),
 ];
 
 /// What one event, or the credit of one touchpoint, adds to the cubes.
@@ -52,6 +57,15 @@ pub(super) fn facts(events: &Events, joins: &[Joined], input: &Input) -> Vec<Fac
     for impression in &events.impressions {
         let row = &impression.row;
         let mut fact = fact(&impression.common, None, input);
+        let cost = i128::from(row.enriched_cost_micros.unwrap_or(0)) * 1000;
+        fact.add("gross_impressions", 1);
+        if !bids_pay {
+            fact.add("gross_spend", cost);
+        }
+        if impression.reason.is_some() {
+            facts.push(fact);
+            continue;
+        }
         fact.user = impression.common.user.clone();
         fact.add("impressions", 1);
         fact.add("measurable_impressions", row.viewable.is_some().into());
@@ -59,7 +73,7 @@ pub(super) fn facts(events: &Events, joins: &[Joined], input: &Input) -> Vec<Fac
         fact.add("view_time_ms", row.view_time_ms.unwrap_or(0).into());
         fact.add("interaction_depth", row.interaction_depth.unwrap_or(0).into());
         if !bids_pay {
-            fact.add("spend", i128::from(row.enriched_cost_micros.unwrap_or(0)) * 1000);
+            fact.add("spend", cost);
             fact.add("unpriced_events", row.enriched_cost_micros.is_none().into());
         }
         facts.push(fact);
@@ -69,21 +83,28 @@ pub(super) fn facts(events: &Events, joins: &[Joined], input: &Input) -> Vec<Fac
         let seen = inherited(place, joins, events);
         let mut fact = fact(&seen, interaction.conversion_type.as_ref(), input);
         let micros = touches.last().map(|touch| micros_between(touch, interaction, events));
+        let value = i128::from(interaction.value_micros.unwrap_or(0));
+        // A refund of a conversion that does not count takes back nothing that was counted.
+        let of_primary = || joins[place].order.is_none_or(|order| events.interactions[order].primary);
+        let revenue = if interaction.primary || interaction.refund && of_primary() { value } else { 0 };
+        fact.add("gross_clicks", interaction.click.into());
+        fact.add("gross_conversions", interaction.primary.into());
+        fact.add("gross_revenue", revenue);
+        if interaction.reason.is_some() {
+            facts.push(fact);
+            continue;
+        }
+        fact.add("revenue", revenue);
         if interaction.click {
             fact.add("clicks", 1);
             fact.add("joined_clicks", micros.is_some().into());
             fact.add("seconds_to_click", micros.unwrap_or(0));
         } else if interaction.primary {
             fact.add("conversions", 1);
-            fact.add("revenue", interaction.value_micros.unwrap_or(0).into());
             fact.add("joined_conversions", micros.is_some().into());
             fact.add("seconds_to_conversion", micros.unwrap_or(0));
         } else if interaction.refund {
             fact.add("refunds", 1);
-            // A refund of a conversion that does not count takes back nothing that was counted.
-            if joins[place].order.is_none_or(|order| events.interactions[order].primary) {
-                fact.add("revenue", interaction.value_micros.unwrap_or(0).into());
-            }
         }
         facts.push(fact);
         facts.extend(touches.iter().filter_map(|touch| credit(interaction, touch, &seen, events, input)));
@@ -97,6 +118,7 @@ pub(super) fn facts(events: &Events, joins: &[Joined], input: &Input) -> Vec<Fac
         if bids_pay && won {
             // A CPM in micros is the price of one impression in billionths.
             fact.add("spend", bid.clearing_price_micros.unwrap_or(0).into());
+            fact.add("gross_spend", bid.clearing_price_micros.unwrap_or(0).into());
             fact.add("unpriced_events", bid.clearing_price_micros.is_none().into());
         }
         facts.push(fact);
@@ -113,7 +135,8 @@ pub(super) fn micros_between(touch: &Touch, interaction: &Interaction, events: &
 /// the touch's impression. What a refund lacks comes from its order, the campaign too.
 pub(super) fn inherited(place: usize, joins: &[Joined], events: &Events) -> Common {
     let mut seen = events.interactions[place].common.clone();
-    if let Some(order) = joins[place].order {
+    let is_invalid = events.interactions[place].reason.is_some();
+    if let Some(order) = joins[place].order.filter(|_| !is_invalid) {
         let order = inherited(order, joins, events);
         fill(&mut seen, &order);
         seen.campaign = seen.campaign.or(order.campaign);

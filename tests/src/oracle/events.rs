@@ -42,6 +42,8 @@ impl Common {
 
 pub(super) struct Impression {
     pub common: Common,
+    /// Why it is invalid, if it is.
+    pub reason: Option<&'static str>,
     pub row: RawImpression,
     pub ad_group: Option<String>,
     pub placement: Option<String>,
@@ -53,6 +55,8 @@ pub(super) struct Impression {
 
 pub(super) struct Interaction {
     pub common: Common,
+    /// Why it is invalid, if it is.
+    pub reason: Option<&'static str>,
     pub row: RawInteraction,
     pub click: bool,
     pub refund: bool,
@@ -225,6 +229,7 @@ fn impression(identity: &Identity, row: &RawImpression, input: &Input) -> Impres
             region: sent_or_enriched(nulls, &row.region, &row.enriched.region),
             device: device(sent_or_enriched(nulls, &row.device_type, &row.enriched.device_type)),
         },
+        reason: None,
         ad_group: known(nulls, &row.ad_group_id).cloned(),
         placement: known(nulls, &row.placement_id).cloned(),
         auction: known(nulls, &row.auction_id).cloned(),
@@ -263,6 +268,7 @@ fn interaction(identity: &Identity, row: &RawInteraction, input: &Input) -> Inte
             region: known(nulls, &row.enriched.region).cloned(),
             device: device(sent_or_enriched(nulls, &row.device_type, &row.enriched.device_type)),
         },
+        reason: None,
         click,
         refund,
         primary: !click && !refund && (types.primary_types.is_empty() || listed(&types.primary_types, row)),

@@ -39,7 +39,8 @@ impl Merge<'_> {
         let dates = self.within("changed_users", "first", "last", "b.event_time", -window, far).await?;
         let refunds = format!(
             "SELECT {columns} FROM (SELECT * FROM published_interactions b{dates}) b \
-             JOIN changed_users u ON b.user_id = u.user_id AND b.event_time > u.last + INTERVAL '{window} microseconds' \
+             JOIN changed_users u ON b.user_id = u.user_id \
+             AND b.event_time > u.last + INTERVAL '{window} microseconds' \
              AND b.event_time <= u.last + INTERVAL '{far} microseconds' WHERE b.interaction_type = 'refund'"
         );
         let old = format!(
