@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use adlake_batch_layer::BatchSettings;
 use adlake_domain::credit::Model;
 use adlake_domain::invalid::Invalid;
+use adlake_domain::segments::Segments;
 use adlake_domain::settings::{Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource};
 use adlake_lake::StorageSettings;
 use adlake_serving::{QuerySettings, ServeSettings};
@@ -52,6 +53,7 @@ pub struct Settings {
     pub report: Report,
     pub spend: SpendSettings,
     pub display: DisplaySettings,
+    pub segments: Segments,
     pub batch: BatchSettings,
     pub query: QuerySettings,
     pub serve: ServeSettings,
@@ -87,7 +89,11 @@ impl Settings {
 
     /// What is shown of the results. A change takes effect at once.
     pub fn display(&self) -> Display {
-        Display { default_model: self.display.default_model, spend_source: self.spend.source }
+        Display {
+            default_model: self.display.default_model,
+            spend_source: self.spend.source,
+            segments: self.segments.clone(),
+        }
     }
 
     /// The sections of the speed layer.
@@ -171,7 +177,7 @@ pub fn load(
     settings.sources = settings.sources.resolved();
     let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
     let taken = settings.invalid.take_files(read);
-    taken.and_then(|()| settings.meaning().check()).map_err(usage)?;
+    taken.and_then(|()| settings.meaning().check()).and_then(|()| settings.segments.check()).map_err(usage)?;
     Ok(Config { settings, file, origins })
 }
 

@@ -11,8 +11,8 @@
 //!
 //! The plans in `adlake-lake` apply the rates. [`crate::attribution`] applies the last two.
 
-use std::collections::BTreeSet;
 use core::net::IpAddr;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

@@ -17,6 +17,7 @@ pub mod attribution;
 pub mod credit;
 pub mod kpi;
 pub mod reach;
+pub mod segments;
 pub mod batch_schema;
 pub mod catalogue;
 

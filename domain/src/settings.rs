@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::invalid::Invalid;
+use crate::segments::Segments;
 
 /// The revision of this program's rules. It is raised whenever the same rows and the same
 /// [`Meaning`] give other batch tables, in rows or in columns. Batch tables of another revision are
@@ -256,6 +257,8 @@ pub struct Display {
     pub default_model: crate::credit::Model,
     /// Where `spend` comes from.
     pub spend_source: SpendSource,
+    /// The rules of `user_segments`.
+    pub segments: Segments,
 }
 
 /// The source of `spend`. It is never both.

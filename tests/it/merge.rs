@@ -157,7 +157,7 @@ async fn run(history: &History) -> Result<()> {
         ensure!(difference.is_none(), "merged is not as recomputed: {}", difference.unwrap_or_default());
     }
     // Settings of the display take effect at once.
-    let display = Display { default_model: Model::Linear, spend_source: SpendSource::Bids };
+    let display = Display { default_model: Model::Linear, spend_source: SpendSource::Bids, ..Display::default() };
     lake.show(&display).await?;
     check(&lake, &Input { display, ..input }, &["campaign_daily"])
         .await

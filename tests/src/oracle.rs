@@ -15,6 +15,7 @@ mod events;
 mod invalid;
 pub mod raw;
 mod resolve;
+mod segments;
 pub mod value;
 mod views;
 
@@ -26,7 +27,7 @@ use raw::{RawBidRequest, RawImpression, RawInteraction};
 use value::Row;
 
 /// The views that the oracle answers, in the order of the contract's table.
-pub const VIEWS: [&str; 12] = [
+pub const VIEWS: [&str; 13] = [
     "impressions",
     "clicks",
     "conversions",
@@ -39,6 +40,7 @@ pub const VIEWS: [&str; 12] = [
     "site_daily",
     "funnel",
     "invalid_traffic",
+    "user_segments",
 ];
 
 /// Everything that the answers depend on.
@@ -76,6 +78,7 @@ pub fn views(input: &Input) -> BTreeMap<&'static str, Vec<Row>> {
         ("geo_daily", cubes::geo_daily(&facts)),
         ("site_daily", cubes::site_daily(&facts)),
         ("funnel", cubes::funnel(&facts)),
+        ("user_segments", segments::user_segments(&events, &joins, input)),
         ("invalid_traffic", views::invalid_traffic(&events, input)),
     ])
 }

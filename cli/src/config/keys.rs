@@ -272,6 +272,12 @@ pub const KEYS: &[Key] = &[
         "spend.source",
         "Where spend comes from: impressions (their cost) or bids (the clearing prices of those that won).",
     ),
+    key("segments", "The segments of users, in the view user_segments. A change takes effect at once."),
+    key(
+        "segments.rule",
+        "Rules: the first one whose conditions all hold gives a user's segment. Conditions: recency_days_min, \
+         recency_days_max, frequency_min, ..., value_..., engagement_..., conversions_...",
+    ),
     key("batch", "Batch runs: `adlake batch run`."),
     key("batch.session", "The resources that a batch run may use."),
     key(

@@ -22,6 +22,7 @@ mod slice;
 pub mod merge;
 pub mod sums;
 pub mod surface;
+mod segments;
 mod freshness;
 
 mod materialize;

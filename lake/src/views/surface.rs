@@ -17,12 +17,12 @@ use datafusion::prelude::{Expr, SessionContext};
 use super::merge::{Merge, Merged, Part};
 use super::plans::Plans;
 use super::sums::{self, Grouping, Sketches};
-use super::{cubes, event_columns, freshness, functions};
+use super::{cubes, event_columns, freshness, functions, segments};
 use crate::error::LakeError;
 use crate::snapshot::Snapshot;
 
 /// The names of the views.
-pub const VIEWS: [&str; 14] = [
+pub const VIEWS: [&str; 15] = [
     "impressions",
     "clicks",
     "conversions",
@@ -35,6 +35,7 @@ pub const VIEWS: [&str; 14] = [
     "site_daily",
     "funnel",
     "invalid_traffic",
+    "user_segments",
     "dead_letters",
     "freshness",
 ];
@@ -92,6 +93,7 @@ impl Views {
                 "site_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "website"]),
                 "funnel" => cubes::funnel("merged_rollup"),
                 "invalid_traffic" => invalid_traffic(display),
+                "user_segments" => segments::user_segments(&display.segments),
                 "dead_letters" => dead_letters(&plans, snapshot).await?,
                 _ => freshness_table(&plans, snapshot).await?,
             };
@@ -136,7 +138,7 @@ fn parts(view: &str) -> Vec<Part> {
     match view {
         "impressions" => vec![Part::Events(EventKind::Impression)],
         "bid_requests" => vec![Part::Events(EventKind::BidRequest)],
-        "clicks" | "conversions" | "attributions" | "invalid_traffic" => vec![Part::Attributions],
+        "clicks" | "conversions" | "attributions" | "invalid_traffic" | "user_segments" => vec![Part::Attributions],
         "campaign_hourly" | "geo_daily" | "site_daily" | "funnel" => vec![Part::Hourly],
         "campaign_daily" | "campaign_kpis" => vec![Part::Hourly, Part::Reach],
         _ => Vec::new(),

@@ -199,3 +199,4 @@ mod identity;
 mod invalid;
 mod kpis;
 mod refunds;
+mod segments;
