@@ -217,20 +217,27 @@ async fn recompute(
             there.extend(files.iter().filter(|file| file.rows != Some(0)).filter_map(|file| file.day()).map(Day));
         }
     }
-    let hours = &engine.meaning.report;
-    let scope = scope(&there, wanted, |day| touched(day, hours), engine.plans.context_days());
-    report.recomputed.run = Some(manifest.run);
-    report.recomputed.dates = scope.cubes.iter().map(|day| date(*day).to_string()).collect();
     for table in BatchTable::ALL {
         if let (Some(version), false) = (manifest.version(table.name()), report.is_damaged(table.name())) {
             engine.plans.register(plan_name(table), engine.lake.known_columns(table.name(), version).await?)?;
         }
     }
+    // Refunds look back much further than other interactions. If the table of interactions is not
+    // there, attributions are not compared.
+    let interactions = BatchTable::Events(EventKind::Interaction);
+    let has_refunds = || async { Ok::<_, BatchError>(engine.plans.has_refunds(plan_name(interactions)).await?) };
+    let with_refunds = manifest.version(interactions.name()).is_some()
+        && !report.is_damaged(interactions.name())
+        && certain(engine.lake.retry(has_refunds).await)?.unwrap_or(true);
+    let hours = &engine.meaning.report;
+    let scope = scope(&there, wanted, |day| touched(day, hours), engine.plans.context_days(with_refunds));
+    report.recomputed.run = Some(manifest.run);
+    report.recomputed.dates = scope.cubes.iter().map(|day| date(*day).to_string()).collect();
     for kind in EventKind::ALL {
         let days = if kind == EventKind::BidRequest { &scope.events } else { &scope.context };
         events(engine, manifest, kind, days, report).await?;
     }
-    attributions(engine, manifest, &scope, wanted, report).await?;
+    attributions(engine, manifest, &scope, wanted, with_refunds, report).await?;
     cubes(engine, manifest, BatchTable::Hourly, &scope, report).await?;
     cubes(engine, manifest, BatchTable::Rollup, &scope, report).await?;
     cubes(engine, manifest, BatchTable::Reach, &scope, report).await
@@ -286,6 +293,7 @@ async fn attributions(
     manifest: &Manifest,
     scope: &Scope,
     wanted: Recompute,
+    with_refunds: bool,
     report: &mut Report,
 ) -> Result<(), BatchError> {
     let table = BatchTable::Attributions;
@@ -299,7 +307,7 @@ async fn attributions(
             Recompute::All => (engine.plans.attributions("impressions", "interactions").await?, "true".to_string()),
             _ => {
                 let days: Vec<String> = scope.events.iter().map(|day| day.literal()).collect();
-                let frame = engine.plans.attributions_of(&scope.events).await?;
+                let frame = engine.plans.attributions_of(&scope.events, with_refunds).await?;
                 (frame, format!("event_date IN ({})", days.join(", ")))
             }
         };

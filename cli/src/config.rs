@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 use adlake_batch_layer::BatchSettings;
 use adlake_domain::credit::Model;
+use adlake_domain::invalid::Invalid;
+use adlake_domain::segments::Segments;
 use adlake_domain::settings::{Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource};
 use adlake_lake::StorageSettings;
 use adlake_serving::{QuerySettings, ServeSettings};
@@ -47,9 +49,11 @@ pub struct Settings {
     pub attribution: Attribution,
     pub identity: Identity,
     pub conversions: Conversions,
+    pub invalid: Invalid,
     pub report: Report,
     pub spend: SpendSettings,
     pub display: DisplaySettings,
+    pub segments: Segments,
     pub batch: BatchSettings,
     pub query: QuerySettings,
     pub serve: ServeSettings,
@@ -78,13 +82,18 @@ impl Settings {
             attribution: self.attribution.clone(),
             identity: self.identity.clone(),
             conversions: self.conversions.clone(),
+            invalid: self.invalid.clone(),
             report: self.report.clone(),
         }
     }
 
     /// What is shown of the results. A change takes effect at once.
     pub fn display(&self) -> Display {
-        Display { default_model: self.display.default_model, spend_source: self.spend.source }
+        Display {
+            default_model: self.display.default_model,
+            spend_source: self.spend.source,
+            segments: self.segments.clone(),
+        }
     }
 
     /// The sections of the speed layer.
@@ -166,6 +175,9 @@ pub fn load(
         .try_into()
         .map_err(|error: toml::de::Error| usage(format!("the configuration cannot be read: {}", error.message())))?;
     settings.sources = settings.sources.resolved();
+    let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
+    let taken = settings.invalid.take_files(read);
+    taken.and_then(|()| settings.meaning().check()).and_then(|()| settings.segments.check()).map_err(usage)?;
     Ok(Config { settings, file, origins })
 }
 

@@ -6,8 +6,13 @@
 //! - Touchpoints are never used up.
 //! - The result does not depend on the order of the input.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::credit::credits;
-use crate::settings::{Attribution, Scope};
+use crate::invalid::{FAST_CLICK, ORDER_INVALID};
+use crate::settings::{Attribution, Meaning, Scope};
 
 /// The role of an event in attribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +23,30 @@ pub enum Kind {
     Click,
     /// A conversion: an interaction.
     Conversion,
+    /// A refund: an interaction. Its touchpoints are those of its order.
+    Refund,
+}
+
+/// The rules of attribution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// How clicks and conversions are joined.
+    pub joins: Attribution,
+    /// The longest time from an order to its refund, in microseconds.
+    pub refund_window: i64,
+    /// A click is invalid that comes less than this after its impression, in microseconds.
+    pub fast_click: i64,
+}
+
+impl Rules {
+    /// The rules of a configuration.
+    pub fn of(meaning: &Meaning) -> Rules {
+        Rules {
+            joins: meaning.attribution.clone(),
+            refund_window: micros(meaning.conversions.refund_window),
+            fast_click: micros(meaning.invalid.fast_click),
+        }
+    }
 }
 
 /// An event of a user, as attribution sees it.
@@ -37,16 +66,29 @@ pub struct Event<'a> {
     pub advertiser: Option<&'a str>,
     /// The explicit `impression_id` of a click or conversion.
     pub impression_id: Option<&'a str>,
+    /// The `order_id` of a conversion or refund, if known.
+    pub order_id: Option<&'a str>,
+    /// Its `conversion_type` as sent.
+    pub conversion_type: &'a str,
     /// Whether it is a conversion whose type is primary.
     pub primary: bool,
+    /// Whether it is valid as far as is known before attribution. Invalid impressions and clicks
+    /// are no touchpoints.
+    pub valid: bool,
 }
 
-/// The touchpoints of one interaction, ordered by time. Never empty.
+/// The touchpoints of one interaction, ordered by time. Only a refund may have none. Invalid
+/// interactions have none, but a click that came too soon has its impression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attributed {
     /// Index of the interaction in the input.
     pub interaction: usize,
-    /// The touchpoints. The last touchpoint is the last element.
+    /// Index of the order, if the interaction is a refund.
+    pub order: Option<usize>,
+    /// Why it is invalid, if attribution tells: [`FAST_CLICK`] or [`ORDER_INVALID`].
+    pub invalid: Option<&'static str>,
+    /// The touchpoints. The last touchpoint is the last element. Those of a refund are those of its
+    /// order, with the credits that the order gives them.
     pub touchpoints: Vec<Touchpoint>,
 }
 
@@ -72,6 +114,12 @@ impl<'a> Event<'a> {
         (self.time, self.id.as_bytes(), self.key)
     }
 
+    /// The order of conversions with the same `order_id`: the greatest is the latest.
+    fn order_of_orders(&self) -> (i64, &'a [u8], Option<&'a [u8]>, &'a [u8]) {
+        let owner = self.advertiser.or(self.campaign).map(str::as_bytes);
+        (self.time, self.conversion_type.as_bytes(), owner, self.key)
+    }
+
     fn scope(&self, rules: &Attribution) -> Option<ScopeValue<'a>> {
         match (rules.scope, self.advertiser, self.campaign) {
             (Scope::Auto | Scope::Advertiser, Some(advertiser), _) => Some(ScopeValue::Advertiser(advertiser)),
@@ -81,49 +129,113 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Joins every click and conversion of one user to its touchpoints.
+/// Joins every click, conversion and refund of one user to its touchpoints.
 ///
-/// Interactions without touchpoints are left out. The result is ordered by the interactions' (time,
-/// id).
-pub fn attribute(events: &[Event<'_>], rules: &Attribution) -> Vec<Attributed> {
+/// Left out are clicks and conversions without touchpoints or that were invalid before, and refunds
+/// without an order. The result is ordered by the interactions' (time, id).
+pub fn attribute(events: &[Event<'_>], rules: &Rules) -> Vec<Attributed> {
     let mut order: Vec<usize> = (0..events.len()).collect();
     order.sort_unstable_by(|&a, &b| events[a].order().cmp(&events[b].order()));
-    let impressions: Vec<usize> = order.iter().copied().filter(|&i| events[i].kind == Kind::Impression).collect();
-    let clicks: Vec<usize> = order.iter().copied().filter(|&i| events[i].kind == Kind::Click).collect();
-    let finder = Finder { events, rules, impressions, clicks };
-    let joined: Vec<Option<usize>> = finder.clicks.iter().map(|&click| finder.impression_of_click(click)).collect();
+    let valid = |kind: Kind| {
+        order.iter().copied().filter(|&i| events[i].kind == kind && events[i].valid).collect::<Vec<usize>>()
+    };
+    let mut finder = Finder { events, rules: &rules.joins, impressions: valid(Kind::Impression), clicks: Vec::new() };
+    let is_fast = |click: usize, impression: usize| events[click].time - events[impression].time < rules.fast_click;
+    let (mut joined, mut fast) = (Vec::new(), BTreeMap::new());
+    for click in valid(Kind::Click) {
+        match finder.impression_of_click(click) {
+            Some(impression) if is_fast(click, impression) => drop(fast.insert(click, impression)),
+            impression => {
+                finder.clicks.push(click);
+                joined.push(impression);
+            }
+        }
+    }
     let impression_behind = |event: usize| match events[event].kind {
         Kind::Impression => Some(event),
         Kind::Click => {
             let place = finder.clicks.binary_search_by(|&click| events[click].order().cmp(&events[event].order()));
             place.ok().and_then(|place| joined[place])
         }
-        Kind::Conversion => None,
+        Kind::Conversion | Kind::Refund => None,
     };
-    let mut result = Vec::new();
-    for &interaction in &order {
+    let touchpoints_of = |interaction: usize| {
         let touchpoints = match events[interaction].kind {
-            Kind::Impression => continue,
             Kind::Click => impression_behind(interaction).into_iter().collect(),
             Kind::Conversion => finder.touchpoints_of_conversion(interaction),
+            Kind::Impression | Kind::Refund => Vec::new(),
         };
-        if touchpoints.is_empty() {
-            continue;
-        }
         let times: Vec<i64> = touchpoints.iter().map(|&event| events[event].time).collect();
         let credits = if events[interaction].primary && events[interaction].kind == Kind::Conversion {
-            credits(&times, micros(rules.half_life))
+            credits(&times, micros(rules.joins.half_life))
         } else {
             vec![[0; 5]; touchpoints.len()]
         };
-        let touchpoints = touchpoints
-            .into_iter()
-            .zip(credits)
-            .map(|(event, credits)| Touchpoint { event, impression: impression_behind(event), credits })
-            .collect();
-        result.push(Attributed { interaction, touchpoints });
+        let with_impression = |(event, credits)| Touchpoint { event, impression: impression_behind(event), credits };
+        touchpoints.into_iter().zip(credits).map(with_impression).collect::<Vec<Touchpoint>>()
+    };
+    let orders = Orders::of(events, &order);
+    let mut result = Vec::new();
+    for &interaction in &order {
+        let event = &events[interaction];
+        let attributed = |order, invalid, touchpoints| Attributed { interaction, order, invalid, touchpoints };
+        if event.kind == Kind::Refund {
+            let Some(order) = orders.order_of(interaction, rules) else { continue };
+            result.push(match (event.valid, events[order].valid) {
+                (true, true) => attributed(Some(order), None, touchpoints_of(order)),
+                (true, false) => attributed(Some(order), Some(ORDER_INVALID), Vec::new()),
+                (false, _) => attributed(Some(order), None, Vec::new()),
+            });
+        } else if let Some(&impression) = fast.get(&interaction) {
+            let touchpoint = Touchpoint { event: impression, impression: Some(impression), credits: [0; 5] };
+            result.push(attributed(None, Some(FAST_CLICK), vec![touchpoint]));
+        } else if event.valid {
+            let touchpoints = touchpoints_of(interaction);
+            if !touchpoints.is_empty() {
+                result.push(attributed(None, None, touchpoints));
+            }
+        }
     }
     result
+}
+
+/// The conversions that a refund may belong to.
+struct Orders<'a, 'e> {
+    events: &'a [Event<'e>],
+    /// By `order_id`, ordered by time. Empty if there are no refunds.
+    by_id: BTreeMap<&'e str, Vec<usize>>,
+}
+
+impl<'a, 'e> Orders<'a, 'e> {
+    /// `order` are the places of the events, ordered by time.
+    fn of(events: &'a [Event<'e>], order: &[usize]) -> Orders<'a, 'e> {
+        let mut by_id: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        if events.iter().any(|event| event.kind == Kind::Refund) {
+            for &place in order.iter().filter(|&&place| events[place].kind == Kind::Conversion) {
+                if let Some(id) = events[place].order_id {
+                    by_id.entry(id).or_default().push(place);
+                }
+            }
+        }
+        Orders { events, by_id }
+    }
+
+    /// The order of a refund: the latest conversion with its `order_id`, in the window, and of the
+    /// same scope where both scopes are known.
+    fn order_of(&self, refund: usize, rules: &Rules) -> Option<usize> {
+        let refund = &self.events[refund];
+        let candidates = self.by_id.get(refund.order_id?)?;
+        let from = refund.time.saturating_sub(rules.refund_window);
+        let begin = candidates.partition_point(|&i| self.events[i].time < from);
+        let end = candidates.partition_point(|&i| self.events[i].time <= refund.time);
+        let scope = refund.scope(&rules.joins);
+        let fits = |&&order: &&usize| match (&scope, self.events[order].scope(&rules.joins)) {
+            (Some(one), Some(other)) => *one == other,
+            _ => true,
+        };
+        let fitting = candidates.get(begin..end)?.iter().filter(fits);
+        fitting.copied().max_by_key(|&order| self.events[order].order_of_orders())
+    }
 }
 
 /// A duration in microseconds, at most `i64::MAX`.
@@ -200,138 +312,4 @@ pub fn takes_region(country: Option<&str>, touch_country: Option<&str>) -> bool 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: i64 = 3_600_000_000;
-
-    fn event(kind: Kind, time: i64, id: &'static str, campaign: Option<&'static str>) -> Event<'static> {
-        Event { kind, time, id, key: id.as_bytes(), campaign, advertiser: None, impression_id: None, primary: true }
-    }
-
-    fn check(events: &[Event<'_>], expected: &[(&str, &[&str])]) {
-        let found: Vec<(String, Vec<String>)> = attribute(events, &Attribution::default())
-            .into_iter()
-            .map(|a| {
-                let ids = a.touchpoints.iter().map(|t| events[t.event].id.to_string()).collect();
-                (events[a.interaction].id.to_string(), ids)
-            })
-            .collect();
-        let expected: Vec<(String, Vec<String>)> =
-            expected.iter().map(|(i, t)| (i.to_string(), t.iter().map(|t| t.to_string()).collect())).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn click_joins_the_latest_impression_of_its_campaign() {
-        let (a, b) = (Some("a"), Some("b"));
-        check(
-            &[
-                event(Kind::Impression, 0, "i1", a),
-                event(Kind::Impression, HOUR, "i2", a),
-                event(Kind::Impression, 2 * HOUR, "i3", b),
-                event(Kind::Click, 3 * HOUR, "c", a),
-            ],
-            &[("c", &["i2"])],
-        );
-        // The window includes both its ends, and events of the same instant are joined.
-        check(&[event(Kind::Impression, 0, "i", a), event(Kind::Click, 24 * HOUR, "c", a)], &[("c", &["i"])]);
-        check(&[event(Kind::Impression, 0, "i", a), event(Kind::Click, 24 * HOUR + 1, "c", a)], &[]);
-        check(&[event(Kind::Impression, 5, "i", a), event(Kind::Click, 5, "c", a)], &[("c", &["i"])]);
-        check(&[event(Kind::Impression, 6, "i", a), event(Kind::Click, 5, "c", a)], &[]);
-        // A touchpoint of unknown campaign matches any. For the same instant the id decides.
-        check(&[event(Kind::Impression, 0, "i", None), event(Kind::Click, 5, "c", a)], &[("c", &["i"])]);
-        check(
-            &[event(Kind::Impression, 0, "i2", a), event(Kind::Impression, 0, "i10", a), event(Kind::Click, 5, "c", a)],
-            &[("c", &["i2"])],
-        );
-    }
-
-    #[test]
-    fn explicit_impression_wins_where_it_is_valid() {
-        let mut click = event(Kind::Click, 2 * HOUR, "c", Some("a"));
-        click.impression_id = Some("i1");
-        let first = event(Kind::Impression, 0, "i1", Some("b"));
-        let second = event(Kind::Impression, HOUR, "i2", Some("a"));
-        check(&[first.clone(), second.clone(), click.clone()], &[("c", &["i1"])]);
-        click.impression_id = Some("elsewhere");
-        check(&[first, second, click], &[("c", &["i2"])]);
-    }
-
-    #[test]
-    fn conversion_prefers_clicks_to_views() {
-        let a = Some("a");
-        check(
-            &[
-                event(Kind::Impression, 0, "i", a),
-                event(Kind::Click, HOUR, "c1", a),
-                event(Kind::Click, 2 * HOUR, "c2", Some("b")),
-                event(Kind::Conversion, 3 * HOUR, "v", a),
-            ],
-            &[("c1", &["i"]), ("v", &["c1"])],
-        );
-        check(&[event(Kind::Impression, 0, "i", a), event(Kind::Conversion, HOUR, "v", a)], &[("v", &["i"])]);
-        check(&[event(Kind::Impression, 0, "i", a), event(Kind::Conversion, 25 * HOUR, "v", a)], &[]);
-    }
-
-    #[test]
-    fn scope_is_the_advertiser_where_known() {
-        let mut click = event(Kind::Click, 0, "c", Some("a"));
-        let mut conversion = event(Kind::Conversion, HOUR, "v", Some("b"));
-        check(&[click.clone(), conversion.clone()], &[]);
-        click.advertiser = Some("x");
-        conversion.advertiser = Some("x");
-        check(&[click, conversion], &[("v", &["c"])]);
-    }
-
-    #[test]
-    fn every_touchpoint_of_the_user_is_in_the_scope_account() {
-        let events = [
-            event(Kind::Impression, 0, "i", Some("a")),
-            event(Kind::Click, HOUR, "c1", Some("b")),
-            event(Kind::Click, 2 * HOUR, "c2", None),
-            event(Kind::Click, 3 * HOUR, "c3", Some("a")),
-            event(Kind::Conversion, 4 * HOUR, "v1", None),
-            event(Kind::Conversion, 5 * HOUR, "v2", Some("d")),
-        ];
-        let touchpoints = |scope: Scope, id: &str| -> Vec<&str> {
-            let found = attribute(&events, &Attribution { scope, ..Attribution::default() });
-            let of = found.iter().find(|attributed| events[attributed.interaction].id == id);
-            of.map(|a| a.touchpoints.iter().map(|t| events[t.event].id).collect()).unwrap_or_default()
-        };
-        assert_eq!(touchpoints(Scope::Account, "v1"), ["c1", "c2", "c3"]);
-        assert_eq!(touchpoints(Scope::Account, "v2"), ["c1", "c2", "c3"]);
-        // Clicks are joined by campaign even so.
-        assert_eq!(touchpoints(Scope::Account, "c1"), Vec::<&str>::new());
-        assert_eq!(touchpoints(Scope::Account, "c3"), ["i"]);
-        // In the other scopes a conversion of unknown scope is joined only by touchpoints of
-        // unknown campaign.
-        for scope in [Scope::Auto, Scope::Advertiser, Scope::Campaign] {
-            assert_eq!(touchpoints(scope, "v1"), ["c2"], "{scope:?}");
-        }
-    }
-
-    #[test]
-    fn a_region_stays_in_its_country() {
-        assert!(takes_region(None, None));
-        assert!(takes_region(None, Some("DE")));
-        assert!(takes_region(Some("DE"), Some("DE")));
-        assert!(!takes_region(Some("PT"), Some("DE")));
-        assert!(!takes_region(Some("PT"), None));
-    }
-
-    #[test]
-    fn only_the_latest_touchpoints_count() {
-        let ids: Vec<String> = (0..120).map(|i| format!("c{i:03}")).collect();
-        let mut events: Vec<Event<'_>> = ids
-            .iter()
-            .enumerate()
-            .map(|(i, id)| Event { id, key: id.as_bytes(), ..event(Kind::Click, i as i64, "", Some("a")) })
-            .collect();
-        events.push(event(Kind::Conversion, HOUR, "v", Some("a")));
-        let found = attribute(&events, &Attribution::default());
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].touchpoints.len(), 100);
-        assert_eq!(events[found[0].touchpoints[0].event].id, "c020");
-    }
-}
+mod tests;

@@ -87,6 +87,9 @@ pub fn event_schema(kind: EventKind) -> SchemaRef {
             fields.extend(["wseat", "bcat", "badv", "targeting"].map(own));
         }
     }
+    if kind != EventKind::BidRequest {
+        fields.push(utf8("invalid_reason"));
+    }
     fields.extend(["part_of_day", "day_type", "season", "attributes"].map(utf8));
     fields.push(binary("content_hash"));
     fields.push(source("source"));
@@ -105,7 +108,13 @@ pub fn event_schema(kind: EventKind) -> SchemaRef {
 ///
 /// The credit is counted under `campaign_id`, `ad_creative_id`, `website`, `country`, `region`,
 /// `device_type` and `conversion_type`. The `touch_*` columns belong to the touchpoint. What it
-/// lacks comes from its impression. An interaction inherits them from its last touchpoint.
+/// lacks comes from its impression.
+///
+/// An interaction takes what it lacks from the row that `inherits`: that of its last touchpoint. A
+/// refund that has an order has a row of its own for this, which has no touchpoint: its `touch_*`
+/// columns are those of the order as it stands in `conversions`. The rows of a refund and its
+/// order's touchpoints come beside. Of invalid interactions only these have a row, so that what the
+/// gross sums need of them is known: clicks that came too soon, and refunds that have an order.
 pub fn attributions_schema() -> SchemaRef {
     let mut fields = vec![binary("interaction_key"), utf8("user_id")];
     fields.extend(["interaction_id", "interaction_type", "conversion_type"].map(utf8));
@@ -115,7 +124,7 @@ pub fn attributions_schema() -> SchemaRef {
     fields.extend(["touchpoint_id", "touchpoint_kind"].map(utf8));
     fields.push(time("touchpoint_time"));
     fields.push(utf8("touchpoint_campaign_id"));
-    fields.push(Field::new("last_touch", DataType::Boolean, true));
+    fields.extend(["last_touch", "inherits", "order_is_primary"].map(|name| Field::new(name, DataType::Boolean, true)));
     fields.push(int64("seconds_between_micros"));
     fields.extend(
         ["touch_ad_creative_id", "touch_website", "touch_country", "touch_region", "touch_device_type"].map(utf8),
@@ -123,6 +132,8 @@ pub fn attributions_schema() -> SchemaRef {
     fields.extend(["campaign_id", "ad_creative_id", "website", "country", "region", "device_type"].map(utf8));
     fields.extend(Model::ALL.map(|model| int64(&credit_column(model))));
     fields.extend(Model::ALL.map(|model| int64(&revenue_column(model))));
+    // `fast_click` or `order_invalid`: the reasons that only attribution can tell.
+    fields.push(utf8("invalid_reason"));
     fields.push(event_date());
     Arc::new(Schema::new(fields))
 }

@@ -34,19 +34,28 @@ pub const DIMENSIONS: [&str; 7] =
     ["campaign_id", "website", "ad_creative_id", "device_type", "country", "region", "conversion_type"];
 
 /// Every stored sum, in the order of the columns.
-pub const SUMS: [Sum; 30] = [
+pub const SUMS: [Sum; 36] = [
     count("events", "events and credits behind the row; a row without any does not exist"),
     count("impressions", "impressions"),
     count("measurable_impressions", "impressions of which it is known whether they were viewable"),
     count("viewable_impressions", "impressions that were viewable"),
     count("clicks", "clicks"),
     count("conversions", "conversions of primary types"),
+    count("refunds", "refunds"),
+    count("gross_impressions", "impressions, invalid ones too"),
+    count("gross_clicks", "clicks, invalid ones too"),
+    count("gross_conversions", "conversions of primary types, invalid ones too"),
     count("bid_requests", "imps offered at auction"),
     count("bids", "imps with a campaign or a bid price of ours"),
     count("wins", "imps won"),
     total("cost_micros", "cost of the impressions, micros of the account currency"),
     total("clearing_price_micros", "clearing prices of the won bids, a CPM in micros of the account currency"),
-    total("revenue_micros", "value of the conversions of primary types, micros of the account currency"),
+    total("revenue_micros", "value of the conversions of primary types, less refunds, micros of the account currency"),
+    total("gross_cost_micros", "cost of the impressions, invalid ones too, micros of the account currency"),
+    total(
+        "gross_revenue_micros",
+        "value of the conversions of primary types, less refunds, invalid ones too, micros of the account currency",
+    ),
     count("unpriced_impressions", "impressions without a cost"),
     count("unpriced_wins", "won bids without a clearing price"),
     total("view_time_ms", "time in view, milliseconds"),
@@ -105,16 +114,24 @@ pub fn shown(display: &Display) -> Vec<Shown> {
     let sum = |name: &str, stored: &str, scale, unit| Shown { name: name.into(), stored: stored.into(), scale, unit };
     let count = |name: &str| sum(name, name, 0, Unit::Events);
     let seconds = |name: &str| sum(name, &format!("{name}_micros"), MICROS, Unit::Seconds);
-    let (spend, unpriced) = match display.spend_source {
-        SpendSource::Impressions => (("cost_micros", MICROS), "unpriced_impressions"),
+    let (spend, gross, unpriced) = match display.spend_source {
+        SpendSource::Impressions => ("cost_micros", "gross_cost_micros", "unpriced_impressions"),
+        // Bids are never invalid.
+        SpendSource::Bids => ("clearing_price_micros", "clearing_price_micros", "unpriced_wins"),
+    };
+    let spend_scale = match display.spend_source {
+        SpendSource::Impressions => MICROS,
         // Exact: micros per mille divided by 1000 are billionths.
-        SpendSource::Bids => (("clearing_price_micros", NANOS), "unpriced_wins"),
+        SpendSource::Bids => NANOS,
     };
     let mut shown: Vec<Shown> =
         ["impressions", "measurable_impressions", "viewable_impressions", "clicks", "conversions"].map(count).to_vec();
-    shown.extend(["bid_requests", "bids", "wins"].map(count));
-    shown.push(sum("spend", spend.0, spend.1, Unit::Currency));
+    shown.extend(["refunds", "bid_requests", "bids", "wins"].map(count));
+    shown.push(sum("spend", spend, spend_scale, Unit::Currency));
     shown.push(sum("revenue", "revenue_micros", MICROS, Unit::Currency));
+    shown.extend(["gross_impressions", "gross_clicks", "gross_conversions"].map(count));
+    shown.push(sum("gross_spend", gross, spend_scale, Unit::Currency));
+    shown.push(sum("gross_revenue", "gross_revenue_micros", MICROS, Unit::Currency));
     shown.push(sum("unpriced_events", unpriced, 0, Unit::Events));
     shown.push(sum("view_time_ms", "view_time_ms", 0, Unit::Milliseconds));
     shown.push(sum("interaction_depth", "interaction_depth", 0, Unit::Plain));

@@ -12,10 +12,12 @@ pub mod content;
 pub mod identity;
 
 pub mod settings;
+pub mod invalid;
 pub mod attribution;
 pub mod credit;
 pub mod kpi;
 pub mod reach;
+pub mod segments;
 pub mod batch_schema;
 pub mod catalogue;
 

@@ -11,10 +11,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::invalid::Invalid;
+use crate::segments::Segments;
+
 /// The revision of this program's rules. It is raised whenever the same rows and the same
 /// [`Meaning`] give other batch tables, in rows or in columns. Batch tables of another revision are
 /// not merged with newer rows.
-pub const REVISION: i64 = 3;
+pub const REVISION: i64 = 4;
 
 /// Everything in the configuration that changes what the batch layer computes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -26,11 +29,19 @@ pub struct Meaning {
     pub identity: Identity,
     /// Which interactions are clicks, and which conversions count.
     pub conversions: Conversions,
+    /// Which traffic is invalid.
+    pub invalid: Invalid,
     /// The calendar of the reports.
     pub report: Report,
 }
 
 impl Meaning {
+    /// Refuses what contradicts itself. The message names the key.
+    pub fn check(&self) -> Result<(), String> {
+        self.conversions.check()?;
+        self.invalid.check()
+    }
+
     /// Thirty-two hex digits. They are equal if and only if the configurations are.
     pub fn hash(&self) -> String {
         // serde_json writes struct fields in declaration order and sets in order, so the text is
@@ -132,15 +143,95 @@ impl Default for Identity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Conversions {
-    /// Values of `conversion_type` that are clicks. Compared trimmed and lower-cased.
+    /// Values of `conversion_type` that are clicks. Compared trimmed and lower-cased, as all types.
     pub click_types: BTreeSet<String>,
-    /// Values of `conversion_type` that are primary. Empty: every type that is not a click.
+    /// Values of `conversion_type` that are primary. Empty: every type that is neither a click nor
+    /// a refund.
     pub primary_types: BTreeSet<String>,
+    /// Values of `conversion_type` that are refunds.
+    pub refund_types: BTreeSet<String>,
+    /// The longest time from a conversion to a refund of it.
+    #[serde(with = "humantime_serde")]
+    pub refund_window: Duration,
+}
+
+/// What an interaction is, by its `conversion_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InteractionType {
+    /// A click.
+    Click,
+    /// A conversion. `is_primary`: it counts.
+    Conversion {
+        /// Whether the type is primary.
+        is_primary: bool,
+    },
+    /// A refund: it takes back (a part of) the value of a conversion.
+    Refund,
+}
+
+/// The types of interactions of a configuration, in a form in which they are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InteractionTypes {
+    clicks: BTreeSet<String>,
+    primary: BTreeSet<String>,
+    refunds: BTreeSet<String>,
+}
+
+impl InteractionTypes {
+    /// What a `conversion_type` stands for. NULL is the empty text.
+    pub fn of(&self, conversion_type: &str) -> InteractionType {
+        let name = normal(conversion_type);
+        if self.clicks.contains(&name) {
+            InteractionType::Click
+        } else if self.refunds.contains(&name) {
+            InteractionType::Refund
+        } else {
+            InteractionType::Conversion { is_primary: self.primary.is_empty() || self.primary.contains(&name) }
+        }
+    }
+}
+
+impl Conversions {
+    /// The types, to be looked up.
+    pub fn types(&self) -> InteractionTypes {
+        let normal = |types: &BTreeSet<String>| types.iter().map(|name| normal(name)).collect();
+        let [clicks, primary, refunds] = [&self.click_types, &self.primary_types, &self.refund_types].map(normal);
+        InteractionTypes { clicks, primary, refunds }
+    }
+
+    /// Refuses a type that is in two lists.
+    pub fn check(&self) -> Result<(), String> {
+        let types = self.types();
+        let lists = [
+            ("conversions.click_types", &types.clicks),
+            ("conversions.primary_types", &types.primary),
+            ("conversions.refund_types", &types.refunds),
+        ];
+        for (place, (list, names)) in lists.iter().enumerate() {
+            for (other, others) in &lists[place + 1..] {
+                if let Some(name) = names.intersection(others).next() {
+                    return Err(format!("{other}: {name:?} is in {list} too; a type can be in one of them only"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of a type as it is compared.
+fn normal(conversion_type: &str) -> String {
+    conversion_type.trim().to_lowercase()
 }
 
 impl Default for Conversions {
     fn default() -> Self {
-        Conversions { click_types: BTreeSet::from(["click".to_string()]), primary_types: BTreeSet::new() }
+        let types = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect();
+        Conversions {
+            click_types: types(&["click"]),
+            primary_types: BTreeSet::new(),
+            refund_types: types(&["refund", "chargeback"]),
+            refund_window: Duration::from_secs(90 * 24 * 3600),
+        }
     }
 }
 
@@ -166,6 +257,8 @@ pub struct Display {
     pub default_model: crate::credit::Model,
     /// Where `spend` comes from.
     pub spend_source: SpendSource,
+    /// The rules of `user_segments`.
+    pub segments: Segments,
 }
 
 /// The source of `spend`. It is never both.
@@ -190,6 +283,23 @@ mod tests {
         changed.attribution.touchpoints_max = 99;
         assert_ne!(plain.hash(), changed.hash());
         assert_eq!(plain.hash(), Meaning::default().hash());
+    }
+
+    #[test]
+    fn types_are_compared_trimmed_and_lower_cased() {
+        let mut conversions = Conversions { primary_types: ["Purchase".to_string()].into(), ..Conversions::default() };
+        let types = conversions.types();
+        for (sent, expected) in [
+            (" CLICK", InteractionType::Click),
+            ("purchase ", InteractionType::Conversion { is_primary: true }),
+            ("signup", InteractionType::Conversion { is_primary: false }),
+            ("Chargeback", InteractionType::Refund),
+        ] {
+            assert_eq!(types.of(sent), expected, "{sent}");
+        }
+        assert_eq!(conversions.check(), Ok(()));
+        conversions.click_types.insert("REFUND ".to_string());
+        assert!(conversions.check().unwrap_err().contains("\"refund\" is in conversions.click_types too"));
     }
 
     #[test]

@@ -37,7 +37,8 @@ const SHRINK_TIME_MAX: Duration = Duration::from_secs(120);
 const HAPPENINGS_MAX: usize = 10;
 /// The views that are checked after every step. The others are made of the same parts and are
 /// checked at the end.
-const EVERY_STEP: [&str; 5] = ["impressions", "bid_requests", "attributions", "campaign_hourly", "campaign_daily"];
+const EVERY_STEP: [&str; 6] =
+    ["impressions", "bid_requests", "attributions", "campaign_hourly", "campaign_daily", "invalid_traffic"];
 
 /// How many incremental runs the histories had.
 static INCREMENTAL: AtomicUsize = AtomicUsize::new(0);
@@ -156,7 +157,7 @@ async fn run(history: &History) -> Result<()> {
         ensure!(difference.is_none(), "merged is not as recomputed: {}", difference.unwrap_or_default());
     }
     // Settings of the display take effect at once.
-    let display = Display { default_model: Model::Linear, spend_source: SpendSource::Bids };
+    let display = Display { default_model: Model::Linear, spend_source: SpendSource::Bids, ..Display::default() };
     lake.show(&display).await?;
     check(&lake, &Input { display, ..input }, &["campaign_daily"])
         .await

@@ -67,6 +67,10 @@ pub fn assert_truth(adlake: &Adlake, truth: &Value, moment: &str) {
             "viewable_impressions",
             "clicks",
             "conversions",
+            "refunds",
+            "gross_impressions",
+            "gross_clicks",
+            "gross_conversions",
             "bids",
             "wins",
             "unpriced_events",
@@ -78,7 +82,8 @@ pub fn assert_truth(adlake: &Adlake, truth: &Value, moment: &str) {
         // A sketch of more users than this is an estimate, with a standard error of 1.6%.
         let allowed = if expected > 4096 { expected * 7 / 100 } else { 0 };
         assert!((reach - expected).abs() <= allowed, "{moment}: reach of {id}: {reach}, not {expected}");
-        for (column, micros) in [("spend", "spend_micros"), ("revenue", "revenue_micros")] {
+        let amounts = ["spend", "revenue", "gross_spend", "gross_revenue"];
+        for (column, micros) in amounts.map(|column| (column, format!("{column}_micros"))) {
             assert_eq!(
                 number(&row[column]),
                 i128::from(campaign[micros].as_i64().unwrap()),

@@ -178,6 +178,7 @@ fn halve<R: Clone>(rows: &[R]) -> (Vec<R>, Vec<R>) {
 
 /// What happens next to the lake.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a few steps in tests")]
 pub enum Step {
     /// These rows are appended, each table in one commit.
     Append(Rows),

@@ -12,8 +12,10 @@ pub mod compare;
 pub mod content;
 mod cubes;
 mod events;
+mod invalid;
 pub mod raw;
 mod resolve;
+mod segments;
 pub mod value;
 mod views;
 
@@ -25,7 +27,7 @@ use raw::{RawBidRequest, RawImpression, RawInteraction};
 use value::Row;
 
 /// The views that the oracle answers, in the order of the contract's table.
-pub const VIEWS: [&str; 11] = [
+pub const VIEWS: [&str; 13] = [
     "impressions",
     "clicks",
     "conversions",
@@ -37,6 +39,8 @@ pub const VIEWS: [&str; 11] = [
     "geo_daily",
     "site_daily",
     "funnel",
+    "invalid_traffic",
+    "user_segments",
 ];
 
 /// Everything that the answers depend on.
@@ -58,7 +62,8 @@ pub struct Input {
 
 /// Computes every view of [`VIEWS`]; its rows are in no particular order.
 pub fn views(input: &Input) -> BTreeMap<&'static str, Vec<Row>> {
-    let events = events::dedupe(input);
+    let mut events = events::dedupe(input);
+    invalid::classify(&mut events, input);
     let joins = attribution::join(&events, input);
     let facts = cubes::facts(&events, &joins, input);
     BTreeMap::from([
@@ -73,5 +78,7 @@ pub fn views(input: &Input) -> BTreeMap<&'static str, Vec<Row>> {
         ("geo_daily", cubes::geo_daily(&facts)),
         ("site_daily", cubes::site_daily(&facts)),
         ("funnel", cubes::funnel(&facts)),
+        ("user_segments", segments::user_segments(&events, &joins, input)),
+        ("invalid_traffic", views::invalid_traffic(&events, input)),
     ])
 }

@@ -103,7 +103,7 @@ pub fn interaction(out: &mut Vec<u8>, world: &World, seed: u64, currencies: &[St
     out.push(b',');
     if event.action.has_order() {
         out.extend_from_slice(b"o-");
-        text::hex(out, id(seed, Id::Order, event.number));
+        text::hex(out, id(seed, Id::Order, event.order));
         out.push(b',');
         text::micros(out, event.value_micros);
         out.push(b',');

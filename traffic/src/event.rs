@@ -97,6 +97,9 @@ pub struct Impression {
 #[derive(Debug, Clone)]
 pub struct Interaction {
     pub number: u64,
+    /// The number of the interaction whose order it is for: itself, or the purchase that is
+    /// refunded.
+    pub order: u64,
     pub user: u32,
     pub time: i64,
     pub campaign: u32,

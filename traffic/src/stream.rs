@@ -251,7 +251,7 @@ impl Stream {
         self.send(Body::Impression(impression), concern, 0.2);
         if clicked {
             let time = seen.time + (SECOND + exponential(&mut self.random, 8.0 * SECOND)) as i64;
-            self.interaction(world, &seen, creative.campaign, Action::Click, time);
+            self.interaction(world, &seen, creative.campaign, Action::Click, time, self.interactions);
             if !session.bot && chance(&mut self.random, campaign.cvr * conversion_factor) {
                 self.conversion(world, &seen, creative.campaign, time);
             }
@@ -268,14 +268,25 @@ impl Stream {
         };
         let delay = 2.0 * SECOND + exponential(&mut self.random, self.plan.conversion_delay);
         let time = after + delay as i64;
-        self.interaction(world, impression, campaign, action, time);
+        let order = self.interactions;
+        self.interaction(world, impression, campaign, action, time, order);
         if action == Action::Purchase && chance(&mut self.random, 0.02) {
             let delay = exponential(&mut self.random, self.plan.conversion_delay * 4.0);
-            self.interaction(world, impression, campaign, Action::Refund, time + delay as i64);
+            self.interaction(world, impression, campaign, Action::Refund, time + delay as i64, order);
         }
     }
 
-    fn interaction(&mut self, world: &World, impression: &Impression, campaign: u32, action: Action, time: i64) {
+    /// Sends an interaction. `order` is the number of the one that it belongs to: itself, or the
+    /// purchase that is refunded.
+    fn interaction(
+        &mut self,
+        world: &World,
+        impression: &Impression,
+        campaign: u32,
+        action: Action,
+        time: i64,
+        order: u64,
+    ) {
         let number = self.interactions;
         self.interactions += 1;
         let random = &mut self.random;
@@ -300,6 +311,7 @@ impl Stream {
         self.send(
             Body::Interaction(Interaction {
                 number,
+                order,
                 user: impression.user,
                 time: time.div_euclid(1_000) * 1_000,
                 campaign,

@@ -73,10 +73,16 @@ pub struct Campaign {
     pub viewable_impressions: i64,
     pub clicks: i64,
     pub conversions: i64,
+    pub refunds: i64,
     pub bids: i64,
     pub wins: i64,
     pub spend_micros: i64,
     pub revenue_micros: i64,
+    pub gross_impressions: i64,
+    pub gross_clicks: i64,
+    pub gross_conversions: i64,
+    pub gross_spend_micros: i64,
+    pub gross_revenue_micros: i64,
     pub unpriced_events: i64,
     pub view_time_ms: i64,
     /// Sum of the clearing prices (CPM) of the won bids.
@@ -114,11 +120,17 @@ pub struct Report<'a> {
     pub bid_requests: &'a Kind,
     pub clicks: i64,
     pub conversions: i64,
+    pub refunds: i64,
     pub conversions_by_type: &'a BTreeMap<&'static str, u64>,
     pub bids: i64,
     pub wins: i64,
     pub spend_micros: i64,
     pub revenue_micros: i64,
+    pub gross_impressions: i64,
+    pub gross_clicks: i64,
+    pub gross_conversions: i64,
+    pub gross_spend_micros: i64,
+    pub gross_revenue_micros: i64,
     /// Bid requests by (auction, imp), of every campaign and of none.
     pub bid_request_events: u64,
     /// Distinct campaigns with at least one event.
@@ -237,37 +249,47 @@ impl Truth {
             Body::Impression(event) => {
                 let creative = &world.creatives[event.creative as usize];
                 let campaign = &mut self.campaigns[creative.campaign as usize];
-                campaign.impressions += sign;
-                campaign.measurable_impressions += sign * i64::from(event.viewable.is_some());
-                campaign.viewable_impressions += sign * i64::from(event.viewable == Some(true));
                 let website = &world.websites[event.website as usize];
-                match event.cost_micros {
-                    Some(cost) => {
-                        campaign.spend_micros += sign * world.account_micros(cost, website.currency, event.time);
+                let cost = event.cost_micros.map(|cost| world.account_micros(cost, website.currency, event.time));
+                campaign.gross_impressions += sign;
+                campaign.gross_spend_micros += sign * cost.unwrap_or(0);
+                // It is invalid traffic if its user agent is that of a robot.
+                if !(website.optional_fields.user_agent && world.is_robot(event.user)) {
+                    campaign.impressions += sign;
+                    campaign.measurable_impressions += sign * i64::from(event.viewable.is_some());
+                    campaign.viewable_impressions += sign * i64::from(event.viewable == Some(true));
+                    campaign.spend_micros += sign * cost.unwrap_or(0);
+                    campaign.unpriced_events += sign * i64::from(cost.is_none());
+                    if website.optional_fields.view_time {
+                        campaign.view_time_ms += sign * i64::from(event.view_time_ms);
                     }
-                    None => campaign.unpriced_events += sign,
-                }
-                if website.optional_fields.view_time {
-                    campaign.view_time_ms += sign * i64::from(event.view_time_ms);
-                }
-                // Both copies of an event have the same user and campaign.
-                if event.known_user && !self.reach.is_empty() {
-                    let bit = u64::from(creative.campaign) * self.users + u64::from(event.user);
-                    self.reach[(bit / 64) as usize] |= 1 << (bit % 64);
+                    // Both copies of an event have the same user, campaign and website.
+                    if event.known_user && !self.reach.is_empty() {
+                        let bit = u64::from(creative.campaign) * self.users + u64::from(event.user);
+                        self.reach[(bit / 64) as usize] |= 1 << (bit % 64);
+                    }
                 }
             }
             Body::Interaction(event) => {
                 let campaign = &mut self.campaigns[event.campaign as usize];
-                if event.action == Action::Click {
-                    campaign.clicks += sign;
-                } else {
-                    campaign.conversions += sign;
-                    let of_type = self.conversions_by_type.entry(event.action.name()).or_default();
-                    *of_type = of_type.wrapping_add_signed(sign);
+                let valid = if world.is_robot(event.user) { 0 } else { sign };
+                match event.action {
+                    Action::Click => {
+                        campaign.gross_clicks += sign;
+                        campaign.clicks += valid;
+                    }
+                    Action::Refund => campaign.refunds += valid,
+                    _ => {
+                        campaign.gross_conversions += sign;
+                        campaign.conversions += valid;
+                        let of_type = self.conversions_by_type.entry(event.action.name()).or_default();
+                        *of_type = of_type.wrapping_add_signed(valid);
+                    }
                 }
                 if event.action.has_order() {
-                    campaign.revenue_micros +=
-                        sign * world.account_micros(event.value_micros, event.currency, event.time);
+                    let value = world.account_micros(event.value_micros, event.currency, event.time);
+                    campaign.gross_revenue_micros += sign * value;
+                    campaign.revenue_micros += valid * value;
                 }
             }
             Body::Bid(event) => {
@@ -341,11 +363,17 @@ impl Truth {
             bid_requests: &self.kinds[2],
             clicks: total(|campaign| campaign.clicks),
             conversions: total(|campaign| campaign.conversions),
+            refunds: total(|campaign| campaign.refunds),
             conversions_by_type: &self.conversions_by_type,
             bids: total(|campaign| campaign.bids),
             wins: total(|campaign| campaign.wins),
             spend_micros: total(|campaign| campaign.spend_micros),
             revenue_micros: total(|campaign| campaign.revenue_micros),
+            gross_impressions: total(|campaign| campaign.gross_impressions),
+            gross_clicks: total(|campaign| campaign.gross_clicks),
+            gross_conversions: total(|campaign| campaign.gross_conversions),
+            gross_spend_micros: total(|campaign| campaign.gross_spend_micros),
+            gross_revenue_micros: total(|campaign| campaign.gross_revenue_micros),
             bid_request_events: self.bid_requests,
             campaigns: self.campaigns.iter().filter(|campaign| campaign.is_seen()).collect(),
         }
@@ -354,7 +382,7 @@ impl Truth {
 
 impl Campaign {
     fn is_seen(&self) -> bool {
-        self.impressions + self.clicks + self.conversions + self.bids > 0
+        self.gross_impressions + self.gross_clicks + self.gross_conversions + self.refunds + self.bids > 0
     }
 }
 

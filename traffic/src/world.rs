@@ -207,13 +207,22 @@ impl World {
         }
     }
 
+    /// Whether the user agent of a user says that it is a robot: half of the bots say so.
+    pub fn is_robot(&self, number: u32) -> bool {
+        let hash = mix(mix(self.seed) ^ u64::from(number));
+        hash & 1 == 0 && self.is_bot(hash)
+    }
+
+    fn is_bot(&self, hash: u64) -> bool {
+        mix(hash ^ 1) < self.bots
+    }
+
     /// The user with this number.
     pub fn user(&self, number: u32) -> User {
         let hash = mix(mix(self.seed) ^ u64::from(number));
-        let bot = mix(hash ^ 1) < self.bots;
+        let bot = self.is_bot(hash);
         let place = &PLACES[self.places.pick(mix(hash ^ 2))];
-        // Half of the bots say so in their user agent.
-        let agent = if bot && hash & 1 == 0 {
+        let agent = if self.is_robot(number) {
             &BOT_AGENTS[(hash >> 8) as usize % BOT_AGENTS.len()]
         } else {
             &AGENTS[self.agents.pick(mix(hash ^ 3))]

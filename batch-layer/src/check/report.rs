@@ -84,8 +84,8 @@ impl Report {
 pub(super) type Compared = Result<Differences, String>;
 
 /// Turns an error that tells of the lake into a result. An outage and a signal stay errors.
-pub(super) fn certain(compared: Result<Differences, BatchError>) -> Result<Compared, BatchError> {
-    match compared {
+pub(super) fn certain<T>(result: Result<T, BatchError>) -> Result<Result<T, String>, BatchError> {
+    match result {
         Ok(found) => Ok(Ok(found)),
         Err(BatchError::Stopped) => Err(BatchError::Stopped),
         Err(error) if error.is_retryable() => Err(error),

@@ -231,8 +231,34 @@ pub const KEYS: &[Key] = &[
     key("conversions.click_types", "Values of conversion_type that are clicks, compared trimmed and lower-cased."),
     key(
         "conversions.primary_types",
-        "Values of conversion_type that count as conversions. Empty: all that are not clicks.",
+        "Values of conversion_type that count as conversions. Empty: all that are neither clicks nor refunds.",
     ),
+    key("conversions.refund_types", "Values of conversion_type that are refunds. A type is in one of the lists only."),
+    key("conversions.refund_window", "The longest time from a conversion to a refund of it."),
+    key("invalid", "Which traffic is invalid. Invalid events are in the `gross_` sums and in invalid_traffic alone."),
+    key("invalid.bot", "Whether events are invalid whose user agents have one of the parts in bots."),
+    key("invalid.bots", "Parts of user agents of robots. ASCII case is ignored."),
+    key(
+        "invalid.bots_file",
+        "A file with more of them, one a line; what follows a | is left out, and lines that begin with #. Empty: none.",
+    ),
+    key("invalid.bots_except", "A part counts as none where it occurs within one of these."),
+    key("invalid.zero_size", "Whether impressions with a width or height of 0 are invalid."),
+    key("invalid.data_centre", "Networks (CIDR) and addresses of data centres. Impressions from there are invalid."),
+    key("invalid.data_centre_file", "A file with more of them, one a line. Empty: none."),
+    key(
+        "invalid.rate_user",
+        "The most events of a kind that a user may have on a UTC day. With more, all are invalid. 0: any number.",
+    ),
+    key("invalid.rate_user.impressions", "The most impressions."),
+    key("invalid.rate_user.clicks", "The most clicks."),
+    key("invalid.rate_user.conversions", "The most conversions, of any type."),
+    key("invalid.rate_user.refunds", "The most refunds."),
+    key(
+        "invalid.rate_address",
+        "The most impressions of an address (ip) on a UTC day. With more, all of them are invalid. 0: any number.",
+    ),
+    key("invalid.fast_click", "A click is invalid that comes less than this after its impression. 0s: none is."),
     key("report", "The calendar of the reports."),
     key("report.time_zone", "The zone (IANA name) whose hours and days the reports use."),
     key("display", "Which of the computed values are shown. A change takes effect at once."),
@@ -245,6 +271,12 @@ pub const KEYS: &[Key] = &[
     key(
         "spend.source",
         "Where spend comes from: impressions (their cost) or bids (the clearing prices of those that won).",
+    ),
+    key("segments", "The segments of users, in the view user_segments. A change takes effect at once."),
+    key(
+        "segments.rule",
+        "Rules: the first one whose conditions all hold gives a user's segment. Conditions: recency_days_min, \
+         recency_days_max, frequency_min, ..., value_..., engagement_..., conversions_...",
     ),
     key("batch", "Batch runs: `adlake batch run`."),
     key("batch.session", "The resources that a batch run may use."),

@@ -83,6 +83,10 @@ pub fn toml(value: &Value) -> String {
             }
             elements.iter().fold(String::from("[\n"), |text, element| text + "  " + element + ",\n") + "]"
         }
+        Value::Object(table) => {
+            let pairs: Vec<String> = table.iter().map(|(name, value)| format!("{name} = {}", toml(value))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
         other => other.to_string(),
     }
 }

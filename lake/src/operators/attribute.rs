@@ -7,10 +7,9 @@
 
 use std::sync::Arc;
 
-use adlake_domain::attribution::{self, Attributed, Kind};
+use adlake_domain::attribution::{self, Attributed, Kind, Rules, Touchpoint};
 use adlake_domain::batch_schema::attributions_schema;
 use adlake_domain::credit;
-use adlake_domain::settings::Attribution;
 use arrow::array::{
     Array, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Date32Builder, Int8Array, Int64Array,
     Int64Builder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
@@ -30,9 +29,11 @@ pub(crate) const IMPRESSION: i8 = 0;
 pub(crate) const CLICK: i8 = 1;
 /// See [`IMPRESSION`].
 pub(crate) const CONVERSION: i8 = 2;
+/// See [`IMPRESSION`].
+pub(crate) const REFUND: i8 = 3;
 
 /// The columns of the input, in order.
-pub(crate) fn input_columns() -> [&'static str; 18] {
+pub(crate) fn input_columns() -> [&'static str; 20] {
     [
         "user_id",
         "kind",
@@ -52,11 +53,13 @@ pub(crate) fn input_columns() -> [&'static str; 18] {
         "region",
         "device_type",
         "interaction_type",
+        "order_id",
+        "is_valid",
     ]
 }
 
 /// Attributes a stream ordered by `user_id`.
-pub(crate) fn attribute(input: SendableRecordBatchStream, rules: Attribution) -> SendableRecordBatchStream {
+pub(crate) fn attribute(input: SendableRecordBatchStream, rules: Rules) -> SendableRecordBatchStream {
     let schema = attributions_schema();
     let state = State { input, pending: Vec::new(), done: false, rules };
     let batches = stream::try_unfold(state, |mut state| async move {
@@ -90,7 +93,7 @@ struct State {
     /// Rows of a user whose last row may not have arrived yet.
     pending: Vec<RecordBatch>,
     done: bool,
-    rules: Attribution,
+    rules: Rules,
 }
 
 impl State {
@@ -117,7 +120,7 @@ impl State {
     }
 }
 
-fn attribute_users(batches: &[RecordBatch], rules: &Attribution) -> Result<RecordBatch> {
+fn attribute_users(batches: &[RecordBatch], rules: &Rules) -> Result<RecordBatch> {
     let Some(first) = batches.first() else { return Ok(RecordBatch::new_empty(attributions_schema())) };
     let rows = concat_batches(&first.schema(), batches)?;
     let columns = Columns::new(&rows)?;
@@ -153,6 +156,8 @@ struct Columns<'a> {
     /// Creative, website, country, region, device type.
     dimensions: [&'a StringArray; 5],
     interaction_type: &'a StringArray,
+    order_id: &'a StringArray,
+    valid: &'a BooleanArray,
 }
 
 fn text(batch: &RecordBatch, column: usize) -> Result<&StringArray> {
@@ -185,6 +190,8 @@ impl<'a> Columns<'a> {
             conversion_type: text(rows, 11)?,
             dimensions: [text(rows, 12)?, text(rows, 13)?, text(rows, 14)?, text(rows, 15)?, text(rows, 16)?],
             interaction_type: text(rows, 17)?,
+            order_id: text(rows, 18)?,
+            valid: boolean(19)?,
         })
     }
 
@@ -193,6 +200,7 @@ impl<'a> Columns<'a> {
             kind: match self.kind.value(row) {
                 IMPRESSION => Kind::Impression,
                 CLICK => Kind::Click,
+                REFUND => Kind::Refund,
                 _ => Kind::Conversion,
             },
             time: self.time.value(row),
@@ -201,7 +209,10 @@ impl<'a> Columns<'a> {
             campaign: optional(self.campaign, row),
             advertiser: optional(self.advertiser, row),
             impression_id: optional(self.impression_id, row),
+            order_id: optional(self.order_id, row),
+            conversion_type: optional(self.conversion_type, row).unwrap_or_default(),
             primary: self.primary.value(row),
+            valid: self.valid.value(row),
         }
     }
 
@@ -216,6 +227,20 @@ impl<'a> Columns<'a> {
             Some(impression) => inherit(self.own(row), self.own(impression)),
             None => self.own(row),
         }
+    }
+}
+
+/// A touchpoint by its row, with its dimensions.
+struct Touched<'a> {
+    row: usize,
+    dimensions: Dimensions<'a>,
+}
+
+impl<'a> Touched<'a> {
+    fn new(columns: &Columns<'a>, begin: usize, touchpoint: &Touchpoint) -> Touched<'a> {
+        let row = begin + touchpoint.event;
+        let impression = touchpoint.impression.map(|impression| begin + impression);
+        Touched { row, dimensions: columns.touch(row, impression) }
     }
 }
 
@@ -244,12 +269,15 @@ struct Output {
     touchpoint: [StringBuilder; 2],
     touchpoint_time: TimestampMicrosecondBuilder,
     touchpoint_campaign: StringBuilder,
-    last_touch: BooleanBuilder,
+    /// Whether it is the last touch, whether the interaction inherits from the row, and whether the
+    /// order is primary.
+    flags: [BooleanBuilder; 3],
     micros_between: Int64Builder,
     touch: [StringBuilder; 5],
     credited: [StringBuilder; 6],
     credits: [Int64Builder; 5],
     revenues: [Int64Builder; 5],
+    invalid: StringBuilder,
     date: Date32Builder,
 }
 
@@ -266,62 +294,92 @@ impl Output {
             touchpoint: Default::default(),
             touchpoint_time: time(),
             touchpoint_campaign: StringBuilder::new(),
-            last_touch: BooleanBuilder::new(),
+            flags: Default::default(),
             micros_between: Int64Builder::new(),
             touch: Default::default(),
             credited: Default::default(),
             credits: Default::default(),
             revenues: Default::default(),
+            invalid: StringBuilder::new(),
             date: Date32Builder::new(),
         }
     }
 
     fn push(&mut self, columns: &Columns<'_>, begin: usize, attributed: &Attributed) -> Result<()> {
         let row = begin + attributed.interaction;
-        let touchpoints = &attributed.touchpoints;
-        let Some(last) = touchpoints.last() else { return Ok(()) };
-        let credits: Vec<[i64; 5]> = touchpoints.iter().map(|touchpoint| touchpoint.credits).collect();
+        let order = attributed.order.map(|order| begin + order);
+        let touchpoints: Vec<Touched<'_>> =
+            attributed.touchpoints.iter().map(|touchpoint| Touched::new(columns, begin, touchpoint)).collect();
+        let credits: Vec<[i64; 5]> = attributed.touchpoints.iter().map(|touchpoint| touchpoint.credits).collect();
         let value = if columns.value.is_valid(row) { columns.value.value(row) } else { 0 };
         let revenues = credit::revenues(value, &credits);
-        let last_touch = columns.touch(begin + last.event, last.impression.map(|impression| begin + impression));
-        // What the interaction lacks comes from its last touchpoint.
-        let seen = inherit(columns.own(row), last_touch);
-        for (place, touchpoint) in touchpoints.iter().enumerate() {
-            let event = begin + touchpoint.event;
-            let impression = touchpoint.impression.map(|impression| begin + impression);
-            self.keys[0].append_value(columns.key.value(row));
-            self.user.append_value(columns.user.value(row));
-            self.interaction[0].append_value(columns.id.value(row));
-            self.interaction[1].append_option(optional(columns.interaction_type, row));
-            self.interaction[2].append_option(optional(columns.conversion_type, row));
-            self.interaction_time.append_value(columns.time.value(row));
-            self.interaction_campaign.append_option(optional(columns.campaign, row));
+        let last_touch = touchpoints.last().map_or([None; 5], |touched| touched.dimensions);
+        // What the interaction lacks comes from its last touchpoint. What a refund lacks comes from
+        // its order, which may have it from its own last touchpoint. An invalid refund lacks it.
+        let is_invalid = attributed.invalid.is_some() || !columns.valid.value(row);
+        let (inherited, campaign) = match order {
+            None => (last_touch, None),
+            Some(_) if is_invalid => ([None; 5], None),
+            Some(order) => (inherit(columns.own(order), last_touch), optional(columns.campaign, order)),
+        };
+        let seen = inherit(columns.own(row), inherited);
+        let campaign = optional(columns.campaign, row).or(campaign);
+        if let Some(order) = order {
+            self.interaction(columns, row);
+            self.keys[1].append_null();
+            self.touchpoint.iter_mut().for_each(StringBuilder::append_null);
+            self.touchpoint_time.append_null();
+            self.touchpoint_campaign.append_null();
+            let flags = [Some(false), Some(true), Some(columns.primary.value(order))];
+            self.flags.iter_mut().zip(flags).for_each(|(builder, flag)| builder.append_option(flag));
+            self.micros_between.append_null();
+            self.dimensions(inherited, campaign, seen);
+            self.invalid.append_option(attributed.invalid);
+            self.credits.iter_mut().chain(&mut self.revenues).for_each(|builder| builder.append_value(0));
+        }
+        for (place, touched) in touchpoints.iter().enumerate() {
+            let event = touched.row;
+            let is_last = place + 1 == touchpoints.len();
+            self.interaction(columns, row);
             self.keys[1].append_value(columns.key.value(event));
             self.touchpoint[0].append_value(columns.id.value(event));
             self.touchpoint[1].append_value(if columns.kind.value(event) == CLICK { "click" } else { "impression" });
             self.touchpoint_time.append_value(columns.time.value(event));
             self.touchpoint_campaign.append_option(optional(columns.campaign, event));
-            self.last_touch.append_value(place + 1 == touchpoints.len());
+            let is_primary = order.map(|order| columns.primary.value(order));
+            let flags = [Some(is_last), Some(is_last && order.is_none()), is_primary];
+            self.flags.iter_mut().zip(flags).for_each(|(builder, flag)| builder.append_option(flag));
             self.micros_between.append_value(columns.time.value(row).saturating_sub(columns.time.value(event)));
-            let touch = columns.touch(event, impression);
-            for (builder, value) in self.touch.iter_mut().zip(touch) {
-                builder.append_option(value);
-            }
-            let campaign = optional(columns.campaign, event).or_else(|| optional(columns.campaign, row));
-            self.credited[0].append_option(campaign);
-            self.credited[1].append_option(touch[0].or(seen[0]));
-            self.credited[2].append_option(touch[1].or(seen[1]));
-            for (builder, value) in self.credited[COUNTRY + 1..].iter_mut().zip(&seen[COUNTRY..]) {
-                builder.append_option(*value);
-            }
+            let touch = touched.dimensions;
+            let credited = [touch[0].or(seen[0]), touch[1].or(seen[1]), seen[2], seen[3], seen[4]];
+            self.dimensions(touch, optional(columns.campaign, event).or(campaign), credited);
+            self.invalid.append_option(attributed.invalid);
             for model in 0..5 {
-                self.credits[model].append_value(credits[place][model]);
+                self.credits[model].append_value(if order.is_some() { 0 } else { credits[place][model] });
                 self.revenues[model].append_value(revenues[place][model]);
             }
-            let days = columns.time.value(row).div_euclid(MICROS_PER_DAY);
-            self.date.append_value(i32::try_from(days).unwrap_or(i32::MAX));
         }
         Ok(())
+    }
+
+    /// The columns of the interaction.
+    fn interaction(&mut self, columns: &Columns<'_>, row: usize) {
+        self.keys[0].append_value(columns.key.value(row));
+        self.user.append_value(columns.user.value(row));
+        self.interaction[0].append_value(columns.id.value(row));
+        self.interaction[1].append_option(optional(columns.interaction_type, row));
+        self.interaction[2].append_option(optional(columns.conversion_type, row));
+        self.interaction_time.append_value(columns.time.value(row));
+        self.interaction_campaign.append_option(optional(columns.campaign, row));
+        let days = columns.time.value(row).div_euclid(MICROS_PER_DAY);
+        self.date.append_value(i32::try_from(days).unwrap_or(i32::MAX));
+    }
+
+    /// The dimensions of the touchpoint, and those under which the credit is counted.
+    fn dimensions(&mut self, touch: Dimensions<'_>, campaign: Option<&str>, credited: Dimensions<'_>) {
+        self.touch.iter_mut().zip(touch).for_each(|(builder, value)| builder.append_option(value));
+        let credited = [campaign].into_iter().chain(credited);
+        self.credited.iter_mut().zip(credited).for_each(|(builder, value)| builder.append_option(value));
     }
 
     fn finish(mut self) -> Result<RecordBatch> {
@@ -334,12 +392,13 @@ impl Output {
         columns.extend(self.touchpoint.iter_mut().map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
         columns.push(Arc::new(self.touchpoint_time.finish()));
         columns.push(Arc::new(self.touchpoint_campaign.finish()));
-        columns.push(Arc::new(self.last_touch.finish()));
+        columns.extend(self.flags.iter_mut().map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
         columns.push(Arc::new(self.micros_between.finish()));
         let texts = self.touch.iter_mut().chain(self.credited.iter_mut());
         columns.extend(texts.map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
         let numbers = self.credits.iter_mut().chain(self.revenues.iter_mut());
         columns.extend(numbers.map(|builder| Arc::new(builder.finish()) as Arc<dyn Array>));
+        columns.push(Arc::new(self.invalid.finish()));
         columns.push(Arc::new(self.date.finish()));
         RecordBatch::try_new(self.schema, columns).map_err(DataFusionError::from)
     }

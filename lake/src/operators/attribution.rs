@@ -9,8 +9,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use adlake_domain::attribution::Rules;
 use adlake_domain::batch_schema::attributions_schema;
-use adlake_domain::settings::Attribution;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -34,7 +34,7 @@ use super::attribute;
 
 /// The plan that attributes the rows of `input`, which has the columns of
 /// [`attribute::input_columns`].
-pub(crate) fn plan(input: LogicalPlan, rules: &Attribution) -> Result<LogicalPlan> {
+pub(crate) fn plan(input: LogicalPlan, rules: &Rules) -> Result<LogicalPlan> {
     let schema = Arc::new(DFSchema::try_from(attributions_schema())?);
     let node = AttributionNode { input, rules: rules.clone(), schema };
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
@@ -44,7 +44,7 @@ pub(crate) fn plan(input: LogicalPlan, rules: &Attribution) -> Result<LogicalPla
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct AttributionNode {
     input: LogicalPlan,
-    rules: Attribution,
+    rules: Rules,
     schema: DFSchemaRef,
 }
 
@@ -83,7 +83,7 @@ impl UserDefinedLogicalNodeCore for AttributionNode {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Attribution: scope={:?}", self.rules.scope)
+        write!(f, "Attribution: scope={:?}", self.rules.joins.scope)
     }
 
     fn with_exprs_and_inputs(&self, _expressions: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
@@ -122,12 +122,12 @@ impl ExtensionPlanner for AttributionPlanner {
 #[derive(Debug)]
 pub(super) struct AttributionExec {
     input: Arc<dyn ExecutionPlan>,
-    pub(super) rules: Attribution,
+    pub(super) rules: Rules,
     properties: Arc<PlanProperties>,
 }
 
 impl AttributionExec {
-    pub(super) fn new(input: Arc<dyn ExecutionPlan>, rules: Attribution) -> AttributionExec {
+    pub(super) fn new(input: Arc<dyn ExecutionPlan>, rules: Rules) -> AttributionExec {
         let partitions = input.output_partitioning().partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(attributions_schema()),
@@ -145,7 +145,7 @@ impl AttributionExec {
 
 impl DisplayAs for AttributionExec {
     fn fmt_as(&self, _format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AttributionExec: scope={:?}", self.rules.scope)
+        write!(f, "AttributionExec: scope={:?}", self.rules.joins.scope)
     }
 }
 

@@ -15,11 +15,11 @@ pub(super) const WINDOW_MAX: i64 = 36_500 * MICROS_PER_DAY;
 impl Plans {
     /// The attributions of the interactions of some UTC days, with the columns of
     /// `batch/attributions`, from tables `impressions` and `interactions`. Read are these days, and
-    /// [`Plans::context_days`] before each.
-    pub async fn attributions_of(&self, days: &BTreeSet<Day>) -> Result<DataFrame> {
+    /// [`Plans::context_days`] before each. `with_refunds`: there may be refunds on them.
+    pub async fn attributions_of(&self, days: &BTreeSet<Day>, with_refunds: bool) -> Result<DataFrame> {
         let list: Vec<String> = days.iter().map(|day| day.literal()).collect();
         let wanted = format!("event_date IN ({})", list.join(", "));
-        let before = self.context_days();
+        let before = self.context_days(with_refunds);
         let mut ranges: Vec<(Day, Day)> = Vec::new();
         for day in days {
             let begin = Day(day.0.saturating_sub(before));
@@ -51,8 +51,8 @@ impl Plans {
         .await
     }
 
-    /// The longest distance at which one event can affect the attributions of another, in
-    /// microseconds.
+    /// The longest distance at which one event can affect the attributions of another that is no
+    /// refund, in microseconds.
     pub(super) fn window(&self) -> i64 {
         let rules = &self.meaning().attribution;
         let through_clicks =
@@ -60,8 +60,22 @@ impl Plans {
         through_clicks.max(micros(rules.view_through_window)).min(WINDOW_MAX)
     }
 
+    /// The longest distance at which one event can affect the attributions of a refund, in
+    /// microseconds.
+    pub(super) fn refund_window(&self) -> i64 {
+        let orders = micros(self.meaning().conversions.refund_window).min(WINDOW_MAX);
+        orders.saturating_add(self.window()).min(WINDOW_MAX)
+    }
+
     /// How many days before an interaction the events can be that affect its attributions.
-    pub fn context_days(&self) -> i32 {
-        i32::try_from(self.window().div_euclid(MICROS_PER_DAY)).unwrap_or(i32::MAX).saturating_add(1)
+    pub fn context_days(&self, with_refunds: bool) -> i32 {
+        let window = if with_refunds { self.refund_window() } else { self.window() };
+        i32::try_from(window.div_euclid(MICROS_PER_DAY)).unwrap_or(i32::MAX).saturating_add(1)
+    }
+
+    /// Whether a table of interactions has refunds.
+    pub async fn has_refunds(&self, interactions: &str) -> Result<bool> {
+        let sql = format!("SELECT event_key FROM {interactions} WHERE interaction_type = 'refund' LIMIT 1");
+        Ok(self.sql(&sql).await?.collect().await?.iter().any(|batch| batch.num_rows() > 0))
     }
 }

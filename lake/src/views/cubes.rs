@@ -22,25 +22,31 @@ fn zero(sum: &Sum) -> String {
     format!("CAST(0 AS {}) AS {}", sql_type(sum), sum.column)
 }
 
-/// SQL: interactions. Dimensions that they lack come from their last touchpoint.
+/// SQL: interactions. Dimensions that they lack come from their last touchpoint, those of a refund
+/// from its order. `invalid_reason` is that of attribution too.
 ///
-/// Adds `website`, `joined` and `seconds_between_micros` to the columns of the interactions. A
-/// region may only be inherited together with a country that fits. Attribution has checked that
-/// already: `region` of an attribution is the resolved region of the interaction.
+/// Adds `website`, `joined`, `seconds_between_micros` and `order_is_primary` to the columns of the
+/// interactions. A region may only be inherited together with a country that fits. Attribution has
+/// checked that already: `region` of an attribution is the resolved region of the interaction.
 pub(super) fn inherited(interactions: &str, attributions: &str) -> String {
     let columns: Vec<String> = super::event_columns(adlake_domain::event::EventKind::Interaction)
         .into_iter()
         .map(|name| match name.as_str() {
             "ad_creative_id" | "country" | "device_type" => format!("coalesce(i.{name}, t.touch_{name}) AS {name}"),
             "region" => "coalesce(i.region, t.region) AS region".to_string(),
+            "invalid_reason" => "coalesce(i.invalid_reason, t.invalid_reason) AS invalid_reason".to_string(),
+            // Only a refund takes the campaign too.
+            "campaign_id" => "coalesce(i.campaign_id, CASE WHEN i.interaction_type = 'refund' THEN t.campaign_id END) \
+                              AS campaign_id"
+                .to_string(),
             _ => format!("i.{name}"),
         })
         .collect();
     format!(
         "SELECT {}, t.touch_website AS website, t.interaction_key IS NOT NULL AS joined, \
-         t.seconds_between_micros FROM {interactions} i LEFT JOIN (SELECT interaction_key, touch_website, \
-         touch_ad_creative_id, touch_country, region, touch_device_type, seconds_between_micros \
-         FROM {attributions} WHERE last_touch) t \
+         t.seconds_between_micros, t.order_is_primary FROM {interactions} i LEFT JOIN (SELECT interaction_key, \
+         touch_website, touch_ad_creative_id, touch_country, region, touch_device_type, campaign_id, \
+         seconds_between_micros, order_is_primary, invalid_reason FROM {attributions} WHERE inherits) t \
          ON i.event_key = t.interaction_key",
         columns.join(", ")
     )
@@ -55,6 +61,8 @@ pub(super) struct Contributors {
     /// The attributions of all these interactions.
     pub touches: String,
     pub bid_requests: String,
+    /// A condition on the interactions as they are counted, with what they have inherited.
+    pub counted: Option<String>,
 }
 
 impl Contributors {
@@ -65,12 +73,22 @@ impl Contributors {
             |table: &str, time: &str, slice: &Slice| format!("(SELECT * FROM {table} WHERE {})", slice.condition(time));
         // The credit of an interaction may go to another campaign than its own.
         let any_campaign = Slice { campaigns: None, ..slice.clone() };
+        // A refund without a campaign is counted under that of its order.
+        let interactions = match slice.campaigns() {
+            None => part("interactions", "event_time", slice),
+            Some(campaigns) => format!(
+                "(SELECT * FROM interactions WHERE {} AND ({campaigns} OR campaign_id IS NULL AND \
+                 interaction_type = 'refund'))",
+                any_campaign.condition("event_time")
+            ),
+        };
         Contributors {
             impressions: part("impressions", "event_time", slice),
-            interactions: part("interactions", "event_time", slice),
+            interactions,
             attributions: part("attributions", "interaction_time", slice),
             touches: part("attributions", "interaction_time", &any_campaign),
             bid_requests: part("bid_requests", "event_time", slice),
+            counted: slice.campaigns(),
         }
     }
 }
@@ -121,12 +139,18 @@ fn parts(from: &Contributors) -> Vec<Part> {
     let all = |column: &str| Contribution::new(column, "count(*)", None);
     let count = |column: &str, condition: &str| Contribution::new(column, "count(*)", Some(condition.into()));
     let names = |columns: &[&str]| columns.iter().map(|column| column.to_string()).collect();
-    let click = "interaction_type = 'click'";
-    let conversion = "interaction_type = 'conversion' AND is_primary(conversion_type)";
+    let valid = "invalid_reason IS NULL";
+    let [gross_click, gross_refund] = ["interaction_type = 'click'", "interaction_type = 'refund'"];
+    let gross_conversion = "interaction_type = 'conversion' AND is_primary(conversion_type)";
+    let gross_valued = format!("{gross_conversion} OR {gross_refund} AND coalesce(order_is_primary, true)");
+    let valued = format!("{valid} AND ({gross_valued})");
+    let [click, refund, conversion] =
+        [gross_click, gross_refund, gross_conversion].map(|gross| format!("{gross} AND {valid}"));
+    let counted = from.counted.as_ref().map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
     let (mut credited, mut inputs, mut credits) = (Vec::new(), Vec::new(), Vec::new());
     for model in Model::ALL {
         let (credit, revenue) = (credit_column(model), revenue_column(model));
-        credited.push(format!("{credit} <> 0"));
+        credited.push(format!("{credit} <> 0 OR {revenue} <> 0"));
         credits.push(sum(&format!("attributed_conversions_{}_billionths", model.name()), &credit));
         credits.push(sum(&format!("attributed_revenue_{}_micros", model.name()), &revenue));
         inputs.extend([credit, revenue]);
@@ -136,29 +160,42 @@ fn parts(from: &Contributors) -> Vec<Part> {
             rows: from.impressions.clone(),
             time: "event_time",
             conversion_type: "CAST(NULL AS VARCHAR)",
-            inputs: names(&["viewable", "cost_micros", "view_time_ms", "interaction_depth"]),
+            inputs: names(&["viewable", "cost_micros", "view_time_ms", "interaction_depth", "invalid_reason"]),
             sums: vec![
-                all("impressions"),
-                count("measurable_impressions", "viewable IS NOT NULL"),
-                count("viewable_impressions", "viewable"),
-                sum("cost_micros", "cost_micros"),
-                count("unpriced_impressions", "cost_micros IS NULL"),
-                sum("view_time_ms", "view_time_ms"),
-                sum("interaction_depth", "interaction_depth"),
+                count("impressions", valid),
+                count("measurable_impressions", &format!("{valid} AND viewable IS NOT NULL")),
+                count("viewable_impressions", &format!("{valid} AND viewable")),
+                sum_if("cost_micros", "cost_micros", valid),
+                count("unpriced_impressions", &format!("{valid} AND cost_micros IS NULL")),
+                sum_if("view_time_ms", "view_time_ms", valid),
+                sum_if("interaction_depth", "interaction_depth", valid),
+                all("gross_impressions"),
+                sum("gross_cost_micros", "cost_micros"),
             ],
         },
         Part {
-            rows: format!("({})", inherited(&from.interactions, &from.touches)),
+            rows: format!("(SELECT * FROM ({}){counted})", inherited(&from.interactions, &from.touches)),
             time: "event_time",
             conversion_type: "conversion_type",
-            inputs: names(&["interaction_type", "value_micros", "seconds_between_micros", "joined"]),
+            inputs: names(&[
+                "interaction_type",
+                "value_micros",
+                "seconds_between_micros",
+                "joined",
+                "order_is_primary",
+                "invalid_reason",
+            ]),
             sums: vec![
-                count("clicks", click),
-                count("conversions", conversion),
-                sum_if("revenue_micros", "value_micros", conversion),
-                sum_if("seconds_to_click_micros", "seconds_between_micros", click),
+                count("clicks", &click),
+                count("conversions", &conversion),
+                count("refunds", &refund),
+                count("gross_clicks", gross_click),
+                count("gross_conversions", gross_conversion),
+                sum_if("gross_revenue_micros", "value_micros", &gross_valued),
+                sum_if("revenue_micros", "value_micros", &valued),
+                sum_if("seconds_to_click_micros", "seconds_between_micros", &click),
                 count("joined_clicks", &format!("{click} AND joined")),
-                sum_if("seconds_to_conversion_micros", "seconds_between_micros", conversion),
+                sum_if("seconds_to_conversion_micros", "seconds_between_micros", &conversion),
                 count("joined_conversions", &format!("{conversion} AND joined")),
             ],
         },
@@ -229,7 +266,12 @@ pub(super) fn contributions(from: &Contributors, sign: i8) -> String {
 pub(super) fn hourly_at_once(from: &Contributors, order: &[&str]) -> String {
     let (groups, order) = (order.join(", "), ordered(order));
     let parts = parts(from);
-    let inputs: Vec<&String> = parts.iter().flat_map(|part| &part.inputs).collect();
+    let mut inputs: Vec<&String> = Vec::new();
+    for input in parts.iter().flat_map(|part| &part.inputs) {
+        if !inputs.contains(&input) {
+            inputs.push(input);
+        }
+    }
     let rows: Vec<String> = parts
         .iter()
         .enumerate()
@@ -307,11 +349,12 @@ pub(super) fn rollup(hourly: &str) -> String {
     )
 }
 
-/// SQL: one sketch of the impressions for each day and campaign.
+/// SQL: one sketch of the valid impressions for each day and campaign.
 pub(super) fn reach(impressions: &str) -> String {
     format!(
         "SELECT day, campaign_id, reach_sketch(user_id) AS reach_sketch, CAST(day AS DATE) AS event_date \
-         FROM (SELECT report_day(event_time) AS day, campaign_id, user_id FROM {impressions}) GROUP BY day, campaign_id"
+         FROM (SELECT report_day(event_time) AS day, campaign_id, user_id FROM {impressions} \
+         WHERE invalid_reason IS NULL) GROUP BY day, campaign_id"
     )
 }
 

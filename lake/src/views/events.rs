@@ -137,14 +137,17 @@ fn resolved(kind: EventKind) -> String {
             columns.push(known("currency"));
             columns.extend(["width", "height", "viewable", "view_time_ms", "interaction_depth"].map(String::from));
             columns.extend(["user_agent", "ip", "consent"].map(String::from));
+            columns.push("invalid_impression(user_agent, width, height, ip) AS invalid_reason".into());
         }
         EventKind::Interaction => {
+            // Parts of a refund share the order, so their event ids come first.
             columns.push(
-                "coalesce(known(order_id), known(event_id), encode(content_hash, 'hex')) AS interaction_id".into(),
+                "CASE WHEN interaction_type(conversion_type) = 'refund' \
+                 THEN coalesce(known(event_id), known(order_id), encode(content_hash, 'hex')) \
+                 ELSE coalesce(known(order_id), known(event_id), encode(content_hash, 'hex')) END AS interaction_id"
+                    .into(),
             );
-            columns.push(
-                "CASE WHEN is_click(conversion_type) THEN 'click' ELSE 'conversion' END AS interaction_type".into(),
-            );
+            columns.push("interaction_type(conversion_type) AS interaction_type".into());
             columns.push("conversion_type".into());
             columns.extend(["event_id", "order_id", "impression_id", "user_id"].map(known));
             columns.push(enriched("campaign_id"));
@@ -154,13 +157,19 @@ fn resolved(kind: EventKind) -> String {
             columns.push("known(enriched['region']) AS region".into());
             columns.push(device);
             columns.extend(["os", "browser"].map(only_enriched));
-            columns.push(only_enriched("value_micros"));
+            // A refund takes back its magnitude, whatever sign it was sent with.
+            columns.push(
+                "CASE WHEN interaction_type(conversion_type) = 'refund' AND enriched['value_micros'] > 0 \
+                 THEN -enriched['value_micros'] ELSE enriched['value_micros'] END AS value_micros"
+                    .into(),
+            );
             columns.push(known("currency"));
             columns.extend(["quantity", "user_agent"].map(String::from));
             columns.push(
                 "advertiser_of(coalesce(known(campaign_id), known(enriched['campaign_id']))) AS scope_advertiser_id"
                     .into(),
             );
+            columns.push("invalid_interaction(user_agent) AS invalid_reason".into());
         }
         EventKind::BidRequest => {
             columns.push(known("auction_id"));

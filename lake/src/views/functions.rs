@@ -4,13 +4,12 @@
 //! manifest. The functions of [`register_public`] are part of the SQL surface: `reach(sketch)`,
 //! `reach_union(sketch)`, `micros(number)`, `nanos(number)`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use adlake_domain::batch_schema::wide;
 use adlake_domain::event::EventKind;
 use adlake_domain::identity::{self, Identified, Owner};
-use adlake_domain::settings::{Conversions, Meaning};
+use adlake_domain::settings::{InteractionType, Meaning};
 use adlake_domain::{country, device, reach, schema, time};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array, StringArray, StringBuilder,
@@ -28,6 +27,7 @@ use hashbrown::{HashMap, HashSet};
 use super::arguments::{binaries, strings, value};
 use super::bid_events::BidEvents;
 use super::content_order::ContentOrder;
+use super::invalid;
 
 /// What the views' functions depend on.
 #[derive(Debug, Clone)]
@@ -60,11 +60,29 @@ impl Functions {
         context.register_udf(text_function("advertiser_of", move |campaign| {
             advertisers.get(campaign).map(|id| std::borrow::Cow::Owned(id.clone()))
         }));
-        let clicks = lower(&self.meaning.conversions.click_types);
-        context.register_udf(text_predicate("is_click", move |kind| clicks.contains(&normal(kind))));
-        let primary = Primary::new(&self.meaning.conversions);
-        context.register_udf(text_predicate("is_primary", move |kind| primary.contains(kind)));
+        let types = self.meaning.conversions.types();
+        context.register_udf(create_udf(
+            "interaction_type",
+            vec![DataType::Utf8],
+            DataType::Utf8,
+            Volatility::Immutable,
+            Arc::new(move |arguments: &[ColumnarValue]| {
+                let arrays = ColumnarValue::values_to_arrays(arguments)?;
+                let sent = strings(&arrays[0])?;
+                let name = |row| match types.of(value(sent, row).unwrap_or_default()) {
+                    InteractionType::Click => "click",
+                    InteractionType::Conversion { .. } => "conversion",
+                    InteractionType::Refund => "refund",
+                };
+                Ok(ColumnarValue::Array(Arc::new(StringArray::from_iter_values((0..sent.len()).map(name)))))
+            }),
+        ));
+        let types = self.meaning.conversions.types();
+        context.register_udf(text_predicate("is_primary", move |sent| {
+            types.of(sent) == InteractionType::Conversion { is_primary: true }
+        }));
         self.register_keys(context);
+        invalid::register(context, &self.meaning.invalid);
         let zone = self.meaning.report.time_zone;
         context.register_udf(time_function("report_hour", move |micros| time::hour_start(micros, zone)));
         context.register_udf(time_function("report_day", move |micros| time::day_start(micros, zone)));
@@ -110,6 +128,7 @@ impl Functions {
         ));
         let null_values = self.null_values.clone();
         let advertisers = self.advertisers.clone();
+        let interaction_types = self.meaning.conversions.types();
         context.register_udf(create_udf(
             "interaction_key",
             vec![DataType::Utf8, DataType::Utf8, DataType::Utf8, DataType::Utf8, DataType::Binary],
@@ -128,7 +147,10 @@ impl Functions {
                 let mut keys = BinaryBuilder::with_capacity(types.len(), types.len() * identity::KEY_BYTES);
                 for row in 0..types.len() {
                     let conversion_type = value(types, row).unwrap_or_default();
-                    let identified = if known(orders, row) {
+                    // A refund's parts have an event id each, and the order in common.
+                    let is_part =
+                        || known(events, row) && interaction_types.of(conversion_type) == InteractionType::Refund;
+                    let identified = if known(orders, row) && !is_part() {
                         let owner = if !known(campaigns, row) {
                             Owner::Unknown
                         } else {
@@ -167,32 +189,6 @@ pub fn register_public(context: &SessionContext) {
     context.register_udaf(sketch_aggregate("reach_union", DataType::Binary));
     context.register_udf(ScalarUDF::new_from_impl(Scaled::new("micros", 6)));
     context.register_udf(ScalarUDF::new_from_impl(Scaled::new("nanos", 9)));
-}
-
-/// Which conversion types are primary.
-#[derive(Debug, Clone)]
-struct Primary {
-    clicks: BTreeSet<String>,
-    primary: BTreeSet<String>,
-}
-
-impl Primary {
-    fn new(conversions: &Conversions) -> Primary {
-        Primary { clicks: lower(&conversions.click_types), primary: lower(&conversions.primary_types) }
-    }
-
-    fn contains(&self, conversion_type: &str) -> bool {
-        let conversion_type = normal(conversion_type);
-        !self.clicks.contains(&conversion_type) && (self.primary.is_empty() || self.primary.contains(&conversion_type))
-    }
-}
-
-fn normal(conversion_type: &str) -> String {
-    conversion_type.trim().to_lowercase()
-}
-
-fn lower(types: &BTreeSet<String>) -> BTreeSet<String> {
-    types.iter().map(|name| normal(name)).collect()
 }
 
 /// A function from text to text. NULL stays NULL.

@@ -15,12 +15,14 @@ pub mod plans;
 mod attributed_days;
 mod events;
 mod winners;
+mod invalid;
 mod cubes;
 mod batch_table;
 mod slice;
 pub mod merge;
 pub mod sums;
 pub mod surface;
+mod segments;
 mod freshness;
 
 mod materialize;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use adlake_domain::attribution::Rules;
 use adlake_domain::batch_schema::{
     attributions_schema, campaign_hourly_schema, campaign_reach_schema, campaign_rollup_schema, event_schema,
 };
@@ -32,7 +33,7 @@ use super::functions::Functions;
 use super::materialize::Materialized;
 use super::slice::{Day, Slice, Volume, on_days, within};
 use super::winners::Unclear;
-use super::{event_columns, events, materialize, winners};
+use super::{event_columns, events, invalid, materialize, winners};
 use crate::operators::copies::{Prefixes, Values, Winners};
 use crate::operators::take::{self, Taken};
 use crate::operators::{attribute, attribution, explode, repeated};
@@ -193,7 +194,10 @@ impl Plans {
         let rows = format!("(SELECT * FROM raw_{} WHERE {condition})", kind.table());
         let keyed = self.keyed_sql(kind, &rows).await?;
         let events = self.without_losers(kind, &format!("({keyed})"), &copies, Some(&condition)).await?;
-        let name = self.name_table("events", events.into_view())?;
+        let mut name = self.name_table("events", events.into_view())?;
+        if self.has_rates(kind) {
+            name = format!("({})", self.rated(kind, &name, &name));
+        }
         let columns: Vec<String> = event_columns(kind).iter().map(|column| format!("\"{column}\"")).collect();
         let order = BatchTable::Events(kind).order();
         self.sql(&format!("SELECT {} FROM {name} ORDER BY {order}", columns.join(", "))).await
@@ -288,6 +292,16 @@ impl Plans {
         self.sql(&events::of_winners(kind, &self.name_plan("winners", taken)?)).await
     }
 
+    /// Whether events of a kind can be invalid by their number on a day.
+    pub(super) fn has_rates(&self, kind: EventKind) -> bool {
+        invalid::has_rates(kind, &self.meaning.invalid)
+    }
+
+    /// SQL: see [`invalid::rated`].
+    pub(super) fn rated(&self, kind: EventKind, events: &str, whole: &str) -> String {
+        invalid::rated(kind, &self.meaning.invalid, events, whole)
+    }
+
     /// The attributions of all interactions, with the columns of `batch/attributions`. The
     /// arguments name tables of events.
     pub async fn attributions(&self, impressions: &str, interactions: &str) -> Result<DataFrame> {
@@ -302,7 +316,7 @@ impl Plans {
     /// [`interaction_input`].
     pub(super) async fn attribute(&self, inputs: &[String]) -> Result<DataFrame> {
         let input = self.sql(&inputs.join(" UNION ALL ")).await?;
-        let plan = attribution::plan(input.logical_plan().clone(), &self.meaning.attribution)?;
+        let plan = attribution::plan(input.logical_plan().clone(), &Rules::of(&self.meaning))?;
         Ok(DataFrame::new(self.context.state(), plan))
     }
 
@@ -408,7 +422,7 @@ impl Plans {
     }
 }
 
-/// SQL: impressions as input of attribution.
+/// SQL: impressions as input of attribution. Invalid ones are no touchpoints.
 pub(super) fn impression_input(impressions: &str) -> String {
     let columns = attribute::input_columns().map(|name| match name {
         "kind" => format!("CAST({} AS TINYINT) AS kind", attribute::IMPRESSION),
@@ -416,11 +430,12 @@ pub(super) fn impression_input(impressions: &str) -> String {
         "scope_advertiser_id" => "advertiser_of(campaign_id) AS scope_advertiser_id".to_string(),
         "impression_id" => "CAST(NULL AS VARCHAR) AS impression_id".to_string(),
         "is_primary" | "wanted" => format!("false AS {name}"),
+        "is_valid" => "true AS is_valid".to_string(),
         "value_micros" => "CAST(NULL AS BIGINT) AS value_micros".to_string(),
-        "conversion_type" | "interaction_type" => format!("CAST(NULL AS VARCHAR) AS {name}"),
+        "conversion_type" | "interaction_type" | "order_id" => format!("CAST(NULL AS VARCHAR) AS {name}"),
         name => name.to_string(),
     });
-    format!("SELECT {} FROM ({impressions})", columns.join(", "))
+    format!("SELECT {} FROM ({impressions}) WHERE invalid_reason IS NULL", columns.join(", "))
 }
 
 /// SQL: interactions as input of attribution. Those that are not `wanted` only serve as
@@ -428,13 +443,15 @@ pub(super) fn impression_input(impressions: &str) -> String {
 pub(super) fn interaction_input(interactions: &str, wanted: bool) -> String {
     let columns = attribute::input_columns().map(|name| match name {
         "kind" => format!(
-            "CAST(CASE WHEN interaction_type = 'click' THEN {} ELSE {} END AS TINYINT) AS kind",
+            "CAST(CASE interaction_type WHEN 'click' THEN {} WHEN 'refund' THEN {} ELSE {} END AS TINYINT) AS kind",
             attribute::CLICK,
+            attribute::REFUND,
             attribute::CONVERSION
         ),
         "id" => "interaction_id AS id".to_string(),
         "is_primary" => "is_primary(conversion_type) AS is_primary".to_string(),
         "wanted" => format!("{wanted} AS wanted"),
+        "is_valid" => "invalid_reason IS NULL AS is_valid".to_string(),
         "website" => "CAST(NULL AS VARCHAR) AS website".to_string(),
         name => name.to_string(),
     });

@@ -46,18 +46,22 @@ pub struct Slice {
 impl Slice {
     /// SQL: the condition for rows with a time, a date and a campaign.
     pub(super) fn condition(&self, time: &str) -> String {
-        let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
-        let campaigns = match &self.campaigns {
-            None => String::new(),
-            Some((None, None)) => " AND campaign_id IS NULL".to_string(),
-            Some((None, Some(last))) => format!(" AND (campaign_id IS NULL OR campaign_id <= {})", quoted(last)),
-            Some((Some(first), Some(last))) => {
-                format!(" AND campaign_id >= {} AND campaign_id <= {}", quoted(first), quoted(last))
-            }
-            Some((Some(first), None)) => format!(" AND campaign_id >= {}", quoted(first)),
-        };
+        let campaigns = self.campaigns().map(|campaigns| format!(" AND {campaigns}")).unwrap_or_default();
         let days = on_days("event_date", &self.range);
         format!("{days} AND {}{campaigns}", within(time, &self.range))
+    }
+
+    /// SQL: the condition on the campaign. `None`: there is none.
+    pub(super) fn campaigns(&self) -> Option<String> {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        Some(match self.campaigns.as_ref()? {
+            (None, None) => "campaign_id IS NULL".to_string(),
+            (None, Some(last)) => format!("(campaign_id IS NULL OR campaign_id <= {})", quoted(last)),
+            (Some(first), Some(last)) => {
+                format!("campaign_id >= {} AND campaign_id <= {}", quoted(first), quoted(last))
+            }
+            (Some(first), None) => format!("campaign_id >= {}", quoted(first)),
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use adlake_domain::catalogue;
 use adlake_domain::credit::Model;
 use adlake_domain::event::EventKind;
 use adlake_domain::schema;
-use adlake_domain::settings::Display;
+use adlake_domain::settings::{Display, SpendSource};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::execution::SendableRecordBatchStream;
@@ -17,12 +17,12 @@ use datafusion::prelude::{Expr, SessionContext};
 use super::merge::{Merge, Merged, Part};
 use super::plans::Plans;
 use super::sums::{self, Grouping, Sketches};
-use super::{cubes, event_columns, freshness, functions};
+use super::{cubes, event_columns, freshness, functions, segments};
 use crate::error::LakeError;
 use crate::snapshot::Snapshot;
 
 /// The names of the views.
-pub const VIEWS: [&str; 13] = [
+pub const VIEWS: [&str; 15] = [
     "impressions",
     "clicks",
     "conversions",
@@ -34,6 +34,8 @@ pub const VIEWS: [&str; 13] = [
     "geo_daily",
     "site_daily",
     "funnel",
+    "invalid_traffic",
+    "user_segments",
     "dead_letters",
     "freshness",
 ];
@@ -78,8 +80,8 @@ impl Views {
         for view in wanted {
             let sql = match view {
                 "impressions" => impressions(),
-                "clicks" => interactions("click"),
-                "conversions" => interactions("conversion"),
+                "clicks" => clicks(),
+                "conversions" => conversions(),
                 "bid_requests" => bid_requests(),
                 "attributions" => attributions(),
                 "campaign_hourly" => {
@@ -90,6 +92,8 @@ impl Views {
                 "geo_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "country", "region"]),
                 "site_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "website"]),
                 "funnel" => cubes::funnel("merged_rollup"),
+                "invalid_traffic" => invalid_traffic(display),
+                "user_segments" => segments::user_segments(&display.segments),
                 "dead_letters" => dead_letters(&plans, snapshot).await?,
                 _ => freshness_table(&plans, snapshot).await?,
             };
@@ -134,7 +138,7 @@ fn parts(view: &str) -> Vec<Part> {
     match view {
         "impressions" => vec![Part::Events(EventKind::Impression)],
         "bid_requests" => vec![Part::Events(EventKind::BidRequest)],
-        "clicks" | "conversions" | "attributions" => vec![Part::Attributions],
+        "clicks" | "conversions" | "attributions" | "invalid_traffic" | "user_segments" => vec![Part::Attributions],
         "campaign_hourly" | "geo_daily" | "site_daily" | "funnel" => vec![Part::Hourly],
         "campaign_daily" | "campaign_kpis" => vec![Part::Hourly, Part::Reach],
         _ => Vec::new(),
@@ -142,11 +146,12 @@ fn parts(view: &str) -> Vec<Part> {
 }
 
 /// Columns of event tables that the views do not show.
-const HIDDEN: [&str; 8] = [
+const HIDDEN: [&str; 9] = [
     "event_key",
     "content_hash",
     "scope_advertiser_id",
     "interaction_type",
+    "invalid_reason",
     "bid_content_hash",
     "bid_source",
     "bid_event_date",
@@ -163,19 +168,29 @@ fn shown(kind: EventKind) -> Vec<String> {
 }
 
 fn impressions() -> String {
-    format!("SELECT {} FROM merged_impressions", shown(EventKind::Impression).join(", "))
+    format!("SELECT {} FROM merged_impressions WHERE invalid_reason IS NULL", shown(EventKind::Impression).join(", "))
 }
 
 fn bid_requests() -> String {
     format!("SELECT {} FROM merged_bid_requests", shown(EventKind::BidRequest).join(", "))
 }
 
-fn interactions(kind: &str) -> String {
+fn clicks() -> String {
+    interactions(&[], "interaction_type = 'click'")
+}
+
+fn conversions() -> String {
+    interactions(&["interaction_type = 'refund' AS is_refund"], "interaction_type IN ('conversion', 'refund')")
+}
+
+fn interactions(more: &[&str], condition: &str) -> String {
     let mut columns = shown(EventKind::Interaction);
-    let after_creative = columns.iter().position(|name| name == "\"ad_creative_id\"").map_or(0, |place| place + 1);
-    columns.insert(after_creative, "website".to_string());
+    let after = |columns: &[String], name: &str| columns.iter().position(|other| other == name).map_or(0, |at| at + 1);
+    columns.insert(after(&columns, "\"ad_creative_id\""), "website".to_string());
+    let place = after(&columns, "\"conversion_type\"");
+    columns.splice(place..place, more.iter().map(|column| column.to_string()));
     format!(
-        "SELECT {} FROM ({}) WHERE interaction_type = '{kind}'",
+        "SELECT {} FROM ({}) WHERE {condition} AND invalid_reason IS NULL",
         columns.join(", "),
         cubes::inherited("merged_interactions", "merged_attributions")
     )
@@ -205,7 +220,27 @@ fn attributions() -> String {
         columns.push(format!("micros({}) AS revenue_{}", revenue_column(model), model.name()));
     }
     columns.push("event_date".to_string());
-    format!("SELECT {} FROM merged_attributions", columns.join(", "))
+    format!(
+        "SELECT {} FROM merged_attributions WHERE touchpoint_key IS NOT NULL AND invalid_reason IS NULL",
+        columns.join(", ")
+    )
+}
+
+/// What is invalid, by day, campaign, kind and reason. The cost is what it would add to the spend.
+fn invalid_traffic(display: &Display) -> String {
+    let cost = match display.spend_source {
+        SpendSource::Impressions => "cost_micros",
+        SpendSource::Bids => "0",
+    };
+    format!(
+        "SELECT day, campaign_id, kind, reason, count(*) AS events, micros(coalesce(sum(cost), 0)) AS cost FROM (\
+         SELECT report_day(event_time) AS day, campaign_id, 'impression' AS kind, invalid_reason AS reason, \
+         CAST({cost} AS DECIMAL(38, 0)) AS cost FROM merged_impressions WHERE invalid_reason IS NOT NULL \
+         UNION ALL SELECT report_day(event_time) AS day, campaign_id, interaction_type AS kind, \
+         invalid_reason AS reason, CAST(0 AS DECIMAL(38, 0)) AS cost FROM ({}) WHERE invalid_reason IS NOT NULL) \
+         GROUP BY day, campaign_id, kind, reason",
+        cubes::inherited("merged_interactions", "merged_attributions")
+    )
 }
 
 async fn dead_letters(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {

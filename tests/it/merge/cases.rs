@@ -196,4 +196,7 @@ mod bids;
 mod correlation;
 mod credits;
 mod identity;
+mod invalid;
 mod kpis;
+mod refunds;
+mod segments;

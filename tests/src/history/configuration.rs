@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use adlake_domain::invalid::UserRates;
 use adlake_domain::settings::{Meaning, Scope};
 use proptest::prelude::*;
 
@@ -14,16 +15,18 @@ pub struct Configured {
     primary: u8,
     touchpoints_max: u8,
     windows: u8,
+    invalid: u8,
 }
 
 pub(super) fn configured() -> impl Strategy<Value = Configured> {
-    let places = (0_u8..4, 0_u8..4, 0_u8..3, 0_u8..3, 0_u8..3);
-    places.prop_map(|(zone, scope, primary, touchpoints_max, windows)| Configured {
+    let places = (0_u8..4, 0_u8..4, 0_u8..3, 0_u8..3, 0_u8..3, 0_u8..6);
+    places.prop_map(|(zone, scope, primary, touchpoints_max, windows, invalid)| Configured {
         zone,
         scope,
         primary,
         touchpoints_max,
         windows,
+        invalid,
     })
 }
 
@@ -40,7 +43,33 @@ impl Configured {
             meaning.attribution.click_through_window = Duration::from_secs(6 * 3600);
             meaning.attribution.view_through_window = Duration::from_secs(48 * 3600);
         }
+        if self.windows == 2 {
+            meaning.conversions.refund_window = Duration::from_secs(30 * 3600);
+        }
+        let invalid = &mut meaning.invalid;
+        let limits =
+            |impressions, clicks, conversions, refunds| UserRates { impressions, clicks, conversions, refunds };
+        match self.invalid {
+            0 => (invalid.bot, invalid.zero_size) = (false, false),
+            1 => {}
+            2 => invalid.rate_user = limits(3, 0, 2, 1),
+            3 => (invalid.rate_address, invalid.fast_click) = (2, Duration::from_millis(1500)),
+            4 => {
+                invalid.data_centre = ["198.51.100.0/24", "2001:db8::/64"].map(String::from).into();
+                invalid.rate_user = limits(0, 2, 0, 0);
+                invalid.fast_click = Duration::from_secs(6 * 3600);
+            }
+            _ => {
+                (invalid.rate_user, invalid.rate_address) = (limits(4, 3, 3, 2), 3);
+                invalid.data_centre = ["192.0.2.8".to_string()].into();
+                invalid.fast_click = Duration::from_micros(1);
+            }
+        }
         let primary: &[&str] = [&[][..], &["purchase"], &["purchase", "SIGNUP"]][usize::from(self.primary) % 3];
+        if self.primary == 2 {
+            // A chargeback is a conversion that does not count.
+            meaning.conversions.refund_types = ["Refund ".to_string()].into();
+        }
         meaning.conversions.primary_types = primary.iter().map(|name| (*name).to_string()).collect();
         meaning
     }

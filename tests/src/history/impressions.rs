@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::pools::{
-    AMOUNT_PLACES, CAMPAIGNS, COUNTRIES, CREATIVES, CURRENCIES, DEVICES, HUGE, IMPRESSION_IDS, REGIONS, USERS,
-    WEBSITES, When, amount, pick, when,
+    ADDRESSES, AGENTS, AMOUNT_PLACES, CAMPAIGNS, COUNTRIES, CREATIVES, CURRENCIES, DEVICES, HUGE, IMPRESSION_IDS,
+    REGIONS, SIZES, USERS, WEBSITES, When, amount, pick, when,
 };
 use crate::oracle::raw::RawImpression;
 
@@ -23,12 +23,16 @@ pub struct ImpressionSpec {
     cost: u8,
     currency: u8,
     viewable: u8,
+    agent: u8,
+    address: u8,
+    size: u8,
 }
 
 pub(super) fn impression() -> impl Strategy<Value = ImpressionSpec> {
     let who = (when(), 0_u8..8, 0_u8..10, 0_u8..8, 0_u8..6);
     let what = (0_u8..4, 0_u8..6, 0_u8..4, 0_u8..6, AMOUNT_PLACES, 0_u8..4, 0_u8..3);
-    (who, what).prop_map(|((when, user, id, campaign, creative), what)| {
+    let how = (0_u8..12, 0_u8..12, 0_u8..8);
+    (who, what, how).prop_map(|((when, user, id, campaign, creative), what, (agent, address, size))| {
         let (website, country, region, device, cost, currency, viewable) = what;
         ImpressionSpec {
             when,
@@ -43,6 +47,9 @@ pub(super) fn impression() -> impl Strategy<Value = ImpressionSpec> {
             cost,
             currency,
             viewable,
+            agent,
+            address,
+            size,
         }
     })
 }
@@ -63,7 +70,9 @@ impl ImpressionSpec {
             cost_micros: amount(self.cost),
             currency: pick(&CURRENCIES, self.currency),
             width: Some(300),
-            height: (self.viewable > 0).then_some(250),
+            height: SIZES[usize::from(self.size) % SIZES.len()],
+            user_agent: pick(&AGENTS, self.agent),
+            ip: pick(&ADDRESSES, self.address),
             viewable: [None, Some(false), Some(true)][usize::from(self.viewable) % 3],
             view_time_ms: (self.viewable == 2).then_some(if self.cost == 7 { HUGE } else { 1_200 }),
             interaction_depth: (self.viewable > 0).then_some(if self.cost == 8 {

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::pools::{
-    AMOUNT_PLACES, CAMPAIGNS, COUNTRIES, CREATIVES, CURRENCIES, DEVICES, EVENT_IDS, ORDER_IDS, SENT_IMPRESSIONS, TYPES,
-    USERS, When, amount, as_sent, pick, when,
+    AGENTS, AMOUNT_PLACES, CAMPAIGNS, COUNTRIES, CREATIVES, CURRENCIES, DEVICES, EVENT_IDS, ORDER_IDS, REFUNDED,
+    SENT_IMPRESSIONS, TYPES, USERS, When, amount, as_sent, pick, when,
 };
 use crate::oracle::raw::RawInteraction;
 
@@ -23,12 +23,13 @@ pub struct InteractionSpec {
     currency: u8,
     country: u8,
     device: u8,
+    agent: u8,
 }
 
 pub(super) fn interaction() -> impl Strategy<Value = InteractionSpec> {
-    let who = (when(), 0_u8..8, 0_u8..8, 0_u8..8);
+    let who = (when(), 0_u8..8, 0_u8..11, 0_u8..8);
     let what = (0_u8..8, 0_u8..8, 0_u8..8, 0_u8..7, AMOUNT_PLACES, 0_u8..4, 0_u8..6, 0_u8..6);
-    (who, what).prop_map(|((when, user, kind, campaign), what)| {
+    (who, what, 0_u8..12).prop_map(|((when, user, kind, campaign), what, agent)| {
         let (event, order, impression, creative, value, currency, country, device) = what;
         InteractionSpec {
             when,
@@ -43,13 +44,16 @@ pub(super) fn interaction() -> impl Strategy<Value = InteractionSpec> {
             currency,
             country,
             device,
+            agent,
         }
     })
 }
 
 impl InteractionSpec {
     pub(super) fn row(&self) -> RawInteraction {
-        let is_click = TYPES[usize::from(self.kind) % TYPES.len()].trim().eq_ignore_ascii_case("click");
+        let is_click = self.kind < 4;
+        // Nearly all refunds name an order.
+        let orders = if self.kind < 8 { ORDER_IDS } else { REFUNDED };
         RawInteraction {
             event_time: self.when.micros(),
             user_id: pick(&USERS, self.user),
@@ -58,12 +62,13 @@ impl InteractionSpec {
             event_id: pick(&EVENT_IDS, self.event),
             ad_creative_id: if self.creative == 6 { None } else { pick(&CREATIVES, self.creative) },
             impression_id: pick(&SENT_IMPRESSIONS, self.impression),
-            order_id: pick(&ORDER_IDS, self.order),
+            order_id: pick(&orders, self.order),
             value: if is_click { None } else { as_sent(amount(self.value)) },
             currency: pick(&CURRENCIES, self.currency),
             quantity: (!is_click).then_some(i64::from(self.value)),
             country: pick(&COUNTRIES, self.country),
             device_type: pick(&DEVICES, self.device),
+            user_agent: pick(&AGENTS, self.agent),
             ..RawInteraction::default()
         }
     }

@@ -28,11 +28,44 @@ pub(super) const DEVICES: [Option<&str>; 6] =
 pub(super) const CURRENCIES: [Option<&str>; 4] = [Some("USD"), Some("EUR"), None, Some("")];
 pub(super) const IMPRESSION_IDS: [Option<&str>; 10] =
     [Some("i1"), Some("i2"), Some("i3"), Some("i4"), Some("i5"), Some("i6"), Some("I6"), Some("i7"), None, Some("0")];
-pub(super) const TYPES: [&str; 8] = ["click", "click", "click", "Click ", "purchase", "purchase", "signup", "lead"];
+pub(super) const TYPES: [&str; 11] =
+    ["click", "click", "click", "Click ", "purchase", "purchase", "signup", "lead", "refund", " Refund", "chargeback"];
 pub(super) const EVENT_IDS: [Option<&str>; 8] =
     [Some("e1"), Some("e2"), Some("e3"), Some("e4"), Some("e5"), None, None, Some("nil")];
 pub(super) const ORDER_IDS: [Option<&str>; 8] =
     [None, None, None, None, Some("o1"), Some("o2"), Some("e1"), Some("NULL")];
+pub(super) const AGENTS: [Option<&str>; 12] = [
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    Some("Mozilla/5.0"),
+    Some("Googlebot/2.1"),
+    Some("CUBOT NOTE"),
+    Some("cubot Googlebot"),
+    Some("HEADLESSchrome"),
+];
+pub(super) const ADDRESSES: [Option<&str>; 12] = [
+    None,
+    None,
+    None,
+    None,
+    Some("192.0.2.7"),
+    Some("192.0.2.8"),
+    Some("::ffff:192.0.2.7"),
+    Some("192.0.2.07"),
+    Some("2001:db8::1"),
+    Some("2001:0db8::1"),
+    Some("198.51.100.1"),
+    Some(""),
+];
+pub(super) const SIZES: [Option<i32>; 8] = [Some(300), Some(300), Some(300), Some(250), Some(250), None, None, Some(0)];
+/// The orders of refunds.
+pub(super) const REFUNDED: [Option<&str>; 8] =
+    [Some("o1"), Some("o1"), Some("o2"), Some("o2"), Some("e1"), Some("o3"), Some("NULL"), None];
 /// Twice the last value is more than 64 bits hold.
 pub(super) const AMOUNTS: [Option<i64>; 10] = [
     None,

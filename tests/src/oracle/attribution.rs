@@ -40,24 +40,77 @@ impl Touch {
     }
 }
 
-/// The touchpoints of every interaction, ordered by time, so the last touch comes last. An
-/// interaction that matches nothing has none.
-pub(super) fn join(events: &Events, input: &Input) -> Vec<Vec<Touch>> {
-    let interactions = &events.interactions;
-    interactions
-        .iter()
-        .map(|interaction| {
-            if interaction.click {
-                let found = impression_of_click(interaction, events, input);
-                return found.map(|place| vec![touch(On::Impression(place), Some(place))]).unwrap_or_default();
-            }
-            let mut touches = touchpoints_of_conversion(interaction, events, input);
-            if interaction.primary && !touches.is_empty() {
-                give_credit(interaction, &mut touches, events, input);
-            }
-            touches
-        })
-        .collect()
+/// What an interaction is joined to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Joined {
+    /// The touchpoints, ordered by time, so the last touch comes last. Those of a refund are those
+    /// of its order.
+    pub touches: Vec<Touch>,
+    /// The place of a refund's order among the interactions.
+    pub order: Option<usize>,
+}
+
+/// What every interaction is joined to.
+pub(super) fn join(events: &Events, input: &Input) -> Vec<Joined> {
+    let joined = |interaction: &Interaction| match interaction.reason {
+        _ if interaction.refund => refund(interaction, events, input),
+        // A click that came too soon has what it lacks from its impression.
+        None | Some("fast_click") => Joined { touches: touches(interaction, events, input), order: None },
+        Some(_) => Joined::default(),
+    };
+    events.interactions.iter().map(joined).collect()
+}
+
+/// The touchpoints of a click or conversion.
+fn touches(interaction: &Interaction, events: &Events, input: &Input) -> Vec<Touch> {
+    if interaction.click {
+        let found = impression_of_click(interaction, events, input);
+        return found.map(|place| vec![touch(On::Impression(place), Some(place))]).unwrap_or_default();
+    }
+    let mut touches = touchpoints_of_conversion(interaction, events, input);
+    if interaction.primary && !touches.is_empty() {
+        give_credit(interaction, &mut touches, events, input);
+    }
+    touches
+}
+
+/// A refund takes the touchpoints of its order, without credit, and shares its own value among them
+/// as the order's credits tell.
+fn refund(refund: &Interaction, events: &Events, input: &Input) -> Joined {
+    let Some(order) = order_of(refund, events, input) else { return Joined::default() };
+    if refund.reason.is_some() {
+        return Joined { touches: Vec::new(), order: Some(order) };
+    }
+    let mut touches = touches(&events.interactions[order], events, input);
+    let value = i128::from(refund.value_micros.unwrap_or(0));
+    if events.interactions[order].primary {
+        share(value, &mut touches);
+    }
+    for touch in &mut touches {
+        touch.credits = [0; 5];
+    }
+    Joined { touches, order: Some(order) }
+}
+
+/// The latest conversion that a refund may belong to.
+pub(super) fn order_of(refund: &Interaction, events: &Events, input: &Input) -> Option<usize> {
+    let wanted = scope(&refund.common, input);
+    let window = input.meaning.conversions.refund_window;
+    let candidates = events.interactions.iter().enumerate().filter(|(_, order)| {
+        let own = scope(&order.common, input);
+        !order.click
+            && !order.refund
+            && order.order_id.is_some()
+            && order.order_id == refund.order_id
+            && reaches(&order.common, &refund.common, window)
+            && (own == ScopeOf::None || wanted == ScopeOf::None || own == wanted)
+    });
+    let latest = candidates.max_by_key(|(_, order)| {
+        let common = &order.common;
+        let owner = common.scope_advertiser.clone().or_else(|| common.campaign.clone());
+        (common.time, order.conversion_type.clone().unwrap_or_default(), owner, common.key)
+    });
+    latest.map(|(place, _)| place)
 }
 
 fn touch(on: On, impression: Option<usize>) -> Touch {
@@ -80,16 +133,19 @@ fn latest<'a>(candidates: impl Iterator<Item = (usize, &'a Impression)>) -> Opti
 fn explicit_impression(interaction: &Interaction, events: &Events, window: Duration) -> Option<usize> {
     let named = interaction.impression_id.as_ref()?;
     latest(events.impressions.iter().enumerate().filter(|(_, impression)| {
-        impression.common.id == *named && reaches(&impression.common, &interaction.common, window)
+        impression.reason.is_none()
+            && impression.common.id == *named
+            && reaches(&impression.common, &interaction.common, window)
     }))
 }
 
-fn impression_of_click(click: &Interaction, events: &Events, input: &Input) -> Option<usize> {
+pub(super) fn impression_of_click(click: &Interaction, events: &Events, input: &Input) -> Option<usize> {
     let window = input.meaning.attribution.click_to_impression_window;
     explicit_impression(click, events, window).or_else(|| {
         latest(events.impressions.iter().enumerate().filter(|(_, impression)| {
             let campaign = &impression.common.campaign;
-            reaches(&impression.common, &click.common, window)
+            impression.reason.is_none()
+                && reaches(&impression.common, &click.common, window)
                 && (campaign.is_none() || *campaign == click.common.campaign)
         }))
     })
@@ -125,7 +181,7 @@ fn touchpoints_of_conversion(conversion: &Interaction, events: &Events, input: &
         .interactions
         .iter()
         .enumerate()
-        .filter(|(_, click)| click.click)
+        .filter(|(_, click)| click.click && click.reason.is_none())
         .filter(|(_, click)| reaches(&click.common, &conversion.common, rules.click_through_window))
         .filter(|(_, click)| matches(&click.common))
         .map(|(place, click)| touch(On::Click(place), impression_of_click(click, events, input)))
@@ -138,6 +194,7 @@ fn touchpoints_of_conversion(conversion: &Interaction, events: &Events, input: &
                 .impressions
                 .iter()
                 .enumerate()
+                .filter(|(_, impression)| impression.reason.is_none())
                 .filter(|(_, impression)| reaches(&impression.common, &conversion.common, window))
                 .filter(|(_, impression)| matches(&impression.common))
                 .map(|(place, _)| touch(On::Impression(place), Some(place)))
@@ -162,7 +219,7 @@ fn give_credit(conversion: &Interaction, touches: &mut [Touch], events: &Events,
         })
         .collect();
     let total_weight: i128 = weights.iter().sum();
-    let value = i128::from(conversion.row.enriched_value_micros.unwrap_or(0));
+    let value = i128::from(conversion.value_micros.unwrap_or(0));
     for (place, touch) in touches.iter_mut().enumerate() {
         let position = match (count, place) {
             (1, _) => WHOLE,
@@ -182,10 +239,19 @@ fn give_credit(conversion: &Interaction, touches: &mut [Touch], events: &Events,
     for model in 0..5 {
         let given: i128 = touches.iter().map(|touch| touch.credits[model]).sum();
         touches[last].credits[model] += WHOLE - given;
+    }
+    share(value, touches);
+}
+
+/// Shares a value among touchpoints as their credits tell. The last one gets what is left.
+fn share(value: i128, touches: &mut [Touch]) {
+    for model in 0..5 {
         for touch in touches.iter_mut() {
             touch.revenues[model] = (value * touch.credits[model]).div_euclid(WHOLE);
         }
         let given: i128 = touches.iter().map(|touch| touch.revenues[model]).sum();
-        touches[last].revenues[model] += value - given;
+        if let Some(last) = touches.last_mut() {
+            last.revenues[model] += value - given;
+        }
     }
 }

@@ -178,6 +178,8 @@ fn key_columns(view: &str) -> &'static [&'static str] {
         "geo_daily" => &["day", "campaign_id", "country", "region"],
         "site_daily" => &["day", "campaign_id", "website"],
         "funnel" => &["campaign_id", "stage"],
+        "user_segments" => &["user_id"],
+        "invalid_traffic" => &["day", "campaign_id", "kind", "reason"],
         _ => &[],
     }
 }

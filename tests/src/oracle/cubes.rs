@@ -6,19 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use adlake_domain::credit::Model;
 use adlake_domain::settings::SpendSource;
 
-use super::attribution::{On, Touch};
+use super::attribution::{Joined, On, Touch};
 use super::events::{Common, Events, Interaction};
 use super::value::{Row, Value};
 use super::{Input, calendar};
 
 /// The sums of every cube, with the number of fractional digits of their unit: 0 for counts, 6 for
 /// money and seconds, 9 for credits and for spend (which may be a CPM divided by 1000).
-const SUMS: [(&str, i8); 17] = [
+const SUMS: [(&str, i8); 23] = [
     ("impressions", 0),
     ("measurable_impressions", 0),
     ("viewable_impressions", 0),
     ("clicks", 0),
     ("conversions", 0),
+    ("refunds", 0),
     ("bid_requests", 0),
     ("bids", 0),
     ("wins", 0),
@@ -31,6 +32,11 @@ const SUMS: [(&str, i8); 17] = [
     ("joined_clicks", 0),
     ("seconds_to_conversion", 6),
     ("joined_conversions", 0),
+    ("gross_impressions", 0),
+    ("gross_clicks", 0),
+    ("gross_conversions", 0),
+    ("gross_spend", 9),
+    ("gross_revenue", 6),
 ];
 
 /// What one event, or the credit of one touchpoint, adds to the cubes.
@@ -45,12 +51,21 @@ pub(super) struct Fact {
 }
 
 /// All events, and all credits that are not zero.
-pub(super) fn facts(events: &Events, joins: &[Vec<Touch>], input: &Input) -> Vec<Fact> {
+pub(super) fn facts(events: &Events, joins: &[Joined], input: &Input) -> Vec<Fact> {
     let bids_pay = input.display.spend_source == SpendSource::Bids;
     let mut facts = Vec::new();
     for impression in &events.impressions {
         let row = &impression.row;
         let mut fact = fact(&impression.common, None, input);
+        let cost = i128::from(row.enriched_cost_micros.unwrap_or(0)) * 1000;
+        fact.add("gross_impressions", 1);
+        if !bids_pay {
+            fact.add("gross_spend", cost);
+        }
+        if impression.reason.is_some() {
+            facts.push(fact);
+            continue;
+        }
         fact.user = impression.common.user.clone();
         fact.add("impressions", 1);
         fact.add("measurable_impressions", row.viewable.is_some().into());
@@ -58,24 +73,38 @@ pub(super) fn facts(events: &Events, joins: &[Vec<Touch>], input: &Input) -> Vec
         fact.add("view_time_ms", row.view_time_ms.unwrap_or(0).into());
         fact.add("interaction_depth", row.interaction_depth.unwrap_or(0).into());
         if !bids_pay {
-            fact.add("spend", i128::from(row.enriched_cost_micros.unwrap_or(0)) * 1000);
+            fact.add("spend", cost);
             fact.add("unpriced_events", row.enriched_cost_micros.is_none().into());
         }
         facts.push(fact);
     }
-    for (interaction, touches) in events.interactions.iter().zip(joins) {
-        let seen = inherited(interaction, touches, events);
+    for (place, interaction) in events.interactions.iter().enumerate() {
+        let touches = &joins[place].touches;
+        let seen = inherited(place, joins, events);
         let mut fact = fact(&seen, interaction.conversion_type.as_ref(), input);
         let micros = touches.last().map(|touch| micros_between(touch, interaction, events));
+        let value = i128::from(interaction.value_micros.unwrap_or(0));
+        // A refund of a conversion that does not count takes back nothing that was counted.
+        let of_primary = || joins[place].order.is_none_or(|order| events.interactions[order].primary);
+        let revenue = if interaction.primary || interaction.refund && of_primary() { value } else { 0 };
+        fact.add("gross_clicks", interaction.click.into());
+        fact.add("gross_conversions", interaction.primary.into());
+        fact.add("gross_revenue", revenue);
+        if interaction.reason.is_some() {
+            facts.push(fact);
+            continue;
+        }
+        fact.add("revenue", revenue);
         if interaction.click {
             fact.add("clicks", 1);
             fact.add("joined_clicks", micros.is_some().into());
             fact.add("seconds_to_click", micros.unwrap_or(0));
         } else if interaction.primary {
             fact.add("conversions", 1);
-            fact.add("revenue", interaction.row.enriched_value_micros.unwrap_or(0).into());
             fact.add("joined_conversions", micros.is_some().into());
             fact.add("seconds_to_conversion", micros.unwrap_or(0));
+        } else if interaction.refund {
+            fact.add("refunds", 1);
         }
         facts.push(fact);
         facts.extend(touches.iter().filter_map(|touch| credit(interaction, touch, &seen, events, input)));
@@ -89,6 +118,7 @@ pub(super) fn facts(events: &Events, joins: &[Vec<Touch>], input: &Input) -> Vec
         if bids_pay && won {
             // A CPM in micros is the price of one impression in billionths.
             fact.add("spend", bid.clearing_price_micros.unwrap_or(0).into());
+            fact.add("gross_spend", bid.clearing_price_micros.unwrap_or(0).into());
             fact.add("unpriced_events", bid.clearing_price_micros.is_none().into());
         }
         facts.push(fact);
@@ -101,11 +131,16 @@ pub(super) fn micros_between(touch: &Touch, interaction: &Interaction, events: &
     i128::from(interaction.common.time) - i128::from(touch.common(events).time)
 }
 
-/// The interaction's fields. What it lacks comes from its last touch, and what that lacks comes
-/// from the touch's impression.
-pub(super) fn inherited(interaction: &Interaction, touches: &[Touch], events: &Events) -> Common {
-    let mut seen = interaction.common.clone();
-    if let Some(last) = touches.last() {
+/// An interaction's fields. What it lacks comes from its last touch, and what that lacks comes from
+/// the touch's impression. What a refund lacks comes from its order, the campaign too.
+pub(super) fn inherited(place: usize, joins: &[Joined], events: &Events) -> Common {
+    let mut seen = events.interactions[place].common.clone();
+    let is_invalid = events.interactions[place].reason.is_some();
+    if let Some(order) = joins[place].order.filter(|_| !is_invalid) {
+        let order = inherited(order, joins, events);
+        fill(&mut seen, &order);
+        seen.campaign = seen.campaign.or(order.campaign);
+    } else if let Some(last) = joins[place].touches.last() {
         let mut touch = last.common(events).clone();
         if let Some(place) = last.impression {
             fill(&mut touch, &events.impressions[place].common);
@@ -139,7 +174,7 @@ fn fill(event: &mut Common, source: &Common) {
 }
 
 fn credit(interaction: &Interaction, touch: &Touch, seen: &Common, events: &Events, input: &Input) -> Option<Fact> {
-    if touch.credits == [0; 5] {
+    if touch.credits == [0; 5] && touch.revenues == [0; 5] {
         return None;
     }
     let touchpoint = touch.common(events);

@@ -42,6 +42,8 @@ impl Common {
 
 pub(super) struct Impression {
     pub common: Common,
+    /// Why it is invalid, if it is.
+    pub reason: Option<&'static str>,
     pub row: RawImpression,
     pub ad_group: Option<String>,
     pub placement: Option<String>,
@@ -53,10 +55,15 @@ pub(super) struct Impression {
 
 pub(super) struct Interaction {
     pub common: Common,
+    /// Why it is invalid, if it is.
+    pub reason: Option<&'static str>,
     pub row: RawInteraction,
     pub click: bool,
+    pub refund: bool,
     /// Whether it is a conversion that counts.
     pub primary: bool,
+    /// That of a refund is not positive.
+    pub value_micros: Option<i64>,
     pub conversion_type: Option<String>,
     pub event_id: Option<String>,
     pub order_id: Option<String>,
@@ -159,9 +166,23 @@ fn least<'a, R: RawRow>(rows: &[&'a R]) -> &'a R {
     rows.iter().min_by_key(|row| row.order()).expect("a group has a row")
 }
 
+/// Whether a list of the configuration has the type of a row. Names are compared trimmed and in
+/// lower case.
+fn listed(names: &BTreeSet<String>, row: &RawInteraction) -> bool {
+    let trimmed = |name: &str| name.trim().to_lowercase();
+    row.conversion_type.as_ref().is_some_and(|sent| names.iter().any(|name| trimmed(name) == trimmed(sent)))
+}
+
+fn is_refund(row: &RawInteraction, input: &Input) -> bool {
+    listed(&input.meaning.conversions.refund_types, row)
+}
+
 fn interaction_identity(row: &RawInteraction, input: &Input) -> Identity {
     let nulls = &input.meaning.identity.null_values;
     let conversion_type = row.conversion_type.clone().unwrap_or_default();
+    if let (true, Some(event)) = (is_refund(row, input), known(nulls, &row.event_id)) {
+        return Identity::Event { conversion_type, event: event.clone() };
+    }
     if let Some(order) = known(nulls, &row.order_id) {
         let campaign = known(nulls, &row.campaign_id).cloned();
         let owner = match (advertiser_of(&campaign, input), campaign) {
@@ -208,6 +229,7 @@ fn impression(identity: &Identity, row: &RawImpression, input: &Input) -> Impres
             region: sent_or_enriched(nulls, &row.region, &row.enriched.region),
             device: device(sent_or_enriched(nulls, &row.device_type, &row.enriched.device_type)),
         },
+        reason: None,
         ad_group: known(nulls, &row.ad_group_id).cloned(),
         placement: known(nulls, &row.placement_id).cloned(),
         auction: known(nulls, &row.auction_id).cloned(),
@@ -221,17 +243,16 @@ fn impression(identity: &Identity, row: &RawImpression, input: &Input) -> Impres
 fn interaction(identity: &Identity, row: &RawInteraction, input: &Input) -> Interaction {
     let nulls = &input.meaning.identity.null_values;
     let campaign = sent_or_enriched(nulls, &row.campaign_id, &row.enriched.campaign_id);
+    let refund = is_refund(row, input);
     let id = match (known(nulls, &row.order_id), known(nulls, &row.event_id)) {
+        (Some(_), Some(event)) if refund => event.clone(),
         (Some(id), _) | (None, Some(id)) => id.clone(),
         (None, None) => hex(&content_hash(&row.flat_content())),
     };
     let types = &input.meaning.conversions;
     let conversion_type = row.conversion_type.clone();
-    let trimmed = |name: &str| name.trim().to_lowercase();
-    let listed = |names: &BTreeSet<String>| {
-        conversion_type.as_ref().is_some_and(|sent| names.iter().any(|name| trimmed(name) == trimmed(sent)))
-    };
-    let click = listed(&types.click_types);
+    let click = listed(&types.click_types, row);
+    let value_micros = row.enriched_value_micros.map(|value| if refund { -value.abs() } else { value });
     Interaction {
         common: Common {
             time: row.event_time,
@@ -247,8 +268,11 @@ fn interaction(identity: &Identity, row: &RawInteraction, input: &Input) -> Inte
             region: known(nulls, &row.enriched.region).cloned(),
             device: device(sent_or_enriched(nulls, &row.device_type, &row.enriched.device_type)),
         },
+        reason: None,
         click,
-        primary: !click && (types.primary_types.is_empty() || listed(&types.primary_types)),
+        refund,
+        primary: !click && !refund && (types.primary_types.is_empty() || listed(&types.primary_types, row)),
+        value_micros,
         event_id: known(nulls, &row.event_id).cloned(),
         order_id: known(nulls, &row.order_id).cloned(),
         impression_id: known(nulls, &row.impression_id).cloned(),

@@ -1,11 +1,13 @@
 //! The views with one row per event, and `attributions`.
 
 use adlake_domain::credit::Model;
+use adlake_domain::settings::SpendSource;
 
-use super::attribution::Touch;
+use super::attribution::Joined;
 use super::cubes::{inherited, kind_of, micros_between};
-use super::events::{Common, Events};
+use super::events::{Common, Events, Interaction};
 use super::value::{Row, Value};
+use super::{Input, calendar, invalid};
 
 fn row<const N: usize>(fields: [(&str, Value); N]) -> Row {
     fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
@@ -35,6 +37,7 @@ pub(super) fn impressions(events: &Events) -> Vec<Row> {
     events
         .impressions
         .iter()
+        .filter(|impression| impression.reason.is_none())
         .map(|impression| {
             let raw = &impression.row;
             let mut row = row([
@@ -60,11 +63,12 @@ pub(super) fn impressions(events: &Events) -> Vec<Row> {
         .collect()
 }
 
-/// The rows of `clicks` or of `conversions`.
-pub(super) fn interactions(events: &Events, joins: &[Vec<Touch>], clicks: bool) -> Vec<Row> {
-    let of_kind = events.interactions.iter().zip(joins).filter(|(interaction, _)| interaction.click == clicks);
+/// The rows of `clicks`, or of `conversions`, which has the refunds too.
+pub(super) fn interactions(events: &Events, joins: &[Joined], clicks: bool) -> Vec<Row> {
+    let is_shown = |event: &Interaction| event.click == clicks && event.reason.is_none();
+    let of_kind = events.interactions.iter().enumerate().filter(|(_, interaction)| is_shown(interaction));
     of_kind
-        .map(|(interaction, touches)| {
+        .map(|(place, interaction)| {
             let raw = &interaction.row;
             let mut row = row([
                 ("interaction_id", Value::Text(interaction.common.id.clone())),
@@ -74,11 +78,14 @@ pub(super) fn interactions(events: &Events, joins: &[Vec<Touch>], clicks: bool) 
                 ("impression_id", interaction.impression_id.as_ref().into()),
                 ("os", raw.enriched.os.as_ref().into()),
                 ("browser", raw.enriched.browser.as_ref().into()),
-                ("value", money(raw.enriched_value_micros)),
+                ("value", money(interaction.value_micros)),
                 ("currency", interaction.currency.as_ref().into()),
                 ("quantity", raw.quantity.into()),
             ]);
-            add_common(&mut row, &inherited(interaction, touches, events));
+            if !clicks {
+                row.insert("is_refund".to_string(), Value::Bool(interaction.refund));
+            }
+            add_common(&mut row, &inherited(place, joins, events));
             row
         })
         .collect()
@@ -102,12 +109,13 @@ pub(super) fn bid_requests(events: &Events) -> Vec<Row> {
         .collect()
 }
 
-pub(super) fn attributions(events: &Events, joins: &[Vec<Touch>]) -> Vec<Row> {
+pub(super) fn attributions(events: &Events, joins: &[Joined]) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (interaction, touches) in events.interactions.iter().zip(joins) {
+    let joined = events.interactions.iter().zip(joins);
+    for (interaction, Joined { touches, .. }) in joined.filter(|(interaction, _)| interaction.reason.is_none()) {
         for (place, touch) in touches.iter().enumerate() {
             let touchpoint = touch.common(events);
-            let kind = if interaction.click { "click" } else { "conversion" };
+            let kind = invalid::kind_of(interaction);
             let mut row = row([
                 ("user_id", interaction.common.user.as_ref().into()),
                 ("interaction_id", Value::Text(interaction.common.id.clone())),
@@ -129,4 +137,36 @@ pub(super) fn attributions(events: &Events, joins: &[Vec<Touch>]) -> Vec<Row> {
         }
     }
     rows
+}
+
+/// How many events are invalid, by day, campaign, kind and reason, and what they would have cost.
+pub(super) fn invalid_traffic(events: &Events, input: &Input) -> Vec<Row> {
+    let bids_pay = input.display.spend_source == SpendSource::Bids;
+    let mut classified = Vec::new();
+    for impression in &events.impressions {
+        let cost = if bids_pay { None } else { impression.row.enriched_cost_micros };
+        classified.push((&impression.common, "impression", impression.reason, cost.unwrap_or(0)));
+    }
+    for interaction in &events.interactions {
+        classified.push((&interaction.common, invalid::kind_of(interaction), interaction.reason, 0));
+    }
+    let mut groups = std::collections::BTreeMap::new();
+    for (common, kind, reason, cost) in classified {
+        let Some(reason) = reason else { continue };
+        let day = calendar::day(input.meaning.report.time_zone, common.time);
+        let (count, sum) = groups.entry((day, &common.campaign, kind, reason)).or_insert((0_i128, 0_i128));
+        *count += 1;
+        *sum += i128::from(cost);
+    }
+    let rows = groups.into_iter().map(|((day, campaign, kind, reason), (count, cost))| {
+        row([
+            ("day", Value::Time(day)),
+            ("campaign_id", campaign.as_ref().into()),
+            ("kind", kind.into()),
+            ("reason", reason.into()),
+            ("events", Value::Int(count)),
+            ("cost", Value::decimal(cost, 6)),
+        ])
+    });
+    rows.collect()
 }

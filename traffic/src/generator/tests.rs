@@ -108,7 +108,7 @@ fn the_truth_is_what_reading_the_records_finds() {
     let campaigns = truth["campaigns"].as_array().unwrap();
     for campaign in campaigns {
         let name = campaign["campaign_id"].as_str().unwrap();
-        assert_eq!(campaign["spend_micros"].as_i64().unwrap(), spend.get(name).copied().unwrap_or(0), "{name}");
+        assert_eq!(campaign["gross_spend_micros"].as_i64().unwrap(), spend.get(name).copied().unwrap_or(0), "{name}");
     }
     let (mut clicks, mut conversions, mut revenue) = (BTreeSet::new(), BTreeSet::new(), 0.0);
     for record in collected.of(EventKind::Interaction) {
@@ -121,10 +121,13 @@ fn the_truth_is_what_reading_the_records_finds() {
         }
     }
     assert_eq!(
-        (truth["clicks"].as_u64().unwrap(), truth["conversions"].as_u64().unwrap()),
+        (
+            truth["gross_clicks"].as_u64().unwrap(),
+            truth["gross_conversions"].as_u64().unwrap() + truth["refunds"].as_u64().unwrap()
+        ),
         (clicks.len() as u64, conversions.len() as u64)
     );
-    assert!((truth["revenue_micros"].as_f64().unwrap() / 1e6 - revenue).abs() < 1e-3);
+    assert!((truth["gross_revenue_micros"].as_f64().unwrap() / 1e6 - revenue).abs() < 1e-3);
     assert!(conversions.len() > 300, "{}", conversions.len());
 }
 

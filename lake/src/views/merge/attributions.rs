@@ -34,9 +34,18 @@ impl Merge<'_> {
         // The range of changes, widened at both ends by the longest distance at which one event can
         // affect another.
         let after = format!("b.event_time <= u.last + INTERVAL '{window} microseconds'");
+        // A refund is affected through its order, which may be much older.
+        let far = self.plans.refund_window();
+        let dates = self.within("changed_users", "first", "last", "b.event_time", -window, far).await?;
+        let refunds = format!(
+            "SELECT {columns} FROM (SELECT * FROM published_interactions b{dates}) b \
+             JOIN changed_users u ON b.user_id = u.user_id \
+             AND b.event_time > u.last + INTERVAL '{window} microseconds' \
+             AND b.event_time <= u.last + INTERVAL '{far} microseconds' WHERE b.interaction_type = 'refund'"
+        );
         let old = format!(
             "SELECT {columns} FROM published_interactions b JOIN changed_users u ON b.user_id = u.user_id AND \
-             b.event_time >= u.first AND {after}{} \
+             b.event_time >= u.first AND {after}{} UNION ALL {refunds} \
              UNION ALL SELECT {columns} FROM replaced_interactions b WHERE b.user_id IS NULL",
             self.within("changed_users", "first", "last", "b.event_time", 0, window).await?
         );
@@ -45,15 +54,32 @@ impl Merge<'_> {
                    LEFT ANTI JOIN replaced_interactions o ON b.event_key = o.event_key \
                    UNION ALL SELECT * FROM new_interactions";
         self.materialize("interactions_after", new, Some(interactions)).await?;
-        let touched = "SELECT u.* FROM changed_users u LEFT SEMI JOIN interactions_after i ON u.user_id = i.user_id";
+        let touched = "SELECT u.user_id, u.first, u.last, bool_or(i.interaction_type = 'refund') AS has_refunds \
+                       FROM changed_users u JOIN interactions_after i ON u.user_id = i.user_id \
+                       GROUP BY u.user_id, u.first, u.last";
         self.materialize("attributed_users", touched, None).await?;
+        let with_refunds =
+            self.materialize("users_with_refunds", "SELECT * FROM attributed_users WHERE has_refunds", None).await?;
+        let published = self.without_replaced("published_interactions", "interactions");
         let before = format!("b.event_time >= u.first - INTERVAL '{window} microseconds'");
         let dates = self.within("changed_users", "first", "last", "b.event_time", window, window).await?;
-        let context = format!(
-            "SELECT {columns} FROM (SELECT b.* FROM {}) b \
+        let mut context = format!(
+            "SELECT {columns} FROM (SELECT b.* FROM {published}) b \
              JOIN attributed_users u ON b.user_id = u.user_id AND {before} AND b.event_time < u.first{dates}",
-            self.without_replaced("published_interactions", "interactions"),
         );
+        if with_refunds {
+            // An order of these refunds may be outside of the range of changes, on both sides, and
+            // its touchpoints before it.
+            let dates = self.within("users_with_refunds", "first", "last", "b.event_time", far, far).await?;
+            context = format!(
+                "{context} UNION ALL SELECT {columns} FROM (SELECT * FROM (SELECT b.* FROM {published}) b{dates}) b \
+                 JOIN users_with_refunds u ON b.user_id = u.user_id AND \
+                 (b.event_time < u.first - INTERVAL '{window} microseconds' \
+                 AND b.event_time >= u.first - INTERVAL '{far} microseconds' \
+                 OR b.event_time > u.last + INTERVAL '{window} microseconds' \
+                 AND b.event_time <= u.last + INTERVAL '{far} microseconds' AND b.interaction_type <> 'refund')"
+            );
+        }
         self.materialize("interactions_context", &context, Some(event_schema(EventKind::Interaction))).await?;
         self.find_needed_impressions().await?;
         let context = "SELECT * FROM interactions_context";
@@ -66,7 +92,9 @@ impl Merge<'_> {
         self.register_rows("attributions_after", rows)?;
         let old = "SELECT a.* FROM published_attributions a \
                    LEFT SEMI JOIN interactions_before i ON a.interaction_key = i.event_key";
-        let dates = self.within("changed_users", "first", "last", "a.interaction_time", 0, window).await?;
+        let has_refunds = self.plans.has_refunds("interactions_before").await?;
+        let after = if has_refunds { far } else { window };
+        let dates = self.within("changed_users", "first", "last", "a.interaction_time", 0, after).await?;
         self.materialize("attributions_before", &format!("{old}{dates}"), Some(attributions_schema())).await?;
         let published = if self.has_rows("attributions_before") {
             "SELECT b.* FROM published_attributions b \
@@ -85,13 +113,16 @@ impl Merge<'_> {
 
     /// Defines `needed_impressions`: those that an interaction may join. An interaction joins
     /// impressions of its user that are a window before it at most. These are the interactions
-    /// whose attribution may have changed, and the clicks that their conversions may join.
+    /// whose attribution may have changed, and the clicks that their conversions may join. If a
+    /// user has refunds, these are all interactions at hand: an order may join any of them.
     async fn find_needed_impressions(&self) -> Result<(), LakeError> {
         let rules = &self.plans.meaning().attribution;
         let clicks = micros(rules.click_through_window);
         let window = micros(rules.click_to_impression_window).max(micros(rules.view_through_window)).min(WINDOW_MAX);
         let needed = format!(
             "SELECT user_id, event_time FROM interactions_after WHERE user_id IS NOT NULL \
+             UNION SELECT c.user_id, c.event_time FROM interactions_context c \
+             LEFT SEMI JOIN users_with_refunds u ON c.user_id = u.user_id \
              UNION SELECT c.user_id, c.event_time FROM interactions_context c \
              LEFT SEMI JOIN interactions_after v ON c.user_id = v.user_id AND v.interaction_type <> 'click' \
              AND c.event_time <= v.event_time AND c.event_time >= v.event_time - INTERVAL '{} microseconds' \

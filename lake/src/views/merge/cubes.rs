@@ -18,6 +18,7 @@ impl Merge<'_> {
             attributions: "attributions_after".to_string(),
             touches: "attributions_after".to_string(),
             bid_requests: "new_bid_requests".to_string(),
+            counted: None,
         };
         let old = Contributors {
             impressions: "replaced_impressions".to_string(),
@@ -25,6 +26,7 @@ impl Merge<'_> {
             attributions: "attributions_before".to_string(),
             touches: "attributions_before".to_string(),
             bid_requests: "replaced_bid_requests".to_string(),
+            counted: None,
         };
         let contributions = format!("{} UNION ALL {}", cubes::contributions(&new, 1), cubes::contributions(&old, -1));
         let changed =
@@ -56,8 +58,8 @@ impl Merge<'_> {
         // A group of which each replaced impression has a new one of the same user has lost nobody.
         let group = "SELECT report_day(event_time) AS day, campaign_id, user_id FROM";
         let lost = format!(
-            "SELECT DISTINCT o.day, o.campaign_id FROM ({group} replaced_impressions) o \
-             LEFT ANTI JOIN ({group} new_impressions) n ON o.day = n.day \
+            "SELECT DISTINCT o.day, o.campaign_id FROM ({group} replaced_impressions WHERE invalid_reason IS NULL) o \
+             LEFT ANTI JOIN ({group} new_impressions WHERE invalid_reason IS NULL) n ON o.day = n.day \
              AND (o.campaign_id IS NOT DISTINCT FROM n.campaign_id) AND (o.user_id IS NOT DISTINCT FROM n.user_id)"
         );
         if !(self.has_rows("replaced_impressions") && self.materialize("changed_reach", &lost, None).await?) {
@@ -82,10 +84,10 @@ impl Merge<'_> {
         );
         let dates = self.on_dates("b.event_date", &format!("SELECT CAST(d AS DATE) FROM ({dates})")).await?;
         let impressions = format!(
-            "SELECT event_time, campaign_id, user_id FROM (SELECT b.event_time, b.campaign_id, b.user_id, \
-             b.event_key FROM published_impressions b{dates}) b \
+            "SELECT event_time, campaign_id, user_id, invalid_reason FROM (SELECT b.event_time, b.campaign_id, \
+             b.user_id, b.invalid_reason, b.event_key FROM published_impressions b{dates}) b \
              LEFT ANTI JOIN replaced_impressions o ON b.event_key = o.event_key \
-             UNION ALL SELECT event_time, campaign_id, user_id FROM new_impressions"
+             UNION ALL SELECT event_time, campaign_id, user_id, invalid_reason FROM new_impressions"
         );
         let anew = format!(
             "SELECT r.* FROM ({}) r LEFT SEMI JOIN changed_reach g ON r.day = g.day AND \

@@ -30,6 +30,9 @@ impl Merge<'_> {
                 let rows = self.run(events.execute_stream().await?, schema).await?;
                 self.register_rows(&format!("new_{name}"), rows)?;
             }
+            if self.plans.has_rates(kind) {
+                self.apply_rates(kind).await?;
+            }
         }
         let merged = self.with_new_events(&format!("published_{name}"), name, kind);
         self.plans.define(&format!("merged_{name}"), &merged).await?;
@@ -109,6 +112,38 @@ impl Merge<'_> {
         let old = format!("SELECT f.* FROM former_{name} f LEFT ANTI JOIN winners_{name} w ON {same}");
         self.materialize(&format!("new_{name}"), &new, schema.clone()).await?;
         self.materialize(&format!("replaced_{name}"), &old, schema).await?;
+        Ok(())
+    }
+
+    /// Applies the rates to the days of the events that come and of those that go. Published events
+    /// of these days whose reasons change are replaced by themselves, with other reasons.
+    async fn apply_rates(&self, kind: EventKind) -> Result<(), LakeError> {
+        let (name, schema) = (kind.table(), Some(event_schema(kind)));
+        let [new, replaced] = ["new", "replaced"].map(|what| format!("{what}_{name}"));
+        if !self.has_rows(&new) && !self.has_rows(&replaced) {
+            return Ok(());
+        }
+        let days = format!("SELECT event_date FROM {new} UNION SELECT event_date FROM {replaced}");
+        let published = format!(
+            "(SELECT * FROM (SELECT b.* FROM {}) b{})",
+            self.without_replaced(&format!("published_{name}"), name),
+            self.on_dates("b.event_date", &days).await?
+        );
+        let columns = |alias: &str| columns_of(kind, alias);
+        let whole =
+            format!("(SELECT {} FROM {published} p UNION ALL SELECT {} FROM {new} n)", columns("p"), columns("n"));
+        let changed = format!(
+            "SELECT * FROM ({}) WHERE invalid_reason IS DISTINCT FROM was",
+            self.plans.rated(kind, &published, &whole)
+        );
+        self.materialize(&format!("rerated_{name}"), &changed, None).await?;
+        let come = self.plans.rated(kind, &new, &whole);
+        let come =
+            format!("SELECT {} FROM ({come}) n UNION ALL SELECT {} FROM rerated_{name} r", columns("n"), columns("r"));
+        let before = columns("r").replace("r.\"invalid_reason\"", "r.was AS invalid_reason");
+        let go = format!("SELECT {} FROM {replaced} o UNION ALL SELECT {before} FROM rerated_{name} r", columns("o"));
+        self.materialize(&new, &come, schema.clone()).await?;
+        self.materialize(&replaced, &go, schema).await?;
         Ok(())
     }
 

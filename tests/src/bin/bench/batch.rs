@@ -162,6 +162,18 @@ impl Target {
     }
 }
 
+/// Everything that is sent counts, as the peers count it. Refunds are conversions of a negative
+/// value.
+const CONFIG: &str = "\
+[lake]
+uri = \"lake\"
+[conversions]
+refund_types = []
+[invalid]
+bot = false
+zero_size = false
+";
+
 /// A lake with its program.
 pub struct Bench {
     pub program: Program,
@@ -176,7 +188,7 @@ impl Bench {
 
     /// The same, with other keys.
     pub fn with_traffic(name: &str, events: usize, keys: Keys, runs: usize) -> Result<Bench> {
-        let bench = Bench { program: Program::new("[lake]\nuri = \"lake\"\n")?, keys };
+        let bench = Bench { program: Program::new(CONFIG)?, keys };
         bench.generate("truth", events, "2025-01-01", "7", 1)?;
         bench.program.new_lake("lake")?;
         let ingest = bench.ingest("truth")?;

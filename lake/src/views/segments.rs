@@ -1,0 +1,74 @@
+//! The view `user_segments`: what each user did, and the segment that follows from it.
+//!
+//! It is computed from the merged events when it is queried. The rules and the numbers are those of
+//! [`adlake_domain::segments`].
+
+use adlake_domain::segments::{OTHER, Segments};
+
+use super::cubes;
+use super::slice::MICROS_PER_DAY;
+
+/// SQL: the valid events with a known user, as what they add to the numbers of their user.
+fn actions() -> String {
+    let interactions = cubes::inherited("merged_interactions", "merged_attributions");
+    let number = |condition: &str| format!("CASE WHEN {condition} THEN 1 ELSE 0 END");
+    let conversion = "interaction_type = 'conversion' AND is_primary(conversion_type)";
+    let value = format!(
+        "CASE WHEN {conversion} OR interaction_type = 'refund' AND coalesce(order_is_primary, true) \
+         THEN coalesce(value_micros, 0) ELSE 0 END"
+    );
+    format!(
+        "SELECT user_id, event_time, 1 AS impressions, 0 AS clicks, 0 AS conversions, 0 AS refunds, \
+         CAST(0 AS DECIMAL(38, 0)) AS value_micros FROM merged_impressions \
+         WHERE invalid_reason IS NULL AND user_id IS NOT NULL \
+         UNION ALL SELECT user_id, event_time, 0 AS impressions, {} AS clicks, {} AS conversions, {} AS refunds, \
+         CAST({value} AS DECIMAL(38, 0)) AS value_micros FROM ({interactions}) \
+         WHERE invalid_reason IS NULL AND user_id IS NOT NULL",
+        number("interaction_type = 'click'"),
+        number(conversion),
+        number("interaction_type = 'refund'")
+    )
+}
+
+/// SQL of the view.
+pub(super) fn user_segments(rules: &Segments) -> String {
+    let actions = actions();
+    let sums = ["impressions", "clicks", "conversions", "refunds", "value_micros"];
+    let sums = sums.map(|name| format!("sum({name}) AS {name}")).join(", ");
+    let micros = |time: &str| format!("CAST({time} AS BIGINT)");
+    let users = format!(
+        "SELECT user_id, min(event_time) AS first_seen, max(event_time) AS last_seen, {sums} FROM ({actions}) \
+         GROUP BY user_id"
+    );
+    let numbers = format!(
+        "SELECT user_id, first_seen, last_seen, ({} - {}) / {MICROS_PER_DAY} AS recency_days, \
+         impressions AS frequency, value_micros, clicks + conversions AS engagement, clicks, conversions, refunds \
+         FROM ({users}) CROSS JOIN (SELECT max(event_time) AS newest FROM ({actions}))",
+        micros("newest"),
+        micros("last_seen")
+    );
+    format!(
+        "SELECT user_id, {} AS segment, recency_days, frequency, micros(value_micros) AS value, engagement, clicks, \
+         conversions, refunds, first_seen, last_seen FROM ({numbers})",
+        segment(rules)
+    )
+}
+
+/// SQL: the segment of a user, from the numbers.
+fn segment(rules: &Segments) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let mut cases = String::new();
+    for rule in &rules.rule {
+        let mut conditions = Vec::new();
+        for (name, min, max) in rule.conditions() {
+            // Money is compared in micros, and in 128 bits.
+            let (column, unit) = if name == "value" { ("value_micros", "000000") } else { (name, "") };
+            let bound = |sign: &str, bound: i64| format!("{column} {sign} CAST('{bound}{unit}' AS DECIMAL(38, 0))");
+            conditions.extend(min.map(|min| bound(">=", min)));
+            conditions.extend(max.map(|max| bound("<=", max)));
+        }
+        let condition = if conditions.is_empty() { "true".to_string() } else { conditions.join(" AND ") };
+        cases.push_str(&format!(" WHEN {condition} THEN {}", quoted(&rule.name)));
+    }
+    if cases.is_empty() { quoted(OTHER) } else { format!("CASE{cases} ELSE {} END", quoted(OTHER)) }
+}
