@@ -21,6 +21,7 @@ use adlake_batch_layer::BatchSettings;
 use adlake_domain::credit::Model;
 use adlake_domain::settings::{Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource};
 use adlake_lake::StorageSettings;
+use adlake_serving::alarms::settings::AlarmSettings;
 use adlake_serving::{QuerySettings, ServeSettings};
 use adlake_speed_layer::settings::{
     AccountSettings, FilesSettings, IngestSettings, KafkaSettings, Sources, SpeedSettings,
@@ -53,6 +54,7 @@ pub struct Settings {
     pub batch: BatchSettings,
     pub query: QuerySettings,
     pub serve: ServeSettings,
+    pub alarms: AlarmSettings,
 }
 
 /// The `[spend]` section.
