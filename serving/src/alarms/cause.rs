@@ -2,8 +2,8 @@
 //! without which the change would be smallest.
 //!
 //! For a sum, the contribution of a part is its own change. For a ratio it is the change of the
-//! ratio that is left if the part were as it was before, in its share and in its rate. Both sides are
-//! sums of the lake, so the answer is exact. It is asked only when an alarm fires.
+//! ratio that is left if the part were as it was before, in its share and in its rate. Both sides
+//! are sums of the lake, so the answer is exact. It is asked only when an alarm fires.
 
 use adlake_domain::time;
 

@@ -416,7 +416,11 @@ mod tests {
             base in 100_u32..100_000, one in 0_u32..100_000, other in 0_u32..100_000,
         ) {
             let weeks = vec![count(base.into()); 4];
-            let rank = |value: u32| match judge(&drop_of(0.2), Kind::Count, 1.0, &sample(count(value.into()), weeks.clone())).verdict {
+            let judged = |value: u32| {
+                let sample = sample(count(value.into()), weeks.clone());
+                judge(&drop_of(0.2), Kind::Count, 1.0, &sample).verdict
+            };
+            let rank = |value: u32| match judged(value) {
                 Verdict::Normal => 0,
                 Verdict::Lingering => 1,
                 _ => 2,

@@ -4,8 +4,8 @@
 //! What people are told is decided here too, and is part of a transition ([`Row::is_notice`]):
 //!
 //! - A trouble is told once when it begins and once when it ends, whatever happens in between.
-//! - While a rule that inhibits another is not OK, the other's states stay as they are, and what was
-//!   pending begins anew.
+//! - While a rule that inhibits another is not OK, the other's states stay as they are, and what
+//!   was pending begins anew.
 //! - Of one rule at most `max_alerts` groups are told at a time, the worst first. One further alarm
 //!   says how many there are beside them.
 //! - What is silenced is told when the silence ends, if it is still wrong.
@@ -191,8 +191,8 @@ impl Engine {
         rows
     }
 
-    /// The times of a group's troubles that its baseline leaves out. One that has lasted longer than
-    /// [`INCIDENT_MAX`] is what is to be expected from then on.
+    /// The times of a group's troubles that its baseline leaves out. One that has lasted longer
+    /// than [`INCIDENT_MAX`] is what is to be expected from then on.
     pub fn incidents(&self, rule: usize, group: &str, now: i64) -> Vec<(i64, i64)> {
         let all = self.incidents[rule].get(group).into_iter().flatten();
         all.filter(|(from, to)| *to < i64::MAX || now - from <= INCIDENT_MAX).copied().collect()

@@ -1,8 +1,8 @@
 //! The transitions in the lake: `batch/alarms`, and the position of each sink in its log.
 //!
 //! A commit of transitions advances the stream `adlake:alarms` from the number of the last
-//! transition that the server knows. If another server has committed in between, nothing of it is in
-//! ([`Committed::Superseded`]), and the server reads the table anew. The position of a sink is a
+//! transition that the server knows. If another server has committed in between, nothing of it is
+//! in ([`Committed::Superseded`]), and the server reads the table anew. The position of a sink is a
 //! stream too: the number of the last transition that the sink was told.
 
 use std::collections::BTreeMap;

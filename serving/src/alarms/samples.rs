@@ -1,9 +1,9 @@
 //! From the live state to samples: the windows of a rule, and the sums in them.
 //!
 //! Events are counted by hours of the report zone, so a window is made of whole hours. For ratios,
-//! and for sums that may only not be too large, the running hour is part of the window as soon as it
-//! has the least volume; else the window is the last one that is over. So a ratio is judged every
-//! few seconds, and a count is never compared while it still grows.
+//! and for sums that may only not be too large, the running hour is part of the window as soon as
+//! it has the least volume; else the window is the last one that is over. So a ratio is judged
+//! every few seconds, and a count is never compared while it still grows.
 //!
 //! The windows of earlier weeks begin at the same time of the local clock, also where the zone
 //! changed its offset in between. A window is left out of the baseline where it overlaps a trouble

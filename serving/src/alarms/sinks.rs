@@ -2,11 +2,11 @@
 //!
 //! Each sink has a task of its own, so that one that is down does not hold up the others. What it
 //! has not been told yet follows from the stored transitions and from its stored position, so
-//! nothing is kept in memory that a crash could lose. A try that fails is repeated after a pause that
-//! doubles. While it fails, the sink is a group of the rule `sink_down`.
+//! nothing is kept in memory that a crash could lose. A try that fails is repeated after a pause
+//! that doubles. While it fails, the sink is a group of the rule `sink_down`.
 //!
-//! The position advances after the sink has taken a notice. A server that is killed in between sends
-//! it once more with the same key, by which the receiver knows it.
+//! The position advances after the sink has taken a notice. A server that is killed in between
+//! sends it once more with the same key, by which the receiver knows it.
 
 pub mod webhook;
 pub mod alertmanager;
@@ -173,7 +173,7 @@ impl SinkTask {
                     }
                     Err(error) => {
                         failures += 1;
-                        tracing::warn!(sink = name, %error, failures, "a sink of alarms was not told; it is tried again");
+                        tracing::warn!(sink = name, %error, failures, "a sink was not told; it is tried again");
                         self.states.change(&name, |state| {
                             state.failing_since = state.failing_since.or(Some(now()));
                             state.problem = Some(error.to_string());

@@ -55,8 +55,8 @@ impl Site {
         Ok(fs::write(self.folder.path().join("rules.toml"), rules)?)
     }
 
-    /// Four weeks in which one impression of five is clicked, in the hours around this one. And this
-    /// hour and the one before, as ever.
+    /// Four weeks in which one impression of five is clicked, in the hours around this one. And
+    /// this hour and the one before, as ever.
     pub fn history(&self) -> Result<()> {
         let hour = this_hour();
         let mut hours = vec![hour, hour - TimeDelta::hours(1)];
@@ -100,7 +100,8 @@ impl Site {
                 let id = format!("{file}-{place}-{number}");
                 writeln!(
                     shown,
-                    "{{\"impression_id\":\"i{id}\",\"ad_creative_id\":\"a1\",\"user_id\":\"u{id}\",\"timestamp\":\"{at}\",\
+                    "{{\"impression_id\":\"i{id}\",\"ad_creative_id\":\"a1\",\"user_id\":\"u{id}\",\
+                     \"timestamp\":\"{at}\",\
                      \"website\":\"{website}\",\"campaign_id\":\"c1\",\"cost_micros\":1000}}"
                 )?;
             }

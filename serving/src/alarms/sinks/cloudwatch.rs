@@ -210,8 +210,8 @@ impl Wanted {
     }
 }
 
-/// Makes the alarms of CloudWatch those of the rules. Those of others are left alone; if one has the
-/// name of ours, nothing is changed at all.
+/// Makes the alarms of CloudWatch those of the rules. Those of others are left alone; if one has
+/// the name of ours, nothing is changed at all.
 pub async fn sync(rules: &[Rule], settings: &CloudwatchSettings, dry_run: bool) -> Result<SyncReport, SinkError> {
     let client = client().await;
     let wanted = wanted(rules, settings);
