@@ -101,7 +101,7 @@ async fn a_drop_is_told_once_whatever_happens_to_the_server_and_the_receiver() -
     let silences = servers[1 - leader].alarms().await?["silences"].clone();
     ensure!(silences[0]["labels"] == json!({"campaign_id": "c9"}) && silences[0]["why"] == "a test", "{silences}");
 
-    let sql = "SELECT at, alarm_state, sequence, notice, why FROM alarms WHERE rule = 'ctr_fell' AND sequence IS NOT NULL \
+    let sql = "SELECT at, alarm_state, sequence, notice FROM alarms WHERE rule = 'ctr_fell' AND sequence IS NOT NULL \
                ORDER BY sequence";
     let rows = site.adlake.query_json(sql);
     let states: Vec<&str> = rows.iter().filter_map(|row| row["alarm_state"].as_str()).collect();
@@ -130,8 +130,8 @@ async fn alertmanager_and_prometheus_know_what_fires() -> Result<()> {
     ensure!(labels == expected, "{labels}");
     wait::until_async(DEADLINE, "the alarm in Prometheus", async || prometheus.fires("AdlakeCtrFell").await).await?;
     site.recover()?;
-    wait::until_async(DEADLINE, "no alarm in Alertmanager", async || Ok(alertmanager.active().await?.is_empty()))
-        .await?;
+    let is_quiet = async || Ok(alertmanager.active().await?.is_empty());
+    wait::until_async(DEADLINE, "no alarm in Alertmanager", is_quiet).await?;
     let over = async || Ok(!prometheus.fires("AdlakeCtrFell").await?);
     wait::until_async(DEADLINE, "no alarm in Prometheus", over).await
 }
