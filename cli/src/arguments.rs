@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest, query, reference,
-    serve, status,
+    alarms, batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest, query,
+    reference, serve, status,
 };
 use crate::memory;
 use crate::options::Global;
@@ -48,6 +48,9 @@ pub enum Command {
     Query(query::Query),
     /// Answer questions over HTTP, live, until a signal comes
     Serve(serve::Serve),
+    /// Check the rules of alarms, list and silence alarms, replay a rule over history
+    #[command(subcommand)]
+    Alarms(alarms::Alarms),
     /// Make keys for those who may ask the server
     #[command(subcommand)]
     Keys(serve::KeysCommand),
@@ -91,6 +94,7 @@ impl Arguments {
                 memory::return_freed_memory();
                 command.run(&global).await
             }
+            Command::Alarms(command) => command.run(&global).await,
             Command::Keys(command) => command.run(&global).await,
             Command::Status(command) => command.run(&global).await,
             Command::Deadletters(command) => command.run(&global, &progress).await,

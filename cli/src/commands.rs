@@ -7,6 +7,7 @@ pub mod batch;
 pub mod check_lake;
 pub mod query;
 pub mod serve;
+pub mod alarms;
 pub mod reference;
 pub mod status;
 pub mod deadletters;

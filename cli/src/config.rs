@@ -23,6 +23,7 @@ use adlake_domain::invalid::Invalid;
 use adlake_domain::segments::Segments;
 use adlake_domain::settings::{Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource};
 use adlake_lake::StorageSettings;
+use adlake_serving::alarms::settings::AlarmSettings;
 use adlake_serving::{QuerySettings, ServeSettings};
 use adlake_speed_layer::settings::{
     AccountSettings, FilesSettings, IngestSettings, KafkaSettings, Sources, SpeedSettings,
@@ -57,6 +58,7 @@ pub struct Settings {
     pub batch: BatchSettings,
     pub query: QuerySettings,
     pub serve: ServeSettings,
+    pub alarms: AlarmSettings,
 }
 
 /// The `[spend]` section.

@@ -174,6 +174,29 @@ pub fn campaign_reach_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![time("day"), utf8("campaign_id"), binary("reach_sketch"), event_date()]))
 }
 
+/// The schema of `batch/alarms`: a row for each transition, silence or acknowledgement.
+pub fn alarms_schema() -> SchemaRef {
+    let number = |name: &str| Field::new(name, DataType::Float64, true);
+    Arc::new(Schema::new(vec![
+        time("at"),
+        int64("sequence"),
+        utf8("rule"),
+        utf8("alarm_group"),
+        utf8("alarm_state"),
+        utf8("alarm_id"),
+        utf8("severity"),
+        number("metric_value"),
+        number("expected_low"),
+        number("expected_high"),
+        utf8("why"),
+        utf8("cause"),
+        Field::new("notice", DataType::Boolean, true),
+        time("until"),
+        utf8("by_whom"),
+        event_date(),
+    ]))
+}
+
 /// The schema of `batch/manifest`: a row per table and run, all rows of a run in one commit.
 pub fn manifest_schema() -> SchemaRef {
     let version =

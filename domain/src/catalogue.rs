@@ -70,6 +70,8 @@ pub const CAMPAIGN_HOURLY: &str = "batch/campaign_hourly";
 pub const CAMPAIGN_ROLLUP: &str = "batch/campaign_rollup";
 /// The reach sketches' name.
 pub const CAMPAIGN_REACH: &str = "batch/campaign_reach";
+/// The name of the transitions of alarms.
+pub const ALARMS: &str = "batch/alarms";
 /// The creatives' name.
 pub const CREATIVES: &str = "ref/creatives";
 /// The campaigns' name.
@@ -163,6 +165,14 @@ pub fn tables() -> Vec<Table> {
         clustered_by: &["campaign_id"],
         searched_by: &[],
     });
+    tables.push(Table {
+        name: ALARMS,
+        description: "Transitions of alarms, and what people have silenced or look after, append-only",
+        schema: batch_schema::alarms_schema(),
+        partition_columns: &["event_date"],
+        clustered_by: &[],
+        searched_by: &[],
+    });
     for (name, description, schema) in [
         (
             MANIFEST,
@@ -245,6 +255,21 @@ pub fn column_description(column: &str) -> Option<&'static str> {
         "inherits" => "whether the interaction takes what it lacks from this row",
         "order_is_primary" => "of a refund: whether its order is of a primary type; NULL where there is no order",
         "seconds_between_micros" => "time from touchpoint to interaction, microseconds",
+        "alarm_id" => "id of the trouble, the same until it is over; or of the silence",
+        "sequence" => "number of the transition, without gaps; NULL where it is none",
+        "rule" => "the rule of the alarm",
+        "alarm_group" => "the labels of the group, a JSON object",
+        "alarm_state" => "OK, PENDING, FIRING, NO DATA; SILENCED and ACKED are what people have done",
+        "metric_value" => "value of the rule's metric",
+        "expected_low" => "the least value that was expected",
+        "expected_high" => "the most that was expected",
+        "at" => "when it happened, UTC",
+        "why" => "readable reason",
+        "cause" => "what has contributed most to the change",
+        "severity" => "info, warning or critical",
+        "notice" => "whether it is told to people",
+        "until" => "the end of the silence, UTC",
+        "by_whom" => "who has silenced the alarm, or looks after it",
         "rate" => "account currency units per unit of the currency",
         _ => return kpi::SUMS.iter().find(|sum| sum.column == column).map(|sum| sum.description),
     };

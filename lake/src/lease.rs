@@ -5,6 +5,8 @@
 //! so the store decides, and every holder has its number as its fence. A lease that is not renewed
 //! in time may be taken.
 //!
+//! The evaluator of alarms has a lease of its own, in `batch/alarms/_lease`.
+//!
 //! The lease saves work that would be lost: without it, results would be right too, because each
 //! commit and the manifest are conditional. A holder that was frozen and wakes finds that the next
 //! number is there, and ends ([`LakeError::Superseded`]).
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use adlake_domain::catalogue::MANIFEST;
+use adlake_domain::catalogue::{ALARMS, MANIFEST};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -58,6 +60,8 @@ pub struct Lease {
 #[derive(Debug)]
 struct Held {
     lake: Lake,
+    /// The table in whose folder the lease is.
+    table: &'static str,
     store: Arc<dyn ObjectStore>,
     /// The number of the file that this process has created last.
     number: AtomicU64,
@@ -68,7 +72,16 @@ impl Lake {
     /// Takes the lease for a job. If another process holds it, the error is
     /// [`LakeError::Superseded`] and says who.
     pub async fn lease(&self, job: &str, time: Duration) -> Result<Lease, LakeError> {
-        let store = self.log_store(MANIFEST)?.object_store(None);
+        self.lease_of(MANIFEST, job, time).await
+    }
+
+    /// Takes the lease of the evaluator of alarms, in the same way.
+    pub async fn alarms_lease(&self, time: Duration) -> Result<Lease, LakeError> {
+        self.lease_of(ALARMS, "alarms", time).await
+    }
+
+    async fn lease_of(&self, table: &'static str, job: &str, time: Duration) -> Result<Lease, LakeError> {
+        let store = self.log_store(table)?.object_store(None);
         let state = LeaseState {
             holder: Uuid::new_v4().to_string(),
             job: job.to_string(),
@@ -77,12 +90,12 @@ impl Lake {
             seconds: time.as_secs().max(1),
             released: false,
         };
-        let held = Arc::new(Held { lake: self.clone(), store, number: AtomicU64::new(0), state });
-        let newest = self.retry(|| newest(held.store.as_ref())).await?;
+        let held = Arc::new(Held { lake: self.clone(), table, store, number: AtomicU64::new(0), state });
+        let newest = self.retry(|| newest(table, held.store.as_ref())).await?;
         if let Some(found) = &newest
             && !found.is_free(Utc::now())
         {
-            return Err(taken(&found.state));
+            return Err(taken(table, &found.state));
         }
         held.put(newest.map_or(1, |found| found.number + 1), false).await?;
         failpoint::hit(failpoint::LEASE_TAKEN);
@@ -98,7 +111,7 @@ impl Lake {
                         let _ = tell.send(true);
                         return;
                     }
-                    Err(error) => tracing::warn!(%error, "the lease of the batch layer was not renewed"),
+                    Err(error) => tracing::warn!(%error, "a lease was not renewed"),
                 }
             }
         });
@@ -108,7 +121,7 @@ impl Lake {
     /// The lease's newest file. `None`: no process ever took it.
     pub async fn lease_state(&self) -> Result<Option<LeaseState>, LakeError> {
         let store = self.log_store(MANIFEST)?.object_store(None);
-        Ok(self.retry(|| newest(store.as_ref())).await?.map(|found| found.state))
+        Ok(self.retry(|| newest(MANIFEST, store.as_ref())).await?.map(|found| found.state))
     }
 }
 
@@ -124,9 +137,9 @@ impl Lease {
 
     /// Fails if another process has taken the lease. To be called before a commit.
     pub async fn check(&self) -> Result<(), LakeError> {
-        let found = self.held.lake.retry(|| newest(self.held.store.as_ref())).await?;
+        let found = self.held.lake.retry(|| newest(self.held.table, self.held.store.as_ref())).await?;
         match found {
-            Some(found) if found.state.holder != self.held.state.holder => Err(taken(&found.state)),
+            Some(found) if found.state.holder != self.held.state.holder => Err(taken(self.held.table, &found.state)),
             _ => Ok(()),
         }
     }
@@ -135,14 +148,14 @@ impl Lease {
     pub async fn release(self) {
         self.renewal.abort();
         if let Err(error) = self.give_back().await {
-            tracing::warn!(%error, "the lease of the batch layer was not given back; it expires");
+            tracing::warn!(%error, "a lease was not given back; it expires");
         }
     }
 
     /// Nothing is given back if another process has taken the lease.
     async fn give_back(&self) -> Result<(), LakeError> {
         // The renewal may have created a number that this process does not know yet.
-        let found = self.held.lake.retry(|| newest(self.held.store.as_ref())).await?;
+        let found = self.held.lake.retry(|| newest(self.held.table, self.held.store.as_ref())).await?;
         let Some(found) = found.filter(|found| found.state.holder == self.held.state.holder) else { return Ok(()) };
         match self.held.put(found.number + 1, true).await {
             Ok(()) => {
@@ -166,7 +179,8 @@ impl Held {
     /// [`LakeError::Superseded`].
     async fn put(&self, number: u64, released: bool) -> Result<(), LakeError> {
         let state = LeaseState { at: Utc::now(), released, ..self.state.clone() };
-        let bytes = serde_json::to_vec(&state).map_err(|error| LakeError::rows(MANIFEST, error))?;
+        let table = self.table;
+        let bytes = serde_json::to_vec(&state).map_err(|error| LakeError::rows(table, error))?;
         let path = path(number);
         let create = || async {
             let options = PutOptions::from(PutMode::Create);
@@ -174,21 +188,21 @@ impl Held {
                 Ok(_) => Ok(()),
                 // It may be ours: an earlier answer may have been lost.
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                    let found = read(self.store.as_ref(), number).await?;
+                    let found = read(table, self.store.as_ref(), number).await?;
                     match found {
                         Some(found) if found.holder == self.state.holder && found.released == released => Ok(()),
-                        Some(found) => Err(taken(&found)),
+                        Some(found) => Err(taken(table, &found)),
                         None => Err(self.why_refused(number).await?),
                     }
                 }
-                Err(error) => Err(LakeError::store(format!("{MANIFEST}/{path}"), error)),
+                Err(error) => Err(LakeError::store(format!("{table}/{path}"), error)),
             }
         };
         self.lake.retry(create).await?;
         self.number.store(number, Ordering::SeqCst);
         // A number whose file was removed can be created again. So only the newest number counts.
-        match self.lake.retry(|| newest(self.store.as_ref())).await? {
-            Some(found) if found.number > number => Err(taken(&found.state)),
+        match self.lake.retry(|| newest(self.table, self.store.as_ref())).await? {
+            Some(found) if found.number > number => Err(taken(table, &found.state)),
             _ => Ok(()),
         }
     }
@@ -196,15 +210,15 @@ impl Held {
     /// Why a number is refused that has no file: its file was removed, because there are newer
     /// ones; or the answer of the store is wrong, and the number is free.
     async fn why_refused(&self, number: u64) -> Result<LakeError, LakeError> {
-        Ok(match newest(self.store.as_ref()).await? {
-            Some(found) if found.number > number => taken(&found.state),
-            _ => refused_without_reason(number),
+        Ok(match newest(self.table, self.store.as_ref()).await? {
+            Some(found) if found.number > number => taken(self.table, &found.state),
+            _ => refused_without_reason(self.table, number),
         })
     }
 
     /// Removes the files before a number.
     async fn forget(&self, number: u64) {
-        let Ok(numbers) = numbers(self.store.as_ref()).await else { return };
+        let Ok(numbers) = numbers(self.table, self.store.as_ref()).await else { return };
         for (old, _) in numbers.into_iter().filter(|(old, _)| *old < number) {
             let _ = self.store.delete(&path(old)).await;
         }
@@ -230,39 +244,40 @@ fn path(number: u64) -> Path {
 }
 
 /// The numbers that are there, and when they were created.
-async fn numbers(store: &dyn ObjectStore) -> Result<Vec<(u64, DateTime<Utc>)>, LakeError> {
+async fn numbers(table: &str, store: &dyn ObjectStore) -> Result<Vec<(u64, DateTime<Utc>)>, LakeError> {
     let folder = Path::from(FOLDER);
     let files = store.list(Some(&folder)).try_collect::<Vec<_>>().await;
-    let files = files.map_err(|error| LakeError::store(format!("{MANIFEST}/{FOLDER}"), error))?;
+    let files = files.map_err(|error| LakeError::store(format!("{table}/{FOLDER}"), error))?;
     let number = |file: &object_store::ObjectMeta| file.location.filename()?.strip_suffix(".json")?.parse().ok();
     Ok(files.iter().filter_map(|file| Some((number(file)?, file.last_modified))).collect())
 }
 
-async fn newest(store: &dyn ObjectStore) -> Result<Option<Found>, LakeError> {
+async fn newest(table: &str, store: &dyn ObjectStore) -> Result<Option<Found>, LakeError> {
     loop {
-        let Some((number, modified)) = numbers(store).await?.into_iter().max() else { return Ok(None) };
+        let Some((number, modified)) = numbers(table, store).await?.into_iter().max() else { return Ok(None) };
         // A file that was removed meanwhile has a successor.
-        if let Some(state) = read(store, number).await? {
+        if let Some(state) = read(table, store, number).await? {
             return Ok(Some(Found { number, modified, state }));
         }
     }
 }
 
-async fn read(store: &dyn ObjectStore, number: u64) -> Result<Option<LeaseState>, LakeError> {
+async fn read(table: &str, store: &dyn ObjectStore, number: u64) -> Result<Option<LeaseState>, LakeError> {
     let path = path(number);
     let read = async { store.get(&path).await?.bytes().await };
     match read.await {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|error| LakeError::Corrupt(format!("{MANIFEST}/{path}: {error}"))),
+            .map_err(|error| LakeError::Corrupt(format!("{table}/{path}: {error}"))),
         Err(object_store::Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(LakeError::store(format!("{MANIFEST}/{path}"), error)),
+        Err(error) => Err(LakeError::store(format!("{table}/{path}"), error)),
     }
 }
 
-fn taken(state: &LeaseState) -> LakeError {
+fn taken(table: &str, state: &LeaseState) -> LakeError {
+    let lease = if table == MANIFEST { "batch lease" } else { "lease of the alarms" };
     LakeError::Superseded(format!(
-        "`{}` ({}) holds the batch lease since {}; it expires {} s after it was last renewed",
+        "`{}` ({}) holds the {lease} since {}; it expires {} s after it was last renewed",
         state.job,
         state.process,
         state.at.format("%Y-%m-%d %H:%M:%S UTC"),
@@ -270,9 +285,9 @@ fn taken(state: &LeaseState) -> LakeError {
     ))
 }
 
-fn refused_without_reason(number: u64) -> LakeError {
+fn refused_without_reason(table: &str, number: u64) -> LakeError {
     LakeError::Unavailable {
-        subject: format!("{MANIFEST}/{}", path(number)),
+        subject: format!("{table}/{}", path(number)),
         source: "the store refuses to create the file, as if it were there, but it is not".into(),
     }
 }
@@ -304,7 +319,10 @@ mod tests {
         let second = lake.lease("compact", Duration::from_secs(60)).await.unwrap();
         assert_eq!(lake.lease_state().await.unwrap().unwrap().job, "compact");
         second.release().await;
-        assert_eq!(numbers(lake.log_store(MANIFEST).unwrap().object_store(None).as_ref()).await.unwrap().len(), 1);
+        assert_eq!(
+            numbers(MANIFEST, lake.log_store(MANIFEST).unwrap().object_store(None).as_ref()).await.unwrap().len(),
+            1
+        );
     }
 
     #[tokio::test]

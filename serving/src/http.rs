@@ -4,6 +4,7 @@
 //! Handlers make a
 //! [`Request`](crate::question::Request) of what was sent, and [`ask`] answers it.
 
+mod alarms;
 mod ask;
 mod assets;
 mod cursor;
@@ -35,12 +36,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::alarms::SharedAlarms;
 use self::ask::Cache;
 use self::cursor::Cursors;
 use self::identify::Rates;
 use self::metrics::Metrics;
 use self::problem::Problem;
 use crate::access::Keys;
+use crate::alarms::rule::Rule;
+use crate::alarms::run::Evaluator;
+use crate::alarms::settings::AlarmSettings;
 use crate::metrics::Catalogues;
 use crate::settings::ServeSettings;
 use crate::state::follow::{Follower, Live};
@@ -49,6 +54,9 @@ use crate::state::{Builder, SnapshotId, State};
 
 /// How long a request waits for a snapshot that its client has seen elsewhere.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+
+/// How long the evaluator of alarms may take to stop.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// What a server serves.
 #[derive(Debug, Clone)]
@@ -65,6 +73,8 @@ pub struct Served {
     pub currency: String,
     /// The keys of those who may ask.
     pub keys: Keys,
+    /// The `[alarms]` section, and the rules.
+    pub alarms: (AlarmSettings, Arc<Vec<Rule>>),
 }
 
 /// What the handlers share.
@@ -84,6 +94,7 @@ struct Server {
     subscribers: Arc<Semaphore>,
     rates: Mutex<Rates>,
     metrics: Metrics,
+    alarms: SharedAlarms,
     stopped: CancellationToken,
 }
 
@@ -116,7 +127,19 @@ pub async fn serve(listener: TcpListener, served: Served, cancel: CancellationTo
         display: served.display.clone(),
         interval: served.settings.refresh_interval,
     };
-    let follows = follow(follower, live, cancel.clone())?;
+    let (alarms, board) = SharedAlarms::new(&served);
+    let evaluator = Evaluator {
+        lake: served.lake.clone(),
+        settings: served.alarms.0,
+        rules: served.alarms.1,
+        session: served.settings.session.clone(),
+        names: names.clone(),
+        catalogues: Catalogues::new(&served.display),
+        live: following.clone(),
+        board,
+        sinks: alarms.sinks.clone(),
+    };
+    let follows = follow(follower, live, evaluator, cancel.clone())?;
     let settings = served.settings;
     let server = Arc::new(Server {
         catalogues: Catalogues::new(&served.display),
@@ -127,6 +150,7 @@ pub async fn serve(listener: TcpListener, served: Served, cancel: CancellationTo
         rates: Mutex::new(Rates::new(settings.requests_per_second)),
         kept: Mutex::default(),
         metrics: Metrics::default(),
+        alarms,
         currency: served.currency,
         keys: served.keys,
         stopped: cancel.clone(),
@@ -141,16 +165,24 @@ pub async fn serve(listener: TcpListener, served: Served, cancel: CancellationTo
     done
 }
 
-/// Follows the lake on threads of its own, so that answers do not wait for the work of new
-/// snapshots.
+/// Follows the lake and evaluates the alarms on threads of their own, so that answers do not wait
+/// for this work.
 fn follow(
     follower: Follower,
     live: watch::Sender<Live>,
+    evaluator: Evaluator,
     cancel: CancellationToken,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("follow").enable_all().build()?;
     std::thread::Builder::new().name("follower".into()).spawn(move || {
-        runtime.block_on(follower.run(live, cancel));
+        let evaluates = evaluator.settings.enabled.then(|| runtime.spawn(evaluator.run(cancel.clone())));
+        runtime.block_on(async {
+            follower.run(live, cancel).await;
+            // It gives its lease back, so that another server need not wait for that.
+            if let Some(evaluates) = evaluates {
+                let _ = tokio::time::timeout(STOP_MAX, evaluates).await;
+            }
+        });
         runtime.shutdown_background();
     })
 }
@@ -170,6 +202,9 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/v1/campaigns/{id}/time_to_conversion", get(shortcuts::time_to_conversion))
         .route("/v1/freshness", get(lists::freshness))
         .route("/v1/dead_letters", get(lists::dead_letters))
+        .route("/v1/alarms", get(alarms::list))
+        .route("/v1/alarms/silences", post(alarms::silence))
+        .route("/v1/alarms/{id}/ack", post(alarms::acknowledge))
         .route("/metrics", get(metrics::show))
         .route_layer(from_fn_with_state(server.clone(), identify::identify));
     let open = Router::new()

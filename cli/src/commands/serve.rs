@@ -51,6 +51,7 @@ pub async fn open(settings: &Settings, lake: &Lake, listen: &str) -> Result<(Tcp
         .and_then(|mut addresses| addresses.next())
         .ok_or_else(|| usage(format!("serve.listen: {listen:?} is no address, like 127.0.0.1:8080")))?;
     check(&settings.serve, &keys, address)?;
+    let rules = crate::commands::alarms::rules(settings)?;
     lake_exists(lake).await?;
     let listener = TcpListener::bind(address)
         .await
@@ -62,6 +63,7 @@ pub async fn open(settings: &Settings, lake: &Lake, listen: &str) -> Result<(Tcp
         display: settings.display(),
         currency: settings.account.currency.clone(),
         keys,
+        alarms: (settings.alarms.clone(), rules),
     };
     Ok((listener, served))
 }

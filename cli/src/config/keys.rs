@@ -372,6 +372,36 @@ pub const KEYS: &[Key] = &[
     key("serve.session.spill_bytes_max", "Disk space, in bytes, that they may spill to."),
     key("serve.session.spill_folder", "The folder that they spill to. Empty: the system's folder for temporary files."),
     key("serve.session.partitions", "How many partitions of a plan run in parallel. 0: one for each core."),
+    key("alarms", "Alarms: rules that `adlake serve` evaluates, and where it tells of them."),
+    key("alarms.enabled", "Whether `adlake serve` evaluates the rules."),
+    key("alarms.rules", "A file of rules, or a folder of such files. Empty: only the built-in rules."),
+    key("alarms.defaults", "Whether the built-in rules are used."),
+    key("alarms.interval", "How often the rules are evaluated."),
+    key(
+        "alarms.lease_time",
+        "How long another server waits before it takes over from one that does not renew its lease.",
+    ),
+    key("alarms.resend_interval", "How often what fires is sent again to Alertmanager, and metrics to CloudWatch."),
+    key("alarms.retry_pause_max", "The longest pause between two tries of a sink that fails."),
+    key("alarms.external_url", "The address of the dashboard in what is sent. Empty: none."),
+    key("alarms.webhook", "Addresses that each alarm is posted to, once when it begins and once when it ends."),
+    key("alarms.webhook.urls", "The addresses."),
+    unset(
+        "alarms.webhook.secret",
+        "The key of the signature (HMAC-SHA256). Better give it in the environment: ADLAKE_ALARMS__WEBHOOK__SECRET.",
+        "\"secret\"",
+    ),
+    key("alarms.alertmanager", "Alertmanagers (API v2)."),
+    key("alarms.alertmanager.urls", "Their addresses, all members of a cluster."),
+    key("alarms.cloudwatch", "CloudWatch: metrics of what fires, and the alarms of `adlake alarms sync`."),
+    key("alarms.cloudwatch.enabled", "Whether metrics are published."),
+    key("alarms.cloudwatch.namespace", "The namespace of the metrics."),
+    key("alarms.cloudwatch.prefix", "What the names of the alarms of CloudWatch begin with."),
+    key("alarms.cloudwatch.actions", "The ARNs that those alarms notify, like that of an SNS topic."),
+    key(
+        "alarms.cloudwatch.metrics_max",
+        "How many groups that fire have a metric of their own. Each costs about $0.30 a month. 0: none.",
+    ),
 ];
 
 /// The section or key at a path.

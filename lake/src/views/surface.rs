@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use adlake_domain::batch_schema::{credit_column, revenue_column};
+use adlake_domain::batch_schema::{self, credit_column, revenue_column};
 use adlake_domain::catalogue;
 use adlake_domain::credit::Model;
 use adlake_domain::event::EventKind;
@@ -22,7 +22,7 @@ use crate::error::LakeError;
 use crate::snapshot::Snapshot;
 
 /// The names of the views.
-pub const VIEWS: [&str; 15] = [
+pub const VIEWS: [&str; 16] = [
     "impressions",
     "clicks",
     "conversions",
@@ -38,6 +38,7 @@ pub const VIEWS: [&str; 15] = [
     "user_segments",
     "dead_letters",
     "freshness",
+    "alarms",
 ];
 
 /// The most bytes of rows of one materialized plan that stay in memory.
@@ -95,6 +96,7 @@ impl Views {
                 "invalid_traffic" => invalid_traffic(display),
                 "user_segments" => segments::user_segments(&display.segments),
                 "dead_letters" => dead_letters(&plans, snapshot).await?,
+                "alarms" => alarms(&plans, snapshot).await?,
                 _ => freshness_table(&plans, snapshot).await?,
             };
             tables.insert(view, plans.sql(&sql).await?.into_view());
@@ -249,6 +251,17 @@ async fn dead_letters(plans: &Plans, snapshot: &Snapshot) -> Result<String, Lake
         None => plans.register_empty("newest_dead_letters", schema::dead_letters_schema())?,
     }
     Ok("SELECT * FROM newest_dead_letters".to_string())
+}
+
+async fn alarms(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {
+    // Alarms are no part of the snapshot: they follow from it.
+    match snapshot.lake.newest_version(catalogue::ALARMS).await? {
+        Some(version) => {
+            plans.register("newest_alarms", snapshot.lake.provider(catalogue::ALARMS, version).await?)?;
+        }
+        None => plans.register_empty("newest_alarms", batch_schema::alarms_schema())?,
+    }
+    Ok("SELECT * FROM newest_alarms".to_string())
 }
 
 async fn freshness_table(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {

@@ -174,6 +174,23 @@ function route(user, method, path, query, body) {
     const found = campaignList(world).filter((one) => one.name.toLowerCase().includes(search));
     return { campaigns: found.slice(0, Number(query.get("limit") ?? 1000)), meta: metaOf(world) };
   }
+  if (path === "/v1/alarms") {
+    const alarm = {
+      id: "0123456789abcdef",
+      rule: "ctr_drop",
+      group: { campaign_id: "c1" },
+      state: "FIRING",
+      severity: "warning",
+      since: new Date(world.asOf - 1800 * 1000).toISOString(),
+      why: "ctr is 0.0079, -21.0%; 0.0091 to 0.0112 is expected (the same hours of 6 weeks)",
+      cause: "site bad.example (93% of the change)",
+      runbook: "docs/runbooks/ctr_drop.md",
+      acked_by: null,
+      silenced_until: null,
+    };
+    const evaluated = new Date(world.asOf).toISOString();
+    return { alarms: mode === "empty" ? [] : [alarm], evaluated_at: evaluated, is_enabled: true };
+  }
   if (path === "/v1/dead_letters") {
     if (user.role !== "admin") throw new Refusal(403, "role_not_sufficient", "only administrators may see this");
     const reasons = DEAD_LETTERS.map(([table, reason, records, ago]) => ({

@@ -105,6 +105,7 @@ impl Server {
             gauge("change_bytes", "Memory of the sums that came since", changes as f64);
             gauge("change_rows", "Rows of the sums that came since", state.change_rows() as f64);
         }
+        self.alarms.register(&mut registry);
         registry
     }
 }

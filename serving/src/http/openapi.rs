@@ -127,6 +127,23 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
     let unsupported = ("415", "A question is sent as application/json.");
     let impossible = ("422", "The limit is not possible.");
     let openmetrics = json!({"application/openmetrics-text": {"schema": {"type": "string"}}});
+    let silences = json!({
+        "summary": "Tells nobody of some alarms for a time. For admins and analysts.",
+        "requestBody": {
+            "required": true,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Silence"}}},
+        },
+        "responses": responses(
+            body("Object"),
+            &[
+                ("400", "The body is no JSON."),
+                ("403", "The role of the key is not sufficient."),
+                unsupported,
+                ("422", "There is no such rule or time."),
+            ],
+            false,
+        ),
+    });
     let query = json!({"post": {
         "summary": "Answers a question.",
         "parameters": [seen.clone()],
@@ -190,6 +207,17 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             "/v1/campaigns/{id}/time_to_conversion": campaign(by_delay, body("Object")),
             "/v1/freshness": list("How far each table has come.", std::slice::from_ref(&seen), &[malformed]),
             "/v1/dead_letters": list("Rejected records by reason.", &[seen], &[known, malformed, forbidden]),
+            "/v1/alarms": {"get": {
+                "summary": "What is wrong now, among what the key may see.",
+                "responses": responses(body("Object"), &[], false),
+            }},
+            "/v1/alarms/silences": {"post": silences},
+            "/v1/alarms/{id}/ack": {"post": {
+                "summary": "Says that you look after an alarm. For admins and analysts.",
+                "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "string"},
+                                "description": "The id of the alarm."}],
+                "responses": responses(body("Object"), &[forbidden, ("404", "There is no such alarm.")], false),
+            }},
             "/metrics": {"get": {
                 "summary": "The metrics of the server, for Prometheus.",
                 "responses": responses(json!({"description": "It.", "content": openmetrics}), &[forbidden], false),
@@ -248,6 +276,17 @@ fn schemas(catalogues: &Catalogues, rows_max: usize) -> Value {
                 "limit": {"type": ["integer", "null"], "minimum": 1, "maximum": rows_max},
                 "totals": {"type": "boolean"},
                 "cursor": {"type": ["string", "null"]},
+            },
+        },
+        "Silence": {
+            "type": "object",
+            "required": ["rule", "for"],
+            "additionalProperties": false,
+            "properties": {
+                "rule": {"type": "string", "description": "The name of a rule, or * for all."},
+                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                "for": {"type": "string", "description": "How long, like 2h."},
+                "why": {"type": "string", "maxLength": 1000},
             },
         },
         "Answer": {

@@ -11,6 +11,7 @@ use adlake_lake::session::SessionSettings;
 use adlake_lake::snapshot::Snapshot;
 use adlake_serving::ServeSettings;
 use adlake_serving::access::Keys;
+use adlake_serving::alarms::settings::AlarmSettings;
 use adlake_serving::http::{Served, serve};
 use adlake_serving::state::SnapshotId;
 use adlake_tests::oracle::compare::{Answer, difference};
@@ -61,6 +62,7 @@ impl Api {
             display: display.clone(),
             currency: "USD".into(),
             keys: Keys::default(),
+            alarms: (AlarmSettings { enabled: false, ..AlarmSettings::default() }, Arc::default()),
         };
         let cancel = CancellationToken::new();
         tokio::spawn(serve(listener, served, cancel.clone()));

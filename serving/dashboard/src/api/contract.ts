@@ -118,6 +118,26 @@ export interface DeadLettersAnswer {
   meta: Meta;
 }
 
+export interface Alarm {
+  id: string;
+  rule: string;
+  group: Record<string, string>;
+  state: "PENDING" | "FIRING" | "NO DATA";
+  severity: string;
+  since: string;
+  why: string;
+  cause: string | null;
+  runbook: string;
+  acked_by: string | null;
+  silenced_until: string | null;
+}
+
+export interface AlarmsAnswer {
+  alarms: Alarm[];
+  evaluated_at: string | null;
+  is_enabled: boolean;
+}
+
 export interface TimeToConversionAnswer {
   buckets: { from_seconds: number; to_seconds: number | null; conversions: number }[];
   meta: Meta;

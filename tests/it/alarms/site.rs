@@ -1,0 +1,185 @@
+//! A lake with a campaign whose click-through rate is known, and its server.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use adlake_tests::adlake::Adlake;
+use adlake_tests::process::Process;
+use adlake_tests::{setup, wait};
+use anyhow::{Context, Result};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A lake, its configuration and its rules.
+pub struct Site {
+    folder: TempDir,
+    pub adlake: Adlake,
+    files: AtomicUsize,
+}
+
+/// A server over it.
+pub struct Server {
+    pub process: Process,
+    pub port: u16,
+    client: Client,
+}
+
+impl Site {
+    pub fn new(rules: &str, settings: &str) -> Result<Site> {
+        Site::with_environment(rules, settings, Vec::new())
+    }
+
+    pub fn with_environment(rules: &str, settings: &str, environment: Vec<(&str, String)>) -> Result<Site> {
+        let folder = tempfile::tempdir()?;
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let config = format!(
+            "[lake]\nuri = \"{}\"\n[serve]\nrefresh_interval = \"50ms\"\n[alarms]\nrules = \"{}\"\ndefaults = false\n\
+             interval = \"200ms\"\nlease_time = \"2s\"\n{settings}",
+            path("lake"),
+            path("rules.toml")
+        );
+        let adlake = Adlake::in_dir(folder.path()).config(&config).envs(environment);
+        let site = Site { adlake, folder, files: AtomicUsize::new(0) };
+        site.write_rules(rules)?;
+        Ok(site)
+    }
+
+    pub fn write_rules(&self, rules: &str) -> Result<()> {
+        Ok(fs::write(self.folder.path().join("rules.toml"), rules)?)
+    }
+
+    /// Four weeks in which one impression of five is clicked, in the hours around this one. And
+    /// this hour and the one before, as ever.
+    pub fn history(&self) -> Result<()> {
+        let hour = this_hour();
+        let mut hours = vec![hour, hour - TimeDelta::hours(1)];
+        for week in 1..=4 {
+            hours.extend((-3..=1).map(|more| hour - TimeDelta::weeks(week) + TimeDelta::hours(more)));
+        }
+        self.ingest(&hours, 400, 80, "good.example")
+    }
+
+    /// Impressions without clicks, on one site.
+    pub fn drop(&self) -> Result<()> {
+        let hour = this_hour();
+        self.ingest(&[hour, hour - TimeDelta::hours(1)], 1_600, 0, "bad.example")
+    }
+
+    /// The same, two hours ago.
+    pub fn drop_before(&self) -> Result<()> {
+        self.ingest(&[this_hour() - TimeDelta::hours(2)], 1_600, 0, "bad.example")
+    }
+
+    /// As many clicks as are lacking.
+    pub fn recover(&self) -> Result<()> {
+        let hour = this_hour();
+        // Also where a new hour has begun since.
+        self.ingest(&[hour, hour - TimeDelta::hours(1), hour - TimeDelta::hours(2)], 0, 330, "bad.example")
+    }
+
+    pub fn hours_ago(&self, hours: i64) -> String {
+        text(this_hour() - TimeDelta::hours(hours))
+    }
+
+    fn ingest(&self, hours: &[DateTime<Utc>], impressions: usize, clicks: usize, website: &str) -> Result<()> {
+        let file = self.files.fetch_add(1, Ordering::Relaxed);
+        let folder: PathBuf = self.folder.path().join(format!("events{file}"));
+        fs::create_dir_all(&folder)?;
+        let (mut shown, mut clicked) =
+            (String::new(), String::from("timestamp,user_id,campaign_id,conversion_type,event_id,website\n"));
+        for (place, hour) in hours.iter().enumerate() {
+            let at = text(*hour);
+            for number in 0..impressions {
+                let id = format!("{file}-{place}-{number}");
+                writeln!(
+                    shown,
+                    "{{\"impression_id\":\"i{id}\",\"ad_creative_id\":\"a1\",\"user_id\":\"u{id}\",\
+                     \"timestamp\":\"{at}\",\
+                     \"website\":\"{website}\",\"campaign_id\":\"c1\",\"cost_micros\":1000}}"
+                )?;
+            }
+            for number in 0..clicks {
+                let id = format!("{file}-{place}-{number}");
+                writeln!(clicked, "{at},u{id},c1,click,e{id},{website}")?;
+            }
+        }
+        if impressions > 0 {
+            fs::write(folder.join("impressions.ndjson"), shown)?;
+        }
+        fs::write(folder.join("clicks.csv"), clicked)?;
+        self.adlake.ok(["ingest", "files", &folder.to_string_lossy(), "--quiet"]);
+        Ok(())
+    }
+
+    pub async fn serve(&self) -> Result<Server> {
+        let port = setup::free_port()?;
+        let process = self.adlake.spawn(["serve", "--listen", &format!("127.0.0.1:{port}")]);
+        let server = Server { process, port, client: Client::new() };
+        let ready = wait::until_async(DEADLINE, "a ready server", async || {
+            let response = server.client.get(server.url("/readyz")).send().await;
+            Ok(response.is_ok_and(|response| response.status().is_success()))
+        });
+        ready.await.with_context(|| server.process.logs())?;
+        Ok(server)
+    }
+
+    /// What `adlake alarms list` shows.
+    pub fn alarms(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.adlake.ok(["alarms", "list", "--format", "json"]))?)
+    }
+}
+
+impl Server {
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    pub async fn alarms(&self) -> Result<Value> {
+        let text = self.client.get(self.url("/v1/alarms")).send().await?.text().await?;
+        serde_json::from_str(&text).context(text)
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Result<(StatusCode, String)> {
+        let request = self.client.post(self.url(path)).header("content-type", "application/json");
+        let response = request.body(body.to_string()).send().await?;
+        Ok((response.status(), response.text().await?))
+    }
+
+    /// Waits until the rules have been evaluated a few times.
+    pub async fn evaluated(&self) -> Result<()> {
+        let mut times = std::collections::BTreeSet::new();
+        wait::until_async(DEADLINE, "evaluations", async || {
+            if let Some(at) = self.alarms().await?["evaluated_at"].as_str() {
+                times.insert(at.to_owned());
+            }
+            Ok(times.len() > 3)
+        })
+        .await
+        .with_context(|| self.process.logs())
+    }
+
+    /// Waits until there is an alarm in a state.
+    pub async fn state_of(&self, state: &str) -> Result<Value> {
+        let found = wait::value_async(DEADLINE, state, async || {
+            let alarms = self.alarms().await?["alarms"].clone();
+            Ok(alarms.as_array().context("no list")?.iter().find(|alarm| alarm["state"] == state).cloned())
+        });
+        found.await.with_context(|| self.process.logs())
+    }
+}
+
+fn this_hour() -> DateTime<Utc> {
+    let now = Utc::now();
+    now.with_minute(0).and_then(|at| at.with_second(0)).and_then(|at| at.with_nanosecond(0)).unwrap_or(now)
+}
+
+fn text(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
