@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use adlake_batch_layer::BatchSettings;
+use adlake_batch_layer::{BatchSettings, QualitySettings};
 use adlake_domain::credit::Model;
 use adlake_domain::settings::{Attribution, Conversions, Display, Identity, Meaning, Report, SpendSource};
 use adlake_lake::StorageSettings;
@@ -51,6 +51,7 @@ pub struct Settings {
     pub spend: SpendSettings,
     pub display: DisplaySettings,
     pub batch: BatchSettings,
+    pub quality: QualitySettings,
     pub query: QuerySettings,
     pub serve: ServeSettings,
 }

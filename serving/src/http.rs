@@ -170,6 +170,7 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/v1/campaigns/{id}/time_to_conversion", get(shortcuts::time_to_conversion))
         .route("/v1/freshness", get(lists::freshness))
         .route("/v1/dead_letters", get(lists::dead_letters))
+        .route("/v1/quality", get(lists::quality))
         .route("/metrics", get(metrics::show))
         .route_layer(from_fn_with_state(server.clone(), identify::identify));
     let open = Router::new()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use adlake_domain::batch_schema::{credit_column, revenue_column};
+use adlake_domain::batch_schema::{self, credit_column, revenue_column};
 use adlake_domain::catalogue;
 use adlake_domain::credit::Model;
 use adlake_domain::event::EventKind;
@@ -22,7 +22,7 @@ use crate::error::LakeError;
 use crate::snapshot::Snapshot;
 
 /// The names of the views.
-pub const VIEWS: [&str; 13] = [
+pub const VIEWS: [&str; 14] = [
     "impressions",
     "clicks",
     "conversions",
@@ -35,6 +35,7 @@ pub const VIEWS: [&str; 13] = [
     "site_daily",
     "funnel",
     "dead_letters",
+    "quality",
     "freshness",
 ];
 
@@ -91,6 +92,7 @@ impl Views {
                 "site_daily" => cubes::daily(display, "merged_hourly", &["campaign_id", "website"]),
                 "funnel" => cubes::funnel("merged_rollup"),
                 "dead_letters" => dead_letters(&plans, snapshot).await?,
+                "quality" => quality(&plans, snapshot).await?,
                 _ => freshness_table(&plans, snapshot).await?,
             };
             tables.insert(view, plans.sql(&sql).await?.into_view());
@@ -214,6 +216,15 @@ async fn dead_letters(plans: &Plans, snapshot: &Snapshot) -> Result<String, Lake
         None => plans.register_empty("newest_dead_letters", schema::dead_letters_schema())?,
     }
     Ok("SELECT * FROM newest_dead_letters".to_string())
+}
+
+/// The results of the expectations do not belong to a run: they also tell of runs that were refused.
+async fn quality(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {
+    match snapshot.newest_table(catalogue::QUALITY).await? {
+        Some(table) => plans.register("newest_quality", table)?,
+        None => plans.register_empty("newest_quality", batch_schema::quality_schema())?,
+    }
+    Ok("SELECT * FROM newest_quality".to_string())
 }
 
 async fn freshness_table(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {
