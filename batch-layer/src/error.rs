@@ -5,7 +5,7 @@ use adlake_lake::retry::Retryable;
 use datafusion::common::DataFusionError;
 use tokio::task::JoinError;
 
-use crate::quality::evaluate::QualityReport;
+use crate::quality_report::QualityReport;
 
 /// Why a run was not published.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,6 @@ pub mod gate;
 pub mod suggest;
 pub mod settings;
 
-pub use evaluate::{Outcome, QualityReport};
 pub use expectation::Expectation;
 pub use gate::{Gate, check};
 pub use settings::QualitySettings;

@@ -24,8 +24,8 @@ use crate::full::{self, Scope};
 use crate::observer::BatchObserver;
 use crate::plan::{self, Facts, Plan, Published};
 use crate::publish::{Publication, publish};
-use crate::quality::evaluate::{Decision, QualityReport};
 use crate::quality::gate::{self, Gate};
+use crate::quality_report::{Decision, QualityReport};
 use crate::settings::BatchSettings;
 
 /// The result of a run.

@@ -28,10 +28,11 @@ values = ["US"]
 
 fn impressions(website: &str, ids: std::ops::Range<u32>) -> String {
     let line = |id: u32| {
-        format!(
-            "{{\"impression_id\": \"i{id}\", \"ad_creative_id\": \"k1\", \"user_id\": \"u{id}\", \"campaign_id\": \"c1\", \
-             \"timestamp\": \"2026-03-01T10:00:00Z\", \"website\": \"{website}\", \"country\": \"DE\"}}\n"
-        )
+        let event = serde_json::json!({
+            "impression_id": format!("i{id}"), "ad_creative_id": "k1", "user_id": format!("u{id}"),
+            "campaign_id": "c1", "timestamp": "2026-03-01T10:00:00Z", "website": website, "country": "DE",
+        });
+        format!("{event}\n")
     };
     ids.map(line).collect()
 }

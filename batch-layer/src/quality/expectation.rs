@@ -4,28 +4,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-/// What happens if an expectation is not met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// It is told.
-    #[default]
-    Warn,
-    /// It is told, and a batch run is not published.
-    Fail,
-}
-
-impl Severity {
-    /// Its name in TOML and in the results.
-    pub fn name(self) -> &'static str {
-        match self {
-            Severity::Warn => "warn",
-            Severity::Fail => "fail",
-        }
-    }
-}
+use crate::quality_report::Severity;
 
 /// How much may violate an expectation. Without any limit: nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -2,8 +2,8 @@
 //!
 //! What would be published is read through the manifest as it would be committed: the views are
 //! those that readers would see, and no reader sees them yet. A failed expectation stops the run.
-//! Then the tables get back the rows of the published run, so that nobody who reads a table's newest
-//! version sees what was refused.
+//! Then the tables get back the rows of the published run, so that nobody who reads a table's
+//! newest version sees what was refused.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -15,12 +15,13 @@ use adlake_lake::snapshot::Snapshot;
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
-use super::evaluate::{Decision, Evaluation, QualityReport, Status};
-use super::expectation::{Expectation, Severity};
+use super::evaluate::Evaluation;
+use super::expectation::Expectation;
 use super::parse;
 use super::results;
 use super::settings::{InRuns, QualitySettings};
 use crate::error::BatchError;
+use crate::quality_report::{Decision, QualityReport, Severity, Status};
 use crate::settings::BatchSettings;
 
 /// The expectations, and what is done if one fails.

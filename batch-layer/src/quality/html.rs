@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::evaluate::{Decision, Outcome, QualityReport, Status};
+use crate::quality_report::{Decision, Outcome, QualityReport, Status};
 
 const STYLE: &str = include_str!("report.css");
 
@@ -244,9 +244,8 @@ fn escaped(text: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::super::evaluate::Examples;
-    use super::super::expectation::Severity;
     use super::*;
+    use crate::quality_report::{Examples, Severity};
 
     fn outcome(status: Status, kind: &'static str) -> Outcome {
         Outcome {

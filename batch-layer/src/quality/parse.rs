@@ -8,7 +8,8 @@ use adlake_lake::LakeError;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::expectation::{Check, Expectation, Literal, Measure, Severity, Source, Tolerance};
+use super::expectation::{Check, Expectation, Literal, Measure, Source, Tolerance};
+use crate::quality_report::Severity;
 
 /// The expectations that hold where none are given.
 const BUILT_IN: &str = include_str!("defaults.toml");
@@ -260,8 +261,8 @@ impl Given {
             "sql" => Check::Sql { query: self.sql.take().ok_or_else(|| missing("sql"))? },
             other => {
                 return Err(format!(
-                    "type {other:?} is not known; the types are not_null, completeness, unique, accepted_values, range, \
-                     regex, relationship, row_count, freshness, drift, discrepancy and sql"
+                    "type {other:?} is not known; the types are not_null, completeness, unique, accepted_values, \
+                     range, regex, relationship, row_count, freshness, drift, discrepancy and sql"
                 ));
             }
         })

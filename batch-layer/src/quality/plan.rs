@@ -71,7 +71,8 @@ pub(super) fn work(expectation: &Expectation, shape: &Shape) -> Work {
         }
         Check::Relationship { to, to_column, .. } => {
             let values = format!(
-                "SELECT CAST({column} AS VARCHAR) AS value, count(*) AS rows FROM {} AND {column} IS NOT NULL GROUP BY 1",
+                "SELECT CAST({column} AS VARCHAR) AS value, count(*) AS rows FROM {} AND {column} IS NOT NULL \
+                 GROUP BY 1",
                 source.sql()
             );
             let target = target(to, to_column);

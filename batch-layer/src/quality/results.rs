@@ -12,10 +12,10 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::prelude::SessionContext;
 
-use super::evaluate::{Outcome, QualityReport};
 use super::expectation::{Check, Expectation};
 use super::verdict::Past;
 use crate::error::BatchError;
+use crate::quality_report::{Outcome, QualityReport};
 
 /// When the table has more files than this, they are rewritten into one.
 pub(super) const FILES_MAX: usize = 200;

@@ -10,11 +10,11 @@ use arrow::array::{ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, Rec
 use arrow::datatypes::{Int64Type, SchemaRef};
 use tokio_util::sync::CancellationToken;
 
-use super::evaluate::{Decision, Outcome, QualityReport, Status};
 use super::gate::{Gate, check};
 use super::results;
 use super::settings::QualitySettings;
 use super::suggest::suggest;
+use crate::quality_report::{Decision, Outcome, QualityReport, Status};
 use crate::settings::BatchSettings;
 
 /// A lake with four campaigns and five creatives.

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use super::expectation::{Check, Expectation, Measure};
-
-/// The share of the rows that each value has.
-pub(super) type Shares = BTreeMap<String, f64>;
+use crate::quality_report::Shares;
 
 /// A result of an earlier published run.
 #[derive(Debug, Clone, PartialEq, Default)]

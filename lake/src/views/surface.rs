@@ -218,7 +218,7 @@ async fn dead_letters(plans: &Plans, snapshot: &Snapshot) -> Result<String, Lake
     Ok("SELECT * FROM newest_dead_letters".to_string())
 }
 
-/// The results of the expectations do not belong to a run: they also tell of runs that were refused.
+/// The results of the expectations do not belong to a run: they also tell of refused ones.
 async fn quality(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {
     match snapshot.newest_table(catalogue::QUALITY).await? {
         Some(table) => plans.register("newest_quality", table)?,

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use adlake_batch_layer::quality::evaluate::{Decision, Status};
 use adlake_batch_layer::quality::{check, html, suggest};
+use adlake_batch_layer::quality_report::{Decision, Status};
 use adlake_batch_layer::{Gate, QualityReport};
 use adlake_lake::Lake;
 use anyhow::{Context, Error, Result};
