@@ -5,6 +5,8 @@ use adlake_lake::retry::Retryable;
 use datafusion::common::DataFusionError;
 use tokio::task::JoinError;
 
+use crate::quality_report::QualityReport;
+
 /// Why a run was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
@@ -14,6 +16,13 @@ pub enum BatchError {
     /// The run was cancelled. Nothing was published.
     #[error("the batch run was stopped; nothing was published")]
     Stopped,
+    /// Expectations have failed. Nothing was published.
+    #[error(
+        "batch run {} was not published, because expectations are not met: {}; what was published before stays; \
+         see `SELECT * FROM quality`, and `adlake batch run --publish-anyway` to publish all the same",
+        .0.run.unwrap_or_default(), .0.stopping().join(", ")
+    )]
+    Refused(Box<QualityReport>),
 }
 
 impl Retryable for BatchError {
@@ -24,7 +33,7 @@ impl Retryable for BatchError {
     fn into_outage(self) -> Self {
         match self {
             BatchError::Lake(error) => BatchError::Lake(error.into_outage()),
-            BatchError::Stopped => BatchError::Stopped,
+            other => other,
         }
     }
 }
@@ -42,6 +51,11 @@ impl BatchError {
             "another process has taken the batch lease, as this one did not renew it in time; nothing was published"
                 .to_string(),
         ))
+    }
+
+    /// Rows that were computed cannot be written or shown.
+    pub(crate) fn rows(what: &str, error: impl std::fmt::Display) -> BatchError {
+        BatchError::Lake(LakeError::Corrupt(format!("{what}: {error}")))
     }
 
     /// A part of the run ended without a result.

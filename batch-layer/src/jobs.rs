@@ -116,7 +116,8 @@ async fn compact_leased(
     }
     if !dry_run && versions != manifest.versions {
         let publication = Publication { versions, meaning: manifest.meaning, revision: manifest.revision };
-        report.run = Some(publish(lake, lease, Some(manifest.run), publication).await?);
+        let next = publication.manifest(Some(manifest.run));
+        report.run = Some(publish(lake, lease, Some(manifest.run), next).await?);
     }
     Ok(report)
 }
@@ -321,6 +322,7 @@ async fn rollback_leased(
         lake.check_files(table, *version).await?;
     }
     let Manifest { versions, meaning, revision, .. } = target.clone();
-    let run = publish(lake, lease, Some(last.run), Publication { versions, meaning, revision }).await?;
+    let next = Publication { versions, meaning, revision }.manifest(Some(last.run));
+    let run = publish(lake, lease, Some(last.run), next).await?;
     Ok(RollbackReport { to, run })
 }

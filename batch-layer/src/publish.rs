@@ -17,23 +17,29 @@ pub(crate) struct Publication {
     pub revision: i64,
 }
 
-/// Publishes a run after `previous`, unless this process has lost its lease. Returns the run's
-/// number.
+impl Publication {
+    /// The manifest of the run after `previous`, which is not published yet.
+    pub(crate) fn manifest(self, previous: Option<i64>) -> Manifest {
+        let Publication { versions, meaning, revision } = self;
+        Manifest {
+            run_id: uuid::Uuid::new_v4().to_string(),
+            run: previous.map_or(1, |previous| previous + 1),
+            published_at: chrono::Utc::now().timestamp_micros(),
+            versions,
+            meaning,
+            revision,
+        }
+    }
+}
+
+/// Publishes the manifest of the run after `previous`, unless this process has lost its lease.
+/// Returns the run's number.
 pub(crate) async fn publish(
     lake: &Lake,
     lease: &Lease,
     previous: Option<i64>,
-    publication: Publication,
+    manifest: Manifest,
 ) -> Result<i64, BatchError> {
-    let Publication { versions, meaning, revision } = publication;
-    let manifest = Manifest {
-        run_id: uuid::Uuid::new_v4().to_string(),
-        run: previous.map_or(1, |previous| previous + 1),
-        published_at: chrono::Utc::now().timestamp_micros(),
-        versions,
-        meaning,
-        revision,
-    };
     failpoint::hit(failpoint::BEFORE_PUBLISH);
     lease.check().await?;
     manifest.publish(lake, previous).await?;

@@ -24,6 +24,8 @@ use crate::full::{self, Scope};
 use crate::observer::BatchObserver;
 use crate::plan::{self, Facts, Plan, Published};
 use crate::publish::{Publication, publish};
+use crate::quality::gate::{self, Gate};
+use crate::quality_report::{Decision, QualityReport};
 use crate::settings::BatchSettings;
 
 /// The result of a run.
@@ -39,6 +41,8 @@ pub struct RunReport {
     pub rows: BTreeMap<String, u64>,
     /// The versions that it covers and wrote.
     pub versions: BTreeMap<String, u64>,
+    /// The results of the expectations that were checked before it was published.
+    pub quality: Option<QualityReport>,
     /// The time that it took.
     pub elapsed: Duration,
 }
@@ -55,7 +59,21 @@ pub fn run<'a>(
     cancel: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<RunReport, BatchError>> {
     // The boxed future is compiled in this crate, and not again in every program that awaits it.
-    let work = async move |engine, lease: &Lease| run_leased(engine, full, lease).await;
+    let work = async move |engine, lease: &Lease| run_leased(engine, full, None, lease).await;
+    Box::pin(leased("batch run", lake, meaning, settings, observer, cancel, work))
+}
+
+/// The same, but publishes only what meets the expectations of a gate.
+pub fn run_checked<'a>(
+    lake: &'a Lake,
+    meaning: &'a Meaning,
+    settings: &'a BatchSettings,
+    full: bool,
+    gate: &'a Gate,
+    observer: Arc<dyn BatchObserver>,
+    cancel: &'a CancellationToken,
+) -> BoxFuture<'a, Result<RunReport, BatchError>> {
+    let work = async move |engine, lease: &Lease| run_leased(engine, full, Some(gate), lease).await;
     Box::pin(leased("batch run", lake, meaning, settings, observer, cancel, work))
 }
 
@@ -94,7 +112,7 @@ pub async fn planned(
     Ok(PlanReport { plan, reads, lease })
 }
 
-async fn run_leased(engine: Engine, full: bool, lease: &Lease) -> Result<RunReport, BatchError> {
+async fn run_leased(engine: Engine, full: bool, gate: Option<&Gate>, lease: &Lease) -> Result<RunReport, BatchError> {
     let Engine { lake, meaning, .. } = &engine;
     let context = engine.plans.context().clone();
     let snapshot = Snapshot::take(lake, &context, meaning).await?;
@@ -109,6 +127,7 @@ async fn run_leased(engine: Engine, full: bool, lease: &Lease) -> Result<RunRepo
             plan,
             rows: BTreeMap::new(),
             versions: previous.versions.clone(),
+            quality: None,
             elapsed: Duration::ZERO,
         });
     }
@@ -123,10 +142,29 @@ async fn run_leased(engine: Engine, full: bool, lease: &Lease) -> Result<RunRepo
     };
     let tables = engine.until_cancelled(work).await?;
     let mut versions = facts.newest;
-    versions.extend(tables.versions);
+    versions.extend(tables.versions.clone());
     let publication = Publication { versions: versions.clone(), meaning: meaning.clone(), revision: REVISION };
-    let run = publish(lake, lease, previous.map(|previous| previous.run), publication).await?;
-    Ok(RunReport { run, published: true, plan, rows: tables.rows, versions, elapsed: Duration::ZERO })
+    let number = previous.as_ref().map(|previous| previous.run);
+    let manifest = publication.manifest(number);
+    let mut quality = None;
+    if let Some(gate) = gate {
+        let candidate = Snapshot {
+            latest: Some(manifest.clone()),
+            manifest: Some(manifest.clone()),
+            reference: Arc::new(reference),
+            meaning: meaning.clone(),
+            ..snapshot
+        };
+        quality = engine.until_cancelled(gate.before(&candidate, &manifest, &engine.settings)).await?;
+    }
+    if let Some(report) = quality.take_if(|report| report.decision == Decision::Refuse) {
+        // Another process may have written the tables since this one lost its lease.
+        lease.check().await?;
+        gate::withdraw(lake, &tables.versions, previous.as_ref()).await?;
+        return Err(BatchError::Refused(Box::new(report)));
+    }
+    let run = publish(lake, lease, number, manifest).await?;
+    Ok(RunReport { run, published: true, plan, rows: tables.rows, versions, quality, elapsed: Duration::ZERO })
 }
 
 /// Computes days anew from the raw rows that the published run covers, and publishes the result.
@@ -171,8 +209,10 @@ async fn backfill_leased(
     let mut versions = manifest.versions.clone();
     versions.extend(tables.versions);
     let publication = Publication { versions: versions.clone(), meaning: meaning.clone(), revision: REVISION };
-    let run = publish(lake, lease, Some(manifest.run), publication).await?;
-    Ok(RunReport { run, published: true, plan, rows: tables.rows, versions, elapsed: Duration::ZERO })
+    let next = publication.manifest(Some(manifest.run));
+    let run = publish(lake, lease, Some(manifest.run), next).await?;
+    let (rows, elapsed) = (tables.rows, Duration::ZERO);
+    Ok(RunReport { run, published: true, plan, rows, versions, quality: None, elapsed })
 }
 
 /// Does work with a session of its own, while this process holds the lease.

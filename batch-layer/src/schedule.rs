@@ -14,10 +14,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BatchError;
+use crate::jobs;
 use crate::observer::Silent;
+use crate::quality::Gate;
+use crate::run::run_checked;
 use crate::settings::BatchSettings;
 use crate::timetable::{Job, Timetable};
-use crate::{jobs, run};
 
 /// How the jobs are doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -69,6 +71,7 @@ pub async fn schedule(
     lake: &Lake,
     meaning: &Meaning,
     settings: &BatchSettings,
+    gate: &Gate,
     health: &watch::Sender<Health>,
     cancel: &CancellationToken,
 ) -> Result<(), BatchError> {
@@ -98,7 +101,7 @@ pub async fn schedule(
         let began = Utc::now();
         health.send_modify(|health| health.now = Some((job, began)));
         tracing::info!(job = job.name(), "the job begins");
-        let done = noted(lake, job, work(lake, meaning, settings, job, cancel)).await;
+        let done = noted(lake, job, work(lake, meaning, settings, gate, job, cancel)).await;
         let now = Utc::now();
         let seconds = (now - began).as_seconds_f64();
         match &done {
@@ -125,11 +128,12 @@ async fn work(
     lake: &Lake,
     meaning: &Meaning,
     settings: &BatchSettings,
+    gate: &Gate,
     job: Job,
     cancel: &CancellationToken,
 ) -> Result<(), BatchError> {
     match job {
-        Job::Run => run(lake, meaning, settings, false, Arc::new(Silent), cancel).await.map(|_| ()),
+        Job::Run => run_checked(lake, meaning, settings, false, gate, Arc::new(Silent), cancel).await.map(|_| ()),
         Job::Compact => jobs::compact(lake, settings, false, cancel).await.map(|_| ()),
         Job::Vacuum => jobs::vacuum(lake, settings, false, cancel).await.map(|_| ()),
         Job::Checkpoint => tokio::select! {

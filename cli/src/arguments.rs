@@ -16,8 +16,9 @@ use crate::progress::ProgressBars;
 #[derive(Debug, Parser)]
 #[command(name = "adlake", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration has to be changed; 130 a \
-        second signal ended the command at once."
+    after_help = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration has to be changed; 3 an \
+        expectation of severity fail is not met, and a batch run was not published; 130 a second signal ended the \
+        command at once."
 )]
 pub struct Arguments {
     #[command(flatten)]

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use adlake_batch_layer::BatchSettings;
+use adlake_batch_layer::{BatchSettings, QualitySettings};
 use adlake_domain::credit::Model;
 use adlake_domain::invalid::Invalid;
 use adlake_domain::segments::Segments;
@@ -56,6 +56,7 @@ pub struct Settings {
     pub display: DisplaySettings,
     pub segments: Segments,
     pub batch: BatchSettings,
+    pub quality: QualitySettings,
     pub query: QuerySettings,
     pub serve: ServeSettings,
     pub alarms: AlarmSettings,

@@ -5,6 +5,7 @@
 //! | 0 | done |
 //! | 1 | it failed: an outage, a refusal, wrong data, a wrong query, another process was first |
 //! | 2 | the command line or the configuration has to be changed |
+//! | 3 | an expectation of severity fail is not met; a batch run was not published |
 
 use std::fmt;
 
@@ -19,6 +20,20 @@ use anyhow::Error;
 pub const FAILURE: u8 = 1;
 /// Exit code of a wrong command line or configuration.
 pub const USAGE: u8 = 2;
+/// Exit code of expectations that stop publishing.
+pub const NOT_MET: u8 = 3;
+
+/// Expectations of severity fail are not met.
+#[derive(Debug)]
+pub struct NotMet(pub String);
+
+impl fmt::Display for NotMet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotMet {}
 
 /// Something that the user has to change before another try.
 #[derive(Debug)]
@@ -49,6 +64,7 @@ pub fn query_error(error: QueryError) -> Error {
 pub fn batch_error(error: BatchError) -> Error {
     match error {
         BatchError::Lake(error) => Error::new(error),
+        refused @ BatchError::Refused(_) => Error::new(NotMet(refused.to_string())),
         other => Error::new(other),
     }
 }
@@ -69,7 +85,11 @@ pub fn exit_code(error: &Error) -> u8 {
             || matches!(cause.downcast_ref::<LakeError>(), Some(LakeError::Configuration(_)))
             || matches!(cause.downcast_ref::<TrafficError>(), Some(TrafficError::Property { .. }))
     });
-    if is_usage { USAGE } else { FAILURE }
+    match is_usage {
+        true => USAGE,
+        false if error.chain().any(|cause| cause.is::<NotMet>()) => NOT_MET,
+        false => FAILURE,
+    }
 }
 
 /// Whether the reader of the output has closed the pipe (`adlake query ... | head`).
@@ -113,6 +133,7 @@ mod tests {
     #[test]
     fn exit_codes() {
         assert_eq!(exit_code(&anyhow!("no")), FAILURE);
+        assert_eq!(exit_code(&Error::new(NotMet("no".into())).context("while checking")), NOT_MET);
         assert_eq!(exit_code(&usage("no").context("while reading")), USAGE);
         assert_eq!(exit_code(&Error::new(LakeError::Configuration("no".into()))), USAGE);
         assert_eq!(exit_code(&Error::new(LakeError::Superseded("another was first".into()))), FAILURE);

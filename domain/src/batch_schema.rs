@@ -213,6 +213,18 @@ pub fn manifest_schema() -> SchemaRef {
     ]))
 }
 
+/// The schema of `batch/quality`: a row for each expectation of each check.
+pub fn quality_schema() -> SchemaRef {
+    let mut fields = vec![utf8("check_id"), time("checked_at"), int64("run")];
+    fields.extend(["decision", "decided_by", "expectation", "kind", "table", "column"].map(utf8));
+    fields.extend(["severity", "status"].map(utf8));
+    fields.push(Field::new("observed", DataType::Float64, true));
+    fields.push(utf8("expected"));
+    fields.extend(["checked_rows", "violating_rows"].map(int64));
+    fields.extend(["note", "distribution", "owner", "description"].map(utf8));
+    Arc::new(Schema::new(fields))
+}
+
 /// The schema of `ref/creatives`.
 pub fn creatives_schema() -> SchemaRef {
     Arc::new(Schema::new(["ad_creative_id", "campaign_id", "name", "format"].map(utf8).to_vec()))

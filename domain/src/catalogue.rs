@@ -58,6 +58,8 @@ impl Table {
 
 /// The manifest's name.
 pub const MANIFEST: &str = "batch/manifest";
+/// The name of the results of the expectations.
+pub const QUALITY: &str = "batch/quality";
 /// The dead letters' name.
 pub const DEAD_LETTERS: &str = "raw/dead_letters";
 /// The name of the list of ingested files.
@@ -179,6 +181,11 @@ pub fn tables() -> Vec<Table> {
             "One row per published batch run: what it covers and what it wrote",
             batch_schema::manifest_schema(),
         ),
+        (
+            QUALITY,
+            "Results of the expectations: a row per expectation and check, of batch runs and of `batch check`",
+            batch_schema::quality_schema(),
+        ),
         (CREATIVES, "Creatives and the campaign each belongs to", batch_schema::creatives_schema()),
         (CAMPAIGNS, "Campaigns, their advertisers, targets and budgets", batch_schema::campaigns_schema()),
         (FX_RATES, "Units of the account currency per unit of a currency, by UTC day", batch_schema::fx_rates_schema()),
@@ -202,7 +209,20 @@ pub fn column_description(column: &str) -> Option<&'static str> {
         "read_bytes" => "how many bytes at its beginning read_hash is of",
         "read_hash" => "XXH3-128 of the bytes that were read, in hex digits",
         "records" => "its records, good and bad",
-        "status" => "ingested; or changed: it does not begin with what was ingested any more",
+        "status" => {
+            "of a file: ingested; or changed: it does not begin with what was ingested any more. Of an expectation: \
+             pass, warn, fail, or error: it could not be evaluated"
+        }
+        "check_id" => "id of the check, the same in all rows of one check",
+        "decision" => "check: no batch run; publish, publish_anyway or refuse: what became of the batch run",
+        "decided_by" => "who published although an expectation had failed",
+        "expectation" => "name of the expectation",
+        "expected" => "what has to hold, readable",
+        "observed" => "the number that was compared: rows, a fraction, seconds, a difference",
+        "distribution" => "JSON: the share of the rows that has each value, for later checks to compare with",
+        "checked_rows" => "rows, values or groups that were looked at",
+        "violating_rows" => "rows, values or groups that do not meet the expectation",
+        "checked_at" => "when the check began, UTC",
         "event_time" => "when the event happened, UTC",
         "event_date" => "UTC date of the event",
         "ingest_date" => "UTC date on which the record was taken in",

@@ -45,7 +45,7 @@ pub struct Snapshot {
     pub latest: Option<Manifest>,
     /// The published run. `None`: there is none, or its revision is not this program's.
     pub manifest: Option<Manifest>,
-    /// The newest version of each raw and reference table that exists.
+    /// The newest version of each raw and reference table that exists, and of `batch/quality`.
     pub newest: BTreeMap<String, u64>,
     /// Reference data at the manifest's versions, or at the newest if nothing was published.
     pub reference: Arc<Reference>,
@@ -65,6 +65,7 @@ impl Snapshot {
         let mut newest = BTreeMap::new();
         let names = EventKind::ALL.map(EventKind::raw_table).into_iter().chain([
             catalogue::DEAD_LETTERS,
+            catalogue::QUALITY,
             catalogue::CREATIVES,
             catalogue::CAMPAIGNS,
             catalogue::FX_RATES,

@@ -205,6 +205,7 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/v1/alarms", get(alarms::list))
         .route("/v1/alarms/silences", post(alarms::silence))
         .route("/v1/alarms/{id}/ack", post(alarms::acknowledge))
+        .route("/v1/quality", get(lists::quality))
         .route("/metrics", get(metrics::show))
         .route_layer(from_fn_with_state(server.clone(), identify::identify));
     let open = Router::new()

@@ -35,6 +35,7 @@ mod batch_jobs;
 mod check_lake;
 mod batch_schedule;
 mod log_upkeep;
+mod quality;
 mod merge;
 mod sums;
 mod serve;

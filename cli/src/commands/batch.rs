@@ -1,15 +1,17 @@
 //! `adlake batch`: the run and the jobs beside it.
 
+mod check;
 mod schedule;
 mod status;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use adlake_batch_layer::jobs::{self, CompactReport, VacuumReport};
 use adlake_batch_layer::schedule::noted;
 use adlake_batch_layer::timetable::Job;
-use adlake_batch_layer::{BatchError, Plan, PlanReport, RunReport, backfill, planned, run};
+use adlake_batch_layer::{BatchError, Gate, Plan, PlanReport, RunReport, backfill, planned, run_checked};
 use adlake_lake::Lake;
 use anyhow::Result;
 use chrono::NaiveDate;
@@ -26,10 +28,13 @@ use crate::shutdown;
 #[derive(Debug, Subcommand)]
 pub enum Batch {
     /// Compute what has changed since the last run, or everything, and publish it at once. If a
-    /// signal stops the run, nothing is published
-    Run(Run),
+    /// signal stops the run, or an expectation of severity fail is not met, nothing is published
+    Run(CheckedRun),
     /// Tell what `batch run` would do, why, and how much it would read
     Plan(Run),
+    /// Check the expectations of quality.expectations, and write a report; or propose expectations
+    /// from what a table holds
+    Check(check::Check),
     /// Rewrite small files into large ones, without changing rows
     Compact(Rewriting),
     /// Delete data files that no reader needs any more (batch.vacuum_retention)
@@ -56,6 +61,20 @@ pub struct Run {
     /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
+}
+
+/// A batch run that checks what it would publish.
+#[derive(Debug, Args)]
+pub struct CheckedRun {
+    #[command(flatten)]
+    run: Run,
+    /// Publish although expectations of severity fail are not met. The results say who did: the
+    /// user name of the environment
+    #[arg(long)]
+    publish_anyway: bool,
+    /// Write the results of the expectations to this file, as a page that can be passed on
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// A job that can be tried.
@@ -113,11 +132,30 @@ impl Batch {
                 let cancel = shutdown::on_signal()?;
                 let observer = StepSpinner::new(progress, "batch run");
                 let meaning = settings.meaning();
-                let work = run(&lake, &meaning, batch, command.full, observer.clone(), &cancel);
+                let mut gate = Gate::new(&settings.quality, &settings.display()).map_err(batch_error)?;
+                if command.publish_anyway {
+                    gate = gate.open_for(check::user());
+                }
+                let work = run_checked(&lake, &meaning, batch, command.run.full, &gate, observer.clone(), &cancel);
                 let done = noted(&lake, Job::Run, work).await;
                 observer.spinner.finish_and_clear();
-                report(command.format, &done.map_err(batch_error)?, text)
+                let (html, format) = (command.html.as_deref(), command.run.format);
+                match done {
+                    Ok(done) => {
+                        if let Some(quality) = &done.quality {
+                            check::write_html(html, quality, &lake)?;
+                        }
+                        report(format, &done, text)
+                    }
+                    Err(BatchError::Refused(quality)) => {
+                        check::write_html(html, &quality, &lake)?;
+                        report(format, &*quality, check::text)?;
+                        Err(batch_error(BatchError::Refused(quality)))
+                    }
+                    Err(error) => Err(batch_error(error)),
+                }
             }
+            Batch::Check(command) => command.run(&lake, &settings, progress).await,
             Batch::Plan(command) => {
                 let plan = planned(&lake, &settings.meaning(), batch, command.full).await.map_err(batch_error)?;
                 report(command.format, &plan, plan_text)
@@ -293,6 +331,9 @@ fn text(report: &RunReport) -> String {
     let mut text = format!("published batch run {} in {seconds:.1} s: {reason}\n", report.run);
     for (table, rows) in &report.rows {
         text.push_str(&format!("  {table:<24} {rows:>12} rows\n"));
+    }
+    if let Some(quality) = &report.quality {
+        text.push_str(&check::text(quality));
     }
     text
 }

@@ -320,6 +320,16 @@ pub const KEYS: &[Key] = &[
          soon as possible) or skip.",
     ),
     key("batch.schedule.listen", "Where /healthz is served, like 127.0.0.1:9465. Empty: nowhere."),
+    key("quality", "Data quality: `adlake batch check`, and what `adlake batch run` checks before it publishes."),
+    key(
+        "quality.expectations",
+        "A file with expectations, or a folder whose .toml files hold them. Empty: the built-in ones.",
+    ),
+    key(
+        "quality.in_runs",
+        "Which expectations a batch run checks before it publishes: fail (those that can stop it), all or none.",
+    ),
+    key("quality.examples_max", "The most violating rows of an expectation that a report shows. 0: none."),
     key("query", "Queries: `adlake query`."),
     key("query.session", "The resources that a query may use."),
     key(

@@ -22,7 +22,7 @@ use crate::error::LakeError;
 use crate::snapshot::Snapshot;
 
 /// The names of the views.
-pub const VIEWS: [&str; 16] = [
+pub const VIEWS: [&str; 17] = [
     "impressions",
     "clicks",
     "conversions",
@@ -37,6 +37,7 @@ pub const VIEWS: [&str; 16] = [
     "invalid_traffic",
     "user_segments",
     "dead_letters",
+    "quality",
     "freshness",
     "alarms",
 ];
@@ -97,6 +98,7 @@ impl Views {
                 "user_segments" => segments::user_segments(&display.segments),
                 "dead_letters" => dead_letters(&plans, snapshot).await?,
                 "alarms" => alarms(&plans, snapshot).await?,
+                "quality" => quality(&plans, snapshot).await?,
                 _ => freshness_table(&plans, snapshot).await?,
             };
             tables.insert(view, plans.sql(&sql).await?.into_view());
@@ -262,6 +264,15 @@ async fn alarms(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError>
         None => plans.register_empty("newest_alarms", batch_schema::alarms_schema())?,
     }
     Ok("SELECT * FROM newest_alarms".to_string())
+}
+
+/// The results of the expectations do not belong to a run: they also tell of refused ones.
+async fn quality(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {
+    match snapshot.newest_table(catalogue::QUALITY).await? {
+        Some(table) => plans.register("newest_quality", table)?,
+        None => plans.register_empty("newest_quality", batch_schema::quality_schema())?,
+    }
+    Ok("SELECT * FROM newest_quality".to_string())
 }
 
 async fn freshness_table(plans: &Plans, snapshot: &Snapshot) -> Result<String, LakeError> {

@@ -1,4 +1,5 @@
-//! Answers that are no sums: the catalogue of metrics, the campaigns, freshness, dead letters.
+//! Answers that are no sums: the catalogue of metrics, the campaigns, freshness, dead letters,
+//! data quality.
 
 use std::sync::Arc;
 
@@ -200,6 +201,26 @@ pub async fn dead_letters(
     Ok(server.list(&state, &["dead_letters"], body, &headers))
 }
 
+/// `GET /v1/quality`: the last result of each expectation.
+pub async fn quality(
+    Shared(server): Shared<Arc<Server>>,
+    Extension(principal): Extension<Arc<Principal>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    // The results tell of all campaigns.
+    if principal.role == Role::Advertiser {
+        return Err(Problem::forbidden());
+    }
+    let state = server.state_from(seen(&headers)?.as_ref()).await?;
+    let sql = "SELECT expectation, kind, \"table\", \"column\", severity, status, observed, expected, checked_rows, \
+               violating_rows, note, owner, description, run, decision, decided_by, checked_at FROM \
+               (SELECT *, row_number() OVER (PARTITION BY expectation ORDER BY checked_at DESC, check_id) AS place \
+               FROM quality) WHERE place = 1 ORDER BY expectation";
+    let rows = server.rows(&state, sql).await?;
+    let body = json!({"expectations": rows, "meta": server.meta(&state, None)});
+    Ok(server.list(&state, &["quality"], body, &headers))
+}
+
 impl Server {
     /// The response with a list.
     pub fn list(&self, state: &State, texts: &[&str], body: Value, headers: &HeaderMap) -> Response {
@@ -241,6 +262,8 @@ fn object(batch: &RecordBatch, row: usize) -> Value {
         } else if let Some(texts) = column.as_string_opt::<i32>() {
             texts.value(row).into()
         } else if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
+            numbers.value(row).into()
+        } else if let Some(numbers) = column.as_primitive_opt::<Float64Type>() {
             numbers.value(row).into()
         } else if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
             time_text(times.value(row)).into()

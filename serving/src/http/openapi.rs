@@ -206,7 +206,10 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             "/v1/campaigns/{id}/attribution": campaign("Conversions and revenue by model.", body("Object")),
             "/v1/campaigns/{id}/time_to_conversion": campaign(by_delay, body("Object")),
             "/v1/freshness": list("How far each table has come.", std::slice::from_ref(&seen), &[malformed]),
-            "/v1/dead_letters": list("Rejected records by reason.", &[seen], &[known, malformed, forbidden]),
+            "/v1/dead_letters": list(
+                "Rejected records by reason.", std::slice::from_ref(&seen), &[known, malformed, forbidden]
+            ),
+            "/v1/quality": list("The last result of each expectation.", &[seen], &[known, malformed, forbidden]),
             "/v1/alarms": {"get": {
                 "summary": "What is wrong now, among what the key may see.",
                 "responses": responses(body("Object"), &[], false),

@@ -1,5 +1,6 @@
 //! `adlake batch schedule`: jobs at set times, and `/healthz`.
 
+use adlake_batch_layer::Gate;
 use adlake_batch_layer::schedule::{Health, schedule};
 use adlake_lake::Lake;
 use anyhow::Result;
@@ -21,7 +22,8 @@ pub async fn run(lake: &Lake, settings: &Settings) -> Result<()> {
     let (health, told) = watch::channel(Health::default());
     let routes = Router::new().route("/healthz", get(healthz)).with_state(told);
     let _server = HttpServer::start(&settings.batch.schedule.listen, "batch.schedule.listen", routes).await?;
-    schedule(lake, &settings.meaning(), &settings.batch, &health, &cancel).await.map_err(batch_error)
+    let gate = Gate::new(&settings.quality, &settings.display()).map_err(batch_error)?;
+    schedule(lake, &settings.meaning(), &settings.batch, &gate, &health, &cancel).await.map_err(batch_error)
 }
 
 /// 200 as long as no job has failed when it was done last, else 503. The body is the same.
