@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest, query, reference,
-    serve, status,
+    access, batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest, query,
+    reference, serve, status,
 };
 use crate::memory;
 use crate::options::Global;
@@ -50,7 +50,10 @@ pub enum Command {
     Serve(serve::Serve),
     /// Make keys for those who may ask the server
     #[command(subcommand)]
-    Keys(serve::KeysCommand),
+    Keys(access::KeysCommand),
+    /// Add users who sign in to the dashboard with a password
+    #[command(subcommand)]
+    Users(access::UsersCommand),
     /// Load reference data: creatives, campaigns, exchange rates
     #[command(subcommand)]
     Ref(reference::Reference),
@@ -92,6 +95,7 @@ impl Arguments {
                 command.run(&global).await
             }
             Command::Keys(command) => command.run(&global).await,
+            Command::Users(command) => command.run(&global).await,
             Command::Status(command) => command.run(&global).await,
             Command::Deadletters(command) => command.run(&global, &progress).await,
             Command::Config(command) => command.run(&global).await,

@@ -38,6 +38,7 @@ mod log_upkeep;
 mod merge;
 mod sums;
 mod serve;
+mod serve_tls;
 mod dashboard;
 
 // The command line, the rules of the house, and faults.

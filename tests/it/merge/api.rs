@@ -10,7 +10,6 @@ use adlake_lake::Lake;
 use adlake_lake::session::SessionSettings;
 use adlake_lake::snapshot::Snapshot;
 use adlake_serving::ServeSettings;
-use adlake_serving::access::Keys;
 use adlake_serving::http::{Served, serve};
 use adlake_serving::state::SnapshotId;
 use adlake_tests::oracle::compare::{Answer, difference};
@@ -60,7 +59,6 @@ impl Api {
             meaning: meaning.clone(),
             display: display.clone(),
             currency: "USD".into(),
-            keys: Keys::default(),
         };
         let cancel = CancellationToken::new();
         tokio::spawn(serve(listener, served, cancel.clone()));
