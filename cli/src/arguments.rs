@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    alarms, batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest, query,
+    access, alarms, batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest, query,
     reference, serve, status,
 };
 use crate::memory;
@@ -54,7 +54,10 @@ pub enum Command {
     Alarms(alarms::Alarms),
     /// Make keys for those who may ask the server
     #[command(subcommand)]
-    Keys(serve::KeysCommand),
+    Keys(access::KeysCommand),
+    /// Add users who sign in to the dashboard with a password
+    #[command(subcommand)]
+    Users(access::UsersCommand),
     /// Load reference data: creatives, campaigns, exchange rates
     #[command(subcommand)]
     Ref(reference::Reference),
@@ -97,6 +100,7 @@ impl Arguments {
             }
             Command::Alarms(command) => command.run(&global).await,
             Command::Keys(command) => command.run(&global).await,
+            Command::Users(command) => command.run(&global).await,
             Command::Status(command) => command.run(&global).await,
             Command::Deadletters(command) => command.run(&global, &progress).await,
             Command::Config(command) => command.run(&global).await,

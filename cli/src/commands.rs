@@ -6,6 +6,7 @@ pub mod ingest;
 pub mod batch;
 pub mod check_lake;
 pub mod query;
+pub mod access;
 pub mod serve;
 pub mod alarms;
 pub mod reference;

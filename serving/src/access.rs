@@ -3,14 +3,28 @@
 //! A key is 256 random bits. Only its SHA-256 is stored, under an id that is part of the key, so
 //! that a request costs one hash. What a [`Principal`] may see is its [`Scope`]: a condition that
 //! each answer is made with.
+//!
+//! [`entrance`] is where requests come in: with a key or a token, or with a session that began with
+//! a key or a password.
+
+pub mod entrance;
+mod rates;
+mod register;
+mod sessions;
+mod tokens;
+pub mod users;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use adlake_lake::LakeError;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::rates::Rates;
+pub use self::tokens::Algorithm;
 use crate::question::{Condition, Dimension};
+use crate::state::follow::chain;
 
 /// What every key begins with, so that it is known for one where it should not be.
 const PREFIX: &str = "adlk_";
@@ -72,7 +86,7 @@ impl Scope {
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Principal {
-    /// The id of the key.
+    /// The id of the key; of others a prefix and their name, like `user:ana`.
     pub name: String,
     /// What it may do.
     pub role: Role,
@@ -107,14 +121,14 @@ pub struct StoredKey {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keys(BTreeMap<String, StoredKey>);
 
-/// Why keys cannot be used.
+/// Why keys or users cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The file cannot be read.
-    #[error("cannot read the keys in {0}")]
+    #[error("cannot read {0}")]
     Read(PathBuf, #[source] std::io::Error),
-    /// The file does not hold keys.
-    #[error("the keys in {0} cannot be used: {1}")]
+    /// The file does not hold what it should.
+    #[error("{0} cannot be used: {1}")]
     Wrong(PathBuf, String),
 }
 
@@ -135,9 +149,7 @@ impl Keys {
             if key.sha256.len() != 64 || !key.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 return Err(format!("{id}: sha256 is not 64 hex digits; `adlake keys create` prints them"));
             }
-            if (key.role == Role::Advertiser) == (key.advertisers.is_empty() && key.campaigns.is_empty()) {
-                return Err(format!("{id}: the role advertiser needs advertisers or campaigns, and only this role"));
-            }
+            scope(key.role, &key.advertisers, &key.campaigns).map_err(|detail| format!("{id}: {detail}"))?;
         }
         Ok(Keys(keys))
     }
@@ -166,14 +178,41 @@ impl Keys {
         if !is_same(&hash(key), &stored.sha256) {
             return None;
         }
-        let scope = match stored.role {
-            Role::Admin | Role::Analyst => Scope::All,
-            Role::Advertiser => {
-                Scope::Some { advertisers: stored.advertisers.clone(), campaigns: stored.campaigns.clone() }
-            }
-        };
-        Some(Principal { name: id.to_owned(), role: stored.role, scope })
+        self.find(id).map(|(principal, _)| principal)
     }
+
+    /// Who has the key of an id, and the revision of the key.
+    pub fn find(&self, id: &str) -> Option<(Principal, String)> {
+        let stored = self.0.get(id)?;
+        let scope = scope(stored.role, &stored.advertisers, &stored.campaigns).ok()?;
+        Some((Principal { name: id.to_owned(), role: stored.role, scope }, revision(&stored.sha256)))
+    }
+}
+
+/// What a role with these advertisers and campaigns may see.
+fn scope(role: Role, advertisers: &[String], campaigns: &[String]) -> Result<Scope, String> {
+    let is_limited = !(advertisers.is_empty() && campaigns.is_empty());
+    match role {
+        Role::Admin | Role::Analyst if !is_limited => Ok(Scope::All),
+        Role::Advertiser if is_limited => {
+            Ok(Scope::Some { advertisers: advertisers.to_vec(), campaigns: campaigns.to_vec() })
+        }
+        _ => Err("the role advertiser needs advertisers or campaigns, and only this role".into()),
+    }
+}
+
+/// What changes when a stored hash changes, and does not tell it.
+fn revision(stored: &str) -> String {
+    hash(&format!("revision\n{stored}")).chars().take(16).collect()
+}
+
+/// The id that a key has. It is no secret. Empty: it is no key.
+pub fn key_id(key: &str) -> &str {
+    key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).map_or("", |(id, _)| id)
+}
+
+fn keys_error(error: KeysError) -> LakeError {
+    LakeError::Configuration(chain(&error))
 }
 
 /// Whether a text can be the id of a key.

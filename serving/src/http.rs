@@ -7,16 +7,20 @@
 mod alarms;
 mod ask;
 mod assets;
+mod audit;
 mod cursor;
 mod dashboard;
 mod events;
 mod format;
 mod identify;
+mod listen;
 mod lists;
 mod metrics;
 mod openapi;
 mod problem;
+mod session;
 mod shortcuts;
+mod tls;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -38,11 +42,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::alarms::SharedAlarms;
 use self::ask::Cache;
+use self::audit::Audit;
 use self::cursor::Cursors;
-use self::identify::Rates;
+use self::listen::{Limits, listen};
 use self::metrics::Metrics;
 use self::problem::Problem;
-use crate::access::Keys;
+use self::tls::Tls;
+use crate::access::Rates;
+use crate::access::entrance::Entrance;
 use crate::alarms::rule::Rule;
 use crate::alarms::run::Evaluator;
 use crate::alarms::settings::AlarmSettings;
@@ -71,8 +78,6 @@ pub struct Served {
     pub display: Display,
     /// The currency of all money.
     pub currency: String,
-    /// The keys of those who may ask.
-    pub keys: Keys,
     /// The `[alarms]` section, and the rules.
     pub alarms: (AlarmSettings, Arc<Vec<Rule>>),
 }
@@ -84,7 +89,8 @@ struct Server {
     currency: String,
     names: Arc<Names>,
     catalogues: Catalogues,
-    keys: Keys,
+    entrance: Entrance,
+    audit: Audit,
     cursors: Cursors,
     live: watch::Receiver<Live>,
     /// The newest states, for the next pages of answers.
@@ -99,9 +105,11 @@ struct Server {
 }
 
 /// Refuses what must not be served: without keys, only this machine may ask.
-pub fn check(settings: &ServeSettings, keys: &Keys, address: SocketAddr) -> Result<(), LakeError> {
+pub fn check(settings: &ServeSettings, address: SocketAddr) -> Result<(), LakeError> {
     settings.check()?;
-    if keys.is_empty() && !address.ip().is_loopback() {
+    Tls::open(&settings.tls)?;
+    Entrance::open(settings)?;
+    if settings.is_open() && !address.ip().is_loopback() {
         let detail = format!(
             "serve.listen: {address} can be reached from other machines, and there are no keys: set serve.keys_file \
              (`adlake keys create` makes keys), or listen on 127.0.0.1"
@@ -139,30 +147,44 @@ pub async fn serve(listener: TcpListener, served: Served, cancel: CancellationTo
         board,
         sinks: alarms.sinks.clone(),
     };
-    let follows = follow(follower, live, evaluator, cancel.clone())?;
     let settings = served.settings;
+    let tls = Tls::open(&settings.tls).map_err(std::io::Error::other)?.map(Arc::new);
+    let entrance = Entrance::open(&settings).map_err(std::io::Error::other)?;
+    let audit = Audit::open(&settings.audit_file).map_err(|error| {
+        let detail = format!("serve.audit_file: cannot write {}: {error}", settings.audit_file.display());
+        std::io::Error::new(error.kind(), detail)
+    })?;
+    let limits = Limits::new(&settings);
+    let follows = follow(follower, live, evaluator, cancel.clone())?;
     let server = Arc::new(Server {
         catalogues: Catalogues::new(&served.display),
         cursors: Cursors::new(settings.cursor_secret.as_ref().map(|secret| secret.expose())),
         lake_queries: Semaphore::new(settings.lake_queries_max),
         subscribers: Arc::new(Semaphore::new(settings.subscribers_max)),
         cache: Mutex::new(Cache::new(settings.cache_bytes_max)),
-        rates: Mutex::new(Rates::new(settings.requests_per_second)),
+        rates: Mutex::new(Rates::per_second(settings.requests_per_second)),
         kept: Mutex::default(),
         metrics: Metrics::default(),
         alarms,
         currency: served.currency,
-        keys: served.keys,
+        entrance,
+        audit,
         stopped: cancel.clone(),
         live: following,
         settings,
         names,
     });
-    let done = axum::serve(listener, routes(server)).with_graceful_shutdown(cancel.clone().cancelled_owned()).await;
-    cancel.cancel();
+    let certificates = async {
+        match &tls {
+            Some(tls) => tls.follow(cancel.clone()).await,
+            None => cancel.cancelled().await,
+        }
+    };
+    let connections = listen(listener, routes(server.clone()), tls.clone(), limits, cancel.clone());
+    tokio::join!(connections, certificates, server.entrance.follow(cancel.clone()));
     // The thread ends with its runtime. A panic in it was logged where it happened.
     let _ = tokio::task::spawn_blocking(move || follows.join()).await;
-    done
+    Ok(())
 }
 
 /// Follows the lake and evaluates the alarms on threads of their own, so that answers do not wait
@@ -211,6 +233,7 @@ fn routes(server: Arc<Server>) -> Router {
     let open = Router::new()
         .route("/", get(assets::page))
         .route("/{file}", get(assets::file))
+        .route("/v1/session", get(session::methods).post(session::create).delete(session::delete))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/openapi.json", get(openapi::document))
@@ -224,6 +247,7 @@ fn routes(server: Arc<Server>) -> Router {
         })
         .layer(DefaultBodyLimit::max(server.settings.body_bytes_max))
         .layer(from_fn(headers))
+        .layer(from_fn_with_state(server.clone(), audit::log))
         .layer(from_fn_with_state(server.clone(), metrics::count))
         .with_state(server)
 }

@@ -1,5 +1,6 @@
 //! The `[serve]` section.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use adlake_domain::secret::Secret;
 use adlake_lake::LakeError;
 use adlake_lake::session::SessionSettings;
 use serde::{Deserialize, Serialize};
+
+use crate::access::{Algorithm, Role};
 
 /// The `[serve]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,16 @@ pub struct ServeSettings {
     /// A file with the keys of those who may ask. Empty: none are needed, and the server only
     /// listens on its own machine.
     pub keys_file: PathBuf,
+    /// A file with users and the hashes of their passwords. Empty: nobody has a password.
+    pub users_file: PathBuf,
+    /// A file that gets a line for each request. Empty: none.
+    pub audit_file: PathBuf,
+    /// How one signs in to the dashboard.
+    pub login: LoginSettings,
+    /// Whose tokens are accepted.
+    pub oidc: OidcSettings,
+    /// The certificate for HTTPS.
+    pub tls: TlsSettings,
     /// How often the lake is looked at for commits.
     #[serde(with = "humantime_serde")]
     pub refresh_interval: Duration,
@@ -40,6 +53,14 @@ pub struct ServeSettings {
     pub cache_bytes_max: usize,
     /// The most clients that events are sent to at the same time.
     pub subscribers_max: usize,
+    /// The most connections at the same time. More wait until one ends.
+    pub connections_max: usize,
+    /// How long a connection may be without a whole head of a request.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// How long a client may leave what is sent to it unread.
+    #[serde(with = "humantime_serde")]
+    pub stall_timeout: Duration,
     /// The most requests of one key in a second. 0: no limit.
     pub requests_per_second: u32,
     /// What cursors are signed with. Servers behind one balancer need the same. `None`: a new one
@@ -49,11 +70,97 @@ pub struct ServeSettings {
     pub session: SessionSettings,
 }
 
+/// The `[serve.login]` section: sessions of browsers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoginSettings {
+    /// How long a session lasts.
+    #[serde(with = "humantime_serde")]
+    pub lifetime: Duration,
+    /// What sessions are signed with. Servers behind one balancer need the same. `None`: a new one
+    /// at each start.
+    pub secret: Option<Secret>,
+    /// Whether browsers may send the session by HTTPS only. With TLS that is always so.
+    pub secure_cookies: bool,
+    /// How many attempts may fail in a minute: from one address, and for one name. 0: no limit.
+    pub attempts_per_minute: u32,
+}
+
+impl Default for LoginSettings {
+    fn default() -> Self {
+        LoginSettings {
+            lifetime: Duration::from_secs(12 * 60 * 60),
+            secret: None,
+            secure_cookies: false,
+            attempts_per_minute: 20,
+        }
+    }
+}
+
+/// The `[serve.oidc]` section: an issuer of tokens (OpenID Connect).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OidcSettings {
+    /// The issuer, as its tokens name it. Empty: no tokens are accepted.
+    pub issuer: String,
+    /// The audience that tokens must name.
+    pub audience: String,
+    /// Where the issuer's keys are: a URL, or a file.
+    pub jwks: String,
+    /// How tokens may be signed.
+    pub algorithms: Vec<Algorithm>,
+    /// How often the keys are read again.
+    #[serde(with = "humantime_serde")]
+    pub refresh_interval: Duration,
+    /// The claim with the name.
+    pub name_claim: String,
+    /// The claim with the roles.
+    pub role_claim: String,
+    /// What the values of that claim stand for.
+    pub roles: BTreeMap<String, Role>,
+    /// The claim with the advertisers that an advertiser may see.
+    pub advertisers_claim: String,
+    /// The claim with the campaigns that an advertiser may see.
+    pub campaigns_claim: String,
+}
+
+impl Default for OidcSettings {
+    fn default() -> Self {
+        OidcSettings {
+            issuer: String::new(),
+            audience: String::new(),
+            jwks: String::new(),
+            algorithms: vec![Algorithm::RS256, Algorithm::ES256],
+            refresh_interval: Duration::from_secs(60 * 60),
+            name_claim: "sub".into(),
+            role_claim: "roles".into(),
+            roles: BTreeMap::new(),
+            advertisers_claim: "adlake_advertisers".into(),
+            campaigns_claim: "adlake_campaigns".into(),
+        }
+    }
+}
+
+/// The `[serve.tls]` section: PEM files. Both are empty for plain HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The certificate, and those between it and the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
 impl Default for ServeSettings {
     fn default() -> Self {
         ServeSettings {
             listen: "127.0.0.1:8080".to_string(),
             keys_file: PathBuf::new(),
+            users_file: PathBuf::new(),
+            audit_file: PathBuf::new(),
+            login: LoginSettings::default(),
+            oidc: OidcSettings::default(),
+            tls: TlsSettings::default(),
             refresh_interval: Duration::from_millis(500),
             state_bytes_max: 1 << 30,
             settle_time: Duration::from_secs(60 * 60),
@@ -64,6 +171,9 @@ impl Default for ServeSettings {
             lake_queries_max: 2,
             cache_bytes_max: 64 << 20,
             subscribers_max: 1_000,
+            connections_max: 4_000,
+            idle_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(30),
             requests_per_second: 0,
             cursor_secret: None,
             session: SessionSettings::default(),
@@ -72,6 +182,16 @@ impl Default for ServeSettings {
 }
 
 impl ServeSettings {
+    /// Whether everybody who reaches the server may ask for everything.
+    pub fn is_open(&self) -> bool {
+        self.keys_file.as_os_str().is_empty() && self.users_file.as_os_str().is_empty() && self.oidc.issuer.is_empty()
+    }
+
+    /// How addresses of the server begin.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.certificate.as_os_str().is_empty() { "http" } else { "https" }
+    }
+
     /// Refuses impossible settings. The error names the key.
     pub fn check(&self) -> Result<(), LakeError> {
         let wrong = |key: &str, message: &str| Err(LakeError::Configuration(format!("serve.{key}: {message}")));
@@ -92,6 +212,59 @@ impl ServeSettings {
         }
         if self.snapshots_kept == 0 {
             return wrong("snapshots_kept", "must be at least 1");
+        }
+        if self.connections_max == 0 {
+            return wrong("connections_max", "must be at least 1");
+        }
+        for (key, value) in [("idle_timeout", self.idle_timeout), ("stall_timeout", self.stall_timeout)] {
+            if value < Duration::from_millis(100) {
+                return wrong(key, "must be at least 100ms");
+            }
+        }
+        if self.login.lifetime < Duration::from_secs(60) {
+            return wrong("login.lifetime", "must be at least 1m");
+        }
+        self.oidc.check()?;
+        match (self.tls.certificate.as_os_str().is_empty(), self.tls.key.as_os_str().is_empty()) {
+            (false, true) => return wrong("tls.key", "the certificate needs its private key"),
+            (true, false) => return wrong("tls.certificate", "the private key needs its certificate"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl OidcSettings {
+    fn check(&self) -> Result<(), LakeError> {
+        let wrong = |key: &str, message: &str| Err(LakeError::Configuration(format!("serve.oidc.{key}: {message}")));
+        if self.issuer.is_empty() {
+            return match self.audience.is_empty() && self.jwks.is_empty() {
+                true => Ok(()),
+                false => wrong("issuer", "name the issuer whose tokens are accepted"),
+            };
+        }
+        if self.audience.is_empty() {
+            return wrong("audience", "name the audience that tokens for this server have");
+        }
+        if self.jwks.is_empty() {
+            return wrong("jwks", "name the URL or the file of the issuer's keys");
+        }
+        // Whoever could change the keys on their way could be anybody.
+        let is_local = ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|start| {
+            let rest = self.jwks.strip_prefix(start);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+        });
+        if self.jwks.contains("://") && !self.jwks.starts_with("https://") && !is_local {
+            return wrong("jwks", "must be an https URL, a file, or an http URL of this machine");
+        }
+        if self.algorithms.is_empty() {
+            return wrong("algorithms", "name RS256, ES256, or both");
+        }
+        if self.roles.is_empty() {
+            return wrong("roles", "say which values of the role's claim stand for which role");
+        }
+        if self.refresh_interval < Duration::from_secs(1) {
+            return wrong("refresh_interval", "must be at least 1s");
         }
         Ok(())
     }
@@ -116,5 +289,28 @@ mod tests {
         check(|s| s.timeout = Duration::ZERO, "serve.timeout");
         check(|s| s.lake_queries_max = 0, "serve.lake_queries_max");
         check(|s| s.snapshots_kept = 0, "serve.snapshots_kept");
+        check(|s| s.connections_max = 0, "serve.connections_max");
+        check(|s| s.idle_timeout = Duration::ZERO, "serve.idle_timeout");
+        check(|s| s.stall_timeout = Duration::ZERO, "serve.stall_timeout");
+        check(|s| s.tls.certificate = "a".into(), "serve.tls.key");
+        check(|s| s.tls.key = "a".into(), "serve.tls.certificate");
+        check(|s| s.login.lifetime = Duration::ZERO, "serve.login.lifetime");
+        check(|s| s.oidc.jwks = "a".into(), "serve.oidc.issuer");
+        check(|s| s.oidc.issuer = "a".into(), "serve.oidc.audience");
+        fn oidc(s: &mut ServeSettings) {
+            s.oidc.issuer = "https://id".into();
+            s.oidc.audience = "adlake".into();
+            s.oidc.jwks = "https://id/keys".into();
+            s.oidc.roles.insert("a".into(), Role::Admin);
+        }
+        let mut whole = ServeSettings::default();
+        oidc(&mut whole);
+        whole.check().unwrap();
+        check(|s| (oidc(s), s.oidc.jwks = "".into()).1, "serve.oidc.jwks");
+        check(|s| (oidc(s), s.oidc.jwks = "http://id/keys".into()).1, "serve.oidc.jwks");
+        check(|s| (oidc(s), s.oidc.jwks = "http://127.0.0.1.id/keys".into()).1, "serve.oidc.jwks");
+        check(|s| (oidc(s), s.oidc.algorithms = vec![]).1, "serve.oidc.algorithms");
+        check(|s| (oidc(s), s.oidc.roles.clear()).1, "serve.oidc.roles");
+        check(|s| (oidc(s), s.oidc.refresh_interval = Duration::ZERO).1, "serve.oidc.refresh_interval");
     }
 }

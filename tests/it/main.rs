@@ -40,6 +40,7 @@ mod merge;
 mod sums;
 mod serve;
 mod alarms;
+mod serve_tls;
 mod dashboard;
 
 // The command line, the rules of the house, and faults.

@@ -11,27 +11,28 @@ use anyhow::{Context, Result, ensure};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 /// What a question's answer must agree with.
 const KPIS: &str = "SELECT campaign_id, impressions, clicks, conversions, spend, revenue, reach, ctr, roas \
                     FROM campaign_kpis ORDER BY campaign_id";
 
 /// A lake with a server.
-struct Server {
-    adlake: Adlake,
-    process: Process,
-    port: u16,
-    client: Client,
+pub struct Server {
+    pub adlake: Adlake,
+    pub process: Process,
+    pub port: u16,
+    pub client: Client,
+    scheme: &'static str,
 }
 
 /// The configuration of a lake in a folder, and of its server.
-fn config(folder: &Path, more: &str) -> String {
+pub fn config(folder: &Path, more: &str) -> String {
     let lake = folder.join("lake");
     format!("[lake]\nuri = \"{}\"\n[serve]\nrefresh_interval = \"50ms\"\n{more}", lake.display())
 }
 
 /// Generates events into a folder of their own, and ingests them.
-fn ingest(adlake: &Adlake, folder: &Path, name: &str, seed: u64, events: usize) {
+pub fn ingest(adlake: &Adlake, folder: &Path, name: &str, seed: u64, events: usize) {
     let (seed, events) = (seed.to_string(), events.to_string());
     adlake.ok(["generate", "--to-files", name, "--seed", &seed, "--events", &events, "--quiet"]);
     if seed == "1" {
@@ -44,16 +45,21 @@ fn ingest(adlake: &Adlake, folder: &Path, name: &str, seed: u64, events: usize) 
 }
 
 impl Server {
-    async fn start(adlake: Adlake) -> Result<Server> {
+    pub async fn start(adlake: Adlake) -> Result<Server> {
+        Server::start_for(adlake, "http", Client::new()).await
+    }
+
+    /// With another client, which speaks TLS or not.
+    pub async fn start_for(adlake: Adlake, scheme: &'static str, client: Client) -> Result<Server> {
         let port = setup::free_port()?;
         let process = adlake.spawn(["serve", "--listen", &format!("127.0.0.1:{port}")]);
-        let mut server = Server { adlake, process, port, client: Client::new() };
+        let mut server = Server { adlake, process, port, client, scheme };
         server.ready().await?;
         Ok(server)
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+    pub fn url(&self, path: &str) -> String {
+        format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
     async fn ready(&mut self) -> Result<()> {
@@ -65,13 +71,13 @@ impl Server {
         done.await.with_context(|| self.process.logs())
     }
 
-    async fn get(&self, path: &str, key: Option<&str>) -> Result<Response> {
+    pub async fn get(&self, path: &str, key: Option<&str>) -> Result<Response> {
         let request = self.client.get(self.url(path));
         let request = if let Some(key) = key { request.bearer_auth(key) } else { request };
         Ok(request.send().await?)
     }
 
-    async fn post(&self, question: &Value, key: Option<&str>, headers: &[(&str, &str)]) -> Result<Response> {
+    pub async fn post(&self, question: &Value, key: Option<&str>, headers: &[(&str, &str)]) -> Result<Response> {
         let request = self.client.post(self.url("/v1/query")).header("content-type", "application/json");
         let request = if let Some(key) = key { request.bearer_auth(key) } else { request };
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
@@ -79,7 +85,7 @@ impl Server {
     }
 
     /// The answer to a question.
-    async fn ask(&self, question: &Value) -> Result<Value> {
+    pub async fn ask(&self, question: &Value) -> Result<Value> {
         let response = self.post(question, None, &[]).await?;
         let status = response.status();
         let text = response.text().await?;

@@ -312,7 +312,7 @@ impl Demo {
             opened => opened,
         };
         let (listener, served) = opened?;
-        let address = format!("http://{}", listener.local_addr()?);
+        let address = format!("{}://{}", settings.serve.scheme(), listener.local_addr()?);
         Ok((address, tokio::spawn(adlake_serving::http::serve(listener, served, stop))))
     }
 

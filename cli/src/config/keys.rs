@@ -348,6 +348,52 @@ pub const KEYS: &[Key] = &[
         "serve.keys_file",
         "A file with the keys of those who may ask (`adlake keys create` adds one). Empty: no keys are needed.",
     ),
+    key(
+        "serve.users_file",
+        "A file with users and the hashes of their passwords (`adlake users create` adds one). Empty: no passwords.",
+    ),
+    key("serve.audit_file", "A file that gets a line of JSON for each request: who asked what. Empty: none."),
+    key("serve.login", "Sessions of browsers that have signed in to the dashboard."),
+    key("serve.login.lifetime", "How long a session lasts."),
+    unset(
+        "serve.login.secret",
+        "What sessions are signed with. Servers behind one balancer need the same. By default it is new at each start.",
+        "\"a long random text\"",
+    ),
+    key(
+        "serve.login.secure_cookies",
+        "Whether browsers may send the session by HTTPS only: for a server behind a proxy that speaks TLS. With \
+         serve.tls that is always so.",
+    ),
+    key(
+        "serve.login.attempts_per_minute",
+        "How many attempts to sign in may fail in a minute: from one address, and for one name. 0: no limit.",
+    ),
+    key("serve.oidc", "Bearer tokens of an OpenID Connect issuer."),
+    key("serve.oidc.issuer", "The issuer (`iss`), exactly as its tokens name it. Empty: no tokens are accepted."),
+    key("serve.oidc.audience", "The audience (`aud`) that tokens must name."),
+    key("serve.oidc.jwks", "Where the issuer's public keys are, as a JWK set: an https URL, or a file."),
+    key("serve.oidc.algorithms", "How tokens may be signed: RS256, ES256."),
+    key(
+        "serve.oidc.refresh_interval",
+        "How often the issuer's keys are read again. A token with an unknown key makes the server ask at once.",
+    ),
+    key("serve.oidc.name_claim", "The claim with the name of who asks."),
+    key("serve.oidc.role_claim", "The claim with the roles: a text or a list. A path of claims has dots between."),
+    unset(
+        "serve.oidc.roles",
+        "What the values of that claim stand for: admin, analyst or advertiser. Of several the one with the most \
+         rights counts.",
+        "\"lake-admins\" = \"admin\"",
+    ),
+    key("serve.oidc.advertisers_claim", "The claim with the advertisers that the role advertiser may see."),
+    key("serve.oidc.campaigns_claim", "The claim with the campaigns that the role advertiser may see."),
+    key("serve.tls", "HTTPS: without a certificate, the server speaks plain HTTP."),
+    key(
+        "serve.tls.certificate",
+        "A PEM file with the certificate and those between it and the root. It is read again when it changes.",
+    ),
+    key("serve.tls.key", "A PEM file with the private key of the certificate."),
     key("serve.refresh_interval", "How often the lake is looked at for commits."),
     key(
         "serve.state_bytes_max",
@@ -368,6 +414,9 @@ pub const KEYS: &[Key] = &[
     ),
     key("serve.cache_bytes_max", "Memory, in bytes, for answers that are given again while nothing has changed."),
     key("serve.subscribers_max", "The most clients that events are sent to at the same time."),
+    key("serve.connections_max", "The most connections at the same time. More wait until one ends."),
+    key("serve.idle_timeout", "How long a connection may be without a whole head of a request."),
+    key("serve.stall_timeout", "How long a client may leave what is sent to it unread before it is disconnected."),
     key("serve.requests_per_second", "The most requests of one key in a second. 0: no limit."),
     unset(
         "serve.cursor_secret",

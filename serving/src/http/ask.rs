@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State as Shared;
+use axum::extract::{FromRequest, State as Shared};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hashbrown::HashMap;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::Server;
+use super::audit::Slip;
 use super::format::{self, Format};
 use super::problem::Problem;
 use crate::access::Principal;
@@ -27,9 +28,12 @@ pub async fn query(
     Shared(server): Shared<Arc<Server>>,
     Extension(principal): Extension<Arc<Principal>>,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    request: axum::extract::Request,
 ) -> Result<Response, Problem> {
-    let body = body.map_err(|error| match error.status() {
+    let slip = request.extensions().get::<Slip>().cloned();
+    let body = tokio::time::timeout(server.settings.timeout, Bytes::from_request(request, &())).await;
+    let slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the question took too long to come");
+    let body = body.map_err(slow)?.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             let detail = format!("a question has at most {} bytes", server.settings.body_bytes_max);
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
@@ -40,6 +44,9 @@ pub async fn query(
     if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
         let detail = "a question is sent as application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+    }
+    if let Some(slip) = slip {
+        slip.note_question(&body);
     }
     let request = read(&body)?;
     server.reply(&principal, &request, &headers).await

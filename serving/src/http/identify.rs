@@ -4,92 +4,68 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use hashbrown::HashMap;
 
 use super::Server;
+use super::audit::Slip;
 use super::problem::Problem;
+use super::session::{check_origin, denied};
 use crate::access::Principal;
+use crate::access::entrance::Denied;
+
+/// Says that a request came with a session of a browser.
+#[derive(Debug, Clone, Copy)]
+pub struct HasSession(pub bool);
 
 /// Adds the principal to a request, or refuses it. What was asked by whom is logged.
 pub async fn identify(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let principal = match principal(&server, request.headers()) {
-        Ok(principal) => principal,
+    let (principal, has_session) = match principal(&server, &method, request.headers()).await {
+        Ok(found) => found,
         Err(problem) => {
             tracing::info!(target: "audit", %method, path, "refused: no key, or an unknown one");
             return problem.into_response();
         }
     };
-    let is_allowed = server.rates.lock().is_ok_and(|mut rates| rates.allows(&principal.name, Instant::now()));
-    if !is_allowed {
-        return Problem::too_many().into_response();
+    if let Some(slip) = request.extensions().get::<Slip>() {
+        slip.note_who(&principal.name);
+    }
+    let taken = server.rates.lock().map_or(Ok(()), |mut rates| rates.take(&principal.name, Instant::now()));
+    if let Err(seconds) = taken {
+        let detail = "this key asks more often than serve.requests_per_second allows";
+        return Problem::too_many(detail, seconds).into_response();
     }
     let name = principal.name.clone();
     request.extensions_mut().insert(Arc::new(principal));
+    request.extensions_mut().insert(HasSession(has_session));
     let response = next.run(request).await;
     tracing::debug!(target: "audit", key = name, %method, path, status = response.status().as_u16(), "asked");
     response
 }
 
-fn principal(server: &Server, headers: &HeaderMap) -> Result<Principal, Problem> {
-    if server.keys.is_empty() {
-        return Ok(Principal::local());
+/// Who asks, and whether by a session.
+async fn principal(server: &Server, method: &Method, headers: &HeaderMap) -> Result<(Principal, bool), Problem> {
+    let entrance = &server.entrance;
+    if entrance.is_open() {
+        return Ok((Principal::local(), false));
     }
-    let refuse = |code, detail: &str| Problem::new(StatusCode::UNAUTHORIZED, code, detail);
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key = value.and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
-    let key = key.ok_or_else(|| refuse("no_key", "a key is needed: Authorization: Bearer KEY"))?;
-    server.keys.principal(key.trim()).ok_or_else(|| refuse("unknown_key", "this key is not known"))
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let text = value.to_str().unwrap_or_default();
+        let key = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let (_, key) = key.ok_or_else(no_key)?;
+        return Ok((entrance.bearer(key.trim()).await.map_err(denied)?, false));
+    }
+    let cookie = server.session_text(headers).ok_or_else(no_key)?;
+    let (principal, _) = entrance.session(cookie).ok_or_else(|| denied(Denied::Unknown))?;
+    if !method.is_safe() {
+        check_origin(headers, true)?;
+    }
+    Ok((principal, true))
 }
 
-/// How often each key may ask: a bucket of as many requests as it has in a second.
-#[derive(Debug)]
-pub struct Rates {
-    per_second: u32,
-    buckets: HashMap<String, (f64, Instant)>,
-}
-
-impl Rates {
-    /// So many requests in a second. 0: no limit.
-    pub fn new(per_second: u32) -> Rates {
-        Rates { per_second, buckets: HashMap::new() }
-    }
-
-    /// Whether a key may ask now.
-    pub fn allows(&mut self, key: &str, now: Instant) -> bool {
-        if self.per_second == 0 {
-            return true;
-        }
-        let full = f64::from(self.per_second);
-        let (left, at) = self.buckets.entry(key.to_owned()).or_insert((full, now));
-        *left = (*left + now.saturating_duration_since(*at).as_secs_f64() * full).min(full);
-        *at = now;
-        let is_allowed = *left >= 1.0;
-        if is_allowed {
-            *left -= 1.0;
-        }
-        is_allowed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_key_may_ask_so_often_and_no_more() {
-        let mut rates = Rates::new(3);
-        let now = Instant::now();
-        let allowed = |rates: &mut Rates, at| (0..5).filter(|_| rates.allows("a", at)).count();
-        assert_eq!(allowed(&mut rates, now), 3);
-        assert_eq!(allowed(&mut rates, now + Duration::from_millis(400)), 1);
-        assert!(rates.allows("b", now));
-        assert_eq!(allowed(&mut rates, now + Duration::from_secs(60)), 3);
-        assert!((0..100).all(|_| Rates::new(0).allows("a", now)));
-    }
+fn no_key() -> Problem {
+    let detail = "a key or a token is needed (Authorization: Bearer KEY), or a session";
+    Problem::new(StatusCode::UNAUTHORIZED, "no_key", detail)
 }

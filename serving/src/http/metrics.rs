@@ -97,6 +97,7 @@ impl Server {
         gauge("snapshots", "Snapshots that were made", live.states as f64);
         let places = self.settings.subscribers_max.saturating_sub(self.subscribers.available_permits());
         gauge("subscribers", "Clients that events are sent to", places as f64);
+        gauge("audit_lines_lost", "Lines of the audit log that could not be written", self.audit.lost() as f64);
         gauge("names_bytes", "Memory of the values of dimensions", self.names.bytes() as f64);
         if let Some(state) = &live.state {
             let (changes, base) = state.bytes();

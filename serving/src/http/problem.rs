@@ -30,11 +30,10 @@ impl Problem {
         Problem { retry_after: Some(seconds), ..problem }
     }
 
-    /// Too many requests.
-    pub fn too_many() -> Problem {
-        let detail = "this key asks more often than serve.requests_per_second allows";
+    /// Too many requests. There may be the next after so many seconds.
+    pub fn too_many(detail: &str, seconds: u32) -> Problem {
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail);
-        Problem { retry_after: Some(1), ..problem }
+        Problem { retry_after: Some(seconds), ..problem }
     }
 
     /// There is no such thing, or the key may not see it: both are told in the same words.

@@ -10,7 +10,6 @@ use adlake_lake::Lake;
 use adlake_lake::session::SessionSettings;
 use adlake_lake::snapshot::Snapshot;
 use adlake_serving::ServeSettings;
-use adlake_serving::access::Keys;
 use adlake_serving::alarms::settings::AlarmSettings;
 use adlake_serving::http::{Served, serve};
 use adlake_serving::state::SnapshotId;
@@ -61,7 +60,6 @@ impl Api {
             meaning: meaning.clone(),
             display: display.clone(),
             currency: "USD".into(),
-            keys: Keys::default(),
             alarms: (AlarmSettings { enabled: false, ..AlarmSettings::default() }, Arc::default()),
         };
         let cancel = CancellationToken::new();
