@@ -110,6 +110,8 @@ resource "aws_msk_cluster" "this" {
 
 # The password is made once, and neither in the configuration nor in the state. To rotate it, put a new version of the secret.
 ephemeral "aws_secretsmanager_random_password" "scram" {
+  count = local.create
+
   password_length     = 32
   exclude_punctuation = true
 }
@@ -128,7 +130,7 @@ resource "aws_secretsmanager_secret_version" "scram" {
   count = local.create
 
   secret_id                = aws_secretsmanager_secret.scram[0].id
-  secret_string_wo         = jsonencode({ username = "adlake", password = ephemeral.aws_secretsmanager_random_password.scram.random_password })
+  secret_string_wo         = jsonencode({ username = "adlake", password = ephemeral.aws_secretsmanager_random_password.scram[0].random_password })
   secret_string_wo_version = 1
 }
 
