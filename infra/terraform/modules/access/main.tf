@@ -5,7 +5,7 @@
 # |---|---|---|---|
 # | speed | raw, ref, landing prefixes | raw, ref (empty tables at the first start) | nothing |
 # | serving | the lake | nothing | nothing |
-# | batch (run, rollback, backfill) | the lake | batch | the log entries and leases of batch |
+# | batch (run, rollback, backfill) | the lake | batch; empty tables in ref | the log entries and leases of batch |
 # | maintenance (compact, vacuum, checkpoint) | the lake | raw, batch, ref | raw, batch, ref |
 # | operator (ref load, deadletters replay) | the lake | raw, ref | nothing |
 
@@ -28,7 +28,8 @@ locals {
     batch = {
       list   = ["${var.prefix}/*"]
       read   = ["${local.lake}/*"]
-      write  = ["${local.lake}/batch/*"]
+      # The second: a run makes the tables of reference data that nobody has loaded, empty.
+      write  = ["${local.lake}/batch/*", "${local.lake}/ref/*/_delta_log/00000000000000000000.json"]
       delete = ["${local.lake}/batch/*/_delta_log/*", "${local.lake}/batch/manifest/_lease/*"]
     }
     maintenance = {
