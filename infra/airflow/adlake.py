@@ -1,0 +1,70 @@
+"""adlake's batch jobs in Airflow: for those who have it. Without it, `adlake batch schedule` or EventBridge does the same.
+
+- `adlake_batch_run` runs every 15 minutes. A run that finds nothing new ends at once. Its task publishes the asset `adlake_batch`, so that
+  DAGs of yours can begin when new answers are there.
+- `adlake_maintenance` runs at night, when `adlake_batch` was published: compact, checkpoint, vacuum, one after another.
+
+The program is called where the worker runs. ADLAKE_CONFIG and the roles come from the worker's environment. Exit codes: 1 is tried
+again; 2 is a wrong configuration, which no retry mends, so the task fails at once.
+"""
+
+import datetime
+import logging
+import os
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG, Asset
+
+PROGRAM = os.environ.get("ADLAKE_PROGRAM", "adlake")
+BATCH = Asset(name="adlake_batch", uri="adlake://batch/manifest")
+
+
+def tell(context):
+    """What Airflow calls when a task has failed for good. Replace it by a notifier of yours (Slack, PagerDuty)."""
+    task = context["task_instance"]
+    logging.error("adlake: %s failed in run %s; runbook: docs/runbooks/batch-failed.md", task.task_id, context["run_id"])
+
+
+DEFAULTS = {
+    "owner": "data-operations",
+    "retries": 3,
+    "retry_delay": datetime.timedelta(minutes=1),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": datetime.timedelta(minutes=15),
+    # A run that computes everything may take long. One that hangs must end.
+    "execution_timeout": datetime.timedelta(hours=6),
+    "on_failure_callback": tell,
+}
+
+
+def job(name, **options):
+    """A task that does `adlake batch NAME`."""
+    # Exit code 2 becomes 99, which Airflow takes for a failure that is not tried again.
+    command = f'{PROGRAM} --log-format json batch {name} --format json; code=$?; [ "$code" -ne 2 ] || exit 99; exit "$code"'
+    return BashOperator(task_id=name, bash_command=command, append_env=True, skip_on_exit_code=None, **options)
+
+
+with DAG(
+    dag_id="adlake_batch_run",
+    description="Computes what has changed, and publishes it",
+    schedule="*/15 * * * *",
+    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    catchup=False,
+    # The lease in the lake would stop a second run; here it does not even begin.
+    max_active_runs=1,
+    default_args=DEFAULTS,
+    tags=["adlake"],
+):
+    job("run", outlets=[BATCH])
+
+with DAG(
+    dag_id="adlake_maintenance",
+    description="Keeps files large and logs short, and deletes what no reader needs",
+    schedule="10 2 * * *",
+    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULTS,
+    tags=["adlake"],
+):
+    job("compact", inlets=[BATCH]) >> job("checkpoint") >> job("vacuum")

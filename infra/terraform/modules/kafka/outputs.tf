@@ -1,0 +1,47 @@
+output "brokers" {
+  description = "What adlake calls kafka.brokers."
+  value       = var.existing == null ? try(aws_msk_cluster.this[0].bootstrap_brokers_sasl_scram, "") : var.existing.brokers
+}
+
+output "environment" {
+  description = "The variables with which adlake connects."
+  value = merge(
+    { ADLAKE_KAFKA__BROKERS = var.existing == null ? try(aws_msk_cluster.this[0].bootstrap_brokers_sasl_scram, "") : var.existing.brokers },
+    try(var.existing.authentication, "scram") == "plaintext" ? {} : {
+      ADLAKE_KAFKA__PROPERTIES__SECURITY_PROTOCOL = try(var.existing.authentication, "scram") == "tls" ? "SSL" : "SASL_SSL"
+    },
+    try(var.existing.authentication, "scram") == "scram" ? { ADLAKE_KAFKA__PROPERTIES__SASL_MECHANISMS = "SCRAM-SHA-512" } : {},
+  )
+}
+
+output "secrets" {
+  description = "The variables that ECS takes from the secret: names, and where the values are."
+  value = try(var.existing.authentication, "scram") == "scram" ? {
+    ADLAKE_KAFKA__PROPERTIES__SASL_USERNAME = "${local.secret_arn}:username::"
+    ADLAKE_KAFKA__PROPERTIES__SASL_PASSWORD = "${local.secret_arn}:password::"
+  } : {}
+}
+
+output "secret_arns" {
+  description = "The secrets that the execution role must read."
+  value       = try(var.existing.authentication, "scram") == "scram" ? [local.secret_arn] : []
+}
+
+output "port" {
+  description = "The port that clients connect to."
+  value       = var.existing == null ? local.ports.scram : var.existing.port
+}
+
+output "cluster_name" {
+  description = "The name of the MSK cluster, for its metrics. Null: it is none, or it is not known."
+  value       = var.existing == null ? var.name : var.existing.cluster_name
+}
+
+output "cluster_arn" {
+  description = "The ARN of the MSK cluster, if it is known."
+  value       = var.existing == null ? try(aws_msk_cluster.this[0].arn, null) : var.existing.cluster_arn
+}
+
+locals {
+  secret_arn = var.existing == null ? try(aws_secretsmanager_secret.scram[0].arn, "") : var.existing.credentials_arn
+}

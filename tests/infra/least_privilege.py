@@ -1,0 +1,111 @@
+"""A proxy before an S3 server that enforces policy documents of IAM: each part of adlake with only its own permissions.
+
+The part is told by the access key of the request: AKIA + the part's name. A request that no statement of the part's policy allows
+is answered 403, as AWS would, and noted.
+"""
+
+import fnmatch
+import http.client
+import http.server
+import re
+import threading
+import urllib.parse
+from xml.sax.saxutils import escape
+
+
+def actions(method, bucket, key, query, body):
+    """What a request does: pairs of an action and a resource, or an action and the prefix that it lists."""
+    objects = f"arn:aws:s3:::{bucket}/{key}"
+    if method in ("GET", "HEAD") and not key:
+        return [("s3:ListBucket", query.get("prefix", [""])[0])]
+    if method == "POST" and "delete" in query:
+        keys = re.findall(rb"<Key>([^<]*)</Key>", body)
+        return [("s3:DeleteObject", f"arn:aws:s3:::{bucket}/{urllib.parse.unquote(name.decode())}") for name in keys]
+    if method == "DELETE" and "uploadId" in query:
+        return [("s3:AbortMultipartUpload", objects)]
+    return [({"GET": "s3:GetObject", "HEAD": "s3:GetObject", "DELETE": "s3:DeleteObject"}.get(method, "s3:PutObject"), objects)]
+
+
+def allows(policy, action, resource):
+    """Whether a statement allows it. Only what module access renders is understood: Allow, and StringLike on s3:prefix."""
+    for statement in policy["Statement"]:
+        assert statement["Effect"] == "Allow", statement
+        named = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        if action not in named:
+            continue
+        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        if action == "s3:ListBucket":
+            prefixes = statement["Condition"]["StringLike"]["s3:prefix"]
+            prefixes = prefixes if isinstance(prefixes, list) else [prefixes]
+            if any(fnmatch.fnmatchcase(resource, prefix) for prefix in prefixes):
+                return True
+        elif any(fnmatch.fnmatchcase(resource, pattern) for pattern in resources):
+            return True
+    return False
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """`policies` by part. `refused` has what was refused: (part, action, resource); `done`, what was allowed."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream_port, policies):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.upstream_port, self.policies = upstream_port, policies
+        self.refused, self.done = [], set()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments):
+        pass
+
+    def handle_one(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        address = urllib.parse.urlsplit(self.path)
+        bucket, _, key = urllib.parse.unquote(address.path).lstrip("/").partition("/")
+        query = urllib.parse.parse_qs(address.query, keep_blank_values=True)
+        found = re.search(r"Credential=AKIA([A-Z]+)/", self.headers.get("Authorization", ""))
+        part = found.group(1).lower() if found else "nobody"
+        for action, resource in actions(self.command, bucket, key, query, body):
+            if part not in self.server.policies or not allows(self.server.policies[part], action, resource):
+                self.server.refused.append((part, action, resource))
+                return self.refuse(part, action)
+            self.server.done.add((part, action))
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.upstream_port, timeout=60)
+        # The signature covers the address that the client called, so the server behind must see the same.
+        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(body or None)
+        answer = connection.getresponse()
+        content = answer.read()
+        self.send_response_only(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+        if length is not None:
+            self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+        connection.close()
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_one
+
+    def refuse(self, part, action):
+        message = escape(f"{part} may not {action}")
+        content = f'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>{message}</Message></Error>'.encode()
+        self.send_response_only(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
