@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    access, alarms, batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest, query,
-    reference, serve, status,
+    access, alarms, batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest,
+    query, reference, serve, status,
 };
 use crate::memory;
 use crate::options::Global;

@@ -12,13 +12,6 @@ use serde::Serialize;
 
 use crate::clock::{DAY, HOUR};
 use crate::error::TrafficError;
-use crate::places::BOT_AGENTS;
-use crate::plan::Plan;
-use crate::world::World;
-
-/// The number of users of a bot burst, and how many users are searched for them.
-const BURST_BOTS: usize = 8;
-const BURST_BOTS_SEARCHED: u32 = 100_000;
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -182,17 +175,6 @@ impl Story {
         }
         sending
     }
-}
-
-/// Users for bot bursts: bots that say so, else the first users.
-pub fn burst_bots(plan: &Plan, world: &World) -> Vec<u32> {
-    let searched = plan.users.min(BURST_BOTS_SEARCHED);
-    let declared = |number: &u32| {
-        let user = world.user(*number);
-        user.bot && BOT_AGENTS.iter().any(|agent| agent.user_agent == user.agent.user_agent)
-    };
-    let bots: Vec<u32> = (0..searched).filter(declared).take(BURST_BOTS).collect();
-    if bots.is_empty() { (0..plan.users.min(BURST_BOTS as u32)).collect() } else { bots }
 }
 
 /// When an incident begins, as it is written.

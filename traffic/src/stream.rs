@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::clock::{Clock, HOUR, click_season};
 use crate::event::{Action, Bid, Body, Copies, Event, Impression, Interaction, OurBid, Part};
-use crate::incident::{Sending, burst_bots};
+use crate::incident::Sending;
 use crate::plan::{Pace, Plan, kind_index};
 use crate::random::{chance, exponential, mix};
 use crate::world::World;
@@ -111,7 +111,7 @@ impl Stream {
             opportunities: 0,
             interactions: 0,
             sessions,
-            bots: if plan.story.is_empty() { Vec::new() } else { burst_bots(plan, world) },
+            bots: if plan.story.is_empty() { Vec::new() } else { world.burst_bots(plan.users) },
             spent_micros: vec![0; world.campaigns.len()],
             plan: plan.clone(),
         }

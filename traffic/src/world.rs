@@ -16,6 +16,10 @@ use crate::text;
 /// The scale of exchange rates: a rate is an integer in units of 10^-12.
 pub const RATE_SCALE: i128 = 1_000_000_000_000;
 
+/// The number of users of a burst of bots, and how many users are searched for them.
+const BURST_BOTS: usize = 8;
+const BURST_BOTS_SEARCHED: u32 = 100_000;
+
 /// A campaign of an advertiser.
 #[derive(Debug, Clone)]
 pub struct Campaign {
@@ -211,6 +215,13 @@ impl World {
     pub fn is_robot(&self, number: u32) -> bool {
         let hash = mix(mix(self.seed) ^ u64::from(number));
         hash & 1 == 0 && self.is_bot(hash)
+    }
+
+    /// The users of a burst of bots, of so many users: robots, or else the first users.
+    pub fn burst_bots(&self, users: u32) -> Vec<u32> {
+        let searched = users.min(BURST_BOTS_SEARCHED);
+        let robots: Vec<u32> = (0..searched).filter(|user| self.is_robot(*user)).take(BURST_BOTS).collect();
+        if robots.is_empty() { (0..users.min(BURST_BOTS as u32)).collect() } else { robots }
     }
 
     fn is_bot(&self, hash: u64) -> bool {

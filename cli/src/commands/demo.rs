@@ -10,6 +10,8 @@
 //! At the end the stream stops, records in flight are committed, and the lake's answers are
 //! compared with what was sent. The lake stays.
 
+mod history;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -43,7 +45,6 @@ use crate::config::Settings;
 use crate::demo::broker::Broker;
 use crate::demo::check::{self, Line};
 use crate::demo::dashboard::{Batch, COLUMNS, Dashboard};
-use crate::demo::history;
 use crate::demo::screen::Screen;
 use crate::failure::{query_error, speed_error, usage};
 use crate::options::{Global, duration};
@@ -112,7 +113,7 @@ pub struct Demo {
 
 /// What the background tasks report to the table.
 #[derive(Debug, Default)]
-pub struct Facts {
+struct Facts {
     sent: AtomicU64,
     rows: AtomicU64,
     rejected: AtomicU64,
@@ -163,7 +164,7 @@ impl Demo {
         if began_empty && self.history > 0.0 {
             let spinner = progress.spinner("making a history: generating, ingesting, a batch run");
             let folder = history::folder(&self.dir);
-            let made = history::load(&lake, &settings, &folder, past, schema_text, &stop).await;
+            let made = history::load(&lake, &settings, &folder, past, schema_text, &Facts::default(), &stop).await;
             spinner.finish_and_clear();
             match made {
                 Err(_) if stop.is_cancelled() => return Ok(()),

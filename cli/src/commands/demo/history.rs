@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use adlake_batch_layer::Silent;
 use adlake_lake::{Lake, LoadMode, ReferenceKind};
+use adlake_speed_layer::metrics::IngestObserver;
 use adlake_speed_layer::run::{FilesRun, run_files};
 use adlake_traffic::clock::DAY;
 use adlake_traffic::generator::Generator;
@@ -23,7 +24,6 @@ use anyhow::{Context, Result};
 use apache_avro::Schema;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::demo::Facts;
 use crate::commands::reference as reference_command;
 use crate::config::Settings;
 use crate::failure::{speed_error, usage};
@@ -104,6 +104,7 @@ pub async fn load(
     folder: &Path,
     mut generator: Generator,
     schema: &str,
+    observer: &dyn IngestObserver,
     stop: &CancellationToken,
 ) -> Result<History> {
     let started = Instant::now();
@@ -117,7 +118,7 @@ pub async fn load(
     });
     let totals = generated.await.context("the generator has panicked")??;
     let files = FilesRun { paths: vec![folder.display().to_string()], watch: false, kind: None, format: None };
-    run_files(lake, &settings.speed(), files, &Facts::default(), stop.clone()).await.map_err(speed_error)?;
+    run_files(lake, &settings.speed(), files, observer, stop.clone()).await.map_err(speed_error)?;
     adlake_batch_layer::run(lake, &settings.meaning(), &settings.batch, false, Arc::new(Silent), stop).await?;
     remove(folder)?;
     Ok(History { totals, elapsed: started.elapsed() })
