@@ -122,7 +122,7 @@ pub(super) fn rated(kind: EventKind, rules: &Invalid, events: &str, whole: &str)
     let columns: Vec<String> = event_columns(kind).iter().map(|name| format!("e.\"{name}\"")).collect();
     let reason = format!(
         "CASE WHEN e.invalid_reason NOT IN ('{RATE_USER}', '{RATE_ADDRESS}') THEN e.invalid_reason \
-         WHEN u.user_id IS NOT NULL THEN '{RATE_USER}' WHEN a.address IS NOT NULL THEN '{RATE_ADDRESS}' END"
+         WHEN e.is_busy THEN '{RATE_USER}' WHEN a.address IS NOT NULL THEN '{RATE_ADDRESS}' END"
     );
     let columns = columns.join(", ").replace("e.\"invalid_reason\"", &format!("{reason} AS invalid_reason"));
     let users = &rules.rate_user;
@@ -155,10 +155,15 @@ pub(super) fn rated(kind: EventKind, rules: &Invalid, events: &str, whole: &str)
             "CAST(NULL AS VARCHAR)",
         ),
     };
+    // The left side of a join is held in memory, so the events stand on the right.
+    let rows = format!(
+        "SELECT e.*, u.user_id IS NOT NULL AS is_busy FROM ({busy}) u \
+         RIGHT JOIN (SELECT *, {address} AS spelled FROM {events} e) e \
+         ON e.user_id = u.user_id AND e.event_date = u.event_date{same}"
+    );
     format!(
-        "SELECT {columns}, e.invalid_reason AS was FROM (SELECT *, {address} AS spelled FROM {events} e) e \
-         LEFT JOIN ({busy}) u ON e.user_id = u.user_id AND e.event_date = u.event_date{same} \
-         LEFT JOIN ({addresses}) a ON e.spelled = a.address AND e.event_date = a.event_date"
+        "SELECT {columns}, e.invalid_reason AS was FROM ({addresses}) a RIGHT JOIN ({rows}) e \
+         ON e.spelled = a.address AND e.event_date = a.event_date"
     )
 }
 
