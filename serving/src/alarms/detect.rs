@@ -60,10 +60,12 @@ pub enum Change {
 impl Change {
     /// Whether a relative change is at least this one.
     pub fn is_reached(self, change: f64) -> bool {
+        // A fall by exactly a fifth is one, although 0.008 / 0.01 - 1 is a little more than -0.2.
+        let by = |by: f64| by - 1e-9;
         match self {
-            Change::Down(by) => change <= -by,
-            Change::Up(by) => change >= by,
-            Change::Either(by) => change.abs() >= by,
+            Change::Down(least) => change <= -by(least),
+            Change::Up(least) => change >= by(least),
+            Change::Either(least) => change.abs() >= by(least),
         }
     }
 

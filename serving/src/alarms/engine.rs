@@ -408,4 +408,6 @@ fn in_order(rules: &[Rule]) -> Vec<usize> {
 }
 
 #[cfg(test)]
+mod detection;
+#[cfg(test)]
 mod tests;

@@ -215,9 +215,9 @@ tests:
               runbook: docs/runbooks/ctr_drop.md
 "#;
 
-/// moto's server: CloudWatch's API.
+/// CloudWatch's API: moto, with the protocol of newer SDKs in front of it.
 pub struct Moto {
-    url: String,
+    port: u16,
     _process: Process,
 }
 
@@ -225,17 +225,19 @@ impl Moto {
     pub async fn start(folder: &Path) -> Result<Moto> {
         let port = setup::free_port()?;
         let mut command = Command::new(setup::moto()?);
-        command.args(["-c", "from moto.server import main; import sys; main(sys.argv[1:])"]);
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        command.arg(setup::scripts().join("moto/cloudwatch.py")).arg(port.to_string());
         let process = start("moto", command, folder)?;
-        let url = format!("http://127.0.0.1:{port}");
-        answers(&format!("{url}/moto-api/"), &process).await?;
-        Ok(Moto { url, _process: process })
+        answers(&format!("http://127.0.0.1:{port}/"), &process).await?;
+        Ok(Moto { port, _process: process })
     }
 
     pub fn environment(&self) -> Vec<(&'static str, String)> {
+        self.at(self.port)
+    }
+
+    fn at(&self, port: u16) -> Vec<(&'static str, String)> {
         vec![
-            ("AWS_ENDPOINT_URL", self.url.clone()),
+            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
             ("AWS_REGION", "eu-central-1".to_owned()),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
@@ -247,7 +249,7 @@ impl Moto {
     fn python(&self, script: &str) -> Result<Value> {
         let before = "import boto3, datetime, json; c = boto3.client('cloudwatch', 'eu-central-1')\n";
         let mut command = Command::new(setup::moto()?);
-        command.envs(self.environment()).args(["-c", &format!("{before}{script}")]);
+        command.envs(self.at(self.port + 1)).args(["-c", &format!("{before}{script}")]);
         let text = run(&mut command)?;
         serde_json::from_str(&text).context(text)
     }
