@@ -48,8 +48,14 @@ pub(super) async fn tidy(lake: &Lake, context: &SessionContext) -> Result<(), Ba
     let table = lake.provider(QUALITY, version).await?;
     let batches = context.read_table(table).map_err(LakeError::from)?.collect().await.map_err(LakeError::from)?;
     let mut writer = replacer.writer(&WriterSettings::default());
+    let schema = quality_schema();
     for batch in &batches {
-        writer.write(batch)?;
+        // The fields of a table that is read carry their comments.
+        let columns = batch.columns().iter().zip(schema.fields());
+        let columns = columns.map(|(column, field)| arrow::compute::cast(column, field.data_type()));
+        let columns = columns.collect::<Result<Vec<_>, _>>();
+        let rows = columns.and_then(|columns| RecordBatch::try_new(schema.clone(), columns));
+        writer.write(&rows.map_err(|error| BatchError::rows(QUALITY, error))?)?;
     }
     let files = writer.finish().await?;
     match replacer.commit(files).await {
