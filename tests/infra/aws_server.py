@@ -185,7 +185,7 @@ class Shim:
         arn = path.removeprefix("/v1/configurations/").split("/revisions")[0]
         known = self.configurations.get(arn)
         if known is None:
-            return "404 Not Found", {"__type": "NotFoundException", "message": f"no configuration {arn}"}
+            return "400 Bad Request", {"__type": "BadRequestException", "message": "Configuration ARN does not exist"}
         if method == "DELETE":
             del self.configurations[arn]
             return "200 OK", {"arn": arn, "state": "DELETING"}
