@@ -16,7 +16,9 @@ import pathlib, shlex, environment
 for name, value in environment.terraform_environment(pathlib.Path('$work')).items():
     print(f'export {name}={shlex.quote(value)}')")"
 terraform fmt -check -recursive infra/terraform
-for folder in infra/terraform/examples/*/ infra/terraform/modules/*/; do
+# A copy, because terraform writes a lock beside the configuration.
+cp -r infra/terraform "$work/terraform"
+for folder in "$work"/terraform/examples/*/ "$work"/terraform/modules/*/; do
   case "$folder" in
     */modules/*) [ -d "$folder/tests" ] || continue ;;
   esac
@@ -24,12 +26,10 @@ for folder in infra/terraform/examples/*/ infra/terraform/modules/*/; do
   rm -rf "$TF_DATA_DIR"
   terraform -chdir="$folder" init -backend=false -input=false >"$work/init" 2>&1 || { cat "$work/init" >&2; exit 1; }
   case "$folder" in
-    */examples/*) terraform -chdir="$folder" validate -no-color | sed "s|^|$folder: |" | grep -v '^[^:]*: $' ;;
+    */examples/*) terraform -chdir="$folder" validate -no-color | sed "s|^|${folder#"$work/"}: |" | grep -v '^[^:]*: $' ;;
     *) terraform -chdir="$folder" test -no-color >"$work/test" 2>&1 || { cat "$work/test" >&2; exit 1; }
-       grep '^Success' "$work/test" | sed "s|^|$folder: |" ;;
+       grep '^Success' "$work/test" | sed "s|^|${folder#"$work/"}: |" ;;
   esac
-  # The lock would be of this machine's provider alone.
-  rm -f "$folder/.terraform.lock.hcl"
 done
 
 # A skip is a comment at the resource, with its reason; checkov refuses none without being told.
