@@ -30,6 +30,7 @@ demo: build ## the whole system in one process on synthetic traffic; Ctrl-C stop
 test: build ## everything, with the real Kafka, a real S3 API server and real readers of Delta
 	tests/setup/setup.sh
 	$(CARGO) test --release --locked --workspace --lib --bins --tests -- --show-output
+	ADLAKE_BIN=$(ADLAKE) tests/infra/run.sh deploy image prometheus restore airflow terraform
 
 fuzz: tools ## fuzzes the decoders, the readers of files and the writer of Parquet, guided by coverage; SECONDS=60 each
 	for target in json json_bids csv avro files_json files_csv files_avro tables; do fuzz/fuzz.sh $$target $(or $(SECONDS),60); done
@@ -58,12 +59,13 @@ seeds: build ## every randomised end-to-end test with SEEDS=20 new seeds, one af
 	    faults:: merge:: kafka_transactions:: deadletters:: whole_way:: || exit 1; \
 	done
 
-check: tools ## formatting, lints, docs, dependency rules, licences, the built dashboard
+check: tools ## formatting, lints, docs, dependency rules, licences, the built dashboard, Terraform without servers
 	cargo fmt --all --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --document-private-items --quiet
-	tests/setup/setup.sh deny dashboard
+	tests/setup/setup.sh deny dashboard infra
 	tests/setup/dependency-rules.sh
+	tests/infra/run.sh static
 	serving/dashboard/check.sh
 
 # Not part of `check`: the database of known problems is fetched from GitHub, and it changes without a change here.

@@ -2,7 +2,7 @@
 
 - `adlake_batch_run` runs every 15 minutes. A run that finds nothing new ends at once. Its task publishes the asset `adlake_batch`, so that
   DAGs of yours can begin when new answers are there.
-- `adlake_maintenance` runs at night, when `adlake_batch` was published: compact, checkpoint, vacuum, one after another.
+- `adlake_maintenance` runs at night: compact, checkpoint, vacuum, one after another.
 
 The program is called where the worker runs. ADLAKE_CONFIG and the roles come from the worker's environment. Exit codes: 1 is tried
 again; 2 is a wrong configuration, which no retry mends, so the task fails at once.
@@ -11,9 +11,10 @@ again; 2 is a wrong configuration, which no retry mends, so the task fails at on
 import datetime
 import logging
 import os
+import subprocess
 
-from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 PROGRAM = os.environ.get("ADLAKE_PROGRAM", "adlake")
 BATCH = Asset(name="adlake_batch", uri="adlake://batch/manifest")
@@ -37,11 +38,30 @@ DEFAULTS = {
 }
 
 
-def job(name, **options):
-    """A task that does `adlake batch NAME`."""
-    # Exit code 2 becomes 99, which Airflow takes for a failure that is not tried again.
-    command = f'{PROGRAM} --log-format json batch {name} --format json; code=$?; [ "$code" -ne 2 ] || exit 99; exit "$code"'
-    return BashOperator(task_id=name, bash_command=command, append_env=True, skip_on_exit_code=None, **options)
+class AdlakeJob(BaseOperator):
+    """Does `adlake batch JOB`. What the program writes goes to the log of the task."""
+
+    def __init__(self, *, job, **options):
+        super().__init__(task_id=job, **options)
+        self.job = job
+        self.process = None
+
+    def execute(self, context):
+        command = [PROGRAM, "--log-format", "json", "batch", self.job, "--format", "json"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for line in self.process.stdout:
+            self.log.info("%s", line.rstrip())
+        code = self.process.wait()
+        if code == 2:
+            raise AirflowFailException(f"adlake batch {self.job}: the configuration has to be changed, see the log")
+        if code != 0:
+            raise AirflowException(f"adlake batch {self.job}: exit code {code}")
+
+    def on_kill(self):
+        """A job that is asked to end publishes nothing half-done."""
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
 
 
 with DAG(
@@ -55,7 +75,7 @@ with DAG(
     default_args=DEFAULTS,
     tags=["adlake"],
 ):
-    job("run", outlets=[BATCH])
+    AdlakeJob(job="run", outlets=[BATCH])
 
 with DAG(
     dag_id="adlake_maintenance",
@@ -67,4 +87,4 @@ with DAG(
     default_args=DEFAULTS,
     tags=["adlake"],
 ):
-    job("compact", inlets=[BATCH]) >> job("checkpoint") >> job("vacuum")
+    AdlakeJob(job="compact", inlets=[BATCH]) >> AdlakeJob(job="checkpoint") >> AdlakeJob(job="vacuum")

@@ -50,14 +50,22 @@ class Shim:
             return self.reply(start_response, "200 OK", xml.encode(), "text/xml")
         if answer is not None:
             status, value = answer
-            return self.reply(start_response, status, json.dumps(value).encode(), "application/x-amz-json-1.1")
+            error = value.get("__type") if status.startswith("4") else None
+            return self.reply(start_response, status, json.dumps(value).encode(), "application/x-amz-json-1.1", error)
         caught = {}
 
         def catch(status, headers, exc_info=None):
             caught["status"], caught["headers"] = status, list(headers)
             return lambda data: None
 
-        content = b"".join(self.application(environ, catch))
+        try:
+            content = b"".join(self.application(environ, catch))
+        except KeyError as error:
+            # moto ends with this where AWS says that there is no such cluster.
+            if "/clusters/" not in path:
+                raise
+            missing = json.dumps({"message": f"no cluster {error}"}).encode()
+            return self.reply(start_response, "404 Not Found", missing, "application/json", "NotFoundException")
         status = caught["status"]
         content = self.corrected(method, path, target, content)
         if not status.startswith(("2", "3")):
@@ -69,8 +77,9 @@ class Shim:
         return [content]
 
     @staticmethod
-    def reply(start_response, status, content, kind):
-        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(content)))])
+    def reply(start_response, status, content, kind, error=None):
+        headers = [("Content-Type", kind), ("Content-Length", str(len(content)))]
+        start_response(status, headers + ([("x-amzn-ErrorType", error)] if error else []))
         return [content]
 
     def own(self, method, path, target, body):
@@ -176,7 +185,7 @@ class Shim:
         arn = path.removeprefix("/v1/configurations/").split("/revisions")[0]
         known = self.configurations.get(arn)
         if known is None:
-            return "404 Not Found", {"__type": "NotFoundException", "message": f"no configuration {arn}"}
+            return "400 Bad Request", {"__type": "BadRequestException", "message": "Configuration ARN does not exist"}
         if method == "DELETE":
             del self.configurations[arn]
             return "200 OK", {"arn": arn, "state": "DELETING"}

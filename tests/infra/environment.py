@@ -31,12 +31,12 @@ def adlake():
 
 def provider_mirror():
     """A folder with Terraform's AWS provider, laid out as `terraform providers mirror` and Terraform's own search do."""
-    places = [
-        os.environ.get("ADLAKE_TERRAFORM_PLUGINS"), pathlib.Path.home() / ".terraform.d/plugins",
-        "/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins", "/opt/tf-plugins",
-    ]
+    places = [pathlib.Path(os.environ["ADLAKE_TERRAFORM_PLUGINS"])] if os.environ.get("ADLAKE_TERRAFORM_PLUGINS") else []
+    places += [pathlib.Path.home() / ".terraform.d/plugins"]
+    for base in ("/usr/local/share", "/usr/share", "/opt"):
+        places += [pathlib.Path(base) / "terraform/plugins", *sorted(pathlib.Path(base).glob("*plugins"))]
     for place in places:
-        if place and (pathlib.Path(place) / PROVIDER).is_dir():
+        if (place / PROVIDER).is_dir():
             return str(place)
     return lacking(
         "Terraform's AWS provider 5.100 or newer: terraform providers mirror FOLDER, in infra/terraform/examples/complete, on a machine "

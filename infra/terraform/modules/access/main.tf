@@ -26,8 +26,8 @@ locals {
       delete = []
     }
     batch = {
-      list   = ["${var.prefix}/*"]
-      read   = ["${local.lake}/*"]
+      list = ["${var.prefix}/*"]
+      read = ["${local.lake}/*"]
       # The second: a run makes the tables of reference data that nobody has loaded, empty.
       write  = ["${local.lake}/batch/*", "${local.lake}/ref/*/_delta_log/00000000000000000000.json"]
       delete = ["${local.lake}/batch/*/_delta_log/*", "${local.lake}/batch/manifest/_lease/*"]
