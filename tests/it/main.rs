@@ -38,6 +38,8 @@ mod log_upkeep;
 mod merge;
 mod sums;
 mod serve;
+mod serve_access;
+mod serve_load;
 mod serve_tls;
 mod dashboard;
 

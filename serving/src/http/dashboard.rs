@@ -6,7 +6,7 @@ pub type File = (&'static str, &'static str, &'static [u8]);
 /// All of them.
 #[rustfmt::skip]
 pub const FILES: &[File] = &[
-    ("app-XGLYWTCX.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/app-XGLYWTCX.js")),
+    ("app-PMCDWBBO.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/app-PMCDWBBO.js")),
     ("app-XWUNGHGX.css", "text/css; charset=utf-8", include_bytes!("../../dashboard/dist/app-XWUNGHGX.css")),
     ("charts-6UUGGLMG.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/charts-6UUGGLMG.js")),
     ("charts-WDQJAHWT.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/charts-WDQJAHWT.js")),
