@@ -11,6 +11,7 @@ pub mod entrance;
 mod rates;
 mod register;
 mod sessions;
+pub mod settings;
 mod tokens;
 pub mod users;
 
@@ -22,7 +23,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use self::rates::Rates;
-pub use self::tokens::Algorithm;
 use crate::question::{Condition, Dimension};
 use crate::state::follow::chain;
 

@@ -108,7 +108,7 @@ struct Server {
 pub fn check(settings: &ServeSettings, address: SocketAddr) -> Result<(), LakeError> {
     settings.check()?;
     Tls::open(&settings.tls)?;
-    Entrance::open(settings)?;
+    Entrance::open(settings.ways())?;
     if settings.is_open() && !address.ip().is_loopback() {
         let detail = format!(
             "serve.listen: {address} can be reached from other machines, and there are no keys: set serve.keys_file \
@@ -149,7 +149,7 @@ pub async fn serve(listener: TcpListener, served: Served, cancel: CancellationTo
     };
     let settings = served.settings;
     let tls = Tls::open(&settings.tls).map_err(std::io::Error::other)?.map(Arc::new);
-    let entrance = Entrance::open(&settings).map_err(std::io::Error::other)?;
+    let entrance = Entrance::open(settings.ways()).map_err(std::io::Error::other)?;
     let audit = Audit::open(&settings.audit_file).map_err(|error| {
         let detail = format!("serve.audit_file: cannot write {}: {error}", settings.audit_file.display());
         std::io::Error::new(error.kind(), detail)
@@ -214,7 +214,7 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/v1/query", post(ask::query))
         .route("/v1/live", get(events::live))
         .route("/v1/metrics", get(lists::metrics))
-        .route("/v1/whoami", get(lists::whoami))
+        .route("/v1/whoami", get(session::whoami))
         .route("/v1/campaigns", get(lists::campaigns))
         .route("/v1/campaigns/{id}", get(shortcuts::campaign))
         .route("/v1/campaigns/{id}/timeseries", get(shortcuts::timeseries))

@@ -40,6 +40,8 @@ mod merge;
 mod sums;
 mod serve;
 mod alarms;
+mod serve_access;
+mod serve_load;
 mod serve_tls;
 mod dashboard;
 

@@ -84,6 +84,12 @@ impl Server {
         Ok(request.body(question.to_string()).send().await?)
     }
 
+    /// An answer, or what was told instead.
+    pub async fn json(response: Response) -> Result<(u16, Value)> {
+        let (status, text) = (response.status().as_u16(), response.text().await?);
+        Ok((status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).context(text)? }))
+    }
+
     /// The answer to a question.
     pub async fn ask(&self, question: &Value) -> Result<Value> {
         let response = self.post(question, None, &[]).await?;

@@ -166,7 +166,7 @@ function route(user, method, path, query, body) {
   const campaign = /^\/v1\/campaigns\/([^/]+)\/([a-z_]+)$/.exec(path);
   if (method === "POST" && path === "/v1/query") return answer(world, body);
   if (method !== "GET") throw new Refusal(404, "not_found", "no such address");
-  if (path === "/v1/whoami") return user;
+  if (path === "/v1/whoami") return { ...user, has_session: options.auth === true };
   if (path === "/v1/metrics") return { metrics: METRICS.map((name) => ({ name })), meta: metaOf(world) };
   if (path === "/v1/freshness") return freshness(world);
   if (path === "/v1/campaigns") {
@@ -209,10 +209,26 @@ function userOf(request) {
   if (mode === "unauthorized") throw new Refusal(401, "unknown_key", "this key is not known");
   if (mode === "no_access") throw new Refusal(403, "role_not_sufficient", "the role may not see this");
   if (!options.auth) return KEYS["admin-key"];
-  const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1];
+  const bearer = /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1];
+  const given = bearer ?? /adlake_session=([^;]+)/.exec(request.headers.cookie ?? "")?.[1];
   if (given === undefined) throw new Refusal(401, "no_key", "a key is needed");
   if (!(given in KEYS)) throw new Refusal(401, "unknown_key", "this key is not known");
   return KEYS[given];
+}
+
+/** Signs in and out. A session is the key itself: this is a mock. */
+async function session(request, response) {
+  if (request.method === "GET") {
+    response.writeHead(200, { "content-type": "application/json" });
+    return response.end(JSON.stringify({ is_needed: options.auth === true, methods: ["password", "key"] }));
+  }
+  const cookie = (text, seconds) => `adlake_session=${text}; Path=/; HttpOnly; SameSite=Strict; Max-Age=${seconds}`;
+  if (request.method === "DELETE") return response.writeHead(204, { "set-cookie": cookie("", 0) }).end();
+  const sent = await readBody(request);
+  const key = sent.key ?? (sent.password === "the password" ? `${sent.name}-key` : "");
+  if (!(key in KEYS)) throw new Refusal(401, "unknown_key", "this key is not known");
+  response.writeHead(200, { "content-type": "application/json", "set-cookie": cookie(key, 3600) });
+  return response.end(JSON.stringify({ ...KEYS[key], has_session: true }));
 }
 
 /** Addresses that answer in every mode: else the page could not start and show the states of its parts. */
@@ -308,6 +324,7 @@ async function handle(request, response) {
   if (mode === "down") return request.socket.destroy();
   try {
     if (mode === "slow") await new Promise((resolve) => setTimeout(resolve, 4000));
+    if (url.pathname === "/v1/session") return await session(request, response);
     const user = userOf(request);
     applyMode(url.pathname);
     if (url.pathname === "/v1/live") return live(request, response, user, url.searchParams);

@@ -26,6 +26,7 @@ export async function open(browser, base, { query = "", size = "desktop", theme 
     timezoneId: "America/New_York",
     reducedMotion: isCalm ? "reduce" : "no-preference",
     acceptDownloads: true,
+    ignoreHTTPSErrors: true,
     permissions: ["clipboard-read", "clipboard-write"],
   });
   const page = await context.newPage();
@@ -44,7 +45,7 @@ export async function open(browser, base, { query = "", size = "desktop", theme 
       globalThis.noteViolation(`${violatedDirective} ${blockedURI} ${sourceFile}:${lineNumber}`);
     });
   });
-  if (key) await page.addInitScript((text) => sessionStorage.setItem("adlake.key", text), key);
+  if (key) await context.request.post(new URL("v1/session", base).href, { data: { key } });
   await page.goto(new URL(query, base).href);
   return page;
 }

@@ -3,6 +3,9 @@
  *
  *   node tests/run.mjs                                    against mocks that it starts
  *   node tests/run.mjs --base http://host:port/ [--key K] against a server: only what any server can do
+ *   --sign-in                                             against a server that asks to sign in: `tests/sign_in.mjs`.
+ *                                                         The environment has its ADLAKE_KEY (of an advertiser) and
+ *                                                         ADLAKE_PASSWORD (of the user "analyst")
  *   --only TEXT                                           tests whose name has TEXT (a regular expression)
  */
 import { spawn } from "node:child_process";
@@ -13,10 +16,16 @@ import { Api } from "./numbers.mjs";
 import { tests as accessibility } from "./accessibility.mjs";
 import { tests as page } from "./page.mjs";
 import { tests as pure } from "./pure.mjs";
-import { authTests, tests as states } from "./states.mjs";
+import { tests as signIns } from "./sign_in.mjs";
+import { tests as states } from "./states.mjs";
 
 const { values: options } = parseArgs({
-  options: { base: { type: "string" }, key: { type: "string" }, only: { type: "string", default: "" } },
+  options: {
+    base: { type: "string" },
+    key: { type: "string" },
+    "sign-in": { type: "boolean", default: false },
+    only: { type: "string", default: "" },
+  },
 });
 
 const mocks = [];
@@ -36,10 +45,13 @@ async function startMock(...extra) {
 
 const isOwn = options.base === undefined;
 const base = isOwn ? await startMock() : options.base;
-const authBase = isOwn ? await startMock("--auth") : undefined;
-const all = { ...pure, ...page, ...accessibility, ...(isOwn ? { ...states, ...authTests } : {}) };
+const signIn = isOwn
+  ? { base: await startMock("--auth"), key: "advertiser-key", name: "analyst", password: "the password", isMock: true }
+  : { base, key: process.env.ADLAKE_KEY, name: "analyst", password: process.env.ADLAKE_PASSWORD, isMock: false };
+const anywhere = { ...pure, ...page, ...accessibility };
+const all = isOwn ? { ...anywhere, ...states, ...signIns } : options["sign-in"] ? signIns : anywhere;
 const browser = await launch();
-const context = { browser, base, authBase, key: options.key, api: new Api(base, options.key) };
+const context = { browser, base, signIn, key: options.key, api: new Api(base, options.key) };
 
 let passed = 0;
 let failed = 0;

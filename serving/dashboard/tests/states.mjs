@@ -115,27 +115,3 @@ export const tests = {
     return page;
   },
 };
-
-/** These need a mock that was started with `--auth`. */
-export const authTests = {
-  async "a key signs in, stays in the tab, and is never in the address"({ browser, authBase }) {
-    const page = await open(browser, authBase);
-    await page.getByLabel("API key").fill("wrong-key");
-    await page.getByRole("button", { name: "Sign in" }).click();
-    await page.getByText("The server does not know this key").waitFor();
-    await page.getByLabel("API key").fill("advertiser-key");
-    await page.getByRole("button", { name: "Sign in" }).click();
-    await settle(page);
-    check(!page.url().includes("key"), page.url());
-    check(/Only administrators/.test(await page.locator('[data-type="dead_letters"]').innerText()), "no dead letters");
-    const stored = await page.evaluate(() => JSON.stringify({ ...localStorage }));
-    check(!stored.includes("advertiser-key"), "the key is in localStorage");
-    await page.reload();
-    await settle(page);
-    await page.getByRole("button", { name: "Account" }).click();
-    await page.getByText("Northwind").first().waitFor();
-    await page.getByRole("button", { name: "Sign out" }).click();
-    await page.getByLabel("API key").waitFor();
-    return page;
-  },
-};

@@ -13,10 +13,10 @@ use super::Principal;
 use super::rates::Rates;
 use super::register::Register;
 use super::sessions::{Method, Session, Sessions};
+use super::settings::Ways;
 use super::tokens::{Refused, Tokens};
 use super::users::PASSWORD_BYTES_MAX;
 use super::{PREFIX, key_id, keys_error};
-use crate::settings::ServeSettings;
 
 /// How many passwords are checked at the same time.
 const PASSWORDS_AT_ONCE: usize = 2;
@@ -59,29 +59,28 @@ pub struct Entrance {
 
 impl Entrance {
     /// Reads what the settings name. An error names the key or the file.
-    pub fn open(settings: &ServeSettings) -> Result<Entrance, LakeError> {
-        let register = Register::open(settings).map_err(keys_error)?;
+    pub fn open(ways: Ways<'_>) -> Result<Entrance, LakeError> {
+        let register = Register::open(ways).map_err(keys_error)?;
         let known = register.known();
-        let login = &settings.login;
-        let tokens = Tokens::open(&settings.oidc)?;
-        if !settings.is_open() && tokens.is_none() && known.keys.is_empty() && known.users.is_empty() {
+        let tokens = Tokens::open(ways.oidc)?;
+        if !ways.is_open() && tokens.is_none() && known.keys.is_empty() && known.users.is_empty() {
             let detail = "serve.keys_file and serve.users_file have nobody who may ask: `adlake keys create` and \
                           `adlake users create` add somebody";
             return Err(LakeError::Configuration(detail.into()));
         }
         let mut methods = Vec::new();
-        if !settings.users_file.as_os_str().is_empty() {
+        if !ways.users_file.as_os_str().is_empty() {
             methods.push("password");
         }
-        if !settings.keys_file.as_os_str().is_empty() {
+        if !ways.keys_file.as_os_str().is_empty() {
             methods.push("key");
         }
         Ok(Entrance {
-            is_open: settings.is_open(),
+            is_open: ways.is_open(),
             register,
-            sessions: Sessions::new(login.secret.as_ref().map(|secret| secret.expose()), login.lifetime),
+            sessions: Sessions::new(ways.login.secret.as_ref().map(|secret| secret.expose()), ways.login.lifetime),
             tokens,
-            attempts: Mutex::new(Rates::per_minute(login.attempts_per_minute)),
+            attempts: Mutex::new(Rates::per_minute(ways.login.attempts_per_minute)),
             passwords: Semaphore::new(PASSWORDS_AT_ONCE),
             methods,
         })

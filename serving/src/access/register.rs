@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::sessions::{Method, Session};
+use super::settings::Ways;
 use super::users::Users;
 use super::{Keys, KeysError, Principal};
-use crate::settings::ServeSettings;
 use crate::state::follow::chain;
 
 /// How often the files are looked at.
@@ -45,10 +45,10 @@ pub struct Register {
 
 impl Register {
     /// Reads the files that the settings name.
-    pub fn open(settings: &ServeSettings) -> Result<Register, KeysError> {
+    pub fn open(ways: Ways<'_>) -> Result<Register, KeysError> {
         let register = Register {
-            keys_file: settings.keys_file.clone(),
-            users_file: settings.users_file.clone(),
+            keys_file: ways.keys_file.to_owned(),
+            users_file: ways.users_file.to_owned(),
             known: RwLock::default(),
         };
         register.replace(register.read()?);

@@ -1,8 +1,8 @@
 //! Sessions: who has signed in with a key or a password, for a limited time.
 //!
-//! A session is a signed text in a cookie of the browser. It holds whose it is and when it ends, and
-//! no right: what its owner may see is looked up at each request. So a session ends when its key
-//! is removed, when its password changes, when it is signed out, and when its time is over.
+//! A session is a signed text in a cookie of the browser. It holds whose it is and when it ends,
+//! and no right: what its owner may see is looked up at each request. So a session ends when its
+//! key is removed, when its password changes, when it is signed out, and when its time is over.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use sha2::Sha256;
 
 use super::hex;
 
-/// The most sessions that are remembered as signed out. The ones that end first are forgotten first.
+/// The most sessions that are remembered as signed out. Those that end first are forgotten first.
 const SIGNED_OUT_MAX: usize = 100_000;
 
 /// With what somebody has signed in.

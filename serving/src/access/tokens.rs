@@ -15,13 +15,13 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::settings::{Algorithm, OidcSettings};
 use super::{Principal, Role, scope};
-use crate::settings::OidcSettings;
 
 /// The most bytes of a token.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
@@ -33,15 +33,6 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 const REFRESH_MIN: Duration = Duration::from_secs(10);
 /// By how much the clocks of the issuer and of this server may differ, in seconds.
 const LEEWAY: f64 = 60.0;
-
-/// How a token is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Algorithm {
-    /// RSA with SHA-256.
-    RS256,
-    /// ECDSA over P-256 with SHA-256.
-    ES256,
-}
 
 /// Why a token is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

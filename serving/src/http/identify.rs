@@ -11,13 +11,9 @@ use axum::response::{IntoResponse, Response};
 use super::Server;
 use super::audit::Slip;
 use super::problem::Problem;
-use super::session::{check_origin, denied};
+use super::session::{HasSession, check_origin, denied};
 use crate::access::Principal;
 use crate::access::entrance::Denied;
-
-/// Says that a request came with a session of a browser.
-#[derive(Debug, Clone, Copy)]
-pub struct HasSession(pub bool);
 
 /// Adds the principal to a request, or refuses it. What was asked by whom is logged.
 pub async fn identify(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {

@@ -17,7 +17,6 @@ use serde_json::{Map, Value, json};
 
 use super::Server;
 use super::ask::{Reply, etag, respond, seen};
-use super::identify::HasSession;
 use super::problem::Problem;
 use crate::access::{Principal, Role, Scope};
 use crate::answer::{AnswerError, decimal_text, time_text};
@@ -35,25 +34,6 @@ pub async fn metrics(Shared(server): Shared<Arc<Server>>, headers: HeaderMap) ->
         "meta": server.meta(&state, None),
     });
     Ok(server.list(&state, &["metrics"], body, &headers))
-}
-
-/// `GET /v1/whoami`.
-pub async fn whoami(
-    Extension(principal): Extension<Arc<Principal>>,
-    Extension(HasSession(has_session)): Extension<HasSession>,
-) -> axum::Json<Value> {
-    axum::Json(described(&principal, has_session))
-}
-
-/// A principal, as it is told to itself.
-pub fn described(principal: &Principal, has_session: bool) -> Value {
-    let scope = match &principal.scope {
-        Scope::All => json!({"all": true, "campaigns": null, "advertisers": null}),
-        Scope::Some { advertisers, campaigns } => {
-            json!({"all": false, "campaigns": campaigns, "advertisers": advertisers})
-        }
-    };
-    json!({"name": principal.name, "role": principal.role, "scope": scope, "has_session": has_session})
 }
 
 /// The parameters of `/v1/campaigns`.

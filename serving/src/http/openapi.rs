@@ -124,6 +124,7 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
         operation(summary, parameters, responses(body("Object"), own, false))
     };
     let by_delay = "Conversions by the time since the last touch.";
+    let slow = ("408", "The question took too long to come.");
     let unsupported = ("415", "A question is sent as application/json.");
     let impossible = ("422", "The limit is not possible.");
     let openmetrics = json!({"application/openmetrics-text": {"schema": {"type": "string"}}});
@@ -151,7 +152,7 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             "required": true,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}},
         },
-        "responses": responses(table(), &[&ASKED[..], &[unsupported]].concat(), false),
+        "responses": responses(table(), &[&ASKED[..], &[slow, unsupported]].concat(), false),
     }});
     let live = json!({"get": {
         "summary": "The answer to a question, again whenever it changes, as server-sent events.",
@@ -192,11 +193,12 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             "description": "Exact answers about campaigns, always fresh.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "security": [{"key": []}],
+        "security": [{"key": []}, {"session": []}],
         "paths": {
             "/v1/query": query,
             "/v1/live": live,
             "/v1/metrics": list("The catalogue of metrics.", &[], &[known]),
+            "/v1/session": session(),
             "/v1/whoami": list("Who asks.", &[], &[]),
             "/v1/campaigns": list("The campaigns.", &searched, &[known, malformed, impossible]),
             "/v1/campaigns/{id}": campaign("A campaign with all its metrics.", table()),
@@ -234,9 +236,58 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             "/docs.css": text("The style of the page.", "text/css"),
         },
         "components": {
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "adlake_session"},
+            },
             "schemas": schemas(catalogues, rows_max),
         },
+    })
+}
+
+/// Signing in and out.
+fn session() -> Value {
+    let methods = json!({"description": "How to sign in.", "content": {"application/json": {"schema": {
+        "type": "object",
+        "required": ["is_needed", "methods"],
+        "properties": {
+            "is_needed": {"type": "boolean"},
+            "methods": {"type": "array", "items": {"enum": ["password", "key"]}},
+        },
+    }}}});
+    let text = json!({"type": "string", "maxLength": 1000});
+    let credentials = json!({"oneOf": [
+        {"type": "object", "additionalProperties": false, "required": ["key"], "properties": {"key": text.clone()}},
+        {
+            "type": "object", "additionalProperties": false, "required": ["name", "password"],
+            "properties": {"name": text.clone(), "password": text},
+        },
+    ]});
+    let foreign = ("403", "The request does not come from the server's own page.");
+    let refused = [
+        ("400", "What was sent is no way to sign in."),
+        ("401", "The key or the password is not known."),
+        foreign,
+        ("404", "Nobody needs to sign in."),
+        ("408", "What was sent took too long to come."),
+        ("415", "One signs in with application/json."),
+        ("429", "Too many attempts have failed."),
+        ("503", "Too many passwords are being checked."),
+    ];
+    let mut gone = responses(Value::Null, &[foreign], true);
+    if let Some(gone) = gone.as_object_mut() {
+        gone.remove("200");
+        gone.insert("204".into(), json!({"description": "Signed out."}));
+    }
+    json!({
+        "get": {"summary": "How to sign in.", "security": [], "responses": responses(methods, &[], true)},
+        "post": {
+            "summary": "Signs in: the answer sets a cookie.",
+            "security": [],
+            "requestBody": {"required": true, "content": {"application/json": {"schema": credentials}}},
+            "responses": responses(body("Object"), &refused, true),
+        },
+        "delete": {"summary": "Signs out.", "security": [], "responses": gone},
     })
 }
 

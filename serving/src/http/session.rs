@@ -7,19 +7,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, State as Shared};
+use axum::extract::{ConnectInfo, FromRequest, State as Shared};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Server;
 use super::audit::Entry;
-use super::lists::described;
 use super::problem::Problem;
 use crate::access::entrance::{Credentials, Denied};
-use crate::access::key_id;
+use crate::access::{Principal, Scope, key_id};
 
 /// The most bytes of what somebody signs in with.
 const BODY_BYTES_MAX: usize = 8 << 10;
@@ -30,6 +30,29 @@ const BODY_BYTES_MAX: usize = 8 << 10;
 enum SignIn {
     Key { key: String },
     Password { name: String, password: String },
+}
+
+/// Says that a request came with a session.
+#[derive(Debug, Clone, Copy)]
+pub struct HasSession(pub bool);
+
+/// `GET /v1/whoami`.
+pub async fn whoami(
+    Extension(principal): Extension<Arc<Principal>>,
+    Extension(HasSession(has_session)): Extension<HasSession>,
+) -> axum::Json<Value> {
+    axum::Json(described(&principal, has_session))
+}
+
+/// A principal, as it is told to itself.
+fn described(principal: &Principal, has_session: bool) -> Value {
+    let scope = match &principal.scope {
+        Scope::All => json!({"all": true, "campaigns": null, "advertisers": null}),
+        Scope::Some { advertisers, campaigns } => {
+            json!({"all": false, "campaigns": campaigns, "advertisers": advertisers})
+        }
+    };
+    json!({"name": principal.name, "role": principal.role, "scope": scope, "has_session": has_session})
 }
 
 /// `GET /v1/session`: how to sign in.
@@ -43,7 +66,7 @@ pub async fn create(
     Shared(server): Shared<Arc<Server>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    request: axum::extract::Request,
 ) -> Result<Response, Problem> {
     if server.entrance.is_open() {
         return Err(Problem::not_found());
@@ -59,7 +82,9 @@ pub async fn create(
         let detail = "send {\"key\": ...} or {\"name\": ..., \"password\": ...}";
         Problem::new(StatusCode::BAD_REQUEST, "malformed_body", detail)
     };
-    let body = body.ok().filter(|body| body.len() <= BODY_BYTES_MAX).ok_or_else(malformed)?;
+    let body = tokio::time::timeout(server.settings.timeout, Bytes::from_request(request, &())).await;
+    let slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "it took too long to come");
+    let body = body.map_err(slow)?.ok().filter(|body| body.len() <= BODY_BYTES_MAX).ok_or_else(malformed)?;
     let credentials = match serde_json::from_slice(&body).map_err(|_| malformed())? {
         SignIn::Key { key } => Credentials::Key(key.trim().into()),
         SignIn::Password { name, password } => Credentials::Password(name, password.into()),

@@ -1,14 +1,13 @@
 /**
  * Sends requests to the server that served the page.
  *
- * The key is kept in `sessionStorage` and sent in a header, never in an address. The newest
- * snapshot that was seen is sent with each request, so that no answer is older than the one
+ * Who has signed in has a session, in a cookie that scripts cannot read. The page keeps no key and
+ * no password. The newest snapshot that was seen is sent with each request, so that no answer is older than the one
  * before. An answer "not yet" (429, 503 with `Retry-After`) is retried a few times.
  */
 import { signal } from "@preact/signals";
-import type { Problem, Question } from "./contract";
+import type { Credentials, Problem, Question } from "./contract";
 
-const KEY_NAME = "adlake.key";
 const ATTEMPTS_MAX = 3;
 const RETRY_AFTER_SECONDS_MAX = 5;
 
@@ -27,41 +26,18 @@ export class ApiError extends Error {
   }
 }
 
-/** True once the server asked for a key, until a key is accepted. */
+/** True once the server asked to sign in, until somebody has. */
 export const isSignInNeeded = signal(false);
 
 let lastSnapshot: string | null = null;
 
-function readKey(): string | null {
-  try {
-    return sessionStorage.getItem(KEY_NAME);
-  } catch {
-    return null;
-  }
-}
-
-export const hasKey = signal(readKey() !== null);
-
-export function setKey(key: string | null): void {
-  try {
-    if (key === null) sessionStorage.removeItem(KEY_NAME);
-    else sessionStorage.setItem(KEY_NAME, key);
-  } catch {
-    // Without storage the key cannot be kept: the form asks again after a reload.
-  }
-  lastSnapshot = null;
-  hasKey.value = key !== null;
-}
-
 export function requestHeaders(accept: string): Headers {
   const headers = new Headers({ accept });
-  const key = readKey();
-  if (key !== null) headers.set("authorization", `Bearer ${key}`);
   if (lastSnapshot !== null) headers.set("x-adlake-snapshot", lastSnapshot);
   return headers;
 }
 
-/** Turns a failed response into an error, and notes that a key is needed. */
+/** Turns a failed response into an error, and notes that one must sign in. */
 export async function toError(response: Response): Promise<ApiError> {
   let problem: Problem = {};
   try {
@@ -94,6 +70,7 @@ async function send(path: string, init: RequestInit, abort?: AbortSignal): Promi
       if (abort?.aborted) throw error;
       throw new ApiError(0, { detail: "The server cannot be reached." });
     }
+    if (response.status === 204) return null;
     if (response.ok) {
       rememberSnapshot(response.headers.get("x-adlake-snapshot"));
       return response.json();
@@ -110,4 +87,16 @@ export function get(path: string, abort?: AbortSignal): Promise<unknown> {
 
 export function ask(question: Question, abort?: AbortSignal): Promise<unknown> {
   return send("v1/query", { method: "POST", body: JSON.stringify(question) }, abort);
+}
+
+/** Begins a session. */
+export function signIn(credentials: Credentials): Promise<unknown> {
+  lastSnapshot = null;
+  return send("v1/session", { method: "POST", body: JSON.stringify(credentials) });
+}
+
+/** Ends the session. */
+export function endSession(): Promise<unknown> {
+  lastSnapshot = null;
+  return send("v1/session", { method: "DELETE" });
 }

@@ -144,10 +144,20 @@ export interface TimeToConversionAnswer {
 }
 
 export interface WhoAmI {
+  has_session: boolean;
   role: "admin" | "analyst" | "advertiser";
   name: string;
   scope: { all: boolean; campaigns: string[] | null; advertisers: string[] | null };
 }
+
+/** `GET /v1/session`. */
+export interface SignInMethods {
+  is_needed: boolean;
+  methods: ("password" | "key")[];
+}
+
+/** What one signs in with. */
+export type Credentials = { key: string } | { name: string; password: string };
 
 /** `application/problem+json`. */
 export interface Problem {

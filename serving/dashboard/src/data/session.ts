@@ -3,7 +3,7 @@
  * data is, and the stream.
  */
 import { computed, effect, signal, untracked } from "@preact/signals";
-import { ApiError, get, isSignInNeeded, setKey } from "../api/client";
+import { ApiError, endSession, get, isSignInNeeded } from "../api/client";
 import type { CampaignsAnswer, FreshnessAnswer, Question, WhoAmI } from "../api/contract";
 import { asOf, campaigns, freshness, range, snapshot, view, whoami } from "../state/store";
 import { keyOf, noteMeta, refreshAll, skipFirstRefresh } from "./answers";
@@ -78,15 +78,19 @@ export async function start(): Promise<void> {
   }
 }
 
-export function signOut(): void {
+export async function signOut(): Promise<void> {
   stopLive();
-  setKey(null);
+  try {
+    await endSession();
+  } catch {
+    // The session ends by itself: what matters is that the page shows nothing more.
+  }
   whoami.value = null;
   campaigns.value = [];
-  void start();
+  await start();
 }
 
-/** A key that was revoked while the page was open leads back to the form. */
+/** A session that ends while the page is open leads back to the form. */
 effect(() => {
   if (isSignInNeeded.value && phase.peek() === "ready") {
     stopLive();

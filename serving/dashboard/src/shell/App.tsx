@@ -4,8 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { phase, signOut, start, startError } from "../data/session";
 import { formatTime } from "../format/times";
 import { Grid } from "../grid/Grid";
-import { announcement, freshness, view } from "../state/store";
-import { hasKey } from "../api/client";
+import { announcement, freshness, view, whoami } from "../state/store";
 import { Icon } from "./Icon";
 import { SignIn } from "./SignIn";
 import { Brand, TopBar } from "./TopBar";
@@ -29,10 +28,10 @@ export function App() {
     case "forbidden":
       return (
         <Gate icon="lock" title="No permission">
-          <p class="hint">This key may not see the dashboard. Ask the operator of the server for access.</p>
-          {hasKey.value && (
-            <button type="button" class="button wide" onClick={signOut}>
-              Use another key
+          <p class="hint">You may not see the dashboard. Ask the operator of the server for access.</p>
+          {whoami.value?.has_session && (
+            <button type="button" class="button wide" onClick={() => void signOut()}>
+              Sign in as somebody else
             </button>
           )}
         </Gate>

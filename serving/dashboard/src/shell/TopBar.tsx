@@ -1,6 +1,5 @@
 /** The bar at the top: what is shown, how current it is, and what can be done with the view. */
 import type { Comparison, Model } from "../api/contract";
-import { hasKey } from "../api/client";
 import { signOut } from "../data/session";
 import { announce, changeView, isEditing, range, view, whoami, zone } from "../state/store";
 import { formatRange } from "../format/times";
@@ -159,8 +158,8 @@ function UserMenu() {
               {user.role} · {sees}
             </small>
           </p>
-          {hasKey.value && (
-            <button type="button" class="button wide" onClick={signOut}>
+          {user.has_session && (
+            <button type="button" class="button wide" onClick={() => void signOut()}>
               Sign out
             </button>
           )}
