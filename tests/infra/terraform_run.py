@@ -19,6 +19,7 @@ import time
 
 import boto3
 
+import alarm_evaluator
 import environment
 
 
@@ -124,7 +125,10 @@ def run(folder, variables, adlake):
     say(next(line for line in destroyed.split("\n") if line.startswith("Destroy complete!")))
     assert boto3.client("s3").list_buckets()["Buckets"] == []
     assert boto3.client("scheduler").list_schedules()["Schedules"] == []
-    assert boto3.client("ecs").list_clusters()["clusterArns"] == []
+    # A deleted cluster stays in the list for a while, as on AWS.
+    clusters = boto3.client("ecs").list_clusters()["clusterArns"]
+    states = {cluster["status"] for cluster in boto3.client("ecs").describe_clusters(clusters=clusters)["clusters"]} if clusters else set()
+    assert states <= {"INACTIVE"}, states
     left = [role["RoleName"] for role in boto3.client("iam").list_roles()["Roles"] if role["RoleName"].startswith("adlake")]
     assert left == [], left
 
@@ -202,6 +206,8 @@ def alarms(outputs):
     told = [alarm for alarm in found if "-scale-" not in alarm["AlarmName"] and not alarm["AlarmName"].startswith("TargetTracking")]
     unlike = {alarm["AlarmName"] for alarm in told} ^ set(outputs["alarm_names"])
     assert not unlike, unlike
+    for alarm in told:
+        alarm_evaluator.check(alarm)
     runbooks = environment.ROOT / "docs/runbooks"
     for alarm in told:
         assert alarm["AlarmActions"] and alarm["OKActions"], alarm["AlarmName"]
