@@ -27,27 +27,27 @@ pub fn rules_file(rules: &[Rule]) -> String {
     text.push_str("  - name: adlake-serve\n    rules:\n");
     let own: [(&str, &str, &str, &str, &str); 4] = [
         (
-            "AdlakeAlarmsNotEvaluated",
+            "AdlakeServerEvaluatesNoRules",
             "max(adlake_serve_alarms_evaluated_age_seconds) > 300 or absent(adlake_serve_alarms_evaluated_age_seconds)",
             "5m",
             "critical",
             "no server evaluates the rules",
         ),
         (
-            "AdlakeAlarmsWithoutLeader",
+            "AdlakeServerWithoutLeader",
             "sum(adlake_serve_alarms_leader) == 0",
             "5m",
             "critical",
             "no server holds the lease of the alarms",
         ),
         (
-            "AdlakeSinkDown",
+            "AdlakeServerSinkFails",
             "max by (sink) (adlake_serve_alarms_sink_failing_seconds) > 300",
             "0s",
             "critical",
             "a sink of alarms takes none",
         ),
-        ("AdlakeStale", "max(adlake_serve_stale) > 0", "5m", "critical", "the lake cannot be read"),
+        ("AdlakeServerStale", "max(adlake_serve_stale) > 0", "5m", "critical", "the lake cannot be read"),
     ];
     for (name, expression, hold, severity, summary) in own {
         alert(&mut text, name, expression, hold, severity, [("summary", summary), ("runbook", "docs/alarms.md")]);
@@ -69,4 +69,22 @@ fn alert(text: &mut String, name: &str, expression: &str, hold: &str, severity: 
 fn pascal(name: &str) -> String {
     let word = |word: &str| word.chars().take(1).map(|c| c.to_ascii_uppercase()).chain(word.chars().skip(1)).collect();
     std::iter::once("Adlake".to_owned()).chain(name.split('_').map(word)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alarms::rule::read;
+    use crate::metrics::Catalogue;
+
+    #[test]
+    fn each_name_is_there_once() {
+        let rules = read::read(None, true, &Catalogue::new(&Default::default())).unwrap();
+        let text = rules_file(&rules);
+        let mut names: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+        assert_eq!(names.len(), rules.len() + 4);
+        names.sort_unstable();
+        // promtool refuses a name that is there twice.
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+    }
 }
