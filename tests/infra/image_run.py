@@ -94,7 +94,12 @@ def layout(folder):
         (root / name).mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
-    done = subprocess.run(["apt-get", "download", "-qq", *PACKAGES], cwd=packages, capture_output=True, text=True)
+    download = ["apt-get", "download", "-qq", *PACKAGES]
+    done = subprocess.run(download, cwd=packages, capture_output=True, text=True)
+    if done.returncode != 0:
+        # The lists of packages may be missing or old.
+        subprocess.run(["apt-get", "update", "-qq"], capture_output=True)
+        done = subprocess.run(download, cwd=packages, capture_output=True, text=True)
     if done.returncode != 0:
         environment.lacking(f"packages of Debian (apt-get update; apt-get download): {done.stderr}")
     for package in sorted(packages.glob("*.deb")):
