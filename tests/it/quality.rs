@@ -81,7 +81,7 @@ fn a_run_that_fails_an_expectation_is_not_published() -> Result<()> {
     ensure!(jobs["jobs"][0]["outcome"] == "failed", "{jobs}");
 
     // Also who reads the newest versions of the batch tables sees none of it.
-    ensure!(of_batch(&every_reader_agrees(&path("lake"))) == every_row, "what was refused is in the newest version");
+    ensure!(of_batch(every_reader_agrees(&path("lake"))) == every_row, "what was refused is in the newest version");
     adlake.ok(["batch", "vacuum", "--quiet"]);
     adlake.ok(["check-lake", "--deep", "--all", "--quiet"]);
     let count = "SELECT count(*) AS n FROM impressions";
