@@ -16,7 +16,7 @@ use super::super::detect::{Sample, Sums};
 use super::super::engine::Observation;
 use super::super::rule::Rule;
 use super::super::rule::metric::Operational;
-use super::{Sampler, lake_error};
+use super::Sampler;
 use crate::state::State;
 
 /// How far a raw table has come.
