@@ -8,7 +8,7 @@ use adlake_tests::readers::Seen;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::whole_way::every_reader_agrees;
+use crate::whole_way::as_every_reader_sees;
 
 const EXPECTATIONS: &str = r#"
 [[expectation]]
@@ -62,7 +62,7 @@ fn a_run_that_fails_an_expectation_is_not_published() -> Result<()> {
         };
         seen.iter().filter(is_result).map(|seen| format!("{seen:?}")).collect::<Vec<_>>()
     };
-    let every_row = of_batch(every_reader_agrees(&path("lake")));
+    let every_row = of_batch(as_every_reader_sees(&path("lake")));
     ensure!(every_row.len() == 7, "{every_row:?}");
 
     // The rows are in the lake, and in the merged answers. They are not in the batch tables.
@@ -81,7 +81,7 @@ fn a_run_that_fails_an_expectation_is_not_published() -> Result<()> {
     ensure!(jobs["jobs"][0]["outcome"] == "failed", "{jobs}");
 
     // Also who reads the newest versions of the batch tables sees none of it.
-    ensure!(of_batch(every_reader_agrees(&path("lake"))) == every_row, "what was refused is in the newest version");
+    ensure!(of_batch(as_every_reader_sees(&path("lake"))) == every_row, "what was refused is in the newest version");
     adlake.ok(["batch", "vacuum", "--quiet"]);
     adlake.ok(["check-lake", "--deep", "--all", "--quiet"]);
     let count = "SELECT count(*) AS n FROM impressions";

@@ -180,7 +180,7 @@ fn days(count: i32) -> chrono::TimeDelta {
 /// The column whose date is the partition.
 fn time_column(table: &Table) -> Option<&'static str> {
     let names: &[&'static str] = match table.partition_columns.first().copied()? {
-        "event_date" => &["event_time", "interaction_time", "hour", "day"],
+        "event_date" => &["event_time", "interaction_time", "hour", "day", "at"],
         "ingest_date" => &["ingested_at"],
         _ => return None,
     };
