@@ -220,11 +220,14 @@ fn impressions_are_of_the_usual_size() {
     assert!((250..300).contains(&mean), "{mean}");
 }
 
-/// Impressions and clicks by campaign and day, as the records tell.
-fn by_campaign_and_day(plan: &Plan) -> (BTreeMap<(u32, i64), (u64, u64)>, Value) {
+/// Impressions and clicks by campaign and day.
+type Counts = BTreeMap<(u32, i64), (u64, u64)>;
+
+/// Impressions and clicks as the records tell, and the truth.
+fn by_campaign_and_day(plan: &Plan) -> (Counts, Value) {
     let plan = Plan { kinds: [true, true, false], malformed: 0.0, duplicates: 0.0, conflicts: 0.0, ..plan.clone() };
     let (collected, truth) = generated(&plan, false, 0.0);
-    let mut counts = BTreeMap::<(u32, i64), (u64, u64)>::new();
+    let mut counts = Counts::new();
     let day = |time: &str| {
         let time = time.replace(' ', "T");
         let time = time.trim_end_matches('Z');
@@ -262,9 +265,7 @@ fn planted_incidents_show_in_the_records_and_in_the_truth() {
     let story = Story(planted.map(|text| text.parse::<IncidentText>().unwrap().planted(base.start)).to_vec());
     let (usual, _) = by_campaign_and_day(&base);
     let (counts, truth) = by_campaign_and_day(&Plan { story, ..base });
-    let of = |counts: &BTreeMap<(u32, i64), (u64, u64)>, campaign, day| {
-        counts.get(&(campaign, day)).copied().unwrap_or_default()
-    };
+    let of = |counts: &Counts, campaign, day| counts.get(&(campaign, day)).copied().unwrap_or_default();
     for day in 0..9 {
         let (impressions, clicks) = of(&counts, 0, day);
         let (before, clicked) = of(&usual, 0, day);

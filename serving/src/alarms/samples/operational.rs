@@ -92,8 +92,8 @@ pub(super) async fn observe(
             let to = time::hour_start(now, sampler.state.report_zone()) + time::HOUR;
             let from = to - i64::from(rule.window_hours) * time::HOUR;
             let rejected = rejected(context, from, to).await?;
-            // Records count when they were taken in, as dead letters do: a feed that brings old events is
-            // no reason for an alarm.
+            // Records count when they were taken in, as dead letters do: a feed that brings old
+            // events is no reason for an alarm.
             let accepted = accepted(context, sampler.state, from, to).await?;
             vec![observation("{}".into(), rejected, Some(accepted + rejected))]
         }
