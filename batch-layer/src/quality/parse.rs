@@ -24,7 +24,7 @@ struct Document {
     expectation: Vec<Spanned<Given>>,
 }
 
-/// An expectation as it is written. Which keys belong to which type is decided by [`Keys`].
+/// An expectation as it is written. Which keys belong to which type is checked apart.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Given {
