@@ -144,8 +144,11 @@ def live(folder):
         for command, name in servers:
             server = environment.Process(command, folder / f"{name}.log", env=variables, cwd=folder)
             running.append(server.__enter__())
+            if name == "ingest":
+                # The server refuses a place where there is no lake yet.
+                bad(landing, 1)
+                environment.wait_for(lambda: (lake / "raw/impressions/_delta_log").is_dir(), "ingest makes the lake", server)
         address = f"http://127.0.0.1:{prometheus}/api/v1"
-        bad(landing, 1)
         environment.wait_for(lambda: both_up(address), "Prometheus reads ingest and serve", running[3])
         names(ingest, serve, running[0])
         queries(address)
