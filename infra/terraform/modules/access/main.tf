@@ -4,7 +4,7 @@
 # | part | reads | writes | deletes |
 # |---|---|---|---|
 # | speed | raw, ref, landing prefixes | raw, ref (empty tables at the first start) | nothing |
-# | serving | the lake | nothing | nothing |
+# | serving | the lake | batch/alarms | the log entries and leases of batch/alarms |
 # | batch (run, rollback, backfill) | the lake | batch; empty tables in ref | the log entries and leases of batch |
 # | maintenance (compact, vacuum, checkpoint) | the lake | raw, batch, ref | raw, batch, ref |
 # | operator (ref load, deadletters replay) | the lake | raw, ref | nothing |
@@ -22,8 +22,9 @@ locals {
     serving = {
       list   = ["${var.prefix}/*"]
       read   = ["${local.lake}/*"]
-      write  = []
-      delete = []
+      # The transitions of alarms, and the lease of the server that evaluates them.
+      write  = ["${local.lake}/batch/alarms/*"]
+      delete = ["${local.lake}/batch/alarms/_delta_log/*", "${local.lake}/batch/alarms/_lease/*"]
     }
     batch = {
       list = ["${var.prefix}/*"]
