@@ -20,8 +20,8 @@ locals {
       delete = []
     }
     serving = {
-      list   = ["${var.prefix}/*"]
-      read   = ["${local.lake}/*"]
+      list = ["${var.prefix}/*"]
+      read = ["${local.lake}/*"]
       # The transitions of alarms, and the lease of the server that evaluates them.
       write  = ["${local.lake}/batch/alarms/*"]
       delete = ["${local.lake}/batch/alarms/_delta_log/*", "${local.lake}/batch/alarms/_lease/*"]
