@@ -13,8 +13,9 @@ install -m 755 "$scripts/health.sh" "$root/usr/local/bin/adlake-health"
 
 # A user without a name elsewhere, a home or a shell. The numbers are those of the task definitions and manifests.
 touch "$root/etc/passwd" "$root/etc/group"
-grep -q '^adlake:' "$root/etc/passwd" || echo 'adlake:x:10001:10001::/work:/usr/sbin/nologin' >>"$root/etc/passwd"
+grep -q '^adlake:' "$root/etc/passwd" || echo 'adlake:x:10001:10001::/var/lib/adlake:/usr/sbin/nologin' >>"$root/etc/passwd"
 grep -q '^adlake:' "$root/etc/group" || echo 'adlake:x:10001:' >>"$root/etc/group"
 
 # The one writable place. A volume that is laid over it takes its owner and mode.
-install -d -m 700 -o 10001 -g 10001 "$root/work"
+install -d -m 755 "$root/var/lib"
+install -d -m 700 -o 10001 -g 10001 "$root/var/lib/adlake"

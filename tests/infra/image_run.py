@@ -3,7 +3,7 @@
 
 1. The compose file follows the Compose schema, and what it says of adlake is what the program accepts. 2. A root file system is made
 of Debian's packages and infra/docker/root.sh. 3. Under bwrap, with a read-only root and without capabilities, as the user 10001:
-the server starts with keys from the environment, its health check tells the truth, nothing but /work can be written.
+the server starts with keys from the environment, its health check tells the truth, nothing but /var/lib/adlake can be written.
 
 What this does not show: that the first stage of the Dockerfile builds on its base image.
 """
@@ -90,7 +90,7 @@ def accepted(name, command, variables):
 def layout(folder):
     root, packages = folder / "root", folder / "packages"
     packages.mkdir()
-    for name in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "proc", "dev", "tmp", "mnt", "work", "etc"):
+    for name in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "proc", "dev", "tmp", "mnt", "var/lib/adlake", "etc"):
         (root / name).mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
@@ -125,7 +125,7 @@ def started(folder, root):
         settings = [part for name, value in variables.items() for part in ("--setenv", name, value)]
         return [
             "bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--uid", "10001", "--gid", "10001", "--die-with-parent",
-            "--ro-bind", root, "/", "--bind", work, "/work", "--bind", lake, "/mnt", "--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev",
+            "--ro-bind", root, "/", "--bind", work, "/var/lib/adlake", "--bind", lake, "/mnt", "--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev",
             "--clearenv", "--setenv", "PATH", "/usr/local/bin:/usr/bin:/bin", *settings, *command,
         ]
 
@@ -147,7 +147,7 @@ def started(folder, root):
     (landing / "impressions.json").write_text(event)
     taken = run("adlake-entrypoint", "ingest", "files", "/mnt/landing", ADLAKE_LAKE__URI="/mnt/lake")
     assert taken.returncode == 0, taken
-    made = run("adlake-entrypoint", "keys", "create", "ops", "--role", "admin", "--format", "json", ADLAKE_SERVE__KEYS_FILE="/work/made")
+    made = run("adlake-entrypoint", "keys", "create", "ops", "--role", "admin", "--format", "json", ADLAKE_SERVE__KEYS_FILE="/var/lib/adlake/made")
     assert made.returncode == 0, made
     key = json.loads(made.stdout)["key"]
     text = (work / "made").read_text()
@@ -155,7 +155,7 @@ def started(folder, root):
     unhealthy = run("adlake-health", str(port))
     assert unhealthy.returncode != 0, "a server that is not there must not be well"
     variables = {
-        "ADLAKE_LAKE__URI": "/mnt/lake", "ADLAKE_SERVE__KEYS_FILE": "/work/keys", "ADLAKE_IMAGE_KEYS": text,
+        "ADLAKE_LAKE__URI": "/mnt/lake", "ADLAKE_SERVE__KEYS_FILE": "/var/lib/adlake/keys", "ADLAKE_IMAGE_KEYS": text,
         "ADLAKE_IMAGE_CONFIG": f'[serve]\nlisten = "0.0.0.0:{port}"\n',
     }
     command = inside("adlake-entrypoint", "serve", **variables)

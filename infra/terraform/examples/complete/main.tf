@@ -193,7 +193,7 @@ module "serving" {
   health_port        = 8080
   port               = 8080
   target_group_arn   = module.balancer.target_group_arn
-  environment        = merge(local.lake, { ADLAKE_SERVE__KEYS_FILE = "/work/keys" })
+  environment        = merge(local.lake, { ADLAKE_SERVE__KEYS_FILE = "/var/lib/adlake/keys" })
 
   secrets = {
     ADLAKE_IMAGE_KEYS           = "${var.keys_secret_arn}:keys::"
@@ -227,7 +227,7 @@ module "job" {
 
   environment = merge(local.lake, {
     ADLAKE_BATCH__SESSION__MEMORY_BYTES_MAX = tostring(floor(each.value.memory * 1024 * 1024 * 0.6))
-    ADLAKE_BATCH__SESSION__SPILL_FOLDER     = "/work/spill"
+    ADLAKE_BATCH__SESSION__SPILL_FOLDER     = "/var/lib/adlake/spill"
     ADLAKE_BATCH__SESSION__SPILL_BYTES_MAX  = tostring((each.value.disk_gib - 10) * 1024 * 1024 * 1024)
   })
 }

@@ -121,7 +121,7 @@ module "job" {
 
   environment = {
     ADLAKE_LAKE__URI                    = module.storage.lake_uri
-    ADLAKE_BATCH__SESSION__SPILL_FOLDER = "/work/spill"
+    ADLAKE_BATCH__SESSION__SPILL_FOLDER = "/var/lib/adlake/spill"
   }
 }
 

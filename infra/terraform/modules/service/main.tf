@@ -26,7 +26,7 @@ locals {
     stopTimeout            = var.stop_seconds
     linuxParameters        = { initProcessEnabled = true }
     portMappings           = var.port == 0 ? [] : [{ containerPort = var.port, hostPort = var.port, protocol = "tcp" }]
-    mountPoints            = [{ sourceVolume = "work", containerPath = "/work", readOnly = false }]
+    mountPoints            = [{ sourceVolume = "work", containerPath = "/var/lib/adlake", readOnly = false }]
     healthCheck = var.health_port == 0 ? null : {
       command     = ["CMD", "adlake-health", tostring(var.health_port)]
       interval    = 15
