@@ -53,6 +53,13 @@ async fn clients_that_do_it_no_good_leave_room_for_others() -> Result<()> {
     let length = answer.bytes().await?.len();
     ensure!(length > 500_000, "the answer has {length} bytes only: no socket is filled by it");
     server.ask(&small).await?;
+    // There are no keys, so a page of another site must not ask or acknowledge anything here.
+    for headers in [[("origin", "https://evil.example.com")], [("sec-fetch-site", "cross-site")]] {
+        let refused = server.post(&small, None, &headers).await?;
+        ensure!(refused.status() == 403, "{headers:?}: {}", refused.status());
+    }
+    let own = server.post(&small, None, &[("sec-fetch-site", "same-origin")]).await?;
+    ensure!(own.status() == 200, "{}", own.status());
     let before = resident_mib(server.process.id())?;
     let address = ("127.0.0.1", server.port);
 

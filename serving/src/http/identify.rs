@@ -45,6 +45,10 @@ pub async fn identify(State(server): State<Arc<Server>>, mut request: Request, n
 async fn principal(server: &Server, method: &Method, headers: &HeaderMap) -> Result<(Principal, bool), Problem> {
     let entrance = &server.entrance;
     if entrance.is_open() {
+        // A page of another site could make the browser of this machine send it.
+        if !method.is_safe() {
+            check_origin(headers, false)?;
+        }
         return Ok((Principal::local(), false));
     }
     if let Some(value) = headers.get(header::AUTHORIZATION) {

@@ -151,7 +151,7 @@ pub fn check_origin(headers: &HeaderMap, is_needed: bool) -> Result<(), Problem>
         (None, None) => !is_needed,
     };
     let foreign = || {
-        let detail = "a request with a session must come from the server's own page";
+        let detail = "a browser may send this from the server's own page only";
         Problem::new(StatusCode::FORBIDDEN, "foreign_origin", detail)
     };
     if is_own { Ok(()) } else { Err(foreign()) }
