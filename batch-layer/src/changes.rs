@@ -6,8 +6,8 @@
 //! - New events are written to new files. A file that holds a replaced event is written anew
 //!   without it.
 //! - Attributions likewise.
-//! - The sums of a day with changes are made anew from the published sums and their signed changes,
-//!   and from them the sums by campaign.
+//! - The signed changes of the sums are put into the files that they meet (see [`crate::fold`]).
+//!   The sums by campaign of a day with changes are written anew.
 //! - The sketches of a day with changes are written anew.
 //!
 //! A table without changes keeps its version.
@@ -30,6 +30,7 @@ use datafusion::common::{DataFusionError, internal_datafusion_err};
 
 use crate::engine::{Engine, Tables, Written};
 use crate::error::BatchError;
+use crate::fold::{Changes, Piece};
 use crate::slices::slices;
 
 /// The most bytes of one materialized plan that stay in memory.
@@ -37,8 +38,11 @@ const MATERIALIZED_BYTES_MAX: usize = 256 << 20;
 
 /// Writes what has changed since the published run of the snapshot.
 pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables, BatchError> {
-    let parts: BTreeSet<Part> =
-        EventKind::ALL.map(Part::Events).into_iter().chain([Part::Attributions, Part::Hourly, Part::Reach]).collect();
+    let parts: BTreeSet<Part> = EventKind::ALL
+        .map(Part::Events)
+        .into_iter()
+        .chain([Part::Attributions, Part::Hourly, Part::Rollup, Part::Reach])
+        .collect();
     let merge = || async { Merge::new(&engine.plans, snapshot, MATERIALIZED_BYTES_MAX).prepare(&parts).await };
     let merged = engine.lake.retry(merge).await?;
     let mut tables = Tables::default();
@@ -180,13 +184,55 @@ fn binaries<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a BinaryArray,
 async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Result<(), BatchError> {
     let table = BatchTable::Hourly;
     engine.observer.begin(table.name());
-    let zone = engine.meaning.report.time_zone;
     let changed = dates(engine, "SELECT DISTINCT event_date FROM hourly_changes").await?;
     let replacer = Arc::new(base(engine, snapshot, table).await?);
-    let kept = of_other_days(&replacer, &changed);
+    let mut kept = of_other_days(&replacer, &changed);
+    let (mut all, mut others) = (Written::default(), BTreeSet::new());
+    for day in &changed {
+        match folded(engine, &replacer, *day).await? {
+            Some((written, stay)) => {
+                all.add(written);
+                kept.extend(stay);
+            }
+            None => drop(others.insert(*day)),
+        }
+    }
+    all.add(made_anew(engine, &replacer, others).await?);
+    commit(engine, snapshot, table, kept, all, tables).await?;
+    rollup(engine, snapshot, changed, tables).await
+}
+
+/// Puts the changes of a day into its files. Returns what was written, and the files that stay.
+/// `None`: the files are not in order, or there are none, or there is no memory for the changes.
+async fn folded(
+    engine: &Engine,
+    replacer: &Arc<Replacer>,
+    day: Day,
+) -> Result<Option<(Written, Vec<LiveFile>)>, BatchError> {
+    let files: Vec<LiveFile> = replacer.base().iter().filter(|file| file.day() == Some(day.0)).cloned().collect();
+    let Some(changes) = Changes::of(engine, day).await? else { return Ok(None) };
+    let pieces = changes.pieces(replacer, files).await?;
+    if pieces.is_empty() {
+        return Ok(None);
+    }
+    let (met, stay): (Vec<Piece>, Vec<Piece>) = pieces.into_iter().partition(Piece::is_met);
+    let (changes, replacer) = (Arc::new(changes), replacer.clone());
+    let written = engine
+        .each(met, move |engine, piece| {
+            let (changes, replacer) = (changes.clone(), replacer.clone());
+            async move { changes.fold(&piece, &replacer, engine.output(&replacer)).await }
+        })
+        .await?;
+    let written: Option<Vec<Written>> = written.into_iter().collect();
+    Ok(written.map(|written| (written.into_iter().collect(), stay.into_iter().map(|piece| piece.file).collect())))
+}
+
+/// Writes the sums of whole days: those that are published and their changes are sorted and added.
+async fn made_anew(engine: &Engine, replacer: &Arc<Replacer>, days: BTreeSet<Day>) -> Result<Written, BatchError> {
+    let (table, zone, replacer) = (BatchTable::Hourly, engine.meaning.report.time_zone, replacer.clone());
     let events_max = engine.settings.slice_events;
     let cut = engine
-        .each(changed.iter().copied().collect(), move |engine, day| async move {
+        .each(days.into_iter().collect(), move |engine, day| async move {
             let range = time::first_hour_of(day.0, zone)..time::first_hour_of(day.0 + 1, zone);
             let volumes = engine.plans.hourly_volumes(range.clone()).await?;
             Ok(slices(&range, &volumes, events_max, true))
@@ -198,29 +244,25 @@ async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Re
             async move { engine.write(&replacer, table, engine.plans.changed_hourly(&slice).await?).await }
         })
         .await?;
-    let all: Written = written.into_iter().collect();
-    commit(engine, snapshot, table, kept, all, tables).await?;
-    rollup(engine, snapshot, changed, tables).await
+    Ok(written.into_iter().collect())
 }
 
-/// Writes the sums of the changed days anew, from the cube that was just written.
+/// Writes the sums by campaign of the changed days anew, from those that are published and the
+/// changes of the cube.
 async fn rollup(
     engine: &Engine,
     snapshot: &Snapshot,
     changed: BTreeSet<Day>,
     tables: &mut Tables,
 ) -> Result<(), BatchError> {
-    let (table, cube) = (BatchTable::Rollup, BatchTable::Hourly.name());
+    let table = BatchTable::Rollup;
     engine.observer.begin(table.name());
-    if let Some(version) = tables.versions.get(cube) {
-        engine.plans.register("hourly", engine.lake.known_columns(cube, *version).await?)?;
-    }
     let replacer = Arc::new(base(engine, snapshot, table).await?);
     let kept = of_other_days(&replacer, &changed);
     let written = engine
         .each(changed.into_iter().collect(), move |engine, day| {
             let replacer = replacer.clone();
-            async move { engine.write(&replacer, table, engine.plans.rollup("hourly", day).await?).await }
+            async move { engine.write(&replacer, table, engine.plans.changed_rollup(day).await?).await }
         })
         .await?;
     let all: Written = written.into_iter().collect();

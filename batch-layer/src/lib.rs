@@ -11,6 +11,7 @@ pub mod plan;
 pub mod run;
 mod full;
 mod changes;
+mod fold;
 mod slices;
 pub mod jobs;
 pub mod check;

@@ -223,17 +223,17 @@ fn parts(from: &Contributors) -> Vec<Part> {
 }
 
 impl Part {
-    /// SQL: the keys of the cube.
-    fn keys(&self) -> String {
-        let keys = kpi::DIMENSIONS.iter().map(|name| match *name {
+    /// SQL: the hour and the dimensions.
+    fn keys(&self, dimensions: &[&str]) -> String {
+        let keys = dimensions.iter().map(|name| match *name {
             "conversion_type" => format!("{} AS conversion_type", self.conversion_type),
             name => name.to_string(),
         });
         format!("report_hour({}) AS hour, {}", self.time, keys.collect::<Vec<_>>().join(", "))
     }
 
-    /// SQL: the sums of the part by key, times `sign`.
-    fn contributions(&self, sign: i8) -> String {
+    /// SQL: the sums of the part by hour and dimensions, times `sign`.
+    fn contributions(&self, sign: i8, dimensions: &[&str]) -> String {
         let sign = if sign < 0 { "-" } else { "" };
         let columns: Vec<String> = SUMS
             .iter()
@@ -246,16 +246,16 @@ impl Part {
             })
             .collect();
         // Grouped by position, because some keys are expressions.
-        let positions: Vec<String> = (1..=kpi::DIMENSIONS.len() + 1).map(|place| place.to_string()).collect();
-        let (keys, columns, positions) = (self.keys(), columns.join(", "), positions.join(", "));
+        let positions: Vec<String> = (1..=dimensions.len() + 1).map(|place| place.to_string()).collect();
+        let (keys, columns, positions) = (self.keys(dimensions), columns.join(", "), positions.join(", "));
         format!("SELECT {keys}, {columns} FROM {} GROUP BY {positions}", self.rows)
     }
 }
 
-/// SQL: what events and attributions contribute to `campaign_hourly`, times `sign`. A key may occur
-/// several times.
-pub(super) fn contributions(from: &Contributors, sign: i8) -> String {
-    parts(from).iter().map(|part| part.contributions(sign)).collect::<Vec<_>>().join(" UNION ALL ")
+/// SQL: what events and attributions contribute to `campaign_hourly`, or to sums by fewer of its
+/// dimensions, times `sign`. A key may occur several times.
+pub(super) fn contributions(from: &Contributors, sign: i8, dimensions: &[&str]) -> String {
+    parts(from).iter().map(|part| part.contributions(sign, dimensions)).collect::<Vec<_>>().join(" UNION ALL ")
 }
 
 /// SQL: the same as [`hourly`] over the [`contributions`], where all are positive, in the order of
@@ -280,7 +280,7 @@ pub(super) fn hourly_at_once(from: &Contributors, order: &[&str]) -> String {
                 true => input.to_string(),
                 false => format!("NULL AS {input}"),
             });
-            let (keys, inputs) = (part.keys(), inputs.collect::<Vec<_>>().join(", "));
+            let (keys, inputs) = (part.keys(&kpi::DIMENSIONS), inputs.collect::<Vec<_>>().join(", "));
             format!("SELECT {keys}, {inputs}, {number} AS part FROM {}", part.rows)
         })
         .collect();
@@ -305,11 +305,11 @@ pub(super) fn hourly_at_once(from: &Contributors, order: &[&str]) -> String {
     )
 }
 
-/// SQL: one row for each key of the contributions, with the columns of the batch table, where a sum
-/// is not 0.
-pub(super) fn hourly(contributions: &str) -> String {
+/// SQL: one row for each hour and values of the dimensions of the contributions, with the columns
+/// of the batch table, where a sum is not 0.
+pub(super) fn hourly(contributions: &str, dimensions: &[&str]) -> String {
     let any: Vec<String> = SUMS.iter().map(|sum| format!("sum(c.{}) <> 0", sum.column)).collect();
-    let keys = kpi::DIMENSIONS.join(", ");
+    let keys = dimensions.join(", ");
     format!(
         "SELECT hour, {keys}, {}, CAST(hour AS DATE) AS event_date FROM ({contributions}) c \
          GROUP BY hour, {keys} HAVING {}",

@@ -10,6 +10,7 @@
 //!   changed, as published and as they are now.
 //! - `attributions_before`, `attributions_after`: the attributions of these interactions.
 //! - `hourly_changes`: the signed changes of the sums.
+//! - `rollup_changes`: the same by campaign, if only these are needed.
 //! - `merged_<table>`: the result.
 //!
 //! What an event or a credit is, is not defined here but in `Q`: see [`super::plans`].
@@ -30,6 +31,7 @@ use super::plans::Plans;
 use crate::error::LakeError;
 use crate::snapshot::Snapshot;
 
+mod among;
 mod events;
 mod attributions;
 mod near;
@@ -46,6 +48,8 @@ pub enum Part {
     Attributions,
     /// The sums.
     Hourly,
+    /// The sums by campaign.
+    Rollup,
     /// The sketches.
     Reach,
 }
@@ -57,7 +61,7 @@ impl Part {
         match self {
             Part::Events(_) => vec![self],
             Part::Attributions => vec![Part::Events(Impression), Part::Events(Interaction), self],
-            Part::Hourly => vec![
+            Part::Hourly | Part::Rollup => vec![
                 Part::Events(Impression),
                 Part::Events(Interaction),
                 Part::Events(BidRequest),
@@ -125,6 +129,7 @@ impl<'a> Merge<'a> {
                 Part::Events(kind) => self.merge_events(kind).await?,
                 Part::Attributions => self.merge_attributions().await?,
                 Part::Hourly => self.merge_hourly().await?,
+                Part::Rollup => self.merge_rollup(parts.contains(&Part::Hourly)).await?,
                 Part::Reach => self.merge_reach().await?,
             }
         }

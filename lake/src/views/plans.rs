@@ -389,6 +389,21 @@ impl Plans {
         self.sql(&cubes::changed_hourly(&rows, &BatchTable::Hourly.order_columns())).await
     }
 
+    /// The changes of the cube on a date, from table `hourly_changes`, in the order of the batch
+    /// table.
+    pub async fn changes_of(&self, day: Day) -> Result<DataFrame> {
+        let (day, order) = (day.literal(), BatchTable::Hourly.order());
+        self.sql(&format!("SELECT * FROM hourly_changes WHERE event_date = {day} ORDER BY {order}")).await
+    }
+
+    /// The rows of `campaign_rollup` for a date, from tables `published_rollup` and
+    /// `hourly_changes`, in the order of the batch table.
+    pub async fn changed_rollup(&self, day: Day) -> Result<DataFrame> {
+        let rows = format!("(SELECT * FROM merged_rollup WHERE event_date = {})", day.literal());
+        let order = BatchTable::Rollup.order();
+        self.sql(&format!("{} HAVING sum(events) > 0 ORDER BY {order}", cubes::rollup(&rows))).await
+    }
+
     /// The rows of `campaign_rollup` for a date, from a table with the columns of
     /// `campaign_hourly`.
     pub async fn rollup(&self, hourly: &str, day: Day) -> Result<DataFrame> {

@@ -143,8 +143,9 @@ fn parts(view: &str) -> Vec<Part> {
         "impressions" => vec![Part::Events(EventKind::Impression)],
         "bid_requests" => vec![Part::Events(EventKind::BidRequest)],
         "clicks" | "conversions" | "attributions" | "invalid_traffic" | "user_segments" => vec![Part::Attributions],
-        "campaign_hourly" | "geo_daily" | "site_daily" | "funnel" => vec![Part::Hourly],
-        "campaign_daily" | "campaign_kpis" => vec![Part::Hourly, Part::Reach],
+        "campaign_hourly" | "geo_daily" | "site_daily" => vec![Part::Hourly],
+        "funnel" => vec![Part::Rollup],
+        "campaign_daily" | "campaign_kpis" => vec![Part::Rollup, Part::Reach],
         _ => Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ use adlake_domain::attribution::micros;
 use adlake_domain::batch_schema::{attributions_schema, event_schema};
 use adlake_domain::catalogue;
 use adlake_domain::event::EventKind;
+use adlake_domain::settings::Scope;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 
@@ -111,35 +112,40 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// Defines `needed_impressions`: those that an interaction may join. An interaction joins
-    /// impressions of its user that are a window before it at most. These are the interactions
-    /// whose attribution may have changed, and the clicks that their conversions may join. If a
-    /// user has refunds, these are all interactions at hand: an order may join any of them.
+    /// Defines `needed_impressions`: those that [`Near`] tells for the interactions whose
+    /// attribution may have changed, and for the clicks that their conversions may join. If a user
+    /// has refunds, these are all interactions at hand: an order may join any of them.
     async fn find_needed_impressions(&self) -> Result<(), LakeError> {
         let rules = &self.plans.meaning().attribution;
         let clicks = micros(rules.click_through_window);
         let window = micros(rules.click_to_impression_window).max(micros(rules.view_through_window)).min(WINDOW_MAX);
+        let columns = |alias: &str| columns_with(alias, Near::COLUMNS);
         let needed = format!(
-            "SELECT user_id, event_time FROM interactions_after WHERE user_id IS NOT NULL \
-             UNION SELECT c.user_id, c.event_time FROM interactions_context c \
+            "SELECT {} FROM interactions_after b WHERE user_id IS NOT NULL \
+             UNION ALL SELECT {context} FROM interactions_context c \
              LEFT SEMI JOIN users_with_refunds u ON c.user_id = u.user_id \
-             UNION SELECT c.user_id, c.event_time FROM interactions_context c \
+             UNION ALL SELECT {context} FROM interactions_context c \
              LEFT SEMI JOIN interactions_after v ON c.user_id = v.user_id AND v.interaction_type <> 'click' \
              AND c.event_time <= v.event_time AND c.event_time >= v.event_time - INTERVAL '{} microseconds' \
              WHERE c.interaction_type = 'click'",
-            clicks.min(WINDOW_MAX)
+            columns("b"),
+            clicks.min(WINDOW_MAX),
+            context = columns("c"),
         );
         self.materialize("joining", &needed, None).await?;
-        let near = Near::of(&self.plans.sql("SELECT user_id, event_time FROM joining").await?.collect().await?, window);
+        let joining = self.plans.sql("SELECT * FROM joining").await?.collect().await?;
+        let any_campaign = rules.scope == Scope::Account;
+        let near = Near::of(&joining, window, &self.snapshot.reference.advertisers(), any_campaign)?;
         near.register(self.plans.context());
         let dates = self.within("joining", "event_time", "event_time", "b.event_time", window, 0).await?;
         let dates = dates.replacen(" WHERE", " AND", 1);
         let published = format!(
-            "SELECT {} FROM (SELECT b.* FROM {}) b WHERE is_near(b.user_id, b.event_time){dates}",
+            "SELECT {} FROM (SELECT b.* FROM {}) b WHERE {}{dates}",
             columns_of(EventKind::Impression, "b"),
             self.without_replaced("published_impressions", "impressions"),
+            is_near("b"),
         );
-        let new = "SELECT * FROM new_impressions n WHERE is_near(n.user_id, n.event_time)";
+        let new = format!("SELECT * FROM new_impressions n WHERE {}", is_near("n"));
         self.plans.define("needed_impressions", &format!("{published} UNION ALL {new}")).await?;
         Ok(())
     }
@@ -172,4 +178,14 @@ impl Merge<'_> {
         let bounds: Vec<String> = lowest.into_iter().chain(highest).collect();
         Ok(if bounds.is_empty() { String::new() } else { format!(" WHERE {}", bounds.join(" AND ")) })
     }
+}
+
+/// SQL: whether an impression may be joined.
+fn is_near(alias: &str) -> String {
+    format!("is_near({})", columns_with(alias, "user_id, event_time, campaign_id, impression_id"))
+}
+
+/// SQL: the names, each with the table's alias.
+fn columns_with(alias: &str, names: &str) -> String {
+    names.split(", ").map(|name| format!("{alias}.{name}")).collect::<Vec<_>>().join(", ")
 }

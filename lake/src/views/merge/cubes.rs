@@ -3,46 +3,63 @@
 
 use adlake_domain::batch_schema::{campaign_hourly_schema, campaign_reach_schema, campaign_rollup_schema};
 use adlake_domain::catalogue;
+use adlake_domain::kpi;
 
 use super::Merge;
 use crate::error::LakeError;
 use crate::views::cubes::{self, Contributors};
 
+/// SQL: the signed contributions of what has come and gone, by hour and these dimensions.
+fn changes(dimensions: &[&str]) -> String {
+    let new = Contributors {
+        impressions: "new_impressions".to_string(),
+        interactions: "interactions_after".to_string(),
+        attributions: "attributions_after".to_string(),
+        touches: "attributions_after".to_string(),
+        bid_requests: "new_bid_requests".to_string(),
+        counted: None,
+    };
+    let old = Contributors {
+        impressions: "replaced_impressions".to_string(),
+        interactions: "interactions_before".to_string(),
+        attributions: "attributions_before".to_string(),
+        touches: "attributions_before".to_string(),
+        bid_requests: "replaced_bid_requests".to_string(),
+        counted: None,
+    };
+    format!("{} UNION ALL {}", cubes::contributions(&new, 1, dimensions), cubes::contributions(&old, -1, dimensions))
+}
+
 impl Merge<'_> {
-    /// Registers `merged_hourly`, and `merged_rollup` with the same sums in fewer rows.
+    /// Registers `merged_hourly`.
     pub(super) async fn merge_hourly(&self) -> Result<(), LakeError> {
-        self.register_published("published_hourly", catalogue::CAMPAIGN_HOURLY, campaign_hourly_schema()).await?;
-        let new = Contributors {
-            impressions: "new_impressions".to_string(),
-            interactions: "interactions_after".to_string(),
-            attributions: "attributions_after".to_string(),
-            touches: "attributions_after".to_string(),
-            bid_requests: "new_bid_requests".to_string(),
-            counted: None,
-        };
-        let old = Contributors {
-            impressions: "replaced_impressions".to_string(),
-            interactions: "interactions_before".to_string(),
-            attributions: "attributions_before".to_string(),
-            touches: "attributions_before".to_string(),
-            bid_requests: "replaced_bid_requests".to_string(),
-            counted: None,
-        };
-        let contributions = format!("{} UNION ALL {}", cubes::contributions(&new, 1), cubes::contributions(&old, -1));
-        let changed =
-            self.materialize("hourly_changes", &cubes::hourly(&contributions), Some(campaign_hourly_schema())).await?;
-        let merged = if changed {
+        let schema = campaign_hourly_schema();
+        self.register_published("published_hourly", catalogue::CAMPAIGN_HOURLY, schema.clone()).await?;
+        let changes = cubes::hourly(&changes(&kpi::DIMENSIONS), &kpi::DIMENSIONS);
+        let merged = if self.materialize("hourly_changes", &changes, Some(schema)).await? {
             "SELECT * FROM published_hourly UNION ALL SELECT * FROM hourly_changes"
         } else {
             "SELECT * FROM published_hourly"
         };
         self.plans.define("merged_hourly", merged).await?;
-        let rollup = campaign_rollup_schema();
-        self.register_published("published_rollup", catalogue::CAMPAIGN_ROLLUP, rollup.clone()).await?;
-        let columns: Vec<&str> = rollup.fields().iter().map(|field| field.name().as_str()).collect();
+        Ok(())
+    }
+
+    /// Registers `merged_rollup`. `has_hourly`: the changes of the hourly cube are known. They are
+    /// changes of these sums too, in more rows than needed.
+    pub(super) async fn merge_rollup(&self, has_hourly: bool) -> Result<(), LakeError> {
+        let schema = campaign_rollup_schema();
+        self.register_published("published_rollup", catalogue::CAMPAIGN_ROLLUP, schema.clone()).await?;
+        let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         let columns = columns.join(", ");
+        let (changed, table) = if has_hourly {
+            (self.has_rows("hourly_changes"), "hourly_changes")
+        } else {
+            let changes = cubes::hourly(&changes(&["campaign_id"]), &["campaign_id"]);
+            (self.materialize("rollup_changes", &changes, Some(schema.clone())).await?, "rollup_changes")
+        };
         let merged = if changed {
-            format!("SELECT {columns} FROM published_rollup UNION ALL SELECT {columns} FROM hourly_changes")
+            format!("SELECT {columns} FROM published_rollup UNION ALL SELECT {columns} FROM {table}")
         } else {
             format!("SELECT {columns} FROM published_rollup")
         };

@@ -4,6 +4,7 @@ use adlake_domain::batch_schema::event_schema;
 use adlake_domain::event::EventKind;
 use adlake_domain::schema::raw_schema;
 
+use super::among::Among;
 use super::{Merge, nullable};
 use crate::error::LakeError;
 use crate::views::plans::columns_of;
@@ -59,6 +60,17 @@ impl Merge<'_> {
         }
     }
 
+    /// SQL for a FROM clause: `b`, the rows of `events` whose identities are in the table `keys`.
+    async fn having_keys(&self, events: &str, keys: &str) -> Result<String, LakeError> {
+        let rows = self.plans.sql(&format!("SELECT event_key FROM {keys}")).await?.collect().await?;
+        let Some(among) = Among::of(&rows, self.plans.context())? else {
+            return Ok(format!("{events} b LEFT SEMI JOIN {keys} t ON b.event_key = t.event_key"));
+        };
+        let function = format!("is_in_{keys}");
+        among.register(&function, self.plans.context());
+        Ok(format!("{events} b WHERE {function}(b.event_key)"))
+    }
+
     /// Makes `new_<kind>` and `replaced_<kind>` from the tail and the published events.
     async fn find_changed_events(&self, kind: EventKind) -> Result<(), LakeError> {
         let name = kind.table();
@@ -68,8 +80,8 @@ impl Merge<'_> {
         self.register_rows(&format!("tail_keyed_{name}"), rows)?;
         let bid = if kind == EventKind::BidRequest { ", b.bid_source, b.bid_event_date" } else { "" };
         let hits = format!(
-            "SELECT b.event_key, b.content_hash, b.ingested_at, b.source, b.event_date{bid} FROM published_{name} b \
-             LEFT SEMI JOIN tail_keyed_{name} t ON b.event_key = t.event_key"
+            "SELECT b.event_key, b.content_hash, b.ingested_at, b.source, b.event_date{bid} FROM {}",
+            self.having_keys(&format!("published_{name}"), &format!("tail_keyed_{name}")).await?
         );
         let any_hits = self.materialize(&format!("hits_{name}"), &hits, None).await?;
         let candidates = if any_hits {
@@ -100,10 +112,12 @@ impl Merge<'_> {
             self.materialize(&format!("new_{name}"), &format!("SELECT * FROM winners_{name}"), schema).await?;
             return Ok(());
         }
+        let dates = self.on_dates("event_date", &format!("SELECT DISTINCT event_date FROM touched_{name}")).await?;
+        let dated = format!("(SELECT * FROM published_{name}{dates})");
         let former = format!(
-            "SELECT {} FROM published_{name} b LEFT SEMI JOIN touched_{name} t ON b.event_key = t.event_key{}",
+            "SELECT {} FROM {}",
             columns_of(kind, "b"),
-            self.on_dates("b.event_date", &format!("SELECT DISTINCT event_date FROM touched_{name}")).await?
+            self.having_keys(&dated, &format!("touched_{name}")).await?
         );
         self.materialize(&format!("former_{name}"), &former, schema.clone()).await?;
         // An event whose winner is the same as before has not changed.
