@@ -6,7 +6,7 @@
 #   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [deny] [infra]
 #
 # By default it gets all of them but cargo-deny, which only `make check` needs. `infra` is what tests/infra/ runs: a local AWS API,
-# Airflow, checkov; and it says what of Terraform, Prometheus, bubblewrap and shellcheck is missing.
+# Airflow, checkov, ClickHouse; and it says what of Terraform, Prometheus, bubblewrap and shellcheck is missing.
 #
 # Everything lands under ${ADLAKE_CACHE:-$HOME/.cache/adlake}, nothing elsewhere but the caches of mvn, go and pip.
 # Each part keeps a copy of its inputs as its stamp: it is made again when they change, and skipped in milliseconds
@@ -117,6 +117,7 @@ setup_infra() {
   local tool
   python_environment "$cache/infra/venv" moto_server "$here/infra/requirements.txt" "a local AWS API, checkov and schemas"
   python_environment "$cache/infra/airflow" airflow "$here/infra/airflow.txt" "Airflow"
+  python_environment "$cache/infra/bi" python "$here/infra/bi.txt" "ClickHouse and pandas, which read the lake"
   for tool in promtool:prometheus amtool:prometheus-alertmanager bwrap:bubblewrap shellcheck:shellcheck \
     systemd-analyze:systemd strip:binutils; do
     command -v "${tool%%:*}" >/dev/null || lacking "${tool%%:*}, for the tests of infra/: apt-get install ${tool##*:}"
