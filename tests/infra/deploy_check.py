@@ -19,6 +19,8 @@ import environment
 
 KUBERNETES = environment.ROOT / "infra/kubernetes/base"
 VERSION = "1.33"
+# What every way to deploy has to do at its times.
+JOBS = {"run", "compact", "vacuum", "checkpoint", "check"}
 
 
 def main():
@@ -52,7 +54,7 @@ def kubernetes():
     shared = next(entry["data"] for entry in found if entry["kind"] == "ConfigMap")
     shared = {name: value for name, value in shared.items() if name != "ADLAKE_IMAGE_CONFIG"}
     accounts = {entry["metadata"]["name"] for entry in found if entry["kind"] == "ServiceAccount"}
-    pods = 0
+    pods, jobs = 0, set()
     for entry in found:
         spec = entry.get("spec", {})
         if entry["kind"] == "CronJob":
@@ -61,6 +63,10 @@ def kubernetes():
             continue
         pods += 1
         pod, name = spec["template"]["spec"], entry["metadata"]["name"]
+        if entry["kind"] == "CronJob":
+            jobs.add(pod["containers"][0]["args"][3])
+            (rule,) = spec["podFailurePolicy"]["rules"]
+            assert rule["action"] == "FailJob" and rule["onExitCodes"]["values"] == [2, 3], name
         assert pod["serviceAccountName"] in accounts and pod["securityContext"]["runAsNonRoot"], name
         for container in pod["containers"]:
             context = container["securityContext"]
@@ -70,6 +76,7 @@ def kubernetes():
         if "selector" in spec:
             labels = spec["template"]["metadata"]["labels"]
             assert spec["selector"]["matchLabels"].items() <= labels.items(), name
+    assert jobs == JOBS, f"the CronJobs do {jobs}"
     print(f"deploy_check: {len(found)} manifests follow the schemas of Kubernetes {VERSION}, with {pods} kinds of pods", flush=True)
 
 
@@ -88,6 +95,7 @@ def systemd():
         told = [line for line in (done.stdout + done.stderr).split("\n") if "adlake" in line]
         assert done.returncode == 0 and not told, told
     timers = {unit.stem for unit in source.glob("*.timer")}
+    assert timers == {f"adlake-batch-{job}" for job in JOBS}, timers
     assert timers <= {unit.stem for unit in source.glob("*.service")}, "each timer has its service"
     print(f"deploy_check: systemd takes {len(units)} units", flush=True)
 
