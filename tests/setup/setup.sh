@@ -146,6 +146,12 @@ setup_infra() {
   done
   compgen -G "/usr/lib/*/rsyslog/omelasticsearch.so" >/dev/null \
     || lacking "rsyslog's output to OpenSearch, for the tests of infra/: apt-get install rsyslog-elasticsearch"
+  if ! command -v helm >/dev/null && ! [ -x "$cache/infra/bin/helm" ]; then
+    say "building helm 3.19.0 into $cache/infra/bin (some minutes)"
+    mkdir -p "$cache/infra/bin"
+    GOBIN="$cache/infra/bin" GOFLAGS='' CGO_ENABLED=0 go install helm.sh/helm/v3/cmd/helm@v3.19.0 \
+      || lacking "helm 3: from its makers, or go install helm.sh/helm/v3/cmd/helm@v3.19.0"
+  fi
   if ! command -v terraform >/dev/null && ! [ -x "$cache/infra/bin/terraform" ]; then
     say "building terraform 1.11.4 into $cache/infra/bin (some minutes)"
     mkdir -p "$cache/infra/bin"
