@@ -6,7 +6,8 @@
 #   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [deny] [infra]
 #
 # By default it gets all of them but cargo-deny, which only `make check` needs. `infra` is what tests/infra/ runs: a local AWS API,
-# Airflow, checkov, ClickHouse, OpenSearch; and it says what of Terraform, Prometheus, bubblewrap and shellcheck is missing.
+# Airflow, checkov, ClickHouse, OpenSearch; and it says what of Terraform, Prometheus, rsyslog, bubblewrap and shellcheck is
+# missing.
 #
 # Everything lands under ${ADLAKE_CACHE:-$HOME/.cache/adlake}, nothing elsewhere but the caches of mvn, go and pip.
 # Each part keeps a copy of its inputs as its stamp: it is made again when they change, and skipped in milliseconds
