@@ -2,10 +2,12 @@
 
 - `adlake_batch_run` runs every 15 minutes. A run that finds nothing new ends at once. Its task publishes the asset `adlake_batch`, so that
   DAGs of yours can begin when new answers are there.
+- `adlake_quality` follows each batch run, by that asset: it evaluates the expectations of the data (docs/quality.md). Put a cron expression
+  in its place if a check takes long.
 - `adlake_maintenance` runs at night: compact, checkpoint, vacuum, one after another.
 
 The program is called where the worker runs. ADLAKE_CONFIG and the roles come from the worker's environment. Exit codes: 1 is tried
-again; 2 is a wrong configuration, which no retry mends, so the task fails at once.
+again. 2 is a wrong configuration, and 3 an expectation that is not met: no retry mends these, so the task fails at once.
 """
 
 import datetime
@@ -23,7 +25,8 @@ BATCH = Asset(name="adlake_batch", uri="adlake://batch/manifest")
 def tell(context):
     """What Airflow calls when a task has failed for good. Replace it by a notifier of yours (Slack, PagerDuty)."""
     task = context["task_instance"]
-    logging.error("adlake: %s failed in run %s; runbook: docs/runbooks/batch-failed.md", task.task_id, context["run_id"])
+    runbook = "quality-not-met" if task.task_id == "check" else "batch-failed"
+    logging.error("adlake: %s failed in run %s; runbook: docs/runbooks/%s.md", task.task_id, context["run_id"], runbook)
 
 
 DEFAULTS = {
@@ -54,6 +57,8 @@ class AdlakeJob(BaseOperator):
         code = self.process.wait()
         if code == 2:
             raise AirflowFailException(f"adlake batch {self.job}: the configuration has to be changed, see the log")
+        if code == 3:
+            raise AirflowFailException(f"adlake batch {self.job}: an expectation of severity fail is not met, see the log")
         if code != 0:
             raise AirflowException(f"adlake batch {self.job}: exit code {code}")
 
@@ -76,6 +81,18 @@ with DAG(
     tags=["adlake"],
 ):
     AdlakeJob(job="run", outlets=[BATCH])
+
+with DAG(
+    dag_id="adlake_quality",
+    description="Evaluates the expectations of the data after each batch run",
+    schedule=[BATCH],
+    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULTS,
+    tags=["adlake"],
+):
+    AdlakeJob(job="check", inlets=[BATCH])
 
 with DAG(
     dag_id="adlake_maintenance",

@@ -103,6 +103,7 @@ def steps(folder, versitygw, policies):
 
     with part("batch") as batch:
         batch.adlake("batch", "run")
+        batch.adlake("batch", "check")
         batch.nothing_refused()
         batch.may_not("write raw data", lambda: batch.s3.put_object(Bucket=BUCKET, Key="lake/raw/impressions/x", Body=b""))
         batch.may_not("delete raw data", lambda: batch.s3.delete_object(Bucket=BUCKET, Key=raw))

@@ -129,7 +129,7 @@ def live(folder):
         "ADLAKE_FILES__SETTLE": "100ms", "ADLAKE_FILES__FINAL_AFTER": "1s", "ADLAKE_FILES__POLL_INTERVAL": "200ms",
     }
     webhook = Webhook()
-    configure(folder, ingest, serve, alertmanager, webhook.server_address[1])
+    configure(folder, {"adlake-ingest": ingest, "adlake-serve": serve}, alertmanager, webhook.server_address[1], {"[5m]": "[20s]"})
     adlake = environment.adlake()
     servers = [
         ([adlake, "ingest", "files", landing, "--watch"], "ingest"),
@@ -214,16 +214,18 @@ def queries(address):
     print(f"prometheus_run: Prometheus answers all {count} queries", flush=True)
 
 
-def configure(folder, ingest, serve, alertmanager, webhook):
-    """The files of infra/, with short times and the ports of this test."""
+def configure(folder, targets, alertmanager, webhook, changes):
+    """The files of infra/, with short times and the ports of this test, and other changes of the rules. `targets` is the port of each job."""
     (folder / "rules").mkdir()
-    for file in (INFRA / "prometheus/rules").glob("*.yml"):
-        text = re.sub(r"\[5m\]", "[20s]", file.read_text())
-        (folder / "rules" / file.name).write_text(re.sub(r"for: \S+", "for: 0s", text))
+    texts = {file.name: file.read_text() for file in (INFRA / "prometheus/rules").glob("*.yml")}
+    for before, after in changes.items():
+        assert any(before in text for text in texts.values()), f"the rules have no {before}"
+        texts = {name: text.replace(before, after) for name, text in texts.items()}
+    for name, text in texts.items():
+        (folder / "rules" / name).write_text(re.sub(r"for: \S+", "for: 0s", text))
     config = yaml.safe_load((INFRA / "prometheus/prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager}"]
-    targets = {"adlake-ingest": ingest, "adlake-serve": serve}
     config["scrape_configs"] = [job for job in config["scrape_configs"] if job["job_name"] in targets]
     for job in config["scrape_configs"]:
         job["static_configs"][0]["targets"] = [f"127.0.0.1:{targets[job['job_name']]}"]
@@ -241,19 +243,23 @@ def configure(folder, ingest, serve, alertmanager, webhook):
 class Webhook(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Receiver)
-        self.names, self.changed = set(), threading.Condition()
+        self.alerts, self.changed = [], threading.Condition()
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def told(self, name, status="firing"):
+        """What was told of an alert, the first first."""
+        return [alert for alert in self.alerts if alert["labels"]["alertname"] == name and alert["status"] == status]
 
     def wait(self, name, seconds):
         with self.changed:
-            return self.changed.wait_for(lambda: name in self.names, seconds)
+            return self.changed.wait_for(lambda: self.told(name), seconds)
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.changed:
-            self.server.names |= {alert["labels"]["alertname"] for alert in told["alerts"] if alert["status"] == "firing"}
+            self.server.alerts = self.server.alerts + told["alerts"]
             self.server.changed.notify_all()
         self.send_response(200)
         self.end_headers()

@@ -10,6 +10,8 @@ trap 'rm -rf "$work"' EXIT
 
 "$python" tests/infra/terraform_docs.py --check infra/terraform/modules/* infra/terraform/examples/*
 
+"$python" tests/infra/cost_check.py
+
 # The provider comes from a mirror on this machine.
 eval "$(cd tests/infra && "$python" -c "
 import pathlib, shlex, environment

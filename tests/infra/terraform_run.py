@@ -138,6 +138,7 @@ def containers(adlake, outputs, folder):
     commands = {
         "speed": ["ingest", "kafka"], "serving": ["serve"], "batch-run": ["batch", "run"], "batch-compact": ["batch", "compact"],
         "batch-vacuum": ["batch", "vacuum"], "batch-checkpoint": ["batch", "checkpoint"],
+        "batch-check": ["batch", "check"],
     }
     assert outputs["task_definitions"].keys() == commands.keys(), outputs["task_definitions"]
     for part, arn in outputs["task_definitions"].items():

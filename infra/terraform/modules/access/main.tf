@@ -5,7 +5,7 @@
 # |---|---|---|---|
 # | speed | raw, ref, landing prefixes | raw, ref (empty tables at the first start) | nothing |
 # | serving | the lake | batch/alarms | the log entries and leases of batch/alarms |
-# | batch (run, rollback, backfill) | the lake | batch; empty tables in ref | the log entries and leases of batch |
+# | batch (run, check, rollback, backfill) | the lake | batch; empty tables in ref | the log entries and leases of batch |
 # | maintenance (compact, vacuum, checkpoint) | the lake | raw, batch, ref | raw, batch, ref |
 # | operator (ref load, deadletters replay) | the lake | raw, ref | nothing |
 
