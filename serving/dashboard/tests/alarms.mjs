@@ -9,6 +9,21 @@ import { closedRange } from "./page.mjs";
 
 const alarmsOf = (page) => page.locator('[data-type="alarms"]');
 
+/** Waits until the page has the alarms of the API: they may change in between, and the page asks every ten seconds. */
+async function sameAlarms(page, api) {
+  const deadline = Date.now() + 40_000;
+  for (;;) {
+    const answer = await api.get("v1/alarms");
+    const told = answer.alarms.filter((alarm) => alarm.state !== "PENDING");
+    const wanted = told.map((alarm) => alarm.id).sort();
+    const shown = await alarmsOf(page).locator("[data-alarm]").evaluateAll((all) =>
+      all.map((one) => one.dataset.alarm).sort());
+    if (JSON.stringify(shown) === JSON.stringify(wanted)) return { answer, told };
+    check(Date.now() < deadline, `the page shows ${shown}, the API has ${wanted}`);
+    await page.waitForTimeout(500);
+  }
+}
+
 /** Opens the first alarm, and waits for its parts. */
 async function openFirst(page) {
   const head = alarmsOf(page).locator(".alarm-head").first();
@@ -22,10 +37,7 @@ export const tests = {
   async "alarms are the API's, with their series, their band and their history"({ browser, base, api, key }) {
     const page = await open(browser, base, { key });
     await settle(page);
-    const answer = await api.get("v1/alarms");
-    const told = answer.alarms.filter((alarm) => alarm.state !== "PENDING");
-    const ids = await alarmsOf(page).locator("[data-alarm]").evaluateAll((all) => all.map((one) => one.dataset.alarm));
-    equal(ids.sort(), told.map((alarm) => alarm.id).sort(), "alarms");
+    const { answer, told } = await sameAlarms(page, api);
     const bell = page.getByRole("button", { name: /alarms?: show them$/ });
     equal(await bell.getAttribute("title"), told.length === 0 ? "No alarms" : told.length === 1 ? "1 alarm" :
       `${told.length} alarms`, "the bell");
@@ -34,8 +46,7 @@ export const tests = {
     await bell.click();
     check(await alarmsOf(page).evaluate((one) => one.contains(document.activeElement)), "the bell leads to them");
     await openFirst(page);
-    const first = told.find((alarm) => alarm.id === ids[0]) && (await alarmsOf(page).locator("[data-alarm]").first()
-      .getAttribute("data-alarm"));
+    const first = await alarmsOf(page).locator("[data-alarm]").first().getAttribute("data-alarm");
     const alarm = told.find((one) => one.id === first);
     const text = await alarmsOf(page).locator(".alarm-details").innerText();
     for (const part of [alarm.why, alarm.cause, alarm.owner, alarm.runbook]) {

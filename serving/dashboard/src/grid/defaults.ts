@@ -27,9 +27,9 @@ export const DEFAULT_LAYOUT: Item[] = parseLayout(
     "attribution:6x5",
     "time_to_conversion:6x5",
     "alarms:8x7",
-    "quality:4x7",
-    "invalid_traffic:5x4",
-    "freshness:4x4",
-    "dead_letters:3x4",
+    "quality:4x4",
+    "dead_letters:4x3",
+    "invalid_traffic:7x4",
+    "freshness:5x4",
   ].join("~"),
 )!;

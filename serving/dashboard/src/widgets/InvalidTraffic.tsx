@@ -104,10 +104,11 @@ function ReasonTable({ reasons, share }: { reasons: Reason[]; share: Answer | nu
         </tbody>
         <tfoot>
           <tr>
-            <th scope="row">Share of gross</th>
+            <th scope="row">Total</th>
             {KINDS.map(([kind]) => (
               <td key={kind} class="number">
-                {formatShare(shareOf(share, `${kind}s`), 2)}
+                {formatCount(reasons.reduce((sum, row) => sum + (row.events[kind] ?? 0), 0))}
+                <small class="muted block">{formatShare(shareOf(share, `${kind}s`), 2)} of gross</small>
               </td>
             ))}
             <td class="number">{formatFull("money", cost)}</td>
