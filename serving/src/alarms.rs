@@ -25,6 +25,7 @@ pub mod rule_test;
 pub mod samples;
 pub mod cause;
 pub mod journal;
+pub mod history;
 pub mod board;
 pub mod settings;
 pub mod sinks;

@@ -18,6 +18,7 @@ mod lists;
 mod metrics;
 mod openapi;
 mod problem;
+mod runbooks;
 mod session;
 mod shortcuts;
 mod tls;
@@ -222,9 +223,12 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/v1/campaigns/{id}/geography", get(shortcuts::geography))
         .route("/v1/campaigns/{id}/attribution", get(shortcuts::attribution))
         .route("/v1/campaigns/{id}/time_to_conversion", get(shortcuts::time_to_conversion))
+        .route("/v1/campaigns/{id}/invalid_traffic", get(shortcuts::invalid_traffic))
         .route("/v1/freshness", get(lists::freshness))
         .route("/v1/dead_letters", get(lists::dead_letters))
         .route("/v1/alarms", get(alarms::list))
+        .route("/v1/alarms/history", get(alarms::past))
+        .route("/v1/alarms/{id}/series", get(alarms::series))
         .route("/v1/alarms/silences", post(alarms::silence))
         .route("/v1/alarms/{id}/ack", post(alarms::acknowledge))
         .route("/v1/quality", get(lists::quality))
@@ -233,6 +237,7 @@ fn routes(server: Arc<Server>) -> Router {
     let open = Router::new()
         .route("/", get(assets::page))
         .route("/{file}", get(assets::file))
+        .route("/runbooks/{file}", get(runbooks::show))
         .route("/v1/session", get(session::methods).post(session::create).delete(session::delete))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))

@@ -103,6 +103,20 @@ impl Catalogue {
                 description: described_ratio(ratio.column).into(),
             });
         }
+        for ratio in RATIOS {
+            // The same over valid and invalid events, where both sides count those.
+            let gross = |name: &str| place(&metrics, &format!("gross_{name}"));
+            let (Some(numerator), Some(denominator)) = (gross(ratio.numerator), gross(ratio.denominator)) else {
+                continue;
+            };
+            let net = place(&metrics, ratio.column).map_or("ratio", |net| metrics[net].unit);
+            metrics.push(Metric {
+                name: format!("gross_{}", ratio.column),
+                formula: Formula::Ratio { numerator, denominator, factor: ratio.factor },
+                unit: net,
+                description: format!("{}, of valid and invalid events", described_ratio(ratio.column)),
+            });
+        }
         let places = metrics.iter().enumerate().map(|(place, metric)| (metric.name.clone(), place)).collect();
         Catalogue { metrics, places }
     }
@@ -273,6 +287,9 @@ mod tests {
         for name in kpi::shown(&display).iter().map(|sum| sum.name.as_str()).chain(RATIOS.iter().map(|r| r.column)) {
             assert!(catalogue.find(name).is_some(), "{name}");
         }
+        let gross: Vec<&str> =
+            RATIOS.iter().map(|r| r.column).filter(|name| catalogue.find(&format!("gross_{name}")).is_some()).collect();
+        assert_eq!(gross, ["ctr", "cvr", "cpc", "cpm", "cpa", "roas"]);
         for described in catalogue.described() {
             assert!(!described.description.is_empty() && !described.inputs.is_empty(), "{described:?}");
             let is_stored = |unit: &&str| described.description.contains(*unit);

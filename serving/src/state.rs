@@ -64,12 +64,13 @@ pub struct SnapshotId {
 }
 
 /// The tables whose versions make a snapshot, beside the manifest.
-pub const FOLLOWED: [&str; 5] = [
+pub const FOLLOWED: [&str; 6] = [
     EventKind::Impression.raw_table(),
     EventKind::Interaction.raw_table(),
     EventKind::BidRequest.raw_table(),
     catalogue::DEAD_LETTERS,
     catalogue::CAMPAIGNS,
+    catalogue::QUALITY,
 ];
 
 impl SnapshotId {
@@ -396,18 +397,18 @@ mod tests {
 
     #[test]
     fn ids_are_read_as_they_are_written() {
-        let id = SnapshotId { run: 12, tables: [340, 0, 5, 1, 2] };
-        assert_eq!(id.to_string(), "12-340-0-5-1-2");
-        assert_eq!(SnapshotId::parse("12-340-0-5-1-2"), Some(id.clone()));
-        for text in ["", "12", "12-340-0-5-1", "12-340-0-5-1-2-3", "12-340-0-5-1-x", "12-340-0-5-1--2"] {
+        let id = SnapshotId { run: 12, tables: [340, 0, 5, 1, 2, 7] };
+        assert_eq!(id.to_string(), "12-340-0-5-1-2-7");
+        assert_eq!(SnapshotId::parse("12-340-0-5-1-2-7"), Some(id.clone()));
+        for text in ["", "12", "12-340-0-5-1-2", "12-340-0-5-1-2-7-3", "12-340-0-5-1-2-x", "12-340-0-5-1-2--7"] {
             assert_eq!(SnapshotId::parse(text), None, "{text}");
         }
         let check = |other: &str, expected| {
             assert_eq!(id.has_reached(&SnapshotId::parse(other).unwrap()), expected, "{other}");
         };
-        check("12-340-0-5-1-2", true);
-        check("11-340-0-4-0-0", true);
-        check("13-340-0-5-1-2", false);
-        check("12-340-1-5-1-2", false);
+        check("12-340-0-5-1-2-7", true);
+        check("11-340-0-4-0-0-7", true);
+        check("13-340-0-5-1-2-7", false);
+        check("12-340-1-5-1-2-7", false);
     }
 }

@@ -286,7 +286,8 @@ async fn refusals(server: &Server) -> Result<()> {
         .await?;
     let large = json!({"metrics": ["clicks"], "filters": ["in", "country", ["x".repeat(1 << 20)]]});
     check(large, 413, "body_too_large", None).await?;
-    let response = server.post(&json!({"metrics": ["clicks"]}), None, &[("x-adlake-snapshot", "9-9-9-9-9-9")]).await?;
+    let response =
+        server.post(&json!({"metrics": ["clicks"]}), None, &[("x-adlake-snapshot", "9-9-9-9-9-9-9")]).await?;
     ensure!(response.status() == StatusCode::SERVICE_UNAVAILABLE && response.headers().contains_key("retry-after"));
     Ok(())
 }

@@ -29,13 +29,19 @@ function attributed(name, model) {
   return `attributed_${match[1]}_${match[2] ?? model}`;
 }
 
+/** Sums that are counted over valid and invalid events too. Here a fiftieth is invalid. */
+const GROSS = ["impressions", "clicks", "conversions", "spend", "revenue"];
+const GROSS_RATIOS = ["ctr", "cvr", "cpc", "cpm", "cpa", "roas"];
+
 export const METRICS = [
+  ...[...GROSS, ...GROSS_RATIOS].map((name) => `gross_${name}`),
   ...COUNTS, "spend", "revenue", ...Object.keys(RATIOS), ...PEOPLE,
   ...["conversions", "revenue"].flatMap((what) =>
     [`attributed_${what}`, ...MODELS.map((model) => `attributed_${what}_${model}`)]),
 ];
 
 function columnOf(name) {
+  if (name.startsWith("gross_")) return { ...columnOf(name.slice(6)), name };
   if (COUNTS.includes(name) || name === "reach") return { name, role: "metric", type: "integer", unit: "events" };
   if (name.startsWith("attributed_conversions")) return { name, role: "metric", type: "decimal", unit: "events" };
   const isMoney = name === "spend" || name.includes("revenue");
@@ -102,6 +108,10 @@ function decimal(micros) {
 }
 
 function figure(name, sums, model) {
+  if (name.startsWith("gross_")) {
+    const more = GROSS.map((sum) => [sum, (sums?.[sum] ?? 0) + Math.floor((sums?.[sum] ?? 0) / 50)]);
+    return figure(name.slice(6), Object.fromEntries(more), model);
+  }
   const value = (sum) => sums?.[sum] ?? 0;
   if (COUNTS.includes(name)) return value(name);
   if (name === "spend" || name === "revenue") return decimal(value(name));

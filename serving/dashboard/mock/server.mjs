@@ -15,6 +15,7 @@ import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { campaignsAt, DAY_MS, generate, HOUR_MS } from "./data.mjs";
+import { act, alarms, history, invalidTraffic, quality, series } from "./alarms.mjs";
 import { answer, metaOf, METRICS, Refusal } from "./query.mjs";
 
 const { values: options } = parseArgs({
@@ -149,6 +150,10 @@ function campaignAnswer(world, id, what, query) {
     }));
     return { stages, meta: metaOf(world) };
   }
+  if (what === "invalid_traffic") {
+    const reasons = mode === "empty" ? [] : invalidTraffic(id === "all" ? 1 : 0.1);
+    return { reasons, meta: metaOf(world) };
+  }
   if (what === "geography") return answer(world, { ...base, metrics: ["spend"], dimensions: ["country", "region"] });
   if (what === "timeseries") {
     const metrics = (query.get("metrics") ?? "impressions").split(",");
@@ -165,6 +170,7 @@ function route(user, method, path, query, body) {
   const world = worldFor(user);
   const campaign = /^\/v1\/campaigns\/([^/]+)\/([a-z_]+)$/.exec(path);
   if (method === "POST" && path === "/v1/query") return answer(world, body);
+  if (method === "POST" && path.startsWith("/v1/alarms/")) return act(user, path, body, world.asOf);
   if (method !== "GET") throw new Refusal(404, "not_found", "no such address");
   if (path === "/v1/whoami") return { ...user, has_session: options.auth === true };
   if (path === "/v1/metrics") return { metrics: METRICS.map((name) => ({ name })), meta: metaOf(world) };
@@ -175,21 +181,17 @@ function route(user, method, path, query, body) {
     return { campaigns: found.slice(0, Number(query.get("limit") ?? 1000)), meta: metaOf(world) };
   }
   if (path === "/v1/alarms") {
-    const alarm = {
-      id: "0123456789abcdef",
-      rule: "ctr_drop",
-      group: { campaign_id: "c1" },
-      state: "FIRING",
-      severity: "warning",
-      since: new Date(world.asOf - 1800 * 1000).toISOString(),
-      why: "ctr is 0.0079, -21.0%; 0.0091 to 0.0112 is expected (the same hours of 6 weeks)",
-      cause: "site bad.example (93% of the change)",
-      runbook: "docs/runbooks/ctr_drop.md",
-      acked_by: null,
-      silenced_until: null,
-    };
-    const evaluated = new Date(world.asOf).toISOString();
-    return { alarms: mode === "empty" ? [] : [alarm], evaluated_at: evaluated, is_enabled: true };
+    const answer = alarms(user, world.asOf);
+    return mode === "empty" ? { ...answer, alarms: [] } : answer;
+  }
+  if (path === "/v1/alarms/history") {
+    const answer = history(user, query, world.asOf);
+    return mode === "empty" ? { ...answer, alarms: [] } : answer;
+  }
+  const alarm = /^\/v1\/alarms\/([^/]+)\/series$/.exec(path)?.[1];
+  if (alarm !== undefined) return series(alarm, world.asOf);
+  if (path === "/v1/quality") {
+    return { expectations: mode === "empty" ? [] : quality(user, world.asOf), meta: metaOf(world) };
   }
   if (path === "/v1/dead_letters") {
     if (user.role !== "admin") throw new Refusal(403, "role_not_sufficient", "only administrators may see this");
@@ -302,6 +304,11 @@ const manifest = JSON.parse(readFileSync(`${options.dist}/manifest.json`));
 const files = new Map(manifest.files.map((entry) => [entry.file, entry]));
 
 function serveFile(response, path) {
+  if (/^\/runbooks\/[a-z_]+\.md$/.test(path)) {
+    const text = readFileSync(fileURLToPath(new URL(`../../../docs${path}`, import.meta.url)));
+    response.writeHead(200, { "content-type": "text/plain; charset=utf-8" });
+    return response.end(text);
+  }
   const entry = files.get(path === "/" ? "index.html" : path.slice(1));
   if (!entry) {
     response.writeHead(404, { "content-type": "text/plain" });

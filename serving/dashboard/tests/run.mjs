@@ -13,6 +13,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { launch } from "./browser.mjs";
 import { Api } from "./numbers.mjs";
+import { mockTests as alarmStates, tests as alarms } from "./alarms.mjs";
 import { tests as accessibility } from "./accessibility.mjs";
 import { tests as page } from "./page.mjs";
 import { tests as pure } from "./pure.mjs";
@@ -48,8 +49,8 @@ const base = isOwn ? await startMock() : options.base;
 const signIn = isOwn
   ? { base: await startMock("--auth"), key: "advertiser-key", name: "analyst", password: "the password", isMock: true }
   : { base, key: process.env.ADLAKE_KEY, name: "analyst", password: process.env.ADLAKE_PASSWORD, isMock: false };
-const anywhere = { ...pure, ...page, ...accessibility };
-const all = isOwn ? { ...anywhere, ...states, ...signIns } : options["sign-in"] ? signIns : anywhere;
+const anywhere = { ...pure, ...page, ...alarms, ...accessibility };
+const all = isOwn ? { ...anywhere, ...alarmStates, ...states, ...signIns } : options["sign-in"] ? signIns : anywhere;
 const browser = await launch();
 const context = { browser, base, signIn, key: options.key, api: new Api(base, options.key) };
 

@@ -33,8 +33,8 @@ export const tests = {
     look(context, "error", "This could not be loaded", { isRefused: true }),
   "no permission for the widgets": (context) => look(context, "forbidden", "No permission", { isRefused: true }),
   "no permission for the page": (context) =>
-    look(context, "no_access", "This key may not see the dashboard", { isRefused: true }),
-  "the form asks for a key": (context) => look(context, "unauthorized", "Enter the API key", { isRefused: true }),
+    look(context, "no_access", "You may not see the dashboard", { isRefused: true }),
+  "the form to sign in": (context) => look(context, "unauthorized", "Sign in", { isRefused: true }),
   "nothing there": (context) => look(context, "empty", "No data for these days"),
   "stale data": (context) => look(context, "stale", "The figures are not current"),
 

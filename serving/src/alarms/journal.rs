@@ -17,6 +17,8 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
+use datafusion::common::ScalarValue;
+use datafusion::prelude::{col, lit};
 
 use super::engine::{Alarm, Row, RowState};
 use super::rule::Severity;
@@ -129,6 +131,18 @@ impl Journal {
         writer.write(&batch(rows)?)?;
         writer.finish().await
     }
+}
+
+/// The rows since a moment, of a version of the table.
+pub async fn since(lake: &Lake, session: &SessionSettings, version: u64, moment: i64) -> Result<Vec<Row>, LakeError> {
+    let moment = lit(ScalarValue::TimestampMicrosecond(Some(moment), Some("UTC".into())));
+    let table = lake.provider(catalogue::ALARMS, version).await?;
+    let batches = session.context()?.read_table(table)?.filter(col("at").gt_eq(moment))?.collect().await?;
+    let mut rows = Vec::new();
+    for batch in &batches {
+        rows.extend(rows_of(batch)?);
+    }
+    Ok(rows)
 }
 
 /// The row of a silence.

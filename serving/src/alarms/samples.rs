@@ -11,6 +11,7 @@
 
 mod windows;
 mod operational;
+mod series;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use arrow::datatypes::{Date32Type, Int64Type};
 use chrono_tz::Tz;
 
 pub use self::operational::{Facts, TableFact, facts};
+pub use self::series::Point;
 pub use self::windows::{Windows, windows};
 use super::detect::{Sample, Sums, median};
 use super::engine::{Engine, Observation};
@@ -224,7 +226,7 @@ struct Window {
 }
 
 /// Whether the volume of a window reaches a share of the least one.
-fn has_volume(rule: &Rule, kpi: &Kpi, numbers: &[f64], share: f64) -> bool {
+pub fn has_volume(rule: &Rule, kpi: &Kpi, numbers: &[f64], share: f64) -> bool {
     let is_some = match (&rule.min_volume[..], &kpi.denominator) {
         ([], Some(_)) => kpi.sums(&rule.inputs, numbers).denominator.is_some_and(|denominator| denominator != 0.0),
         _ => true,

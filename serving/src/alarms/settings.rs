@@ -29,6 +29,9 @@ pub struct AlarmSettings {
     /// The longest pause between two tries of a sink that fails.
     #[serde(with = "humantime_serde")]
     pub retry_pause_max: Duration,
+    /// How far back the history of alarms is shown.
+    #[serde(with = "humantime_serde")]
+    pub history: Duration,
     /// The address of the dashboard in what is sent. Empty: none.
     pub external_url: String,
     /// Webhooks.
@@ -83,6 +86,7 @@ impl Default for AlarmSettings {
             lease_time: Duration::from_secs(30),
             resend_interval: Duration::from_secs(60),
             retry_pause_max: Duration::from_secs(300),
+            history: Duration::from_secs(120 * 24 * 60 * 60),
             external_url: String::new(),
             webhook: WebhookSettings::default(),
             alertmanager: AlertmanagerSettings::default(),
@@ -118,6 +122,9 @@ impl AlarmSettings {
         }
         if self.retry_pause_max < Duration::from_millis(100) {
             return wrong("retry_pause_max", "must be at least 100ms");
+        }
+        if self.history < Duration::from_secs(3600) {
+            return wrong("history", "must be at least 1h");
         }
         if !self.webhook.urls.is_empty() && self.webhook.secret.is_none() {
             return wrong("webhook.secret", "is needed to sign what is posted to alarms.webhook.urls");

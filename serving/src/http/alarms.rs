@@ -1,5 +1,7 @@
 //! Alarms: what is wrong now, and what people do about it. And their metrics.
 
+mod history;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -21,12 +23,15 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 
+pub use self::history::{past, series};
 use super::problem::Problem;
-use super::{Served, Server};
+use super::{Served, Server, runbooks};
 use crate::access::{Principal, Role, Scope};
 use crate::alarms::board::{Board, SinkStates};
 use crate::alarms::engine::Alarm;
+use crate::alarms::history::History;
 use crate::alarms::journal::{Journal, acknowledgement, silence as silence_row};
+use crate::alarms::rule::Rule;
 use crate::alarms::track::AlarmState;
 use crate::answer::{AnswerError, time_text};
 use crate::question::Dimension;
@@ -47,7 +52,10 @@ pub struct SharedAlarms {
     lake: Lake,
     session: SessionSettings,
     is_enabled: bool,
-    rules: Vec<(String, &'static str)>,
+    rules: Arc<Vec<Rule>>,
+    history: History,
+    /// How far back the history is shown, in microseconds.
+    history_length: i64,
 }
 
 impl SharedAlarms {
@@ -61,7 +69,9 @@ impl SharedAlarms {
             lake: served.lake.clone(),
             session: served.settings.session.clone(),
             is_enabled: settings.enabled,
-            rules: rules.iter().map(|rule| (rule.name.clone(), rule.severity.name())).collect(),
+            rules: rules.clone(),
+            history: History::new(served.lake.clone(), served.settings.session.clone()),
+            history_length: i64::try_from(settings.history.as_micros()).unwrap_or(i64::MAX),
         };
         (shared, sender)
     }
@@ -73,10 +83,10 @@ impl SharedAlarms {
         }
         let board = self.board.borrow().clone();
         let firing = Family::<RuleLabels, Gauge>::default();
-        for (rule, severity) in &self.rules {
-            let of = |alarm: &&Alarm| alarm.rule == *rule && alarm.state.is_alarm() && alarm.is_told;
+        for rule in self.rules.iter() {
+            let of = |alarm: &&Alarm| alarm.rule == rule.name && alarm.state.is_alarm() && alarm.is_told;
             let count = board.alarms.iter().filter(of).count();
-            let labels = RuleLabels { rule: rule.clone(), severity: (*severity).to_owned() };
+            let labels = RuleLabels { rule: rule.name.clone(), severity: rule.severity.name().to_owned() };
             firing.get_or_create(&labels).set(count as i64);
         }
         registry.register("alarms_firing", "Groups of a rule that people were told of", firing);
@@ -141,6 +151,8 @@ pub async fn list(
         "evaluated_at": (board.evaluated_at > 0).then(|| time_text(board.evaluated_at)),
         "is_enabled": server.alarms.is_enabled,
         "is_leader": board.is_leader,
+        "runbooks": runbooks::paths(),
+        "may_act": principal.role != Role::Advertiser,
         "problem": if principal.role == Role::Admin { board.problem.clone() } else { None },
     });
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "private, no-cache")];
@@ -179,7 +191,7 @@ pub async fn silence(
 ) -> Result<Response, Problem> {
     refuse_advertisers(&principal)?;
     let Json(request) = request.map_err(malformed)?;
-    let is_known = request.rule == "*" || server.alarms.rules.iter().any(|(name, _)| *name == request.rule);
+    let is_known = request.rule == "*" || server.alarms.rules.iter().any(|rule| rule.name == request.rule);
     if !is_known {
         return Err(invalid("/rule", format!("there is no rule {:?}", request.rule)));
     }

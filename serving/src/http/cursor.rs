@@ -69,7 +69,7 @@ mod tests {
     fn a_cursor_is_good_for_its_own_question_only() {
         let cursors = Cursors::new(Some("s"));
         let request = Request { metrics: vec!["clicks".into()], ..Request::default() };
-        let snapshot = SnapshotId::parse("1-2-3-4-5-6").unwrap();
+        let snapshot = SnapshotId::parse("1-2-3-4-5-6-7").unwrap();
         let cursor = cursors.write(&snapshot, 100, &request, "all");
         let asked = Request { cursor: Some(cursor.clone()), ..request.clone() };
         assert_eq!(cursors.read(&cursor, &asked, "all"), Some((snapshot, 100)));

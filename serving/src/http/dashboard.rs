@@ -6,8 +6,8 @@ pub type File = (&'static str, &'static str, &'static [u8]);
 /// All of them.
 #[rustfmt::skip]
 pub const FILES: &[File] = &[
-    ("app-XWUNGHGX.css", "text/css; charset=utf-8", include_bytes!("../../dashboard/dist/app-XWUNGHGX.css")),
-    ("app-Z7DZZ4CH.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/app-Z7DZZ4CH.js")),
+    ("app-D2FMFPIN.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/app-D2FMFPIN.js")),
+    ("app-ZTE5J6EO.css", "text/css; charset=utf-8", include_bytes!("../../dashboard/dist/app-ZTE5J6EO.css")),
     ("charts-6UUGGLMG.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/charts-6UUGGLMG.js")),
     ("charts-WDQJAHWT.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/charts-WDQJAHWT.js")),
     ("favicon-cdcdc253b0.svg", "image/svg+xml", include_bytes!("../../dashboard/dist/favicon-cdcdc253b0.svg")),

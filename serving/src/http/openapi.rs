@@ -3,6 +3,8 @@
 //! Names of metrics and dimensions are listed from the catalogue, so that the description cannot be
 //! older than the program. A test holds that it has every address that is served.
 
+mod alarms;
+
 use std::sync::Arc;
 
 use axum::extract::State as Shared;
@@ -185,6 +187,8 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
     let name = json!({"type": "string", "minLength": 1});
     asset["get"]["parameters"] = json!([parameter("file", "path", name, "A name that the page holds.")]);
     asset["get"]["responses"]["404"] = problem("There is no such file.");
+    let mut runbook = asset.clone();
+    runbook["get"]["summary"] = "What to do about an alarm.".into();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -207,6 +211,7 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             "/v1/campaigns/{id}/funnel": campaign("The stages of the funnel.", body("Object")),
             "/v1/campaigns/{id}/attribution": campaign("Conversions and revenue by model.", body("Object")),
             "/v1/campaigns/{id}/time_to_conversion": campaign(by_delay, body("Object")),
+            "/v1/campaigns/{id}/invalid_traffic": campaign("Invalid events by kind and reason.", body("Object")),
             "/v1/freshness": list("How far each table has come.", std::slice::from_ref(&seen), &[malformed]),
             "/v1/dead_letters": list(
                 "Rejected records by reason.", std::slice::from_ref(&seen), &[known, malformed, forbidden]
@@ -216,6 +221,8 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
                 "summary": "What is wrong now, among what the key may see.",
                 "responses": responses(body("Object"), &[], false),
             }},
+            "/v1/alarms/history": alarms::history(rows_max),
+            "/v1/alarms/{id}/series": alarms::series(),
             "/v1/alarms/silences": {"post": silences},
             "/v1/alarms/{id}/ack": {"post": {
                 "summary": "Says that you look after an alarm. For admins and analysts.",
@@ -229,6 +236,7 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             }},
             "/": text("The dashboard.", "text/html"),
             "/{file}": asset,
+            "/runbooks/{file}": runbook,
             "/healthz": text("Whether the process runs.", "text/plain"),
             "/readyz": ready,
             "/openapi.json": text("This description.", "application/json"),
@@ -298,7 +306,7 @@ fn schemas(catalogues: &Catalogues, rows_max: usize) -> Value {
     let end =
         json!({"type": ["string", "null"], "description": "A day, an RFC 3339 time on a full hour, or null: open."});
     json!({
-        "Snapshot": {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9]{1,18}){5}$"},
+        "Snapshot": {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9]{1,18}){6}$"},
         "Grain": {"enum": ["hour", "day", "week", "month"]},
         "Compare": {"enum": ["previous_period", "same_weekdays", "previous_year"]},
         "Model": {"enum": ["last_touch", "first_touch", "linear", "position_based", "time_decay"]},

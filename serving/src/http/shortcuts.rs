@@ -1,13 +1,16 @@
 //! Questions that are asked often, as addresses.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adlake_domain::credit::Model;
 use adlake_domain::kpi::FUNNEL;
+use adlake_domain::time;
 use axum::Extension;
 use axum::extract::{Path, Query, State as Shared};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -16,8 +19,8 @@ use super::ask::seen;
 use super::lists::malformed;
 use super::problem::Problem;
 use crate::access::{Principal, Scope};
-use crate::answer::{Answer, AnswerError, Asked, Value as Cell, conversions_by_delay};
-use crate::question::{Compare, Grain, Request, TimeRequest};
+use crate::answer::{Answer, AnswerError, Asked, Value as Cell, conversions_by_delay, decimal_text};
+use crate::question::{Compare, Grain, Invalid, Request, TimeRequest};
 use crate::state::State;
 
 /// In place of a campaign: all that the key may see.
@@ -241,6 +244,57 @@ pub async fn time_to_conversion(
         })
         .collect();
     shortcut.reply(&state, "time_to_conversion", json!({"buckets": buckets}), &headers)
+}
+
+/// `GET /v1/campaigns/{id}/invalid_traffic`: events that are left out, by kind and reason.
+pub async fn invalid_traffic(
+    asking: Asking,
+    Path(id): Path<String>,
+    parsed: Parsed,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let shortcut = Shortcut::new(asking, id, parsed)?;
+    let state = shortcut.state(&headers).await?;
+    let question = shortcut.request(&["clicks"]).read(shortcut.server.rules(&state))?;
+    let zone = state.report_zone();
+    let (from, to) = (question.range.from, question.range.to);
+    if [from, to].into_iter().flatten().any(|micros| time::day_start(micros, zone) != micros) {
+        let detail = "invalid traffic is counted by days of the report zone: give days";
+        return Err(Invalid::new("bad_range", "/time/range", detail).into());
+    }
+    let condition = |bound: Option<i64>, operator: &str| {
+        let day = DateTime::from_timestamp_micros(bound?)?.with_timezone(&zone).date_naive();
+        Some(format!(" AND day {operator} DATE '{day}'"))
+    };
+    let sql = format!(
+        "SELECT campaign_id, kind, reason, CAST(sum(events) AS BIGINT) AS events, \
+         CAST(sum(cost) * 1000000 AS BIGINT) AS cost FROM invalid_traffic WHERE true{}{} GROUP BY 1, 2, 3",
+        condition(from, ">=").unwrap_or_default(),
+        condition(to, "<").unwrap_or_default()
+    );
+    let mut sums: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
+    for row in shortcut.server.rows(&state, &sql).await? {
+        let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        let is_seen = match row["campaign_id"].as_str() {
+            Some(id) => shortcut.principal.scope.includes(id, state.advertiser(id)),
+            // Events of an unknown campaign are about all of them.
+            None => shortcut.principal.scope == Scope::All,
+        };
+        let is_own = shortcut.campaign.as_deref().is_none_or(|id| row["campaign_id"] == id);
+        if is_seen && is_own {
+            let sum = sums.entry((text("kind"), text("reason"))).or_default();
+            sum.0 += row["events"].as_i64().unwrap_or_default();
+            sum.1 += row["cost"].as_i64().unwrap_or_default();
+        }
+    }
+    let rows: Vec<Value> = sums
+        .into_iter()
+        .map(|((kind, reason), (events, cost))| {
+            let cost = decimal_text(cost.into(), adlake_domain::kpi::MICROS);
+            json!({"kind": kind, "reason": reason, "events": events, "cost": cost})
+        })
+        .collect();
+    shortcut.reply(&state, "invalid_traffic", json!({"reasons": rows}), &headers)
 }
 
 impl Shortcut {

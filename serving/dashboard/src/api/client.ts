@@ -6,7 +6,8 @@
  * before. An answer "not yet" (429, 503 with `Retry-After`) is retried a few times.
  */
 import { signal } from "@preact/signals";
-import type { Credentials, Problem, Question } from "./contract";
+import type { Answer, Credentials, Problem, Question } from "./contract";
+import { fromApi, toApi } from "./traffic";
 
 const ATTEMPTS_MAX = 3;
 const RETRY_AFTER_SECONDS_MAX = 5;
@@ -85,8 +86,14 @@ export function get(path: string, abort?: AbortSignal): Promise<unknown> {
   return send(path, { method: "GET" }, abort);
 }
 
-export function ask(question: Question, abort?: AbortSignal): Promise<unknown> {
-  return send("v1/query", { method: "POST", body: JSON.stringify(question) }, abort);
+export async function ask(question: Question, abort?: AbortSignal): Promise<Answer> {
+  const answer = await send("v1/query", { method: "POST", body: JSON.stringify(toApi(question)) }, abort);
+  return fromApi(question, answer as Answer);
+}
+
+/** Does something: silences or acknowledges an alarm. */
+export function post(path: string, body: unknown): Promise<unknown> {
+  return send(path, { method: "POST", body: JSON.stringify(body) });
 }
 
 /** Begins a session. */

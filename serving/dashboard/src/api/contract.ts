@@ -17,6 +17,7 @@ export type Dimension =
 
 export type Grain = "hour" | "day" | "week" | "month";
 export type Comparison = "previous_period" | "same_weekdays" | "previous_year";
+export type Traffic = "net" | "gross";
 export type Model = "last_touch" | "first_touch" | "linear" | "position_based" | "time_decay";
 
 /** A cell of an answer. */
@@ -37,6 +38,8 @@ export interface Question {
   limit?: number;
   totals?: boolean;
   cursor?: string;
+  /** Valid and invalid events. This member is the page's own: `traffic.ts` puts metrics in its place. */
+  traffic?: "gross";
 }
 
 export interface Column {
@@ -119,14 +122,21 @@ export interface DeadLettersAnswer {
 }
 
 export interface Alarm {
+  /** Empty while it is pending. */
   id: string;
   rule: string;
+  description: string;
+  metric: string;
   group: Record<string, string>;
   state: "PENDING" | "FIRING" | "NO DATA";
-  severity: string;
+  severity: "info" | "warning" | "critical";
   since: string;
+  value: number | null;
+  expected_low: number | null;
+  expected_high: number | null;
   why: string;
   cause: string | null;
+  owner: string;
   runbook: string;
   acked_by: string | null;
   silenced_until: string | null;
@@ -136,6 +146,77 @@ export interface AlarmsAnswer {
   alarms: Alarm[];
   evaluated_at: string | null;
   is_enabled: boolean;
+  /** Whether who asks may silence and acknowledge alarms. */
+  may_act: boolean;
+  /** The runbooks that the server shows. */
+  runbooks: string[];
+}
+
+/** Something that was wrong, or is. */
+export interface Trouble {
+  id: string;
+  rule: string;
+  group: Record<string, string>;
+  state: "FIRING" | "NO DATA";
+  severity: "info" | "warning" | "critical";
+  from: string;
+  /** `null`: it is not over. */
+  to: string | null;
+  is_told: boolean;
+  cause: string | null;
+  acked_by: string | null;
+  changes: { at: string; state: string; value: number | null; why: string; by: string | null }[];
+}
+
+export interface AlarmHistoryAnswer {
+  alarms: Trouble[];
+  since: string;
+  truncated: boolean;
+}
+
+export interface AlarmPoint {
+  at: string;
+  value: number | null;
+  expected_low: number | null;
+  expected_high: number | null;
+}
+
+export interface AlarmSeriesAnswer {
+  id: string;
+  metric: string;
+  window_hours: number;
+  /** `null`: the metric has no series. */
+  points: AlarmPoint[] | null;
+}
+
+export interface Expectation {
+  expectation: string;
+  kind: string;
+  table: string;
+  column: string | null;
+  severity: "warn" | "fail";
+  status: "pass" | "warn" | "fail" | "error";
+  observed: number | null;
+  expected: string | null;
+  checked_rows: number | null;
+  violating_rows: number | null;
+  note: string | null;
+  owner: string | null;
+  description: string | null;
+  run: number | null;
+  decision: string;
+  decided_by: string | null;
+  checked_at: string;
+}
+
+export interface QualityAnswer {
+  expectations: Expectation[];
+  meta: Meta;
+}
+
+export interface InvalidTrafficAnswer {
+  reasons: { kind: string; reason: string; events: number; cost: string }[];
+  meta: Meta;
 }
 
 export interface TimeToConversionAnswer {

@@ -11,6 +11,7 @@ const NAMES = [
   "accent",
   "accent-soft",
   "second",
+  "bad",
   "compare",
   "land",
   "scale-0",

@@ -125,6 +125,13 @@ export function refreshAll(): void {
   }
 }
 
+/** Asks again for the addresses that begin with a text: those that change without a new snapshot. */
+export function refresh(prefix: string): void {
+  for (const [key, entry] of entries) {
+    if (entry.users > 0 && key.startsWith(prefix)) void load(entry);
+  }
+}
+
 /** Whether the answer is of the snapshot already. */
 function isOf(data: unknown, newest: string | null): boolean {
   const answers = (Array.isArray(data) ? data : [data]) as ({ meta?: Meta } | null)[];

@@ -7,6 +7,7 @@ import { signal } from "@preact/signals";
 import { ApiError, rememberSnapshot, requestHeaders, toError } from "../api/client";
 import type { Answer, Question } from "../api/contract";
 import { readEvents } from "../api/events";
+import { fromApi, toApi } from "../api/traffic";
 import { snapshot } from "../state/store";
 import { endLive, keyOf, publishLive } from "./answers";
 
@@ -39,7 +40,7 @@ export function hurryReconnect(): void {
 async function openOnce(question: Question, lastId: string | null, ended: AbortSignal, onId: (id: string) => void) {
   const headers = requestHeaders("text/event-stream");
   if (lastId !== null) headers.set("last-event-id", lastId);
-  const response = await fetch(`v1/live?query=${encodeURIComponent(keyOf(question))}`, {
+  const response = await fetch(`v1/live?query=${encodeURIComponent(keyOf(toApi(question)))}`, {
     headers,
     signal: ended,
     cache: "no-store",
@@ -51,7 +52,7 @@ async function openOnce(question: Question, lastId: string | null, ended: AbortS
     if (!answer.columns || !answer.rows || !answer.meta) return;
     if (event.id) onId(event.id);
     rememberSnapshot(event.id);
-    publishLive(question, answer as Answer);
+    publishLive(question, fromApi(question, answer as Answer));
     snapshot.value = event.id ?? answer.meta.snapshot ?? null;
   });
 }

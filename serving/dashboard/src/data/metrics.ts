@@ -4,6 +4,8 @@
  * The numbers, also of ratios, always come from the API: nothing is computed here.
  */
 import { signal } from "@preact/signals";
+import type { Traffic } from "../api/contract";
+import { hasGross } from "../api/traffic";
 
 export type Kind = "count" | "money" | "percent" | "factor";
 
@@ -69,6 +71,12 @@ export const knownNames = signal<Set<string> | null>(null);
 
 function isKnown(name: string): boolean {
   return knownNames.value?.has(name) ?? true;
+}
+
+/** Says which of some metrics are net although gross figures were chosen. */
+export function netNote(traffic: Traffic, names: string[]): string | null {
+  const net = names.filter((name) => !hasGross(name)).map((name) => metricOf(name).label);
+  return traffic === "gross" && net.length > 0 ? `Net, as there is no gross figure: ${net.join(", ")}.` : null;
 }
 
 /** What can be chosen on the page. */

@@ -26,6 +26,10 @@ function question(parts: { [name in keyof Question]: Question[name] | undefined 
   return Object.fromEntries(Object.entries(parts).filter(([, value]) => value !== undefined)) as unknown as Question;
 }
 
+function trafficOf(view: View): "gross" | undefined {
+  return view.traffic === "gross" ? "gross" : undefined;
+}
+
 /** The figures of all tiles. The live stream answers the same question. */
 export function tilesQuestion(view: View, range: DayRange): Question {
   return question({
@@ -34,6 +38,7 @@ export function tilesQuestion(view: View, range: DayRange): Question {
     time: { range },
     compare: view.compare ?? undefined,
     model: view.model,
+    traffic: trafficOf(view),
   });
 }
 
@@ -44,6 +49,7 @@ export function sparklinesQuestion(view: View, range: DayRange): Question {
     filters: toFilter(view.filters),
     time: { range, grain: usualGrain(range), fill: true },
     model: view.model,
+    traffic: trafficOf(view),
     limit: 1000,
   });
 }
@@ -107,6 +113,7 @@ export function seriesQuestion(view: View, range: DayRange, metrics: string[], g
     time: { range, grain, fill: true },
     compare: isPeople ? undefined : (view.compare ?? undefined),
     model: view.model,
+    traffic: trafficOf(view),
     limit: 1000,
   });
 }
@@ -125,6 +132,7 @@ export function breakdownQuestion(
     time: { range },
     compare: view.compare ?? undefined,
     model: view.model,
+    traffic: trafficOf(view),
     order: [order],
     limit: 50,
     totals: true,
@@ -140,6 +148,7 @@ export function mapQuestion(view: View, range: DayRange, metric: string): Questi
     filters: toFilter(view.filters),
     time: { range },
     model: view.model,
+    traffic: trafficOf(view),
     order: [`-${metric}`],
     limit: 300,
     totals: true,
@@ -172,7 +181,17 @@ export function targetsQuestion(view: View, range: DayRange): Question {
     dimensions: ["campaign_id"],
     filters: toFilter(view.filters),
     time: { range },
+    traffic: trafficOf(view),
     limit: 1000,
+  });
+}
+
+/** Events with and without the invalid ones, for their share. */
+export function invalidShareQuestion(view: View, range: DayRange): Question {
+  return question({
+    metrics: ["impressions", "clicks", "conversions", "gross_impressions", "gross_clicks", "gross_conversions"],
+    filters: toFilter(view.filters, ["campaign_id"]),
+    time: { range },
   });
 }
 

@@ -6,12 +6,14 @@ import { computed, effect, signal, untracked } from "@preact/signals";
 import { ApiError, endSession, get, isSignInNeeded } from "../api/client";
 import type { CampaignsAnswer, FreshnessAnswer, Question, WhoAmI } from "../api/contract";
 import { asOf, campaigns, freshness, range, snapshot, view, whoami } from "../state/store";
-import { keyOf, noteMeta, refreshAll, skipFirstRefresh } from "./answers";
+import { keyOf, noteMeta, refresh, refreshAll, skipFirstRefresh } from "./answers";
 import { knownNames } from "./metrics";
 import { hurryReconnect, startLive, stopLive } from "./live";
 import { tilesQuestion } from "./questions";
 
 const FRESHNESS_MS = 30_000;
+/** Alarms change without a new snapshot: time passes, and people acknowledge them. */
+const ALARMS_MS = 10_000;
 /** More campaigns than this are found by the server's search only. */
 export const CAMPAIGNS_MAX = 1000;
 
@@ -110,6 +112,10 @@ effect(() => {
 setInterval(() => {
   if (phase.peek() === "ready" && document.visibilityState === "visible") void readFreshness();
 }, FRESHNESS_MS);
+
+setInterval(() => {
+  if (phase.peek() === "ready" && document.visibilityState === "visible") refresh("v1/alarms");
+}, ALARMS_MS);
 
 addEventListener("online", () => {
   hurryReconnect();

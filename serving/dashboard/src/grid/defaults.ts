@@ -26,8 +26,10 @@ export const DEFAULT_LAYOUT: Item[] = parseLayout(
     "funnel:4x6",
     "attribution:6x5",
     "time_to_conversion:6x5",
-    "freshness:6x4",
-    "dead_letters:3x4",
-    "alarms:3x4",
+    "alarms:8x7",
+    "quality:4x4",
+    "dead_letters:4x3",
+    "invalid_traffic:7x4",
+    "freshness:5x4",
   ].join("~"),
 )!;

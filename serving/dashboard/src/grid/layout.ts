@@ -20,7 +20,9 @@ export type WidgetType =
   | "time_to_conversion"
   | "freshness"
   | "dead_letters"
-  | "alarms";
+  | "alarms"
+  | "quality"
+  | "invalid_traffic";
 
 export interface Item {
   /** Unique in the layout; it is not kept. */
@@ -44,7 +46,9 @@ export const SIZES: Record<WidgetType, [number, number, number, number]> = {
   time_to_conversion: [3, 4, 6, 5],
   freshness: [3, 3, 6, 4],
   dead_letters: [3, 3, 6, 4],
-  alarms: [3, 3, 6, 4],
+  alarms: [4, 4, 8, 7],
+  quality: [3, 3, 4, 7],
+  invalid_traffic: [3, 3, 6, 4],
 };
 
 const HEIGHT_MAX = 16;

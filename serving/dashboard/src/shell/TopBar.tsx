@@ -1,10 +1,11 @@
 /** The bar at the top: what is shown, how current it is, and what can be done with the view. */
-import type { Comparison, Model } from "../api/contract";
+import type { Comparison, Model, Traffic } from "../api/contract";
 import { signOut } from "../data/session";
 import { announce, changeView, isEditing, range, view, whoami, zone } from "../state/store";
 import { formatRange } from "../format/times";
 import { printView } from "../state/url";
-import { COMPARISONS, MODELS, type Theme } from "../state/view";
+import { COMPARISONS, MODELS, type Theme, TRAFFIC } from "../state/view";
+import { AlarmBell } from "./AlarmBell";
 import { CampaignPicker } from "./CampaignPicker";
 import { Chips } from "./Chips";
 import { Icon, type IconName } from "./Icon";
@@ -32,7 +33,8 @@ export function Brand() {
 }
 
 export function TopBar() {
-  const { compare, model } = view.value;
+  const { compare, model, traffic } = view.value;
+  const trafficText = TRAFFIC.find(([name]) => name === traffic)![1];
   const comparison = COMPARISONS.find(([name]) => name === (compare ?? "none"))![1];
   const modelText = MODELS.find(([name]) => name === model)![1];
   return (
@@ -41,6 +43,7 @@ export function TopBar() {
         <Brand />
         <LiveBadge />
         <div class="actions">
+          <AlarmBell />
           <button
             type="button"
             class="button"
@@ -80,6 +83,16 @@ export function TopBar() {
               options={MODELS}
               value={model}
               onChoose={(name) => changeView({ model: name })}
+            />
+          )}
+        </Popover>
+        <Popover label="Traffic" icon="traffic" text={trafficText} isActive={traffic === "gross"}>
+          {() => (
+            <Choices<Traffic>
+              label="Traffic"
+              options={TRAFFIC}
+              value={traffic}
+              onChoose={(name) => changeView({ traffic: name })}
             />
           )}
         </Popover>

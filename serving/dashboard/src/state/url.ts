@@ -25,6 +25,7 @@ export function printView(view: View): URLSearchParams {
   if (printRange(view.range) !== printRange(DEFAULT_VIEW.range)) query.set("range", printRange(view.range));
   if (view.compare !== DEFAULT_VIEW.compare) query.set("compare", view.compare ?? "none");
   if (view.model !== DEFAULT_VIEW.model) query.set("model", view.model);
+  if (view.traffic !== DEFAULT_VIEW.traffic) query.set("traffic", view.traffic);
   if (view.theme !== DEFAULT_VIEW.theme) query.set("theme", view.theme);
   for (const dimension of DIMENSIONS) {
     for (const value of view.filters[dimension] ?? []) query.append(dimension, printValue(value));
@@ -44,11 +45,13 @@ export function parseView(query: URLSearchParams, base: View): View {
   const compare = query.get("compare");
   const isComparison = COMPARISONS.some(([name]) => name === compare);
   const model = query.get("model");
+  const traffic = query.get("traffic");
   const theme = query.get("theme");
   return {
     range: parseRange(query.get("range")) ?? base.range,
     compare: isComparison ? (compare === "none" ? null : (compare as Comparison)) : base.compare,
     model: MODELS.some(([name]) => name === model) ? (model as Model) : base.model,
+    traffic: traffic === "net" || traffic === "gross" ? traffic : base.traffic,
     filters,
     theme: theme === "light" || theme === "dark" || theme === "system" ? (theme as Theme) : base.theme,
     layout: parseLayout(query.get("layout")) ?? base.layout,

@@ -3,7 +3,7 @@
  *
  * A key, or any other secret, is never part of it.
  */
-import type { Comparison, Dimension, Model } from "../api/contract";
+import type { Comparison, Dimension, Model, Traffic } from "../api/contract";
 import type { RangeChoice } from "./range";
 import type { Item } from "../grid/layout";
 import { DEFAULT_LAYOUT } from "../grid/defaults";
@@ -17,6 +17,7 @@ export interface View {
   range: RangeChoice;
   compare: Comparison | null;
   model: Model;
+  traffic: Traffic;
   filters: Filters;
   theme: Theme;
   layout: Item[];
@@ -26,6 +27,7 @@ export const DEFAULT_VIEW: View = {
   range: "last_28_days",
   compare: "previous_period",
   model: "last_touch",
+  traffic: "net",
   filters: {},
   theme: "system",
   layout: DEFAULT_LAYOUT,
@@ -44,6 +46,11 @@ export const MODELS: [Model, string][] = [
   ["linear", "Linear"],
   ["position_based", "Position based"],
   ["time_decay", "Time decay"],
+];
+
+export const TRAFFIC: [Traffic, string][] = [
+  ["net", "Net traffic"],
+  ["gross", "Gross traffic"],
 ];
 
 /** Adds the value to the dimension's filter, or takes it away if it is there. */

@@ -8,7 +8,7 @@ import type { Answer, Dimension, Row } from "../api/contract";
 import { ask } from "../api/client";
 import { cell, noteMeta, useAnswer } from "../data/answers";
 import { DRILL, dimensionLabel, dimensionPlural, isDimension, valueLabel } from "../data/dimensions";
-import { COLUMN_CHOICES, columnsOf, metricOf } from "../data/metrics";
+import { COLUMN_CHOICES, columnsOf, metricOf, netNote } from "../data/metrics";
 import { breakdownQuestion } from "../data/questions";
 import { changeOf, formatCount, formatFull, formatRelative } from "../format/numbers";
 import { download, toCsv } from "../format/csv";
@@ -61,6 +61,7 @@ export function Breakdown({ dimension, columns, onChange }: Props) {
       title="Breakdown"
       subtitle={<Crumbs dimension={dimension} onGo={(next) => onChange([next, columns])} />}
       isWaiting={loaded.isWaiting}
+      note={netNote(view.value.traffic, metrics)}
       actions={
         <>
           <Select

@@ -2,7 +2,7 @@
 import type { Answer } from "../api/contract";
 import { cell, useAnswer } from "../data/answers";
 import { FUNNEL } from "../data/questions";
-import { metricOf } from "../data/metrics";
+import { metricOf, netNote } from "../data/metrics";
 import { formatCompact, formatExact, formatShare, toNumber } from "../format/numbers";
 import type { Question } from "../api/contract";
 import { tilesQuestion } from "../data/questions";
@@ -14,7 +14,11 @@ export function Funnel() {
   const question: Question = tilesQuestion(view.value, range.value);
   const loaded = useAnswer(question);
   return (
-    <Frame title="Funnel" subtitle="What remains of each stage, and the rate from the stage before">
+    <Frame
+      title="Funnel"
+      subtitle="What remains of each stage, and the rate from the stage before"
+      note={netNote(view.value.traffic, FUNNEL)}
+    >
       <Body loaded={loaded} isEmpty={(answer) => FUNNEL.every((name) => !Number(cell(answer, answer.rows[0], name)))}>
         {(answer) => <Stages answer={answer} />}
       </Body>

@@ -8,7 +8,7 @@ import type { ChartColours } from "../charts/theme";
 import { loadWorld, miller, type WorldMap } from "../charts/world";
 import { cell, useAnswer } from "../data/answers";
 import { valueLabel } from "../data/dimensions";
-import { isOfPeople, type Metric, metricOf, shownMetrics } from "../data/metrics";
+import { isOfPeople, type Metric, metricOf, netNote, shownMetrics } from "../data/metrics";
 import { mapQuestion } from "../data/questions";
 import { formatCompact, formatFull, formatShare, toNumber } from "../format/numbers";
 import { announce, changeView, range, view } from "../state/store";
@@ -35,6 +35,7 @@ export function MapWidget({ metric: chosen, onChange }: { metric: string; onChan
     <Frame
       title={`${metricOf(name).label} by country`}
       isWaiting={loaded.isWaiting}
+      note={netNote(view.value.traffic, [name])}
       actions={<Select label="Metric" value={name} options={choices} onChange={(metric) => onChange([metric])} />}
     >
       <Body loaded={loaded} isEmpty={(answer) => answer.rows.length === 0}>

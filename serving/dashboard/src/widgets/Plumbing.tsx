@@ -1,5 +1,5 @@
-/** Widgets about the data itself: how fresh it is, what was rejected, and alarms. */
-import type { AlarmsAnswer, DeadLettersAnswer, FreshnessAnswer } from "../api/contract";
+/** Widgets about the data itself: how fresh it is, and what was rejected. */
+import type { DeadLettersAnswer, FreshnessAnswer } from "../api/contract";
 import { useGet } from "../data/answers";
 import { formatCount } from "../format/numbers";
 import { formatAge, formatTime } from "../format/times";
@@ -98,66 +98,6 @@ export function DeadLetters() {
                         </small>
                       </th>
                       <td class="number">{formatCount(reason.records)}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
-          )}
-        </Body>
-      )}
-    </Frame>
-  );
-}
-
-export function Alarms() {
-  const loaded = useGet<AlarmsAnswer>("v1/alarms");
-  const data = loaded.data;
-  const alarms = (data?.alarms ?? []).filter((alarm) => alarm.state !== "PENDING");
-  const evaluated = data?.evaluated_at ? `Evaluated ${formatAge(data.evaluated_at, now.value)}` : undefined;
-  return (
-    <Frame title="Alarms" subtitle={evaluated} isWaiting={loaded.isWaiting}>
-      {data !== null && !data.is_enabled ? (
-        <State icon="bell" title="No alarms">
-          Alarms are not evaluated by this server.
-        </State>
-      ) : data !== null && alarms.length === 0 ? (
-        <State icon="check" title="Nothing is wrong" />
-      ) : (
-        <Body loaded={loaded} isEmpty={() => false} isFilterable={false}>
-          {() => (
-            <div class="table-scroll" tabIndex={0} role="region" aria-label="Alarms">
-              <table class="table">
-                <thead>
-                  <tr>
-                    <th scope="col">Alarm</th>
-                    <th scope="col">State</th>
-                    <th scope="col" class="number">
-                      Since
-                    </th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {alarms.map((alarm) => (
-                    <tr key={alarm.id} data-rule={alarm.rule}>
-                      <th scope="row">
-                        {alarm.rule.replaceAll("_", " ")} {Object.values(alarm.group).join(" ")}
-                        <small class="muted block">{alarm.why}</small>
-                        {alarm.cause && <small class="muted block">Cause: {alarm.cause}</small>}
-                        {alarm.acked_by && <small class="muted block">{alarm.acked_by} looks after it</small>}
-                        {alarm.silenced_until && (
-                          <small class="muted block">Silenced until {formatTime(alarm.silenced_until)}</small>
-                        )}
-                        {alarm.runbook && <small class="muted block">Runbook: {alarm.runbook}</small>}
-                      </th>
-                      <td>
-                        <span class="status" data-tone="warn">
-                          {alarm.state === "NO DATA" ? "No data" : alarm.severity}
-                        </span>
-                      </td>
-                      <td class="number" title={formatTime(alarm.since)}>
-                        {formatAge(alarm.since, now.value)}
-                      </td>
                     </tr>
                   ))}
                 </tbody>

@@ -6,12 +6,13 @@ import { Cursor, Tip } from "../charts/Cursor";
 import type { ECharts } from "../charts/echarts";
 import type { ChartColours } from "../charts/theme";
 import { cell, useAnswer } from "../data/answers";
-import { isOfPeople, metricOf, shownMetrics } from "../data/metrics";
+import { isOfPeople, metricOf, netNote, shownMetrics } from "../data/metrics";
 import { possibleGrains, reachObstacle, seriesQuestion, usualGrain } from "../data/questions";
 import { formatFull, toNumber } from "../format/numbers";
 import { formatBucket, formatBucketFully } from "../format/times";
 import { range, view, zone } from "../state/store";
 import { COMPARISONS } from "../state/view";
+import { AlarmMarks, type Marks, markText, useMarks } from "./AlarmMarks";
 import { Body, Frame, Select, State, TableToggle } from "./Frame";
 import { type SeriesData, seriesOption } from "./seriesOption";
 
@@ -39,7 +40,11 @@ export function Series({ first, second, grainChoice, onChange }: Props) {
       title={`${title} over time`}
       subtitle={zone.value === "UTC" ? undefined : `Times in ${zone.value}`}
       isWaiting={loaded.isWaiting}
-      note={metrics.some(isOfPeople) && view.value.compare ? "Reach is shown without its comparison." : null}
+      note={
+        metrics.some(isOfPeople) && view.value.compare
+          ? "Reach is shown without its comparison."
+          : netNote(view.value.traffic, metrics)
+      }
       actions={
         <>
           <Select
@@ -115,6 +120,7 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
   const shown = metrics.filter((name) => answer.columns.some((column) => column.name === name)).map(metricOf);
   const buckets = useMemo(() => toBuckets(answer, shown.map((metric) => metric.name)), [answer, metrics.join()]);
   const hasBefore = answer.compare != null;
+  const marks = useMarks(buckets.map((bucket) => bucket.time));
   const draw = useMemo(() => {
     const open = buckets.findIndex((bucket) => bucket.isOpen);
     const data: SeriesData = {
@@ -138,8 +144,14 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
     ]);
 
   if (isTable) {
-    return <SeriesTable buckets={buckets} metrics={shown} grain={grain} before={hasBefore ? before : null} />;
+    const comparison = hasBefore ? before : null;
+    return <SeriesTable buckets={buckets} metrics={shown} grain={grain} before={comparison} marks={marks} />;
   }
+  const placeOf = (index: number) => {
+    const place = chart.current?.convertToPixel({ xAxisIndex: 0 }, index);
+    return typeof place === "number" && Number.isFinite(place) ? place : null;
+  };
+  const alarmsAt = (index: number) => (marks.get(index) ?? []).map((one) => `alarm ${markText(one)}`);
   return (
     <div class="series">
       <ul class="legend" aria-label="Legend">
@@ -162,13 +174,11 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
           </li>
         )}
       </ul>
+      {marks.size > 0 && <AlarmMarks marks={marks} placeOf={placeOf} />}
       <Cursor
         label={`${shown.map((metric) => metric.label).join(" and ")} over time. Arrow keys read the figures.`}
         count={buckets.length}
-        placeOf={(index) => {
-          const place = chart.current?.convertToPixel({ xAxisIndex: 0 }, index);
-          return typeof place === "number" && Number.isFinite(place) ? place : null;
-        }}
+        placeOf={placeOf}
         dotsOf={(index) =>
           shown.flatMap((_, at) => {
             const value = toNumber(buckets[index]?.figures[at]);
@@ -180,7 +190,7 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
           const bucket = buckets[index]!;
           const figures = rowsOf(bucket).map((row) => `${row.label} ${row.value}`);
           const state = bucket.isOpen ? ", provisional" : "";
-          return `${formatBucketFully(bucket.time, grain)}: ${figures.join(", ")}${state}`;
+          return `${formatBucketFully(bucket.time, grain)}: ${[...figures, ...alarmsAt(index)].join(", ")}${state}`;
         }}
         tooltipOf={(index) => {
           const bucket = buckets[index]!;
@@ -205,9 +215,10 @@ interface TableProps {
   metrics: ReturnType<typeof metricOf>[];
   grain: Grain;
   before: string | null;
+  marks: Marks;
 }
 
-function SeriesTable({ buckets, metrics, grain, before }: TableProps) {
+function SeriesTable({ buckets, metrics, grain, before, marks }: TableProps) {
   return (
     <div class="table-scroll" tabIndex={0} role="region" aria-label="Figures over time">
       <table class="table">
@@ -224,10 +235,11 @@ function SeriesTable({ buckets, metrics, grain, before }: TableProps) {
                 </th>
               ),
             ])}
+            {marks.size > 0 && <th scope="col">Alarms</th>}
           </tr>
         </thead>
         <tbody>
-          {buckets.map((bucket) => (
+          {buckets.map((bucket, index) => (
             <tr key={bucket.time}>
               <th scope="row">
                 {formatBucketFully(bucket.time, grain)}
@@ -243,6 +255,15 @@ function SeriesTable({ buckets, metrics, grain, before }: TableProps) {
                   </td>
                 ),
               ])}
+              {marks.size > 0 && (
+                <td class="alarm-cell">
+                  {(marks.get(index) ?? []).map((one) => (
+                    <span key={one.id} class="block">
+                      {markText(one)}
+                    </span>
+                  ))}
+                </td>
+              )}
             </tr>
           ))}
         </tbody>

@@ -1,5 +1,6 @@
 /** One key figure: value, change, target, and a small line. Its name shows it in the chart. */
 import type { Answer, Campaign } from "../api/contract";
+import { hasGross } from "../api/traffic";
 import { Sparkline } from "../charts/Sparkline";
 import { cell, type Loaded, useAnswer } from "../data/answers";
 import { isOfPeople, type Metric, metricOf } from "../data/metrics";
@@ -89,6 +90,7 @@ function TileCard({ metric, loaded, lines, obstacle, value, current, before, unt
             <span class="visually-hidden">: show in the chart</span>
           </button>
         </h2>
+        {view.value.traffic === "gross" && !hasGross(metric.name) && <span class="tag">Net</span>}
         <Target metric={metric} value={value} />
       </div>
       {obstacle && <p class="tile-problem">{obstacle}</p>}

@@ -5,12 +5,15 @@ import { isColumnSet, isMetric, metricOf } from "../data/metrics";
 import type { Item } from "../grid/layout";
 import { setOptions } from "../grid/layout";
 import { changeView, view } from "../state/store";
-import { Alarms, DeadLetters, Freshness } from "./Plumbing";
+import { Alarms } from "./Alarms";
 import { Attribution } from "./Attribution";
 import { Breakdown } from "./Breakdown";
 import { Funnel } from "./Funnel";
+import { InvalidTraffic } from "./InvalidTraffic";
 import { MapWidget } from "./MapWidget";
 import { Pacing } from "./Pacing";
+import { DeadLetters, Freshness } from "./Plumbing";
+import { Quality } from "./Quality";
 import { Series } from "./Series";
 import { Tile } from "./Tile";
 import { TimeToConversion } from "./TimeToConversion";
@@ -27,6 +30,8 @@ export const CATALOGUE: [string, string][] = [
   ["freshness", "Freshness"],
   ["dead_letters", "Dead letters"],
   ["alarms", "Alarms"],
+  ["quality", "Data quality"],
+  ["invalid_traffic", "Invalid traffic"],
 ];
 
 export function widgetTitle(item: Item): string {
@@ -96,5 +101,9 @@ export function Widget({ item }: { item: Item }) {
       return <DeadLetters />;
     case "alarms":
       return <Alarms />;
+    case "quality":
+      return <Quality />;
+    case "invalid_traffic":
+      return <InvalidTraffic />;
   }
 }

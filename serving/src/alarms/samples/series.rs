@@ -1,0 +1,135 @@
+//! The series of a group: the value of its window at each hour, and what was expected then.
+//!
+//! All hours that are needed are asked for at once, and the windows are made of them. So a series
+//! costs one question, whatever its length.
+
+use std::collections::BTreeMap;
+
+use adlake_domain::time;
+
+use super::super::detect::{Judgement, judge};
+use super::super::rule::Rule;
+use super::super::rule::metric::{Kpi, Metric};
+use super::{Groups, Sampler, Window, has_volume, number, sample, windows};
+use crate::access::Scope;
+use crate::answer::{AnswerError, Asked, Value, answer};
+use crate::question::{Condition, Dimension, Filter, Grain, Question, Range};
+
+/// What a window of the series says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// The end of the window, in microseconds. Of the running one, the present.
+    pub at: i64,
+    /// Its value, and what was expected.
+    pub judgement: Judgement,
+}
+
+/// The sums of each hour that has events, by its beginning.
+type Hours = BTreeMap<i64, Vec<f64>>;
+
+impl Sampler<'_> {
+    /// The series of the group with these labels over the newest hours. `incidents` are left out of
+    /// the baseline. `None`: the metric is no sum over a window, so there is no series of it.
+    pub async fn series(
+        &self,
+        rule: &Rule,
+        labels: &BTreeMap<String, String>,
+        incidents: &[(i64, i64)],
+        hours: u32,
+    ) -> Result<Option<Vec<Point>>, AnswerError> {
+        let Metric::Kpi { kpi, .. } = &rule.metric else { return Ok(None) };
+        let zone = self.state.report_zone();
+        let mut ranges: Vec<((i64, i64), i64)> = (0..i64::from(hours))
+            .rev()
+            .map(|ago| windows(rule, self.now - ago * time::HOUR, zone).complete)
+            .map(|range| (range, range.1))
+            .collect();
+        let running = windows(rule, self.now, zone).running.filter(|_| self.has_running);
+        ranges.extend(running.map(|range| (range, self.now - rule.delay)));
+        let first = self.state.span().map_or(i64::MAX, |(first, _)| first);
+        let earlier = |range: (i64, i64)| {
+            windows::baseline(rule, range, zone).into_iter().filter(|range| range.0 >= first).collect::<Vec<_>>()
+        };
+        let all = ranges.iter().flat_map(|(range, _)| std::iter::once(*range).chain(earlier(*range)));
+        let Some(begin) = all.map(|range| range.0).min() else { return Ok(Some(Vec::new())) };
+        let end = ranges.iter().map(|(range, _)| range.1).max().unwrap_or(begin);
+        let sums = self.hours(rule, labels, (begin, end)).await?;
+        let group: std::sync::Arc<str> = "{}".into();
+        let groups = |range: (i64, i64)| match added(&sums, range) {
+            Some(sums) => Groups::from([(group.clone(), sums)]),
+            None => Groups::new(),
+        };
+        let point = |(range, at): ((i64, i64), i64)| {
+            let current = groups(range);
+            // Of the running window nothing is said before it has enough.
+            if Some(range) == running && !current.get(&group).is_some_and(|sums| has_volume(rule, kpi, sums, 1.0)) {
+                return None;
+            }
+            let baseline = earlier(range).into_iter().map(|range| (range, groups(range))).collect();
+            let window = Window { current, baseline };
+            let sample = sample(rule, kpi, &window, &group, incidents);
+            Some(Point { at, judgement: judged(rule, kpi, &sample) })
+        };
+        Ok(Some(ranges.into_iter().filter_map(point).collect()))
+    }
+
+    async fn hours(
+        &self,
+        rule: &Rule,
+        labels: &BTreeMap<String, String>,
+        (from, to): (i64, i64),
+    ) -> Result<Hours, AnswerError> {
+        let own = Dimension::ALL.into_iter().filter_map(|dimension| {
+            let value = labels.get(dimension.name())?;
+            Some(Condition::In(dimension, vec![Some(value.clone())]))
+        });
+        let events = Condition::All(std::iter::once(rule.filter.events.clone()).chain(own).collect());
+        let catalogue = self.catalogues.of(None);
+        let question = Question {
+            model: self.catalogues.default_model(),
+            metrics: rule.inputs.iter().filter_map(|name| catalogue.find(name)).collect(),
+            dimensions: Vec::new(),
+            filter: Filter { events, rows: Vec::new() },
+            range: Range { from: Some(from), to: Some(to) },
+            grain: Some(Grain::Hour),
+            zone: self.state.report_zone(),
+            fill: false,
+            compare: None,
+            order: Vec::new(),
+            limit: usize::MAX,
+            totals: false,
+        };
+        let (state, names, catalogues, scope) = (self.state, self.names, self.catalogues, &Scope::All);
+        let answer = answer(Asked { state, names, catalogues, scope }, &question, 0).await?;
+        let hours = answer.rows.into_iter().filter_map(|row| match row.split_first() {
+            Some((Value::Time(at), values)) => Some((*at, values.iter().map(number).collect())),
+            _ => None,
+        });
+        Ok(hours.collect())
+    }
+}
+
+fn judged(rule: &Rule, kpi: &Kpi, sample: &super::Sample) -> Judgement {
+    judge(&rule.detect, rule.metric.kind(), kpi.factor, sample)
+}
+
+/// The sums of a range of hours. `None`: no hour of it has events.
+fn added(hours: &Hours, (from, to): (i64, i64)) -> Option<Vec<f64>> {
+    let mut own = hours.range(from..to).map(|(_, sums)| sums);
+    let first = own.next()?.clone();
+    Some(own.fold(first, |total, sums| total.iter().zip(sums).map(|(a, b)| a + b).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sums_of_a_window_are_those_of_its_hours() {
+        let hours = Hours::from([(0, vec![1.0, 10.0]), (1, vec![2.0, 20.0]), (5, vec![4.0, 40.0])]);
+        assert_eq!(added(&hours, (0, 2)), Some(vec![3.0, 30.0]));
+        assert_eq!(added(&hours, (1, 6)), Some(vec![6.0, 60.0]));
+        // An end does not belong to a range.
+        assert_eq!(added(&hours, (2, 5)), None);
+    }
+}
