@@ -24,8 +24,8 @@ tools: ## says what the build needs and is not there
 build: tools ## the program, at $CARGO_TARGET_DIR/release/adlake
 	$(CARGO) build --release --locked -p adlake-cli
 
-demo: build ## the whole system in one process on synthetic traffic; Ctrl-C stops it
-	$(ADLAKE) demo
+demo: build ## the whole system in one process on synthetic traffic; Ctrl-C stops it; DEMO=... are its options
+	$(ADLAKE) demo $(DEMO)
 
 test: build ## everything, with the real Kafka, a real S3 API server and real readers of Delta
 	tests/setup/setup.sh

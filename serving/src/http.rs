@@ -18,6 +18,7 @@ mod lists;
 mod metrics;
 mod openapi;
 mod problem;
+mod quality;
 mod runbooks;
 mod session;
 mod shortcuts;
@@ -102,6 +103,7 @@ struct Server {
     rates: Mutex<Rates>,
     metrics: Metrics,
     alarms: SharedAlarms,
+    quality: quality::Results,
     stopped: CancellationToken,
 }
 
@@ -166,6 +168,7 @@ pub async fn serve(listener: TcpListener, served: Served, cancel: CancellationTo
         rates: Mutex::new(Rates::per_second(settings.requests_per_second)),
         kept: Mutex::default(),
         metrics: Metrics::default(),
+        quality: quality::Results::default(),
         alarms,
         currency: served.currency,
         entrance,
@@ -231,7 +234,7 @@ fn routes(server: Arc<Server>) -> Router {
         .route("/v1/alarms/{id}/series", get(alarms::series))
         .route("/v1/alarms/silences", post(alarms::silence))
         .route("/v1/alarms/{id}/ack", post(alarms::acknowledge))
-        .route("/v1/quality", get(lists::quality))
+        .route("/v1/quality", get(quality::quality))
         .route("/metrics", get(metrics::show))
         .route_layer(from_fn_with_state(server.clone(), identify::identify));
     let open = Router::new()

@@ -1,6 +1,7 @@
 //! Alarms end to end: the real server over a lake, with receivers that are down, servers that are
 //! killed, and the programs that people have: Alertmanager, Prometheus, CloudWatch's API.
 
+mod incident;
 mod receivers;
 mod site;
 

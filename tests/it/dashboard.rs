@@ -48,8 +48,8 @@ fn the_page_signs_in_over_tls_and_keeps_nothing() -> Result<()> {
     let server = adlake.spawn(["serve", "--listen", &format!("127.0.0.1:{port}")]);
     wait::until(DEADLINE, "a server", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())
         .with_context(|| server.logs())?;
-    let mut node = run_tests(&format!("https://127.0.0.1:{port}/"));
-    node.arg("--sign-in").env("ADLAKE_KEY", &key).env("ADLAKE_PASSWORD", password);
+    let mut node = run_tests(&format!("https://127.0.0.1:{port}/"), &["--sign-in"]);
+    node.env("ADLAKE_KEY", &key).env("ADLAKE_PASSWORD", password);
     finish(node, folder.path())
 }
 
@@ -74,18 +74,19 @@ fn the_page_shows_what_the_server_answers() -> Result<()> {
     let page = get(port, "/")?;
     ensure!(page.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{page}");
 
-    finish(run_tests(&format!("http://127.0.0.1:{port}/")), folder.path())
+    finish(run_tests(&format!("http://127.0.0.1:{port}/"), &[]), folder.path())
 }
 
 /// The command that runs the tests of the page against a server.
-fn run_tests(base: &str) -> Command {
+pub fn run_tests(base: &str, more: &[&str]) -> Command {
     let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../serving/dashboard/tests/run.mjs");
     let mut node = Command::new("node");
-    node.arg(tests).args(["--base", base]);
+    node.arg(tests).args(["--base", base]).args(more);
     node
 }
 
-fn finish(node: Command, folder: &Path) -> Result<()> {
+/// Runs them to their end.
+pub fn finish(node: Command, folder: &Path) -> Result<()> {
     let mut process = Process::start("dashboard", node, folder).context("node (tests/setup/setup.sh dashboard)")?;
     let status = process.wait_exit(TESTS_DEADLINE).with_context(|| process.logs())?;
     let text = process.stdout()?;

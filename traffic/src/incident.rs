@@ -33,12 +33,15 @@ pub enum Fault {
     BotBurst,
     /// `size` of the events are sent twice, byte for byte.
     Duplicates,
+    /// `size` of a campaign's impressions go to one website, with one creative, and nobody clicks
+    /// there.
+    BadPlacement,
     /// The costs of impressions are `size` times what they should be.
     CostFactor,
 }
 
 /// The faults with their names on the command line, and whether `size` is a share.
-const FAULTS: [(&str, Fault, Size); 9] = [
+const FAULTS: [(&str, Fault, Size); 10] = [
     ("ctr_drop", Fault::CtrDrop, Size::Share),
     ("ctr_fade", Fault::CtrFade, Size::Share),
     ("cvr_drop", Fault::CvrDrop, Size::Share),
@@ -47,6 +50,7 @@ const FAULTS: [(&str, Fault, Size); 9] = [
     ("late_feed", Fault::LateFeed, Size::None),
     ("bot_burst", Fault::BotBurst, Size::Share),
     ("duplicates", Fault::Duplicates, Size::Share),
+    ("bad_placement", Fault::BadPlacement, Size::Share),
     ("cost_factor", Fault::CostFactor, Size::Factor),
 ];
 
@@ -122,6 +126,7 @@ impl Story {
                             let length = (incident.to - incident.from).max(1) as f64;
                             1.0 - incident.size * ((time - incident.from) as f64 / length).min(1.0)
                         }
+                        Fault::BadPlacement if (incident.from..incident.to).contains(&time) => 0.0,
                         _ => 1.0,
                     }
             },
@@ -141,6 +146,13 @@ impl Story {
     fn product(&self, fault: Fault, campaign: u32, website: u32, time: i64, factor: fn(f64) -> f64) -> f64 {
         let holds = |incident: &&Incident| incident.holds(fault, Some(campaign), Some(website), time);
         self.0.iter().filter(holds).map(|incident| factor(incident.size)).product()
+    }
+
+    /// The website that gets a share of the impressions of a campaign now, and the share.
+    pub fn placement(&self, campaign: u32, time: i64) -> Option<(u32, f64)> {
+        let holds = |incident: &&Incident| incident.holds(Fault::BadPlacement, Some(campaign), incident.website, time);
+        let found = self.0.iter().find(holds)?;
+        found.website.map(|website| (website, found.size))
     }
 
     /// Whether a campaign has begun.
@@ -263,6 +275,9 @@ impl FromStr for IncidentText {
         if fault == Fault::Launch && incident.campaign.is_none() {
             return Err(bad(format_args!("campaign is missing: a launch is that of one campaign")));
         }
+        if fault == Fault::BadPlacement && (incident.campaign.is_none() || incident.website.is_none()) {
+            return Err(bad(format_args!("campaign or website is missing: it is the placement of one campaign")));
+        }
         let length = match (length, fault) {
             (Some(length), _) => length,
             (None, Fault::Launch) => HOUR,
@@ -342,6 +357,7 @@ mod tests {
             ("silence,for=1h,campaign=x", "campaign"),
             ("silence,for=1h,city=x", "city"),
             ("launch,from=+1d", "campaign"),
+            ("bad_placement,campaign=1,size=0.5,for=1h", "website"),
             ("silence,now", "key=value"),
         ] {
             let message = read(text).unwrap_err();
@@ -355,6 +371,15 @@ mod tests {
         let factors = [0, 1, 6, 11, 30].map(|day| story.ctr_factor(1, 0, day * DAY));
         assert_eq!(factors, [1.0, 1.0, 0.75, 0.5, 0.5]);
         assert!((story.ctr_factor(2, 0, 20 * DAY) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_bad_placement_has_a_share_and_no_clicks() {
+        let story = Story(vec![read("bad_placement,campaign=1,website=4,size=0.8,from=+0d,for=1d").unwrap()]);
+        assert_eq!(story.placement(1, DAY), Some((4, 0.8)));
+        assert_eq!((story.placement(2, DAY), story.placement(1, 2 * DAY)), (None, None));
+        let factors = [(1, 4), (1, 5), (2, 4)].map(|(campaign, website)| story.ctr_factor(campaign, website, DAY));
+        assert_eq!(factors, [0.0, 1.0, 1.0]);
     }
 
     #[test]

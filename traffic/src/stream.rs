@@ -179,15 +179,18 @@ impl Stream {
         }
         let campaign = self.campaign_with_budget(world, time);
         let campaign_of = &world.campaigns[campaign as usize];
-        let creative = self.random.random_range(campaign_of.creatives.clone());
+        let mut creative = self.random.random_range(campaign_of.creatives.clone());
+        if let Some((website, share)) = self.plan.story.placement(campaign, time)
+            && chance(&mut self.random, share)
+        {
+            (current.website, creative) = (website, campaign_of.creatives.start);
+        }
         let cpm = campaign_of.cpm_micros * (0.5 + self.random.random::<f64>());
         // Prices are whole hundredths of a cent. The cost of one impression is a thousandth of the
         // CPM.
         let clearing_micros = (cpm / 100.0) as i64 * 100;
-        let mut cost = clearing_micros / 1_000;
-        if !self.plan.story.is_empty() {
-            cost = (cost as f64 * self.plan.story.cost_factor(campaign, current.website, time)) as i64;
-        }
+        let cost_factor = self.plan.story.cost_factor(campaign, current.website, time);
+        let cost = ((clearing_micros / 1_000) as f64 * cost_factor) as i64;
         self.spent_micros[campaign as usize] += cost;
         let bid_micros =
             clearing_micros + (clearing_micros as f64 * 0.3 * self.random.random::<f64>()) as i64 / 100 * 100;
@@ -235,12 +238,9 @@ impl Stream {
         let campaign = &world.campaigns[creative.campaign as usize];
         let website = &world.websites[session.website as usize];
         let mut click_factor = if session.bot { 5.0 } else { 1.0 };
-        let mut conversion_factor = 1.0;
-        if !self.plan.story.is_empty() {
-            let (story, number) = (&self.plan.story, creative.campaign);
-            click_factor *= story.ctr_factor(number, session.website, impression.time);
-            conversion_factor = story.cvr_factor(number, session.website, impression.time);
-        }
+        let (story, number) = (&self.plan.story, creative.campaign);
+        click_factor *= story.ctr_factor(number, session.website, impression.time);
+        let conversion_factor = story.cvr_factor(number, session.website, impression.time);
         if self.plan.seasons {
             click_factor *= click_season(impression.time);
         }
@@ -464,13 +464,11 @@ impl Stream {
         if chance(random, self.plan.late) {
             due += (60.0 * SECOND + exponential(random, HOUR as f64 / 2.0)) as i64;
         }
-        if !self.plan.story.is_empty() {
-            let (kind, time) = (event.body.kind(), event.body.time());
-            match self.plan.story.sending(kind, concern.campaign, concern.website, time) {
-                Sending::AsUsual => {}
-                Sending::Never => return,
-                Sending::At(instant) => due = due.max(instant),
-            }
+        let (kind, time) = (event.body.kind(), event.body.time());
+        match self.plan.story.sending(kind, concern.campaign, concern.website, time) {
+            Sending::AsUsual => {}
+            Sending::Never => return,
+            Sending::At(instant) => due = due.max(instant),
         }
         let order = self.pushed;
         self.pushed += 1;

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use adlake_batch_layer::Silent;
+use adlake_batch_layer::{Gate, Silent, run_checked};
 use adlake_domain::event::EventKind;
 use adlake_lake::Lake;
 use adlake_serving::QueryEngine;
@@ -46,7 +46,7 @@ use crate::demo::broker::Broker;
 use crate::demo::check::{self, Line};
 use crate::demo::dashboard::{Batch, COLUMNS, Dashboard};
 use crate::demo::screen::Screen;
-use crate::failure::{query_error, speed_error, usage};
+use crate::failure::{batch_error, query_error, speed_error, usage};
 use crate::options::{Global, duration};
 use crate::shutdown;
 
@@ -106,6 +106,11 @@ pub struct Demo {
     /// Where the dashboard is served [default: serve.listen, or another port if that one is taken]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Plant an incident into the stream, as adlake generate does. For example
+    /// bad_placement,campaign=0,website=20,size=0.8,from=+30s,for=1h: the click-through rate of a
+    /// campaign falls half a minute after the stream begins. May be repeated
+    #[arg(long = "incident", value_name = "INCIDENT")]
+    incidents: Vec<String>,
     /// Print a line every few seconds instead of a live table
     #[arg(long)]
     plain: bool,
@@ -155,6 +160,7 @@ impl Demo {
             broker.create_topic(settings.sources.of(kind).topic(kind), PARTITIONS)?;
         }
         let (meaning, display) = (settings.meaning(), settings.display());
+        let gate = Gate::new(&settings.quality, &display).map_err(batch_error)?;
         let engine = QueryEngine::open(&lake, &settings.query, &meaning, &display);
         let engine = engine.await.map_err(query_error)?;
         let began_empty = check::is_empty(&engine).await?;
@@ -187,7 +193,7 @@ impl Demo {
         let generating = self.start_generator(&broker, &settings, generator, &facts, stop.clone())?;
         let (address, server) = self.start_server(&lake, &settings, stop.clone()).await?;
         info!("the dashboard is at {address}");
-        let batch = start_batch(&lake, &settings, &facts, self.batch_every, started, stop.clone());
+        let batch = start_batch(&lake, &settings, gate, &facts, self.batch_every, started, stop.clone());
         if let Some(after) = self.stop_after {
             let stop = stop.clone();
             tokio::spawn(async move {
@@ -249,6 +255,7 @@ impl Demo {
             settings.lake.uri = self.lake_folder().display().to_string();
             settings.lake.options.clear();
         }
+        history::watch(&mut settings.alarms, &self.dir)?;
         settings.sources = Sources::default();
         settings.ingest = IngestSettings::default();
         settings.kafka = KafkaSettings {
@@ -296,6 +303,7 @@ impl Demo {
             story: Story::default(),
         };
         plan.story = history::live_story(&plan, now)?;
+        plan.story.0.extend(history::incidents(&self.incidents, &plan, now)?);
         Ok(plan)
     }
 
@@ -381,6 +389,7 @@ fn start_ingest(lake: &Lake, settings: &Settings, facts: &Arc<Facts>, stop: Canc
 fn start_batch(
     lake: &Lake,
     settings: &Settings,
+    gate: Gate,
     facts: &Arc<Facts>,
     every: Duration,
     started: Instant,
@@ -397,9 +406,8 @@ fn start_batch(
                 change(&mut facts.batch.lock().unwrap_or_else(PoisonError::into_inner));
             };
             tell(&|batch| batch.running = true);
-            let ran =
-                adlake_batch_layer::run(&lake, &settings.meaning(), &settings.batch, false, Arc::new(Silent), &stop)
-                    .await;
+            let (meaning, observer) = (settings.meaning(), Arc::new(Silent));
+            let ran = run_checked(&lake, &meaning, &settings.batch, false, &gate, observer, &stop).await;
             tell(&|batch| {
                 batch.running = false;
                 match &ran {

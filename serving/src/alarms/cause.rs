@@ -10,7 +10,7 @@ use adlake_domain::time;
 use super::engine::Row;
 use super::rule::metric::{Kpi, Metric};
 use super::rule::{Against, Rule};
-use super::samples::{Groups, Sampler, campaign, windows};
+use super::samples::{Groups, Sampler, campaign, has_volume, windows};
 use crate::answer::AnswerError;
 use crate::question::{Condition, Dimension, Filter};
 
@@ -19,19 +19,23 @@ pub async fn find(sampler: &Sampler<'_>, rule: &Rule, row: &Row) -> Result<Optio
     let (Metric::Kpi { kpi, .. }, Some(campaign)) = (&rule.metric, campaign(&row.group)) else { return Ok(None) };
     let zone = sampler.state.report_zone();
     let windows = windows(rule, sampler.now, zone);
-    let range = windows.running.filter(|_| sampler.has_running).map_or(windows.complete, |running| {
-        // Where the running hour has only begun, the one before says more.
-        if sampler.now - rule.delay - (running.1 - time::HOUR) > time::HOUR / 4 { running } else { windows.complete }
-    });
+    let own = Condition::In(Dimension::Campaign, vec![Some(campaign)]);
+    let events = Condition::All(vec![rule.filter.events.clone(), own]);
+    let filter = Filter { events, rows: Vec::new() };
+    // The window that was judged: the running one, where it has enough.
+    let mut range = windows.complete;
+    if let Some(running) = windows.running.filter(|_| sampler.has_running) {
+        let all = sampler.asked_sums(&rule.inputs, &[], &filter, (Some(running.0), Some(running.1))).await?;
+        if all.values().any(|sums| has_volume(rule, kpi, sums, 1.0)) {
+            range = running;
+        }
+    }
     let week = 7 * time::DAY;
     let before = match rule.against {
         Against::Previous => (range.0 - (range.1 - range.0), range.0),
         // One week says which part it is; the baseline has said that it is a change.
         _ => (range.0 - week, range.1 - week),
     };
-    let own = Condition::In(Dimension::Campaign, vec![Some(campaign)]);
-    let events = Condition::All(vec![rule.filter.events.clone(), own]);
-    let filter = Filter { events, rows: Vec::new() };
     let mut parts = Vec::new();
     for (dimension, name) in [(Dimension::Website, "site"), (Dimension::Creative, "creative")] {
         let sums = async |range: (i64, i64)| {

@@ -1,5 +1,4 @@
-//! Answers that are no sums: the catalogue of metrics, the campaigns, freshness, dead letters,
-//! data quality.
+//! Answers that are no sums: the catalogue of metrics, the campaigns, freshness, dead letters.
 
 use std::sync::Arc;
 
@@ -188,26 +187,6 @@ pub async fn dead_letters(
     let rows = server.rows(&state, sql).await?;
     let body = json!({"reasons": rows, "meta": server.meta(&state, None)});
     Ok(server.list(&state, &["dead_letters"], body, &headers))
-}
-
-/// `GET /v1/quality`: the last result of each expectation.
-pub async fn quality(
-    Shared(server): Shared<Arc<Server>>,
-    Extension(principal): Extension<Arc<Principal>>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    // The results tell of all campaigns.
-    if principal.role == Role::Advertiser {
-        return Err(Problem::forbidden());
-    }
-    let state = server.state_from(seen(&headers)?.as_ref()).await?;
-    let sql = "SELECT expectation, kind, \"table\", \"column\", severity, status, observed, expected, checked_rows, \
-               violating_rows, note, owner, description, run, decision, decided_by, checked_at FROM \
-               (SELECT *, row_number() OVER (PARTITION BY expectation ORDER BY checked_at DESC, check_id) AS place \
-               FROM quality) WHERE place = 1 ORDER BY expectation";
-    let rows = server.rows(&state, sql).await?;
-    let body = json!({"expectations": rows, "meta": server.meta(&state, None)});
-    Ok(server.list(&state, &["quality"], body, &headers))
 }
 
 impl Server {

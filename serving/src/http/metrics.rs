@@ -16,8 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Server;
 use super::problem::Problem;
+use super::{Server, quality};
 use crate::access::{Principal, Role};
 use crate::state::follow::now;
 
@@ -72,7 +72,13 @@ pub async fn show(
         let detail = "the metrics could not be written";
         Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     };
-    encode(&mut text, &server.registry()).map_err(failed)?;
+    let results = match server.state() {
+        Ok(state) => server.quality_of(&state).await?,
+        Err(_) => Arc::default(),
+    };
+    let mut registry = server.registry();
+    quality::register(&results, &mut registry);
+    encode(&mut text, &registry).map_err(failed)?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -121,12 +121,8 @@ impl Site {
     pub async fn serve(&self) -> Result<Server> {
         let port = setup::free_port()?;
         let process = self.adlake.spawn(["serve", "--listen", &format!("127.0.0.1:{port}")]);
-        let server = Server { process, port, client: Client::new() };
-        let ready = wait::until_async(DEADLINE, "a ready server", async || {
-            let response = server.client.get(server.url("/readyz")).send().await;
-            Ok(response.is_ok_and(|response| response.status().is_success()))
-        });
-        ready.await.with_context(|| server.process.logs())?;
+        let server = Server::over(process, port);
+        server.is_ready(DEADLINE).await?;
         Ok(server)
     }
 
@@ -137,6 +133,20 @@ impl Site {
 }
 
 impl Server {
+    /// That of a process.
+    pub fn over(process: Process, port: u16) -> Server {
+        Server { process, port, client: Client::new() }
+    }
+
+    /// Waits until it answers questions.
+    pub async fn is_ready(&self, deadline: Duration) -> Result<()> {
+        let ready = wait::until_async(deadline, "a ready server", async || {
+            let response = self.client.get(self.url("/readyz")).send().await;
+            Ok(response.is_ok_and(|response| response.status().is_success()))
+        });
+        ready.await.with_context(|| self.process.logs())
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
@@ -167,9 +177,15 @@ impl Server {
 
     /// Waits until there is an alarm in a state.
     pub async fn state_of(&self, state: &str) -> Result<Value> {
-        let found = wait::value_async(DEADLINE, state, async || {
+        self.state_of_within(state, "", DEADLINE).await
+    }
+
+    /// Waits until there is an alarm of a rule in a state. An empty name: of any rule.
+    pub async fn state_of_within(&self, state: &str, rule: &str, deadline: Duration) -> Result<Value> {
+        let found = wait::value_async(deadline, state, async || {
             let alarms = self.alarms().await?["alarms"].clone();
-            Ok(alarms.as_array().context("no list")?.iter().find(|alarm| alarm["state"] == state).cloned())
+            let is_it = |alarm: &&Value| alarm["state"] == state && (rule.is_empty() || alarm["rule"] == rule);
+            Ok(alarms.as_array().context("no list")?.iter().find(is_it).cloned())
         });
         found.await.with_context(|| self.process.logs())
     }

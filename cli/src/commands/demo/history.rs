@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use adlake_batch_layer::Silent;
 use adlake_lake::{Lake, LoadMode, ReferenceKind};
+use adlake_serving::alarms::settings::AlarmSettings;
 use adlake_speed_layer::metrics::IngestObserver;
 use adlake_speed_layer::run::{FilesRun, run_files};
 use adlake_traffic::clock::DAY;
 use adlake_traffic::generator::Generator;
-use adlake_traffic::incident::{IncidentText, Story};
+use adlake_traffic::incident::{Incident, IncidentText, Story};
 use adlake_traffic::plan::{Pace, Plan};
 use adlake_traffic::reference;
 use adlake_traffic::sink::Compression;
@@ -42,9 +43,45 @@ const LIVE_INCIDENTS: [&str; 2] =
     ["late_feed,website=2,from=+15s,for=45s", "bot_burst,website=0,size=0.5,from=+60s,for=60s"];
 const STORY_DAYS: f64 = 60.0;
 
+/// The rules of the demo, and where they are written to.
+const ALARMS: &str = include_str!("alarms.toml");
+const ALARMS_FILE: &str = "alarms.toml";
+const ALARMS_INTERVAL: Duration = Duration::from_secs(5);
+const ALARMS_RESEND_INTERVAL: Duration = Duration::from_secs(15);
+
 /// The incidents of the stream that begins at `start`.
 pub fn live_story(plan: &Plan, start: i64) -> Result<Story> {
     planted(&LIVE_INCIDENTS, plan, start, 1.0)
+}
+
+/// The incidents of the command line.
+pub fn incidents(texts: &[String], plan: &Plan, start: i64) -> Result<Vec<Incident>> {
+    let planted = |text: &String| {
+        let incident = text.parse::<IncidentText>().map_err(|error| usage(format!("--incident: {error}")))?;
+        let incident = incident.planted(start);
+        let counts = [("campaign", incident.campaign, plan.campaigns), ("website", incident.website, plan.websites)];
+        for (name, number, count) in counts {
+            if number.is_some_and(|number| number >= count) {
+                let last = count.saturating_sub(1);
+                return Err(usage(format!("--incident {text:?}: there is no such {name}, the last is {last}")));
+            }
+        }
+        Ok(incident)
+    };
+    texts.iter().map(planted).collect()
+}
+
+/// Adds the alarm of the demo to the built-in ones, unless there are rules of the user's. Its
+/// history has few events an hour, so this one looks at a day. And a demo is not waited for.
+pub fn watch(alarms: &mut AlarmSettings, folder: &Path) -> Result<()> {
+    alarms.interval = alarms.interval.min(ALARMS_INTERVAL);
+    alarms.resend_interval = alarms.resend_interval.min(ALARMS_RESEND_INTERVAL);
+    if !alarms.rules.as_os_str().is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    alarms.rules = folder.join(ALARMS_FILE);
+    fs::write(&alarms.rules, ALARMS).with_context(|| format!("cannot write {}", alarms.rules.display()))
 }
 
 /// Loads the reference data before the first event comes, because the enrichment of an event does

@@ -91,8 +91,9 @@ pub struct TrafficOptions {
     #[arg(long)]
     pub seasons: bool,
     /// Plant an incident: FAULT,key=value,... with a fault (ctr_drop, ctr_fade, cvr_drop, launch,
-    /// silence, late_feed, bot_burst, duplicates, cost_factor) and any of campaign=N, website=N,
-    /// kind=KIND, size=X, from=TIME or from=+10d (after the first event), for=6h. May be repeated
+    /// silence, late_feed, bot_burst, duplicates, bad_placement, cost_factor) and any of
+    /// campaign=N, website=N, kind=KIND, size=X, from=TIME or from=+10d (after the first event),
+    /// for=6h. May be repeated
     #[arg(long = "incident", value_name = "INCIDENT")]
     pub incidents: Vec<String>,
 }

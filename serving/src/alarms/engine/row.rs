@@ -222,7 +222,11 @@ impl Alarm {
             value: figure(|judgement| judgement.value, |row| row.value),
             expected_low: figure(|judgement| judgement.low, |row| row.low),
             expected_high: figure(|judgement| judgement.high, |row| row.high),
-            why: row.map(|row| row.why.clone()).unwrap_or_default(),
+            // What people were told stays; of what is pending, the newest figures are of use.
+            why: match (entry.track.state, judgement) {
+                (AlarmState::Pending, Some(judgement)) => super::explain(rule, AlarmState::Pending, Some(judgement)),
+                _ => row.map(|row| row.why.clone()).unwrap_or_default(),
+            },
             cause: row.and_then(|row| row.cause.clone()),
             severity: match entry.track.state {
                 AlarmState::NoData => rule.no_data_severity,
