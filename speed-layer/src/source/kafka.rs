@@ -33,6 +33,7 @@ mod group;
 mod partitions;
 mod position;
 mod slot;
+pub mod survey;
 mod tend;
 mod watch;
 mod topics;

@@ -198,7 +198,7 @@ pub fn look_at(
 }
 
 /// How many partitions a topic has.
-fn partitions(consumer: &BaseConsumer<Group>, topic: &Topic, settings: &KafkaSettings) -> Result<i64, SpeedError> {
+pub fn partitions(consumer: &BaseConsumer<Group>, topic: &Topic, settings: &KafkaSettings) -> Result<i64, SpeedError> {
     let brokers = &settings.brokers;
     let metadata = consumer
         .fetch_metadata(Some(&topic.name), settings.start_timeout)
