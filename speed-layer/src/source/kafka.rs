@@ -39,6 +39,7 @@ mod watch;
 mod topics;
 mod batch_queue;
 mod token;
+mod msk_iam;
 mod until_end;
 #[cfg(test)]
 mod tests;
