@@ -11,12 +11,13 @@ use adlake_speed_layer::settings::SpeedSettings;
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::secured::{IAM_KEY, IAM_SESSION_SECONDS, PASSWORD, Secured, USER};
 use adlake_tests::kafka::{Broker, unique};
+use adlake_tests::wait;
 use anyhow::{Context, Result, ensure};
 use axum::Json;
 use axum::routing::get;
 use serde_json::json;
 
-use crate::ingest_kafka::{IMPRESSIONS, arrived, configuration, impressions, settings, until_end};
+use crate::ingest_kafka::{DEADLINE, IMPRESSIONS, arrived, configuration, impressions, settings, until_end};
 use crate::raw::Raw;
 
 type Properties = BTreeMap<String, String>;
@@ -167,15 +168,17 @@ async fn program_tells_no_secrets(broker: &Broker, secured: &Secured, topic: &st
 async fn credentials_service() -> Result<(String, Arc<AtomicUsize>)> {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
-    let answer = move || async move {
+    let answer = move || {
         count.fetch_add(1, Ordering::SeqCst);
-        let [access_key, secret_key, session_token, _] = IAM_KEY;
-        let expiration = chrono::Utc::now() + chrono::TimeDelta::seconds(10);
-        Json(json!({
-            "AccessKeyId": access_key, "SecretAccessKey": secret_key, "Token": session_token,
-            "Expiration": expiration.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-            "RoleArn": "arn:aws:iam::1:role/speed",
-        }))
+        async {
+            let [access_key, secret_key, session_token, _] = IAM_KEY;
+            let expiration = chrono::Utc::now() + chrono::TimeDelta::seconds(10);
+            Json(json!({
+                "AccessKeyId": access_key, "SecretAccessKey": secret_key, "Token": session_token,
+                "Expiration": expiration.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+                "RoleArn": "arn:aws:iam::1:role/speed",
+            }))
+        }
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/role", listener.local_addr()?);
@@ -199,12 +202,13 @@ async fn a_role_leads_in(broker: &Broker, secured: &Secured, topic: &str) -> Res
         let environment = environment.iter().map(|(name, value)| (*name, (*value).to_owned()));
         Adlake::in_dir(raw.path()).config(&text).env("AWS_EC2_METADATA_DISABLED", "true").envs(environment)
     };
-    let mut process = adlake(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &url)]).spawn(["ingest", "kafka"]);
+    let mut process = adlake(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str())]).spawn(["ingest", "kafka"]);
     arrived(&raw, 50).await.with_context(|| process.logs())?;
     // Several sessions and two sets of credentials later, records come as before.
     let (began, at_first) = (Instant::now(), asked.load(Ordering::SeqCst));
-    tokio::time::sleep(Duration::from_secs(4 * IAM_SESSION_SECONDS)).await;
-    ensure!(asked.load(Ordering::SeqCst) >= at_first + 2, "no new credentials in {:?}", began.elapsed());
+    let renewed = async || Ok(asked.load(Ordering::SeqCst) >= at_first + 2);
+    wait::until_async(DEADLINE, "new credentials", renewed).await.with_context(|| process.logs())?;
+    ensure!(began.elapsed() > Duration::from_secs(2 * IAM_SESSION_SECONDS), "{:?}", began.elapsed());
     broker.produce(topic, None, impressions(50, 80))?;
     arrived(&raw, 80).await.with_context(|| process.logs())?;
     process.sigterm()?;
@@ -217,7 +221,7 @@ async fn a_role_leads_in(broker: &Broker, secured: &Secured, topic: &str) -> Res
     let given = |secret: &'static str| {
         [("AWS_ACCESS_KEY_ID", access_key), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_SESSION_TOKEN", session_token)]
     };
-    let refused = |environment: &[(&'static str, &str)], part: &str| {
+    let refused = |environment: &[(&'static str, &str)], part: &str| -> Result<()> {
         let output = adlake(environment).run(["ingest", "kafka", "--until-end"]);
         let (code, said) = (output.status.code(), output.stderr);
         ensure!(code == Some(2) && said.contains(part) && !said.contains("another-secret"), "{part}: {code:?}: {said}");

@@ -67,7 +67,8 @@ pub struct Trial {
 /// `kafka.start_timeout`, and as long again for each partition that does not answer.
 pub fn survey(settings: &SpeedSettings) -> Result<Survey, SpeedError> {
     let topics = connect::topics(settings)?;
-    survey_with(&*connect::consumer(settings)?, settings, &topics)
+    let consumer = connect::consumer(settings)?;
+    survey_with(&consumer, settings, &topics)
 }
 
 /// Like [`survey`]. Also tries whether the topics may be read, and whether the group's offsets may.
