@@ -76,6 +76,27 @@ pub async fn compact(
     done.map(|report| CompactReport { elapsed: began.elapsed(), ..report })
 }
 
+/// By table: how many files [`compact`] would rewrite. Unlike its dry run, this takes no lease, and
+/// writes nothing. Tables with nothing to rewrite are left out.
+pub async fn compactable(lake: &Lake, settings: &BatchSettings) -> Result<BTreeMap<String, u64>, BatchError> {
+    settings.check()?;
+    let context = settings.session.context()?;
+    let mut tables = BTreeMap::new();
+    let Some(manifest) = Manifest::latest(lake, &context).await? else { return Ok(tables) };
+    for kind in EventKind::ALL {
+        let done = compact_raw(lake, settings, &context, kind, &manifest, true).await?;
+        tables.insert(kind.raw_table().to_string(), done.files_before);
+    }
+    for table in BatchTable::ALL.into_iter().filter(|_| manifest.is_current()) {
+        let Some(version) = manifest.version(table.name()) else { continue };
+        let mut days = small_files(lake.files_at(table.name(), version).await?, settings);
+        days.retain(|_, files| files.len() > SMALL_FILES_MAX);
+        tables.insert(table.name().to_string(), days.values().map(|files| files.len() as u64).sum());
+    }
+    tables.retain(|_, files| *files > 0);
+    Ok(tables)
+}
+
 async fn compact_leased(
     lake: &Lake,
     settings: &BatchSettings,

@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    access, alarms, batch, check_lake, completions, config as config_command, deadletters, demo, generate, ingest,
-    query, reference, serve, status,
+    access, alarms, batch, check_lake, completions, config as config_command, deadletters, demo, doctor, generate,
+    ingest, query, reference, serve, status,
 };
 use crate::memory;
 use crate::options::Global;
@@ -17,7 +17,8 @@ use crate::progress::ProgressBars;
 #[command(name = "adlake", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done; 1 failed; 2 the command line or the configuration has to be changed; 3 an \
-        expectation of severity fail is not met, and a batch run was not published; 130 a second signal ended the \
+        expectation of severity fail is not met, and a batch run was not published, or `status --check` has found a \
+        problem; 130 a second signal ended the \
         command at once."
 )]
 pub struct Arguments {
@@ -61,8 +62,12 @@ pub enum Command {
     /// Load reference data: creatives, campaigns, exchange rates
     #[command(subcommand)]
     Ref(reference::Reference),
-    /// Show the lake's tables: their versions and rows, how fresh they are, and the last batch run
+    /// Show the lake's tables: their versions and rows, how fresh they are, the last batch
+    /// run, and what should be done
     Status(status::Status),
+    /// Find out whether adlake can work here: configuration, store, permissions, clock, tables,
+    /// Kafka, schema registries. Each finding says what to do
+    Doctor(doctor::Doctor),
     /// Count, show and replay the records that ingest has rejected
     #[command(subcommand)]
     Deadletters(deadletters::Deadletters),
@@ -102,6 +107,7 @@ impl Arguments {
             Command::Keys(command) => command.run(&global).await,
             Command::Users(command) => command.run(&global).await,
             Command::Status(command) => command.run(&global).await,
+            Command::Doctor(command) => command.run(&global).await,
             Command::Deadletters(command) => command.run(&global, &progress).await,
             Command::Config(command) => command.run(&global).await,
             Command::Completions(command) => command.run(Arguments::command()),

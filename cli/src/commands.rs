@@ -11,6 +11,7 @@ pub mod serve;
 pub mod alarms;
 pub mod reference;
 pub mod status;
+pub mod doctor;
 pub mod deadletters;
 pub mod config;
 pub mod completions;

@@ -5,7 +5,7 @@
 //! | 0 | done |
 //! | 1 | it failed: an outage, a refusal, wrong data, a wrong query, another process was first |
 //! | 2 | the command line or the configuration has to be changed |
-//! | 3 | an expectation of severity fail is not met; a batch run was not published |
+//! | 3 | an expectation of severity fail is not met; or `status --check` has found a problem |
 
 use std::fmt;
 

@@ -33,6 +33,7 @@ pub mod job_notes;
 pub mod reference;
 pub mod snapshot;
 pub mod verify;
+pub mod probe;
 mod scan;
 pub mod views;
 

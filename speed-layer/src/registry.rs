@@ -54,6 +54,11 @@ impl Registry {
         Ok(Some(Registry { client, framing: settings.framing, known: RwLock::default() }))
     }
 
+    /// Whether the registry answers as one, whatever schemas it has.
+    pub async fn ping(&self) -> Result<(), Outage> {
+        self.client.schema(1).await.map(drop)
+    }
+
     /// Adds to `wanted` the ids in a chunk's records that have to be fetched before it is decoded.
     pub fn wanted(&self, chunk: &Chunk, wanted: &mut BTreeSet<u32>) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

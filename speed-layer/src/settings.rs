@@ -21,7 +21,7 @@ mod kafka;
 
 pub use adlake_decode::settings::{AvroFraming, AvroSettings, CsvSettings, Format, SourceSettings};
 
-pub use kafka::{FirstStart, KafkaSettings};
+pub use kafka::{FirstStart, KafkaAuth, KafkaSettings};
 
 /// All settings of the speed layer.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

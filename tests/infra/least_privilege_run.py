@@ -97,13 +97,17 @@ def steps(folder, versitygw, policies):
 
     with part("speed") as speed:
         speed.adlake("ingest", "files", "traffic/events", code=0, ADLAKE_LAKE__LOG__RETENTION="0s")
+        speed.adlake("doctor", "--part", "speed", "--no-kafka")
         speed.nothing_refused()
         speed.may_not("delete", lambda: speed.s3.delete_object(Bucket=BUCKET, Key=raw))
         speed.may_not("write batch tables", lambda: speed.s3.put_object(Bucket=BUCKET, Key="lake/batch/impressions/x", Body=b""))
+        # The doctor finds out that this is not the role of another part.
+        speed.adlake("doctor", "--part", "maintenance", "--no-kafka", code=1)
 
     with part("batch") as batch:
         batch.adlake("batch", "run")
         batch.adlake("batch", "check")
+        batch.adlake("doctor", "--part", "batch")
         batch.nothing_refused()
         batch.may_not("write raw data", lambda: batch.s3.put_object(Bucket=BUCKET, Key="lake/raw/impressions/x", Body=b""))
         batch.may_not("delete raw data", lambda: batch.s3.delete_object(Bucket=BUCKET, Key=raw))
@@ -111,12 +115,14 @@ def steps(folder, versitygw, policies):
     with part("maintenance") as maintenance:
         for job in ("compact", "checkpoint", "vacuum"):
             maintenance.adlake("batch", job)
+        maintenance.adlake("doctor", "--part", "maintenance")
         maintenance.nothing_refused()
         maintenance.may_not("write beside the lake", lambda: maintenance.s3.put_object(Bucket=BUCKET, Key="other/x", Body=b""))
 
     with part("serving") as serving:
         answered = json.loads(serving.adlake("query", "SELECT count(*) AS n FROM impressions", "--format", "json"))
         assert answered[0]["n"] > 500, answered
+        serving.adlake("doctor", "--part", "serving")
         port = environment.free_port()
         command = [environment.adlake(), "serve", "--listen", f"127.0.0.1:{port}"]
         with environment.Process(command, folder / "serve.log", env=serving.environment, cwd=folder) as server:

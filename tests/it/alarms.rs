@@ -55,6 +55,12 @@ async fn a_drop_is_told_once_whatever_happens_to_the_server_and_the_receiver() -
     ensure!(firing["cause"].as_str().is_some_and(|cause| cause.contains("site bad.example")), "{firing}");
     ensure!(firing["runbook"] == "docs/runbooks/ctr_drop.md" && firing["owner"] == "trading", "{firing}");
     let id = firing["id"].as_str().context("no id")?.to_owned();
+    // `status` tells it, and fails for those who want that.
+    let status = site.adlake.run(["status", "--check", "--format", "json"]);
+    ensure!(status.status.code() == Some(3), "{}", status.stderr);
+    let status: Value = serde_json::from_str(&status.stdout)?;
+    let alarms = status["facts"]["alarms"].clone();
+    ensure!(alarms[0]["rule"] == "ctr_fell" && alarms[0]["severity"] == "critical", "{status}");
     // The receiver is down. The server says so, without what is secret in the address.
     let failing = wait::value_async(DEADLINE, "a failing sink", async || {
         let sinks = server.alarms().await?["sinks"].clone();

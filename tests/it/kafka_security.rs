@@ -2,17 +2,22 @@
 //! tests check what the error says and what it must not say.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use adlake_domain::secret::SecretList;
 use adlake_speed_layer::settings::SpeedSettings;
 use adlake_tests::adlake::Adlake;
-use adlake_tests::kafka::secured::{PASSWORD, Secured, USER};
+use adlake_tests::kafka::secured::{IAM_KEY, IAM_SESSION_SECONDS, PASSWORD, Secured, USER};
 use adlake_tests::kafka::{Broker, unique};
-use anyhow::{Result, ensure};
+use adlake_tests::wait;
+use anyhow::{Context, Result, ensure};
+use axum::Json;
+use axum::routing::get;
+use serde_json::json;
 
-use crate::ingest_kafka::{IMPRESSIONS, configuration, impressions, settings, until_end};
+use crate::ingest_kafka::{DEADLINE, IMPRESSIONS, arrived, configuration, impressions, settings, until_end};
 use crate::raw::Raw;
 
 type Properties = BTreeMap<String, String>;
@@ -118,7 +123,8 @@ async fn every_way_in_leads_in_and_every_other_is_refused() -> Result<()> {
         ensure!(!error.contains("wrong\"") && !error.contains(PASSWORD), "{way}: {error}");
         ensure!(started.elapsed() < Duration::from_secs(20), "{way} took {:?}", started.elapsed());
     }
-    program_tells_no_secrets(&broker, &secured, &topic).await
+    program_tells_no_secrets(&broker, &secured, &topic).await?;
+    a_role_leads_in(&broker, &secured, &topic).await
 }
 
 async fn program_tells_no_secrets(broker: &Broker, secured: &Secured, topic: &str) -> Result<()> {
@@ -155,5 +161,75 @@ async fn program_tells_no_secrets(broker: &Broker, secured: &Secured, topic: &st
     let (code, said) = run(&config(SECRET.as_str(), "sasl.password"), &["config", "show"]);
     ensure!(code == Some(0) && said.contains("sasl.password") && said.contains("[secret]"), "{said}");
     ensure!(!said.contains(SECRET.as_str()), "the password is told: {said}");
+    Ok(())
+}
+
+/// The service that hands the credentials of its role to a task, and how often it was asked.
+async fn credentials_service() -> Result<(String, Arc<AtomicUsize>)> {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let answer = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        async {
+            let [access_key, secret_key, session_token, _] = IAM_KEY;
+            let expiration = chrono::Utc::now() + chrono::TimeDelta::seconds(10);
+            Json(json!({
+                "AccessKeyId": access_key, "SecretAccessKey": secret_key, "Token": session_token,
+                "Expiration": expiration.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+                "RoleArn": "arn:aws:iam::1:role/speed",
+            }))
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/role", listener.local_addr()?);
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/role", get(answer))).await });
+    Ok((url, asked))
+}
+
+/// By IAM, with the credentials of a task's role, which last for ten seconds. The broker ends
+/// sessions without a new token earlier than that.
+async fn a_role_leads_in(broker: &Broker, secured: &Secured, topic: &str) -> Result<()> {
+    let raw = Raw::new().await?;
+    let (url, asked) = credentials_service().await?;
+    let text = configuration(broker, topic, &unique("group"), &raw.path().join("lake"), "")
+        .replace(broker.bootstrap(), &secured.iam())
+        .replace("[kafka]", &format!("[kafka]\nauth = \"msk_iam\"\nregion = \"{}\"", IAM_KEY[3]))
+        .replace(
+            "[kafka.properties]",
+            &format!("[kafka.properties]\n\"ssl.ca.location\" = \"{}\"", secured.file("authority.pem").display()),
+        );
+    let adlake = |environment: &[(&'static str, &str)]| {
+        let environment = environment.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        Adlake::in_dir(raw.path()).config(&text).env("AWS_EC2_METADATA_DISABLED", "true").envs(environment)
+    };
+    let mut process = adlake(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str())]).spawn(["ingest", "kafka"]);
+    arrived(&raw, 50).await.with_context(|| process.logs())?;
+    // Several sessions and two sets of credentials later, records come as before.
+    let (began, at_first) = (Instant::now(), asked.load(Ordering::SeqCst));
+    let renewed = async || Ok(asked.load(Ordering::SeqCst) >= at_first + 2);
+    wait::until_async(DEADLINE, "new credentials", renewed).await.with_context(|| process.logs())?;
+    ensure!(began.elapsed() > Duration::from_secs(2 * IAM_SESSION_SECONDS), "{:?}", began.elapsed());
+    broker.produce(topic, None, impressions(50, 80))?;
+    arrived(&raw, 80).await.with_context(|| process.logs())?;
+    process.sigterm()?;
+    let ended = process.wait_exit(Duration::from_secs(30))?;
+    ensure!(ended.success(), "{ended}: {}", process.logs());
+    let logs = process.logs();
+    ensure!(!logs.contains(IAM_KEY[1]) && !logs.contains(IAM_KEY[2]), "the credentials are told: {logs}");
+
+    let [access_key, _, session_token, _] = IAM_KEY;
+    let given = |secret: &'static str| {
+        [("AWS_ACCESS_KEY_ID", access_key), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_SESSION_TOKEN", session_token)]
+    };
+    let refused = |environment: &[(&'static str, &str)], part: &str| -> Result<()> {
+        let output = adlake(environment).run(["ingest", "kafka", "--until-end"]);
+        let (code, said) = (output.status.code(), output.stderr);
+        ensure!(code == Some(2) && said.contains(part) && !said.contains("another-secret"), "{part}: {code:?}: {said}");
+        Ok(())
+    };
+    refused(&given("another-secret"), "does not accept these credentials")?;
+    refused(&[], "no AWS credentials")?;
+    let output = adlake(&given(IAM_KEY[1])).run(["doctor", "--part", "speed"]);
+    ensure!(output.status.success() && output.stdout.contains("may be read"), "{}{}", output.stdout, output.stderr);
     Ok(())
 }

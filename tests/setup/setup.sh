@@ -30,6 +30,9 @@ major() { sed -E 's/[^0-9]*([0-9]+).*/\1/;q' <<<"$1"; }
 
 setup_kafka() {
   local home="$cache/kafka" java_version
+  if ! command -v javac >/dev/null; then
+    lacking "javac compiles what checks the tokens of IAM in the broker: apt-get install openjdk-17-jdk-headless"
+  fi
   if command -v java >/dev/null; then
     cmp -s "$here/kafka/pom.xml" "$home/stamp" && return 0
     java_version="$(major "$(java -version 2>&1 | grep version)")"

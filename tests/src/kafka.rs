@@ -32,6 +32,8 @@ const START_ATTEMPTS: usize = 3;
 const START_DEADLINE: Duration = Duration::from_secs(90);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const TOOL_DEADLINE: Duration = Duration::from_secs(90);
+/// Classes of the tests, in the directory of a broker.
+const CLASSES: &str = "classes";
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A Kafka cluster: one broker that the tests own, or a cluster that was already running.
@@ -148,7 +150,7 @@ impl Broker {
         let text: String = lines.iter().flat_map(|line| [line.as_ref(), "\n"]).collect();
         fs::write(&input, text)?;
 
-        let mut command = java(&["-Xmx128m"], "org.apache.kafka.tools.ConsoleProducer")?;
+        let mut command = java(&["-Xmx128m"], "org.apache.kafka.tools.ConsoleProducer", None)?;
         command.args(["--bootstrap-server", &self.bootstrap, "--topic", topic, "--max-block-ms", "20000"]);
         command.stdin(fs::File::open(&input)?);
         let mut producer = Process::start("console-producer", command, directory.path())?;
@@ -186,6 +188,9 @@ impl Broker {
         };
         let properties = properties(directory.path(), port, controller_port, secured);
         fs::write(directory.path().join("server.properties"), properties)?;
+        if secured.is_some() {
+            secured::compile_validator(&directory.path().join(CLASSES))?;
+        }
         format_storage(directory.path(), secured)?;
         let process = run(directory.path())?;
         let own = Mutex::new(Own { process: Some(process), directory });
@@ -250,17 +255,19 @@ fn shared() -> &'static Shared {
     &SHARED
 }
 
-fn java(options: &[&str], class: &str) -> Result<Command> {
+/// A Java program of Kafka. A broker also has the classes that were compiled in its directory.
+fn java(options: &[&str], class: &str, broker: Option<&Path>) -> Result<Command> {
     let mut command = Command::new("java");
     command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]).args(options);
-    command.arg("-cp").arg(setup::kafka_class_path()?).arg(class).stdin(Stdio::null());
+    let more = broker.map(|directory| format!(":{}", directory.join(CLASSES).display())).unwrap_or_default();
+    command.arg("-cp").arg(setup::kafka_class_path()? + &more).arg(class).stdin(Stdio::null());
     Ok(command)
 }
 
 fn format_storage(directory: &Path, secured: Option<&secured::Secured>) -> Result<()> {
     // A Kafka uuid is 16 bytes in base64url: 22 characters, the last of which holds two bits.
     let uuid: String = rand::rng().sample_iter(Alphanumeric).take(21).map(char::from).chain(['A']).collect();
-    let mut command = java(&["-Xmx128m"], "kafka.tools.StorageTool")?;
+    let mut command = java(&["-Xmx128m"], "kafka.tools.StorageTool", None)?;
     command.args(["format", "-t", &uuid, "-c"]).arg(directory.join("server.properties"));
     command.args(secured.into_iter().flat_map(secured::Secured::format_arguments));
     let mut format = Process::start("format", command, directory)?;
@@ -270,7 +277,7 @@ fn format_storage(directory: &Path, secured: Option<&secured::Secured>) -> Resul
 }
 
 fn run(directory: &Path) -> Result<Process> {
-    let mut command = java(&["-Xmx256m", "-Dlog4j2.level=INFO"], "kafka.Kafka")?;
+    let mut command = java(&["-Xmx256m", "-Dlog4j2.level=INFO"], "kafka.Kafka", Some(directory))?;
     command.arg(directory.join("server.properties"));
     Process::start("kafka", command, directory)
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use crate::commands::{ReportFormat, print, report};
-use crate::config::{DEFAULT_FILE, show, template};
+use crate::config::{self, DEFAULT_FILE, Settings, show, template};
 use crate::failure::{speed_error, usage};
 use crate::options::Global;
 
@@ -83,7 +83,12 @@ impl Init {
 
 async fn check(global: &Global) -> Result<()> {
     let config = global.load()?;
-    let settings = &config.settings;
+    usable(&config.settings).await?;
+    print(&format!("{}: ok\n", source_of(&config)))
+}
+
+/// Checks that every section can be used. Reads and writes nothing of the lake, and asks nobody.
+pub async fn usable(settings: &Settings) -> Result<()> {
     let speed = settings.speed();
     plans::check(&speed).map_err(speed_error)?;
     settings.batch.check()?;
@@ -92,9 +97,13 @@ async fn check(global: &Global) -> Result<()> {
     }
     crate::commands::alarms::rules(settings)?;
     Lake::open(&settings.lake).await?;
-    let from = match &config.file {
+    Ok(())
+}
+
+/// Where the configuration was read from.
+pub fn source_of(config: &config::Config) -> String {
+    match &config.file {
         Some(path) => path.display().to_string(),
         None => format!("no {DEFAULT_FILE} here: the defaults"),
-    };
-    print(&format!("{from}: ok\n"))
+    }
 }

@@ -1,18 +1,26 @@
 //! `adlake status`: the tables of the lake, their versions, logs and rows, freshness, the published
-//! batch run.
+//! batch run; and what should be done.
 
+mod advice;
+mod facts;
+
+use adlake_batch_layer::jobs::compactable;
 use adlake_domain::catalogue;
+use adlake_domain::event::EventKind;
 use adlake_lake::manifest::Manifest;
 use adlake_lake::{Lake, LakeError};
 use adlake_serving::QueryEngine;
 use anyhow::Result;
+use chrono::{DateTime, Utc};
 use clap::Args;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use serde::Serialize;
 
+use self::advice::{Advice, Limits, Urgency, advise};
+use self::facts::Facts;
 use crate::commands::{ReportFormat, report};
-use crate::failure::query_error;
+use crate::failure::{NotMet, batch_error, query_error};
 use crate::options::Global;
 use crate::output::cell;
 
@@ -22,6 +30,14 @@ pub struct Status {
     /// The format of the answer
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
+    /// Also ask the brokers how many records are not ingested yet
+    #[arg(long)]
+    lag: bool,
+    /// Fail with exit code 3 if there is a problem: for schedulers and probes
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 /// The state of the lake.
@@ -33,6 +49,10 @@ struct State {
     batch_run: Option<Run>,
     /// The rows of the view `freshness`.
     freshness: Vec<serde_json::Map<String, serde_json::Value>>,
+    /// What the advice is made from.
+    facts: Facts,
+    /// What should be done, the most urgent first.
+    advice: Vec<Advice>,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,14 +89,22 @@ impl Status {
                 format!("there is no lake at {}: create one with `adlake ingest` or `adlake demo`", lake.root());
             return Err(LakeError::NotFound(detail).into());
         }
+        let mut facts = facts_of(&tables, manifest.as_ref());
         let raw_is_there = tables.iter().any(|table| table.version.is_some() && table.table.starts_with("raw/"));
-        let freshness = if raw_is_there {
+        let mut freshness = Vec::new();
+        if raw_is_there {
             let (meaning, display) = (settings.meaning(), settings.display());
-            let engine = QueryEngine::open(&lake, &settings.query, &meaning, &display);
-            freshness(&engine.await.map_err(query_error)?).await?
-        } else {
-            Vec::new()
-        };
+            let engine = QueryEngine::open(&lake, &settings.query, &meaning, &display).await.map_err(query_error)?;
+            freshness = rows(&engine, "SELECT * FROM freshness").await?;
+            facts.newest_ingested_at = freshness.iter().filter_map(|row| time(&row["newest_ingested_at"])).max();
+            facts.take_views(&engine).await?;
+        }
+        facts.small_files = compactable(&lake, &settings.batch).await.map_err(batch_error)?;
+        facts.take_letters(&lake, &context, self.limits.letters_window).await?;
+        facts.jobs = lake.job_notes().await?;
+        if self.lag {
+            facts.take_lag(&lake, &settings).await?;
+        }
         let batch_run = manifest.map(|manifest| Run {
             run: manifest.run,
             run_id: manifest.run_id,
@@ -84,8 +112,36 @@ impl Status {
                 .map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
                 .unwrap_or_default(),
         });
-        report(self.format, &State { lake: lake.root().to_string(), tables, batch_run, freshness }, text)
+        let advice = advise(&facts, &self.limits, Utc::now());
+        let problems = advice.iter().filter(|advice| advice.urgency == Urgency::Problem).count();
+        let state = State { lake: lake.root().to_string(), tables, batch_run, freshness, facts, advice };
+        report(self.format, &state, text)?;
+        match problems {
+            1 if self.check => Err(NotMet("there is a problem".to_owned()).into()),
+            2.. if self.check => Err(NotMet(format!("there are {problems} problems")).into()),
+            _ => Ok(()),
+        }
     }
+}
+
+/// What the tables tell.
+fn facts_of(tables: &[Table], manifest: Option<&Manifest>) -> Facts {
+    let of_events = EventKind::ALL.map(EventKind::raw_table);
+    let is_uncovered = |table: &&Table| {
+        let is_new = table.published_version.is_none_or(|published| Some(published) < table.version);
+        of_events.contains(&table.table) && table.rows.is_some_and(|rows| rows > 0) && is_new
+    };
+    let log_files = tables.iter().filter_map(|table| Some((table.table.to_owned(), table.log_files?)));
+    Facts {
+        published_at: manifest.and_then(|manifest| DateTime::from_timestamp_micros(manifest.published_at)),
+        uncovered: tables.iter().filter(is_uncovered).map(|table| table.table.to_owned()).collect(),
+        log_files: log_files.collect(),
+        ..Facts::default()
+    }
+}
+
+fn time(value: &serde_json::Value) -> Option<DateTime<Utc>> {
+    Some(DateTime::parse_from_rfc3339(value.as_str()?).ok()?.with_timezone(&Utc))
 }
 
 async fn tables(lake: &Lake, context: &SessionContext, manifest: Option<&Manifest>) -> Result<Vec<Table>> {
@@ -109,8 +165,9 @@ async fn tables(lake: &Lake, context: &SessionContext, manifest: Option<&Manifes
     Ok(tables)
 }
 
-async fn freshness(engine: &QueryEngine) -> Result<Vec<serde_json::Map<String, serde_json::Value>>> {
-    let stream = engine.query("SELECT * FROM freshness").await.map_err(query_error)?;
+/// The rows of an answer as JSON.
+async fn rows(engine: &QueryEngine, sql: &str) -> Result<Vec<serde_json::Map<String, serde_json::Value>>> {
+    let stream = engine.query(sql).await.map_err(query_error)?;
     let schema = stream.schema();
     let batches: Vec<_> = stream.try_collect().await.map_err(LakeError::from)?;
     let mut rows = Vec::new();
@@ -159,6 +216,14 @@ fn text(state: &State) -> String {
                 .collect();
             text.push_str(&format!("  {}\n", cells.join(", ")));
         }
+    }
+    for lag in state.facts.lag.iter().flatten() {
+        text.push_str(&format!("\nlag of {}: {} records", lag.topic, lag.records));
+    }
+    text.push_str(if state.advice.is_empty() { "\nnothing is to be done\n" } else { "\nto be done\n" });
+    for Advice { urgency, detail, remedy, .. } in &state.advice {
+        let urgency = if *urgency == Urgency::Problem { "PROBLEM" } else { "warning" };
+        text.push_str(&format!("  {urgency}  {detail}\n           -> {remedy}\n"));
     }
     text
 }

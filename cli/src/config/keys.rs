@@ -70,6 +70,16 @@ pub const KEYS: &[Key] = &[
     ),
     key("kafka.stall_timeout", "A partition that has records left but delivers none for this long is assigned again."),
     key(
+        "kafka.auth",
+        "How the client logs in: properties (as kafka.properties say), or msk_iam (to Amazon MSK, with the AWS \
+         credentials of the process).",
+    ),
+    unset(
+        "kafka.region",
+        "For msk_iam: the region of the cluster. By default the one that the AWS SDK finds, as AWS_REGION.",
+        "\"eu-central-1\"",
+    ),
+    key(
         "kafka.oauth_token_command",
         "For sasl.mechanisms OAUTHBEARER: a program and its arguments. It prints a token, or JSON with token and \
          expires_in.",

@@ -60,6 +60,17 @@ impl<'de> Deserialize<'de> for FirstStart {
     }
 }
 
+/// How the client logs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaAuth {
+    /// As librdkafka's properties say.
+    #[default]
+    Properties,
+    /// With the AWS credentials of the process, to Amazon MSK.
+    MskIam,
+}
+
 /// `[kafka]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -84,6 +95,11 @@ pub struct KafkaSettings {
     /// How long a partition with records left may deliver nothing before it is assigned again.
     #[serde(with = "humantime_serde")]
     pub stall_timeout: Duration,
+    /// How the client logs in.
+    pub auth: KafkaAuth,
+    /// For `auth = "msk_iam"`: the region of the cluster. The default is the region that the AWS
+    /// SDK finds.
+    pub region: Option<String>,
     /// For `sasl.mechanisms = "OAUTHBEARER"`: a program that prints a token, and its arguments,
     /// which may hold a password.
     pub oauth_token_command: SecretList,
@@ -106,6 +122,8 @@ impl Default for KafkaSettings {
             start_timeout: Duration::from_secs(30),
             metadata_interval: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),
+            auth: KafkaAuth::Properties,
+            region: None,
             oauth_token_command: SecretList::default(),
             first_offsets: BTreeMap::new(),
             properties: KafkaProperties::default(),
@@ -260,6 +278,7 @@ impl KafkaSettings {
                 }
             }
         }
+        self.check_auth()?;
         for key in self.properties.names() {
             if OWN_PROPERTIES.contains(&key) {
                 return Err(SpeedError::settings(
@@ -269,6 +288,29 @@ impl KafkaSettings {
             }
         }
         Ok(())
+    }
+
+    /// With IAM, nothing else may say how the client logs in.
+    fn check_auth(&self) -> Result<(), SpeedError> {
+        if self.auth == KafkaAuth::Properties {
+            return Ok(());
+        }
+        if !self.oauth_token_command.as_slice().is_empty() {
+            let message = "makes the tokens itself: remove kafka.oauth_token_command";
+            return Err(SpeedError::settings("kafka.auth", message));
+        }
+        if let Some(key) = self.properties.names().find(|key| key.starts_with("sasl.")) {
+            let message = "is of another way to log in than kafka.auth: remove one of them";
+            return Err(SpeedError::settings(format!("kafka.properties.{key}"), message));
+        }
+        match self.properties.expose_one("security.protocol") {
+            None => Ok(()),
+            Some(protocol) if protocol.eq_ignore_ascii_case("sasl_ssl") => Ok(()),
+            Some(_) => {
+                let message = "must be SASL_SSL with kafka.auth = \"msk_iam\", or be left out";
+                Err(SpeedError::settings("kafka.properties.security.protocol", message))
+            }
+        }
     }
 }
 
@@ -317,6 +359,30 @@ mod tests {
             let error = check(topic, partition, offset).unwrap_err();
             assert!(error.starts_with(key), "{error}");
         }
+    }
+
+    #[test]
+    fn with_iam_nothing_else_logs_in() {
+        let check = |properties: &[(&str, &str)], command: &[&str], key: Option<&str>| {
+            let settings = KafkaSettings {
+                auth: KafkaAuth::MskIam,
+                properties: properties.iter().copied().collect(),
+                oauth_token_command: command.iter().copied().collect(),
+                ..KafkaSettings::default()
+            };
+            let error = settings.check(&[]).err().map(|error| error.to_string());
+            match key {
+                None => assert_eq!(error, None),
+                Some(key) => assert!(error.as_ref().is_some_and(|error| error.starts_with(key)), "{error:?}"),
+            }
+            let from_properties = KafkaSettings { auth: KafkaAuth::Properties, ..settings };
+            assert!(from_properties.check(&[]).is_ok(), "{properties:?}");
+        };
+        check(&[], &[], None);
+        check(&[("security.protocol", "sasl_ssl"), ("ssl.ca.location", "x.pem")], &[], None);
+        check(&[("security.protocol", "SSL")], &[], Some("kafka.properties.security.protocol: must be SASL_SSL"));
+        check(&[("sasl.mechanisms", "PLAIN")], &[], Some("kafka.properties.sasl.mechanisms: "));
+        check(&[], &["print-token"], Some("kafka.auth: "));
     }
 
     #[test]

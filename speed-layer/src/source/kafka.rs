@@ -33,11 +33,13 @@ mod group;
 mod partitions;
 mod position;
 mod slot;
+pub mod survey;
 mod tend;
 mod watch;
 mod topics;
 mod batch_queue;
 mod token;
+mod msk_iam;
 mod until_end;
 #[cfg(test)]
 mod tests;

@@ -13,11 +13,13 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::runtime::Handle;
 
-use super::group::{Complaints, Group};
+use super::group::{Complaints, Group, Tokens};
+use super::msk_iam::MskIam;
 use super::topics::Inquiry;
 use crate::error::SpeedError;
-use crate::settings::{Format, KafkaSettings, SpeedSettings};
+use crate::settings::{Format, KafkaAuth, KafkaSettings, SpeedSettings};
 
 /// How long one attempt of the first contact may take. The client's error events are served between
 /// attempts.
@@ -70,7 +72,13 @@ pub fn topics(settings: &SpeedSettings) -> Result<Vec<Topic>, SpeedError> {
 
 /// A consumer that has not subscribed yet. Nothing is asked of the broker.
 pub fn consumer(settings: &SpeedSettings) -> Result<Arc<BaseConsumer<Group>>, SpeedError> {
-    let group = Group::new(settings.kafka.oauth_token_command.clone());
+    let kafka = &settings.kafka;
+    let tokens = match (kafka.auth, Handle::try_current()) {
+        (KafkaAuth::Properties, _) => Tokens::Command(kafka.oauth_token_command.clone()),
+        (KafkaAuth::MskIam, Ok(runtime)) => Tokens::MskIam(MskIam { region: kafka.region.clone(), runtime }),
+        (KafkaAuth::MskIam, Err(error)) => return Err(SpeedError::settings("kafka.auth", error.to_string())),
+    };
+    let group = Group::new(tokens);
     match client_config(settings).create_with_context(group) {
         Ok(consumer) => Ok(Arc::new(consumer)),
         // The error does not show the value, which may be a password under a misspelt name.
@@ -102,6 +110,9 @@ fn client_config(settings: &SpeedSettings) -> ClientConfig {
     // incrementally.
     if kafka.properties.expose_one("group.protocol") != Some("consumer") {
         config.set("partition.assignment.strategy", "cooperative-sticky");
+    }
+    if kafka.auth == KafkaAuth::MskIam {
+        config.set("security.protocol", "SASL_SSL").set("sasl.mechanisms", "OAUTHBEARER");
     }
     for (key, value) in kafka.properties.expose() {
         config.set(key, value);
@@ -198,7 +209,7 @@ pub fn look_at(
 }
 
 /// How many partitions a topic has.
-fn partitions(consumer: &BaseConsumer<Group>, topic: &Topic, settings: &KafkaSettings) -> Result<i64, SpeedError> {
+pub fn partitions(consumer: &BaseConsumer<Group>, topic: &Topic, settings: &KafkaSettings) -> Result<i64, SpeedError> {
     let brokers = &settings.brokers;
     let metadata = consumer
         .fetch_metadata(Some(&topic.name), settings.start_timeout)

@@ -19,10 +19,11 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
+use super::msk_iam::MskIam;
 use super::token;
 use crate::clock::now_micros;
 
-/// How long the program that prints a token may take. Meanwhile the group is not polled.
+/// How long a token may take. Meanwhile the group is not polled.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A topic and a partition.
@@ -44,8 +45,23 @@ pub struct Group {
     closing: AtomicBool,
     /// The group has refused to commit an offset, and nobody has taken note.
     refused: AtomicBool,
-    token_command: SecretList,
+    tokens: Tokens,
     complaints: Mutex<Complaints>,
+}
+
+/// Where tokens come from, where the client needs any.
+#[derive(Debug)]
+pub enum Tokens {
+    /// A program prints them.
+    Command(SecretList),
+    /// They are signed with AWS credentials.
+    MskIam(MskIam),
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Tokens::Command(SecretList::default())
+    }
 }
 
 /// The errors that brokers, or connections to them, have reported since the beginning.
@@ -60,10 +76,9 @@ pub struct Complaints {
 }
 
 impl Group {
-    /// The callbacks of a client. `token_command` is the program that prints its tokens, where it
-    /// needs any.
-    pub fn new(token_command: SecretList) -> Group {
-        Group { token_command, ..Group::default() }
+    /// The callbacks of a client.
+    pub fn new(tokens: Tokens) -> Group {
+        Group { tokens, ..Group::default() }
     }
 
     /// The errors reported so far.
@@ -134,7 +149,10 @@ impl ClientContext for Group {
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
         // The client asks again before the token expires, and soon after a failure. A failure comes
         // back through `error`.
-        Ok(token::from_command(self.token_command.as_slice(), TOKEN_TIMEOUT, now_micros() / 1_000)?)
+        Ok(match &self.tokens {
+            Tokens::Command(command) => token::from_command(command.as_slice(), TOKEN_TIMEOUT, now_micros() / 1_000)?,
+            Tokens::MskIam(signer) => signer.token(TOKEN_TIMEOUT)?,
+        })
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
