@@ -9,8 +9,8 @@ use adlake_lake::Lake;
 use adlake_lake::session::SessionSettings;
 use axum::Extension;
 use axum::Json;
+use axum::extract::State as Shared;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::name::Name;
 use super::problem::Problem;
 use super::{Served, Server};
 use crate::access::{Principal, Role, Scope};
@@ -199,7 +200,7 @@ pub async fn silence(
 pub async fn acknowledge(
     Shared(server): Shared<Arc<Server>>,
     Extension(principal): Extension<Arc<Principal>>,
-    Path(id): Path<String>,
+    Name(id): Name,
 ) -> Result<Response, Problem> {
     refuse_advertisers(&principal)?;
     let board = server.alarms.board.borrow().clone();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adlake_domain::credit::Model;
 use adlake_domain::kpi::FUNNEL;
 use axum::Extension;
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Query, State as Shared};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::Server;
 use super::ask::seen;
 use super::lists::malformed;
+use super::name::Name;
 use super::problem::Problem;
 use crate::access::{Principal, Scope};
 use crate::answer::{Answer, AnswerError, Asked, Value as Cell, conversions_by_delay};
@@ -84,12 +85,7 @@ impl Shortcut {
 }
 
 /// `GET /v1/campaigns/{id}`: all metrics that its range allows.
-pub async fn campaign(
-    asking: Asking,
-    Path(id): Path<String>,
-    parsed: Parsed,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub async fn campaign(asking: Asking, Name(id): Name, parsed: Parsed, headers: HeaderMap) -> Result<Response, Problem> {
     let shortcut = Shortcut::new(asking, id, parsed)?;
     let state = shortcut.state(&headers).await?;
     let all: Vec<&str> = shortcut.server.catalogues.of(None).all().iter().map(|metric| metric.name.as_str()).collect();
@@ -104,7 +100,7 @@ pub async fn campaign(
 /// `GET /v1/campaigns/{id}/timeseries`.
 pub async fn timeseries(
     asking: Asking,
-    Path(id): Path<String>,
+    Name(id): Name,
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -122,7 +118,7 @@ pub async fn timeseries(
 /// `GET /v1/campaigns/{id}/geography`.
 pub async fn geography(
     asking: Asking,
-    Path(id): Path<String>,
+    Name(id): Name,
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -138,12 +134,7 @@ pub async fn geography(
 }
 
 /// `GET /v1/campaigns/{id}/funnel`.
-pub async fn funnel(
-    asking: Asking,
-    Path(id): Path<String>,
-    parsed: Parsed,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub async fn funnel(asking: Asking, Name(id): Name, parsed: Parsed, headers: HeaderMap) -> Result<Response, Problem> {
     let shortcut = Shortcut::new(asking, id, parsed)?;
     let state = shortcut.state(&headers).await?;
     let request = shortcut.request(&FUNNEL.map(|(_, sum)| sum));
@@ -175,7 +166,7 @@ fn counts(answer: &Answer, from: usize) -> Vec<i128> {
 /// `GET /v1/campaigns/{id}/attribution`: a row for each model.
 pub async fn attribution(
     asking: Asking,
-    Path(id): Path<String>,
+    Name(id): Name,
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -216,7 +207,7 @@ const BOUNDS: [i64; 12] = [60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 8
 /// campaign is the last, by the time since.
 pub async fn time_to_conversion(
     asking: Asking,
-    Path(id): Path<String>,
+    Name(id): Name,
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
