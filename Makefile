@@ -39,6 +39,7 @@ fuzz: tools ## fuzzes the decoders, the readers of files and the writer of Parqu
 soak: export ADLAKE_TEST_SEED ?= $(shell date +%s)
 soak: export ADLAKE_TEST_KILLS ?= 500
 soak: export ADLAKE_TEST_BATCH_KILLS ?= 40
+soak: export ADLAKE_TEST_SERVER_KILLS ?= 60
 soak: export ADLAKE_TEST_BESIDE_EVENTS ?= 1000000
 soak: export ADLAKE_TEST_FAULT_SECONDS ?= 600
 soak: export ADLAKE_TEST_SWEEP_SECONDS ?= 300

@@ -25,7 +25,7 @@ use crate::metrics::{Catalogue, Catalogues, Formula};
 use crate::question::calendar::{bucket_start, next_bucket};
 use crate::question::{Column, Compared, Condition, Dimension, Invalid, Question};
 use crate::state::State;
-use crate::state::groups::{Key, fits};
+use crate::state::groups::{Coded, Key, fits};
 use crate::state::names::Names;
 use crate::state::reach::Unions;
 
@@ -148,7 +148,9 @@ pub fn is_in_memory(asked: Asked<'_>, question: &Question) -> bool {
 pub async fn answer(asked: Asked<'_>, question: &Question, offset: usize) -> Result<Answer, AnswerError> {
     let Asked { state, names, catalogues, scope } = asked;
     let range = question.range.bounds();
-    let span = state.span().map_or((0, 0), |(first, last)| (first.max(range.0), (last + 1).min(range.1)));
+    // When others have events is theirs to know.
+    let own = state.span(&Coded::of(&scope.condition(), names, &state.advertisers));
+    let span = own.map_or((0, 0), |(first, last)| (first.max(range.0), (last + 1).min(range.1)));
     if !fits(span, question.grain, question.zone, state.report_zone()) {
         let zones = (question.zone, state.report_zone());
         let detail =
@@ -166,7 +168,7 @@ pub async fn answer(asked: Asked<'_>, question: &Question, offset: usize) -> Res
         figures.rows.push(Row { key: (0, [0; Dimension::ALL.len()]), values: maker.empty_values() });
     }
     if question.fill {
-        fill(&mut figures.rows, question, state.span(), maker.empty_values())?;
+        fill(&mut figures.rows, question, own, maker.empty_values())?;
     }
     let mut rows: Vec<Row> = figures.rows.into_iter().map(|row| maker.shown_row(row)).collect();
     order(&mut rows, question);

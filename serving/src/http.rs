@@ -12,10 +12,12 @@ mod cursor;
 mod dashboard;
 mod events;
 mod format;
+mod host;
 mod identify;
 mod listen;
 mod lists;
 mod metrics;
+mod name;
 mod openapi;
 mod problem;
 mod quality;
@@ -254,6 +256,7 @@ fn routes(server: Arc<Server>) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this address has no such method")
         })
         .layer(DefaultBodyLimit::max(server.settings.body_bytes_max))
+        .layer(from_fn_with_state(server.clone(), host::check))
         .layer(from_fn(headers))
         .layer(from_fn_with_state(server.clone(), audit::log))
         .layer(from_fn_with_state(server.clone(), metrics::count))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use adlake_domain::secret::Secret;
 use adlake_lake::LakeError;
 use adlake_lake::session::SessionSettings;
+use axum::http::uri::Authority;
 use serde::{Deserialize, Serialize};
 
 use crate::access::settings::{LoginSettings, OidcSettings, Ways};
@@ -16,6 +17,8 @@ use crate::access::settings::{LoginSettings, OidcSettings, Ways};
 pub struct ServeSettings {
     /// Where HTTP is served, like `127.0.0.1:8080`.
     pub listen: String,
+    /// Names of this machine, beside localhost, under which a server without keys may be called.
+    pub allowed_hosts: Vec<String>,
     /// A file with the keys of those who may ask. Empty: none are needed, and the server only
     /// listens on its own machine.
     pub keys_file: PathBuf,
@@ -83,6 +86,7 @@ impl Default for ServeSettings {
     fn default() -> Self {
         ServeSettings {
             listen: "127.0.0.1:8080".to_string(),
+            allowed_hosts: Vec::new(),
             keys_file: PathBuf::new(),
             users_file: PathBuf::new(),
             audit_file: PathBuf::new(),
@@ -158,6 +162,9 @@ impl ServeSettings {
         if self.login.lifetime < Duration::from_secs(60) {
             return wrong("login.lifetime", "must be at least 1m");
         }
+        if let Some(host) = self.allowed_hosts.iter().find(|host| !is_host(host)) {
+            return wrong("allowed_hosts", &format!("{host:?} is no name of a host (without scheme and port)"));
+        }
         self.oidc.check()?;
         match (self.tls.certificate.as_os_str().is_empty(), self.tls.key.as_os_str().is_empty()) {
             (false, true) => return wrong("tls.key", "the certificate needs its private key"),
@@ -166,6 +173,11 @@ impl ServeSettings {
         }
         Ok(())
     }
+}
+
+/// Whether a text names a host, without a port.
+fn is_host(text: &str) -> bool {
+    !text.contains('@') && text.parse::<Authority>().is_ok_and(|authority| authority.host() == text)
 }
 
 #[cfg(test)]
@@ -191,6 +203,7 @@ mod tests {
         check(|s| s.connections_max = 0, "serve.connections_max");
         check(|s| s.idle_timeout = Duration::ZERO, "serve.idle_timeout");
         check(|s| s.stall_timeout = Duration::ZERO, "serve.stall_timeout");
+        check(|s| s.allowed_hosts = vec!["a:80".into()], "serve.allowed_hosts");
         check(|s| s.tls.certificate = "a".into(), "serve.tls.key");
         check(|s| s.tls.key = "a".into(), "serve.tls.certificate");
         check(|s| s.login.lifetime = Duration::ZERO, "serve.login.lifetime");
@@ -211,5 +224,21 @@ mod tests {
         check(|s| (oidc(s), s.oidc.algorithms = vec![]).1, "serve.oidc.algorithms");
         check(|s| (oidc(s), s.oidc.roles.clear()).1, "serve.oidc.roles");
         check(|s| (oidc(s), s.oidc.refresh_interval = Duration::ZERO).1, "serve.oidc.refresh_interval");
+    }
+
+    #[test]
+    fn a_host_has_no_port_and_no_scheme() {
+        for (text, expected) in [
+            ("lake.internal", true),
+            ("10.0.0.1", true),
+            ("[::7]", true),
+            ("lake.internal:80", false),
+            ("http://lake.internal", false),
+            ("lake.internal/", false),
+            ("a b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_host(text), expected, "{text}");
+        }
     }
 }

@@ -28,6 +28,7 @@ use futures::StreamExt;
 use hashbrown::HashMap;
 
 use self::cube::{Cube, CubeBuilder};
+use self::groups::Coded;
 use self::names::Names;
 use self::reach::Reach;
 use crate::question::Dimension;
@@ -208,9 +209,9 @@ impl State {
         [&self.base.daily, &self.daily].into_iter().flat_map(|cube| cube.codes(Dimension::Campaign)).copied()
     }
 
-    /// The first and the last hour that has events.
-    pub fn span(&self) -> Option<(i64, i64)> {
-        let spans = [&self.base.hourly, &self.hourly].into_iter().filter_map(Cube::span);
+    /// The first and the last hour with events of the campaigns for which a condition holds.
+    pub fn span(&self, condition: &Coded) -> Option<(i64, i64)> {
+        let spans = [&self.base.hourly, &self.hourly].into_iter().filter_map(|cube| cube.span(condition));
         spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 

@@ -4,9 +4,10 @@
 //! and each prints its tally.
 //!
 //! Each run draws a new seed and prints it; `ADLAKE_TEST_SEED` repeats a run. `ADLAKE_TEST_KILLS`,
-//! `ADLAKE_TEST_BATCH_KILLS`, `ADLAKE_TEST_BESIDE_EVENTS`, `ADLAKE_TEST_FAULT_SECONDS`,
-//! `ADLAKE_TEST_SWEEP_SECONDS`, `ADLAKE_TEST_FREEZES` and `ADLAKE_TEST_CHANGES` make a run longer
-//! or shorter (`make soak`). With `ADLAKE_TEST_VERBOSE`, each kill is printed.
+//! `ADLAKE_TEST_BATCH_KILLS`, `ADLAKE_TEST_SERVER_KILLS`, `ADLAKE_TEST_BESIDE_EVENTS`,
+//! `ADLAKE_TEST_FAULT_SECONDS`, `ADLAKE_TEST_SWEEP_SECONDS`, `ADLAKE_TEST_FREEZES` and
+//! `ADLAKE_TEST_CHANGES` make a run longer or shorter (`make soak`). With `ADLAKE_TEST_VERBOSE`,
+//! each kill is printed.
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ mod check;
 mod crash;
 mod disk;
 mod each_request;
+mod server;
 mod site;
 mod store;
 mod traffic;

@@ -42,6 +42,8 @@ mod serve;
 mod alarms;
 mod serve_access;
 mod serve_load;
+mod serve_periods;
+mod serve_scope;
 mod serve_tls;
 mod dashboard;
 

@@ -90,6 +90,15 @@ impl Server {
         Ok((status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).context(text)? }))
     }
 
+    /// A problem without the number of its request, which must be the header's.
+    pub async fn problem(response: Response) -> Result<(u16, Value)> {
+        let header = response.headers().get("x-request-id").context("no request id")?.to_str()?.to_owned();
+        let (status, mut body) = Server::json(response).await?;
+        let id = body.as_object_mut().and_then(|body| body.remove("request_id"));
+        ensure!(id == Some(json!(header)), "{status}: {body} names {id:?}, not {header}");
+        Ok((status, body))
+    }
+
     /// The answer to a question.
     pub async fn ask(&self, question: &Value) -> Result<Value> {
         let response = self.post(question, None, &[]).await?;
@@ -272,9 +281,8 @@ async fn refusals(server: &Server) -> Result<()> {
             }
         });
         let response = response.await?;
-        let found = response.status().as_u16();
         let kind = response.headers()["content-type"].to_str()?.to_owned();
-        let body: Value = serde_json::from_str(&response.text().await?)?;
+        let (found, body) = Server::problem(response).await?;
         ensure!(found == status && kind == "application/problem+json", "{question}: {found} {kind}");
         ensure!(body["code"] == code && body["pointer"].as_str() == pointer, "{question}: {body}");
         Ok(())
@@ -381,7 +389,8 @@ async fn nobody_sees_what_is_not_theirs() -> Result<()> {
         let foreign = server.get(&format!("/v1/campaigns/{other}{what}"), Some(&advertiser)).await?;
         let unknown = server.get(&format!("/v1/campaigns/nobody{what}"), Some(&advertiser)).await?;
         ensure!(foreign.status() == StatusCode::NOT_FOUND && unknown.status() == StatusCode::NOT_FOUND, "{what}");
-        ensure!(foreign.text().await? == unknown.text().await?, "{what} tells that a campaign exists");
+        let (foreign, unknown) = (Server::problem(foreign).await?, Server::problem(unknown).await?);
+        ensure!(foreign == unknown, "{what} tells that a campaign exists");
         let own = server.get(&format!("/v1/campaigns/{own}{what}"), Some(&advertiser)).await?;
         ensure!(own.status().is_success(), "{what}: {}", own.status());
     }

@@ -146,7 +146,7 @@ async fn a_session_lasts_until_its_owner_or_its_time_ends_it() -> Result<()> {
     for body in &wrong {
         let response = sign_in(&server, body, &[]).await?;
         ensure!(response.status() == 401, "{body}: {}", response.status());
-        texts.push(response.text().await?);
+        texts.push(Server::problem(response).await?);
     }
     ensure!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
     let mut last = 401;
@@ -178,6 +178,54 @@ async fn a_session_lasts_until_its_owner_or_its_time_ends_it() -> Result<()> {
     for secret in [key.as_str(), PASSWORD, ana.as_str()] {
         ensure!(!audit.contains(secret) && !server.process.logs().contains(secret), "a secret is in the log");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_keys_answers_to_names_of_its_own_machine_only() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let more = "allowed_hosts = [\"lake.internal\"]\n";
+    let adlake = Adlake::in_dir(folder.path()).config(&config(folder.path(), more));
+    ingest(&adlake, folder.path(), "a", 1, 200);
+    let create = ["keys", "create", "boss", "--role", "admin", "--format", "json"];
+    let server = Server::start(adlake).await?;
+    // What a browser sends after the name of another site was made to lead here.
+    let paths = ["/", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/campaigns", "/v1/live", "/nothing"];
+    for host in ["evil.example.com", "evil.example.com:80", "127.0.0.1.evil.example.com", "other.internal", "10.0.0.1"]
+    {
+        for path in paths {
+            let response = request(&server, Method::GET, path, &[("host", host)]).send().await?;
+            let (status, problem) = Server::problem(response).await?;
+            ensure!(status == 403 && problem["code"] == "foreign_host", "{host} {path}: {status} {problem}");
+        }
+        let response = server.post(&json!({"metrics": ["clicks"]}), None, &[("host", host)]).await?;
+        ensure!(response.status() == 403, "{host}: {}", response.status());
+    }
+    for host in ["localhost", "LOCALHOST:1", "127.0.0.1:80", "[::1]:80", "lake.internal", "Lake.internal:8080"] {
+        let response = request(&server, Method::GET, "/v1/campaigns", &[("host", host)]).send().await?;
+        ensure!(response.status() == 200, "{host}: {}", response.status());
+    }
+    // The first line of a request may name a host as well, and a request may name none.
+    for head in ["GET http://evil.example.com/v1/whoami HTTP/1.1\r\nhost: localhost", "GET /v1/whoami HTTP/1.0"] {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await?;
+        stream.write_all(format!("{head}\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        ensure!(text.contains(" 403 ") && text.contains("foreign_host"), "{head}: {text}");
+    }
+    drop(server);
+
+    // With keys, the name does not matter: the page of another site has no key.
+    let more = format!("keys_file = \"{}\"\n", folder.path().join("keys.toml").display());
+    let home = folder.path().join("with-keys");
+    fs::create_dir(&home)?;
+    let adlake = Adlake::in_dir(&home).config(&config(folder.path(), &more));
+    let key: Value = serde_json::from_str(&adlake.ok(create))?;
+    let server = Server::start(adlake).await?;
+    let headers = [("host", "lake.example.com")];
+    let asked = request(&server, Method::GET, "/v1/campaigns", &headers);
+    ensure!(asked.bearer_auth(key["key"].as_str().context("no key")?).send().await?.status() == 200);
+    ensure!(request(&server, Method::GET, "/v1/campaigns", &headers).send().await?.status() == 401);
     Ok(())
 }
 

@@ -99,6 +99,22 @@ impl Default for Plan {
     }
 }
 
+impl Plan {
+    /// About how many of a day's records are impressions, each counted once.
+    pub fn impressions_per_day(&self) -> f64 {
+        let records_per_day = match self.pace {
+            Pace::Span(span) => self.events as f64 / (span.max(1) as f64 / DAY as f64),
+            Pace::PerSecond(rate) => rate * 86_400.0,
+        };
+        let split = self.bid_requests.min(1.0) * self.split_outcomes;
+        let per_impression = [1.0, self.ctr * (1.0 + self.cvr), self.bid_requests + split];
+        let sent = |(kind, count): (&bool, f64)| if *kind { count } else { 0.0 };
+        let events: f64 = self.kinds.iter().zip(per_impression).map(sent).sum();
+        let copies = 1.0 + self.duplicates + self.conflicts + self.malformed;
+        records_per_day / (events * copies).max(f64::EPSILON)
+    }
+}
+
 /// The index of a kind in arrays by kind, which have the order of [`EventKind::ALL`].
 pub fn kind_index(kind: EventKind) -> usize {
     match kind {

@@ -8,12 +8,10 @@ use crate::clock::DAY;
 use crate::error::TrafficError;
 use crate::plan::{Pace, Plan};
 use crate::text;
-use crate::world::World;
+use crate::world::{FLIGHT_DAYS, World};
 
 /// How many days before the first event and after the last opportunity have rates too.
 const DAYS_AROUND: i64 = 3;
-/// How many days a campaign runs, from the day of the first event on.
-const FLIGHT_DAYS: i64 = 75;
 
 /// Writes the three files.
 pub fn write(folder: &Path, plan: &Plan, world: &World) -> Result<(), TrafficError> {

@@ -16,6 +16,12 @@ use crate::text;
 /// The scale of exchange rates: a rate is an integer in units of 10^-12.
 pub const RATE_SCALE: i128 = 1_000_000_000_000;
 
+/// How many days a campaign runs, from the day of the first event on.
+pub const FLIGHT_DAYS: i64 = 75;
+/// How fast campaigns spend, as a multiple of the pace that uses a budget up at the end of the
+/// flight: from and to. Two of four campaigns are on pace, one is ahead, one is behind.
+const PACES: [(f64, f64); 4] = [(0.95, 1.05), (1.2, 1.4), (0.95, 1.05), (0.5, 0.8)];
+
 /// The number of users of a burst of bots, and how many users are searched for them.
 const BURST_BOTS: usize = 8;
 const BURST_BOTS_SEARCHED: u32 = 100_000;
@@ -174,8 +180,9 @@ impl World {
                 creatives.push(Creative { id, campaign: number, width, height });
             }
             let cpm_micros = around(&mut random, 2_500_000.0, 3.0);
-            let impressions = plan.events as f64 * weights[number as usize] / total;
-            let headroom = random.random_range(0.6..3.0);
+            let impressions = plan.impressions_per_day() * FLIGHT_DAYS as f64 * weights[number as usize] / total;
+            let (slowest, fastest) = PACES[number as usize % PACES.len()];
+            let pace = random.random_range(slowest..fastest);
             campaigns.push(Campaign {
                 id: format!("c-{number:04}"),
                 advertiser_id: format!("adv-{advertiser:03}"),
@@ -184,9 +191,8 @@ impl World {
                 ctr: (plan.ctr * around(&mut random, 0.9, 3.0)).min(1.0),
                 cvr: (plan.cvr * around(&mut random, 0.9, 2.5)).min(1.0),
                 cpm_micros,
-                // Some budgets run out before the traffic ends; most do not.
-                budget_micros: ((impressions * cpm_micros / 1_000.0 * headroom) as i64).max(1_000_000) / 10_000
-                    * 10_000,
+                // The budgets of those that are ahead run out before the flight ends.
+                budget_micros: ((impressions * cpm_micros / 1_000.0 / pace) as i64).max(1_000_000) / 10_000 * 10_000,
                 value_micros: around(&mut random, 45_000_000.0, 3.0),
                 creatives: first..creatives.len() as u32,
             });

@@ -355,6 +355,10 @@ pub const KEYS: &[Key] = &[
         "Where HTTP is served: host:port. Without keys it must be an address of this machine alone, like 127.0.0.1.",
     ),
     key(
+        "serve.allowed_hosts",
+        "Names of this machine, beside localhost, that the Host header of requests to a server without keys may hold.",
+    ),
+    key(
         "serve.keys_file",
         "A file with the keys of those who may ask (`adlake keys create` adds one). Empty: no keys are needed.",
     ),

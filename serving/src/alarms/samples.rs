@@ -34,6 +34,7 @@ use crate::answer::{AnswerError, Asked, Value, answer};
 use crate::metrics::Catalogues;
 use crate::question::{Dimension, Filter, Question, Range};
 use crate::state::State;
+use crate::state::groups::Coded;
 use crate::state::names::Names;
 
 /// Pacing is not judged before this share of a campaign's time is over.
@@ -121,7 +122,7 @@ impl Sampler<'_> {
     async fn window(&self, rule: &Rule, range: (i64, i64), zone: Tz) -> Result<Window, AnswerError> {
         let current = self.sums(rule, range).await?;
         let mut baseline = Vec::new();
-        let first = self.state.span().map_or(i64::MAX, |(first, _)| first);
+        let first = self.state.span(&Coded::All(Vec::new())).map_or(i64::MAX, |(first, _)| first);
         for earlier in windows::baseline(rule, range, zone) {
             // What was before the first event is not known to be 0.
             if earlier.0 >= first {

@@ -11,8 +11,8 @@ use adlake_lake::Lake;
 use adlake_lake::session::SessionSettings;
 use axum::Extension;
 use axum::Json;
+use axum::extract::State as Shared;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -24,6 +24,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 pub use self::history::{past, series};
+use super::name::Name;
 use super::problem::Problem;
 use super::{Served, Server, runbooks};
 use crate::access::{Principal, Role, Scope};
@@ -211,7 +212,7 @@ pub async fn silence(
 pub async fn acknowledge(
     Shared(server): Shared<Arc<Server>>,
     Extension(principal): Extension<Arc<Principal>>,
-    Path(id): Path<String>,
+    Name(id): Name,
 ) -> Result<Response, Problem> {
     refuse_advertisers(&principal)?;
     let board = server.alarms.board.borrow().clone();

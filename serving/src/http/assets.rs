@@ -7,7 +7,6 @@ use std::io::Write;
 use std::sync::LazyLock;
 
 use axum::body::Bytes;
-use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
@@ -15,6 +14,7 @@ use flate2::write::GzEncoder;
 use hashbrown::HashMap;
 
 use super::dashboard::FILES;
+use super::name::Name;
 use super::problem::Problem;
 
 /// What the page may load: its own files and answers, nothing from elsewhere.
@@ -51,7 +51,7 @@ pub async fn page(headers: HeaderMap) -> Response {
 }
 
 /// `GET /{file}`: a file that the page names.
-pub async fn file(Path(file): Path<String>, headers: HeaderMap) -> Response {
+pub async fn file(Name(file): Name, headers: HeaderMap) -> Response {
     respond(&file, &headers, "public, max-age=31536000, immutable")
 }
 

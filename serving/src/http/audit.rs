@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::Server;
+use super::problem;
 use crate::answer::time_text;
 use crate::state::follow::now;
 
@@ -31,6 +32,10 @@ const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 const QUESTION_BYTES_MAX: usize = 16 << 10;
 /// The header with the number of a request, which its line has too.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The number of a request.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
 
 /// A line.
 #[derive(Debug, Clone, Serialize)]
@@ -206,14 +211,20 @@ pub async fn log(State(server): State<Arc<Server>>, mut request: Request, next: 
     let id = format!("{:016x}", rand::random::<u64>());
     let slip = Slip::default();
     request.extensions_mut().insert(slip.clone());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let path = request.uri().path().to_owned();
     let began = Instant::now();
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
     let line = server.audit.is_on().then(|| {
         let parameters = request.uri().query().map(|text| text.chars().take(QUESTION_BYTES_MAX).collect());
-        (request.method().to_string(), request.uri().path().to_owned(), parameters)
+        (request.method().to_string(), parameters)
     });
     let mut response = next.run(request).await;
-    if let Some((method, path, parameters)) = line {
+    problem::write(&mut response, &id);
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::warn!(request_id = id, path, "a request has failed");
+    }
+    if let Some((method, parameters)) = line {
         let learnt = slip.0.lock().map(|mut learnt| std::mem::take(&mut *learnt)).unwrap_or_default();
         let entry = Entry {
             time: time_text(now()),

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::Server;
 use super::ask::read;
+use super::audit::RequestId;
 use super::format::Format;
 use super::problem::Problem;
 use crate::access::Principal;
@@ -37,6 +38,7 @@ struct Subscription {
     server: Arc<Server>,
     principal: Arc<Principal>,
     request: Request,
+    request_id: String,
     live: watch::Receiver<Live>,
     /// The snapshot that the client has.
     sent: Option<SnapshotId>,
@@ -48,6 +50,7 @@ struct Subscription {
 pub async fn live(
     Shared(server): Shared<Arc<Server>>,
     Extension(principal): Extension<Arc<Principal>>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -65,7 +68,8 @@ pub async fn live(
     request.read(server.rules(&*server.state()?))?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(SnapshotId::parse);
     let live = server.live.clone();
-    let subscription = Subscription { server, principal, request, live, sent: last, is_over: false, _place: place };
+    let subscription =
+        Subscription { server, principal, request, request_id, live, sent: last, is_over: false, _place: place };
     let events = unfold(subscription, async |mut subscription| {
         let event = subscription.next().await?;
         Some((Ok::<_, Infallible>(event), subscription))
@@ -97,7 +101,7 @@ impl Subscription {
             }
             Err(problem) => {
                 self.is_over = true;
-                Some(Event::default().event("problem").data(problem.text()))
+                Some(Event::default().event("problem").data(problem.text(&self.request_id)))
             }
         }
     }

@@ -4,6 +4,8 @@
 //! older than the program. A test holds that it has every address that is served.
 
 mod alarms;
+mod page;
+mod schemas;
 
 use std::sync::Arc;
 
@@ -12,9 +14,10 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use self::page::html;
+use self::schemas::schemas;
 use super::Server;
 use crate::metrics::Catalogues;
-use crate::question::Dimension;
 
 /// `GET /openapi.json`.
 pub async fn document(Shared(server): Shared<Arc<Server>>) -> axum::Json<Value> {
@@ -33,9 +36,13 @@ pub async fn style() -> ([(HeaderName, &'static str); 1], &'static str) {
     ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("openapi.css"))
 }
 
+/// What a server without keys answers to a page of another site.
+const FOREIGN: (&str, &str) = ("403", "A server without keys is not called by this name, or not by its own page.");
+
 /// What can go wrong everywhere, by status.
-const PROBLEMS: [(&str, &str); 4] = [
+const PROBLEMS: [(&str, &str); 5] = [
     ("401", "A key is needed, or it is not known."),
+    ("403", "The role of the key is not sufficient, or a session or a server without keys is used by another site."),
     ("429", "This key asks too often."),
     ("500", "The answer failed; the server's log says why."),
     ("503", "Not now: the first snapshot is being made, the lake does not answer, or there was no answer in time."),
@@ -57,8 +64,8 @@ fn responses(answer: Value, own: &[(&str, &str)], is_open: bool) -> Value {
         };
         all.insert((*status).into(), value);
     }
-    for (status, description) in PROBLEMS.iter().filter(|_| !is_open) {
-        all.insert((*status).into(), problem(description));
+    for (status, description) in if is_open { &[FOREIGN][..] } else { &PROBLEMS[..] } {
+        all.entry(*status).or_insert_with(|| problem(description));
     }
     Value::Object(all)
 }
@@ -110,7 +117,12 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
         "A snapshot that the client has seen. The answer is not older.",
     );
     let day = json!({"type": "string", "minLength": 1, "examples": ["2026-03-01"]});
-    let id = parameter("id", "path", json!({"type": "string", "minLength": 1}), "A campaign, or `all`.");
+    let id = parameter(
+        "id",
+        "path",
+        json!({"type": "string", "minLength": 1, "examples": ["all"]}),
+        "A campaign, or `all`.",
+    );
     let ranged = [
         id,
         parameter("from", "query", day.clone(), "The first day or instant."),
@@ -122,8 +134,8 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
         seen.clone(),
     ];
     let campaign = |summary: &str, answer: Value| operation(summary, &ranged, responses(answer, &ASKED, false));
-    let list = |summary: &str, parameters: &[Value], own: &[(&str, &str)]| {
-        operation(summary, parameters, responses(body("Object"), own, false))
+    let list = |summary: &str, schema: &str, parameters: &[Value], own: &[(&str, &str)]| {
+        operation(summary, parameters, responses(body(schema), own, false))
     };
     let by_delay = "Conversions by the time since the last touch.";
     let slow = ("408", "The question took too long to come.");
@@ -137,10 +149,10 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Silence"}}},
         },
         "responses": responses(
-            body("Object"),
+            body("Silenced"),
             &[
                 ("400", "The body is no JSON."),
-                ("403", "The role of the key is not sufficient."),
+                ("413", "The body has too many bytes."),
                 unsupported,
                 ("422", "There is no such rule or time."),
             ],
@@ -156,14 +168,18 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
         },
         "responses": responses(table(), &[&ASKED[..], &[slow, unsupported]].concat(), false),
     }});
+    let event = json!({"$ref": "#/components/schemas/Event"});
     let live = json!({"get": {
         "summary": "The answer to a question, again whenever it changes, as server-sent events.",
         "parameters": [
-            parameter("query", "query", json!({"type": "string"}), "A question, as JSON."),
+            {
+                "name": "query", "in": "query", "required": true, "description": "A question, as JSON.",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Question"}}},
+            },
             parameter("Last-Event-ID", "header", json!({"type": "string"}), "The last event that the client has."),
         ],
         "responses": responses(
-            json!({"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}),
+            json!({"description": "Events.", "content": {"text/event-stream": {"schema": event}}}),
             &[("400", "The question cannot be read."), ("422", "The question cannot be answered.")],
             false,
         ),
@@ -178,9 +194,9 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
         parameter("limit", "query", limited, "The most campaigns."),
         seen.clone(),
     ];
+    let seen = std::slice::from_ref(&seen);
     let known = ("304", "The answer is the one that If-None-Match names.");
     let malformed = ("400", "A parameter cannot be read.");
-    let forbidden = ("403", "The role of the key is not sufficient.");
     let mut ready = text("Whether questions are answered.", "text/plain");
     ready["get"]["responses"]["503"] = problem("Not yet.");
     let mut asset = text("A file of the dashboard.", "*/*");
@@ -201,25 +217,23 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
         "paths": {
             "/v1/query": query,
             "/v1/live": live,
-            "/v1/metrics": list("The catalogue of metrics.", &[], &[known]),
+            "/v1/metrics": list("The catalogue of metrics.", "Catalogue", &[], &[known]),
             "/v1/session": session(),
-            "/v1/whoami": list("Who asks.", &[], &[]),
-            "/v1/campaigns": list("The campaigns.", &searched, &[known, malformed, impossible]),
+            "/v1/whoami": list("Who asks.", "Principal", &[], &[]),
+            "/v1/campaigns": list("The campaigns.", "Campaigns", &searched, &[known, malformed, impossible]),
             "/v1/campaigns/{id}": campaign("A campaign with all its metrics.", table()),
             "/v1/campaigns/{id}/timeseries": campaign("Metrics over time.", table()),
             "/v1/campaigns/{id}/geography": campaign("By country and region.", table()),
-            "/v1/campaigns/{id}/funnel": campaign("The stages of the funnel.", body("Object")),
-            "/v1/campaigns/{id}/attribution": campaign("Conversions and revenue by model.", body("Object")),
-            "/v1/campaigns/{id}/time_to_conversion": campaign(by_delay, body("Object")),
+            "/v1/campaigns/{id}/funnel": campaign("The stages of the funnel.", body("Funnel")),
+            "/v1/campaigns/{id}/attribution": campaign("Conversions and revenue by model.", body("Attribution")),
+            "/v1/campaigns/{id}/time_to_conversion": campaign(by_delay, body("Delays")),
             "/v1/campaigns/{id}/invalid_traffic": campaign("Invalid events by kind and reason.", body("Object")),
-            "/v1/freshness": list("How far each table has come.", std::slice::from_ref(&seen), &[malformed]),
-            "/v1/dead_letters": list(
-                "Rejected records by reason.", std::slice::from_ref(&seen), &[known, malformed, forbidden]
-            ),
-            "/v1/quality": list("The last result of each expectation.", &[seen], &[known, malformed, forbidden]),
+            "/v1/freshness": list("How far each table has come.", "Freshness", seen, &[malformed]),
+            "/v1/dead_letters": list("Rejected records by reason.", "DeadLetters", seen, &[known, malformed]),
+            "/v1/quality": list("The last result of each expectation.", "Quality", seen, &[known, malformed]),
             "/v1/alarms": {"get": {
                 "summary": "What is wrong now, among what the key may see.",
-                "responses": responses(body("Object"), &[], false),
+                "responses": responses(body("Alarms"), &[], false),
             }},
             "/v1/alarms/history": alarms::history(rows_max),
             "/v1/alarms/{id}/series": alarms::series(),
@@ -228,18 +242,20 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
                 "summary": "Says that you look after an alarm. For admins and analysts.",
                 "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "string"},
                                 "description": "The id of the alarm."}],
-                "responses": responses(body("Object"), &[forbidden, ("404", "There is no such alarm.")], false),
+                "responses": responses(body("Acknowledged"), &[("404", "There is no such alarm.")], false),
             }},
             "/metrics": {"get": {
                 "summary": "The metrics of the server, for Prometheus.",
-                "responses": responses(json!({"description": "It.", "content": openmetrics}), &[forbidden], false),
+                "responses": responses(json!({"description": "It.", "content": openmetrics}), &[], false),
             }},
             "/": text("The dashboard.", "text/html"),
             "/{file}": asset,
             "/runbooks/{file}": runbook,
             "/healthz": text("Whether the process runs.", "text/plain"),
             "/readyz": ready,
-            "/openapi.json": text("This description.", "application/json"),
+            "/openapi.json": {"get": {
+                "summary": "This description.", "security": [], "responses": responses(body("Description"), &[], true),
+            }},
             "/docs": text("This description, for people.", "text/html"),
             "/docs.css": text("The style of the page.", "text/css"),
         },
@@ -255,14 +271,6 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
 
 /// Signing in and out.
 fn session() -> Value {
-    let methods = json!({"description": "How to sign in.", "content": {"application/json": {"schema": {
-        "type": "object",
-        "required": ["is_needed", "methods"],
-        "properties": {
-            "is_needed": {"type": "boolean"},
-            "methods": {"type": "array", "items": {"enum": ["password", "key"]}},
-        },
-    }}}});
     let text = json!({"type": "string", "maxLength": 1000});
     let credentials = json!({"oneOf": [
         {"type": "object", "additionalProperties": false, "required": ["key"], "properties": {"key": text.clone()}},
@@ -271,7 +279,7 @@ fn session() -> Value {
             "properties": {"name": text.clone(), "password": text},
         },
     ]});
-    let foreign = ("403", "The request does not come from the server's own page.");
+    let foreign = ("403", "The request does not come from the server's own page, or names another server.");
     let refused = [
         ("400", "What was sent is no way to sign in."),
         ("401", "The key or the password is not known."),
@@ -288,168 +296,15 @@ fn session() -> Value {
         gone.insert("204".into(), json!({"description": "Signed out."}));
     }
     json!({
-        "get": {"summary": "How to sign in.", "security": [], "responses": responses(methods, &[], true)},
+        "get": {"summary": "How to sign in.", "security": [], "responses": responses(body("SignIn"), &[], true)},
         "post": {
             "summary": "Signs in: the answer sets a cookie.",
             "security": [],
             "requestBody": {"required": true, "content": {"application/json": {"schema": credentials}}},
-            "responses": responses(body("Object"), &refused, true),
+            "responses": responses(body("Principal"), &refused, true),
         },
         "delete": {"summary": "Signs out.", "security": [], "responses": gone},
     })
-}
-
-fn schemas(catalogues: &Catalogues, rows_max: usize) -> Value {
-    let metrics: Vec<&str> = catalogues.of(None).all().iter().map(|metric| metric.name.as_str()).collect();
-    let dimensions = Dimension::ALL.map(Dimension::name);
-    let filters = "[\"and\", ...], [\"in\", \"country\", [\"DE\"]], [\">\", \"spend\", \"10\"]";
-    let end =
-        json!({"type": ["string", "null"], "description": "A day, an RFC 3339 time on a full hour, or null: open."});
-    json!({
-        "Snapshot": {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9]{1,18}){6}$"},
-        "Grain": {"enum": ["hour", "day", "week", "month"]},
-        "Compare": {"enum": ["previous_period", "same_weekdays", "previous_year"]},
-        "Model": {"enum": ["last_touch", "first_touch", "linear", "position_based", "time_decay"]},
-        "Object": {"type": "object"},
-        "Question": {
-            "type": "object",
-            "additionalProperties": false,
-            "required": ["metrics"],
-            "properties": {
-                "metrics": {"type": "array", "minItems": 1, "uniqueItems": true, "items": {"enum": metrics}},
-                "dimensions": {"type": "array", "uniqueItems": true, "items": {"enum": dimensions}},
-                "filters": {"type": ["array", "null"], "description": filters},
-                "time": {
-                    "type": "object",
-                    "additionalProperties": false,
-                    "properties": {
-                        "range": {"oneOf": [
-                            {"type": "null"},
-                            {"type": "array", "prefixItems": [end.clone(), end], "minItems": 2, "maxItems": 2},
-                        ]},
-                        "grain": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Grain"}]},
-                        "zone": {"type": ["string", "null"]},
-                        "fill": {"type": "boolean"},
-                    },
-                },
-                "compare": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Compare"}]},
-                "model": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Model"}]},
-                "order": {"type": "array", "items": {"type": "string"}},
-                "limit": {"type": ["integer", "null"], "minimum": 1, "maximum": rows_max},
-                "totals": {"type": "boolean"},
-                "cursor": {"type": ["string", "null"]},
-            },
-        },
-        "Silence": {
-            "type": "object",
-            "required": ["rule", "for"],
-            "additionalProperties": false,
-            "properties": {
-                "rule": {"type": "string", "description": "The name of a rule, or * for all."},
-                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
-                "for": {"type": "string", "description": "How long, like 2h."},
-                "why": {"type": "string", "maxLength": 1000},
-            },
-        },
-        "Answer": {
-            "type": "object",
-            "required": ["columns", "rows", "meta"],
-            "properties": {
-                "columns": {"type": "array", "items": {"$ref": "#/components/schemas/Column"}},
-                "rows": {"type": "array", "items": {"type": "array"}},
-                "totals": {"type": "array"},
-                "compare": {"type": "object"},
-                "meta": {"$ref": "#/components/schemas/Meta"},
-            },
-        },
-        "Column": {
-            "type": "object",
-            "required": ["name", "role", "type"],
-            "properties": {
-                "name": {"type": "string"},
-                "role": {"enum": ["time", "dimension", "metric"]},
-                "type": {"enum": ["time", "string", "integer", "decimal", "number"]},
-                "unit": {"type": "string"},
-            },
-        },
-        "Meta": {
-            "type": "object",
-            "required": ["snapshot", "as_of", "versions", "provisional_from", "zone", "currency"],
-            "properties": {
-                "snapshot": {"$ref": "#/components/schemas/Snapshot"},
-                "as_of": {"type": "string", "format": "date-time"},
-                "manifest": {"type": ["object", "null"]},
-                "versions": {"type": "object"},
-                "provisional_from": {"type": "string", "format": "date-time"},
-                "zone": {"type": "string"},
-                "currency": {"type": "string"},
-                "truncated": {"type": "boolean"},
-                "next_cursor": {"type": ["string", "null"]},
-                "source": {"enum": ["memory", "lake"]},
-                "warnings": {"type": "array", "items": {"type": "string"}},
-            },
-        },
-        "Problem": {
-            "type": "object",
-            "required": ["type", "title", "status", "code", "detail"],
-            "properties": {
-                "type": {"type": "string"},
-                "title": {"type": "string"},
-                "status": {"type": "integer"},
-                "code": {"type": "string"},
-                "detail": {"type": "string"},
-                "pointer": {"type": "string"},
-            },
-        },
-    })
-}
-
-/// The description as a page.
-fn html(document: &Value) -> String {
-    let mut text = String::from(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>adlake API</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"stylesheet\" href=\"/docs.css\"></head>\
-         <body><main><h1>adlake API</h1><p>The same for programs: <a href=\"/openapi.json\">/openapi.json</a></p>",
-    );
-    let empty = Map::new();
-    let object = |value: &'_ Value| value.as_object().cloned().unwrap_or_default();
-    for (path, operations) in document["paths"].as_object().unwrap_or(&empty) {
-        for (method, operation) in object(operations) {
-            let method = method.to_uppercase();
-            text.push_str(&format!("<section><h2><code>{method} {}</code></h2>", escaped(path)));
-            text.push_str(&format!("<p>{}</p>", escaped(operation["summary"].as_str().unwrap_or_default())));
-            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-            if !parameters.is_empty() {
-                text.push_str("<table><caption>Parameters</caption><tr><th>name</th><th>in</th><th>meaning</th></tr>");
-                for parameter in parameters {
-                    let cell = |name: &str| escaped(parameter[name].as_str().unwrap_or_default());
-                    let cells = (cell("name"), cell("in"), cell("description"));
-                    text.push_str(&format!(
-                        "<tr><td><code>{}</code></td><td>{}</td><td>{}</td></tr>",
-                        cells.0, cells.1, cells.2
-                    ));
-                }
-                text.push_str("</table>");
-            }
-            text.push_str("<table><caption>Answers</caption><tr><th>status</th><th>meaning</th></tr>");
-            for (status, response) in object(&operation["responses"]) {
-                let meaning = escaped(response["description"].as_str().unwrap_or_default());
-                text.push_str(&format!("<tr><td><code>{}</code></td><td>{meaning}</td></tr>", escaped(&status)));
-            }
-            text.push_str("</table></section>");
-        }
-    }
-    text.push_str("<h2>Schemas</h2>");
-    for (name, schema) in object(&document["components"]["schemas"]) {
-        let shown = serde_json::to_string_pretty(&schema).unwrap_or_default();
-        text.push_str(&format!("<section><h3>{}</h3><pre>{}</pre></section>", escaped(&name), escaped(&shown)));
-    }
-    text.push_str("</main></body></html>");
-    text
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

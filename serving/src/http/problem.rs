@@ -48,8 +48,8 @@ impl Problem {
 }
 
 impl Problem {
-    /// The body.
-    pub fn text(&self) -> String {
+    /// The body. `request_id`: the number of the request, which the audit log has too.
+    pub fn text(&self, request_id: &str) -> String {
         let mut body = Map::new();
         body.insert("type".into(), "about:blank".into());
         body.insert("title".into(), self.status.canonical_reason().unwrap_or("Error").into());
@@ -59,6 +59,7 @@ impl Problem {
         if let Some(pointer) = &self.pointer {
             body.insert("pointer".into(), pointer.as_str().into());
         }
+        body.insert("request_id".into(), request_id.into());
         Value::Object(body).to_string()
     }
 }
@@ -86,9 +87,18 @@ impl From<AnswerError> for Problem {
     }
 }
 
+/// Writes the body of a response that is a problem.
+pub fn write(response: &mut Response, request_id: &str) {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        *response.body_mut() = problem.text(request_id).into();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+}
+
 impl IntoResponse for Problem {
+    /// Everything but the body, which [`write`] adds when the number of the request is known.
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.text()).into_response();
+        let mut response = self.status.into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -98,6 +108,7 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -7,7 +7,7 @@ use adlake_domain::credit::Model;
 use adlake_domain::kpi::FUNNEL;
 use adlake_domain::time;
 use axum::Extension;
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Query, State as Shared};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use chrono::DateTime;
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::Server;
 use super::ask::seen;
 use super::lists::malformed;
+use super::name::Name;
 use super::problem::Problem;
 use crate::access::{Principal, Scope};
 use crate::answer::{Answer, AnswerError, Asked, Value as Cell, conversions_by_delay, decimal_text};
@@ -87,12 +88,7 @@ impl Shortcut {
 }
 
 /// `GET /v1/campaigns/{id}`: all metrics that its range allows.
-pub async fn campaign(
-    asking: Asking,
-    Path(id): Path<String>,
-    parsed: Parsed,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub async fn campaign(asking: Asking, Name(id): Name, parsed: Parsed, headers: HeaderMap) -> Result<Response, Problem> {
     let shortcut = Shortcut::new(asking, id, parsed)?;
     let state = shortcut.state(&headers).await?;
     let all: Vec<&str> = shortcut.server.catalogues.of(None).all().iter().map(|metric| metric.name.as_str()).collect();
@@ -107,7 +103,7 @@ pub async fn campaign(
 /// `GET /v1/campaigns/{id}/timeseries`.
 pub async fn timeseries(
     asking: Asking,
-    Path(id): Path<String>,
+    Name(id): Name,
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -125,7 +121,7 @@ pub async fn timeseries(
 /// `GET /v1/campaigns/{id}/geography`.
 pub async fn geography(
     asking: Asking,
-    Path(id): Path<String>,
+    Name(id): Name,
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -141,12 +137,7 @@ pub async fn geography(
 }
 
 /// `GET /v1/campaigns/{id}/funnel`.
-pub async fn funnel(
-    asking: Asking,
-    Path(id): Path<String>,
-    parsed: Parsed,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub async fn funnel(asking: Asking, Name(id): Name, parsed: Parsed, headers: HeaderMap) -> Result<Response, Problem> {
     let shortcut = Shortcut::new(asking, id, parsed)?;
     let state = shortcut.state(&headers).await?;
     let request = shortcut.request(&FUNNEL.map(|(_, sum)| sum));
@@ -178,7 +169,7 @@ fn counts(answer: &Answer, from: usize) -> Vec<i128> {
 /// `GET /v1/campaigns/{id}/attribution`: a row for each model.
 pub async fn attribution(
     asking: Asking,
-    Path(id): Path<String>,
+    Name(id): Name,
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -219,7 +210,7 @@ const BOUNDS: [i64; 12] = [60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 8
 /// campaign is the last, by the time since.
 pub async fn time_to_conversion(
     asking: Asking,
-    Path(id): Path<String>,
+    Name(id): Name,
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

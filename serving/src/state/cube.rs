@@ -8,7 +8,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use hashbrown::HashMap;
 
-use super::groups::{Groups, Selection};
+use super::groups::{Coded, Groups, Selection};
 use super::names::Names;
 use crate::question::Dimension;
 
@@ -132,9 +132,12 @@ impl Cube {
         place.map_or(&[], |place| &self.codes[place])
     }
 
-    /// The first and the last time of its rows.
-    pub fn span(&self) -> Option<(i64, i64)> {
-        Some((*self.times.first()?, *self.times.last()?))
+    /// The first and the last time of the rows for which a condition holds.
+    pub fn span(&self, condition: &Coded) -> Option<(i64, i64)> {
+        let matcher = condition.columns(|dimension| self.codes(dimension));
+        let first = (0..self.rows()).find(|row| matcher.holds(*row))?;
+        let last = (first..self.rows()).rfind(|row| matcher.holds(*row))?;
+        Some((self.times[first], self.times[last]))
     }
 
     /// The same sums by fewer dimensions, and longer buckets: `bucket` gives the bucket of a time.
@@ -246,7 +249,10 @@ mod tests {
     #[test]
     fn rows_are_added_up_by_key_and_ordered_by_time() {
         let cube = cube(&[(7, 1, 1, 5), (3, 1, 2, 1 << 70), (7, 1, 1, 6)]);
-        assert_eq!((cube.rows(), cube.span()), (2, Some((3, 7))));
+        let all = Coded::All(Vec::new());
+        assert_eq!((cube.rows(), cube.span(&all)), (2, Some((3, 7))));
+        let country = |code| Coded::In(Dimension::Country, [code].into());
+        assert_eq!([1, 2, 3].map(|code| cube.span(&country(code))), [Some((7, 7)), Some((3, 3)), None]);
         assert_eq!((cube.sums[9].get(0), cube.sums[9].get(1)), (1 << 70, 11));
         assert!(matches!(cube.sums[9], Numbers::Wide(_)) && matches!(cube.sums[0], Numbers::Narrow(_)));
         assert!(matches!(cube.sums[1], Numbers::Zero));

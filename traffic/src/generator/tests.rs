@@ -8,6 +8,7 @@ use super::*;
 use crate::clock::DAY;
 use crate::incident::{IncidentText, Sending, Story};
 use crate::plan::{Pace, kind_index};
+use crate::world::FLIGHT_DAYS;
 
 /// Collects every record.
 #[derive(Default, PartialEq)]
@@ -64,6 +65,22 @@ fn the_same_seed_gives_the_same_records_at_any_rate() {
     assert_eq!(truth, same_truth);
     let (other, _) = generated(&seeded(8), true, 0.0);
     assert!(first != other);
+}
+
+#[test]
+fn budgets_are_paced_as_the_traffic_spends_them() {
+    for (days, bid_requests) in [(60, 1.0), (15, 2.5)] {
+        let pace = Pace::Span(days * DAY);
+        let plan = Plan { pace, campaigns: 8, bid_requests, bots: 0.0, duplicates: 0.01, ..plan(200_000) };
+        let (_, truth) = generated(&plan, false, 0.0);
+        let share = days as f64 / FLIGHT_DAYS as f64;
+        for (place, campaign) in World::new(&plan).campaigns.iter().enumerate() {
+            let spend = truth["campaigns"][place]["spend_micros"].as_i64().unwrap() as f64;
+            let pace = spend / (campaign.budget_micros as f64 * share);
+            let (from, to) = [(0.9, 1.1), (1.1, 1.5), (0.9, 1.1), (0.4, 0.9)][place % 4];
+            assert!((from..to).contains(&pace), "{}: {pace:.3} of the pace after {days} days", campaign.id);
+        }
+    }
 }
 
 #[test]
