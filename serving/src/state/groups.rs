@@ -177,23 +177,39 @@ pub fn fits(range: (i64, i64), grain: Option<Grain>, zone: Tz, report_zone: Tz) 
     if zone == report_zone || matches!(grain, None | Some(Grain::Hour)) {
         return true;
     }
-    // Offsets change a few times a year, so a look at each week sees nearly every one.
+    let begins_with_hour = |at: i64| {
+        let start = bucket_start(at, Grain::Day, zone);
+        time::hour_start(start, report_zone) == start
+    };
+    // Offsets change a few times a year, so a look at each week and at the last day sees them.
     let week = 7 * time::DAY;
     let (from, to) = range;
     let mut at = from;
     while at < to {
-        let start = bucket_start(at, Grain::Day, zone);
-        if time::hour_start(start, report_zone) != start {
+        if !begins_with_hour(at) {
             return false;
         }
         at = at.saturating_add(week);
     }
-    true
+    from >= to || begins_with_hour(to - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_clocks_by_half_an_hour_is_seen_at_the_end_of_a_range_too() {
+        let at = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
+        let zone = chrono_tz::Australia::Lord_Howe;
+        let check = |to: &str, expected: bool| {
+            let range = (at("2025-04-03T13:00:00Z"), at(to));
+            assert_eq!(fits(range, Some(Grain::Day), zone, Tz::UTC), expected, "{to}");
+        };
+        // Until 6 April it is eleven hours ahead, then ten and a half.
+        check("2025-04-05T13:00:00Z", true);
+        check("2025-04-09T13:00:00Z", false);
+    }
 
     #[test]
     fn there_are_as_many_groups_as_there_may_be() {
