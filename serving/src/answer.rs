@@ -25,7 +25,7 @@ use crate::metrics::{Catalogue, Catalogues, Formula};
 use crate::question::calendar::{bucket_start, next_bucket};
 use crate::question::{Column, Compared, Condition, Dimension, Invalid, Question};
 use crate::state::State;
-use crate::state::groups::{Coded, Key, fits};
+use crate::state::groups::{Coded, Key, TooManyGroups, fits};
 use crate::state::names::Names;
 use crate::state::reach::Unions;
 
@@ -38,6 +38,14 @@ pub enum AnswerError {
     /// The lake could not be read.
     #[error(transparent)]
     Lake(#[from] LakeError),
+}
+
+impl From<TooManyGroups> for AnswerError {
+    fn from(_: TooManyGroups) -> Self {
+        let detail = "the answer would take more memory than serve.answer_bytes_max allows: ask for fewer dimensions, \
+                      longer buckets, a shorter range, or less by a filter";
+        Invalid::new("answer_too_large", "/dimensions", detail).into()
+    }
 }
 
 impl From<Invalid> for AnswerError {
@@ -121,6 +129,8 @@ pub struct Asked<'a> {
     pub catalogues: &'a Catalogues,
     /// What those who ask may see.
     pub scope: &'a Scope,
+    /// About how many bytes the groups of an answer may take, before it is cut into pages.
+    pub bytes_max: usize,
 }
 
 /// A group with its figures, or with all its cells.
@@ -139,14 +149,15 @@ struct Figures {
 pub fn is_in_memory(asked: Asked<'_>, question: &Question) -> bool {
     let condition = Condition::All(vec![asked.scope.condition(), question.filter.events.clone()]);
     let sums = [];
-    let selector = Selector { state: asked.state, names: asked.names, question, condition: &condition, sums: &sums };
+    let Asked { state, names, .. } = asked;
+    let selector = Selector { state, names, question, condition: &condition, sums: &sums, groups_max: 0 };
     let has_reach = !question.needs_reach(asked.catalogues) || asked.state.reach().is_some();
     has_reach && selector.is_in_memory(question.range.bounds())
 }
 
 /// Answers a question, from the row `offset` on.
 pub async fn answer(asked: Asked<'_>, question: &Question, offset: usize) -> Result<Answer, AnswerError> {
-    let Asked { state, names, catalogues, scope } = asked;
+    let Asked { state, names, catalogues, scope, bytes_max } = asked;
     let range = question.range.bounds();
     // When others have events is theirs to know.
     let own = state.span(&Coded::of(&scope.condition(), names, &state.advertisers));
@@ -160,7 +171,8 @@ pub async fn answer(asked: Asked<'_>, question: &Question, offset: usize) -> Res
     let catalogue = catalogues.of(Some(question.model));
     let condition = Condition::All(vec![scope.condition(), question.filter.events.clone()]);
     let stored = stored_sums(catalogue, question);
-    let selector = Selector { state, names, question, condition: &condition, sums: &stored };
+    let groups_max = bytes_max / group_bytes(question, stored.len());
+    let selector = Selector { state, names, question, condition: &condition, sums: &stored, groups_max };
     let maker = Maker { selector, catalogue, needs_reach: question.needs_reach(catalogues) };
     let (mut figures, source) = maker.figures(range, true).await?;
     let is_one_row = question.grain.is_none() && question.dimensions.is_empty();
@@ -198,6 +210,12 @@ pub async fn answer(asked: Asked<'_>, question: &Question, offset: usize) -> Res
         rows_in_all,
         next_offset: (next < rows_in_all).then_some(next),
     })
+}
+
+/// About how many bytes a group takes: its key and its sums, and the cells that are made of them.
+fn group_bytes(question: &Question, sums: usize) -> usize {
+    let cells = 1 + question.dimensions.len() + question.metrics.len();
+    4 * size_of::<Key>() + sums * size_of::<i128>() + cells * size_of::<Value>()
 }
 
 /// `events`, by which groups exist, and the stored sums that metrics and conditions need.
@@ -240,7 +258,7 @@ impl Maker<'_> {
     }
 
     /// The figures of a range. With `conditions`, only the rows for which those on metrics hold.
-    async fn figures(&self, range: (i64, i64), conditions: bool) -> Result<(Figures, Source), LakeError> {
+    async fn figures(&self, range: (i64, i64), conditions: bool) -> Result<(Figures, Source), AnswerError> {
         let (groups, mut source) = self.selector.groups(range).await?;
         let mut unions = Unions::default();
         if self.needs_reach {
@@ -329,7 +347,7 @@ impl Maker<'_> {
         totals: &[Value],
         range: (i64, i64),
         compared: Compared,
-    ) -> Result<Comparison, LakeError> {
+    ) -> Result<Comparison, AnswerError> {
         let zone: Tz = self.question().zone;
         let (before, _) = self.figures(compared.before, false).await?;
         let is_cut = compared.to_date != range;

@@ -9,8 +9,9 @@ mod range;
 
 use adlake_domain::credit::Model;
 use chrono_tz::Tz;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Number, Value};
 
 pub use self::calendar::Grain;
 pub use self::filter::{Condition, Filter};
@@ -106,6 +107,7 @@ pub struct Request {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filters: Option<Value>,
     /// The range of time, and its buckets.
+    #[serde(deserialize_with = "time_object")]
     pub time: TimeRequest,
     /// The period to compare with.
     pub compare: Option<Compare>,
@@ -114,11 +116,26 @@ pub struct Request {
     /// Names of columns, with `-` before them to descend.
     pub order: Vec<String>,
     /// The most rows.
+    #[serde(deserialize_with = "whole_number")]
     pub limit: Option<usize>,
     /// Whether there is a row over everything.
     pub totals: bool,
     /// The next page of an answer.
     pub cursor: Option<String>,
+}
+
+/// Reads an object only. Serde would take a list of its members as well.
+fn time_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TimeRequest, D::Error> {
+    let members = Map::deserialize(deserializer)?;
+    serde_json::from_value(Value::Object(members)).map_err(D::Error::custom)
+}
+
+/// Reads a whole number. `7.0` is one in JSON.
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = |number: f64| (number.fract() == 0.0 && (0.0..1e15).contains(&number)).then_some(number as u64);
+    let read = number.as_u64().or_else(|| number.as_f64().and_then(whole)).and_then(|read| usize::try_from(read).ok());
+    read.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is no whole number from 0 on")))
 }
 
 /// The time of a question.

@@ -44,6 +44,8 @@ pub struct ServeSettings {
     pub snapshots_kept: usize,
     /// The most rows of an answer.
     pub rows_max: usize,
+    /// About how many bytes the groups of an answer may take, before it is cut into pages.
+    pub answer_bytes_max: usize,
     /// The most bytes of a question.
     pub body_bytes_max: usize,
     /// The longest time for an answer.
@@ -98,6 +100,7 @@ impl Default for ServeSettings {
             settle_time: Duration::from_secs(60 * 60),
             snapshots_kept: 4,
             rows_max: 10_000,
+            answer_bytes_max: 256 << 20,
             body_bytes_max: 256 << 10,
             timeout: Duration::from_secs(30),
             lake_queries_max: 2,
@@ -138,6 +141,9 @@ impl ServeSettings {
         }
         if self.rows_max == 0 {
             return wrong("rows_max", "must be at least 1");
+        }
+        if self.answer_bytes_max < 1 << 20 {
+            return wrong("answer_bytes_max", "must be at least 1048576");
         }
         if self.body_bytes_max < 1024 {
             return wrong("body_bytes_max", "must be at least 1024");
@@ -196,6 +202,7 @@ mod tests {
         };
         check(|s| s.refresh_interval = Duration::ZERO, "serve.refresh_interval");
         check(|s| s.rows_max = 0, "serve.rows_max");
+        check(|s| s.answer_bytes_max = 0, "serve.answer_bytes_max");
         check(|s| s.body_bytes_max = 0, "serve.body_bytes_max");
         check(|s| s.timeout = Duration::ZERO, "serve.timeout");
         check(|s| s.lake_queries_max = 0, "serve.lake_queries_max");

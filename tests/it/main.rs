@@ -43,6 +43,7 @@ mod alarms;
 mod serve_access;
 mod serve_load;
 mod serve_periods;
+mod serve_schemathesis;
 mod serve_scope;
 mod serve_tls;
 mod dashboard;

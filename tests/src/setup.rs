@@ -39,6 +39,11 @@ pub fn moto() -> Result<PathBuf> {
     installed("moto/bin/python")
 }
 
+/// The program that asks a server whatever its OpenAPI description allows.
+pub fn schemathesis() -> Result<PathBuf> {
+    installed("schemathesis/bin/schemathesis")
+}
+
 /// A program of a Debian package.
 pub fn program(name: &str, package: &str) -> Result<PathBuf> {
     let paths = env::var_os("PATH").unwrap_or_default();

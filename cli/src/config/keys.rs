@@ -420,6 +420,11 @@ pub const KEYS: &[Key] = &[
     ),
     key("serve.snapshots_kept", "How many snapshots are kept for the next pages of answers."),
     key("serve.rows_max", "The most rows of an answer. More are given page by page."),
+    key(
+        "serve.answer_bytes_max",
+        "Memory, in bytes, that the groups of one answer may take before it is cut into pages. A question whose \
+         answer takes more is refused.",
+    ),
     key("serve.body_bytes_max", "The most bytes of a question."),
     key("serve.timeout", "The longest time for an answer."),
     key(

@@ -9,7 +9,7 @@ use datafusion::common::ScalarValue;
 use datafusion::prelude::{Expr, col, lit};
 use futures::StreamExt;
 
-use super::Source;
+use super::{AnswerError, Source};
 use crate::question::{Condition, Dimension, Grain, Question};
 use crate::state::cube::{self, Rows};
 use crate::state::groups::{Coded, Groups, Selection};
@@ -26,6 +26,8 @@ pub struct Selector<'a> {
     pub condition: &'a Condition,
     /// The stored sums that are needed.
     pub sums: &'a [usize],
+    /// The most groups.
+    pub groups_max: usize,
 }
 
 impl Selector<'_> {
@@ -65,13 +67,13 @@ impl Selector<'_> {
     }
 
     /// The groups of a range, and where they come from.
-    pub async fn groups(&self, range: (i64, i64)) -> Result<(Groups, Source), LakeError> {
+    pub async fn groups(&self, range: (i64, i64)) -> Result<(Groups, Source), AnswerError> {
         let coded = Coded::of(self.condition, self.names, &self.state.advertisers);
         let selection = self.selection(&coded, range);
-        let mut groups = Groups::new(self.sums.len());
+        let mut groups = Groups::new(self.sums.len(), self.groups_max);
         let bucket = self.bucket(range);
         if let Some(cubes) = self.cubes(bucket) {
-            cubes.into_iter().for_each(|cube| cube.select(&selection, &mut groups));
+            cubes.into_iter().try_for_each(|cube| cube.select(&selection, &mut groups))?;
             return Ok((groups, Source::Memory));
         }
         self.add_from_lake(&selection, bucket, range, &mut groups).await?;
@@ -84,7 +86,7 @@ impl Selector<'_> {
         bucket: Bucket,
         range: (i64, i64),
         groups: &mut Groups,
-    ) -> Result<(), LakeError> {
+    ) -> Result<(), AnswerError> {
         let mut stored: Vec<Dimension> = Vec::new();
         for dimension in &self.question.dimensions {
             if !stored.contains(&dimension.stored()) {
@@ -103,7 +105,7 @@ impl Selector<'_> {
             condition: Some(condition),
         };
         let mut rows = self.state.views.sums(&wanted).await?;
-        while let Some(batch) = rows.next().await.transpose()? {
+        while let Some(batch) = rows.next().await.transpose().map_err(LakeError::from)? {
             self.add(&batch, &stored, selection, groups)?;
         }
         Ok(())
@@ -115,7 +117,7 @@ impl Selector<'_> {
         stored: &[Dimension],
         selection: &Selection<'_>,
         groups: &mut Groups,
-    ) -> Result<(), LakeError> {
+    ) -> Result<(), AnswerError> {
         let rows = Rows::of(batch, stored, self.names)?;
         let sums = self.sums.iter().map(|sum| cube::column(batch, *sum)).collect::<Result<Vec<_>, _>>()?;
         let place = |wanted: &Dimension| stored.iter().position(|dimension| *dimension == wanted.stored());
@@ -123,7 +125,7 @@ impl Selector<'_> {
         for row in 0..batch.num_rows() {
             let bucket = selection.bucket(rows.times[row]);
             let key = selection.key(bucket, places.iter().map(|place| rows.codes[*place][row]));
-            for (into, column) in groups.at(key).iter_mut().zip(&sums) {
+            for (into, column) in groups.at(key)?.iter_mut().zip(&sums) {
                 *into += column[row];
             }
         }

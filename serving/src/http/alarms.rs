@@ -20,7 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 pub use self::history::{past, series};
@@ -188,10 +188,12 @@ pub struct SilenceRequest {
 pub async fn silence(
     Shared(server): Shared<Arc<Server>>,
     Extension(principal): Extension<Arc<Principal>>,
-    request: Result<Json<SilenceRequest>, JsonRejection>,
+    request: Result<Json<Map<String, Value>>, JsonRejection>,
 ) -> Result<Response, Problem> {
     refuse_advertisers(&principal)?;
-    let Json(request) = request.map_err(malformed)?;
+    let Json(members) = request.map_err(malformed)?;
+    let request: SilenceRequest = serde_json::from_value(Value::Object(members))
+        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed_body", error.to_string()))?;
     let is_known = request.rule == "*" || server.alarms.rules.iter().any(|rule| rule.name == request.rule);
     if !is_known {
         return Err(invalid("/rule", format!("there is no rule {:?}", request.rule)));

@@ -54,8 +54,13 @@ pub async fn query(
 
 /// Reads a question as JSON.
 pub fn read(json: &[u8]) -> Result<Request, Problem> {
-    serde_json::from_slice(json)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "malformed_query", error.to_string()))
+    let malformed = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "malformed_query", detail);
+    let request = serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))?;
+    // Serde would take a list of the members as well.
+    match json.trim_ascii_start().first() {
+        Some(b'{') => Ok(request),
+        _ => Err(malformed("a question is an object".to_owned())),
+    }
 }
 
 /// An answer as it is sent.
@@ -182,7 +187,13 @@ impl Server {
         question: &Question,
         offset: usize,
     ) -> Result<Answer, Problem> {
-        let asked = Asked { state, names: &self.names, catalogues: &self.catalogues, scope: &principal.scope };
+        let asked = Asked {
+            state,
+            names: &self.names,
+            catalogues: &self.catalogues,
+            scope: &principal.scope,
+            bytes_max: self.settings.answer_bytes_max,
+        };
         let work = async {
             let _turn = match answer::is_in_memory(asked, question) {
                 true => None,

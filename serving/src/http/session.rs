@@ -13,7 +13,7 @@ use axum::extract::{ConnectInfo, FromRequest, State as Shared};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Server;
 use super::audit::Entry;
@@ -85,7 +85,8 @@ pub async fn create(
     let body = tokio::time::timeout(server.settings.timeout, Bytes::from_request(request, &())).await;
     let slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "it took too long to come");
     let body = body.map_err(slow)?.ok().filter(|body| body.len() <= BODY_BYTES_MAX).ok_or_else(malformed)?;
-    let credentials = match serde_json::from_slice(&body).map_err(|_| malformed())? {
+    let members: Map<String, Value> = serde_json::from_slice(&body).map_err(|_| malformed())?;
+    let credentials = match serde_json::from_value(Value::Object(members)).map_err(|_| malformed())? {
         SignIn::Key { key } => Credentials::Key(key.trim().into()),
         SignIn::Password { name, password } => Credentials::Password(name, password.into()),
     };

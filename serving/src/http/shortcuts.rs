@@ -219,7 +219,8 @@ pub async fn time_to_conversion(
     let question = shortcut.request(&["conversions"]).read(shortcut.server.rules(&state))?;
     let server = &shortcut.server;
     let scope = &shortcut.principal.scope;
-    let asked = Asked { state: &state, names: &server.names, catalogues: &server.catalogues, scope };
+    let bytes_max = server.settings.answer_bytes_max;
+    let asked = Asked { state: &state, names: &server.names, catalogues: &server.catalogues, scope, bytes_max };
     let campaign = shortcut.campaign.as_deref();
     let work = async {
         let _turn = server.lake_queries.acquire().await;

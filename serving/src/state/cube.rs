@@ -8,7 +8,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use hashbrown::HashMap;
 
-use super::groups::{Coded, Groups, Selection};
+use super::groups::{Coded, Groups, Selection, TooManyGroups};
 use super::names::Names;
 use crate::question::Dimension;
 
@@ -162,7 +162,7 @@ impl Cube {
     }
 
     /// Adds the selected rows to groups.
-    pub fn select(&self, selection: &Selection<'_>, groups: &mut Groups) {
+    pub fn select(&self, selection: &Selection<'_>, groups: &mut Groups) -> Result<(), TooManyGroups> {
         let place = |wanted: Dimension| self.dimensions.iter().position(|dimension| *dimension == wanted);
         let no_codes: Vec<u32> = Vec::new();
         let codes = |wanted: Dimension| place(wanted.stored()).map_or(no_codes.as_slice(), |place| &self.codes[place]);
@@ -178,11 +178,12 @@ impl Cube {
                 (last, bucket) = (Some(self.times[row]), selection.bucket(self.times[row]));
             }
             let key = selection.key(bucket, keys.iter().map(|codes| codes.get(row).copied().unwrap_or_default()));
-            let into = groups.at(key);
+            let into = groups.at(key)?;
             for (into, numbers) in into.iter_mut().zip(&sums) {
                 *into += numbers.get(row);
             }
         }
+        Ok(())
     }
 }
 

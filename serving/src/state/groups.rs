@@ -2,6 +2,7 @@
 
 use adlake_domain::time;
 use chrono_tz::Tz;
+use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 
 use super::names::{Names, UNKNOWN};
@@ -58,23 +59,33 @@ pub struct Groups {
     /// As many for each key as sums are selected.
     sums: Vec<i128>,
     width: usize,
+    most: usize,
 }
 
+/// There are more groups than there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyGroups;
+
 impl Groups {
-    /// No groups, with so many sums each.
-    pub fn new(width: usize) -> Groups {
-        Groups { places: HashMap::new(), keys: Vec::new(), sums: Vec::new(), width }
+    /// No groups, with so many sums each. `most`: how many groups there may be.
+    pub fn new(width: usize, most: usize) -> Groups {
+        Groups { places: HashMap::new(), keys: Vec::new(), sums: Vec::new(), width, most }
     }
 
     /// The sums of a key, zero if it is new.
-    pub fn at(&mut self, key: Key) -> &mut [i128] {
+    pub fn at(&mut self, key: Key) -> Result<&mut [i128], TooManyGroups> {
         let next = self.keys.len();
-        let place = *self.places.entry(key).or_insert(next);
-        if place == next {
-            self.keys.push(key);
-            self.sums.resize(self.sums.len() + self.width, 0);
-        }
-        &mut self.sums[place * self.width..(place + 1) * self.width]
+        let place = match self.places.entry(key) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(_) if next >= self.most => return Err(TooManyGroups),
+            Entry::Vacant(entry) => {
+                entry.insert(next);
+                self.keys.push(key);
+                self.sums.resize(self.sums.len() + self.width, 0);
+                next
+            }
+        };
+        Ok(&mut self.sums[place * self.width..(place + 1) * self.width])
     }
 
     /// The groups.
@@ -166,23 +177,51 @@ pub fn fits(range: (i64, i64), grain: Option<Grain>, zone: Tz, report_zone: Tz) 
     if zone == report_zone || matches!(grain, None | Some(Grain::Hour)) {
         return true;
     }
-    // Offsets change a few times a year, so a look at each week sees nearly every one.
+    let begins_with_hour = |at: i64| {
+        let start = bucket_start(at, Grain::Day, zone);
+        time::hour_start(start, report_zone) == start
+    };
+    // Offsets change a few times a year, so a look at each week and at the last day sees them.
     let week = 7 * time::DAY;
     let (from, to) = range;
     let mut at = from;
     while at < to {
-        let start = bucket_start(at, Grain::Day, zone);
-        if time::hour_start(start, report_zone) != start {
+        if !begins_with_hour(at) {
             return false;
         }
         at = at.saturating_add(week);
     }
-    true
+    from >= to || begins_with_hour(to - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_clocks_by_half_an_hour_is_seen_at_the_end_of_a_range_too() {
+        let at = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
+        let zone = chrono_tz::Australia::Lord_Howe;
+        let check = |to: &str, expected: bool| {
+            let range = (at("2025-04-03T13:00:00Z"), at(to));
+            assert_eq!(fits(range, Some(Grain::Day), zone, Tz::UTC), expected, "{to}");
+        };
+        // Until 6 April it is eleven hours ahead, then ten and a half.
+        check("2025-04-05T13:00:00Z", true);
+        check("2025-04-09T13:00:00Z", false);
+    }
+
+    #[test]
+    fn there_are_as_many_groups_as_there_may_be() {
+        let mut groups = Groups::new(2, 2);
+        let key = |code: u32| (7, [code; Dimension::ALL.len()]);
+        groups.at(key(1)).unwrap()[1] += 5;
+        groups.at(key(2)).unwrap()[0] += 6;
+        assert_eq!(groups.at(key(3)), Err(TooManyGroups));
+        groups.at(key(1)).unwrap()[1] += 7;
+        let all: Vec<_> = groups.iter().map(|(key, sums)| (key.1[0], sums.to_vec())).collect();
+        assert_eq!(all, [(1, vec![0, 12]), (2, vec![6, 0])]);
+    }
 
     #[test]
     fn conditions_hold_for_rows_as_for_values() {

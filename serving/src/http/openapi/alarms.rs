@@ -10,8 +10,8 @@ const OWN: [(&str, &str); 3] = [
     ("422", "A parameter is not possible."),
 ];
 
-fn described(summary: &str, parameters: &[Value]) -> Value {
-    json!({"get": {"summary": summary, "parameters": parameters, "responses": responses(body("Object"), &OWN, false)}})
+fn described(summary: &str, parameters: &[Value], answer: &str) -> Value {
+    json!({"get": {"summary": summary, "parameters": parameters, "responses": responses(body(answer), &OWN, false)}})
 }
 
 /// `/v1/alarms/history`.
@@ -26,7 +26,7 @@ pub fn history(rows_max: usize) -> Value {
         parameter("like", "query", text, "The id of an alarm: only those of its rule and group."),
         parameter("limit", "query", limit, "The most alarms."),
     ];
-    described("What was wrong in a range, the newest first.", &parameters)
+    described("What was wrong in a range, the newest first.", &parameters, "AlarmHistory")
 }
 
 /// `/v1/alarms/{id}/series`.
@@ -37,5 +37,5 @@ pub fn series() -> Value {
         parameter("id", "path", id, "An alarm that is not over."),
         parameter("hours", "query", hours, "How many hours."),
     ];
-    described("The values of an alarm, hour by hour, and what was expected.", &parameters)
+    described("The values of an alarm, hour by hour, and what was expected.", &parameters, "AlarmSeries")
 }

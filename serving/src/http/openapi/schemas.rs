@@ -254,6 +254,7 @@ fn lists() -> Value {
         ("decided_by", or_null("string")),
         ("checked_at", time()),
     ]);
+    let invalid = record(&[("kind", text()), ("reason", text()), ("events", whole()), ("cost", text())]);
     let texts_or_null = json!({"type": ["array", "null"], "items": {"type": "string"}});
     let scope = record(&[("all", yes_or_no()), ("campaigns", texts_or_null.clone()), ("advertisers", texts_or_null)]);
     let role = json!({"enum": ["admin", "analyst", "advertiser"]});
@@ -266,6 +267,7 @@ fn lists() -> Value {
         "Attribution": with_meta(&[
             ("columns", list_of(named("Column"))), ("rows", list_of(named("Row"))), ("default_model", named("Model")),
         ]),
+        "InvalidTraffic": with_meta(&[("reasons", list_of(invalid))]),
         "Delays": with_meta(&[("buckets", list_of(bucket))]),
         "Freshness": with_meta(&[("tables", list_of(with_more(table, &counts))), ("server", server)]),
         "DeadLetters": with_meta(&[("reasons", list_of(reason))]),
@@ -303,10 +305,38 @@ fn alarms() -> Value {
     let silence = record(&[
         ("id", text()),
         ("rule", text()),
-        ("labels", labels),
+        ("labels", labels.clone()),
         ("until", time()),
         ("by", text()),
         ("why", text()),
+    ]);
+    let change = record(&[
+        ("at", time()),
+        ("state", text()),
+        ("value", or_null("number")),
+        ("expected_low", or_null("number")),
+        ("expected_high", or_null("number")),
+        ("why", text()),
+        ("by", or_null("string")),
+    ]);
+    let trouble = record(&[
+        ("id", text()),
+        ("rule", text()),
+        ("group", labels.clone()),
+        ("state", text()),
+        ("severity", text()),
+        ("from", time()),
+        ("to", time_or_null()),
+        ("is_told", yes_or_no()),
+        ("cause", or_null("string")),
+        ("acked_by", or_null("string")),
+        ("changes", list_of(change)),
+    ]);
+    let point = record(&[
+        ("at", time()),
+        ("value", or_null("number")),
+        ("expected_low", or_null("number")),
+        ("expected_high", or_null("number")),
     ]);
     json!({
         "Alarms": record(&[
@@ -316,7 +346,16 @@ fn alarms() -> Value {
             ("evaluated_at", time_or_null()),
             ("is_enabled", yes_or_no()),
             ("is_leader", yes_or_no()),
+            ("runbooks", json!({"type": "object", "additionalProperties": text()})),
+            ("may_act", yes_or_no()),
             ("problem", or_null("string")),
+        ]),
+        "AlarmHistory": record(&[("alarms", list_of(trouble)), ("since", time()), ("truncated", yes_or_no())]),
+        "AlarmSeries": record(&[
+            ("id", text()),
+            ("metric", text()),
+            ("window_hours", whole()),
+            ("points", json!({"type": ["array", "null"], "items": point})),
         ]),
         "Silenced": record(&[("id", text()), ("until", time_or_null())]),
         "Acknowledged": record(&[("id", text()), ("acked_by", text())]),
