@@ -227,7 +227,7 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             "/v1/campaigns/{id}/funnel": campaign("The stages of the funnel.", body("Funnel")),
             "/v1/campaigns/{id}/attribution": campaign("Conversions and revenue by model.", body("Attribution")),
             "/v1/campaigns/{id}/time_to_conversion": campaign(by_delay, body("Delays")),
-            "/v1/campaigns/{id}/invalid_traffic": campaign("Invalid events by kind and reason.", body("InvalidTraffic")),
+            "/v1/campaigns/{id}/invalid_traffic": campaign("Invalid events by reason.", body("InvalidTraffic")),
             "/v1/freshness": list("How far each table has come.", "Freshness", seen, &[malformed]),
             "/v1/dead_letters": list("Rejected records by reason.", "DeadLetters", seen, &[known, malformed]),
             "/v1/quality": list("The last result of each expectation.", "Quality", seen, &[known, malformed]),

@@ -1,9 +1,9 @@
 //! The runbooks of the built-in alarms, so that the dashboard can show them where there is no
 //! documentation at hand.
 
-use axum::extract::Path;
 use axum::http::{HeaderName, header};
 
+use super::name::Name;
 use super::problem::Problem;
 
 macro_rules! runbooks {
@@ -35,7 +35,7 @@ pub fn paths() -> Vec<String> {
 }
 
 /// `GET /runbooks/{file}`.
-pub async fn show(Path(file): Path<String>) -> Result<([(HeaderName, &'static str); 1], &'static str), Problem> {
+pub async fn show(Name(file): Name) -> Result<([(HeaderName, &'static str); 1], &'static str), Problem> {
     let (_, text) = RUNBOOKS.into_iter().find(|(name, _)| *name == file).ok_or_else(Problem::not_found)?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }

@@ -241,7 +241,7 @@ pub async fn time_to_conversion(
 /// `GET /v1/campaigns/{id}/invalid_traffic`: events that are left out, by kind and reason.
 pub async fn invalid_traffic(
     asking: Asking,
-    Path(id): Path<String>,
+    Name(id): Name,
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

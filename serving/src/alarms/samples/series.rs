@@ -14,6 +14,7 @@ use super::{Groups, Sampler, Window, has_volume, number, sample, windows};
 use crate::access::Scope;
 use crate::answer::{AnswerError, Asked, Value, answer};
 use crate::question::{Condition, Dimension, Filter, Grain, Question, Range};
+use crate::state::groups::Coded;
 
 /// What a window of the series says.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,7 +47,7 @@ impl Sampler<'_> {
             .collect();
         let running = windows(rule, self.now, zone).running.filter(|_| self.has_running);
         ranges.extend(running.map(|range| (range, self.now - rule.delay)));
-        let first = self.state.span().map_or(i64::MAX, |(first, _)| first);
+        let first = self.state.span(&Coded::All(Vec::new())).map_or(i64::MAX, |(first, _)| first);
         let earlier = |range: (i64, i64)| {
             windows::baseline(rule, range, zone).into_iter().filter(|range| range.0 >= first).collect::<Vec<_>>()
         };
@@ -100,7 +101,7 @@ impl Sampler<'_> {
             totals: false,
         };
         let (state, names, catalogues, scope) = (self.state, self.names, self.catalogues, &Scope::All);
-        let answer = answer(Asked { state, names, catalogues, scope }, &question, 0).await?;
+        let answer = answer(Asked { state, names, catalogues, scope, bytes_max: usize::MAX }, &question, 0).await?;
         let hours = answer.rows.into_iter().filter_map(|row| match row.split_first() {
             Some((Value::Time(at), values)) => Some((*at, values.iter().map(number).collect())),
             _ => None,

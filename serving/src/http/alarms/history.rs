@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Query, State as Shared};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::super::Server;
 use super::super::lists::malformed;
+use super::super::name::Name;
 use super::super::problem::Problem;
 use super::may_see;
 use crate::access::Principal;
@@ -82,7 +83,7 @@ pub struct Length {
 pub async fn series(
     Shared(server): Shared<Arc<Server>>,
     Extension(principal): Extension<Arc<Principal>>,
-    Path(id): Path<String>,
+    Name(id): Name,
     length: Result<Query<Length>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(length) = length.map_err(malformed)?;

@@ -346,7 +346,7 @@ fn alarms() -> Value {
             ("evaluated_at", time_or_null()),
             ("is_enabled", yes_or_no()),
             ("is_leader", yes_or_no()),
-            ("runbooks", json!({"type": "object", "additionalProperties": text()})),
+            ("runbooks", list_of(text())),
             ("may_act", yes_or_no()),
             ("problem", or_null("string")),
         ]),
