@@ -2,7 +2,6 @@
 //! what to do.
 
 use std::path::Path;
-use std::time::Duration;
 
 use adlake_tests::adlake::Adlake;
 use adlake_tests::kafka::{Broker, unique};
