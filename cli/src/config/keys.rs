@@ -455,6 +455,7 @@ pub const KEYS: &[Key] = &[
     key("alarms.rules", "A file of rules, or a folder of such files. Empty: only the built-in rules."),
     key("alarms.defaults", "Whether the built-in rules are used."),
     key("alarms.interval", "How often the rules are evaluated."),
+    key("alarms.history", "How far back the history of alarms is shown."),
     key(
         "alarms.lease_time",
         "How long another server waits before it takes over from one that does not renew its lease.",
