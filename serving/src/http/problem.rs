@@ -96,7 +96,7 @@ pub fn write(response: &mut Response, request_id: &str) {
 }
 
 impl IntoResponse for Problem {
-    /// Everything but the body, which [`write`] adds when the number of the request is known.
+    /// Everything but the body, which [`write()`] adds when the number of the request is known.
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         let headers = response.headers_mut();
