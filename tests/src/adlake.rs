@@ -17,6 +17,9 @@ use crate::process::Process;
 
 const RUN_DEADLINE: Duration = Duration::from_secs(300);
 
+/// How often the program was started: two in one folder have logs of their own.
+static RUNS: AtomicUsize = AtomicUsize::new(0);
+
 /// The program, with the directory it runs in, its configuration and its environment.
 #[derive(Debug)]
 pub struct Adlake {
@@ -25,7 +28,6 @@ pub struct Adlake {
     config: Option<PathBuf>,
     environment: BTreeMap<String, String>,
     deadline: Duration,
-    runs: AtomicUsize,
 }
 
 /// The result of a finished run.
@@ -46,7 +48,6 @@ impl Adlake {
             config: None,
             environment: BTreeMap::new(),
             deadline: RUN_DEADLINE,
-            runs: AtomicUsize::new(0),
         }
     }
 
@@ -128,7 +129,7 @@ impl Adlake {
             command.arg("--config").arg(config);
         }
         command.args(args);
-        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
         Process::start(&format!("adlake-{run}"), command, &self.directory)
     }
 }
@@ -182,7 +183,6 @@ mod tests {
             config: None,
             environment: BTreeMap::new(),
             deadline: RUN_DEADLINE,
-            runs: AtomicUsize::new(0),
         };
         let adlake = adlake.env("ADLAKE_LAKE_URI", "memory").envs([("AWS_REGION", "here".to_owned())]);
         let output = adlake.run(["-c", "echo $ADLAKE_LAKE_URI $AWS_REGION; pwd >&2; exit 3"]);
