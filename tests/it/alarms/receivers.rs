@@ -148,9 +148,14 @@ impl Alertmanager {
 
     /// The labels of what is active, by the names of the rules.
     pub async fn active(&self) -> Result<BTreeMap<String, Value>> {
+        let named = |labels: Value| (labels["alertname"].as_str().unwrap_or_default().to_owned(), labels);
+        Ok(self.alerts().await?.into_iter().map(named).collect())
+    }
+
+    /// The labels of all active alerts.
+    pub async fn alerts(&self) -> Result<Vec<Value>> {
         let alerts = get(&format!("{}/api/v2/alerts?active=true", self.url)).await?;
-        let labels = alerts.as_array().context("no list")?.iter().map(|alert| alert["labels"].clone());
-        Ok(labels.map(|labels| (labels["alertname"].as_str().unwrap_or_default().to_owned(), labels)).collect())
+        Ok(alerts.as_array().context("no list")?.iter().map(|alert| alert["labels"].clone()).collect())
     }
 }
 
