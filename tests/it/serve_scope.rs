@@ -19,7 +19,8 @@ use self::lakes::{OURS, THEIRS, both};
 use crate::serve::DEADLINE;
 
 /// The addresses below a campaign.
-const BELOW: [&str; 6] = ["", "/timeseries", "/funnel", "/geography", "/attribution", "/time_to_conversion"];
+const BELOW: [&str; 7] =
+    ["", "/timeseries", "/funnel", "/geography", "/attribution", "/time_to_conversion", "/invalid_traffic"];
 /// What no campaign is called.
 const NOBODY: &str = "nobody";
 
@@ -110,6 +111,31 @@ async fn walk(
         ("get", "/v1/alarms") => {
             knows(&[])?;
             alarms(both, campaigns).await?;
+        }
+        ("get", "/runbooks/{file}") => {
+            knows(&["file"])?;
+            ensure!(both.same("/runbooks/ctr_drop.md").await?.0 == 200);
+            both.same("/runbooks/nothing").await?;
+        }
+        ("get", "/v1/alarms/history") => {
+            knows(&["from", "to", "rule", "like", "limit"])?;
+            for answer in both.answers(path).await? {
+                let listed = answer["alarms"].as_array().context("no alarms")?;
+                let is_own = |alarm: &Value| {
+                    alarm["group"]["campaign_id"].as_str().is_some_and(|campaign| campaigns.contains(&campaign))
+                };
+                ensure!(!listed.is_empty() && listed.iter().all(is_own), "{answer}");
+                ensure!(!answer.to_string().contains("zebra"), "{answer}");
+            }
+            let unknown = both.same(&format!("{path}?like={NOBODY}")).await?;
+            let foreign = both.same(&format!("{path}?like={}", both.lakes.alarm)).await?;
+            ensure!(unknown.0 == 404 && foreign == unknown, "{foreign:?} is not {unknown:?}");
+        }
+        ("get", "/v1/alarms/{id}/series") => {
+            knows(&["id", "hours"])?;
+            let unknown = both.same(&format!("/v1/alarms/{NOBODY}/series")).await?;
+            let foreign = both.same(&format!("/v1/alarms/{}/series", both.lakes.alarm)).await?;
+            ensure!(unknown.0 == 404 && foreign == unknown, "{foreign:?} is not {unknown:?}");
         }
         ("post", "/v1/alarms/{id}/ack") => {
             knows(&["id"])?;

@@ -4,7 +4,7 @@ import re
 
 import schemathesis
 
-SNAPSHOT = re.compile("[0-9]{1,18}(-[0-9]{1,18}){5}")
+SNAPSHOT = re.compile("[0-9]{1,18}(-[0-9]{1,18}){6}")
 
 
 @schemathesis.hook
@@ -15,7 +15,7 @@ def before_call(context, case, kwargs):
     if headers.get("X-Adlake-Snapshot") == "":
         del headers["X-Adlake-Snapshot"]
     elif SNAPSHOT.fullmatch(headers.get("X-Adlake-Snapshot", "")):
-        headers["X-Adlake-Snapshot"] = "0-0-0-0-0-0"
+        headers["X-Adlake-Snapshot"] = "0-0-0-0-0-0-0"
 
 
 @schemathesis.check

@@ -17,7 +17,7 @@ fn described(summary: &str, parameters: &[Value], answer: &str) -> Value {
 /// `/v1/alarms/history`.
 pub fn history(rows_max: usize) -> Value {
     let instant = json!({"type": "string", "minLength": 1, "examples": ["2026-03-01"]});
-    let text = json!({"type": "string", "minLength": 1});
+    let text = json!({"type": "string"});
     let limit = json!({"type": "integer", "minimum": 1, "maximum": rows_max});
     let parameters = [
         parameter("from", "query", instant.clone(), "The first day or instant."),

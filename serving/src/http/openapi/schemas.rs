@@ -27,7 +27,7 @@ fn questions(catalogues: &Catalogues, rows_max: usize) -> Value {
         "Snapshot": {
             "type": "string",
             "pattern": format!("^{}$", ["[0-9]{1,18}"; 7].join("-")),
-            "examples": ["0-0-0-0-0-0"],
+            "examples": ["0-0-0-0-0-0-0"],
         },
         "Grain": {"enum": ["hour", "day", "week", "month"]},
         "Compare": {"enum": ["previous_period", "same_weekdays", "previous_year"]},
