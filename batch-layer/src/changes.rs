@@ -12,7 +12,7 @@
 //!
 //! A table without changes keeps its version.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use adlake_domain::event::EventKind;
@@ -188,13 +188,17 @@ async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Re
     let replacer = Arc::new(base(engine, snapshot, table).await?);
     let mut kept = of_other_days(&replacer, &changed);
     let (mut all, mut others) = (Written::default(), BTreeSet::new());
-    for day in &changed {
-        match folded(engine, &replacer, *day).await? {
-            Some((written, stay)) => {
-                all.add(written);
-                kept.extend(stay);
+    // The changes of so many days are in memory at a time.
+    let days: Vec<Day> = changed.iter().copied().collect();
+    for days in days.chunks(engine.settings.workers()) {
+        for (day, folded) in folded(engine, &replacer, days).await? {
+            match folded {
+                Some((written, stay)) => {
+                    all.add(written);
+                    kept.extend(stay);
+                }
+                None => drop(others.insert(day)),
             }
-            None => drop(others.insert(*day)),
         }
     }
     all.add(made_anew(engine, &replacer, others).await?);
@@ -202,29 +206,47 @@ async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Re
     rollup(engine, snapshot, changed, tables).await
 }
 
-/// Puts the changes of a day into its files. Returns what was written, and the files that stay.
-/// `None`: the files are not in order, or there are none, or there is no memory for the changes.
+/// What was written for a day, and its files that stay.
+type Folded = (Written, Vec<LiveFile>);
+
+/// Puts the changes of days into their files. `None` for a day: its files are not in order, or it
+/// has none, or there is no memory for its changes.
 async fn folded(
     engine: &Engine,
     replacer: &Arc<Replacer>,
-    day: Day,
-) -> Result<Option<(Written, Vec<LiveFile>)>, BatchError> {
-    let files: Vec<LiveFile> = replacer.base().iter().filter(|file| file.day() == Some(day.0)).cloned().collect();
-    let Some(changes) = Changes::of(engine, day).await? else { return Ok(None) };
-    let pieces = changes.pieces(replacer, files).await?;
-    if pieces.is_empty() {
-        return Ok(None);
+    days: &[Day],
+) -> Result<BTreeMap<Day, Option<Folded>>, BatchError> {
+    let (mut met, mut folded) = (Vec::new(), BTreeMap::new());
+    for day in days {
+        let files: Vec<LiveFile> = replacer.base().iter().filter(|file| file.day() == Some(day.0)).cloned().collect();
+        let pieces = match Changes::of(engine, *day).await? {
+            Some(changes) => changes.pieces(replacer, files).await?.map(|pieces| (Arc::new(changes), pieces)),
+            None => None,
+        };
+        let Some((changes, pieces)) = pieces.filter(|(_, pieces)| !pieces.is_empty()) else {
+            folded.insert(*day, None);
+            continue;
+        };
+        let (own, stay): (Vec<Piece>, Vec<Piece>) = pieces.into_iter().partition(Piece::is_met);
+        met.extend(own.into_iter().map(|piece| (*day, changes.clone(), piece)));
+        let stay = stay.into_iter().map(|piece| piece.file).collect();
+        folded.insert(*day, Some((Written::default(), stay)));
     }
-    let (met, stay): (Vec<Piece>, Vec<Piece>) = pieces.into_iter().partition(Piece::is_met);
-    let (changes, replacer) = (Arc::new(changes), replacer.clone());
+    let replacer = replacer.clone();
     let written = engine
-        .each(met, move |engine, piece| {
-            let (changes, replacer) = (changes.clone(), replacer.clone());
-            async move { changes.fold(&piece, &replacer, engine.output(&replacer)).await }
+        .each(met, move |engine, (day, changes, piece): (Day, Arc<Changes>, Piece)| {
+            let replacer = replacer.clone();
+            async move { Ok((day, changes.fold(&piece, &replacer, engine.output(&replacer)).await?)) }
         })
         .await?;
-    let written: Option<Vec<Written>> = written.into_iter().collect();
-    Ok(written.map(|written| (written.into_iter().collect(), stay.into_iter().map(|piece| piece.file).collect())))
+    for (day, written) in written {
+        let Some(of_day) = folded.get_mut(&day) else { continue };
+        match (of_day.as_mut(), written) {
+            (Some((all, _)), Some(written)) => all.add(written),
+            _ => *of_day = None,
+        }
+    }
+    Ok(folded)
 }
 
 /// Writes the sums of whole days: those that are published and their changes are sorted and added.

@@ -3,7 +3,8 @@
 //! file that no change meets stays as it is.
 //!
 //! The files of a day have to be in order, each in itself and one after another, as every run
-//! writes them. If they are not, the day has to be computed in another way.
+//! writes them. That is checked: of all files the first rows and the last, of those that are read
+//! all rows. If it does not hold, the day has to be computed in another way.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -35,12 +36,10 @@ pub(crate) struct Changes {
 pub(crate) struct Piece {
     pub file: LiveFile,
     changes: Range<usize>,
-    /// The first row of the next file: the rows of this one are before it.
-    end: Option<Arc<RecordBatch>>,
 }
 
 impl Piece {
-    /// Whether no change meets the file.
+    /// Whether a change meets the file.
     pub fn is_met(&self) -> bool {
         !self.changes.is_empty()
     }
@@ -65,51 +64,59 @@ impl Changes {
         Ok(Some(Changes { rows, _memory: memory }))
     }
 
-    /// The files with the changes that meet each. A change meets the last file that begins before
-    /// it, or the first file.
-    pub async fn pieces(&self, replacer: &Replacer, files: Vec<LiveFile>) -> Result<Vec<Piece>, BatchError> {
-        let mut begun: Vec<(LiveFile, Arc<RecordBatch>)> = Vec::new();
+    /// The files with the changes that meet each. `None`: one does not begin after another has
+    /// ended.
+    pub async fn pieces(&self, replacer: &Replacer, files: Vec<LiveFile>) -> Result<Option<Vec<Piece>>, BatchError> {
+        let (mut begun, mut ends) = (Vec::new(), Vec::new());
         for file in files {
-            // A file without rows is replaced by nothing, in the other way.
-            if let Some(first) = replacer.open(&file).await?.rows()?.next().transpose()? {
-                begun.push((file, Arc::new(first.slice(0, 1))));
+            // A file without rows is left out, so it is gone afterwards.
+            if let Some(of_file) = replacer.open(&file).await?.ends()? {
+                begun.push(file);
+                ends.push(of_file);
             }
         }
-        let mut failed = None;
-        begun.sort_by(|(_, a), (_, b)| match Order::between(a, b) {
-            Ok(order) => order.compare(0, 0),
-            Err(error) => {
-                failed = Some(error);
-                Ordering::Equal
-            }
+        let pieces = self.assigned(&ends)?.map(|assigned| {
+            let piece = |(place, changes): (usize, Range<usize>)| Piece { file: begun[place].clone(), changes };
+            assigned.into_iter().map(piece).collect()
         });
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        let (mut pieces, mut next) = (Vec::new(), 0);
-        for (place, (file, _)) in begun.iter().enumerate() {
-            let end = begun.get(place + 1).map(|(_, first)| first.clone());
-            let until = match &end {
-                Some(first) => {
-                    let order = Order::between(&self.rows, first)?;
-                    first_where(next..self.rows.num_rows(), |change| order.compare(change, 0) != Ordering::Less)
-                }
-                None => self.rows.num_rows(),
-            };
-            pieces.push(Piece { file: file.clone(), changes: next..until, end });
-            next = until;
-        }
         Ok(pieces)
     }
 
-    /// Writes a file anew, with the changes that meet it. `None`: it is not in order.
+    /// The changes that meet each file, by the files' places in the order of their rows. `ends` are
+    /// the first row and the last of each. A change meets the last file that begins before it, or
+    /// the first file.
+    fn assigned(&self, ends: &[[RecordBatch; 2]]) -> Result<Option<Vec<(usize, Range<usize>)>>> {
+        let all = |end: usize| concat_batches(&self.rows.schema(), ends.iter().map(|ends| &ends[end]));
+        let (firsts, lasts) = (all(0)?, all(1)?);
+        let order = Order::between(&firsts, &firsts)?;
+        let mut places: Vec<usize> = (0..ends.len()).collect();
+        places.sort_by(|a, b| order.compare(*a, *b));
+        let order = Order::between(&firsts, &lasts)?;
+        if places.windows(2).any(|pair| order.compare(pair[1], pair[0]) != Ordering::Greater) {
+            return Ok(None);
+        }
+        let order = Order::between(&self.rows, &firsts)?;
+        let (mut assigned, mut next) = (Vec::new(), 0);
+        for (number, place) in places.iter().enumerate() {
+            let until = match places.get(number + 1) {
+                Some(following) => first_where(next..self.rows.num_rows(), |change| {
+                    order.compare(change, *following) != Ordering::Less
+                }),
+                None => self.rows.num_rows(),
+            };
+            assigned.push((*place, next..until));
+            next = until;
+        }
+        Ok(Some(assigned))
+    }
+
+    /// Writes a file anew, with the changes that meet it. `None`: its rows are not in order.
     pub async fn fold(
         &self,
         piece: &Piece,
         replacer: &Replacer,
-        output: Output,
+        mut output: Output,
     ) -> Result<Option<Written>, BatchError> {
-        let mut output = output;
         output.reserve(piece.file.bytes as usize);
         let opened = replacer.open(&piece.file).await?;
         let (mut next, mut last) = (piece.changes.start, None::<RecordBatch>);
@@ -125,11 +132,6 @@ impl Changes {
             next = met.end;
             output.write(&self.folded(&batch, met)?).await?;
             last = Some(batch.slice(batch.num_rows() - 1, 1));
-        }
-        if let (Some(last), Some(end)) = (&last, &piece.end)
-            && Order::between(last, end)?.compare(0, 0) != Ordering::Less
-        {
-            return Ok(None);
         }
         let none = self.rows.slice(0, 0);
         output.write(&self.folded(&none, next..piece.changes.end)?).await?;
@@ -340,19 +342,55 @@ mod tests {
             expected.retain(|_, sums| sums.0 > 0);
             let (changes, before) = (changes(&come), batch(&before));
             assert!(is_ordered(&before, None).unwrap());
-            // In two batches, as a file is read.
-            let cut = random.random_range(0..=before.num_rows());
-            let (mut next, mut parts) = (0, Vec::new());
-            for part in [before.slice(0, cut), before.slice(cut, before.num_rows() - cut)] {
-                if part.num_rows() > 0 {
-                    let met = changes.met_by(&part, next..come.len()).unwrap();
-                    next = met.end;
-                    parts.push(changes.folded(&part, met).unwrap());
-                }
+            // In several files, in no order.
+            let mut cuts: Vec<usize> = (0..3).map(|_| random.random_range(0..=before.num_rows())).collect();
+            cuts.extend([0, before.num_rows()]);
+            cuts.sort_unstable();
+            let files = cuts.windows(2).map(|cut| before.slice(cut[0], cut[1] - cut[0]));
+            let mut files: Vec<RecordBatch> = files.filter(|file| file.num_rows() > 0).collect();
+            files.shuffle(&mut random);
+            if files.is_empty() {
+                continue;
             }
-            parts.push(changes.folded(&before.slice(0, 0), next..come.len()).unwrap());
+            let mut parts = Vec::new();
+            for (place, mut met) in changes.assigned(&ends(&files)).unwrap().unwrap() {
+                // In two batches, as a file is read.
+                let (file, end) = (&files[place], met.end);
+                let cut = random.random_range(0..=file.num_rows());
+                for part in [file.slice(0, cut), file.slice(cut, file.num_rows() - cut)] {
+                    if part.num_rows() > 0 {
+                        met = changes.met_by(&part, met.start..end).unwrap();
+                        parts.push(changes.folded(&part, met.clone()).unwrap());
+                        met.start = met.end;
+                    }
+                }
+                parts.push(changes.folded(&file.slice(0, 0), met.start..end).unwrap());
+            }
             assert_eq!(concat_batches(&before.schema(), &parts).unwrap(), batch(&expected));
         }
+    }
+
+    fn ends(files: &[RecordBatch]) -> Vec<[RecordBatch; 2]> {
+        files.iter().map(|file| [0, file.num_rows() - 1].map(|row| file.slice(row, 1))).collect()
+    }
+
+    #[test]
+    fn files_that_overlap_are_noticed_and_those_without_changes_are_not_met() {
+        let key = |campaign: u8| (Some(campaign), 1, None);
+        let rows = batch(&(1..=9).map(|campaign| (key(campaign), (1, 1))).collect());
+        let one = changes(&[(key(5), (1, 1))].into());
+        let apart = ends(&[rows.slice(6, 3), rows.slice(0, 3), rows.slice(3, 3)]);
+        assert_eq!(one.assigned(&apart).unwrap().unwrap(), [(1, 0..0), (2, 0..1), (0, 1..1)]);
+        // Before all files, between two, and after all.
+        let around = changes(&[0, 4, 250].map(|campaign| (key(campaign), (1, 1))).into());
+        let gap = ends(&[rows.slice(0, 2), rows.slice(5, 2)]);
+        assert_eq!(around.assigned(&gap).unwrap().unwrap(), [(0, 0..2), (1, 2..3)]);
+        // The file that a change meets is not the one that has its key.
+        let within = ends(&[rows.clone(), rows.slice(3, 1)]);
+        assert!(one.assigned(&within).unwrap().is_none());
+        let touching = ends(&[rows.slice(0, 4), rows.slice(3, 4)]);
+        assert!(one.assigned(&touching).unwrap().is_none());
+        assert_eq!(one.assigned(&[]).unwrap().unwrap(), []);
     }
 
     #[test]

@@ -20,10 +20,11 @@ use anyhow::Error;
 pub const FAILURE: u8 = 1;
 /// Exit code of a wrong command line or configuration.
 pub const USAGE: u8 = 2;
-/// Exit code of expectations that stop publishing.
+/// Exit code of expectations that are not met, and of problems that `status --check` has found.
 pub const NOT_MET: u8 = 3;
 
-/// Expectations of severity fail are not met.
+/// The lake is not as it has to be: expectations of severity fail are not met, or `status --check`
+/// has found a problem.
 #[derive(Debug)]
 pub struct NotMet(pub String);
 

@@ -2,7 +2,8 @@
 //!
 //! One file per command under [`commands`]. Answers go to stdout, logs and progress to stderr. Exit
 //! codes: 0 the command is done; 1 it failed; 2 the command line or the configuration has to be
-//! changed; 3 an expectation is not met ([`failure`]); 130 a second signal came.
+//! changed; 3 an expectation is not met, or `status --check` has found a problem ([`failure`]); 130
+//! a second signal came.
 
 mod arguments;
 mod options;

@@ -1,4 +1,5 @@
-"""adlake's batch jobs in Airflow: for those who have it. Without it, `adlake batch schedule` or EventBridge does the same.
+"""adlake's batch jobs in Airflow: for those who have it. Without it, EventBridge does the same, and `adlake
+batch schedule` all but the quality check.
 
 - `adlake_batch_run` runs every 15 minutes. A run that finds nothing new ends at once. Its task publishes the asset `adlake_batch`, so that
   DAGs of yours can begin when new answers are there.
@@ -69,16 +70,20 @@ class AdlakeJob(BaseOperator):
             self.process.wait(60)
 
 
+SHARED = {
+    "start_date": datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+    "catchup": False,
+    # The lease in the lake would stop a second run; here it does not even begin.
+    "max_active_runs": 1,
+    "default_args": DEFAULTS,
+    "tags": ["adlake"],
+}
+
 with DAG(
     dag_id="adlake_batch_run",
     description="Computes what has changed, and publishes it",
     schedule="*/15 * * * *",
-    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
-    catchup=False,
-    # The lease in the lake would stop a second run; here it does not even begin.
-    max_active_runs=1,
-    default_args=DEFAULTS,
-    tags=["adlake"],
+    **SHARED,
 ):
     AdlakeJob(job="run", outlets=[BATCH])
 
@@ -86,11 +91,7 @@ with DAG(
     dag_id="adlake_quality",
     description="Evaluates the expectations of the data after each batch run",
     schedule=[BATCH],
-    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
-    catchup=False,
-    max_active_runs=1,
-    default_args=DEFAULTS,
-    tags=["adlake"],
+    **SHARED,
 ):
     AdlakeJob(job="check", inlets=[BATCH])
 
@@ -98,10 +99,6 @@ with DAG(
     dag_id="adlake_maintenance",
     description="Keeps files large and logs short, and deletes what no reader needs",
     schedule="10 2 * * *",
-    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
-    catchup=False,
-    max_active_runs=1,
-    default_args=DEFAULTS,
-    tags=["adlake"],
+    **SHARED,
 ):
     AdlakeJob(job="compact", inlets=[BATCH]) >> AdlakeJob(job="checkpoint") >> AdlakeJob(job="vacuum")

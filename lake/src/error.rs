@@ -174,12 +174,14 @@ fn store_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a o
     None
 }
 
-/// Whether the store forbids a listing. Only the text of the error says so.
+/// How errors of the store say that something is forbidden.
+const FORBIDDEN: [&str; 3] = ["status code: 401", "status code: 403", "(code: AccessDenied)"];
+
+/// Whether the store forbids a listing or a deletion. Only the text of the error says so. S3
+/// answers 200 to a request to delete, with an error for each object.
 fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .any(|text| ["status code: 401", "status code: 403"].iter().any(|status| text.contains(status)))
+    causes.map(ToString::to_string).any(|text| FORBIDDEN.iter().any(|forbidden| text.contains(forbidden)))
 }
 
 /// Whether there is a file where the lake needs a folder. That does not pass by itself.
@@ -217,6 +219,16 @@ mod tests {
         for (error, expected) in [(exists(), true), (changed(), true), (missing(), false), (out(), true)] {
             assert_eq!(LakeError::store("it", error).is_retryable(), expected);
         }
+    }
+
+    #[test]
+    fn a_refused_deletion_is_a_refusal() {
+        let check = |source: &str, is_refused: bool| {
+            let error = object_store::Error::Generic { store: "S3", source: source.into() };
+            assert_eq!(Cause::of(&error) == Cause::Refused, is_refused, "{source}");
+        };
+        check("DeleteObjects request failed for key a: Access Denied (code: AccessDenied)", true);
+        check("DeleteObjects request failed for key a: We encountered an error (code: InternalError)", false);
     }
 
     #[test]

@@ -125,7 +125,22 @@ impl OpenFile {
     /// Its rows in their order, with all columns of the table. Columns that the file lacks are
     /// NULL.
     pub fn rows(&self) -> Result<impl Iterator<Item = Result<RecordBatch, LakeError>> + use<>, LakeError> {
-        let reader = self.reader()?.build().map_err(|error| self.wrong(&error))?;
+        self.read(self.reader()?)
+    }
+
+    /// Its first row and its last. `None`: it has no rows.
+    pub fn ends(&self) -> Result<Option<[RecordBatch; 2]>, LakeError> {
+        let rows = self.reader()?.metadata().file_metadata().num_rows() as usize;
+        let row = |place: usize| self.read(self.reader()?.with_offset(place).with_limit(1))?.next().transpose();
+        let Some(last) = rows.checked_sub(1) else { return Ok(None) };
+        Ok(row(0)?.zip(row(last)?).map(<[RecordBatch; 2]>::from))
+    }
+
+    fn read(
+        &self,
+        reader: ParquetRecordBatchReaderBuilder<Bytes>,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch, LakeError>> + use<>, LakeError> {
+        let reader = reader.build().map_err(|error| self.wrong(&error))?;
         let (schema, partition) = (self.table.schema.clone(), self.table.partition_columns.first().copied());
         let (subject, date) = (self.subject.clone(), self.date);
         Ok(reader.map(move |batch| {

@@ -2,7 +2,8 @@
 //! which features the tables use.
 //!
 //! A probe works in a folder beside the tables, so no table notices it. Where this process may not
-//! delete, the object of the probe has a fixed name and stays.
+//! delete, the object of the probe has a fixed name and stays: the next probe overwrites it, so
+//! there is never more than one.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::evolve::described;
 use crate::log;
 use crate::shape::Fit;
 use crate::storage::Lake;
+use crate::views::plans::BatchTable;
 
 /// The name of a probe's object where it cannot be deleted.
 const KEPT: &str = "probe";
@@ -52,8 +54,8 @@ pub enum Attempt {
 /// What came of a probe.
 #[derive(Debug, Default)]
 pub struct Probe {
-    /// In the order in which they were tried. What needs an object that could not be written was
-    /// not tried.
+    /// In the order of [`Attempt`]'s variants. What needs an object that could not be written is
+    /// left out.
     pub attempts: Vec<(Attempt, Result<(), LakeError>)>,
     /// How many milliseconds the store's clock is ahead of this machine's, if it is known. Many
     /// stores tell whole seconds.
@@ -95,8 +97,24 @@ impl Lake {
             }
             return Ok(probe);
         }
-        let name = if needs == Needs::Delete { format!("{KEPT}-{}", Uuid::new_v4()) } else { KEPT.to_owned() };
-        prober.write(&Path::from(name), needs, &mut probe).await;
+        // A role that may not delete would leave one more object of its own name at each probe. So
+        // the deletion of the object that may have stayed is tried first.
+        let mut path = Path::from(KEPT);
+        let mut refused = None;
+        if needs == Needs::Delete {
+            refused = prober.limited(prober.delete(&path)).await.err();
+            if refused.is_none() {
+                path = Path::from(format!("{KEPT}-{}", Uuid::new_v4()));
+            }
+        }
+        let is_written = prober.write(&path, &mut probe).await;
+        if is_written && needs == Needs::Delete {
+            let deleted = match refused {
+                Some(error) => Err(error),
+                None => prober.limited(prober.delete(&path)).await,
+            };
+            probe.attempts.push((Attempt::Delete, deleted));
+        }
         Ok(probe)
     }
 
@@ -121,6 +139,8 @@ impl Lake {
         let (lacking, problem) = match described.fit(table) {
             Ok(Fit::Fits) => (Vec::new(), None),
             Ok(Fit::Lacks { columns, .. }) => (columns, None),
+            // A batch run writes the table anew, with the columns that it has to have.
+            Err(_) if is_renewed(table) && described.renewed(table).is_ok() => (Vec::new(), None),
             Err(problem) => (Vec::new(), Some(problem)),
         };
         let (reader_version, writer_version) = (number("minReaderVersion"), number("minWriterVersion"));
@@ -148,6 +168,11 @@ impl Lake {
         }
         Ok(positions)
     }
+}
+
+/// Whether the batch layer replaces the table's columns together with its rows.
+fn is_renewed(table: &Table) -> bool {
+    BatchTable::ALL.iter().any(|batch_table| batch_table.name() == table.name)
 }
 
 /// Tries things in one folder.
@@ -180,15 +205,31 @@ impl Prober<'_> {
         Ok(None)
     }
 
-    async fn write(&self, path: &Path, needs: Needs, probe: &mut Probe) {
+    /// Deletes an object, if it is there.
+    async fn delete(&self, path: &Path) -> object_store::Result<()> {
+        match self.store.delete(path).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    /// Writes an object, tries to write it again, and reads it. `false`: it could not be written.
+    async fn write(&self, path: &Path, probe: &mut Probe) -> bool {
         let create = || self.store.put_opts(path, TEXT.to_vec().into(), PutOptions::from(PutMode::Create));
-        let began = Utc::now();
-        let written = self.limited(is_new(create())).await;
+        let mut began = Utc::now();
+        let mut written = self.limited(is_new(create())).await;
+        if matches!(written, Ok(false)) {
+            // It has stayed from an earlier probe. It tells whether this process may write, and the
+            // store's clock, only if it is written now.
+            began = Utc::now();
+            let put = self.store.put(path, TEXT.to_vec().into()).map_ok(|_| true);
+            written = self.limited(put).await;
+        }
         let ended = Utc::now();
-        let (is_there, is_ours) = (written.is_ok(), matches!(written, Ok(true)));
+        let is_there = written.is_ok();
         probe.attempts.push((Attempt::Write, written.map(drop)));
         if !is_there {
-            return;
+            return false;
         }
         let again = self.limited(is_new(create())).await;
         let again = again.and_then(|is_new| if is_new { Err(overwritten(self.folder)) } else { Ok(()) });
@@ -199,14 +240,11 @@ impl Prober<'_> {
             got.bytes().await.map(|_| modified)
         });
         let read = read.await;
-        if let (true, Ok(modified)) = (is_ours, &read) {
+        if let Ok(modified) = &read {
             probe.clock_ahead_ms = Some(clock_ahead_ms(*modified, began, ended));
         }
         probe.attempts.push((Attempt::Read, read.map(drop)));
-        if needs == Needs::Delete {
-            let deleted = self.limited(self.store.delete(path)).await;
-            probe.attempts.push((Attempt::Delete, deleted));
-        }
+        true
     }
 }
 
@@ -266,12 +304,39 @@ mod tests {
         expected.pop();
         for _ in 0..2 {
             let probe = lake.probe("raw/_doctor", Needs::Write, TIMEOUT).await.unwrap();
-            assert_eq!((names(&probe), files()), (expected.clone(), 1));
+            assert_eq!((names(&probe), probe.clock_ahead_ms, files()), (expected.clone(), Some(0), 1));
+            // What stays is old when the next probe comes.
+            let kept = std::fs::File::options().write(true).open(folder.path().join("raw/_doctor/probe")).unwrap();
+            kept.set_modified(std::time::SystemTime::now() - Duration::from_secs(3_600)).unwrap();
         }
         let probe = lake.probe("raw", Needs::Read, TIMEOUT).await.unwrap();
         assert_eq!(names(&probe), [(List, true), (Read, true)]);
         let probe = lake.probe("batch", Needs::Read, TIMEOUT).await.unwrap();
         assert_eq!(names(&probe), [(List, true)]);
+        // Whoever may delete removes what has stayed.
+        lake.probe("raw/_doctor", Needs::Delete, TIMEOUT).await.unwrap();
+        assert_eq!(files(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_batch_table_of_other_columns_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = lake(folder.path()).await;
+        for (name, is_problem) in [(BatchTable::Hourly.name(), false), ("raw/impressions", true)] {
+            let table = catalogue::table(name).unwrap();
+            lake.create_table(&table).await.unwrap();
+            let log = folder.path().join(name).join("_delta_log");
+            let first = std::fs::read_to_string(log.join("00000000000000000000.json")).unwrap();
+            let metadata = first.lines().find(|line| line.contains("\"metaData\"")).unwrap();
+            let mut metadata: serde_json::Value = serde_json::from_str(metadata).unwrap();
+            let schema = metadata["metaData"]["schemaString"].as_str().unwrap();
+            let other = schema.replacen("\"type\":\"string\"", "\"type\":\"long\"", 1);
+            assert_ne!(schema, other);
+            metadata["metaData"]["schemaString"] = other.into();
+            std::fs::write(log.join("00000000000000000001.json"), format!("{metadata}\n")).unwrap();
+            let features = lake.table_features(&table).await.unwrap().unwrap();
+            assert_eq!((features.version, features.problem.is_some()), (1, is_problem), "{name}: {features:?}");
+        }
     }
 
     #[tokio::test]

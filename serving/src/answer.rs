@@ -5,6 +5,7 @@
 //! that are left.
 
 mod delays;
+mod invalid;
 mod sums;
 mod value;
 
@@ -18,6 +19,7 @@ use hashbrown::{HashMap, HashSet};
 use serde::Serialize;
 
 pub use self::delays::conversions_by_delay;
+pub use self::invalid::{InvalidEvents, invalid_events};
 use self::sums::Selector;
 pub use self::value::{Value, decimal_text, time_text};
 use crate::access::Scope;
@@ -27,7 +29,7 @@ use crate::question::{Column, Compared, Condition, Dimension, Invalid, Question}
 use crate::state::State;
 use crate::state::groups::{Coded, Key, TooManyGroups, fits};
 use crate::state::names::Names;
-use crate::state::reach::Unions;
+use crate::state::reach::{UnionError, Unions};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,15 @@ impl From<TooManyGroups> for AnswerError {
         let detail = "the answer would take more memory than serve.answer_bytes_max allows: ask for fewer dimensions, \
                       longer buckets, a shorter range, or less by a filter";
         Invalid::new("answer_too_large", "/dimensions", detail).into()
+    }
+}
+
+impl From<UnionError> for AnswerError {
+    fn from(error: UnionError) -> Self {
+        match error {
+            UnionError::TooMany(too_many) => too_many.into(),
+            UnionError::Lake(error) => error.into(),
+        }
     }
 }
 
@@ -150,7 +161,7 @@ pub fn is_in_memory(asked: Asked<'_>, question: &Question) -> bool {
     let condition = Condition::All(vec![asked.scope.condition(), question.filter.events.clone()]);
     let sums = [];
     let Asked { state, names, .. } = asked;
-    let selector = Selector { state, names, question, condition: &condition, sums: &sums, groups_max: 0 };
+    let selector = Selector { state, names, question, condition: &condition, sums: &sums, groups_max: 0, bytes_max: 0 };
     let has_reach = !question.needs_reach(asked.catalogues) || asked.state.reach().is_some();
     has_reach && selector.is_in_memory(question.range.bounds())
 }
@@ -172,7 +183,7 @@ pub async fn answer(asked: Asked<'_>, question: &Question, offset: usize) -> Res
     let condition = Condition::All(vec![scope.condition(), question.filter.events.clone()]);
     let stored = stored_sums(catalogue, question);
     let groups_max = bytes_max / group_bytes(question, stored.len());
-    let selector = Selector { state, names, question, condition: &condition, sums: &stored, groups_max };
+    let selector = Selector { state, names, question, condition: &condition, sums: &stored, groups_max, bytes_max };
     let maker = Maker { selector, catalogue, needs_reach: question.needs_reach(catalogues) };
     let (mut figures, source) = maker.figures(range, true).await?;
     let is_one_row = question.grain.is_none() && question.dimensions.is_empty();
@@ -260,7 +271,7 @@ impl Maker<'_> {
     /// The figures of a range. With `conditions`, only the rows for which those on metrics hold.
     async fn figures(&self, range: (i64, i64), conditions: bool) -> Result<(Figures, Source), AnswerError> {
         let (groups, mut source) = self.selector.groups(range).await?;
-        let mut unions = Unions::default();
+        let mut unions = Unions::new(0);
         if self.needs_reach {
             let from;
             (unions, from) = self.selector.unions(range).await?;

@@ -151,6 +151,9 @@ def helm(base):
     )
     _, jobs = manifests(other)
     kinds = {entry["kind"] for entry in other}
+    # Kubernetes adds to the name of a CronJob, and allows 52 characters.
+    long = [entry["metadata"]["name"] for entry in render(*needed, release="a" * 50) if entry["kind"] == "CronJob"]
+    assert len(long) == len(JOBS) and all(len(name) <= 52 for name in long), long
     assert jobs == JOBS - {"compact"} and not kinds & {"Deployment", "NetworkPolicy", "HorizontalPodAutoscaler"}, (jobs, kinds)
     assert all(entry["metadata"]["name"].startswith("second-adlake") for entry in other)
     run = next(entry for entry in other if entry["metadata"]["name"] == "second-adlake-batch-run")["spec"]["jobTemplate"]["spec"]["template"]["spec"]

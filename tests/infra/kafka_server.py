@@ -32,7 +32,7 @@ def broker(folder):
     libraries = environment.CACHE / "kafka/libs"
     if not libraries.is_dir():
         environment.lacking("Apache Kafka: tests/setup/setup.sh kafka")
-    java = environment.tool("java", "version 17 or newer: apt-get install openjdk-17-jre-headless")
+    java = environment.tool("java", "version 17 or newer: apt-get install openjdk-17-jdk-headless")
     folder.mkdir()
     port = environment.free_port()
     file = folder / "server.properties"

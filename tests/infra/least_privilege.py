@@ -1,7 +1,7 @@
 """A proxy before an S3 server that enforces policy documents of IAM: each part of adlake with only its own permissions.
 
 The part is told by the access key of the request: AKIA + the part's name. A request that no statement of the part's policy allows
-is answered 403, as AWS would, and noted.
+is answered as AWS would, and noted: by 403, or by an error for each key that is to be deleted.
 """
 
 import fnmatch
@@ -76,6 +76,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for action, resource in actions(self.command, bucket, key, query, body):
             if part not in self.server.policies or not allows(self.server.policies[part], action, resource):
                 self.server.refused.append((part, action, resource))
+                if self.command == "POST" and "delete" in query:
+                    return self.refuse_keys(part, action, body)
                 return self.refuse(part, action)
             self.server.done.add((part, action))
         connection = http.client.HTTPConnection("127.0.0.1", self.server.upstream_port, timeout=60)
@@ -101,9 +103,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_one
 
     def refuse(self, part, action):
-        message = escape(f"{part} may not {action}")
-        content = f'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>{message}</Message></Error>'.encode()
-        self.send_response_only(403)
+        self.answer(403, f"<Error>{self.denied(part, action)}</Error>")
+
+    def refuse_keys(self, part, action, body):
+        """S3 answers 200, with an error for each key. Here none of the keys is deleted, if one may not be."""
+        keys = [key.decode() for key in re.findall(rb"<Key>([^<]*)</Key>", body)]
+        errors = "".join(f"<Error><Key>{key}</Key>{self.denied(part, action)}</Error>" for key in keys)
+        self.answer(200, f'<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{errors}</DeleteResult>')
+
+    def denied(self, part, action):
+        return f"<Code>AccessDenied</Code><Message>{escape(f'{part} may not {action}')}</Message>"
+
+    def answer(self, status, xml):
+        content = f'<?xml version="1.0" encoding="UTF-8"?>{xml}'.encode()
+        self.send_response_only(status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

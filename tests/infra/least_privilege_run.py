@@ -102,7 +102,11 @@ def steps(folder, versitygw, policies):
         speed.may_not("delete", lambda: speed.s3.delete_object(Bucket=BUCKET, Key=raw))
         speed.may_not("write batch tables", lambda: speed.s3.put_object(Bucket=BUCKET, Key="lake/batch/impressions/x", Body=b""))
         # The doctor finds out that this is not the role of another part.
-        speed.adlake("doctor", "--part", "maintenance", "--no-kafka", code=1)
+        told = speed.adlake("doctor", "--part", "maintenance", "--no-kafka", code=1)
+        assert "s3:DeleteObject" in told, told
+        # However often it is called, one object stays.
+        stayed = [found.name for found in (folder / "buckets" / BUCKET / "lake/raw/_doctor").iterdir()]
+        assert stayed == ["probe"], stayed
 
     with part("batch") as batch:
         batch.adlake("batch", "run")

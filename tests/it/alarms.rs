@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use self::receivers::{Alertmanager, Moto, Prometheus, Webhook};
-use self::site::Site;
+use self::site::{Server, Site};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Long enough that a second notice would have come.
@@ -71,6 +71,17 @@ async fn a_drop_is_told_once_whatever_happens_to_the_server_and_the_receiver() -
     ensure!(failing.starts_with("webhook-") && !failing.contains("hidden"), "{failing}");
     ensure!(!server.process.logs().contains("hidden"), "{}", server.process.logs());
 
+    // The last point of its series is the window that it is judged by.
+    let series = format!("/v1/alarms/{id}/series");
+    wait::until_async(DEADLINE, "the newest figures in the series", async || {
+        let series = get(&server, &series).await?;
+        let last = series["points"].as_array().and_then(|points| points.last()).cloned().unwrap_or_default();
+        let alarm = server.alarms().await?["alarms"][0].clone();
+        Ok(["value", "expected_low"].iter().all(|name| last[*name].is_number() && last[*name] == alarm[*name]))
+    })
+    .await
+    .with_context(|| server.process.logs())?;
+
     // Killed after the transition is stored and before it is told; then two servers start.
     server.process.kill9()?;
     let webhook = Webhook::start(port).await?;
@@ -113,7 +124,20 @@ async fn a_drop_is_told_once_whatever_happens_to_the_server_and_the_receiver() -
     let rows = site.adlake.query_json(sql);
     let states: Vec<&str> = rows.iter().filter_map(|row| row["alarm_state"].as_str()).collect();
     ensure!(states == ["PENDING", "FIRING", "OK"], "{rows:?}");
+    // The history has it from its beginning to its end, with who looked after it.
+    let past = get(&servers[1 - leader], &format!("/v1/alarms/history?like={id}")).await?;
+    let troubles = past["alarms"].as_array().context("no alarms")?;
+    ensure!(troubles.len() == 1 && troubles[0]["id"] == id.as_str() && troubles[0]["to"].is_string(), "{past}");
+    let changes = troubles[0]["changes"].as_array().context("no changes")?;
+    let states: Vec<&str> = changes.iter().filter_map(|change| change["state"].as_str()).collect();
+    ensure!(states == ["FIRING", "ACKED", "OK"] && troubles[0]["acked_by"] == "local", "{past}");
     Ok(())
+}
+
+/// The answer of an address.
+async fn get(server: &Server, path: &str) -> Result<Value> {
+    let text = reqwest::get(format!("http://127.0.0.1:{}{path}", server.port)).await?.text().await?;
+    serde_json::from_str(&text).context(text)
 }
 
 #[tokio::test(flavor = "multi_thread")]

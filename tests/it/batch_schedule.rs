@@ -24,7 +24,8 @@ fn health(port: u16, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Result<(
     })
 }
 
-fn data_files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The data files in a folder and in its folders.
+pub fn data_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

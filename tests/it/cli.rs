@@ -458,6 +458,8 @@ fn the_demo_ends_by_itself_and_answers_what_was_sent() {
     assert!(text.contains("The lake answers exactly what was sent"), "{text}");
     assert!(text.contains("campaign_kpis"), "{text}");
     assert!(folder.path().join("d/lake").is_dir());
+    let text = adlake.ok(["demo", "--dir", "e", "--for", "4s", "--history", "0", "--rate", "500", "--plain"]);
+    assert!(text.contains("The lake answers exactly what was sent"), "{text}");
     let adlake = adlake.config("[lake]\nuri = \"d/lake\"\n");
     let counted = adlake.query_json("SELECT sum(impressions) AS n FROM campaign_kpis");
     assert!(counted[0]["n"].as_i64().unwrap() > 500, "{counted:?}");

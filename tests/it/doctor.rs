@@ -65,7 +65,7 @@ async fn a_sound_place_is_told_and_left_as_it_was() -> Result<()> {
 
     adlake.ok(["ingest", "kafka", "--until-end", "--quiet"]);
     let before = objects(&s3.bucket_folder())?;
-    for part in ["all", "speed", "batch", "maintenance", "serving"] {
+    for part in ["all", "batch", "maintenance", "serving", "speed"] {
         let (code, found) = examine(&adlake, &["--part", part])?;
         ensure!(code == Some(0) && found["errors"] == 0 && found["part"] == part, "{found}");
         ensure!(of(&found, "ok", "kafka").is_empty() != ["all", "speed"].contains(&part), "{found}");

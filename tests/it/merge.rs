@@ -9,6 +9,7 @@
 mod api;
 mod cases;
 mod earlier;
+mod files;
 mod freshness;
 mod lake;
 mod memory;

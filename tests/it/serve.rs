@@ -218,7 +218,7 @@ async fn pages(server: &Server) -> Result<()> {
         }
     }
     ensure!(rows.len() > 7 && Value::Array(rows) == whole["rows"], "the pages are not the whole");
-    question["cursor"] = json!("1-1-1-1-1-1.7.00");
+    question["cursor"] = json!("1-1-1-1-1-1-1.7.00");
     let response = server.post(&question, None, &[]).await?;
     ensure!(response.status() == StatusCode::UNPROCESSABLE_ENTITY, "{}", response.status());
     Ok(())

@@ -151,7 +151,7 @@ async fn an_answer_that_would_take_too_much_memory_is_refused_and_others_are_ser
         "time": {"grain": "hour"}, "limit": 10,
     });
     let small = json!({"metrics": ["impressions"], "dimensions": ["campaign_id"]});
-    // By one dimension less it is small enough, whether it is made in memory or from the lake.
+    // By two dimensions and without a grain it is small enough.
     let mut narrow = huge.clone();
     narrow["dimensions"] = json!(["website", "device_type"]);
     narrow["time"] = json!({});

@@ -3,8 +3,10 @@
 
 mod calendar;
 mod hours;
+mod invalid;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use adlake_tests::adlake::Adlake;
 use anyhow::{Context, Result, ensure};
@@ -23,7 +25,7 @@ type Key = (Option<DateTime<Utc>>, Option<String>);
 const ZONES: [Tz; 4] = [Tz::UTC, Europe::Berlin, America::New_York, Africa::Cairo];
 
 /// Two years whose clocks change, and the last days. Half of it is published, half has come since.
-fn fill(adlake: &Adlake) {
+fn fill(adlake: &Adlake, folder: &Path) -> Result<()> {
     let recent = (Utc::now() - TimeDelta::days(12)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let parts = [
         ("2024-03-15", "48", "5000"),
@@ -44,9 +46,11 @@ fn fill(adlake: &Adlake) {
         }
         adlake.ok(["ingest", "files", &format!("{name}/events"), "--quiet"]);
         if place == 2 {
+            invalid::ingest(adlake, folder, "small")?;
             adlake.ok(["batch", "run", "--quiet"]);
         }
     }
+    invalid::ingest(adlake, folder, "small-since")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +59,7 @@ async fn ranges_buckets_and_comparisons_are_those_of_the_calendar() -> Result<()
         let folder = tempfile::tempdir()?;
         let more = format!("[report]\ntime_zone = \"{report_zone}\"\n");
         let adlake = Adlake::in_dir(folder.path()).config(&config(folder.path(), &more));
-        fill(&adlake);
+        fill(&adlake, folder.path())?;
         let hours = Hours::of(&adlake)?;
         let server = Server::start(adlake).await?;
         let mut asked = 0;
@@ -321,6 +325,10 @@ async fn shortcuts(server: &Server, hours: &Hours) -> Result<()> {
                     ensure!(nanos(&row[place])? == nanos(expected)?, "{id} {what} {row} is not {expected}");
                 }
             }
+
+            let (own, day) = (is_own("campaign_id"), within("day"));
+            let answer = get(&path("/invalid_traffic")).await?;
+            invalid::check(&server.adlake, &answer, &format!("{own} AND {day}"), !parameters.is_empty())?;
 
             // By country and region.
             let places = get(&path("/geography")).await?;

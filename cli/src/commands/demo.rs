@@ -40,6 +40,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::commands::generate::options::incidents;
 use crate::commands::{print, serve};
 use crate::config::Settings;
 use crate::demo::broker::Broker;
@@ -153,7 +154,10 @@ impl Demo {
         }
         let (schema_text, schema) = history::bid_schema()?;
         let now = chrono::Utc::now().timestamp_micros();
-        let past = history::plan(&self.plan(&settings)?, self.history, self.history_events, now)?;
+        // Without a history, the budgets of the reference data follow from the stream.
+        let stream = self.plan(&settings)?;
+        let has_history = self.history > 0.0;
+        let past = if has_history { history::plan(&stream, self.history, self.history_events, now)? } else { stream };
         let past = Generator::new(past, &schema, false)?;
         history::load_reference(&lake, &self.dir.join("reference"), &past).await?;
         for kind in EventKind::ALL {
@@ -167,7 +171,7 @@ impl Demo {
 
         let stop = shutdown::on_signal()?;
         let mut before = Totals::default();
-        if began_empty && self.history > 0.0 {
+        if began_empty && has_history {
             let spinner = progress.spinner("making a history: generating, ingesting, a batch run");
             let folder = history::folder(&self.dir);
             let made = history::load(&lake, &settings, &folder, past, schema_text, &Facts::default(), &stop).await;
@@ -303,7 +307,7 @@ impl Demo {
             story: Story::default(),
         };
         plan.story = history::live_story(&plan, now)?;
-        plan.story.0.extend(history::incidents(&self.incidents, &plan, now)?);
+        plan.story.0.extend(incidents(&self.incidents, now, plan.campaigns, plan.websites)?);
         Ok(plan)
     }
 

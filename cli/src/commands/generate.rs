@@ -1,6 +1,6 @@
 //! `adlake generate`: synthetic traffic to files or to Kafka, with the truth about it.
 
-mod options;
+pub mod options;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

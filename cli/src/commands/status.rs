@@ -5,8 +5,8 @@ mod advice;
 mod facts;
 
 use adlake_batch_layer::jobs::compactable;
+use adlake_batch_layer::planned;
 use adlake_domain::catalogue;
-use adlake_domain::event::EventKind;
 use adlake_lake::manifest::Manifest;
 use adlake_lake::{Lake, LakeError};
 use adlake_serving::QueryEngine;
@@ -89,7 +89,13 @@ impl Status {
                 format!("there is no lake at {}: create one with `adlake ingest` or `adlake demo`", lake.root());
             return Err(LakeError::NotFound(detail).into());
         }
-        let mut facts = facts_of(&tables, manifest.as_ref());
+        let log_files = tables.iter().filter_map(|table| Some((table.table.to_owned(), table.log_files?)));
+        let mut facts = Facts { log_files: log_files.collect(), ..Facts::default() };
+        // Which rows are new does not depend on the configuration here: a run of another one may be
+        // published.
+        let meaning = manifest.as_ref().map_or_else(|| settings.meaning(), |manifest| manifest.meaning.clone());
+        let next = planned(&lake, &meaning, &settings.batch, false).await.map_err(batch_error)?;
+        facts.take_run(manifest.as_ref(), next);
         let raw_is_there = tables.iter().any(|table| table.version.is_some() && table.table.starts_with("raw/"));
         let mut freshness = Vec::new();
         if raw_is_there {
@@ -97,7 +103,11 @@ impl Status {
             let engine = QueryEngine::open(&lake, &settings.query, &meaning, &display).await.map_err(query_error)?;
             freshness = rows(&engine, "SELECT * FROM freshness").await?;
             facts.newest_ingested_at = freshness.iter().filter_map(|row| time(&row["newest_ingested_at"])).max();
-            facts.take_views(&engine).await?;
+            facts.take_quality(&engine).await?;
+        }
+        let version_of = |name: &str| tables.iter().find(|table| table.table == name).and_then(|table| table.version);
+        if let Some(version) = version_of(catalogue::ALARMS) {
+            facts.take_alarms(&lake, &settings, version).await?;
         }
         facts.small_files = compactable(&lake, &settings.batch).await.map_err(batch_error)?;
         facts.take_letters(&lake, &context, self.limits.letters_window).await?;
@@ -121,22 +131,6 @@ impl Status {
             2.. if self.check => Err(NotMet(format!("there are {problems} problems")).into()),
             _ => Ok(()),
         }
-    }
-}
-
-/// What the tables tell.
-fn facts_of(tables: &[Table], manifest: Option<&Manifest>) -> Facts {
-    let of_events = EventKind::ALL.map(EventKind::raw_table);
-    let is_uncovered = |table: &&Table| {
-        let is_new = table.published_version.is_none_or(|published| Some(published) < table.version);
-        of_events.contains(&table.table) && table.rows.is_some_and(|rows| rows > 0) && is_new
-    };
-    let log_files = tables.iter().filter_map(|table| Some((table.table.to_owned(), table.log_files?)));
-    Facts {
-        published_at: manifest.and_then(|manifest| DateTime::from_timestamp_micros(manifest.published_at)),
-        uncovered: tables.iter().filter(is_uncovered).map(|table| table.table.to_owned()).collect(),
-        log_files: log_files.collect(),
-        ..Facts::default()
     }
 }
 

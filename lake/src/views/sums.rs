@@ -5,8 +5,11 @@
 //! ones. Sketches cannot be subtracted, so the changes of sketches are the groups that are replaced
 //! and the groups that come.
 
+use std::sync::Arc;
+
 use adlake_domain::kpi::SUMS;
 use arrow::datatypes::DataType;
+use datafusion::catalog::TableProvider;
 use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::prelude::{Expr, cast, col, lit};
@@ -121,4 +124,15 @@ pub(super) async fn delays(
     let rows = context.table("merged_attributions").await?.filter(counted)?.filter(condition)?;
     let groups = vec![reached.alias("reached")];
     Ok(rows.aggregate(groups, vec![count(lit(1_i64)).alias("conversions")])?.execute_stream().await?)
+}
+
+/// Rows of the view of invalid traffic, added up by kind and reason.
+pub(super) async fn invalid(
+    plans: &Plans,
+    view: Arc<dyn TableProvider>,
+    condition: Expr,
+) -> Result<SendableRecordBatchStream, LakeError> {
+    let rows = plans.context().read_table(view)?.filter(condition)?;
+    let sums = ["events", "cost"].map(|name| sum(col(name)).alias(name));
+    Ok(rows.aggregate(vec![col("kind"), col("reason")], sums.into())?.execute_stream().await?)
 }

@@ -118,6 +118,15 @@ impl Views {
         sums::delays(&self.plans, condition, bounds).await
     }
 
+    /// Rows of the view `invalid_traffic`, added up by kind and reason: `kind`, `reason`, `events`
+    /// and `cost`. `condition` is one on the columns of the view, which has to be among the
+    /// prepared ones.
+    pub async fn invalid(&self, condition: Expr) -> Result<SendableRecordBatchStream, LakeError> {
+        let table = self.tables.get("invalid_traffic");
+        let table = table.ok_or_else(|| LakeError::NotFound("the view invalid_traffic is not prepared".to_string()))?;
+        sums::invalid(&self.plans, table.clone(), condition).await
+    }
+
     /// Sketches by day and campaign. A view of reach has to be among the prepared ones.
     pub async fn sketches(&self, wanted: Sketches) -> Result<SendableRecordBatchStream, LakeError> {
         sums::sketches(&self.plans, wanted).await

@@ -4,7 +4,7 @@ import { Refusal } from "./query.mjs";
 
 const iso = (ms) => new Date(ms).toISOString();
 
-/** What fires: a campaign, and a feed. */
+/** What fires: a campaign, a feed, and the groups that a rule has no room for. */
 const ACTIVE = [
   {
     id: "0123456789abcdef0123456789abcdef",
@@ -40,7 +40,26 @@ const ACTIVE = [
     owner: "platform",
     runbook: "https://wiki.example/ingest-lag",
   },
+  {
+    id: "00112233445566778899aabbccddeeff",
+    rule: "ctr_drop",
+    description: "The click-through rate of a campaign has fallen",
+    metric: "ctr",
+    group: { others: "*" },
+    state: "FIRING",
+    severity: "warning",
+    hours: 1,
+    value: 35,
+    expected_low: null,
+    expected_high: null,
+    why: "35 further groups beside the 20 that are told one by one (max_alerts); all of them: adlake alarms list",
+    cause: null,
+    owner: "trading",
+    runbook: "docs/runbooks/ctr_drop.md",
+  },
 ];
+
+const sameGroup = (a, b) => a.rule === b.rule && JSON.stringify(a.group) === JSON.stringify(b.group);
 
 const acked = new Map();
 const silenced = new Map();
@@ -52,7 +71,7 @@ export function alarms(user, asOf) {
     since: iso(asOf - hours * HOUR_MS),
     is_told: true,
     acked_by: acked.get(alarm.id) ?? null,
-    silenced_until: silenced.get(alarm.rule) ?? null,
+    silenced_until: alarm.group.others ? null : (silenced.get(alarm.rule) ?? null),
   }));
   return {
     alarms: shown,
@@ -105,7 +124,7 @@ export function history(user, query, asOf) {
     (one) =>
       Date.parse(one.from) < bound("to", Infinity) &&
       (one.to === null || Date.parse(one.to) >= bound("from", -Infinity)) &&
-      (!like || one.rule === like.rule),
+      (!like || sameGroup(one, like)),
   );
   shown.sort((a, b) => (a.from < b.from ? 1 : -1));
   return { alarms: shown, since: iso(asOf - 120 * DAY_MS), truncated: false };
@@ -114,7 +133,7 @@ export function history(user, query, asOf) {
 export function series(id, asOf) {
   const alarm = ACTIVE.find((one) => one.id === id);
   if (!alarm) throw new Refusal(404, "not_found", "there is no such thing");
-  if (alarm.metric !== "ctr") return { id, metric: alarm.metric, window_hours: 1, points: null };
+  if (alarm.metric !== "ctr" || alarm.group.others) return { id, metric: alarm.metric, window_hours: 1, points: null };
   const last = Math.floor(asOf / HOUR_MS) * HOUR_MS;
   const points = Array.from({ length: 48 }, (_, at) => {
     const hour = last - (47 - at) * HOUR_MS;
@@ -148,5 +167,8 @@ export function invalidTraffic(factor) {
   const row = (kind, reason, events, cost) => ({
     kind, reason, events: Math.round(events * factor), cost: (cost * factor).toFixed(6),
   });
-  return [row("click", "bot", 4_120, 0), row("impression", "bot", 31_204, 118.42), row("impression", "zero_size", 912, 3.4)];
+  return [
+    row("click", "bot", 4_120, 0), row("impression", "bot", 31_204, 118.42), row("impression", "zero_size", 912, 3.4),
+    row("refund", "order_invalid", 37, 0),
+  ];
 }

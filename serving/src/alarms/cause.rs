@@ -7,21 +7,19 @@
 
 use adlake_domain::time;
 
-use super::engine::Row;
+use super::engine::{Row, labels};
 use super::rule::metric::{Kpi, Metric};
 use super::rule::{Against, Rule};
-use super::samples::{Groups, Sampler, campaign, has_volume, windows};
+use super::samples::{Groups, Sampler, campaign, has_volume, of_group, windows};
 use crate::answer::AnswerError;
-use crate::question::{Condition, Dimension, Filter};
+use crate::question::Dimension;
 
 /// Names what has contributed most. `None`: no part stands out.
 pub async fn find(sampler: &Sampler<'_>, rule: &Rule, row: &Row) -> Result<Option<String>, AnswerError> {
-    let (Metric::Kpi { kpi, .. }, Some(campaign)) = (&rule.metric, campaign(&row.group)) else { return Ok(None) };
+    let (Metric::Kpi { kpi, .. }, Some(_)) = (&rule.metric, campaign(&row.group)) else { return Ok(None) };
     let zone = sampler.state.report_zone();
     let windows = windows(rule, sampler.now, zone);
-    let own = Condition::In(Dimension::Campaign, vec![Some(campaign)]);
-    let events = Condition::All(vec![rule.filter.events.clone(), own]);
-    let filter = Filter { events, rows: Vec::new() };
+    let filter = of_group(rule, &labels(&row.group));
     // The window that was judged: the running one, where it has enough.
     let mut range = windows.complete;
     if let Some(running) = windows.running.filter(|_| sampler.has_running) {

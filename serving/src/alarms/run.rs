@@ -183,7 +183,7 @@ impl Evaluator {
     /// Evaluates all rules once.
     async fn tick(&mut self, engine: &mut Engine, journal: &Mutex<Journal>) -> Result<Committed, LakeError> {
         let live = self.live.borrow().clone();
-        let Some(state) = live.state else { return Ok(Committed::In) };
+        let Some(state) = live.state.clone() else { return Ok(Committed::In) };
         let began = Instant::now();
         {
             let mut journal = journal.lock().await;
@@ -205,8 +205,7 @@ impl Evaluator {
             (name, state.failing_since.map_or(0.0, |since| (at - since).max(0) as f64 / 1e6))
         };
         facts.sinks = self.sinks.all().into_iter().map(failing).collect();
-        // What is in the answers up to then: everything that was committed.
-        let known_at = if live.problem.is_none() { at } else { live.confirmed_at.max(state.as_of) };
+        let known_at = live.known_at(&state, at);
         let (names, catalogues) = (&self.names, &self.catalogues);
         let sampler = Sampler { state: &state, names, catalogues, now: known_at, has_running: true };
         let mut observations = Vec::with_capacity(self.rules.len());

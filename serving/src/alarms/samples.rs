@@ -13,7 +13,7 @@ mod windows;
 mod operational;
 mod series;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use adlake_domain::time;
@@ -32,10 +32,20 @@ use super::rule::{Against, Rule};
 use crate::access::Scope;
 use crate::answer::{AnswerError, Asked, Value, answer};
 use crate::metrics::Catalogues;
-use crate::question::{Dimension, Filter, Question, Range};
+use crate::question::{Condition, Dimension, Filter, Grain, Question, Range};
 use crate::state::State;
 use crate::state::groups::Coded;
 use crate::state::names::Names;
+
+/// The events of the group with these labels that a rule looks at.
+pub fn of_group(rule: &Rule, labels: &BTreeMap<String, String>) -> Filter {
+    let own = Dimension::ALL.into_iter().filter_map(|dimension| {
+        let value = labels.get(dimension.name())?;
+        Some(Condition::In(dimension, vec![Some(value.clone())]))
+    });
+    let events = Condition::All(std::iter::once(rule.filter.events.clone()).chain(own).collect());
+    Filter { events, rows: Vec::new() }
+}
 
 /// Pacing is not judged before this share of a campaign's time is over.
 const ELAPSED_MIN: f64 = 0.05;
@@ -145,14 +155,37 @@ impl Sampler<'_> {
         filter: &Filter,
         (from, to): (Option<i64>, Option<i64>),
     ) -> Result<Groups, AnswerError> {
+        let rows = self.ask(inputs, by, filter, Range { from, to }, None).await?;
+        let mut groups = Groups::with_capacity(rows.len());
+        for row in rows {
+            let (dimensions, values) = row.split_at(by.len());
+            let Some(group) = group(by, dimensions) else { continue };
+            groups.insert(group, values.iter().map(number).collect());
+        }
+        // Without dimensions there is always a row, also where there are no events.
+        if by.is_empty() {
+            groups.retain(|_, numbers| numbers.iter().any(|number| *number != 0.0));
+        }
+        Ok(groups)
+    }
+
+    /// Rows of the time (if there is a grain), the dimensions and the sums.
+    async fn ask(
+        &self,
+        inputs: &[String],
+        by: &[Dimension],
+        filter: &Filter,
+        range: Range,
+        grain: Option<Grain>,
+    ) -> Result<Vec<Vec<Value>>, AnswerError> {
         let catalogue = self.catalogues.of(None);
         let question = Question {
             model: self.catalogues.default_model(),
             metrics: inputs.iter().filter_map(|name| catalogue.find(name)).collect(),
             dimensions: by.to_vec(),
             filter: filter.clone(),
-            range: Range { from, to },
-            grain: None,
+            range,
+            grain,
             zone: self.state.report_zone(),
             fill: false,
             compare: None,
@@ -163,18 +196,7 @@ impl Sampler<'_> {
         let (state, names, catalogues, scope) = (self.state, self.names, self.catalogues, &Scope::All);
         // Who operates the server has written the rules.
         let bytes_max = usize::MAX;
-        let answer = answer(Asked { state, names, catalogues, scope, bytes_max }, &question, 0).await?;
-        let mut groups = Groups::with_capacity(answer.rows.len());
-        for row in answer.rows {
-            let (dimensions, values) = row.split_at(by.len());
-            let Some(group) = group(by, dimensions) else { continue };
-            groups.insert(group, values.iter().map(number).collect());
-        }
-        // Without dimensions there is always a row, also where there are no events.
-        if by.is_empty() {
-            groups.retain(|_, numbers| numbers.iter().any(|number| *number != 0.0));
-        }
-        Ok(groups)
+        Ok(answer(Asked { state, names, catalogues, scope, bytes_max }, &question, 0).await?.rows)
     }
 
     async fn observe_pacing(&self, rule: &Rule) -> Result<Vec<Observation>, AnswerError> {

@@ -28,6 +28,8 @@ pub struct Selector<'a> {
     pub sums: &'a [usize],
     /// The most groups.
     pub groups_max: usize,
+    /// The most bytes that its sketches may take.
+    pub bytes_max: usize,
 }
 
 impl Selector<'_> {
@@ -133,18 +135,19 @@ impl Selector<'_> {
     }
 
     /// The sketches of a range.
-    pub async fn unions(&self, range: (i64, i64)) -> Result<(Unions, Source), LakeError> {
+    pub async fn unions(&self, range: (i64, i64)) -> Result<(Unions, Source), AnswerError> {
         let coded = Coded::of(self.condition, self.names, &self.state.advertisers);
         let selection = self.selection(&coded, range);
+        let mut unions = Unions::new(self.bytes_max);
         if let Some(reach) = self.state.reach() {
-            return Ok((reach.select(&selection)?, Source::Memory));
+            reach.select(&selection, &mut unions)?;
+            return Ok((unions, Source::Memory));
         }
-        let mut unions = Unions::default();
         let mut rows = self.state.views.sketches(LakeSketches::Merged).await?;
-        while let Some(batch) = rows.next().await.transpose()? {
+        while let Some(batch) = rows.next().await.transpose().map_err(LakeError::from)? {
             let mut sketches = Sketches::default();
             sketches.add(&batch, self.names)?;
-            Reach { added: sketches, ..Reach::default() }.select_into(&selection, &mut unions)?;
+            Reach { added: sketches, ..Reach::default() }.select(&selection, &mut unions)?;
         }
         Ok((unions, Source::Lake))
     }

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-pub use self::history::{past, series};
+pub use self::history::{HOURS_MAX, past, series};
 use super::name::Name;
 use super::problem::Problem;
 use super::{Served, Server, runbooks};

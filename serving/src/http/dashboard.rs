@@ -6,7 +6,7 @@ pub type File = (&'static str, &'static str, &'static [u8]);
 /// All of them.
 #[rustfmt::skip]
 pub const FILES: &[File] = &[
-    ("app-D2FMFPIN.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/app-D2FMFPIN.js")),
+    ("app-WLO6XAU4.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/app-WLO6XAU4.js")),
     ("app-ZTE5J6EO.css", "text/css; charset=utf-8", include_bytes!("../../dashboard/dist/app-ZTE5J6EO.css")),
     ("charts-6UUGGLMG.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/charts-6UUGGLMG.js")),
     ("charts-WDQJAHWT.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/charts-WDQJAHWT.js")),

@@ -76,15 +76,14 @@ pub fn register(results: &[Value], registry: &mut Registry) {
 impl Server {
     /// The last result of each expectation, as of a state.
     pub async fn quality_of(&self, state: &State) -> Result<Arc<Vec<Value>>, Problem> {
-        let version = state.snapshot.newest.get(catalogue::QUALITY).copied();
-        let mut results = self.quality.0.lock().await;
-        if let (Some(version), Some((known, rows))) = (version, &*results)
-            && *known == version
-        {
-            return Ok(rows.clone());
+        let Some(&version) = state.snapshot.newest.get(catalogue::QUALITY) else { return Ok(Arc::default()) };
+        let known = self.quality.0.lock().await.clone();
+        if let Some((_, rows)) = known.filter(|(known, _)| *known == version) {
+            return Ok(rows);
         }
+        // The lock is not held meanwhile: nobody waits for another's question to the lake.
         let rows = Arc::new(self.rows(state, LAST).await?);
-        *results = version.map(|version| (version, rows.clone()));
+        *self.quality.0.lock().await = Some((version, rows.clone()));
         Ok(rows)
     }
 }

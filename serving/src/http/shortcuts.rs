@@ -1,16 +1,13 @@
 //! Questions that are asked often, as addresses.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adlake_domain::credit::Model;
 use adlake_domain::kpi::FUNNEL;
-use adlake_domain::time;
 use axum::Extension;
 use axum::extract::{Query, State as Shared};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,7 +17,9 @@ use super::lists::malformed;
 use super::name::Name;
 use super::problem::Problem;
 use crate::access::{Principal, Scope};
-use crate::answer::{Answer, AnswerError, Asked, Value as Cell, conversions_by_delay, decimal_text};
+use crate::answer::{
+    Answer, AnswerError, Asked, InvalidEvents, Value as Cell, conversions_by_delay, decimal_text, invalid_events,
+};
 use crate::question::{Compare, Grain, Invalid, Request, TimeRequest};
 use crate::state::State;
 
@@ -217,14 +216,10 @@ pub async fn time_to_conversion(
     let shortcut = Shortcut::new(asking, id, parsed)?;
     let state = shortcut.state(&headers).await?;
     let question = shortcut.request(&["conversions"]).read(shortcut.server.rules(&state))?;
-    let server = &shortcut.server;
-    let scope = &shortcut.principal.scope;
-    let bytes_max = server.settings.answer_bytes_max;
-    let asked = Asked { state: &state, names: &server.names, catalogues: &server.catalogues, scope, bytes_max };
-    let campaign = shortcut.campaign.as_deref();
+    let (server, campaign) = (&shortcut.server, shortcut.campaign.as_deref());
     let work = async {
         let _turn = server.lake_queries.acquire().await;
-        conversions_by_delay(asked, campaign, question.range.bounds(), &BOUNDS).await
+        conversions_by_delay(shortcut.asked(&state), campaign, question.range.bounds(), &BOUNDS).await
     };
     let counts = server.in_time(work).await?.map_err(AnswerError::from)?;
     let buckets: Vec<Value> = counts
@@ -248,41 +243,20 @@ pub async fn invalid_traffic(
     let shortcut = Shortcut::new(asking, id, parsed)?;
     let state = shortcut.state(&headers).await?;
     let question = shortcut.request(&["clicks"]).read(shortcut.server.rules(&state))?;
-    let zone = state.report_zone();
-    let (from, to) = (question.range.from, question.range.to);
-    if [from, to].into_iter().flatten().any(|micros| time::day_start(micros, zone) != micros) {
+    if !question.range.has_whole_days(state.report_zone()) {
         let detail = "invalid traffic is counted by days of the report zone: give days";
         return Err(Invalid::new("bad_range", "/time/range", detail).into());
     }
-    let condition = |bound: Option<i64>, operator: &str| {
-        let day = DateTime::from_timestamp_micros(bound?)?.with_timezone(&zone).date_naive();
-        Some(format!(" AND day {operator} DATE '{day}'"))
+    let (server, campaign) = (&shortcut.server, shortcut.campaign.as_deref());
+    let work = async {
+        let _turn = server.lake_queries.acquire().await;
+        invalid_events(shortcut.asked(&state), campaign, question.range.bounds()).await
     };
-    let sql = format!(
-        "SELECT campaign_id, kind, reason, CAST(sum(events) AS BIGINT) AS events, \
-         CAST(sum(cost) * 1000000 AS BIGINT) AS cost FROM invalid_traffic WHERE true{}{} GROUP BY 1, 2, 3",
-        condition(from, ">=").unwrap_or_default(),
-        condition(to, "<").unwrap_or_default()
-    );
-    let mut sums: BTreeMap<(String, String), (i64, i64)> = BTreeMap::new();
-    for row in shortcut.server.rows(&state, &sql).await? {
-        let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
-        let is_seen = match row["campaign_id"].as_str() {
-            Some(id) => shortcut.principal.scope.includes(id, state.advertiser(id)),
-            // Events of an unknown campaign are about all of them.
-            None => shortcut.principal.scope == Scope::All,
-        };
-        let is_own = shortcut.campaign.as_deref().is_none_or(|id| row["campaign_id"] == id);
-        if is_seen && is_own {
-            let sum = sums.entry((text("kind"), text("reason"))).or_default();
-            sum.0 += row["events"].as_i64().unwrap_or_default();
-            sum.1 += row["cost"].as_i64().unwrap_or_default();
-        }
-    }
-    let rows: Vec<Value> = sums
+    let found = server.in_time(work).await?.map_err(AnswerError::from)?;
+    let rows: Vec<Value> = found
         .into_iter()
-        .map(|((kind, reason), (events, cost))| {
-            let cost = decimal_text(cost.into(), adlake_domain::kpi::MICROS);
+        .map(|InvalidEvents { kind, reason, events, cost }| {
+            let cost = decimal_text(cost, adlake_domain::kpi::MICROS);
             json!({"kind": kind, "reason": reason, "events": events, "cost": cost})
         })
         .collect();
@@ -290,6 +264,12 @@ pub async fn invalid_traffic(
 }
 
 impl Shortcut {
+    fn asked<'a>(&'a self, state: &'a State) -> Asked<'a> {
+        let (server, scope) = (&self.server, &self.principal.scope);
+        let (names, catalogues, bytes_max) = (&server.names, &server.catalogues, server.settings.answer_bytes_max);
+        Asked { state, names, catalogues, scope, bytes_max }
+    }
+
     fn reply(&self, state: &State, what: &str, mut body: Value, headers: &HeaderMap) -> Result<Response, Problem> {
         if let Value::Object(body) = &mut body {
             body.insert("meta".into(), self.server.meta(state, self.parameters.zone.as_deref()));

@@ -29,6 +29,14 @@ pub struct Live {
     pub states: u64,
 }
 
+impl Live {
+    /// Up to when everything that was committed is in the answers: now, or when the lake could
+    /// still be read.
+    pub fn known_at(&self, state: &State, now: i64) -> i64 {
+        if self.problem.is_none() { now } else { self.confirmed_at.max(state.as_of) }
+    }
+}
+
 /// What is followed, and how.
 #[derive(Debug, Clone)]
 pub struct Follower {

@@ -8,7 +8,7 @@ use arrow::array::{AsArray, RecordBatch};
 use hashbrown::{HashMap, HashSet};
 
 use super::cube::Rows;
-use super::groups::{Coded, Key, Selection};
+use super::groups::{Coded, Key, Selection, TooManyGroups};
 use super::names::Names;
 use crate::question::Dimension;
 
@@ -86,15 +86,8 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// The union of the selected sketches, by key.
-    pub fn select(&self, selection: &Selection<'_>) -> Result<Unions, LakeError> {
-        let mut unions = Unions::default();
-        self.select_into(selection, &mut unions)?;
-        Ok(unions)
-    }
-
-    /// Adds the selected sketches to unions.
-    pub fn select_into(&self, selection: &Selection<'_>, unions: &mut Unions) -> Result<(), LakeError> {
+    /// Adds the selected sketches to unions, by key.
+    pub fn select(&self, selection: &Selection<'_>, unions: &mut Unions) -> Result<(), UnionError> {
         self.add(&self.published, Some(&self.replaced), selection, unions)?;
         self.add(&self.added, None, selection, unions)
     }
@@ -105,7 +98,7 @@ impl Reach {
         without: Option<&Replaced>,
         selection: &Selection<'_>,
         unions: &mut Unions,
-    ) -> Result<(), LakeError> {
+    ) -> Result<(), UnionError> {
         let condition: &Coded = selection.condition;
         let matcher = condition.columns(|_| &sketches.campaigns);
         let (from, to) = selection.range;
@@ -117,28 +110,59 @@ impl Reach {
             }
             // Reach is only asked for by campaign or advertiser.
             let key = selection.key(selection.bucket(*day), selection.dimensions.iter().map(|_| campaign));
-            let union = unions.0.entry(key).or_default();
-            union.union(&sketches.sketches[row]).map_err(|error| wrong(&error.to_string()))?;
+            unions.add(key, &sketches.sketches[row])?;
         }
         Ok(())
     }
 }
 
+/// Why sketches are not put together.
+#[derive(Debug)]
+pub enum UnionError {
+    /// They would take more memory than they may.
+    TooMany(TooManyGroups),
+    /// One of them is none.
+    Lake(LakeError),
+}
+
+impl From<LakeError> for UnionError {
+    fn from(error: LakeError) -> Self {
+        UnionError::Lake(error)
+    }
+}
+
 /// A sketch for each key.
-#[derive(Debug, Default)]
-pub struct Unions(HashMap<Key, Sketch>);
+#[derive(Debug)]
+pub struct Unions {
+    sketches: HashMap<Key, Sketch>,
+    bytes: usize,
+    bytes_max: usize,
+}
 
 impl Unions {
+    /// None yet. They may take so many bytes.
+    pub fn new(bytes_max: usize) -> Unions {
+        Unions { sketches: HashMap::new(), bytes: 0, bytes_max }
+    }
+
+    fn add(&mut self, key: Key, sketch: &[u8]) -> Result<(), UnionError> {
+        let union = self.sketches.entry(key).or_default();
+        let before = union.size();
+        union.union(sketch).map_err(|error| wrong(&error.to_string()))?;
+        self.bytes += union.size().saturating_sub(before);
+        if self.bytes > self.bytes_max { Err(UnionError::TooMany(TooManyGroups)) } else { Ok(()) }
+    }
+
     /// The number of users of each key.
     pub fn estimates(&mut self) -> Result<HashMap<Key, u64>, LakeError> {
-        let each = self.0.iter_mut().map(|(key, sketch)| Ok((*key, users(sketch)?)));
+        let each = self.sketches.iter_mut().map(|(key, sketch)| Ok((*key, users(sketch)?)));
         each.collect()
     }
 
     /// The number of users of these keys together.
     pub fn together(&mut self, is_shown: impl Fn(&Key) -> bool) -> Result<u64, LakeError> {
         let mut together = Sketch::default();
-        for (_, sketch) in self.0.iter_mut().filter(|(key, _)| is_shown(key)) {
+        for (_, sketch) in self.sketches.iter_mut().filter(|(key, _)| is_shown(key)) {
             together.union(&sketch.to_bytes()).map_err(|error| wrong(&error.to_string()))?;
         }
         users(&mut together)
@@ -147,4 +171,28 @@ impl Unions {
 
 fn users(sketch: &mut Sketch) -> Result<u64, LakeError> {
     estimate(&sketch.to_bytes()).map_err(|error| wrong(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unions_take_no_more_than_they_may() {
+        let sketch = |from: u32| {
+            let mut sketch = Sketch::default();
+            (from..from + 1_000).for_each(|user| sketch.insert(&user.to_string()));
+            sketch.to_bytes()
+        };
+        let key = |bucket: i64| (bucket, [0; Dimension::ALL.len()]);
+        let mut unions = Unions::new(30_000);
+        unions.add(key(1), &sketch(0)).unwrap();
+        let taken = unions.bytes;
+        assert!((8_000..30_000).contains(&taken), "{taken}");
+        // The same users again.
+        unions.add(key(1), &sketch(0)).unwrap();
+        let added = (2..9).map(|bucket| unions.add(key(bucket), &sketch(5_000)));
+        assert!(added.filter(Result::is_err).count() > 3);
+        assert_eq!(Unions::new(usize::MAX).together(|_| true).unwrap(), 0);
+    }
 }

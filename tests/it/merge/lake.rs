@@ -132,10 +132,21 @@ impl TestLake {
         self.run_during(full, during).await.map(|_| ())
     }
 
-    /// The same. Tells what was done.
+    /// Runs the batch layer with slices of so many events: each is a file of the cube.
+    pub async fn batch_in_slices(&mut self, slice_events: u64) -> Result<()> {
+        self.run(false, &Rows::default(), slice_events).await.map(|_| ())
+    }
+
+    /// Runs the batch layer while these rows are appended. Tells what was done.
     pub async fn run_during(&mut self, full: bool, during: &Rows) -> Result<RunReport> {
+        // With small slices a day of the cube has many files.
+        let slices = [BatchSettings::default().slice_events, 1, 20];
+        self.run(full, during, slices[(self.appended % 3) as usize]).await
+    }
+
+    async fn run(&mut self, full: bool, during: &Rows, slice_events: u64) -> Result<RunReport> {
         self.appended += 1;
-        let settings = BatchSettings { session: self.session.clone(), ..BatchSettings::default() };
+        let settings = BatchSettings { session: self.session.clone(), slice_events, ..BatchSettings::default() };
         let cancel = CancellationToken::new();
         let run = adlake_batch_layer::run(&self.lake, &self.meaning, &settings, full, Arc::new(Silent), &cancel);
         let (ran, appended) = tokio::join!(run, append(&self.lake, during, self.appended));

@@ -228,10 +228,12 @@ fn add(events: &mut Events, owner: &Owner, at: DateTime<Utc>, number: i64, day: 
     let user = format!("u{}", (day * 5 + number) % 17);
     let country = countries[(number % 3 == 0) as usize];
     let time = |minutes: i64| (at + TimeDelta::minutes(minutes)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    // Some have no size: they are invalid traffic.
+    let width = if number % 5 == 2 { 0 } else { 300 };
     let mut shown = json!({"impression_id": format!("i-{id}"), "ad_creative_id": format!("cr-{name}-{place}"),
                            "user_id": user, "timestamp": time(5), "website": format!("{name}.example"),
                            "campaign_id": campaign, "cost_micros": 700 + 13 * number, "country": country,
-                           "region": format!("{name}-region"), "device_type": device, "width": 300, "height": 250,
+                           "region": format!("{name}-region"), "device_type": device, "width": width, "height": 250,
                            "viewable": number % 5 != 0});
     if *name == "our" && number % 7 == 0 {
         // Of no known campaign.

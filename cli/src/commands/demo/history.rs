@@ -15,7 +15,7 @@ use adlake_speed_layer::metrics::IngestObserver;
 use adlake_speed_layer::run::{FilesRun, run_files};
 use adlake_traffic::clock::DAY;
 use adlake_traffic::generator::Generator;
-use adlake_traffic::incident::{Incident, IncidentText, Story};
+use adlake_traffic::incident::{IncidentText, Story};
 use adlake_traffic::plan::{Pace, Plan};
 use adlake_traffic::reference;
 use adlake_traffic::sink::Compression;
@@ -45,30 +45,14 @@ const STORY_DAYS: f64 = 60.0;
 
 /// The rules of the demo, and where they are written to.
 const ALARMS: &str = include_str!("alarms.toml");
-const ALARMS_FILE: &str = "alarms.toml";
+/// No name that a user would choose: the file is written anew by each demo.
+const ALARMS_FILE: &str = "demo-alarms.toml";
 const ALARMS_INTERVAL: Duration = Duration::from_secs(5);
 const ALARMS_RESEND_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The incidents of the stream that begins at `start`.
 pub fn live_story(plan: &Plan, start: i64) -> Result<Story> {
     planted(&LIVE_INCIDENTS, plan, start, 1.0)
-}
-
-/// The incidents of the command line.
-pub fn incidents(texts: &[String], plan: &Plan, start: i64) -> Result<Vec<Incident>> {
-    let planted = |text: &String| {
-        let incident = text.parse::<IncidentText>().map_err(|error| usage(format!("--incident: {error}")))?;
-        let incident = incident.planted(start);
-        let counts = [("campaign", incident.campaign, plan.campaigns), ("website", incident.website, plan.websites)];
-        for (name, number, count) in counts {
-            if number.is_some_and(|number| number >= count) {
-                let last = count.saturating_sub(1);
-                return Err(usage(format!("--incident {text:?}: there is no such {name}, the last is {last}")));
-            }
-        }
-        Ok(incident)
-    };
-    texts.iter().map(planted).collect()
 }
 
 /// Adds the alarm of the demo to the built-in ones, unless there are rules of the user's. Its
@@ -179,4 +163,23 @@ pub fn folder(demo: &Path) -> PathBuf {
 pub fn bid_schema() -> Result<(&'static str, Schema)> {
     let text = adlake_speed_layer::decode::bid_request_avro_schema();
     Ok((text, Schema::parse_str(text).context("the schema of bid requests does not parse")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_serving::alarms::{rule::read, rule_test};
+    use adlake_serving::metrics::Catalogues;
+
+    use super::*;
+
+    #[test]
+    fn the_tests_of_the_rules_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::default();
+        watch(&mut settings.alarms, folder.path()).unwrap();
+        let catalogues = Catalogues::new(&settings.display());
+        let rules = read::read(Some(&settings.alarms.rules), false, catalogues.of(None)).unwrap();
+        let (count, failed) = rule_test::run(&rules);
+        assert!(count == 1 && failed.is_empty(), "{count}: {failed:#?}");
+    }
 }

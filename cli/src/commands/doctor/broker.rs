@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use adlake_speed_layer::error::SpeedError;
-use adlake_speed_layer::source::kafka::survey::{Survey, Trial, survey_and_try};
+use adlake_speed_layer::source::kafka::survey::{Survey, Trial, is_refusal, lacks_token, survey_and_try};
 
 use super::finding::{Area, Finding};
 use crate::config::Settings;
 use crate::failure::line;
+
+/// What to do about a topic or a group that may not be read.
+const PERMISSIONS: &str = "allow Describe and Read on the topics and Read on the group (with IAM: \
+                           kafka-cluster:DescribeTopic, ReadData, DescribeGroup, AlterGroup)";
 
 /// Asks the brokers.
 pub async fn examine(settings: &Settings, timeout: Duration, findings: &mut Vec<Finding>) {
@@ -17,14 +21,18 @@ pub async fn examine(settings: &Settings, timeout: Duration, findings: &mut Vec<
     // The client blocks.
     match tokio::task::spawn_blocking(move || survey_and_try(&speed)).await {
         Ok(Ok((survey, trials))) => judge(&brokers, &survey, trials, findings),
-        Ok(Err(error)) => findings.push(unreachable(&brokers, error)),
+        Ok(Err(error)) => findings.push(unanswered(&brokers, error)),
         Err(error) => findings.push(Finding::error(Area::Kafka, brokers, error.to_string(), "try again")),
     }
 }
 
-fn unreachable(brokers: &str, error: SpeedError) -> Finding {
+fn unanswered(brokers: &str, error: SpeedError) -> Finding {
     let remedy = match &error {
         SpeedError::Settings { key, .. } => format!("correct {key}"),
+        SpeedError::Kafka { source, .. } if is_refusal(source) => PERMISSIONS.to_owned(),
+        error if lacks_token(error) => "see kafka.auth, kafka.region and the AWS credentials of this process, or \
+                                        kafka.oauth_token_command"
+            .to_owned(),
         _ => "see kafka.brokers and kafka.properties; are the brokers up, and may this machine reach every one of \
               them under the name that it advertises? Without Kafka, use --no-kafka"
             .to_owned(),
@@ -49,9 +57,7 @@ fn judge(brokers: &str, survey: &Survey, trials: Vec<Trial>, findings: &mut Vec<
         match result {
             Ok(()) => findings.push(Finding::ok(Area::Kafka, subject, "may be read")),
             Err(error) => {
-                let remedy = "allow Describe and Read on the topics and Read on the group (with IAM: \
-                              kafka-cluster:DescribeTopic, ReadData, DescribeGroup, AlterGroup)";
-                findings.push(Finding::error(Area::Kafka, subject, line(&error.into()), remedy));
+                findings.push(Finding::error(Area::Kafka, subject, line(&error.into()), PERMISSIONS));
             }
         }
     }
@@ -61,6 +67,7 @@ fn judge(brokers: &str, survey: &Survey, trials: Vec<Trial>, findings: &mut Vec<
 mod tests {
     use adlake_domain::event::EventKind;
     use adlake_speed_layer::source::kafka::survey::{SurveyedTopic, Watermarks};
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
     use super::*;
     use crate::commands::doctor::finding::Level;
@@ -81,6 +88,12 @@ mod tests {
         findings.clear();
         judge("b:1", &survey, Vec::new(), &mut findings);
         assert_eq!(levels(&findings), [Level::Error, Level::Ok]);
-        assert_eq!(unreachable("b", refused().unwrap_err()).remedy.as_deref(), Some("correct kafka"));
+        assert_eq!(unanswered("b", refused().unwrap_err()).remedy.as_deref(), Some("correct kafka"));
+        let remedy = |code| {
+            let source = KafkaError::MetadataFetch(code);
+            unanswered("b", SpeedError::Kafka { what: "topic t".to_owned(), source }).remedy.unwrap()
+        };
+        assert_eq!(remedy(RDKafkaErrorCode::TopicAuthorizationFailed), PERMISSIONS);
+        assert!(remedy(RDKafkaErrorCode::BrokerTransportFailure).contains("kafka.brokers"));
     }
 }

@@ -3,12 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use adlake_lake::error::chain;
 use adlake_lake::probe::{Attempt, Needs, Probe};
 use adlake_lake::{Lake, LakeError};
 
 use super::Part;
 use super::finding::{Area, Finding};
 use crate::failure::line;
+
+/// S3 refuses with this code requests whose time differs by more than a quarter of an hour.
+const SKEWED: &str = "RequestTimeTooSkewed";
+/// What to do about a clock that is wrong.
+const SYNCHRONISE: &str = "synchronise this machine's clock (chrony, or the time service of the cloud): leases, \
+                           freshness and signatures depend on it";
 
 /// Folders of the lake, and what a part needs there. Probes are written beside the tables, or where
 /// the part's role lets it write at all.
@@ -61,7 +68,9 @@ fn judge(subject: &str, probe: Probe) -> Finding {
         match result {
             Ok(()) => done.push(what),
             Err(error) => {
+                let is_skewed = chain(&error).contains(SKEWED);
                 let remedy = match (&error, attempt) {
+                    _ if is_skewed => SYNCHRONISE.to_owned(),
                     (LakeError::Unavailable { .. }, _) => {
                         "is the store up, and may this machine reach it? See lake.uri, lake.options and AWS_*"
                             .to_owned()
@@ -98,10 +107,7 @@ fn clock(ahead_ms: i64, tolerance: Duration) -> Finding {
     if apart <= tolerance {
         return Finding::ok(Area::Clock, "clock", "agrees with the store's");
     }
-    // S3 refuses requests whose time differs by more than a quarter of an hour.
-    let remedy = "synchronise this machine's clock (chrony, or the time service of the cloud): leases, freshness and \
-                  signatures depend on it";
-    Finding::warning(Area::Clock, "clock", detail, remedy)
+    Finding::warning(Area::Clock, "clock", detail, SYNCHRONISE)
 }
 
 #[cfg(test)]
@@ -127,6 +133,8 @@ mod tests {
         check(Attempt::Delete, refused(), "s3:DeleteObject");
         let outage = LakeError::Unavailable { subject: "raw".to_owned(), source: "timed out".into() };
         check(Attempt::Read, outage, "is the store up");
+        let skewed = "status code: 403, <Code>RequestTimeTooSkewed</Code>".into();
+        check(Attempt::Read, LakeError::Refused { subject: "raw".to_owned(), source: skewed }, "this machine's clock");
     }
 
     #[test]

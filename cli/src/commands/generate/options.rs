@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use adlake_traffic::clock::DAY;
-use adlake_traffic::incident::{IncidentText, Story};
+use adlake_traffic::incident::{Incident, IncidentText, Story};
 use adlake_traffic::plan::{Pace, Plan, kind_index};
 use anyhow::Result;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
@@ -170,20 +170,7 @@ impl TrafficOptions {
                 currencies.push(code);
             }
         }
-        let mut story = Story::default();
-        for text in &self.incidents {
-            let incident = text.parse::<IncidentText>().map_err(|error| usage(format!("--incident: {error}")))?;
-            let incident = incident.planted(start);
-            for (name, number, count) in
-                [("campaign", incident.campaign, self.campaigns), ("website", incident.website, self.websites)]
-            {
-                if let Some(number) = number.filter(|number| *number >= count) {
-                    let last = count - 1;
-                    return Err(usage(format!("--incident {text:?}: there is no {name} {number}, the last is {last}")));
-                }
-            }
-            story.0.push(incident);
-        }
+        let story = Story(incidents(&self.incidents, start, self.campaigns, self.websites)?);
         Ok(Plan {
             seed: self.seed,
             id_seed: self.seed,
@@ -223,6 +210,25 @@ fn parse_time(text: &str) -> Result<i64> {
             usage(format!("--start is {text:?}: give a date (2025-01-31), a time (2025-01-31T12:00:00Z) or now"))
         })?;
     Ok(time.timestamp_millis() * 1_000)
+}
+
+/// The incidents of `--incident` in a stream whose first event is at `start` (µs), in a world with
+/// so many campaigns and websites.
+pub fn incidents(texts: &[String], start: i64, campaigns: u32, websites: u32) -> Result<Vec<Incident>> {
+    let mut incidents = Vec::new();
+    for text in texts {
+        let incident = text.parse::<IncidentText>().map_err(|error| usage(format!("--incident: {error}")))?;
+        let incident = incident.planted(start);
+        let named = [("campaign", incident.campaign, campaigns), ("website", incident.website, websites)];
+        for (name, number, count) in named {
+            if let Some(number) = number.filter(|number| *number >= count) {
+                let last = count.saturating_sub(1);
+                return Err(usage(format!("--incident {text:?}: there is no {name} {number}, the last is {last}")));
+            }
+        }
+        incidents.push(incident);
+    }
+    Ok(incidents)
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use clap::Args;
 use serde::Serialize;
 
 use adlake_lake::job_notes::Outcome;
+use adlake_speed_layer::source::kafka::survey::RECREATED;
 
-use super::facts::{Facts, Lag};
+use super::facts::{Facts, Firing, Lag};
 use crate::options::duration;
 
 /// What may pass without advice.
@@ -85,6 +86,10 @@ fn of_lag(lag: &Lag, limits: &Limits) -> Option<Advice> {
                       retention";
         return Some(advice(Urgency::Problem, "lag", detail, remedy));
     }
+    if lag.ahead > 0 {
+        let detail = format!("the lake is {} records ahead of {topic}: it was deleted and created again", lag.ahead);
+        return Some(advice(Urgency::Problem, "lag", detail, RECREATED));
+    }
     if lag.records > limits.lag_max {
         let detail = format!("{topic}: {} records are not ingested yet", lag.records);
         let remedy = "is `adlake ingest kafka` running? If it is, and the lag grows, add workers up to the number of \
@@ -112,14 +117,17 @@ fn of_run(facts: &Facts, limits: &Limits, now: DateTime<Utc>) -> Option<Advice> 
     if facts.uncovered.is_empty() {
         return None;
     }
-    let tables = facts.uncovered.join(", ");
+    let reason = match facts.recompute {
+        Some(why) => format!("the next one has to compute everything: {why}"),
+        None => format!("there are newer rows in {}", facts.uncovered.join(", ")),
+    };
     let Some(published_at) = facts.published_at else {
         let remedy = "`adlake batch run`, or `adlake batch schedule` to run it at set times";
         return Some(advice(Urgency::Warning, "batch_run", "no batch run was published yet".to_owned(), remedy));
     };
     let age = (now - published_at).to_std().unwrap_or_default();
     (age > limits.run_age_max).then(|| {
-        let detail = format!("the published run is {} old, and there are newer rows in {tables}", rounded(age));
+        let detail = format!("the published run is {} old, and {reason}", rounded(age));
         let remedy = "`adlake batch run`; does its schedule work? docs/runbooks/batch-overdue.md";
         advice(Urgency::Problem, "batch_run", detail, remedy)
     })
@@ -176,9 +184,17 @@ fn of_quality(facts: &Facts) -> impl Iterator<Item = Advice> {
 
 fn of_alarms(facts: &Facts) -> impl Iterator<Item = Advice> {
     facts.alarms.iter().map(|alarm| {
-        let urgency = if alarm.severity == "critical" { Urgency::Problem } else { Urgency::Warning };
-        let detail = format!("alarm {} {} fires: {}", alarm.rule, alarm.group, alarm.why);
-        advice(urgency, "alarms", detail, "`adlake alarms list` names its runbook; `adlake alarms ack` takes it over")
+        let Firing { rule, group, state, severity, why, acked_by } = alarm;
+        let (urgency, remedy) = match acked_by {
+            Some(name) => (Urgency::Warning, format!("{name} looks after it; `adlake alarms list` names its runbook")),
+            None => {
+                let urgency = if *severity == "critical" { Urgency::Problem } else { Urgency::Warning };
+                let remedy = "`adlake alarms list` names its runbook; `adlake alarms ack` takes it over";
+                (urgency, remedy.to_owned())
+            }
+        };
+        let name = if group.is_empty() { rule.clone() } else { format!("{rule} {group}") };
+        advice(urgency, "alarms", format!("alarm {name} is {state}: {why}"), remedy)
     })
 }
 
@@ -196,7 +212,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::commands::status::facts::{Firing, Unmet};
+    use crate::commands::status::facts::Unmet;
 
     #[derive(Parser)]
     struct Line {
@@ -226,7 +242,7 @@ mod tests {
             newest_ingested_at: Some(now() - TimeDelta::minutes(15)),
             published_at: Some(now() - TimeDelta::minutes(60)),
             uncovered: vec!["raw/impressions".to_owned()],
-            lag: Some(vec![Lag { topic: "t".to_owned(), records: 100_000, lost: 0, never_read: 0 }]),
+            lag: Some(vec![Lag { topic: "t".to_owned(), records: 100_000, ..Lag::default() }]),
             small_files: BTreeMap::from([("raw/impressions".to_owned(), 1_000)]),
             log_files: BTreeMap::from([("raw/impressions".to_owned(), 10_000)]),
             ..Facts::default()
@@ -239,14 +255,15 @@ mod tests {
     #[test]
     fn each_limit_is_passed_with_its_advice() {
         use Urgency::{Problem, Warning};
-        let lag = |records, lost, never_read| Facts {
-            lag: Some(vec![Lag { topic: "t".to_owned(), records, lost, never_read }]),
+        let lag = |records, lost, ahead, never_read| Facts {
+            lag: Some(vec![Lag { topic: "t".to_owned(), records, lost, ahead, never_read }]),
             ..Facts::default()
         };
-        check(&lag(100_001, 0, 3), &[], &[(Problem, "lag", "100001 records")]);
-        check(&lag(11, 0, 0), &["--lag-max", "10"], &[(Problem, "lag", "11 records")]);
-        check(&lag(0, 4, 0), &[], &[(Problem, "lag", "no longer have 4 records")]);
-        check(&lag(0, 0, 2), &[], &[(Warning, "lag", "2 partitions")]);
+        check(&lag(100_001, 0, 0, 3), &[], &[(Problem, "lag", "100001 records")]);
+        check(&lag(11, 0, 0, 0), &["--lag-max", "10"], &[(Problem, "lag", "11 records")]);
+        check(&lag(0, 4, 0, 0), &[], &[(Problem, "lag", "no longer have 4 records")]);
+        check(&lag(0, 0, 7, 0), &[], &[(Problem, "lag", "7 records ahead of t")]);
+        check(&lag(0, 0, 0, 2), &[], &[(Warning, "lag", "2 partitions")]);
 
         let uncovered = vec!["raw/impressions".to_owned()];
         let stale = Facts {
@@ -257,6 +274,8 @@ mod tests {
         };
         check(&stale, &[], &[(Problem, "freshness", "16m ago"), (Problem, "batch_run", "raw/impressions")]);
         check(&stale, &["--freshness-max", "1h", "--run-age-max", "2h"], &[]);
+        let other_rules = Facts { newest_ingested_at: None, recompute: Some("of other rules"), ..stale };
+        check(&other_rules, &[], &[(Problem, "batch_run", "compute everything: of other rules")]);
         check(&Facts { uncovered, ..Facts::default() }, &[], &[(Warning, "batch_run", "no batch run")]);
 
         let letters = |n| Facts { dead_letters: BTreeMap::from([("bad_json".to_owned(), n)]), ..Facts::default() };
@@ -287,16 +306,18 @@ mod tests {
             status: status.to_owned(),
             decision: decision.to_owned(),
         };
-        let firing = |severity: &str| Firing {
+        let firing = |severity, acked_by: Option<&str>| Firing {
             rule: "ctr_drop".to_owned(),
             group: "campaign_id=c1".to_owned(),
-            severity: severity.to_owned(),
+            state: "FIRING",
+            severity,
             why: "down".to_owned(),
+            acked_by: acked_by.map(str::to_owned),
         };
         let facts = Facts {
             jobs: vec![note("run", Outcome::Failed, Some("no room")), note("compact", Outcome::Stopped, None)],
             quality: vec![unmet("warn", "publish"), unmet("fail", "refuse"), unmet("error", "publish")],
-            alarms: vec![firing("warning"), firing("critical")],
+            alarms: vec![firing("warning", None), firing("critical", None), firing("critical", Some("ada"))],
             ..Facts::default()
         };
         let expected = [
@@ -306,6 +327,7 @@ mod tests {
             (Problem, "alarms", "ctr_drop campaign_id=c1"),
             (Warning, "quality", "warn"),
             (Warning, "alarms", "down"),
+            (Warning, "alarms", "is FIRING"),
         ];
         check(&facts, &[], &expected);
     }

@@ -1,6 +1,6 @@
 {{/* The names of the objects begin with it: the release, and the chart if the release does not name it. */}}
 {{- define "adlake.name" -}}
-{{- if contains "adlake" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-adlake" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end -}}
+{{- if contains "adlake" .Release.Name }}{{ .Release.Name | trunc 35 | trimSuffix "-" }}{{ else }}{{ printf "%s-adlake" .Release.Name | trunc 35 | trimSuffix "-" }}{{ end -}}
 {{- end }}
 
 {{/* What selects the pods of a part: (dict "root" $ "part" "speed"). */}}

@@ -5,18 +5,22 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray};
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
+use futures::StreamExt;
 use hashbrown::HashSet;
 
 use crate::views::arguments::binaries;
 
 /// Bits for each key. Of the keys that are not among them, one in so many passes.
 const BITS_PER_KEY: usize = 16;
+/// What a key takes in a set that has just grown: itself, and two places of its address.
+const BYTES_PER_KEY: usize = 16 + 16 + 2 * (size_of::<Box<[u8]>>() + 1);
 /// The most bits: 512 KiB.
 const BITS_MAX: usize = 1 << 22;
 
@@ -33,31 +37,29 @@ pub(super) struct Among {
 impl Among {
     /// The keys in the first column of these rows. `None`: the session's memory has no room for
     /// them.
-    pub(super) fn of(rows: &[RecordBatch], context: &SessionContext) -> Result<Option<Among>> {
-        let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
-        let places = (count * BITS_PER_KEY).clamp(64, BITS_MAX).next_power_of_two();
+    pub(super) async fn of(mut rows: SendableRecordBatchStream, context: &SessionContext) -> Result<Option<Among>> {
         let memory = MemoryConsumer::new("keys to look up").register(&context.runtime_env().memory_pool);
-        // A key, its address, and the free places of the table.
-        let bytes = places / 8 + count * (2 * size_of::<Box<[u8]>>() + 16);
-        if memory.try_grow(bytes).is_err() {
-            return Ok(None);
-        }
-        let mut among = Among {
-            bits: vec![0; places / 64],
-            shift: u64::BITS - places.trailing_zeros(),
-            keys: HashSet::with_capacity(count),
-            _memory: memory,
-        };
-        for batch in rows {
-            let keys = batch.column(0).as_binary_opt::<i32>();
-            let keys =
-                keys.ok_or_else(|| exec_datafusion_err!("expected keys, found {}", batch.column(0).data_type()))?;
-            for key in keys.iter().flatten() {
-                let place = among.place(key);
-                among.bits[place / 64] |= 1 << (place % 64);
-                among.keys.get_or_insert_with(key, |key: &[u8]| key.into());
+        let mut keys: HashSet<Box<[u8]>> = HashSet::new();
+        while let Some(batch) = rows.next().await.transpose()? {
+            if memory.try_grow(batch.num_rows() * BYTES_PER_KEY).is_err() {
+                return Ok(None);
+            }
+            let column = batch.column(0).as_binary_opt::<i32>();
+            let column =
+                column.ok_or_else(|| exec_datafusion_err!("expected keys, found {}", batch.column(0).data_type()))?;
+            for key in column.iter().flatten() {
+                keys.get_or_insert_with(key, |key: &[u8]| key.into());
             }
         }
+        let places = (keys.len() * BITS_PER_KEY).clamp(64, BITS_MAX).next_power_of_two();
+        memory.grow(places / 8);
+        let shift = u64::BITS - places.trailing_zeros();
+        let mut among = Among { bits: vec![0; places / 64], shift, keys: HashSet::new(), _memory: memory };
+        for key in &keys {
+            let place = among.place(key);
+            among.bits[place / 64] |= 1 << (place % 64);
+        }
+        among.keys = keys;
         Ok(Some(among))
     }
 
@@ -89,7 +91,7 @@ impl Among {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, BinaryArray};
+    use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
     use datafusion::execution::memory_pool::GreedyMemoryPool;
     use datafusion::execution::runtime_env::RuntimeEnvBuilder;
     use datafusion::prelude::SessionConfig;
@@ -101,32 +103,40 @@ mod tests {
         [hash.to_be_bytes(), number.to_be_bytes()].concat()
     }
 
-    fn rows(keys: impl Iterator<Item = Option<Vec<u8>>>) -> Vec<RecordBatch> {
+    async fn among(keys: impl Iterator<Item = Option<Vec<u8>>>, context: &SessionContext) -> Option<Among> {
         let keys: ArrayRef = Arc::new(keys.collect::<BinaryArray>());
-        vec![RecordBatch::try_from_iter([("event_key", keys)]).unwrap()]
+        let rows = RecordBatch::try_from_iter([("event_key", keys)]).unwrap();
+        let rows = SessionContext::new().read_batch(rows).unwrap();
+        Among::of(rows.execute_stream().await.unwrap(), context).await.unwrap()
     }
 
-    #[test]
-    fn the_keys_are_among_them_and_no_other_is() {
+    #[tokio::test]
+    async fn the_keys_are_among_them_and_no_other_is() {
         let context = SessionContext::new();
         let given = (0..10_000).map(|number| (number % 7 != 0).then(|| key(number)));
-        let among = Among::of(&rows(given), &context).unwrap().unwrap();
+        let some = among(given, &context).await.unwrap();
         for number in 0..100_000 {
-            assert_eq!(among.holds(&key(number)), number < 10_000 && number % 7 != 0, "{number}");
+            assert_eq!(some.holds(&key(number)), number < 10_000 && number % 7 != 0, "{number}");
         }
+        // The bits leave few others to the set.
+        let passes = |number: &u64| {
+            let place = some.place(&key(*number));
+            some.bits[place / 64] >> (place % 64) & 1 == 1
+        };
+        assert!((10_000..100_000).filter(passes).count() < 9_000);
         // The same first bytes, and none at all.
         let mut other = key(1);
         other[15] ^= 1;
-        assert!(!among.holds(&other));
-        assert!(!among.holds(&[]));
-        assert!(Among::of(&[], &context).unwrap().is_some_and(|none| !none.holds(&key(1))));
+        assert!(!some.holds(&other));
+        assert!(!some.holds(&[]));
+        assert!(!among(std::iter::empty(), &context).await.unwrap().holds(&key(1)));
     }
 
-    #[test]
-    fn without_room_there_are_none() {
+    #[tokio::test]
+    async fn without_room_there_are_none() {
         let pool = Arc::new(GreedyMemoryPool::new(1_000));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().unwrap();
         let context = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
-        assert!(Among::of(&rows((0..1_000).map(|number| Some(key(number)))), &context).unwrap().is_none());
+        assert!(among((0..1_000).map(|number| Some(key(number))), &context).await.is_none());
     }
 }

@@ -62,8 +62,8 @@ impl Merge<'_> {
 
     /// SQL for a FROM clause: `b`, the rows of `events` whose identities are in the table `keys`.
     async fn having_keys(&self, events: &str, keys: &str) -> Result<String, LakeError> {
-        let rows = self.plans.sql(&format!("SELECT event_key FROM {keys}")).await?.collect().await?;
-        let Some(among) = Among::of(&rows, self.plans.context())? else {
+        let rows = self.plans.sql(&format!("SELECT event_key FROM {keys}")).await?.execute_stream().await?;
+        let Some(among) = Among::of(rows, self.plans.context()).await? else {
             return Ok(format!("{events} b LEFT SEMI JOIN {keys} t ON b.event_key = t.event_key"));
         };
         let function = format!("is_in_{keys}");

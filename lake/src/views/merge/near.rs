@@ -13,6 +13,7 @@ use adlake_domain::schema::timestamp;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
 use hashbrown::{HashMap, HashSet};
@@ -65,7 +66,13 @@ pub(super) struct Near {
     /// The impressions that interactions name.
     named: HashSet<String>,
     campaigns: Campaigns,
+    /// About what all this takes.
+    bytes: usize,
+    memory: Option<MemoryReservation>,
 }
+
+/// What an interaction takes, beside its texts: a user, and windows by three keys.
+const BYTES_PER_INTERACTION: usize = 400;
 
 /// The numbers of campaigns and advertisers.
 #[derive(Debug, Default)]
@@ -115,6 +122,7 @@ impl Near {
             let [ids, kinds, campaigns, impressions] = [0, 2, 3, 4].map(|place| strings(batch.column(place)));
             let (ids, kinds, campaigns, impressions) = (ids?, kinds?, campaigns?, impressions?);
             let times = times(batch.column(1))?;
+            near.bytes += batch.get_array_memory_size() + batch.num_rows() * BYTES_PER_INTERACTION;
             for row in 0..batch.num_rows() {
                 let (Some(user), true) = (value(ids, row), times.is_valid(row)) else { continue };
                 let time = times.value(row);
@@ -160,7 +168,11 @@ impl Near {
     }
 
     /// Registers `is_near(user, time, campaign, impression)` in a session.
-    pub(super) fn register(self, context: &SessionContext) {
+    pub(super) fn register(mut self, context: &SessionContext) {
+        let memory = MemoryConsumer::new("windows of interactions").register(&context.runtime_env().memory_pool);
+        // They have to be in memory, whatever else is.
+        memory.grow(self.bytes);
+        self.memory = Some(memory);
         let near = move |arguments: &[ColumnarValue]| -> Result<ColumnarValue> {
             let arrays = ColumnarValue::values_to_arrays(arguments)?;
             let (users, times) = (strings(&arrays[0])?, times(&arrays[1])?);

@@ -4,7 +4,7 @@ import { post } from "../api/client";
 import type { Alarm, AlarmsAnswer, Trouble } from "../api/contract";
 import { NOTHING, formatFull } from "../format/numbers";
 import { formatSeconds } from "../format/times";
-import { whoami } from "../state/store";
+import { campaigns, now, whoami } from "../state/store";
 import type { Filters } from "../state/view";
 import { refresh, useGet } from "./answers";
 import { dimensionLabel, isDimension, valueLabel } from "./dimensions";
@@ -75,7 +75,22 @@ export function alarmName({ rule, group }: Pick<Alarm | Trouble, "rule" | "group
 
 /** Whether the filters of the view concern a group. What has no such label concerns all. */
 export function concerns(filters: Filters, group: Record<string, string>): boolean {
-  return Object.entries(filters).every(([name, values]) => group[name] === undefined || values.includes(group[name]));
+  const labels: Record<string, string | undefined> = { advertiser_id: advertiserOf(group), ...group };
+  return Object.entries(filters).every(([name, values]) => {
+    const label = labels[name];
+    return label === undefined || values.includes(label);
+  });
+}
+
+/** The advertiser of a group's campaign. A campaign that the page does not know has none. */
+function advertiserOf({ campaign_id: id }: Record<string, string>): string | undefined {
+  if (id === undefined) return undefined;
+  return campaigns.value.find((campaign) => campaign.campaign_id === id)?.advertiser_id ?? undefined;
+}
+
+/** Whether it is the alarm of all groups that a rule has no room for. Its value counts them. */
+export function isOfFurtherGroups({ group }: Pick<Alarm, "group">): boolean {
+  return "others" in group;
 }
 
 /** The address of a runbook, or `null`: it is a path that only its writers know. */
@@ -93,7 +108,7 @@ export async function acknowledge(alarm: Alarm): Promise<void> {
   const answer = (await post(`${ALARMS}/${encodeURIComponent(alarm.id)}/ack`, {})) as { acked_by?: string };
   const name = answer.acked_by ?? whoami.peek()?.name ?? "";
   done.value = { ...done.peek(), [alarm.id]: { ...done.peek()[alarm.id], acked_by: name } };
-  refresh(ALARMS);
+  refresh(ALARMS, true);
 }
 
 export async function silence(alarm: Alarm, length: string, why: string): Promise<void> {
@@ -101,15 +116,16 @@ export async function silence(alarm: Alarm, length: string, why: string): Promis
   const answer = (await post(`${ALARMS}/silences`, body)) as { until?: string | null };
   const until = answer.until;
   if (until) done.value = { ...done.peek(), [keyOfGroup(alarm)]: { silenced_until: until } };
-  refresh(ALARMS);
+  refresh(ALARMS, true);
 }
 
 function withDone(alarm: Alarm): Alarm {
   const own = { ...done.value[alarm.id], ...done.value[keyOfGroup(alarm)] };
+  const isSilenced = own.silenced_until !== undefined && Date.parse(own.silenced_until) > now.value.getTime();
   return {
     ...alarm,
     acked_by: alarm.acked_by ?? own.acked_by ?? null,
-    silenced_until: alarm.silenced_until ?? own.silenced_until ?? null,
+    silenced_until: alarm.silenced_until ?? (isSilenced ? own.silenced_until! : null),
   };
 }
 

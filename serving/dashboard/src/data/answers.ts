@@ -27,6 +27,8 @@ interface Entry {
   /** The stream keeps it up to date. */
   isLive: boolean;
   abort: AbortController | null;
+  /** A newer snapshot came while it was asked for. */
+  isOutrun: boolean;
 }
 
 const entries = new Map<string, Entry>();
@@ -68,6 +70,7 @@ async function load(entry: Entry): Promise<void> {
   entry.abort?.abort();
   const abort = new AbortController();
   entry.abort = abort;
+  entry.isOutrun = false;
   entry.state.value = { ...entry.state.peek(), isLoading: true };
   try {
     const data = await inTurn(async () => {
@@ -82,6 +85,7 @@ async function load(entry: Entry): Promise<void> {
     const known = error instanceof ApiError ? error : new ApiError(0, { detail: String(error) });
     entry.state.value = { data: entry.state.peek().data, error: known, isLoading: false };
   }
+  if (entry.isOutrun) scheduleRefresh();
 }
 
 function entryOf(key: string, loader: Entry["load"]): Entry {
@@ -93,6 +97,7 @@ function entryOf(key: string, loader: Entry["load"]): Entry {
       users: 0,
       isLive: false,
       abort: null,
+      isOutrun: false,
     };
     entries.set(key, entry);
   }
@@ -118,17 +123,25 @@ export function endLive(): void {
   for (const entry of entries.values()) entry.isLive = false;
 }
 
-/** Asks again for everything that is shown. */
-export function refreshAll(): void {
+/**
+ * Whether it may be asked for again. A request that is running is left to end: if every refresh began it
+ * anew, an answer that takes longer than a refresh would never arrive.
+ */
+function isDue(entry: Entry, isForced: boolean): boolean {
+  return entry.users > 0 && (isForced || !entry.state.peek().isLoading);
+}
+
+/** Asks again for everything that is shown. `isForced` also ends requests that are running. */
+export function refreshAll(isForced = false): void {
   for (const entry of entries.values()) {
-    if (entry.users > 0 && !entry.isLive) void load(entry);
+    if (isDue(entry, isForced) && !entry.isLive) void load(entry);
   }
 }
 
 /** Asks again for the addresses that begin with a text: those that change without a new snapshot. */
-export function refresh(prefix: string): void {
+export function refresh(prefix: string, isForced = false): void {
   for (const [key, entry] of entries) {
-    if (entry.users > 0 && key.startsWith(prefix)) void load(entry);
+    if (isDue(entry, isForced) && key.startsWith(prefix)) void load(entry);
   }
 }
 
@@ -141,17 +154,23 @@ function isOf(data: unknown, newest: string | null): boolean {
 let lastRefresh = 0;
 let timer: number | undefined;
 
-snapshot.subscribe((newest) => {
-  if (newest === null || timer !== undefined) return;
+function scheduleRefresh(): void {
+  if (timer !== undefined) return;
   const delay = Math.max(0, lastRefresh + REFRESH_MS_MIN - Date.now());
   timer = window.setTimeout(() => {
     timer = undefined;
     lastRefresh = Date.now();
     for (const entry of entries.values()) {
       const isCurrent = entry.isLive || isOf(entry.state.peek().data, snapshot.peek());
-      if (entry.users > 0 && !isCurrent) void load(entry);
+      if (isCurrent || entry.users === 0) continue;
+      if (entry.state.peek().isLoading) entry.isOutrun = true;
+      else void load(entry);
     }
   }, delay);
+}
+
+snapshot.subscribe((newest) => {
+  if (newest !== null) scheduleRefresh();
 });
 
 /** Widgets ask when they are drawn: the next refresh is not due at once. */
@@ -174,6 +193,8 @@ function useEntry<T>(key: string | null, loader: Entry["load"]): Loaded<T> {
       setTimeout(() => {
         if (entry.users > 0) return;
         entry.abort?.abort();
+        // Whoever takes it up again asks again.
+        entry.abort = null;
         entries.delete(key);
       }, 0);
     };
@@ -197,10 +218,10 @@ export function useGet<T>(path: string | null): Loaded<T> {
   return useEntry<T>(path, (abort) => get(path!, abort));
 }
 
-/** The answers of some addresses together. */
-export function useGetAll<T>(paths: string[]): Loaded<T[]> {
-  const key = paths.join(" ");
-  return useEntry<T[]>(key, (abort) => Promise.all(paths.map((path) => get(path, abort))) as Promise<unknown>);
+/** The answers of some addresses together; `null` asks nothing. */
+export function useGetAll<T>(paths: string[] | null): Loaded<T[]> {
+  const load = (abort: AbortSignal) => Promise.all(paths!.map((path) => get(path, abort))) as Promise<unknown>;
+  return useEntry<T[]>(paths && paths.join(" "), load);
 }
 
 /** The cell of a column, by the column's name. */

@@ -186,11 +186,17 @@ export function targetsQuestion(view: View, range: DayRange): Question {
   });
 }
 
-/** Events with and without the invalid ones, for their share. */
+/** The campaigns of the filter, without the unknown one. */
+export function knownCampaigns(filters: Filters): string[] {
+  return (filters.campaign_id ?? []).filter((id) => id !== null);
+}
+
+/** Events with and without the invalid ones, for their share. They are those of the known campaigns that are chosen. */
 export function invalidShareQuestion(view: View, range: DayRange): Question {
+  const ids = knownCampaigns(view.filters);
   return question({
     metrics: ["impressions", "clicks", "conversions", "gross_impressions", "gross_clicks", "gross_conversions"],
-    filters: toFilter(view.filters, ["campaign_id"]),
+    filters: ids.length > 0 ? toFilter({ campaign_id: ids }) : undefined,
     time: { range },
   });
 }

@@ -119,5 +119,6 @@ setInterval(() => {
 
 addEventListener("online", () => {
   hurryReconnect();
-  if (phase.peek() === "ready") refreshAll();
+  // Requests of the network that went away may never end.
+  if (phase.peek() === "ready") refreshAll(true);
 });

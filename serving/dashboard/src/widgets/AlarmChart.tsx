@@ -1,10 +1,10 @@
 /** The series of an alarm: its values as a line over the band of what was expected. */
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import type { AlarmPoint } from "../api/contract";
 import { Chart } from "../charts/Chart";
 import { Cursor, Tip } from "../charts/Cursor";
-import type { ECharts } from "../charts/echarts";
 import type { ChartColours } from "../charts/theme";
+import { usePlace } from "../charts/usePlace";
 import { alarmKind, formatExpected, formatValue, metricName } from "../data/alarms";
 import { formatTick } from "../format/numbers";
 import { formatTime } from "../format/times";
@@ -20,8 +20,7 @@ function isOutside({ value, expected_low: low, expected_high: high }: AlarmPoint
 }
 
 export function AlarmChart({ metric, points, isTable }: Props) {
-  const chart = useRef<ECharts | null>(null);
-  const [, redraw] = useState(0);
+  const { placeOf, onDrawn } = usePlace();
   const draw = useMemo(() => (palette: ChartColours) => optionOf(metric, points, palette), [metric, points]);
   if (isTable) return <PointTable metric={metric} points={points} />;
   const expectedOf = (point: AlarmPoint) => formatExpected(metric, point.expected_low, point.expected_high);
@@ -46,10 +45,7 @@ export function AlarmChart({ metric, points, isTable }: Props) {
       <Cursor
         label={`${metricName(metric)} and what was expected. Arrow keys read the figures.`}
         count={points.length}
-        placeOf={(index) => {
-          const place = chart.current?.convertToPixel({ xAxisIndex: 0 }, index);
-          return typeof place === "number" && Number.isFinite(place) ? place : null;
-        }}
+        placeOf={placeOf}
         textOf={(index) => {
           const point = points[index]!;
           const state = isOutside(point) ? ", outside of what is expected" : "";
@@ -64,13 +60,7 @@ export function AlarmChart({ metric, points, isTable }: Props) {
           return <Tip title={`Until ${formatTime(point.at)}`} rows={rows} />;
         }}
       >
-        <Chart
-          draw={draw}
-          onDrawn={(drawn) => {
-            chart.current = drawn;
-            redraw((count) => count + 1);
-          }}
-        />
+        <Chart draw={draw} onDrawn={onDrawn} />
       </Cursor>
     </div>
   );

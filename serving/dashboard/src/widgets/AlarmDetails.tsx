@@ -3,7 +3,7 @@ import { useId, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { ApiError } from "../api/client";
 import type { Alarm, AlarmHistoryAnswer, AlarmSeriesAnswer } from "../api/contract";
-import { acknowledge, ALARMS, runbookAddress, silence } from "../data/alarms";
+import { acknowledge, ALARMS, isOfFurtherGroups, runbookAddress, silence } from "../data/alarms";
 import { useGet } from "../data/answers";
 import { formatTime } from "../format/times";
 import { announce } from "../state/store";
@@ -43,7 +43,7 @@ export function AlarmDetails({ alarm, mayAct, runbooks }: Props) {
           </Fact>
         )}
       </dl>
-      {mayAct && alarm.id !== "" && <Actions alarm={alarm} />}
+      {mayAct && alarm.id !== "" && !isOfFurtherGroups(alarm) && <Actions alarm={alarm} />}
       <Past alarm={alarm} />
     </div>
   );
@@ -67,7 +67,7 @@ function Series({ alarm }: { alarm: Alarm }) {
     if (error?.status === 404) return null;
     return <div class="alarm-series">{error ? <Failure error={error} /> : <Skeleton />}</div>;
   }
-  if (data.points === null || data.points.length === 0) return null;
+  if (data.points === null || data.points.length === 0) return <p class="hint">There is no series of this alarm.</p>;
   const hours = data.window_hours === 1 ? "hour" : `${data.window_hours} hours`;
   return (
     <figure class="alarm-figure">

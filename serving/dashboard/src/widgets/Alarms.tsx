@@ -1,7 +1,7 @@
 /** What is wrong now, the most urgent first. Each alarm opens to its series, its facts and what can be done. */
 import { useId, useState } from "preact/hooks";
 import type { Alarm } from "../api/contract";
-import { alarmName, formatExpected, formatValue, metricName, useAlarms } from "../data/alarms";
+import { alarmName, formatExpected, formatValue, isOfFurtherGroups, metricName, useAlarms } from "../data/alarms";
 import { formatAge, formatTime } from "../format/times";
 import { Icon } from "../shell/Icon";
 import { now } from "../state/store";
@@ -94,7 +94,9 @@ function Item({ alarm, isOpen, onToggle, mayAct, runbooks }: ItemProps) {
 }
 
 /** For example `CTR 0.79%, expected 0.91% to 1.12%`. */
-function figures({ metric, value, expected_low: low, expected_high: high }: Alarm): string {
+function figures(alarm: Alarm): string {
+  if (isOfFurtherGroups(alarm)) return alarm.why;
+  const { metric, value, expected_low: low, expected_high: high } = alarm;
   const name = metricName(metric);
   const expected = low === null && high === null ? "" : `, expected ${formatExpected(metric, low, high)}`;
   return `${name} ${formatValue(metric, value)}${expected}`;

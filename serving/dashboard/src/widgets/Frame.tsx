@@ -96,7 +96,7 @@ export function Failure({ error }: { error: ApiError }) {
     <State icon="warning" title="This could not be loaded">
       <span>{sentence(error.message)}</span>
       {id && <small class="request-id">Request {id}</small>}
-      <button type="button" class="button" onClick={refreshAll}>
+      <button type="button" class="button" onClick={() => refreshAll()}>
         Try again
       </button>
     </State>

@@ -1,16 +1,18 @@
 /** Events that are left out of the net figures, by the reason. */
 import type { Answer, InvalidTrafficAnswer } from "../api/contract";
 import { cell, useAnswer, useGetAll } from "../data/answers";
-import { invalidShareQuestion, rangeQuery } from "../data/questions";
+import { useCampaignPaths } from "../data/campaignPaths";
+import { invalidShareQuestion } from "../data/questions";
 import { formatCount, formatFull, formatShare, toNumber } from "../format/numbers";
 import { range, view } from "../state/store";
 import { Body, Frame, State } from "./Frame";
 
-const CAMPAIGNS_MAX = 20;
+/** The kinds of events, and the metric that has a gross figure beside its own. Refunds have none. */
 const KINDS = [
-  ["impression", "Impressions"],
-  ["click", "Clicks"],
-  ["conversion", "Conversions"],
+  ["impression", "Impressions", "impressions"],
+  ["click", "Clicks", "clicks"],
+  ["conversion", "Conversions", "conversions"],
+  ["refund", "Refunds", null],
 ] as const;
 const REASONS: Record<string, string> = {
   bot: "Robots",
@@ -42,23 +44,19 @@ function byReason(answers: InvalidTrafficAnswer[]): Reason[] {
 }
 
 export function InvalidTraffic() {
-  const chosen = (view.value.filters.campaign_id ?? []).filter((id) => id !== null);
-  const isTooMany = chosen.length > CAMPAIGNS_MAX;
-  const ids = chosen.length === 0 || isTooMany ? ["all"] : chosen.map(encodeURIComponent);
-  const paths = ids.map((id) => `v1/campaigns/${id}/invalid_traffic?${rangeQuery(range.value)}`);
+  const { paths, obstacle, note } = useCampaignPaths("invalid_traffic");
   const loaded = useGetAll<InvalidTrafficAnswer>(paths);
   const share = useAnswer(invalidShareQuestion(view.value, range.value));
-  const others = Object.keys(view.value.filters).filter((name) => name !== "campaign_id");
   return (
     <Frame
       title="Invalid traffic"
       subtitle="Left out of net figures, by reason"
       isWaiting={loaded.isWaiting}
-      note={others.length > 0 ? "Filters other than the campaign do not apply here." : null}
+      note={note}
     >
-      {isTooMany ? (
-        <State icon="filter" title="Too many campaigns">
-          Choose {CAMPAIGNS_MAX} campaigns at most.
+      {obstacle ? (
+        <State icon="filter" title={obstacle.title}>
+          {obstacle.text}
         </State>
       ) : loaded.data?.every((answer) => answer.reasons.length === 0) ? (
         <State icon="check" title="No invalid traffic on these days" />
@@ -105,10 +103,10 @@ function ReasonTable({ reasons, share }: { reasons: Reason[]; share: Answer | nu
         <tfoot>
           <tr>
             <th scope="row">Total</th>
-            {KINDS.map(([kind]) => (
+            {KINDS.map(([kind, , metric]) => (
               <td key={kind} class="number">
                 {formatCount(reasons.reduce((sum, row) => sum + (row.events[kind] ?? 0), 0))}
-                <small class="muted block">{formatShare(shareOf(share, `${kind}s`), 2)} of gross</small>
+                {metric && <small class="muted block">{formatShare(shareOf(share, metric), 2)} of gross</small>}
               </td>
             ))}
             <td class="number">{formatFull("money", cost)}</td>

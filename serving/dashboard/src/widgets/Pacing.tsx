@@ -27,13 +27,17 @@ export function Pacing() {
       .sort((a, b) => Math.abs(Math.log(b.pace || 0.001)) - Math.abs(Math.log(a.pace || 0.001)));
   }
   const others = Object.keys(view.value.filters).filter((name) => name !== "campaign_id" && name !== "advertiser_id");
+  const notes = [
+    others.length > 0 ? "Only the campaign filter applies here." : null,
+    view.value.traffic === "gross" ? "Spend is net here." : null,
+  ].filter((note) => note !== null);
   const shown: Loaded<Pace[]> = { ...loaded, data: paces };
   return (
     <Frame
       title="Pacing"
       subtitle="Running campaigns, whole flight"
       isWaiting={loaded.isWaiting}
-      note={others.length > 0 ? "Only the campaign filter applies here." : null}
+      note={notes.length > 0 ? notes.join(" ") : null}
     >
       <Body loaded={shown} isEmpty={(list) => list.length === 0}>
         {(list) => <Paces paces={list} />}

@@ -1,10 +1,10 @@
 /** One or two metrics over time, with the comparison dashed and the provisional band. */
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import type { Answer, Grain } from "../api/contract";
 import { Chart } from "../charts/Chart";
 import { Cursor, Tip } from "../charts/Cursor";
-import type { ECharts } from "../charts/echarts";
 import type { ChartColours } from "../charts/theme";
+import { usePlace } from "../charts/usePlace";
 import { cell, useAnswer } from "../data/answers";
 import { isOfPeople, metricOf, netNote, shownMetrics } from "../data/metrics";
 import { possibleGrains, reachObstacle, seriesQuestion, usualGrain } from "../data/questions";
@@ -115,8 +115,7 @@ interface PictureProps {
 }
 
 function Picture({ answer, metrics, grain, isTable }: PictureProps) {
-  const chart = useRef<ECharts | null>(null);
-  const [, redraw] = useState(0);
+  const { chart, placeOf, onDrawn } = usePlace();
   const shown = metrics.filter((name) => answer.columns.some((column) => column.name === name)).map(metricOf);
   const buckets = useMemo(() => toBuckets(answer, shown.map((metric) => metric.name)), [answer, metrics.join()]);
   const hasBefore = answer.compare != null;
@@ -147,10 +146,6 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
     const comparison = hasBefore ? before : null;
     return <SeriesTable buckets={buckets} metrics={shown} grain={grain} before={comparison} marks={marks} />;
   }
-  const placeOf = (index: number) => {
-    const place = chart.current?.convertToPixel({ xAxisIndex: 0 }, index);
-    return typeof place === "number" && Number.isFinite(place) ? place : null;
-  };
   const alarmsAt = (index: number) => (marks.get(index) ?? []).map((one) => `alarm ${markText(one)}`);
   return (
     <div class="series">
@@ -198,13 +193,7 @@ function Picture({ answer, metrics, grain, isTable }: PictureProps) {
           return <Tip title={formatBucketFully(bucket.time, grain)} rows={rowsOf(bucket)} foot={foot} />;
         }}
       >
-        <Chart
-          draw={draw}
-          onDrawn={(drawn) => {
-            chart.current = drawn;
-            redraw((count) => count + 1);
-          }}
-        />
+        <Chart draw={draw} onDrawn={onDrawn} />
       </Cursor>
     </div>
   );

@@ -1,20 +1,17 @@
 /** How long after the last touch people convert, as a histogram. */
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import type { TimeToConversionAnswer } from "../api/contract";
 import { Chart } from "../charts/Chart";
 import { Cursor, Tip } from "../charts/Cursor";
-import type { ECharts } from "../charts/echarts";
 import type { ChartColours } from "../charts/theme";
+import { usePlace } from "../charts/usePlace";
 import { type Loaded, useGetAll } from "../data/answers";
-import { rangeQuery } from "../data/questions";
+import { useCampaignPaths } from "../data/campaignPaths";
 import { formatCount, formatShare, formatTick } from "../format/numbers";
 import { formatSeconds } from "../format/times";
-import { range, view } from "../state/store";
 import { Body, Frame, State, TableToggle } from "./Frame";
 
 type Buckets = TimeToConversionAnswer["buckets"];
-
-const CAMPAIGNS_MAX = 20;
 
 /** Histograms of single campaigns add up, since their buckets are the same. */
 function addUp(answers: TimeToConversionAnswer[]): Buckets {
@@ -31,13 +28,8 @@ function addUp(answers: TimeToConversionAnswer[]): Buckets {
 
 export function TimeToConversion() {
   const [isTable, setTable] = useState(false);
-  const { filters } = view.value;
-  const chosen = (filters.campaign_id ?? []).filter((id) => id !== null);
-  const isTooMany = chosen.length > CAMPAIGNS_MAX;
-  const ids = chosen.length === 0 || isTooMany ? ["all"] : chosen.map(encodeURIComponent);
-  const paths = ids.map((id) => `v1/campaigns/${id}/time_to_conversion?${rangeQuery(range.value)}`);
+  const { paths, obstacle, note } = useCampaignPaths("time_to_conversion");
   const loaded = useGetAll<TimeToConversionAnswer>(paths);
-  const others = Object.keys(filters).filter((name) => name !== "campaign_id");
   const buckets: Loaded<Buckets> = {
     ...loaded,
     data: useMemo(() => loaded.data && addUp(loaded.data), [loaded.data]),
@@ -47,12 +39,12 @@ export function TimeToConversion() {
       title="Time to conversion"
       subtitle="From the last touch"
       isWaiting={loaded.isWaiting}
-      note={others.length > 0 ? "Filters other than the campaign do not apply here." : null}
+      note={note}
       actions={<TableToggle isTable={isTable} onToggle={() => setTable(!isTable)} />}
     >
-      {isTooMany ? (
-        <State icon="filter" title="Too many campaigns">
-          Choose {CAMPAIGNS_MAX} campaigns at most.
+      {obstacle ? (
+        <State icon="filter" title={obstacle.title}>
+          {obstacle.text}
         </State>
       ) : (
         <Body loaded={buckets} isEmpty={(data) => data.every((bucket) => bucket.conversions === 0)}>
@@ -78,8 +70,7 @@ function shortSeconds(seconds: number): string {
 }
 
 function Histogram({ buckets }: { buckets: Buckets }) {
-  const chart = useRef<ECharts | null>(null);
-  const [, redraw] = useState(0);
+  const { placeOf, onDrawn } = usePlace();
   const total = buckets.reduce((sum, bucket) => sum + bucket.conversions, 0);
   const draw = useMemo(
     () => (palette: ChartColours) => ({
@@ -124,10 +115,7 @@ function Histogram({ buckets }: { buckets: Buckets }) {
       label="Time to conversion. Arrow keys read the figures."
       count={buckets.length}
       hasLine={false}
-      placeOf={(index) => {
-        const place = chart.current?.convertToPixel({ xAxisIndex: 0 }, index);
-        return typeof place === "number" && Number.isFinite(place) ? place : null;
-      }}
+      placeOf={placeOf}
       textOf={textOf}
       tooltipOf={(index) => {
         const bucket = buckets[index]!;
@@ -138,13 +126,7 @@ function Histogram({ buckets }: { buckets: Buckets }) {
         return <Tip title={bucketName(bucket)} rows={rows} />;
       }}
     >
-      <Chart
-        draw={draw}
-        onDrawn={(drawn) => {
-          chart.current = drawn;
-          redraw((count) => count + 1);
-        }}
-      />
+      <Chart draw={draw} onDrawn={onDrawn} />
     </Cursor>
   );
 }

@@ -10,10 +10,9 @@ use adlake_domain::time;
 use super::super::detect::{Judgement, judge};
 use super::super::rule::Rule;
 use super::super::rule::metric::{Kpi, Metric};
-use super::{Groups, Sampler, Window, has_volume, number, sample, windows};
-use crate::access::Scope;
-use crate::answer::{AnswerError, Asked, Value, answer};
-use crate::question::{Condition, Dimension, Filter, Grain, Question, Range};
+use super::{Groups, Sampler, Window, has_volume, number, of_group, sample, windows};
+use crate::answer::{AnswerError, Value};
+use crate::question::{Grain, Range};
 use crate::state::groups::Coded;
 
 /// What a window of the series says.
@@ -39,6 +38,10 @@ impl Sampler<'_> {
         hours: u32,
     ) -> Result<Option<Vec<Point>>, AnswerError> {
         let Metric::Kpi { kpi, .. } = &rule.metric else { return Ok(None) };
+        // The alarm of further groups is none of a group.
+        if !rule.by.iter().all(|dimension| labels.contains_key(dimension.name())) {
+            return Ok(None);
+        }
         let zone = self.state.report_zone();
         let mut ranges: Vec<((i64, i64), i64)> = (0..i64::from(hours))
             .rev()
@@ -80,29 +83,9 @@ impl Sampler<'_> {
         labels: &BTreeMap<String, String>,
         (from, to): (i64, i64),
     ) -> Result<Hours, AnswerError> {
-        let own = Dimension::ALL.into_iter().filter_map(|dimension| {
-            let value = labels.get(dimension.name())?;
-            Some(Condition::In(dimension, vec![Some(value.clone())]))
-        });
-        let events = Condition::All(std::iter::once(rule.filter.events.clone()).chain(own).collect());
-        let catalogue = self.catalogues.of(None);
-        let question = Question {
-            model: self.catalogues.default_model(),
-            metrics: rule.inputs.iter().filter_map(|name| catalogue.find(name)).collect(),
-            dimensions: Vec::new(),
-            filter: Filter { events, rows: Vec::new() },
-            range: Range { from: Some(from), to: Some(to) },
-            grain: Some(Grain::Hour),
-            zone: self.state.report_zone(),
-            fill: false,
-            compare: None,
-            order: Vec::new(),
-            limit: usize::MAX,
-            totals: false,
-        };
-        let (state, names, catalogues, scope) = (self.state, self.names, self.catalogues, &Scope::All);
-        let answer = answer(Asked { state, names, catalogues, scope, bytes_max: usize::MAX }, &question, 0).await?;
-        let hours = answer.rows.into_iter().filter_map(|row| match row.split_first() {
+        let range = Range { from: Some(from), to: Some(to) };
+        let rows = self.ask(&rule.inputs, &[], &of_group(rule, labels), range, Some(Grain::Hour)).await?;
+        let hours = rows.into_iter().filter_map(|row| match row.split_first() {
             Some((Value::Time(at), values)) => Some((*at, values.iter().map(number).collect())),
             _ => None,
         });

@@ -25,7 +25,7 @@ use crate::state::follow::now;
 
 /// The hours of a series, unless it is asked for others, and the most.
 const HOURS: u32 = 48;
-const HOURS_MAX: u32 = 14 * 24;
+pub const HOURS_MAX: u32 = 14 * 24;
 
 /// The parameters of `/v1/alarms/history`.
 #[derive(Debug, Default, Deserialize)]
@@ -107,7 +107,8 @@ pub async fn series(
     let group = own.first().map(|row| row.group.clone()).unwrap_or_default();
     let incidents = Engine::restored(vec![rule.clone()].into(), own).incidents(0, &group, now());
     let (names, catalogues) = (&server.names, &server.catalogues);
-    let sampler = Sampler { state: &state, names, catalogues, now: now(), has_running: true };
+    let known_at = server.live.borrow().known_at(&state, now());
+    let sampler = Sampler { state: &state, names, catalogues, now: known_at, has_running: true };
     let work = async {
         let _turn = server.lake_queries.acquire().await;
         sampler.series(rule, &alarm.group, &incidents, hours).await

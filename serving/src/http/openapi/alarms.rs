@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{body, parameter, responses};
+use crate::http::alarms::HOURS_MAX;
 
 const OWN: [(&str, &str); 3] = [
     ("400", "A parameter cannot be read."),
@@ -31,7 +32,7 @@ pub fn history(rows_max: usize) -> Value {
 
 /// `/v1/alarms/{id}/series`.
 pub fn series() -> Value {
-    let hours = json!({"type": "integer", "minimum": 1, "maximum": 336});
+    let hours = json!({"type": "integer", "minimum": 1, "maximum": HOURS_MAX});
     let id = json!({"type": "string", "minLength": 1});
     let parameters = [
         parameter("id", "path", id, "An alarm that is not over."),

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::alarms::track::AlarmState;
 use crate::metrics::Catalogues;
 use crate::question::Dimension;
+use crate::state::FOLLOWED;
 
 /// All schemas by name. `rows_max`: the most rows of an answer.
 pub fn schemas(catalogues: &Catalogues, rows_max: usize) -> Value {
@@ -26,7 +27,7 @@ fn questions(catalogues: &Catalogues, rows_max: usize) -> Value {
     json!({
         "Snapshot": {
             "type": "string",
-            "pattern": format!("^{}$", ["[0-9]{1,18}"; 7].join("-")),
+            "pattern": format!("^{}$", ["[0-9]{1,18}"; 1 + FOLLOWED.len()].join("-")),
             "examples": ["0-0-0-0-0-0-0"],
         },
         "Grain": {"enum": ["hour", "day", "week", "month"]},

@@ -26,6 +26,9 @@ use crate::clock::now_micros;
 /// How long a token may take. Meanwhile the group is not polled.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How the client's error begins if there was no token.
+pub const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
+
 /// A topic and a partition.
 pub type Place = (String, i32);
 
@@ -58,6 +61,16 @@ pub enum Tokens {
     MskIam(MskIam),
 }
 
+impl Tokens {
+    /// Whether anything makes tokens.
+    fn are_made(&self) -> bool {
+        match self {
+            Tokens::Command(command) => !command.as_slice().is_empty(),
+            Tokens::MskIam(_) => true,
+        }
+    }
+}
+
 impl Default for Tokens {
     fn default() -> Self {
         Tokens::Command(SecretList::default())
@@ -67,7 +80,7 @@ impl Default for Tokens {
 /// The errors that brokers, or connections to them, have reported since the beginning.
 #[derive(Debug, Clone, Default)]
 pub struct Complaints {
-    /// How often the credentials were refused.
+    /// How often the credentials were refused, or a token was wanted and nothing makes any.
     pub refused: u32,
     /// How often a secure connection failed.
     pub insecure: u32,
@@ -170,6 +183,8 @@ impl ClientContext for Group {
         tracing::warn!(%error, "kafka: {reason}");
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         match error.rdkafka_error_code() {
+            // The source of the credentials may answer again soon. No broker has refused anything.
+            Some(RDKafkaErrorCode::Authentication) if reason.contains(NO_TOKEN) && self.tokens.are_made() => {}
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
                 complaints.refused += 1
             }
@@ -182,5 +197,26 @@ impl ClientContext for Group {
             _ => {}
         }
         complaints.last = Some(reason.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_made_is_no_refusal() {
+        let check = |command: &[&str], code, reason: &str, refused| {
+            let group = Group::new(Tokens::Command(command.iter().copied().collect()));
+            group.error(KafkaError::Global(code), reason);
+            let complaints = group.complaints();
+            assert_eq!((complaints.refused, complaints.last.as_deref()), (refused, Some(reason)));
+        };
+        let no_token = format!("{NO_TOKEN}: no answer");
+        check(&["sh"], RDKafkaErrorCode::Authentication, &no_token, 0);
+        check(&["sh"], RDKafkaErrorCode::Authentication, "SASL authentication error", 1);
+        check(&["sh"], RDKafkaErrorCode::SaslAuthenticationFailed, "denied", 1);
+        // Without a command there will never be a token.
+        check(&[], RDKafkaErrorCode::Authentication, &no_token, 1);
     }
 }

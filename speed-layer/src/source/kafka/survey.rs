@@ -8,7 +8,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::connect::{self, Topic, failed};
-use super::group::Group;
+use super::group::{Group, NO_TOKEN};
+pub use super::position::RECREATED;
 use crate::error::SpeedError;
 use crate::record::Stream;
 use crate::settings::SpeedSettings;
@@ -133,7 +134,8 @@ fn try_to_read(consumer: &BaseConsumer<Group>, topic: &SurveyedTopic, timeout: D
     read.and(unassigned)
 }
 
-fn is_refusal(error: &KafkaError) -> bool {
+/// Whether the brokers do not let this client look at something, or read it.
+pub fn is_refusal(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
@@ -142,6 +144,11 @@ fn is_refusal(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::ClusterAuthorizationFailed
         )
     )
+}
+
+/// Whether the brokers could not be asked because no token could be made.
+pub fn lacks_token(error: &SpeedError) -> bool {
+    matches!(error, SpeedError::Kafka { what, .. } if what.contains(NO_TOKEN))
 }
 
 fn try_group(consumer: &BaseConsumer<Group>, survey: &Survey, settings: &SpeedSettings) -> Result<(), SpeedError> {
