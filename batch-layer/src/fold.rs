@@ -31,6 +31,9 @@ pub(crate) struct Changes {
     _memory: MemoryReservation,
 }
 
+/// A file by its place, and the changes that meet it.
+type Assigned = (usize, Range<usize>);
+
 /// A file, and the changes that meet it.
 #[derive(Clone)]
 pub(crate) struct Piece {
@@ -76,7 +79,7 @@ impl Changes {
             }
         }
         let pieces = self.assigned(&ends)?.map(|assigned| {
-            let piece = |(place, changes): (usize, Range<usize>)| Piece { file: begun[place].clone(), changes };
+            let piece = |(place, changes): Assigned| Piece { file: begun[place].clone(), changes };
             assigned.into_iter().map(piece).collect()
         });
         Ok(pieces)
@@ -85,7 +88,7 @@ impl Changes {
     /// The changes that meet each file, by the files' places in the order of their rows. `ends` are
     /// the first row and the last of each. A change meets the last file that begins before it, or
     /// the first file.
-    fn assigned(&self, ends: &[[RecordBatch; 2]]) -> Result<Option<Vec<(usize, Range<usize>)>>> {
+    fn assigned(&self, ends: &[[RecordBatch; 2]]) -> Result<Option<Vec<Assigned>>> {
         let all = |end: usize| concat_batches(&self.rows.schema(), ends.iter().map(|ends| &ends[end]));
         let (firsts, lasts) = (all(0)?, all(1)?);
         let order = Order::between(&firsts, &firsts)?;
