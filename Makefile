@@ -76,7 +76,7 @@ audit: ## whether dependencies have known security problems; needs access to git
 
 # `make bench BENCH="csv --events 1000000 --runs 1"` measures some of it, or less of it.
 bench: build ## the figures of docs/performance.md
-	tests/setup/setup.sh kafka venv spark
+	tests/setup/setup.sh kafka venv spark bi
 	$(CARGO) run --release --locked -p adlake-tests --bin bench -- $(BENCH)
 	if [ -z "$(BENCH)" ]; then \
 	  ADLAKE_CONFLICTS_SECONDS=60 ADLAKE_CONFLICTS_RATE=20000 \

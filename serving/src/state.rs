@@ -27,7 +27,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use hashbrown::HashMap;
 
-use self::cube::{Cube, CubeBuilder};
+use self::cube::{Cube, CubeBuilder, Layers};
 use self::groups::Coded;
 use self::names::Names;
 use self::reach::Reach;
@@ -106,12 +106,12 @@ impl std::fmt::Display for SnapshotId {
 pub struct Base {
     run: Option<i64>,
     /// By hour and campaign.
-    hourly: Cube,
+    hourly: Layers,
     /// By day and campaign.
-    daily: Cube,
+    daily: Layers,
     /// By day and the dimensions of [`BY_DAY`]. They are read after the server has begun to answer.
     /// `Some(None)`: it would take too much memory.
-    others: [OnceLock<Option<Cube>>; BY_DAY.len()],
+    others: [OnceLock<Option<Layers>>; BY_DAY.len()],
     /// `None`: they take too much memory.
     sketches: Option<Arc<reach::Sketches>>,
 }
@@ -120,14 +120,14 @@ impl Base {
     /// The bytes that it takes.
     pub fn bytes(&self) -> usize {
         let others = self.others.iter().filter_map(|cube| cube.get()?.as_ref());
-        let cubes: usize = [&self.hourly, &self.daily].into_iter().chain(others).map(Cube::bytes).sum();
+        let cubes: usize = [&self.hourly, &self.daily].into_iter().chain(others).map(Layers::bytes).sum();
         cubes + self.sketches.as_ref().map_or(0, |sketches| sketches.bytes())
     }
 
     /// The rows of its cubes.
     pub fn rows(&self) -> usize {
         let others = self.others.iter().filter_map(|cube| cube.get()?.as_ref());
-        [&self.hourly, &self.daily].into_iter().chain(others).map(Cube::rows).sum()
+        [&self.hourly, &self.daily].into_iter().chain(others).map(Layers::rows).sum()
     }
 }
 
@@ -148,14 +148,18 @@ pub struct State {
     pub advertisers: HashMap<u32, u32>,
     base: Arc<Base>,
     /// The signed changes since the run, by hour and campaign.
-    hourly: Cube,
-    daily: Cube,
-    others: Vec<Cube>,
+    hourly: Layers,
+    daily: Layers,
+    others: Vec<Layers>,
     reach: Option<Reach>,
 }
 
 /// The cubes that answer a selection: the published sums, and the changes since.
 pub type Pair<'a> = [&'a Cube; 2];
+
+fn pair<'a>(base: &'a Layers, changes: &'a Layers, dimensions: &[Dimension]) -> Option<Pair<'a>> {
+    Some([base.with(dimensions)?, changes.with(dimensions)?])
+}
 
 impl State {
     /// The zone of the cubes.
@@ -167,14 +171,14 @@ impl State {
     /// zone. `None`: the lake has to be asked.
     pub fn cubes(&self, dimensions: &[Dimension], bucket: Bucket) -> Option<Pair<'_>> {
         if bucket == Bucket::Hour {
-            return self.hourly.has(dimensions).then_some([&self.base.hourly, &self.hourly]);
+            return pair(&self.base.hourly, &self.hourly, dimensions);
         }
-        if self.daily.has(dimensions) {
-            return Some([&self.base.daily, &self.daily]);
+        if let Some(daily) = pair(&self.base.daily, &self.daily, dimensions) {
+            return Some(daily);
         }
         let others = self.base.others.iter().zip(&self.others);
-        let pairs = others.filter_map(|(base, changes)| Some([base.get()?.as_ref()?, changes]));
-        pairs.filter(|pair| pair[1].has(dimensions)).min_by_key(|pair| pair[0].rows())
+        let pairs = others.filter_map(|(base, changes)| pair(base.get()?.as_ref()?, changes, dimensions));
+        pairs.min_by_key(|pair| pair[0].rows())
     }
 
     /// The sketches. `None`: they take too much memory.
@@ -194,7 +198,8 @@ impl State {
             ids.is_some_and(|ids| ids.iter().any(|id| id == Some(campaign)))
         };
         let code = names.known(Dimension::Campaign, campaign);
-        let has_sums = code.is_some_and(|code| self.codes().any(|other| other == code));
+        let has_sums =
+            code.is_some_and(|code| [&self.base.daily, &self.daily].iter().any(|cube| cube.whole().has_campaign(code)));
         has_sums || self.campaigns.iter().any(is_listed)
     }
 
@@ -206,12 +211,12 @@ impl State {
 
     /// The codes of the campaigns of all days.
     fn codes(&self) -> impl Iterator<Item = u32> {
-        [&self.base.daily, &self.daily].into_iter().flat_map(|cube| cube.codes(Dimension::Campaign)).copied()
+        [&self.base.daily, &self.daily].into_iter().flat_map(|cube| cube.whole().codes(Dimension::Campaign)).copied()
     }
 
     /// The first and the last hour with events of the campaigns for which a condition holds.
     pub fn span(&self, condition: &Coded) -> Option<(i64, i64)> {
-        let spans = [&self.base.hourly, &self.hourly].into_iter().filter_map(|cube| cube.span(condition));
+        let spans = [&self.base.hourly, &self.hourly].into_iter().filter_map(|cube| cube.whole().span(condition));
         spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
@@ -223,7 +228,7 @@ impl State {
 
     /// The bytes that its own sums take, and those of its base.
     pub fn bytes(&self) -> (usize, usize) {
-        let cubes = [&self.hourly, &self.daily].into_iter().chain(&self.others).map(Cube::bytes).sum::<usize>();
+        let cubes = [&self.hourly, &self.daily].into_iter().chain(&self.others).map(Layers::bytes).sum::<usize>();
         (cubes + self.reach.as_ref().map_or(0, |reach| reach.added.bytes()), self.base.bytes())
     }
 
@@ -234,7 +239,7 @@ impl State {
 
     /// The rows of the changes since the run.
     pub fn change_rows(&self) -> usize {
-        self.hourly.rows() + self.daily.rows() + self.others.iter().map(Cube::rows).sum::<usize>()
+        self.hourly.rows() + self.daily.rows() + self.others.iter().map(Layers::rows).sum::<usize>()
     }
 }
 
@@ -269,7 +274,8 @@ impl Builder {
         let hourly = changes.regrouped(&[Dimension::Campaign], |hour| hour);
         let day = |hour: i64| time::day_start(hour, zone);
         let daily = hourly.regrouped(&[Dimension::Campaign], day);
-        let others = BY_DAY.iter().map(|dimensions| changes.regrouped(dimensions, day)).collect();
+        let others = BY_DAY.iter().map(|dimensions| Layers::of(changes.regrouped(dimensions, day))).collect();
+        let (hourly, daily) = (Layers::of(hourly), Layers::of(daily));
         let reach = match &base.sketches {
             None => None,
             Some(published) => Some(self.reach(&views, published.clone()).await?),
@@ -298,6 +304,7 @@ impl Builder {
     async fn base(&self, views: &Views, run: Option<i64>, zone: Tz) -> Result<Base, LakeError> {
         let hourly = self.cube(views, Part::Published, Bucket::Hour, &[Dimension::Campaign]).await?;
         let daily = hourly.regrouped(&[Dimension::Campaign], |hour| time::day_start(hour, zone));
+        let (hourly, daily) = (Layers::of(hourly), Layers::of(daily));
         let room = self.base_bytes_max.saturating_sub(hourly.bytes() + daily.bytes());
         let sketches = self.sketches(views, room).await?;
         Ok(Base { run, hourly, daily, others: Default::default(), sketches: sketches.map(Arc::new) })
@@ -309,7 +316,7 @@ impl Builder {
             if cube.get().is_some() {
                 continue;
             }
-            let read = self.cube(&state.views, Part::Published, Bucket::Day, dimensions).await?;
+            let read = Layers::of(self.cube(&state.views, Part::Published, Bucket::Day, dimensions).await?);
             let fits = state.base.bytes() + read.bytes() <= self.base_bytes_max;
             if !fits {
                 tracing::warn!(

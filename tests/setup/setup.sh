@@ -3,10 +3,10 @@
 # readers (Python), an API server of AWS (Python), Spark with Delta (Python and Maven), what drives the dashboard in
 # Chromium (npm), and what asks a server whatever its OpenAPI description allows (Python).
 #
-#   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [schemathesis] [deny] [infra]
+#   setup.sh [kafka] [registry] [versitygw] [venv] [moto] [spark] [dashboard] [schemathesis] [deny] [bi] [infra]
 #
 # By default it gets all of them but cargo-deny, which only `make check` needs. `infra` is what tests/infra/ runs: a local AWS API,
-# Airflow, checkov, ClickHouse, OpenSearch; and it says what of Terraform, Prometheus, rsyslog, bubblewrap and shellcheck is
+# Airflow, checkov, OpenSearch, and ClickHouse by `bi`; and it says what of Terraform, Prometheus, rsyslog, bubblewrap and shellcheck is
 # missing.
 #
 # Everything lands under ${ADLAKE_CACHE:-$HOME/.cache/adlake}, nothing elsewhere but the caches of mvn, go and pip.
@@ -140,12 +140,14 @@ setup_opensearch() {
   fi
 }
 
+setup_bi() { python_environment "$cache/infra/bi" python "$here/infra/bi.txt" "ClickHouse and pandas, which read the lake"; }
+
 # Terraform's AWS provider is in no registry of packages: it must be in a mirror (tests/infra/environment.py looks for one).
 setup_infra() {
   local tool
   python_environment "$cache/infra/venv" moto_server "$here/infra/requirements.txt" "a local AWS API, checkov and schemas"
   python_environment "$cache/infra/airflow" airflow "$here/infra/airflow.txt" "Airflow"
-  python_environment "$cache/infra/bi" python "$here/infra/bi.txt" "ClickHouse and pandas, which read the lake"
+  setup_bi
   python_environment "$cache/infra/java" python "$here/infra/java.txt" "a Java for OpenSearch"
   setup_opensearch
   for tool in promtool:prometheus amtool:prometheus-alertmanager bwrap:bubblewrap shellcheck:shellcheck \

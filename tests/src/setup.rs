@@ -39,6 +39,11 @@ pub fn moto() -> Result<PathBuf> {
     installed("moto/bin/python")
 }
 
+/// A Python with ClickHouse (chdb).
+pub fn clickhouse() -> Result<PathBuf> {
+    installed("infra/bi/bin/python")
+}
+
 /// The program that asks a server whatever its OpenAPI description allows.
 pub fn schemathesis() -> Result<PathBuf> {
     installed("schemathesis/bin/schemathesis")

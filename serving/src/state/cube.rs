@@ -58,6 +58,82 @@ pub struct Cube {
     codes: Vec<Vec<u32>>,
     /// In the order of [`SUMS`].
     sums: Vec<Numbers>,
+    /// If the campaign is a dimension.
+    by_campaign: Option<ByCampaign>,
+}
+
+/// The rows of each campaign, ascending.
+#[derive(Debug, Clone)]
+struct ByCampaign {
+    /// Where the rows of each code begin; and, one more, where those of the last end.
+    starts: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+impl ByCampaign {
+    fn of(codes: &[u32]) -> ByCampaign {
+        let count = codes.iter().max().map_or(0, |most| *most as usize + 1);
+        let mut starts = vec![0u32; count + 1];
+        for code in codes {
+            starts[*code as usize + 1] += 1;
+        }
+        for place in 1..starts.len() {
+            starts[place] += starts[place - 1];
+        }
+        let (mut next, mut rows) = (starts.clone(), vec![0; codes.len()]);
+        for (row, code) in codes.iter().enumerate() {
+            let place = &mut next[*code as usize];
+            rows[*place as usize] = row as u32;
+            *place += 1;
+        }
+        ByCampaign { starts, rows }
+    }
+
+    fn rows(&self, code: u32) -> &[u32] {
+        let start = |code: usize| self.starts.get(code).copied().unwrap_or(self.rows.len() as u32) as usize;
+        &self.rows[start(code as usize)..start(code as usize + 1)]
+    }
+
+    fn bytes(&self) -> usize {
+        (self.starts.capacity() + self.rows.capacity()) * size_of::<u32>()
+    }
+}
+
+/// A cube, and its sums over all campaigns.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    whole: Cube,
+    over_campaigns: Cube,
+}
+
+impl Layers {
+    /// The layers of a cube.
+    pub fn of(whole: Cube) -> Layers {
+        let kept: Vec<Dimension> =
+            whole.dimensions.iter().copied().filter(|dimension| *dimension != Dimension::Campaign).collect();
+        let over_campaigns = whole.regrouped(&kept, |time| time);
+        Layers { whole, over_campaigns }
+    }
+
+    /// The smaller layer with all of these dimensions.
+    pub fn with(&self, dimensions: &[Dimension]) -> Option<&Cube> {
+        [&self.over_campaigns, &self.whole].into_iter().find(|cube| cube.has(dimensions))
+    }
+
+    /// The cube.
+    pub fn whole(&self) -> &Cube {
+        &self.whole
+    }
+
+    /// How many rows both have.
+    pub fn rows(&self) -> usize {
+        self.whole.rows() + self.over_campaigns.rows()
+    }
+
+    /// The bytes that both take.
+    pub fn bytes(&self) -> usize {
+        self.whole.bytes() + self.over_campaigns.bytes()
+    }
 }
 
 /// Collects the rows of a cube. Rows with the same key are added up.
@@ -98,9 +174,11 @@ impl CubeBuilder {
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let times = rows.iter().map(|((time, _), _)| *time).collect();
         let codes = (0..self.dimensions.len()).map(|place| rows.iter().map(|((_, codes), _)| codes[place]).collect());
-        let codes = codes.collect();
+        let codes: Vec<Vec<u32>> = codes.collect();
+        let campaign = self.dimensions.iter().position(|dimension| *dimension == Dimension::Campaign);
+        let by_campaign = campaign.map(|place| ByCampaign::of(&codes[place]));
         let sums = (0..SUMS.len()).map(|sum| Numbers::of(rows.iter().map(|(_, sums)| sums[sum]).collect())).collect();
-        Cube { dimensions: self.dimensions, times, codes, sums }
+        Cube { dimensions: self.dimensions, times, codes, sums, by_campaign }
     }
 }
 
@@ -118,7 +196,9 @@ impl Cube {
     /// The bytes that it takes.
     pub fn bytes(&self) -> usize {
         let codes: usize = self.codes.iter().map(|codes| codes.capacity() * size_of::<u32>()).sum();
-        self.times.capacity() * size_of::<i64>() + codes + self.sums.iter().map(Numbers::bytes).sum::<usize>()
+        let by_campaign = self.by_campaign.as_ref().map_or(0, ByCampaign::bytes);
+        let sums: usize = self.sums.iter().map(Numbers::bytes).sum();
+        self.times.capacity() * size_of::<i64>() + codes + by_campaign + sums
     }
 
     /// Whether it has all of these dimensions.
@@ -132,12 +212,31 @@ impl Cube {
         place.map_or(&[], |place| &self.codes[place])
     }
 
+    /// Whether a row has a campaign.
+    pub fn has_campaign(&self, code: u32) -> bool {
+        self.by_campaign.as_ref().is_some_and(|rows| !rows.rows(code).is_empty())
+    }
+
     /// The first and the last time of the rows for which a condition holds.
     pub fn span(&self, condition: &Coded) -> Option<(i64, i64)> {
         let matcher = condition.columns(|dimension| self.codes(dimension));
-        let first = (0..self.rows()).find(|row| matcher.holds(*row))?;
-        let last = (first..self.rows()).rfind(|row| matcher.holds(*row))?;
-        Some((self.times[first], self.times[last]))
+        let ends = self.places(condition, 0..self.rows()).into_iter().filter_map(|mut places| {
+            let first = places.clone().find(|row| matcher.holds(*row))?;
+            let last = places.rfind(|row| matcher.holds(*row))?;
+            Some((self.times[first], self.times[last]))
+        });
+        ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// The rows of a range among which those are for which a condition holds: the campaigns' own if
+    /// it names any, else all.
+    fn places(&self, condition: &Coded, range: Range<usize>) -> Vec<Places<'_>> {
+        match (&self.by_campaign, condition.campaigns()) {
+            (Some(rows), Some(campaigns)) => {
+                campaigns.iter().map(|code| Places::listed(rows.rows(*code), &range)).collect()
+            }
+            _ => vec![Places::All(range)],
+        }
     }
 
     /// The same sums by fewer dimensions, and longer buckets: `bucket` gives the bucket of a time.
@@ -170,7 +269,8 @@ impl Cube {
         let sums: Vec<&Numbers> = selection.sums.iter().map(|sum| &self.sums[*sum]).collect();
         let matcher = selection.condition.columns(|dimension| codes(dimension));
         let (mut last, mut bucket) = (None, 0);
-        for row in self.range(selection.range) {
+        let places = self.places(selection.condition, self.range(selection.range));
+        for row in places.into_iter().flatten() {
             if !matcher.holds(row) {
                 continue;
             }
@@ -184,6 +284,41 @@ impl Cube {
             }
         }
         Ok(())
+    }
+}
+
+/// Rows, ascending.
+#[derive(Debug, Clone)]
+enum Places<'a> {
+    All(Range<usize>),
+    Listed(std::slice::Iter<'a, u32>),
+}
+
+impl<'a> Places<'a> {
+    /// Those that are in a range.
+    fn listed(rows: &'a [u32], range: &Range<usize>) -> Places<'a> {
+        let before = |end: usize| rows.partition_point(|row| (*row as usize) < end);
+        Places::Listed(rows[before(range.start)..before(range.end)].iter())
+    }
+}
+
+impl Iterator for Places<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        match self {
+            Places::All(rows) => rows.next(),
+            Places::Listed(rows) => rows.next().map(|row| *row as usize),
+        }
+    }
+}
+
+impl DoubleEndedIterator for Places<'_> {
+    fn next_back(&mut self) -> Option<usize> {
+        match self {
+            Places::All(rows) => rows.next_back(),
+            Places::Listed(rows) => rows.next_back().map(|row| *row as usize),
+        }
     }
 }
 
@@ -260,5 +395,50 @@ mod tests {
         let by_campaign = cube.regrouped(&[Dimension::Campaign], |_| 0);
         assert_eq!((by_campaign.rows(), by_campaign.sums[9].get(0)), (1, (1 << 70) + 11));
         assert!(by_campaign.has(&[Dimension::Advertiser]) && !by_campaign.has(&[Dimension::Country]));
+    }
+
+    #[test]
+    fn who_does_not_ask_about_campaigns_is_answered_from_sums_over_all() {
+        let layers = Layers::of(cube(&[(3, 1, 2, 5), (3, 4, 2, 6), (7, 1, 1, 7), (7, 0, 2, 8)]));
+        let rows = |dimensions: &[Dimension]| layers.with(dimensions).map(Cube::rows);
+        assert_eq!((rows(&[]), rows(&[Dimension::Country])), (Some(3), Some(3)));
+        assert_eq!((rows(&[Dimension::Campaign]), rows(&[Dimension::Advertiser])), (Some(4), Some(4)));
+        assert_eq!(rows(&[Dimension::Device]), None);
+        let over = layers.with(&[]).unwrap();
+        assert_eq!((over.times.as_slice(), over.sums[9].get(0)), ([3, 7, 7].as_slice(), 11));
+    }
+
+    #[test]
+    fn the_rows_of_campaigns_are_those_that_a_condition_on_them_selects() {
+        let rows: Vec<_> =
+            (0..500i64).map(|row| (row / 7, (row % 11 * 3) as u32, (row % 5) as u32, row.into())).collect();
+        let cube = cube(&rows);
+        let campaigns = |codes: &[u32]| Coded::In(Dimension::Campaign, codes.iter().copied().collect());
+        let country = Coded::In(Dimension::Country, [0, 3].into());
+        let check = |condition: Coded, range: (i64, i64), is_listed: bool| {
+            let places = cube.places(&condition, cube.range(range));
+            assert_eq!(matches!(places[..], [Places::All(_)]), !is_listed, "{condition:?}");
+            let matcher = condition.columns(|dimension| cube.codes(dimension));
+            let mut found: Vec<usize> = places.into_iter().flatten().filter(|row| matcher.holds(*row)).collect();
+            found.sort_unstable();
+            let expected: Vec<usize> = cube.range(range).filter(|row| matcher.holds(*row)).collect();
+            assert_eq!(found, expected, "{condition:?} {range:?}");
+            expected.len()
+        };
+        for range in [(0, 100), (13, 29), (29, 13), (i64::MIN, i64::MAX)] {
+            check(campaigns(&[3]), range, true);
+            check(campaigns(&[0, 30, 4, 99]), range, true);
+            check(Coded::All(vec![campaigns(&[3, 6, 9]), country.clone(), campaigns(&[6])]), range, true);
+            check(Coded::Any(vec![campaigns(&[3]), country.clone()]), range, false);
+            check(Coded::Not(Box::new(campaigns(&[3]))), range, false);
+        }
+        assert!(check(campaigns(&[0, 30]), (13, 29), true) > 10);
+        assert!(cube.has_campaign(30) && !cube.has_campaign(31) && !cube.has_campaign(1000));
+        // The campaign 3 is in the rows 1, 12, ..., 496.
+        assert_eq!(cube.span(&campaigns(&[3])), Some((0, 70)));
+        assert_eq!(
+            (cube.span(&campaigns(&[4])), Cube::empty(&[Dimension::Campaign]).span(&campaigns(&[3]))),
+            (None, None)
+        );
     }
 }

@@ -135,6 +135,15 @@ impl Coded {
         }
     }
 
+    /// Campaigns without which it holds for no row. `None`: it does not say any.
+    pub fn campaigns(&self) -> Option<&HashSet<u32>> {
+        match self {
+            Coded::In(Dimension::Campaign, codes) => Some(codes),
+            Coded::All(parts) => parts.iter().filter_map(Coded::campaigns).min_by_key(|codes| codes.len()),
+            _ => None,
+        }
+    }
+
     /// The condition over columns of codes.
     pub fn columns<'a>(&'a self, codes: impl Fn(Dimension) -> &'a [u32] + Copy) -> Matcher<'a> {
         let all = |parts: &'a [Coded]| parts.iter().map(|part| part.columns(codes)).collect();

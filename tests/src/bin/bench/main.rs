@@ -16,6 +16,7 @@ mod merge;
 mod picture;
 mod program;
 mod serve;
+mod serve_beside;
 mod spark;
 
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::batch::{Bench, KEYS, Keys, Target, line};
 use crate::program::{Resident, quantile};
+use crate::serve_beside;
 
 const CAMPAIGNS: u32 = 2_000;
 const RATE: u32 = 500;
@@ -63,6 +64,7 @@ async fn measure(bench: &Bench, base: &str, started: Instant) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     println!("  all cubes in memory after {:.2} s", started.elapsed().as_secs_f64());
+    serve_beside::peers(bench, &client, base, &campaigns).await?;
     let times = load(&client, base, &campaigns, 0.5, |random| question(random.random_range(0..12))).await?;
     show("the twelve questions", times, 0.010);
     let times = load(&client, base, &campaigns, 1.0, |_| json!({"metrics": KPIS})).await?;
@@ -77,7 +79,7 @@ fn show(what: &str, times: Vec<f64>, bound: f64) {
 }
 
 /// The questions of a dashboard.
-fn question(number: usize) -> Value {
+pub fn question(number: usize) -> Value {
     let week = json!({"range": ["2025-01-01", "2025-01-08"]});
     let by = |dimension: &str| {
         let mut question = json!({"metrics": KPIS, "dimensions": [dimension], "time": week, "totals": true});
@@ -168,7 +170,7 @@ async fn visible(bench: &Bench, client: &reqwest::Client, base: &str) -> Result<
     Ok(())
 }
 
-async fn ask(client: &reqwest::Client, base: &str, question: &Value) -> Result<Value> {
+pub async fn ask(client: &reqwest::Client, base: &str, question: &Value) -> Result<Value> {
     let request = client.post(format!("{base}/v1/query")).header("content-type", "application/json");
     read(request.body(question.to_string()).send().await?).await
 }
