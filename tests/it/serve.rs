@@ -262,6 +262,10 @@ async fn shortcuts(server: &Server) -> Result<()> {
     ensure!(freshness["server"]["is_stale"] == false, "{freshness}");
     json("/v1/dead_letters").await?;
     ensure!(server.get("/v1/campaigns/nobody/funnel", None).await?.status() == StatusCode::NOT_FOUND);
+    let surplus = server.get("/v1/campaigns/all/funnel?from=2025-01-01&compare=previous_period", None).await?;
+    ensure!(surplus.status() == StatusCode::BAD_REQUEST, "{}", surplus.status());
+    let told = surplus.text().await?;
+    ensure!(told.contains("no parameter compare"), "{told}");
     ensure!(server.get("/v1/nothing", None).await?.status() == StatusCode::NOT_FOUND);
     Ok(())
 }

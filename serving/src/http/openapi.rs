@@ -128,12 +128,22 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
         parameter("from", "query", day.clone(), "The first day or instant."),
         parameter("to", "query", day, "The first day or instant after the range."),
         parameter("zone", "query", json!({"type": "string"}), "The zone of days and buckets."),
-        parameter("compare", "query", json!({"$ref": "#/components/schemas/Compare"}), "The period to compare with."),
-        parameter("grain", "query", json!({"$ref": "#/components/schemas/Grain"}), "The length of a bucket."),
-        parameter("metrics", "query", json!({"type": "string"}), "Names of metrics, with commas between."),
         seen.clone(),
     ];
-    let campaign = |summary: &str, answer: Value| operation(summary, &ranged, responses(answer, &ASKED, false));
+    let compare =
+        parameter("compare", "query", json!({"$ref": "#/components/schemas/Compare"}), "The period to compare with.");
+    let compared = [&ranged[..], &[compare]].concat();
+    let series = [
+        &compared[..],
+        &[
+            parameter("grain", "query", json!({"$ref": "#/components/schemas/Grain"}), "The length of a bucket."),
+            parameter("metrics", "query", json!({"type": "string"}), "Names of metrics, with commas between."),
+        ],
+    ]
+    .concat();
+    let campaign = |summary: &str, answer: Value, parameters: &[Value]| {
+        operation(summary, parameters, responses(answer, &ASKED, false))
+    };
     let list = |summary: &str, schema: &str, parameters: &[Value], own: &[(&str, &str)]| {
         operation(summary, parameters, responses(body(schema), own, false))
     };
@@ -221,13 +231,13 @@ fn describe(catalogues: &Catalogues, rows_max: usize) -> Value {
             "/v1/session": session(),
             "/v1/whoami": list("Who asks.", "Principal", &[], &[]),
             "/v1/campaigns": list("The campaigns.", "Campaigns", &searched, &[known, malformed, impossible]),
-            "/v1/campaigns/{id}": campaign("A campaign with all its metrics.", table()),
-            "/v1/campaigns/{id}/timeseries": campaign("Metrics over time.", table()),
-            "/v1/campaigns/{id}/geography": campaign("By country and region.", table()),
-            "/v1/campaigns/{id}/funnel": campaign("The stages of the funnel.", body("Funnel")),
-            "/v1/campaigns/{id}/attribution": campaign("Conversions and revenue by model.", body("Attribution")),
-            "/v1/campaigns/{id}/time_to_conversion": campaign(by_delay, body("Delays")),
-            "/v1/campaigns/{id}/invalid_traffic": campaign("Invalid events by reason.", body("InvalidTraffic")),
+            "/v1/campaigns/{id}": campaign("A campaign with all its metrics.", table(), &compared),
+            "/v1/campaigns/{id}/timeseries": campaign("Metrics over time.", table(), &series),
+            "/v1/campaigns/{id}/geography": campaign("By country and region.", table(), &compared),
+            "/v1/campaigns/{id}/funnel": campaign("The stages of the funnel.", body("Funnel"), &ranged),
+            "/v1/campaigns/{id}/attribution": campaign("Conversions and revenue by model.", body("Attribution"), &ranged),
+            "/v1/campaigns/{id}/time_to_conversion": campaign(by_delay, body("Delays"), &ranged),
+            "/v1/campaigns/{id}/invalid_traffic": campaign("Invalid events by reason.", body("InvalidTraffic"), &ranged),
             "/v1/freshness": list("How far each table has come.", "Freshness", seen, &[malformed]),
             "/v1/dead_letters": list("Rejected records by reason.", "DeadLetters", seen, &[known, malformed]),
             "/v1/quality": list("The last result of each expectation.", "Quality", seen, &[known, malformed]),

@@ -49,9 +49,27 @@ struct Shortcut {
     parameters: Parameters,
 }
 
+impl Parameters {
+    /// Whichever of these is given, and not among those that an address takes.
+    fn surplus(&self, taken: &[&str]) -> Option<&'static str> {
+        let given =
+            [("compare", self.compare.is_some()), ("grain", self.grain.is_some()), ("metrics", self.metrics.is_some())];
+        given.into_iter().find(|(name, is_given)| *is_given && !taken.contains(name)).map(|(name, _)| name)
+    }
+}
+
 impl Shortcut {
-    fn new((Shared(server), Extension(principal)): Asking, id: String, parsed: Parsed) -> Result<Shortcut, Problem> {
+    /// `taken`: the parameters that the address takes, beside those of the range.
+    fn new(
+        (Shared(server), Extension(principal)): Asking,
+        id: String,
+        parsed: Parsed,
+        taken: &[&str],
+    ) -> Result<Shortcut, Problem> {
         let Query(parameters) = parsed.map_err(malformed)?;
+        if let Some(name) = parameters.surplus(taken) {
+            return Err(malformed(format_args!("this address has no parameter {name}; POST /v1/query has")));
+        }
         Ok(Shortcut { server, principal, campaign: (id != ALL).then_some(id), parameters })
     }
 
@@ -88,7 +106,7 @@ impl Shortcut {
 
 /// `GET /v1/campaigns/{id}`: all metrics that its range allows.
 pub async fn campaign(asking: Asking, Name(id): Name, parsed: Parsed, headers: HeaderMap) -> Result<Response, Problem> {
-    let shortcut = Shortcut::new(asking, id, parsed)?;
+    let shortcut = Shortcut::new(asking, id, parsed, &["compare"])?;
     let state = shortcut.state(&headers).await?;
     let all: Vec<&str> = shortcut.server.catalogues.of(None).all().iter().map(|metric| metric.name.as_str()).collect();
     let mut request = shortcut.request(&all);
@@ -106,7 +124,7 @@ pub async fn timeseries(
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let shortcut = Shortcut::new(asking, id, parsed)?;
+    let shortcut = Shortcut::new(asking, id, parsed, &["compare", "grain", "metrics"])?;
     shortcut.state(&headers).await?;
     let metrics = shortcut.parameters.metrics.clone().unwrap_or_else(|| "impressions,clicks,conversions,spend".into());
     let metrics: Vec<&str> = metrics.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
@@ -124,7 +142,7 @@ pub async fn geography(
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let shortcut = Shortcut::new(asking, id, parsed)?;
+    let shortcut = Shortcut::new(asking, id, parsed, &["compare"])?;
     shortcut.state(&headers).await?;
     let metrics = ["impressions", "clicks", "conversions", "spend", "revenue", "ctr", "cvr", "roas"];
     let mut request = shortcut.request(&metrics);
@@ -137,7 +155,7 @@ pub async fn geography(
 
 /// `GET /v1/campaigns/{id}/funnel`.
 pub async fn funnel(asking: Asking, Name(id): Name, parsed: Parsed, headers: HeaderMap) -> Result<Response, Problem> {
-    let shortcut = Shortcut::new(asking, id, parsed)?;
+    let shortcut = Shortcut::new(asking, id, parsed, &[])?;
     let state = shortcut.state(&headers).await?;
     let request = shortcut.request(&FUNNEL.map(|(_, sum)| sum));
     let answer = shortcut.answer(&state, &request).await?;
@@ -172,7 +190,7 @@ pub async fn attribution(
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let shortcut = Shortcut::new(asking, id, parsed)?;
+    let shortcut = Shortcut::new(asking, id, parsed, &[])?;
     let state = shortcut.state(&headers).await?;
     let columns = |what: &str| Model::ALL.map(|model| format!("attributed_{what}_{}", model.name()));
     let metrics: Vec<String> = columns("conversions").into_iter().chain(columns("revenue")).collect();
@@ -213,7 +231,7 @@ pub async fn time_to_conversion(
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let shortcut = Shortcut::new(asking, id, parsed)?;
+    let shortcut = Shortcut::new(asking, id, parsed, &[])?;
     let state = shortcut.state(&headers).await?;
     let question = shortcut.request(&["conversions"]).read(shortcut.server.rules(&state))?;
     let (server, campaign) = (&shortcut.server, shortcut.campaign.as_deref());
@@ -240,7 +258,7 @@ pub async fn invalid_traffic(
     parsed: Parsed,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let shortcut = Shortcut::new(asking, id, parsed)?;
+    let shortcut = Shortcut::new(asking, id, parsed, &[])?;
     let state = shortcut.state(&headers).await?;
     let question = shortcut.request(&["clicks"]).read(shortcut.server.rules(&state))?;
     if !question.range.has_whole_days(state.report_zone()) {

@@ -257,7 +257,8 @@ impl Cube {
 
     /// The rows in a range of time.
     fn range(&self, (from, to): (i64, i64)) -> Range<usize> {
-        self.times.partition_point(|time| *time < from)..self.times.partition_point(|time| *time < to)
+        let start = self.times.partition_point(|time| *time < from);
+        start..self.times.partition_point(|time| *time < to).max(start)
     }
 
     /// Adds the selected rows to groups.
