@@ -4,7 +4,7 @@
     beside.py duckdb|chdb LAKE ASKED
 
 ASKED is a file with a JSON object: `campaigns`, each of which is asked about, and `repeats`, how often all campaigns are asked about.
-Prints a JSON list with an object for each question, in the order of `question` in `tests/src/bin/bench/serve.rs`: `all`, `one` (the
+Prints a JSON list with an object for each question, in the order of `tests/src/bin/bench/questions.rs`: `all`, `one` (the
 seconds of each answer) and `rows` (the answer about all campaigns).
 
 Each has two threads, and reads Delta tables of its own files: the rollup by hour and campaign where it suffices, else the cube. Its

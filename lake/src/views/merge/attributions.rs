@@ -182,7 +182,8 @@ impl Merge<'_> {
 
 /// SQL: whether an impression may be joined.
 fn is_near(alias: &str) -> String {
-    format!("is_near({})", columns_with(alias, "user_id, event_time, campaign_id, impression_id"))
+    let columns = columns_with(alias, "user_id, event_time, campaign_id, impression_id");
+    format!("has_near({alias}.user_id) AND is_near({columns})")
 }
 
 /// SQL: the names, each with the table's alias.

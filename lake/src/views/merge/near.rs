@@ -14,7 +14,7 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionImplementation, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
 use hashbrown::{HashMap, HashSet};
 
@@ -167,26 +167,46 @@ impl Near {
         by_campaign || joined(Whose::Any) || id.is_some_and(|id| self.named.contains(id))
     }
 
-    /// Registers `is_near(user, time, campaign, impression)` in a session.
+    /// Registers `has_near(user)` and `is_near(user, time, campaign, impression)` in a session. The
+    /// first says less, from a single column: where a file is read, the others are then decoded for
+    /// the few rows alone that it leaves.
     pub(super) fn register(mut self, context: &SessionContext) {
         let memory = MemoryConsumer::new("windows of interactions").register(&context.runtime_env().memory_pool);
         // They have to be in memory, whatever else is.
         memory.grow(self.bytes);
         self.memory = Some(memory);
-        let near = move |arguments: &[ColumnarValue]| -> Result<ColumnarValue> {
+        let near = Arc::new(self);
+        let windows = near.clone();
+        let has = move |arguments: &[ColumnarValue]| -> Result<ColumnarValue> {
+            let arrays = ColumnarValue::values_to_arrays(arguments)?;
+            let users = strings(&arrays[0])?;
+            let has = |row: usize| value(users, row).is_some_and(|user| near.users.contains_key(user));
+            Ok(booleans(users.len(), has))
+        };
+        let is = move |arguments: &[ColumnarValue]| -> Result<ColumnarValue> {
             let arrays = ColumnarValue::values_to_arrays(arguments)?;
             let (users, times) = (strings(&arrays[0])?, times(&arrays[1])?);
             let (campaigns, ids): (&StringArray, &StringArray) = (strings(&arrays[2])?, strings(&arrays[3])?);
             let holds = |row: usize| {
                 times.is_valid(row)
-                    && value(users, row)
-                        .is_some_and(|user| self.holds(user, times.value(row), value(campaigns, row), value(ids, row)))
+                    && value(users, row).is_some_and(|user| {
+                        windows.holds(user, times.value(row), value(campaigns, row), value(ids, row))
+                    })
             };
-            Ok(ColumnarValue::Array(Arc::new((0..users.len()).map(|row| Some(holds(row))).collect::<BooleanArray>())))
+            Ok(booleans(users.len(), holds))
         };
-        let types = vec![DataType::Utf8, timestamp(), DataType::Utf8, DataType::Utf8];
-        context.register_udf(create_udf("is_near", types, DataType::Boolean, Volatility::Immutable, Arc::new(near)));
+        let types = [DataType::Utf8, timestamp(), DataType::Utf8, DataType::Utf8];
+        let register = |name: &str, columns: usize, function: ScalarFunctionImplementation| {
+            let types = types[..columns].to_vec();
+            context.register_udf(create_udf(name, types, DataType::Boolean, Volatility::Immutable, function));
+        };
+        register("has_near", 1, Arc::new(has));
+        register("is_near", 4, Arc::new(is));
     }
+}
+
+fn booleans(rows: usize, holds: impl Fn(usize) -> bool) -> ColumnarValue {
+    ColumnarValue::Array(Arc::new((0..rows).map(|row| Some(holds(row))).collect::<BooleanArray>()))
 }
 
 fn times(array: &dyn Array) -> Result<&arrow::array::TimestampMicrosecondArray> {

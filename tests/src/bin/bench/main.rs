@@ -15,6 +15,7 @@ mod ingest;
 mod merge;
 mod picture;
 mod program;
+mod questions;
 mod serve;
 mod serve_beside;
 mod spark;

@@ -15,14 +15,13 @@ use serde_json::{Value, json};
 
 use crate::batch::{Bench, KEYS, Keys, Target, line};
 use crate::program::{Resident, quantile};
+use crate::questions::{KPIS, ask, question, read};
 use crate::serve_beside;
 
 const CAMPAIGNS: u32 = 2_000;
 const RATE: u32 = 500;
 const SECONDS: u32 = 20;
 const COMMITS: usize = 5;
-const KPIS: [&str; 11] =
-    ["impressions", "clicks", "conversions", "spend", "revenue", "ctr", "cvr", "cpc", "cpm", "cpa", "roas"];
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Measures a server over so many events.
@@ -76,40 +75,6 @@ fn show(what: &str, times: Vec<f64>, bound: f64) {
     let at = |share: f64| quantile(times.clone(), share);
     let p99 = Target::at_most("s p99", at(0.99), bound).text();
     println!("  {what}: {} answers, {:.4} s median, {:.4} s at most, {p99}", times.len(), at(0.5), at(1.0));
-}
-
-/// The questions of a dashboard.
-pub fn question(number: usize) -> Value {
-    let week = json!({"range": ["2025-01-01", "2025-01-08"]});
-    let by = |dimension: &str| {
-        let mut question = json!({"metrics": KPIS, "dimensions": [dimension], "time": week, "totals": true});
-        question["order"] = json!(["-spend"]);
-        question["limit"] = json!(50);
-        question
-    };
-    let over = |metrics: &[&str], range: [&str; 2], grain: &str| {
-        let time = json!({"range": range, "grain": grain, "fill": true});
-        json!({"metrics": metrics, "time": time})
-    };
-    let funnel = ["bids", "wins", "impressions", "viewable_impressions", "clicks", "conversions"];
-    let models = ["last_touch", "first_touch", "linear", "position_based", "time_decay"];
-    match number {
-        0 => {
-            let days = json!({"range": ["2025-01-04", "2025-01-08"]});
-            json!({"metrics": KPIS, "time": days, "compare": "previous_period"})
-        }
-        1 => over(&["impressions", "spend"], ["2025-01-01", "2025-01-08"], "day"),
-        2 => over(&["clicks", "conversions"], ["2025-01-07", "2025-01-08"], "hour"),
-        3 => by("campaign_id"),
-        4 => by("website"),
-        5 => by("ad_creative_id"),
-        6 => by("device_type"),
-        7 => by("country"),
-        8 => json!({"metrics": funnel, "time": week}),
-        9 => json!({"metrics": models.map(|model| format!("attributed_revenue_{model}")), "time": week}),
-        10 => json!({"metrics": ["conversions", "revenue"], "dimensions": ["conversion_type"], "time": week}),
-        _ => json!({"metrics": ["reach", "frequency", "impressions"], "time": week}),
-    }
 }
 
 /// Sends questions at the rate, a share of them about one campaign, and returns how long after its
@@ -168,16 +133,4 @@ async fn visible(bench: &Bench, client: &reqwest::Client, base: &str) -> Result<
     }
     println!("  from commit to answer: {}", Target::at_most("s at most", quantile(times, 1.0), 1.0).text());
     Ok(())
-}
-
-pub async fn ask(client: &reqwest::Client, base: &str, question: &Value) -> Result<Value> {
-    let request = client.post(format!("{base}/v1/query")).header("content-type", "application/json");
-    read(request.body(question.to_string()).send().await?).await
-}
-
-async fn read(response: reqwest::Response) -> Result<Value> {
-    let status = response.status();
-    let text = response.text().await?;
-    ensure!(status.is_success(), "{status}: {text}");
-    Ok(serde_json::from_str(&text)?)
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::batch::{Bench, Target};
 use crate::program::median;
-use crate::serve::{ask, question};
+use crate::questions::{ask, question};
 
 const QUESTIONS: usize = 12;
 /// How often all campaigns are asked about, and how many single campaigns.
