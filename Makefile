@@ -30,7 +30,7 @@ demo: build ## the whole system in one process on synthetic traffic; Ctrl-C stop
 test: build ## everything, with the real Kafka, a real S3 API server and real readers of Delta
 	tests/setup/setup.sh
 	$(CARGO) test --release --locked --workspace --lib --bins --tests -- --show-output
-	ADLAKE_BIN=$(ADLAKE) tests/infra/run.sh deploy image prometheus lag bi elk restore airflow terraform
+	ADLAKE_BIN=$(ADLAKE) tests/infra/run.sh deploy image prometheus lag bi catalog elk restore airflow terraform
 
 fuzz: tools ## fuzzes the decoders, the readers of files and the writer of Parquet, guided by coverage; SECONDS=60 each
 	for target in json json_bids csv avro files_json files_csv files_avro tables; do fuzz/fuzz.sh $$target $(or $(SECONDS),60); done

@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    access, alarms, batch, check_lake, completions, config as config_command, deadletters, demo, doctor, generate,
-    ingest, query, reference, serve, status,
+    access, alarms, batch, catalog, check_lake, completions, config as config_command, deadletters, demo, doctor,
+    generate, ingest, query, reference, serve, status,
 };
 use crate::memory;
 use crate::options::Global;
@@ -43,6 +43,9 @@ pub enum Command {
     /// Compute the batch tables: deduplicated events, attribution and KPIs
     #[command(subcommand)]
     Batch(batch::Batch),
+    /// Tell catalogues of the lake's tables: AWS Glue, Hive
+    #[command(subcommand)]
+    Catalog(catalog::Catalog),
     /// Check that the lake is whole, and that its batch tables are what the raw tables give. Writes
     /// nothing
     CheckLake(check_lake::CheckLake),
@@ -90,6 +93,7 @@ impl Arguments {
                 memory::return_freed_memory();
                 command.run(&global, &progress).await
             }
+            Command::Catalog(command) => command.run(&global).await,
             Command::CheckLake(command) => {
                 memory::return_freed_memory();
                 command.run(&global, &progress).await

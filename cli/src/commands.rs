@@ -4,6 +4,7 @@ pub mod demo;
 pub mod generate;
 pub mod ingest;
 pub mod batch;
+pub mod catalog;
 pub mod check_lake;
 pub mod query;
 pub mod access;

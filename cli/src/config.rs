@@ -57,9 +57,20 @@ pub struct Settings {
     pub segments: Segments,
     pub batch: BatchSettings,
     pub quality: QualitySettings,
+    pub catalog: CatalogSettings,
     pub query: QuerySettings,
     pub serve: ServeSettings,
     pub alarms: AlarmSettings,
+}
+
+/// The `[catalog]` section.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CatalogSettings {
+    /// The database of AWS Glue whose tables each batch run keeps true. Empty: none.
+    pub glue_database: String,
+    /// What the names of the tables begin with.
+    pub prefix: String,
 }
 
 /// The `[spend]` section.

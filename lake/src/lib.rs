@@ -52,5 +52,6 @@ pub use live::{LiveFile, OpenFile};
 pub use log::LogState;
 pub use operators::codec::OperatorCodec;
 pub use reference::{Campaign, Creative, LoadMode, LoadReport, Reference, ReferenceKind};
+pub use scan::StoredColumns;
 pub use storage::{Lake, LogSettings, StorageSettings, StoreOptions};
 pub use write::{DataFile, Encoder, TableWriter, WriterSettings};

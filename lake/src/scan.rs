@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use adlake_domain::catalogue;
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::Expr;
 use datafusion::prelude::{SessionContext, cast, ident, lit};
@@ -10,9 +11,33 @@ use datafusion::scalar::ScalarValue;
 use futures::future::BoxFuture;
 
 use crate::error::LakeError;
+use crate::log::newest_version;
 use crate::storage::Lake;
 
+/// The columns of a table as its log describes them.
+#[derive(Debug, Clone)]
+pub struct StoredColumns {
+    /// All columns in the log's order, with its comments as metadata `comment`.
+    pub schema: SchemaRef,
+    /// The partition columns among them.
+    pub partition_columns: Vec<String>,
+}
+
 impl Lake {
+    /// The columns of the newest version of a table. `None`: there is no such table.
+    pub async fn stored_columns(&self, table: &str) -> Result<Option<StoredColumns>, LakeError> {
+        self.retry(|| async {
+            let Some(version) = newest_version(&self.log_store(table)?, table).await? else { return Ok(None) };
+            let wrong = |error| LakeError::table(table, error);
+            let mut loaded = self.delta_table(table)?;
+            loaded.load_version(version).await.map_err(wrong)?;
+            let state = loaded.snapshot().map_err(wrong)?;
+            let partition_columns = state.metadata().partition_columns().to_vec();
+            Ok(Some(StoredColumns { schema: state.snapshot().arrow_schema(), partition_columns }))
+        })
+        .await
+    }
+
     /// A table at a version, as a DataFusion provider. It has the columns of the catalogue in their
     /// order, then those that others have added. Columns that the table did not have at that
     /// version are NULL.

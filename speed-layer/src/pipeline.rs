@@ -229,7 +229,15 @@ async fn walk(
                     drains = lanes.drain();
                 }
                 Some(Event::Consumed(bytes)) => dependencies.metrics.consumed(bytes),
+                // Lanes are not asked: one that waits for its store reads no messages, and the lag
+                // grows just then.
+                Some(Event::Behind(streams)) => {
+                    streams.iter().for_each(|(stream, records)| dependencies.metrics.behind(stream, *records));
+                }
                 Some(event) => {
+                    if let Event::Revoked(streams) = &event {
+                        streams.iter().for_each(|stream| dependencies.metrics.not_ours(stream));
+                    }
                     lanes.route(event);
                     if lanes.all_stopped() {
                         return Ok(());
@@ -303,8 +311,7 @@ impl Lanes {
                 self.split(streams, |stream| stream.kind, Event::Assigned);
             }
             Event::Revoked(streams) => self.split(streams, |stream| stream.kind, Event::Revoked),
-            Event::Behind(streams) => self.split(streams, |(stream, _)| stream.kind, Event::Behind),
-            Event::Consumed(_) | Event::Done { .. } => {}
+            Event::Behind(_) | Event::Consumed(_) | Event::Done { .. } => {}
         }
     }
 

@@ -48,8 +48,8 @@ pub fn run_kafka<'a>(
     Box::pin(async move {
         plans::check(settings)?;
         let connect = {
-            let settings = settings.clone();
-            move |_| Ok((KafkaSource::connect(&settings, options.until_end)?, None))
+            let (settings, cancel) = (settings.clone(), cancel.clone());
+            move |_| Ok((KafkaSource::connect(&settings, options.until_end, &cancel)?, None))
         };
         run(lake, settings, connect, observer, cancel).await
     })
@@ -133,15 +133,19 @@ async fn run<S: Source>(
     let metrics = observer.metrics();
     let opened = {
         let metrics = metrics.clone();
-        tokio::task::spawn_blocking(move || open(metrics)).await
+        tokio::task::spawn_blocking(move || open(metrics))
+    };
+    let opened = tokio::select! {
+        opened = opened => opened,
+        // At the start there is nothing to commit, so a stop waits for nobody who does not answer.
+        () = cancel.cancelled() => return Ok(metrics.report()),
     };
     let (source, files) = opened.map_err(|_| SpeedError::Ended("the source"))??;
     let beside = CancellationToken::new();
     let _end_beside = beside.clone().drop_guard();
     let plans = tokio::select! {
         plans = DecodePlans::open(lake, settings) => Arc::new(plans?),
-        // At the start there is nothing to commit, so a stop does not wait for a lake that does not
-        // answer.
+        // Nor is there anything to commit yet.
         () = cancel.cancelled() => return Ok(metrics.report()),
     };
     tokio::spawn(plans.clone().keep_fresh(lake.clone(), REFERENCE_INTERVAL, beside));

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A lag that really grows is told of, and told to be over: Kafka, ingest, an S3 server, Prometheus, Alertmanager, a webhook.
 
-The S3 server becomes slow: it is stopped most of the time. Ingest holds what its bounds allow and reads no faster than it can commit, while
-records are sent. The metric of the lag grows, AdlakeIngestLag fires by the rules of infra/prometheus, and Alertmanager brings it, with its runbook, by the routes of
-infra/alertmanager. Then the S3 server is as fast as before, ingest catches up, and Alertmanager says that it is resolved. Every record is in the lake.
+The S3 server answers no more: it is stopped in the middle of the work. Ingest holds what its bounds allow and then reads nothing, while
+records are sent. The metric of the lag grows all the same, AdlakeIngestLag fires by the rules of infra/prometheus, and Alertmanager brings
+it, with its runbook, by the routes of infra/alertmanager. Then the S3 server goes on, ingest catches up, and Alertmanager says that it is
+resolved. Every record is in the lake.
 
 The rules are copies with short times and a lower limit; tests.yml tests them as they are.
 """
@@ -16,7 +17,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import environment
@@ -91,12 +91,12 @@ def run(folder, versitygw, running):
     environment.wait_for(taken, "ingest takes the first records", ingest)
     assert not webhook.told(ALERT), "the alert came without a lag"
 
-    with slow(store.process):
+    with stopped(store.process):
         send(folder, variables, kafka_port, LATER, 2)
         began = time.monotonic()
         firing = environment.wait_for(lambda: webhook.told(ALERT, "firing"), f"{ALERT} arrives", ingest, 30)[0]
-        lag = measured("adlake_ingest_lag_records")
-    assert lag > LIMIT / 2, lag
+        lag = environment.wait_for(lambda: measured("adlake_ingest_lag_records") > 0.8 * LATER and measured("adlake_ingest_lag_records"),
+                                   "the metric has the whole lag, although nothing is read", ingest, 20)
     assert firing["labels"].items() >= {"severity": "page", "job": "adlake-ingest", "topic": "ad-impressions"}.items(), firing
     assert "ad-impressions" in firing["annotations"]["summary"], firing
     runbook = environment.ROOT / firing["annotations"]["runbook"]
@@ -116,24 +116,13 @@ def run(folder, versitygw, running):
 
 
 @contextlib.contextmanager
-def slow(process):
-    """A process that works only a fortieth of the time."""
-    done = threading.Event()
-
-    def pulse():
-        while not done.is_set():
-            process.send_signal(signal.SIGSTOP)
-            done.wait(2)
-            process.send_signal(signal.SIGCONT)
-            done.wait(0.05)
-
-    thread = threading.Thread(target=pulse)
-    thread.start()
+def stopped(process):
+    """A process that does nothing, and whose connections stay open."""
+    process.send_signal(signal.SIGSTOP)
     try:
         yield
     finally:
-        done.set()
-        thread.join()
+        process.send_signal(signal.SIGCONT)
 
 
 def send(folder, variables, port, events, seed):

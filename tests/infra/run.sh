@@ -2,12 +2,12 @@
 # All tests of infra/: the quick ones, then those with real servers. ADLAKE_BIN is the program; by default that of `make build`.
 #
 #   run.sh            everything
-#   run.sh NAME...    some of: static, deploy, image, prometheus, lag, bi, elk, restore, airflow, terraform
+#   run.sh NAME...    some of: static, deploy, image, prometheus, lag, bi, catalog, elk, restore, airflow, terraform
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 cache="${ADLAKE_CACHE:-$HOME/.cache/adlake}"
 names=("$@")
-((${#names[@]})) || names=(static deploy image prometheus lag bi elk restore airflow terraform)
+((${#names[@]})) || names=(static deploy image prometheus lag bi catalog elk restore airflow terraform)
 log="$(mktemp -t adlake-infra-XXXXXX)"
 trap 'rm -f "$log"' EXIT
 
@@ -16,7 +16,7 @@ one() {
   case "$name" in
     static) "$here/static.sh" || return 1 ;;
     deploy) "$cache/infra/venv/bin/python" "$here/deploy_check.py" || return 1 ;;
-    image | prometheus | lag | bi | elk | restore | terraform) "$cache/infra/venv/bin/python" "$here/${name}_run.py" || return 1 ;;
+    image | prometheus | lag | bi | catalog | elk | restore | terraform) "$cache/infra/venv/bin/python" "$here/${name}_run.py" || return 1 ;;
     airflow) "$cache/infra/airflow/bin/python" "$here/airflow_run.py" || return 1 ;;
     *) echo "no such test: $name" >&2; return 2 ;;
   esac

@@ -3,9 +3,10 @@
 
 1. apply; 2. plan again: no difference; 3. each container runs a command and a configuration that the program accepts; 4. what
 boto3 sees of buckets, roles, schedules and alarms; 5. each part of the program under the policy of its own role
-(least_privilege.py, against a real S3 server); 6. destroy: nothing is left.
+(least_privilege.py, against a real S3 server); 6. the whole system, started as the task definitions and the schedules say, with a real
+Kafka (system_run.py); 7. destroy: nothing is left.
 
-It needs: terraform, a mirror with the AWS provider, moto and boto3, adlake (ADLAKE_BIN), versitygw.
+It needs: terraform, a mirror with the AWS provider, moto and boto3, adlake (ADLAKE_BIN), versitygw, Kafka.
 """
 
 import json
@@ -88,6 +89,7 @@ def run(folder, variables, adlake):
         "alarm_emails": ["ops@example.com"],
         "pagerduty_address": "https://events.example.com/integration/x/enqueue",
         "configuration": '[report]\ntime_zone = "Europe/Berlin"\n',
+        "alarm_metrics": True,
         "trial": True,
     }
     (folder / "inputs.tfvars.json").write_text(json.dumps(inputs))
@@ -118,6 +120,8 @@ def run(folder, variables, adlake):
     schedules(outputs)
     alarms(outputs)
     say("boto3 sees what was meant")
+    environment.run_python("system_run.py", "")
+    say("the whole system runs as the task definitions and the schedules start it")
     environment.run_python("least_privilege_run.py", json.dumps({name: json.loads(policy) for name, policy in outputs["policies"].items()}))
     say("each part works with the policy of its own role, and what it must not do is refused")
 

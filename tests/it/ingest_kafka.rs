@@ -116,7 +116,7 @@ impl Fixture for Topic {
     fn open(&self) -> Result<Box<dyn Source>, SpeedError> {
         let mut settings = self.settings.clone();
         settings.kafka.group = unique("conformance");
-        Ok(Box::new(KafkaSource::connect(&settings, true)?))
+        Ok(Box::new(KafkaSource::connect(&settings, true, &CancellationToken::new())?))
     }
 
     fn expected(&self) -> HashMap<String, Vec<Vec<u8>>> {

@@ -13,12 +13,12 @@ use adlake_batch_layer::schedule::noted;
 use adlake_batch_layer::timetable::Job;
 use adlake_batch_layer::{BatchError, Gate, Plan, PlanReport, RunReport, backfill, planned, run_checked};
 use adlake_lake::Lake;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use chrono::NaiveDate;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
-use crate::commands::{ReportFormat, report};
+use crate::commands::{ReportFormat, catalog, report};
 use crate::failure::{batch_error, usage};
 use crate::options::Global;
 use crate::progress::ProgressBars;
@@ -145,7 +145,9 @@ impl Batch {
                         if let Some(quality) = &done.quality {
                             check::write_html(html, quality, &lake)?;
                         }
-                        report(format, &done, text)
+                        report(format, &done, text)?;
+                        let kept = catalog::keep(&lake, &settings.catalog).await;
+                        kept.context("the batch run is done, but the catalogue was not told of its tables")
                     }
                     Err(BatchError::Refused(quality)) => {
                         check::write_html(html, &quality, &lake)?;

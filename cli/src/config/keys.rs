@@ -340,6 +340,9 @@ pub const KEYS: &[Key] = &[
         "Which expectations a batch run checks before it publishes: fail (those that can stop it), all or none.",
     ),
     key("quality.examples_max", "The most violating rows of an expectation that a report shows. 0: none."),
+    key("catalog", "The catalogue that `adlake catalog sync` tells of the tables, and each batch run."),
+    key("catalog.glue_database", "A database of AWS Glue. It must exist. Empty: batch runs tell no catalogue."),
+    key("catalog.prefix", "What the names of the tables in the catalogue begin with."),
     key("query", "Queries: `adlake query`."),
     key("query.session", "The resources that a query may use."),
     key(

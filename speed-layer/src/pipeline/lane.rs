@@ -307,17 +307,11 @@ impl Lane {
                     self.ledger.revoke(&stream);
                     self.unstarted.retain(|unstarted| *unstarted != stream);
                     self.parking.revoke(&stream);
-                    self.context.metrics.not_ours(&stream);
                     self.unreleased.push(stream);
                 }
             }
-            LaneMessage::Event(Event::Behind(streams)) => {
-                for (stream, records) in streams {
-                    self.context.metrics.behind(&stream, records);
-                }
-            }
             LaneMessage::Event(
-                Event::Records(_) | Event::CaughtUp { .. } | Event::Consumed(_) | Event::Done { .. },
+                Event::Records(_) | Event::CaughtUp { .. } | Event::Behind(_) | Event::Consumed(_) | Event::Done { .. },
             ) => {}
         }
     }

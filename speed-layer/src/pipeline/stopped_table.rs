@@ -50,10 +50,7 @@ impl StoppedTable {
             match message {
                 LaneMessage::Drain(drained) => _ = drained.send(()),
                 LaneMessage::Event(Event::Assigned(streams)) => self.commander.tell(Command::Skip(streams)),
-                LaneMessage::Event(Event::Revoked(streams)) => {
-                    streams.iter().for_each(|stream| self.metrics.not_ours(stream));
-                    self.commander.tell(Command::Release(streams));
-                }
+                LaneMessage::Event(Event::Revoked(streams)) => self.commander.tell(Command::Release(streams)),
                 // Dropping records frees their room in the queue. They are not committed, so they
                 // are read again once the table is repaired.
                 LaneMessage::Event(_) => {}

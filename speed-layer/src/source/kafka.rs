@@ -15,13 +15,15 @@
 //!   contract of [`super`].
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use adlake_lake::failpoint;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::SpeedError;
 use crate::record::{Chunk, Stream};
@@ -37,6 +39,8 @@ pub mod survey;
 mod tend;
 mod watch;
 mod topics;
+mod ends;
+mod repeats;
 mod batch_queue;
 mod token;
 mod msk_iam;
@@ -46,7 +50,9 @@ mod tests;
 
 use batch_queue::{BatchQueue, Item};
 use connect::{Topic, failed};
+use ends::Ends;
 use group::{Change, Group, Place};
+use repeats::Admitted;
 use slot::{Slot, State, find};
 use topics::Inquiry;
 use until_end::{Bounds, UntilEnd};
@@ -64,6 +70,10 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How long an assignment is awaited after partitions were revoked.
 const MOVING_MAX: Duration = Duration::from_secs(15);
+/// How long the group may take to answer the last commits of offsets, while this consumer leaves.
+const LAST_COMMITS_MAX: Duration = Duration::from_secs(2);
+/// How long the client may take to leave the group.
+const CLOSE_MAX: Duration = Duration::from_secs(3);
 /// How many events of the group are served between two batches.
 const GROUP_EVENTS_MAX: usize = 16;
 
@@ -72,6 +82,7 @@ pub struct KafkaSource {
     // Declared before the consumer: queues are destroyed before their client.
     queue: BatchQueue<Group>,
     inquiry: Inquiry<Group>,
+    ends: Ends<Group>,
     consumer: Arc<BaseConsumer<Group>>,
     settings: KafkaSettings,
     cluster: String,
@@ -100,6 +111,8 @@ pub struct KafkaSource {
     inquired_at: Instant,
     listened: ListeningTime,
     record_bytes_average: usize,
+    /// Nothing is read now, because the pipeline has no room.
+    is_full: bool,
     stopped: bool,
     done_sent: Option<u64>,
     starts_executed: u64,
@@ -140,16 +153,22 @@ impl std::fmt::Debug for KafkaSource {
 }
 
 impl KafkaSource {
-    /// Connects to the cluster and looks up the topics. Blocks. With `until_end`, reading ends
-    /// where the partitions end now.
-    pub fn connect(settings: &SpeedSettings, until_end: bool) -> Result<KafkaSource, SpeedError> {
+    /// Connects to the cluster and looks up the topics. Blocks, but gives up a broker that does not
+    /// answer once `cancel` is cancelled. With `until_end`, reading ends where the partitions end
+    /// now.
+    pub fn connect(
+        settings: &SpeedSettings,
+        until_end: bool,
+        cancel: &CancellationToken,
+    ) -> Result<KafkaSource, SpeedError> {
         let kafka = &settings.kafka;
         let mut topics = connect::topics(settings)?;
         let consumer = connect::consumer(settings)?;
         let no_queue = || failed("cannot create a queue", KafkaError::ClientCreation("out of memory".to_owned()));
         let queue = BatchQueue::new(consumer.clone()).ok_or_else(no_queue)?;
         let mut inquiry = Inquiry::new(consumer.clone()).ok_or_else(no_queue)?;
-        connect::first_contact(&consumer, kafka, &topics[0].name)?;
+        let ends = Ends::new(consumer.clone()).ok_or_else(no_queue)?;
+        connect::first_contact(&consumer, kafka, &topics[0].name, cancel)?;
         connect::look_at(&mut topics, &consumer, &mut inquiry, kafka)?;
         let mut bounds = HashMap::new();
         for topic in topics.iter().filter(|_| until_end) {
@@ -180,6 +199,7 @@ impl KafkaSource {
         Ok(KafkaSource {
             queue,
             inquiry,
+            ends,
             consumer,
             settings: kafka.clone(),
             cluster,
@@ -200,6 +220,7 @@ impl KafkaSource {
             inquired_at: now,
             listened: ListeningTime::default(),
             record_bytes_average: 1024,
+            is_full: false,
             stopped: false,
             done_sent: None,
             starts_executed: 0,
@@ -216,7 +237,22 @@ impl Source for KafkaSource {
         self.subscribe()?;
         let result = self.work(port);
         self.leave();
+        close(self);
         result
+    }
+}
+
+/// Closes the client, which leaves the group. Without a broker that would take long, and it is not
+/// waited for: the group finds out by itself that this consumer is gone.
+fn close(source: Box<KafkaSource>) {
+    let (closed, wait) = mpsc::channel();
+    let closing = thread::Builder::new().name("adlake-kafka-close".to_owned()).spawn(move || {
+        drop(source);
+        let _ = closed.send(());
+    });
+    // Without a thread, the closure was dropped, and the source with it.
+    if closing.is_ok() && wait.recv_timeout(CLOSE_MAX).is_err() {
+        tracing::warn!("the brokers do not answer while the consumer group is left; it is not waited for");
     }
 }
 
@@ -245,7 +281,8 @@ impl KafkaSource {
         self.release_if_due()?;
         self.tell_if_done(port);
         self.tend(port)?;
-        if self.stopped || !port.has_room(BATCH_WAIT) {
+        self.is_full = !self.stopped && !port.has_room(BATCH_WAIT);
+        if self.stopped || self.is_full {
             // Messages wait in librdkafka. The group is polled all the same.
             if self.stopped
                 && let Next::Command(command) = port.next_command(BATCH_WAIT)
@@ -297,10 +334,29 @@ impl KafkaSource {
 
     /// Commits offsets of the group, without waiting for the answer.
     fn commit_offsets(&self, list: &TopicPartitionList) {
-        if list.count() > 0
-            && let Err(error) = self.consumer.commit(list, CommitMode::Async)
-        {
-            tracing::debug!(%error, "the consumer group's offsets were not committed");
+        if list.count() == 0 {
+            return;
+        }
+        match self.consumer.commit(list, CommitMode::Async) {
+            Ok(()) => self.consumer.context().commit_sent(),
+            Err(error) => tracing::debug!(%error, "the consumer group's offsets were not committed"),
+        }
+    }
+
+    /// Commits the group's offsets once more if the group has not taken all of them, and waits for
+    /// its answers, unless they take long: the broker may be gone.
+    fn acknowledge_last(&mut self) {
+        let group = self.consumer.context();
+        if group.take_refusal() || group.has_open_commits() {
+            let mut list = TopicPartitionList::new();
+            for ((topic, partition), position) in self.acknowledged.drain() {
+                add(&mut list, &topic, partition, position);
+            }
+            self.commit_offsets(&list);
+        }
+        let started = Instant::now();
+        while group.has_open_commits() && started.elapsed() < LAST_COMMITS_MAX {
+            drop(self.consumer.poll(BATCH_WAIT));
         }
     }
 
@@ -318,7 +374,11 @@ impl KafkaSource {
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                     return Err(failed("the client cannot continue", error));
                 }
-                Some(Err(error)) => tracing::warn!(%error, "kafka"),
+                Some(Err(error)) => {
+                    if let Some(Admitted { left_out }) = self.consumer.context().admit_line("group") {
+                        tracing::warn!(%error, left_out, "kafka");
+                    }
+                }
             }
         }
         while let Some(change) = self.consumer.context().next_change() {
@@ -337,6 +397,7 @@ impl KafkaSource {
         let mut last = 0;
         let mut astray = Vec::new();
         let (listened, started) = (self.listened, Instant::now());
+        let group = self.consumer.context();
         let taken = self.queue.consume(count, BATCH_WAIT, |item| match item {
             Item::Record { topic, partition, offset, time_ms, key, payload } => {
                 bytes += payload.len() + key.map_or(0, <[u8]>::len);
@@ -363,7 +424,9 @@ impl KafkaSource {
                 }
             }
             Item::Failed { topic, partition, code, reason } => {
-                tracing::warn!(topic, partition, %code, %reason, "kafka: a partition cannot be read now");
+                if let Some(Admitted { left_out }) = group.admit_line(&code.to_string()) {
+                    tracing::warn!(topic, partition, %code, %reason, left_out, "kafka: a partition cannot be read now");
+                }
                 if matches!(
                     code,
                     RDKafkaErrorCode::AutoOffsetReset
@@ -392,15 +455,7 @@ impl KafkaSource {
     /// assigned, or whose revocation is not answered, are given back at once.
     fn leave(&mut self) {
         self.consumer.context().close();
-        let mut list = TopicPartitionList::new();
-        for ((topic, partition), position) in self.acknowledged.drain() {
-            add(&mut list, &topic, partition, position);
-        }
-        if list.count() > 0
-            && let Err(error) = self.consumer.commit(&list, CommitMode::Sync)
-        {
-            tracing::debug!(%error, "the consumer group's offsets were not committed");
-        }
+        self.acknowledge_last();
         if self.revoking.take().is_some() || self.assigning {
             // The group waits for the answer to its last change. While leaving, any answer will do.
             let unassigned = if group::is_cooperative(&self.consumer) {

@@ -5,6 +5,12 @@ locals {
   topics = ["ad-impressions", "clicks-conversions", "bid-requests"]
   group  = "adlake"
 
+  # The Glue database whose tables each batch run keeps true.
+  database = replace(var.name, "-", "_")
+
+  # Where the server publishes its alarms about campaigns.
+  metrics_namespace = "adlake/${var.name}"
+
   # All parts: where the lake is, and what events mean.
   lake = { ADLAKE_LAKE__URI = module.storage.lake_uri }
 
@@ -68,11 +74,14 @@ module "registry" {
 module "access" {
   source = "../../modules/access"
 
-  name             = var.name
-  bucket_arn       = module.storage.bucket_arn
-  prefix           = module.storage.prefix
-  lake_kms_key_arn = module.storage.kms_key_arn
-  secret_arns      = { speed = module.kafka.secret_arns, serving = [var.keys_secret_arn] }
+  name              = var.name
+  bucket_arn        = module.storage.bucket_arn
+  prefix            = module.storage.prefix
+  lake_kms_key_arn  = module.storage.kms_key_arn
+  glue_database     = local.database
+  metrics_namespace = var.alarm_metrics ? local.metrics_namespace : null
+  kafka_iam         = { cluster_arn = module.kafka.cluster_arn, topics = local.topics, group = local.group }
+  secret_arns       = { speed = module.kafka.secret_arns, serving = [var.keys_secret_arn] }
 
   secret_kms_key_arns = [module.observability.kms_key_arn]
 }
@@ -194,7 +203,12 @@ module "serving" {
   health_port        = 8080
   port               = 8080
   target_group_arn   = module.balancer.target_group_arn
-  environment        = merge(local.lake, { ADLAKE_SERVE__KEYS_FILE = "/var/lib/adlake/keys" })
+
+  environment = merge(local.lake, { ADLAKE_SERVE__KEYS_FILE = "/var/lib/adlake/keys" }, var.alarm_metrics ? {
+    ADLAKE_ALARMS__CLOUDWATCH__ENABLED   = "true"
+    ADLAKE_ALARMS__CLOUDWATCH__NAMESPACE = local.metrics_namespace
+    ADLAKE_ALARMS__CLOUDWATCH__ACTIONS   = module.observability.topic_arn
+  } : {})
 
   secrets = {
     ADLAKE_IMAGE_KEYS           = "${var.keys_secret_arn}:keys::"
@@ -226,7 +240,7 @@ module "job" {
   kms_key_arn        = module.observability.kms_key_arn
   stop_seconds       = 120
 
-  environment = merge(local.lake, {
+  environment = merge(local.lake, each.key == "batch-run" ? { ADLAKE_CATALOG__GLUE_DATABASE = module.catalog.database } : {}, {
     ADLAKE_BATCH__SESSION__MEMORY_BYTES_MAX = tostring(floor(each.value.memory * 1024 * 1024 * 0.6))
     ADLAKE_BATCH__SESSION__SPILL_FOLDER     = "/var/lib/adlake/spill"
     ADLAKE_BATCH__SESSION__SPILL_BYTES_MAX  = tostring((each.value.disk_gib - 10) * 1024 * 1024 * 1024)
@@ -255,9 +269,8 @@ module "catalog" {
   source = "../../modules/catalog"
 
   name          = var.name
-  database      = replace(var.name, "-", "_")
+  database      = local.database
   lake_uri      = module.storage.lake_uri
-  bucket_arn    = module.storage.bucket_arn
   kms_key_arn   = module.storage.kms_key_arn
   force_destroy = var.trial
 }

@@ -31,7 +31,7 @@ output "alarm_names" {
   value       = module.observability.alarm_names
 }
 
-output "crawler_names" {
-  description = "Start each once after the first batch run."
-  value       = module.catalog.crawler_names
+output "glue_database" {
+  description = "The database that Athena asks."
+  value       = module.catalog.database
 }

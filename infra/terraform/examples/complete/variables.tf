@@ -70,6 +70,12 @@ variable "configuration" {
   default     = ""
 }
 
+variable "alarm_metrics" {
+  description = "Whether the server publishes its alarms about campaigns to CloudWatch: two metrics for each rule, about $0.30 a month each."
+  type        = bool
+  default     = false
+}
+
 variable "trial" {
   description = "Whether everything may be destroyed with all that is in it."
   type        = bool

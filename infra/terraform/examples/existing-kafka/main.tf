@@ -46,6 +46,7 @@ module "access" {
   bucket_arn          = module.storage.bucket_arn
   prefix              = module.storage.prefix
   lake_kms_key_arn    = module.storage.kms_key_arn
+  kafka_iam           = module.kafka.auth == "iam" ? { cluster_arn = module.kafka.cluster_arn, topics = local.topics, group = local.group } : null
   secret_arns         = { speed = module.kafka.secret_arns }
   secret_kms_key_arns = var.secret_kms_key_arns
 }

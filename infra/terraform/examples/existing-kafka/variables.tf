@@ -38,6 +38,7 @@ variable "kafka" {
     credentials_arn = optional(string)
     port            = number
     cluster_name    = optional(string)
+    cluster_arn     = optional(string)
   })
 }
 

@@ -3,9 +3,9 @@
 #
 # | part | reads | writes | deletes |
 # |---|---|---|---|
-# | speed | raw, ref, landing prefixes | raw, ref (empty tables at the first start) | nothing |
+# | speed | raw, ref, landing prefixes; topics of Kafka | raw, ref (empty tables at the first start) | nothing |
 # | serving | the lake | batch/alarms | the log entries and leases of batch/alarms |
-# | batch (run, check, rollback, backfill) | the lake | batch; empty tables in ref | the log entries and leases of batch |
+# | batch (run, check, rollback, backfill) | the lake | batch; empty tables in ref; tables of the Glue database | the log entries and leases of batch |
 # | maintenance (compact, vacuum, checkpoint) | the lake | raw, batch, ref | raw, batch, ref |
 # | operator (ref load, deadletters replay) | the lake | raw, ref | nothing |
 
@@ -138,6 +138,50 @@ data "aws_iam_policy_document" "task" {
         variable = "s3:prefix"
         values   = [trimprefix(statement.value.objects_arn, "${statement.value.bucket_arn}/")]
       }
+    }
+  }
+
+  # Reading by IAM. Of other topics and groups it learns nothing, and it can neither write records nor make topics.
+  dynamic "statement" {
+    for_each = each.key == "speed" && var.kafka_iam != null ? {
+      Cluster = { actions = ["Connect", "DescribeCluster"], kind = "cluster", names = [""] }
+      Topics  = { actions = ["DescribeTopic", "ReadData"], kind = "topic", names = [for name in var.kafka_iam.topics : "/${name}"] }
+      Group   = { actions = ["DescribeGroup", "AlterGroup"], kind = "group", names = ["/${var.kafka_iam.group}"] }
+    } : {}
+
+    content {
+      sid       = "Kafka${statement.key}"
+      actions   = [for action in statement.value.actions : "kafka-cluster:${action}"]
+      resources = [for name in statement.value.names : "${replace(var.kafka_iam.cluster_arn, ":cluster/", ":${statement.value.kind}/")}${name}"]
+    }
+  }
+
+  # CloudWatch knows no resources for metrics: the namespace is the limit.
+  dynamic "statement" {
+    for_each = each.key == "serving" && var.metrics_namespace != null ? [var.metrics_namespace] : []
+
+    content {
+      sid       = "AlarmMetrics"
+      actions   = ["cloudwatch:PutMetricData"]
+      resources = ["*"]
+
+      condition {
+        test     = "StringEquals"
+        variable = "cloudwatch:namespace"
+        values   = [statement.value]
+      }
+    }
+  }
+
+  # It cannot delete a table, nor see another database.
+  dynamic "statement" {
+    for_each = each.key == "batch" && var.glue_database != null ? [var.glue_database] : []
+
+    content {
+      sid     = "Catalog"
+      actions = ["glue:GetDatabase", "glue:GetTable", "glue:CreateTable", "glue:UpdateTable"]
+      resources = [for name in ["catalog", "database/${statement.value}", "table/${statement.value}/*"] :
+      "arn:${data.aws_partition.current.partition}:glue:${data.aws_region.current.name}:${data.aws_caller_identity.current.account_id}:${name}"]
     }
   }
 

@@ -51,6 +51,29 @@ variable "landing" {
   }
 }
 
+variable "kafka_iam" {
+  description = "The MSK cluster that speed reads from with its role, the topics, and the consumer group. Null: speed logs in otherwise."
+  type        = object({ cluster_arn = string, topics = list(string), group = string })
+  default     = null
+
+  validation {
+    condition     = var.kafka_iam == null ? true : length(var.kafka_iam.topics) > 0 && alltrue([for name in concat(var.kafka_iam.topics, [var.kafka_iam.group]) : can(regex("^[A-Za-z0-9._-]+$", name))])
+    error_message = "kafka_iam: name at least one topic, and the group, without wildcards."
+  }
+}
+
+variable "metrics_namespace" {
+  description = "The namespace of CloudWatch in which serving publishes its alarms about campaigns (alarms.cloudwatch.namespace). Null: it publishes none."
+  type        = string
+  default     = null
+}
+
+variable "glue_database" {
+  description = "The Glue database whose tables batch runs keep true. Null: none."
+  type        = string
+  default     = null
+}
+
 variable "permissions_boundary_arn" {
   description = "A permissions boundary of all roles, where the account demands one."
   type        = string

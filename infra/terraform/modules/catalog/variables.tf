@@ -1,5 +1,5 @@
 variable "name" {
-  description = "The name of the crawlers and of the Athena workgroup."
+  description = "The name of the Athena workgroup."
   type        = string
 }
 
@@ -23,34 +23,8 @@ variable "lake_uri" {
   }
 }
 
-variable "tables" {
-  description = "The Delta tables that the catalogue lists, by their folder (raw, batch, ref). The Glue table raw/impressions is raw_impressions."
-  type        = map(set(string))
-  default = {
-    raw   = ["impressions", "interactions", "bid_requests", "dead_letters"]
-    batch = ["impressions", "interactions", "bid_requests", "attributions", "campaign_hourly", "campaign_rollup", "campaign_reach"]
-    ref   = ["creatives", "campaigns", "fx_rates"]
-  }
-}
-
-variable "schedule" {
-  description = "When the crawlers look for tables and columns that are new (UTC, cron(...)). Rows need no crawler: readers follow the Delta logs."
-  type        = string
-  default     = "cron(20 3 * * ? *)"
-
-  validation {
-    condition     = can(regex("^cron\\(.+\\)$", var.schedule))
-    error_message = "schedule: cron(...)."
-  }
-}
-
-variable "bucket_arn" {
-  description = "The bucket of the lake."
-  type        = string
-}
-
 variable "kms_key_arn" {
-  description = "The key of the lake's objects, which also encrypts the results of queries."
+  description = "The key that encrypts the results of queries."
   type        = string
 }
 

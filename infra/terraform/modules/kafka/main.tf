@@ -1,9 +1,16 @@
-# An MSK cluster that takes encrypted connections only, with SCRAM for adlake and IAM for AWS's own tools; or an existing cluster.
+# An MSK cluster that takes encrypted connections only, or an existing cluster.
+#
+# adlake logs in by IAM, with the role of its task, or by SCRAM, with a password from Secrets Manager (variable auth). A new cluster
+# takes IAM in either case: topics are made with it.
 
 locals {
   create = var.existing == null ? 1 : 0
+  # How adlake logs in, and to which brokers.
+  auth    = var.existing == null ? var.auth : var.existing.authentication
+  scram   = local.create == 1 && var.auth == "scram" ? 1 : 0
+  brokers = var.existing == null ? try(var.auth == "iam" ? aws_msk_cluster.this[0].bootstrap_brokers_sasl_iam : aws_msk_cluster.this[0].bootstrap_brokers_sasl_scram, "") : var.existing.brokers
   # MSK's ports within the VPC.
-  ports = { scram = 9096, iam = 9098 }
+  ports = merge({ iam = 9098 }, var.auth == "scram" ? { scram = 9096 } : {})
   rules = { for pair in setproduct(keys(var.client_security_group_ids), keys(local.ports)) :
   "${pair[0]}-${pair[1]}" => { client = var.client_security_group_ids[pair[0]], port = local.ports[pair[1]] } if local.create == 1 }
 }
@@ -77,7 +84,7 @@ resource "aws_msk_cluster" "this" {
 
   client_authentication {
     sasl {
-      scram = true
+      scram = var.auth == "scram"
       iam   = true
     }
   }
@@ -110,7 +117,7 @@ resource "aws_msk_cluster" "this" {
 
 # The password is made once, and neither in the configuration nor in the state. To rotate it, put a new version of the secret.
 ephemeral "aws_secretsmanager_random_password" "scram" {
-  count = local.create
+  count = local.scram
 
   password_length     = 32
   exclude_punctuation = true
@@ -118,7 +125,7 @@ ephemeral "aws_secretsmanager_random_password" "scram" {
 
 resource "aws_secretsmanager_secret" "scram" {
   #checkov:skip=CKV2_AWS_57:MSK offers no rotation function. docs/operations.md tells how the password is changed.
-  count = local.create
+  count = local.scram
 
   # MSK takes only secrets whose names begin so.
   name        = "AmazonMSK_${var.name}"
@@ -127,7 +134,7 @@ resource "aws_secretsmanager_secret" "scram" {
 }
 
 resource "aws_secretsmanager_secret_version" "scram" {
-  count = local.create
+  count = local.scram
 
   secret_id                = aws_secretsmanager_secret.scram[0].id
   secret_string_wo         = jsonencode({ username = "adlake", password = ephemeral.aws_secretsmanager_random_password.scram[0].random_password })
@@ -135,7 +142,7 @@ resource "aws_secretsmanager_secret_version" "scram" {
 }
 
 resource "aws_msk_single_scram_secret_association" "this" {
-  count = local.create
+  count = local.scram
 
   cluster_arn = aws_msk_cluster.this[0].arn
   secret_arn  = aws_secretsmanager_secret_version.scram[0].arn

@@ -1,35 +1,42 @@
 output "brokers" {
   description = "What adlake calls kafka.brokers."
-  value       = var.existing == null ? try(aws_msk_cluster.this[0].bootstrap_brokers_sasl_scram, "") : var.existing.brokers
+  value       = local.brokers
 }
 
 output "environment" {
   description = "The variables with which adlake connects."
   value = merge(
-    { ADLAKE_KAFKA__BROKERS = var.existing == null ? try(aws_msk_cluster.this[0].bootstrap_brokers_sasl_scram, "") : var.existing.brokers },
-    try(var.existing.authentication, "scram") == "plaintext" ? {} : {
-      ADLAKE_KAFKA__PROPERTIES__SECURITY_PROTOCOL = try(var.existing.authentication, "scram") == "tls" ? "SSL" : "SASL_SSL"
-    },
-    try(var.existing.authentication, "scram") == "scram" ? { ADLAKE_KAFKA__PROPERTIES__SASL_MECHANISMS = "SCRAM-SHA-512" } : {},
+    { ADLAKE_KAFKA__BROKERS = local.brokers },
+    local.auth == "iam" ? { ADLAKE_KAFKA__AUTH = "msk_iam" } : {},
+    local.auth == "tls" ? { ADLAKE_KAFKA__PROPERTIES__SECURITY_PROTOCOL = "SSL" } : {},
+    local.auth == "scram" ? {
+      ADLAKE_KAFKA__PROPERTIES__SECURITY_PROTOCOL = "SASL_SSL"
+      ADLAKE_KAFKA__PROPERTIES__SASL_MECHANISMS   = "SCRAM-SHA-512"
+    } : {},
   )
 }
 
 output "secrets" {
-  description = "The variables that ECS takes from the secret: names, and where the values are."
-  value = try(var.existing.authentication, "scram") == "scram" ? {
+  description = "The variables that ECS takes from the secret: names, and where the values are. None but with SCRAM."
+  value = local.auth == "scram" ? {
     ADLAKE_KAFKA__PROPERTIES__SASL_USERNAME = "${local.secret_arn}:username::"
     ADLAKE_KAFKA__PROPERTIES__SASL_PASSWORD = "${local.secret_arn}:password::"
   } : {}
 }
 
 output "secret_arns" {
-  description = "The secrets that the execution role must read."
-  value       = try(var.existing.authentication, "scram") == "scram" ? [local.secret_arn] : []
+  description = "The secrets that the execution role must read. None but with SCRAM."
+  value       = local.auth == "scram" ? [local.secret_arn] : []
+}
+
+output "auth" {
+  description = "How adlake logs in: iam, scram, tls or plaintext."
+  value       = local.auth
 }
 
 output "port" {
   description = "The port that clients connect to."
-  value       = var.existing == null ? local.ports.scram : var.existing.port
+  value       = var.existing == null ? local.ports[var.auth] : var.existing.port
 }
 
 output "cluster_name" {

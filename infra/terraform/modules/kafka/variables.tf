@@ -3,8 +3,19 @@ variable "name" {
   type        = string
 }
 
+variable "auth" {
+  description = "How adlake logs in to a new cluster: iam (the role of its task, whose rights module access limits to topics and a group) or scram (a password in Secrets Manager). An existing cluster says it in existing.authentication."
+  type        = string
+  default     = "iam"
+
+  validation {
+    condition     = contains(["iam", "scram"], var.auth)
+    error_message = "auth: iam or scram."
+  }
+}
+
 variable "existing" {
-  description = "A cluster that is there already. Then this module makes none, and passes on what is said here. cluster_name is for alarms of an MSK cluster; cluster_arn for access by IAM."
+  description = "A cluster that is there already. Then this module makes none, and passes on what is said here. Port 9098 and cluster_arn go with IAM, 9096 with SCRAM on MSK. cluster_name is for alarms of an MSK cluster."
   type = object({
     brokers             = string
     authentication      = optional(string, "scram")
@@ -18,8 +29,13 @@ variable "existing" {
   default = null
 
   validation {
-    condition     = var.existing == null ? true : contains(["scram", "tls", "plaintext"], var.existing.authentication)
-    error_message = "existing.authentication: scram, tls (encrypted, nobody is asked who they are) or plaintext."
+    condition     = var.existing == null ? true : contains(["iam", "scram", "tls", "plaintext"], var.existing.authentication)
+    error_message = "existing.authentication: iam (MSK only), scram, tls (encrypted, nobody is asked who they are) or plaintext."
+  }
+
+  validation {
+    condition     = var.existing == null ? true : (var.existing.authentication != "iam" || can(regex("^arn:[^:]+:kafka:[^:]+:[0-9]+:cluster/[^/]+/[^/]+$", var.existing.cluster_arn)))
+    error_message = "existing.cluster_arn: with iam, the ARN of the MSK cluster (arn:...:cluster/NAME/ID): the permissions are made of it."
   }
 
   validation {

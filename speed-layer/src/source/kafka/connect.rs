@@ -14,6 +14,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::group::{Complaints, Group, Tokens};
 use super::msk_iam::MskIam;
@@ -143,8 +144,14 @@ pub fn liveness(settings: &SpeedSettings) -> Result<(Duration, Duration), SpeedE
     Ok((duration("session.timeout.ms")?, duration("heartbeat.interval.ms")?))
 }
 
-/// Asks the broker for metadata until it answers, refuses this client, or the time is up.
-pub fn first_contact(consumer: &BaseConsumer<Group>, settings: &KafkaSettings, topic: &str) -> Result<(), SpeedError> {
+/// Asks the broker for metadata until it answers, refuses this client, the time is up, or the
+/// answer is not wanted any more.
+pub fn first_contact(
+    consumer: &BaseConsumer<Group>,
+    settings: &KafkaSettings,
+    topic: &str,
+    cancel: &CancellationToken,
+) -> Result<(), SpeedError> {
     let started = Instant::now();
     let mut insecure: Option<Instant> = None;
     loop {
@@ -165,7 +172,7 @@ pub fn first_contact(consumer: &BaseConsumer<Group>, settings: &KafkaSettings, t
                 if let Some(refusal) = refusal(settings, &complaints, insecure) {
                     return Err(refusal);
                 }
-                if started.elapsed() >= settings.start_timeout {
+                if started.elapsed() >= settings.start_timeout || cancel.is_cancelled() {
                     let reason = complaints.last.map(|last| format!(" ({last})")).unwrap_or_default();
                     return Err(failed(format!("no answer from {}{reason}", settings.brokers), error));
                 }

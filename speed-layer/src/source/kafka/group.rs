@@ -7,9 +7,9 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adlake_domain::secret::SecretList;
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -20,6 +20,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::msk_iam::MskIam;
+use super::repeats::{Admitted, Repeats};
 use super::token;
 use crate::clock::now_micros;
 
@@ -48,6 +49,9 @@ pub struct Group {
     closing: AtomicBool,
     /// The group has refused to commit an offset, and nobody has taken note.
     refused: AtomicBool,
+    /// How many commits of offsets the group has not answered.
+    open_commits: AtomicI64,
+    repeats: Repeats,
     tokens: Tokens,
     complaints: Mutex<Complaints>,
 }
@@ -109,6 +113,21 @@ impl Group {
         self.refused.swap(false, Ordering::SeqCst)
     }
 
+    /// Offsets were sent to be committed.
+    pub fn commit_sent(&self) {
+        self.open_commits.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether the group has not answered all commits of offsets.
+    pub fn has_open_commits(&self) -> bool {
+        self.open_commits.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether a line of this sort is to be logged now.
+    pub fn admit_line(&self, sort: &str) -> Option<Admitted> {
+        self.repeats.admit(sort, Instant::now())
+    }
+
     /// From now on revocations are granted on the spot.
     pub fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
@@ -146,6 +165,7 @@ impl ConsumerContext for Group {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.open_commits.fetch_sub(1, Ordering::SeqCst);
         let of_each = || offsets.elements().iter().try_for_each(|element| element.error());
         if let Err(error) = result.and_then(|()| of_each()) {
             // They are committed again later. The lag that other tools show depends on them, and so
@@ -169,18 +189,24 @@ impl ClientContext for Group {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let Some(Admitted { left_out }) = self.admit_line(facility) else { return };
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(facility, "librdkafka: {message}");
+                tracing::error!(facility, left_out, "librdkafka: {message}");
             }
-            RDKafkaLogLevel::Warning => tracing::warn!(facility, "librdkafka: {message}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "librdkafka: {message}"),
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
+            RDKafkaLogLevel::Warning => tracing::warn!(facility, left_out, "librdkafka: {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(facility, left_out, "librdkafka: {message}")
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, left_out, "librdkafka: {message}"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, "kafka: {reason}");
+        let sort = error.rdkafka_error_code().map_or_else(String::new, |code| format!("{code:?}"));
+        if let Some(Admitted { left_out }) = self.admit_line(&sort) {
+            tracing::warn!(%error, left_out, "kafka: {reason}");
+        }
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         match error.rdkafka_error_code() {
             // The source of the credentials may answer again soon. No broker has refused anything.

@@ -6,6 +6,7 @@ use adlake_domain::event::EventKind;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, Topic, failed};
 use super::group::{Group, NO_TOKEN};
@@ -94,7 +95,7 @@ fn survey_with(
 ) -> Result<Survey, SpeedError> {
     let kafka = &settings.kafka;
     let Some(first) = topics.first() else { return Ok(Survey { cluster: None, topics: Vec::new() }) };
-    connect::first_contact(consumer, kafka, &first.name)?;
+    connect::first_contact(consumer, kafka, &first.name, &CancellationToken::new())?;
     let mut surveyed = Vec::new();
     for topic in topics {
         let mut partitions = Vec::new();

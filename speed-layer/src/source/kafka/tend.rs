@@ -42,8 +42,14 @@ impl KafkaSource {
                 );
             }
         }
+        if self.is_full {
+            let read = self.slots.iter().filter(|slot| slot.state == State::Reading);
+            let places = read.map(|slot| (slot.stream.source.as_str(), slot.stream.partition));
+            self.ends.ask(places, WATERMARKS_TIMEOUT);
+        }
         let behind = |slot: &super::Slot| {
-            let end = self.queue.known_end(&slot.stream.source, slot.stream.partition)?;
+            let (topic, partition) = (&slot.stream.source, slot.stream.partition);
+            let end = self.queue.known_end(topic, partition).max(self.ends.known(topic, partition))?;
             (slot.state == State::Reading).then(|| (slot.stream.clone(), (end - slot.next).max(0)))
         };
         port.tell(Event::Behind(self.slots.iter().filter_map(behind).collect()));

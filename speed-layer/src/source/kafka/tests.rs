@@ -34,14 +34,21 @@ impl Broker {
     }
 
     fn open(&self, first_start: &str) -> Handle {
-        let settings: SpeedSettings = serde_json::from_value(json!({
-            "kafka": {"brokers": self.cluster.bootstrap_servers(), "cluster": "c", "first_start": first_start},
-            "sources": {"impressions": {"topic": TOPIC}, "interactions": {"topic": ""}, "bid_requests": {"topic": ""}},
-        }))
-        .unwrap();
-        let source = KafkaSource::connect(&settings, false).unwrap();
-        Handle::spawn(Box::new(source), 1 << 20).unwrap()
+        self.open_with(&settings(&self.cluster.bootstrap_servers(), first_start), 1 << 20)
     }
+
+    fn open_with(&self, settings: &SpeedSettings, room_bytes: usize) -> Handle {
+        let source = KafkaSource::connect(settings, false, &CancellationToken::new()).unwrap();
+        Handle::spawn(Box::new(source), room_bytes).unwrap()
+    }
+}
+
+fn settings(brokers: &str, first_start: &str) -> SpeedSettings {
+    serde_json::from_value(json!({
+        "kafka": {"brokers": brokers, "cluster": "c", "first_start": first_start},
+        "sources": {"impressions": {"topic": TOPIC}, "interactions": {"topic": ""}, "bid_requests": {"topic": ""}},
+    }))
+    .unwrap()
 }
 
 /// Collects events until `take` makes a value of them.
@@ -127,4 +134,68 @@ async fn where_a_partition_was_begun_is_where_it_begins_again() {
     assert_eq!(started(&mut handle, 2).await, 3);
     drop(streams);
     handle.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_grows_while_there_is_no_room() {
+    let broker = Broker::new(1);
+    let payload = "x".repeat(2_000);
+    let produce = |count: usize| broker.produce(0, &vec![payload.as_str(); count]);
+    produce(20);
+    let mut settings = settings(&broker.cluster.bootstrap_servers(), "earliest");
+    // librdkafka holds a few records and then fetches no more, nor do the first records leave room.
+    settings.kafka.fetch_bytes_max = 1024;
+    let mut handle = broker.open_with(&settings, 1);
+    let streams = assigned(&mut handle, 1).await;
+    start(&handle, &streams, 1);
+    let held = awaited(&mut handle, "records", |event| match event {
+        Event::Records(records) => Some(records),
+        _ => None,
+    })
+    .await;
+    produce(300);
+    let mut lag = 0;
+    awaited(&mut handle, "a lag that has grown", |event| {
+        if let Event::Behind(streams) = event {
+            lag = streams.iter().map(|(_, records)| *records).max().unwrap_or(lag);
+        }
+        (lag >= 300).then_some(())
+    })
+    .await;
+    drop((held, streams));
+    handle.close().await.unwrap();
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_given_up_when_it_is_not_wanted_any_more() {
+    let (cancel, started) = (CancellationToken::new(), Instant::now());
+    let settings = settings("127.0.0.1:1", "latest");
+    assert!(settings.kafka.start_timeout > Duration::from_secs(20));
+    let connecting = {
+        let cancel = cancel.clone();
+        std::thread::spawn(move || KafkaSource::connect(&settings, false, &cancel))
+    };
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!connecting.is_finished());
+    cancel.cancel();
+    let error = connecting.join().unwrap().unwrap_err().to_string();
+    assert!(error.contains("no answer from 127.0.0.1:1"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_leaves_soon_although_its_broker_is_gone() {
+    let broker = Broker::new(1);
+    broker.produce(0, &["a"]);
+    let mut handle = broker.open("earliest");
+    let streams = assigned(&mut handle, 1).await;
+    start(&handle, &streams, 1);
+    records(&mut handle).await;
+    drop(broker);
+    // Nobody answers this commit.
+    handle.commander().tell(Command::Acknowledge(vec![(streams[0].clone(), 1)]));
+    let started = Instant::now();
+    drop(streams);
+    handle.close().await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
 }

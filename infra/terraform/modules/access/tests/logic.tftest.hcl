@@ -47,6 +47,88 @@ run "least_privilege" {
   }
 }
 
+run "no_database_no_glue" {
+  command = plan
+
+  assert {
+    condition     = alltrue(flatten([for document in data.aws_iam_policy_document.task : [for statement in document.statement : [for action in statement.actions : !startswith(action, "glue:")]]]))
+    error_message = "without a database nobody needs Glue"
+  }
+}
+
+run "only_batch_writes_the_catalogue_and_only_its_database" {
+  command = plan
+
+  variables {
+    glue_database = "lake"
+  }
+
+  assert {
+    condition     = [for part, document in data.aws_iam_policy_document.task : part if anytrue(flatten([for statement in document.statement : [for action in statement.actions : startswith(action, "glue:")]]))] == ["batch"]
+    error_message = "batch runs tell the catalogue, and nobody else does"
+  }
+
+  assert {
+    condition     = alltrue(flatten([for statement in data.aws_iam_policy_document.task["batch"].statement : [for resource in statement.resources : endswith(resource, ":catalog") || endswith(resource, ":database/lake") || endswith(resource, ":table/lake/*")] if statement.sid == "Catalog"]))
+    error_message = "no other database may be touched"
+  }
+
+  assert {
+    condition     = alltrue(flatten([for statement in data.aws_iam_policy_document.task["batch"].statement : [for action in statement.actions : !startswith(action, "glue:Delete")]]))
+    error_message = "no table is deleted"
+  }
+}
+
+run "speed_reads_its_topics_and_does_nothing_else_in_kafka" {
+  command = plan
+
+  variables {
+    kafka_iam = { cluster_arn = "arn:aws:kafka:eu-central-1:123456789012:cluster/t/u-1", topics = ["a", "b"], group = "g" }
+  }
+
+  assert {
+    condition     = [for part, document in data.aws_iam_policy_document.task : part if anytrue(flatten([for statement in document.statement : [for action in statement.actions : startswith(action, "kafka-cluster:")]]))] == ["speed"]
+    error_message = "no part but speed connects to the brokers"
+  }
+
+  assert {
+    condition = jsonencode({ for statement in data.aws_iam_policy_document.task["speed"].statement : statement.sid => sort(statement.resources) if startswith(coalesce(statement.sid, "-"), "Kafka") }) == jsonencode({
+      KafkaCluster = ["arn:aws:kafka:eu-central-1:123456789012:cluster/t/u-1"]
+      KafkaGroup   = ["arn:aws:kafka:eu-central-1:123456789012:group/t/u-1/g"]
+      KafkaTopics  = ["arn:aws:kafka:eu-central-1:123456789012:topic/t/u-1/a", "arn:aws:kafka:eu-central-1:123456789012:topic/t/u-1/b"]
+    })
+    error_message = "the cluster, the named topics and the group, and nothing beside them"
+  }
+
+  assert {
+    condition     = toset(flatten([for statement in data.aws_iam_policy_document.task["speed"].statement : [for action in statement.actions : action if startswith(action, "kafka-cluster:")]])) == toset(["kafka-cluster:Connect", "kafka-cluster:DescribeCluster", "kafka-cluster:DescribeTopic", "kafka-cluster:ReadData", "kafka-cluster:DescribeGroup", "kafka-cluster:AlterGroup"])
+    error_message = "speed reads: it neither writes records nor makes topics"
+  }
+}
+
+run "no_wildcard_topics" {
+  command = plan
+
+  variables {
+    kafka_iam = { cluster_arn = "arn:aws:kafka:eu-central-1:123456789012:cluster/t/u-1", topics = ["*"], group = "g" }
+  }
+
+  expect_failures = [var.kafka_iam]
+}
+
+run "serving_publishes_in_its_namespace_only" {
+  command = plan
+
+  variables {
+    metrics_namespace = "adlake"
+  }
+
+  assert {
+    condition     = [for statement in data.aws_iam_policy_document.task["serving"].statement : [for condition in statement.condition : condition.values] if contains(statement.actions, "cloudwatch:PutMetricData")] == [[tolist(["adlake"])]]
+    error_message = "metrics of other namespaces are not ours"
+  }
+}
+
 run "unknown_part" {
   command = plan
 

@@ -69,3 +69,45 @@ run "brokers_need_ports" {
 
   expect_failures = [var.existing]
 }
+
+run "iam_has_no_secret" {
+  command = plan
+
+  variables {
+    name     = "t"
+    existing = { brokers = "b1:9098", authentication = "iam", port = 9098, cluster_arn = "arn:aws:kafka:eu-central-1:123456789012:cluster/t/u-1" }
+  }
+
+  assert {
+    condition     = length(output.secrets) == 0 && length(output.secret_arns) == 0
+    error_message = "with IAM there is no password to be kept"
+  }
+
+  assert {
+    condition     = output.environment == { ADLAKE_KAFKA__BROKERS = "b1:9098", ADLAKE_KAFKA__AUTH = "msk_iam" }
+    error_message = "the program signs its tokens itself, and sets TLS itself"
+  }
+}
+
+run "iam_needs_the_cluster" {
+  command = plan
+
+  variables {
+    name     = "t"
+    existing = { brokers = "b1:9098", authentication = "iam" }
+  }
+
+  expect_failures = [var.existing]
+}
+
+run "unknown_auth" {
+  command = plan
+
+  variables {
+    name     = "t"
+    auth     = "password"
+    existing = { brokers = "b1:9092", authentication = "plaintext" }
+  }
+
+  expect_failures = [var.auth]
+}
