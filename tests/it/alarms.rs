@@ -1,6 +1,7 @@
 //! Alarms end to end: the real server over a lake, with receivers that are down, servers that are
 //! killed, and the programs that people have: Alertmanager, Prometheus, CloudWatch's API.
 
+mod cloudwatch;
 mod incident;
 mod receivers;
 mod site;
@@ -13,7 +14,7 @@ use adlake_tests::{setup, wait};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use self::receivers::{Alertmanager, Moto, Prometheus, Webhook};
+use self::receivers::{Alertmanager, Prometheus, Webhook};
 use self::site::{Server, Site};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -165,48 +166,6 @@ async fn alertmanager_and_prometheus_know_what_fires() -> Result<()> {
     wait::until_async(DEADLINE, "no alarm in Alertmanager", is_quiet).await?;
     let over = async || Ok(!prometheus.fires("AdlakeCtrFell").await?);
     wait::until_async(DEADLINE, "no alarm in Prometheus", over).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn cloudwatch_has_metrics_and_only_our_alarms() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let moto = Moto::start(folder.path()).await?;
-    let settings = "resend_interval = \"500ms\"\n[alarms.cloudwatch]\nenabled = true\n";
-    let site = Site::with_environment(RULES, settings, moto.environment())?;
-    site.history()?;
-    let sync = |more: &[&str]| -> Result<Value> {
-        Ok(serde_json::from_str(&site.adlake.ok([&["alarms", "sync", "--format", "json"], more].concat()))?)
-    };
-    moto.put_alarm("adlake-of-somebody-else")?;
-    let planned = sync(&[])?;
-    ensure!(planned["created"] == json!(["adlake-heartbeat", "adlake-ctr_fell"]), "{planned}");
-    ensure!(planned["foreign"] == json!(["adlake-of-somebody-else"]), "{planned}");
-    ensure!(moto.alarms()? == ["adlake-of-somebody-else"], "a dry run has done something");
-    sync(&["--apply"])?;
-    let all = ["adlake-ctr_fell", "adlake-heartbeat", "adlake-of-somebody-else"];
-    ensure!(moto.alarms()? == all, "{:?}", moto.alarms()?);
-    let again = sync(&["--apply"])?;
-    ensure!(again["created"] == json!([]) && again["updated"] == json!([]), "{again}");
-    // A rule that is no more takes its alarm with it.
-    site.write_rules(&RULES.replace("ctr_fell", "ctr_dropped"))?;
-    let changed = sync(&["--apply"])?;
-    ensure!(changed["removed"] == json!(["adlake-ctr_fell"]), "{changed}");
-    ensure!(moto.alarms()? == ["adlake-ctr_dropped", "adlake-heartbeat", "adlake-of-somebody-else"]);
-    moto.put_alarm("adlake-cpc")?;
-    site.write_rules(&RULES.replace("ctr_fell", "cpc"))?;
-    let refused = site.adlake.run(["alarms", "sync", "--apply"]);
-    ensure!(!refused.status.success() && refused.stderr.contains("adlake-cpc"), "{}", refused.stderr);
-    site.write_rules(RULES)?;
-
-    let server = site.serve().await?;
-    server.evaluated().await?;
-    site.drop()?;
-    let fires = wait::until_async(DEADLINE, "a metric that counts", async || {
-        Ok(moto.maximum("Firing", "ctr_fell")? == Some(1.0))
-    });
-    fires.await.with_context(|| server.process.logs())?;
-    ensure!(moto.maximum("Heartbeat", "")? == Some(1.0), "no heartbeat");
-    Ok(())
 }
 
 #[test]

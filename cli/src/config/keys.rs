@@ -478,6 +478,8 @@ pub const KEYS: &[Key] = &[
     key("alarms.cloudwatch.prefix", "What the names of the alarms of CloudWatch begin with."),
     key("alarms.cloudwatch.actions", "The ARNs that those alarms notify, like that of an SNS topic."),
     key(
+    key("alarms.cloudwatch.composites", "Whether there are composite alarms: see docs/alarms.md. $0.50 each."),
+    key("alarms.cloudwatch.critical_actions", "The ARNs that the composite alarm of all critical rules notifies."),
         "alarms.cloudwatch.metrics_max",
         "How many groups that fire have a metric of their own. Each costs about $0.30 a month. 0: none.",
     ),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use adlake_tests::adlake::Adlake;
 use adlake_tests::process::Process;
 use adlake_tests::{setup, wait};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
@@ -53,6 +53,14 @@ impl Site {
 
     pub fn write_rules(&self, rules: &str) -> Result<()> {
         Ok(fs::write(self.folder.path().join("rules.toml"), rules)?)
+    }
+
+    /// Writes other settings in place of some.
+    pub fn edit_settings(&self, from: &str, to: &str) -> Result<()> {
+        let path = self.folder.path().join("adlake.toml");
+        let text = fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "{from:?} is not in {text}");
+        Ok(fs::write(&path, text.replace(from, to))?)
     }
 
     /// Four weeks in which one impression of five is clicked, in the hours around this one. And
