@@ -23,6 +23,9 @@ pub enum BatchError {
         .0.run.unwrap_or_default(), .0.stopping().join(", ")
     )]
     Refused(Box<QualityReport>),
+    /// A check has found that expectations of severity fail are not met.
+    #[error("expectations of severity fail are not met: {}; see `SELECT * FROM quality`", .0.join(", "))]
+    NotMet(Vec<String>),
 }
 
 impl Retryable for BatchError {
