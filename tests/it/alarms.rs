@@ -201,3 +201,32 @@ fn rules_are_checked_and_replayed() -> Result<()> {
 fn start(name: &str, command: std::process::Command, folder: &std::path::Path) -> Result<Process> {
     Process::start(name, command, folder)
 }
+
+/// The built-in rule, by campaign and by site.
+#[test]
+fn traffic_that_is_mostly_invalid_is_told() -> Result<()> {
+    let by_site = "[[rule]]\nname = \"invalid_sites\"\nmetric = \"invalid_rate\"\nby = [\"website\"]\nwindow = \"1h\"\n\
+                   detect = { above = 0.5 }\nmin_volume = { gross_impressions = 1000 }\n";
+    let told = |robots, people| -> Result<(Site, Vec<String>)> {
+        let site = Site::new(by_site, "")?;
+        site.edit_settings("defaults = false", "defaults = true")?;
+        site.robots_before(robots, people)?;
+        let mut groups = Vec::new();
+        for rule in ["invalid_traffic", "invalid_sites"] {
+            let replayed = ["alarms", "test", rule, "--from", &site.hours_ago(3), "--format", "json"];
+            let replayed: Value = serde_json::from_str(&site.adlake.ok(replayed))?;
+            let rows = replayed.as_array().context("no list")?.iter();
+            let firing = rows.filter(|row| row["state"] == "FIRING" && row["told"] == true);
+            groups.extend(firing.map(|row| format!("{} {}", row["group"], row["value"])));
+        }
+        Ok((site, groups))
+    };
+    let (site, groups) = told(900, 300)?;
+    ensure!(groups == ["{\"campaign_id\":\"c1\"} 0.75", "{\"website\":\"some.example\"} 0.75"], "{groups:?}");
+    // The reason is in the view that the runbook names.
+    let sql = "SELECT reason, sum(events) AS events FROM invalid_traffic WHERE campaign_id = 'c1' GROUP BY reason";
+    let rows = serde_json::to_string(&site.adlake.query_json(sql))?;
+    ensure!(rows.contains("\"reason\":\"bot\"") && rows.contains("900"), "{rows}");
+    ensure!(told(500, 700)?.1.is_empty() && told(900, 0)?.1.is_empty(), "too little was told");
+    Ok(())
+}

@@ -80,6 +80,26 @@ impl Site {
         self.ingest(&[hour, hour - TimeDelta::hours(1)], 1_600, 0, "bad.example")
     }
 
+    /// Two hours ago, so many impressions of a robot, and so many of people.
+    pub fn robots_before(&self, robots: usize, people: usize) -> Result<()> {
+        let at = text(this_hour() - TimeDelta::hours(2));
+        let file = self.files.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(format!("robots{file}.ndjson"));
+        let mut lines = String::new();
+        for number in 0..robots + people {
+            let agent = if number < robots { "Mozilla/5.0 (compatible; Googlebot/2.1)" } else { "Mozilla/5.0 (X11)" };
+            writeln!(
+                lines,
+                "{{\"impression_id\":\"r{file}-{number}\",\"ad_creative_id\":\"a1\",\"user_id\":\"u{number}\",\
+                 \"timestamp\":\"{at}\",\"website\":\"some.example\",\"campaign_id\":\"c1\",\"cost_micros\":1000,\
+                 \"user_agent\":\"{agent}\"}}"
+            )?;
+        }
+        fs::write(&path, lines)?;
+        self.adlake.ok(["ingest", "files", &path.to_string_lossy(), "--quiet"]);
+        Ok(())
+    }
+
     /// The same, two hours ago.
     pub fn drop_before(&self) -> Result<()> {
         self.ingest(&[this_hour() - TimeDelta::hours(2)], 1_600, 0, "bad.example")
