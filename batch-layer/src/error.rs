@@ -19,10 +19,13 @@ pub enum BatchError {
     /// Expectations have failed. Nothing was published.
     #[error(
         "batch run {} was not published, because expectations are not met: {}; what was published before stays; \
-         see `SELECT * FROM quality`, and `adlake batch run --publish-anyway` to publish all the same",
+         see `SELECT * FROM quality`, and --publish-anyway to publish all the same",
         .0.run.unwrap_or_default(), .0.stopping().join(", ")
     )]
     Refused(Box<QualityReport>),
+    /// A check has found that expectations of severity fail are not met.
+    #[error("expectations of severity fail are not met: {}; see `SELECT * FROM quality`", .0.join(", "))]
+    NotMet(Vec<String>),
 }
 
 impl Retryable for BatchError {

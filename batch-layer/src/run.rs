@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use adlake_domain::event::EventKind;
 use adlake_domain::settings::{Meaning, REVISION};
 use adlake_lake::lease::{Lease, LeaseState};
+use adlake_lake::manifest::Manifest;
 use adlake_lake::snapshot::{Amount, Snapshot};
 use adlake_lake::views::Plans;
 use adlake_lake::{Lake, LakeError};
@@ -146,45 +147,57 @@ async fn run_leased(engine: Engine, full: bool, gate: Option<&Gate>, lease: &Lea
     let publication = Publication { versions: versions.clone(), meaning: meaning.clone(), revision: REVISION };
     let number = previous.as_ref().map(|previous| previous.run);
     let manifest = publication.manifest(number);
-    let mut quality = None;
-    if let Some(gate) = gate {
-        let candidate = Snapshot {
-            latest: Some(manifest.clone()),
-            manifest: Some(manifest.clone()),
-            reference: Arc::new(reference),
-            meaning: meaning.clone(),
-            ..snapshot
-        };
-        quality = engine.until_cancelled(gate.before(&candidate, &manifest, &engine.settings)).await?;
-    }
-    if let Some(report) = quality.take_if(|report| report.decision == Decision::Refuse) {
-        // Another process may have written the tables since this one lost its lease.
-        lease.check().await?;
-        gate::withdraw(lake, &tables.versions, previous.as_ref()).await?;
-        return Err(BatchError::Refused(Box::new(report)));
-    }
+    let candidate = Snapshot { reference: Arc::new(reference), meaning: meaning.clone(), ..snapshot };
+    let quality = check(&engine, gate, candidate, &manifest, &tables.versions, lease).await?;
     let run = publish(lake, lease, number, manifest).await?;
     Ok(RunReport { run, published: true, plan, rows: tables.rows, versions, quality, elapsed: Duration::ZERO })
 }
 
-/// Computes days anew from the raw rows that the published run covers, and publishes the result.
-/// The tables are then what they were, if they were right.
+/// Checks what a manifest would publish. If it is refused, the written tables get back the rows of
+/// the published run, which is the latest of the snapshot.
+async fn check(
+    engine: &Engine,
+    gate: Option<&Gate>,
+    snapshot: Snapshot,
+    manifest: &Manifest,
+    written: &BTreeMap<String, u64>,
+    lease: &Lease,
+) -> Result<Option<QualityReport>, BatchError> {
+    let Some(gate) = gate else { return Ok(None) };
+    let previous = snapshot.latest.clone();
+    let candidate = Snapshot { latest: Some(manifest.clone()), manifest: Some(manifest.clone()), ..snapshot };
+    let quality = engine.until_cancelled(gate.before(&candidate, manifest, &engine.settings)).await?;
+    match quality {
+        Some(report) if report.decision == Decision::Refuse => {
+            // Another process may have written the tables since this one lost its lease.
+            lease.check().await?;
+            gate::withdraw(&engine.lake, written, previous.as_ref()).await?;
+            Err(BatchError::Refused(Box::new(report)))
+        }
+        quality => Ok(quality),
+    }
+}
+
+/// Computes days anew from the raw rows that the published run covers, and publishes the result if
+/// it meets the expectations of a gate. The tables are then what they were, if they were right.
 pub fn backfill<'a>(
     lake: &'a Lake,
     meaning: &'a Meaning,
     settings: &'a BatchSettings,
     days: RangeInclusive<NaiveDate>,
+    gate: &'a Gate,
     observer: Arc<dyn BatchObserver>,
     cancel: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<RunReport, BatchError>> {
     // The boxed future is compiled in this crate, and not again in every program that awaits it.
-    let work = async move |engine, lease: &Lease| backfill_leased(engine, days, lease).await;
+    let work = async move |engine, lease: &Lease| backfill_leased(engine, days, gate, lease).await;
     Box::pin(leased("batch backfill", lake, meaning, settings, observer, cancel, work))
 }
 
 async fn backfill_leased(
     engine: Engine,
     days: RangeInclusive<NaiveDate>,
+    gate: &Gate,
     lease: &Lease,
 ) -> Result<RunReport, BatchError> {
     let Engine { lake, meaning, .. } = &engine;
@@ -207,12 +220,13 @@ async fn backfill_leased(
     let engine = Engine { plans, ..engine.clone() };
     let tables = engine.until_cancelled(full::full(&engine, &manifest.versions, &scope)).await?;
     let mut versions = manifest.versions.clone();
-    versions.extend(tables.versions);
+    versions.extend(tables.versions.clone());
     let publication = Publication { versions: versions.clone(), meaning: meaning.clone(), revision: REVISION };
-    let next = publication.manifest(Some(manifest.run));
-    let run = publish(lake, lease, Some(manifest.run), next).await?;
+    let (number, next) = (manifest.run, publication.manifest(Some(manifest.run)));
+    let quality = check(&engine, Some(gate), snapshot, &next, &tables.versions, lease).await?;
+    let run = publish(lake, lease, Some(number), next).await?;
     let (rows, elapsed) = (tables.rows, Duration::ZERO);
-    Ok(RunReport { run, published: true, plan, rows, versions, quality: None, elapsed })
+    Ok(RunReport { run, published: true, plan, rows, versions, quality, elapsed })
 }
 
 /// Does work with a session of its own, while this process holds the lease.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::BatchError;
 use crate::jobs;
 use crate::observer::Silent;
-use crate::quality::Gate;
+use crate::quality::{Gate, check};
 use crate::run::run_checked;
 use crate::settings::BatchSettings;
 use crate::timetable::{Job, Timetable};
@@ -134,6 +134,12 @@ async fn work(
 ) -> Result<(), BatchError> {
     match job {
         Job::Run => run_checked(lake, meaning, settings, false, gate, Arc::new(Silent), cancel).await.map(|_| ()),
+        Job::Check => {
+            let report = check(lake, meaning, settings, gate, true, cancel).await?;
+            let stopping = report.stopping();
+            let names = stopping.iter().map(ToString::to_string).collect();
+            if stopping.is_empty() { Ok(()) } else { Err(BatchError::NotMet(names)) }
+        }
         Job::Compact => jobs::compact(lake, settings, false, cancel).await.map(|_| ()),
         Job::Vacuum => jobs::vacuum(lake, settings, false, cancel).await.map(|_| ()),
         Job::Checkpoint => tokio::select! {

@@ -101,6 +101,8 @@ impl BatchSettings {
 pub struct ScheduleSettings {
     /// The times of `batch run`.
     pub run: String,
+    /// The times of `batch check`.
+    pub check: String,
     /// The times of `batch compact`.
     pub compact: String,
     /// The times of `batch vacuum`.
@@ -122,6 +124,7 @@ impl Default for ScheduleSettings {
     fn default() -> Self {
         ScheduleSettings {
             run: "*/15 * * * *".to_string(),
+            check: String::new(),
             compact: "10 2 * * *".to_string(),
             vacuum: "40 2 * * *".to_string(),
             checkpoint: "50 2 * * *".to_string(),
@@ -143,6 +146,7 @@ impl ScheduleSettings {
         for job in Job::ALL {
             let text = match job {
                 Job::Run => &self.run,
+                Job::Check => &self.check,
                 Job::Compact => &self.compact,
                 Job::Vacuum => &self.vacuum,
                 Job::Checkpoint => &self.checkpoint,
@@ -182,7 +186,7 @@ mod tests {
     fn times_that_cannot_be_are_named_by_their_key() {
         assert_eq!(ScheduleSettings::default().times().unwrap().len(), 4);
         let none = ScheduleSettings { run: " ".into(), compact: String::new(), ..ScheduleSettings::default() };
-        assert_eq!(none.times().unwrap().iter().map(|times| times.job).collect::<Vec<_>>(), &Job::ALL[2..]);
+        assert_eq!(none.times().unwrap().iter().map(|times| times.job).collect::<Vec<_>>(), &Job::ALL[3..]);
         let check = |settings: ScheduleSettings, expected: &str| {
             let error = settings.times().unwrap_err().to_string();
             assert!(error.starts_with(expected), "{error}");

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Job {
     /// `adlake batch run`.
     Run,
+    /// `adlake batch check`.
+    Check,
     /// `adlake batch compact`.
     Compact,
     /// `adlake batch vacuum`.
@@ -23,12 +25,13 @@ pub enum Job {
 
 impl Job {
     /// All jobs. Of those that are due at the same time, earlier ones are done first.
-    pub const ALL: [Job; 4] = [Job::Run, Job::Compact, Job::Vacuum, Job::Checkpoint];
+    pub const ALL: [Job; 5] = [Job::Run, Job::Check, Job::Compact, Job::Vacuum, Job::Checkpoint];
 
     /// The job's name, as in `adlake batch <name>`.
     pub fn name(self) -> &'static str {
         match self {
             Job::Run => "run",
+            Job::Check => "check",
             Job::Compact => "compact",
             Job::Vacuum => "vacuum",
             Job::Checkpoint => "checkpoint",

@@ -65,7 +65,7 @@ pub fn query_error(error: QueryError) -> Error {
 pub fn batch_error(error: BatchError) -> Error {
     match error {
         BatchError::Lake(error) => Error::new(error),
-        refused @ BatchError::Refused(_) => Error::new(NotMet(refused.to_string())),
+        refused @ (BatchError::Refused(_) | BatchError::NotMet(_)) => Error::new(NotMet(refused.to_string())),
         other => Error::new(other),
     }
 }

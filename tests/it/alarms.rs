@@ -1,6 +1,7 @@
 //! Alarms end to end: the real server over a lake, with receivers that are down, servers that are
 //! killed, and the programs that people have: Alertmanager, Prometheus, CloudWatch's API.
 
+mod cloudwatch;
 mod incident;
 mod receivers;
 mod site;
@@ -13,7 +14,7 @@ use adlake_tests::{setup, wait};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use self::receivers::{Alertmanager, Moto, Prometheus, Webhook};
+use self::receivers::{Alertmanager, Prometheus, Webhook};
 use self::site::{Server, Site};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -167,48 +168,6 @@ async fn alertmanager_and_prometheus_know_what_fires() -> Result<()> {
     wait::until_async(DEADLINE, "no alarm in Prometheus", over).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn cloudwatch_has_metrics_and_only_our_alarms() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let moto = Moto::start(folder.path()).await?;
-    let settings = "resend_interval = \"500ms\"\n[alarms.cloudwatch]\nenabled = true\n";
-    let site = Site::with_environment(RULES, settings, moto.environment())?;
-    site.history()?;
-    let sync = |more: &[&str]| -> Result<Value> {
-        Ok(serde_json::from_str(&site.adlake.ok([&["alarms", "sync", "--format", "json"], more].concat()))?)
-    };
-    moto.put_alarm("adlake-of-somebody-else")?;
-    let planned = sync(&[])?;
-    ensure!(planned["created"] == json!(["adlake-heartbeat", "adlake-ctr_fell"]), "{planned}");
-    ensure!(planned["foreign"] == json!(["adlake-of-somebody-else"]), "{planned}");
-    ensure!(moto.alarms()? == ["adlake-of-somebody-else"], "a dry run has done something");
-    sync(&["--apply"])?;
-    let all = ["adlake-ctr_fell", "adlake-heartbeat", "adlake-of-somebody-else"];
-    ensure!(moto.alarms()? == all, "{:?}", moto.alarms()?);
-    let again = sync(&["--apply"])?;
-    ensure!(again["created"] == json!([]) && again["updated"] == json!([]), "{again}");
-    // A rule that is no more takes its alarm with it.
-    site.write_rules(&RULES.replace("ctr_fell", "ctr_dropped"))?;
-    let changed = sync(&["--apply"])?;
-    ensure!(changed["removed"] == json!(["adlake-ctr_fell"]), "{changed}");
-    ensure!(moto.alarms()? == ["adlake-ctr_dropped", "adlake-heartbeat", "adlake-of-somebody-else"]);
-    moto.put_alarm("adlake-cpc")?;
-    site.write_rules(&RULES.replace("ctr_fell", "cpc"))?;
-    let refused = site.adlake.run(["alarms", "sync", "--apply"]);
-    ensure!(!refused.status.success() && refused.stderr.contains("adlake-cpc"), "{}", refused.stderr);
-    site.write_rules(RULES)?;
-
-    let server = site.serve().await?;
-    server.evaluated().await?;
-    site.drop()?;
-    let fires = wait::until_async(DEADLINE, "a metric that counts", async || {
-        Ok(moto.maximum("Firing", "ctr_fell")? == Some(1.0))
-    });
-    fires.await.with_context(|| server.process.logs())?;
-    ensure!(moto.maximum("Heartbeat", "")? == Some(1.0), "no heartbeat");
-    Ok(())
-}
-
 #[test]
 fn rules_are_checked_and_replayed() -> Result<()> {
     let site = Site::new(RULES, "")?;
@@ -241,4 +200,33 @@ fn rules_are_checked_and_replayed() -> Result<()> {
 /// Ends a process with the test.
 fn start(name: &str, command: std::process::Command, folder: &std::path::Path) -> Result<Process> {
     Process::start(name, command, folder)
+}
+
+/// The built-in rule, by campaign and by site.
+#[test]
+fn traffic_that_is_mostly_invalid_is_told() -> Result<()> {
+    let by_site = "[[rule]]\nname = \"invalid_sites\"\nmetric = \"invalid_rate\"\nby = [\"website\"]\nwindow = \"1h\"\n\
+                   detect = { above = 0.5 }\nmin_volume = { gross_impressions = 1000 }\n";
+    let told = |robots, people| -> Result<(Site, Vec<String>)> {
+        let site = Site::new(by_site, "")?;
+        site.edit_settings("defaults = false", "defaults = true")?;
+        site.robots_before(robots, people)?;
+        let mut groups = Vec::new();
+        for rule in ["invalid_traffic", "invalid_sites"] {
+            let replayed = ["alarms", "test", rule, "--from", &site.hours_ago(3), "--format", "json"];
+            let replayed: Value = serde_json::from_str(&site.adlake.ok(replayed))?;
+            let rows = replayed.as_array().context("no list")?.iter();
+            let firing = rows.filter(|row| row["state"] == "FIRING" && row["told"] == true);
+            groups.extend(firing.map(|row| format!("{} {}", row["group"], row["value"])));
+        }
+        Ok((site, groups))
+    };
+    let (site, groups) = told(900, 300)?;
+    ensure!(groups == ["{\"campaign_id\":\"c1\"} 0.75", "{\"website\":\"some.example\"} 0.75"], "{groups:?}");
+    // The reason is in the view that the runbook names.
+    let sql = "SELECT reason, sum(events) AS events FROM invalid_traffic WHERE campaign_id = 'c1' GROUP BY reason";
+    let rows = serde_json::to_string(&site.adlake.query_json(sql))?;
+    ensure!(rows.contains("\"reason\":\"bot\"") && rows.contains("900"), "{rows}");
+    ensure!(told(500, 700)?.1.is_empty() && told(900, 0)?.1.is_empty(), "too little was told");
+    Ok(())
 }

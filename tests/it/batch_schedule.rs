@@ -109,6 +109,44 @@ fn jobs_are_done_at_their_times_and_health_tells() -> Result<()> {
 }
 
 #[test]
+fn a_check_at_its_times_tells_what_is_not_met() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let port = setup::free_port()?;
+    let config = format!(
+        "[lake]\nuri = \"lake\"\n[quality]\nexpectations = \"expectations.toml\"\n[batch.schedule]\nrun = \"\"\n\
+         check = \"* * * * * *\"\ncompact = \"\"\nvacuum = \"\"\ncheckpoint = \"\"\njitter = \"0s\"\n\
+         listen = \"127.0.0.1:{port}\"\n"
+    );
+    let sql = "SELECT impression_id FROM impressions WHERE website = 'bad.example'";
+    let text =
+        format!("[[expectation]]\nname = \"no_bad_site\"\ntype = \"sql\"\nsql = \"{sql}\"\nseverity = \"fail\"\n");
+    fs::write(folder.path().join("expectations.toml"), text)?;
+    let adlake = Adlake::in_dir(folder.path()).config(&config);
+    let event = |id: usize, website: &str| {
+        format!(
+            "{{\"impression_id\":\"i{id}\",\"ad_creative_id\":\"k1\",\"user_id\":\"u{id}\",\"campaign_id\":\"c1\",\
+             \"timestamp\":\"2026-03-01T10:00:00Z\",\"website\":\"{website}\"}}\n"
+        )
+    };
+    fs::write(folder.path().join("a.json"), event(1, "good.example"))?;
+    adlake.ok(["ingest", "files", "a.json", "--quiet"]);
+    let mut process = adlake.spawn(["batch", "schedule"]);
+    let of = |outcome: &'static str| move |body: &Value| body["last"]["check"]["outcome"] == outcome;
+    let (status, body) = health(port, "the first check", of("done")).with_context(|| process.logs())?;
+    ensure!(status.contains("200") && body["next"]["check"].is_string(), "{status}: {body}");
+    fs::write(folder.path().join("b.json"), event(2, "bad.example"))?;
+    adlake.ok(["ingest", "files", "b.json", "--quiet"]);
+    let (status, body) = health(port, "a check that fails", of("failed")).with_context(|| process.logs())?;
+    let told = body["last"]["check"]["error"].as_str().unwrap_or_default();
+    ensure!(status.contains("503") && told.contains("no_bad_site"), "{status}: {body}");
+    let rows = adlake.query_json("SELECT DISTINCT decision, status FROM quality ORDER BY status");
+    ensure!(serde_json::to_string(&rows)?.contains("\"decision\":\"check\",\"status\":\"fail\""), "{rows:?}");
+    process.sigterm()?;
+    ensure!(process.wait_exit(DEADLINE)?.success(), "{}", process.logs());
+    Ok(())
+}
+
+#[test]
 fn a_schedule_that_cannot_be_is_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let check = |schedule: &str, expected: &str| {

@@ -102,6 +102,22 @@ fn a_run_that_fails_an_expectation_is_not_published() -> Result<()> {
     ensure!(rows(count)? == "[{\"n\":13}]");
     adlake.ok(["check-lake", "--deep", "--all", "--quiet"]);
 
+    // A backfill stops at the same gate, and gives back what it has written.
+    let every_row = of_batch(as_every_reader_sees(&path("lake")));
+    let backfill = ["batch", "backfill", "--from", "2026-03-01", "--to", "2026-03-01", "--quiet"];
+    let refused = adlake.run([&backfill[..], &["--html", "backfill.html", "--format", "json"]].concat());
+    ensure!(refused.status.code() == Some(3), "{refused:?}");
+    ensure!(refused.stderr.contains("batch run 3 was not published"), "{refused:?}");
+    let report: Value = serde_json::from_str(&refused.stdout).context("the report of the refused backfill")?;
+    ensure!(report["decision"] == "refuse" && report["outcomes"][0]["violating_rows"] == 3, "{report}");
+    ensure!(fs::read_to_string(path("backfill.html"))?.contains("<strong>not published</strong>"));
+    ensure!(published()? == 2, "{}", published()?);
+    ensure!(of_batch(as_every_reader_sees(&path("lake"))) == every_row, "what was refused is in the newest version");
+    let text = adlake.ok([&backfill[..], &["--publish-anyway"]].concat());
+    ensure!(text.contains("published batch run 3") && text.contains("published anyway by <ann>"), "{text}");
+    ensure!(published()? == 3 && of_batch(as_every_reader_sees(&path("lake"))) == every_row);
+    adlake.ok(["check-lake", "--deep", "--all", "--quiet"]);
+
     let view = rows(
         "SELECT run, decision, decided_by, status, violating_rows FROM quality WHERE expectation = 'no_blocked_site' \
          ORDER BY checked_at",
@@ -110,6 +126,9 @@ fn a_run_that_fails_an_expectation_is_not_published() -> Result<()> {
                     {\"decided_by\":null,\"decision\":\"refuse\",\"run\":2,\"status\":\"fail\",\"violating_rows\":3},\
                     {\"decided_by\":null,\"decision\":\"refuse\",\"run\":2,\"status\":\"fail\",\"violating_rows\":3},\
                     {\"decided_by\":\"<ann>\",\"decision\":\"publish_anyway\",\"run\":2,\"status\":\"fail\",\
+                    \"violating_rows\":3},\
+                    {\"decided_by\":null,\"decision\":\"refuse\",\"run\":3,\"status\":\"fail\",\"violating_rows\":3},\
+                    {\"decided_by\":\"<ann>\",\"decision\":\"publish_anyway\",\"run\":3,\"status\":\"fail\",\
                     \"violating_rows\":3}]";
     let (view, expected): (Value, Value) = (serde_json::from_str(&view)?, serde_json::from_str(expected)?);
     ensure!(view == expected, "{view}");

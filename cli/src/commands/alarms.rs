@@ -10,7 +10,7 @@ use adlake_serving::alarms::engine::{Alarm, Engine};
 use adlake_serving::alarms::journal::{Journal, acknowledgement, silence};
 use adlake_serving::alarms::replay::replay;
 use adlake_serving::alarms::rule::{Rule, read};
-use adlake_serving::alarms::sinks::cloudwatch::{SyncReport, sync};
+use adlake_serving::alarms::sinks::cloudwatch::sync::{SyncReport, sync};
 use adlake_serving::alarms::{prometheus, rule_test};
 use adlake_serving::answer::time_text;
 use adlake_serving::metrics::Catalogues;

@@ -19,6 +19,7 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
 use crate::commands::{ReportFormat, catalog, report};
+use crate::config::Settings;
 use crate::failure::{batch_error, usage};
 use crate::options::Global;
 use crate::progress::ProgressBars;
@@ -44,7 +45,7 @@ pub enum Batch {
     /// Publish the tables of an earlier run again
     Rollback(Rollback),
     /// Compute days anew from the events that the last run covers, and publish them: for batch
-    /// tables that were damaged
+    /// tables that were damaged. Nothing is published if an expectation of severity fail is not met
     Backfill(Backfill),
     /// Show the published runs, what is new since, who holds the lease, and how the last jobs ended
     Status(Simple),
@@ -68,6 +69,13 @@ pub struct Run {
 pub struct CheckedRun {
     #[command(flatten)]
     run: Run,
+    #[command(flatten)]
+    checks: Checks,
+}
+
+/// What is done about expectations.
+#[derive(Debug, Args)]
+pub struct Checks {
     /// Publish although expectations of severity fail are not met. The results say who did: the
     /// user name of the environment
     #[arg(long)]
@@ -105,6 +113,8 @@ pub struct Backfill {
     /// The last day
     #[arg(long, value_name = "DATE")]
     to: NaiveDate,
+    #[command(flatten)]
+    checks: Checks,
     /// The format of the report
     #[arg(long, value_enum, default_value = "table")]
     format: ReportFormat,
@@ -131,31 +141,13 @@ impl Batch {
             Batch::Run(command) => {
                 let cancel = shutdown::on_signal()?;
                 let observer = StepSpinner::new(progress, "batch run");
-                let meaning = settings.meaning();
-                let mut gate = Gate::new(&settings.quality, &settings.display()).map_err(batch_error)?;
-                if command.publish_anyway {
-                    gate = gate.open_for(check::user());
-                }
+                let (meaning, gate) = (settings.meaning(), command.checks.gate(&settings)?);
                 let work = run_checked(&lake, &meaning, batch, command.run.full, &gate, observer.clone(), &cancel);
                 let done = noted(&lake, Job::Run, work).await;
                 observer.spinner.finish_and_clear();
-                let (html, format) = (command.html.as_deref(), command.run.format);
-                match done {
-                    Ok(done) => {
-                        if let Some(quality) = &done.quality {
-                            check::write_html(html, quality, &lake)?;
-                        }
-                        report(format, &done, text)?;
-                        let kept = catalog::keep(&lake, &settings.catalog).await;
-                        kept.context("the batch run is done, but the catalogue was not told of its tables")
-                    }
-                    Err(BatchError::Refused(quality)) => {
-                        check::write_html(html, &quality, &lake)?;
-                        report(format, &*quality, check::text)?;
-                        Err(batch_error(BatchError::Refused(quality)))
-                    }
-                    Err(error) => Err(batch_error(error)),
-                }
+                command.checks.tell(done, command.run.format, &lake)?;
+                let kept = catalog::keep(&lake, &settings.catalog).await;
+                kept.context("the batch run is done, but the catalogue was not told of its tables")
             }
             Batch::Check(command) => command.run(&lake, &settings, progress).await,
             Batch::Plan(command) => {
@@ -191,12 +183,41 @@ impl Batch {
                 let cancel = shutdown::on_signal()?;
                 let observer = StepSpinner::new(progress, "batch backfill");
                 let (meaning, days) = (settings.meaning(), command.from..=command.to);
-                let done = backfill(&lake, &meaning, batch, days, observer.clone(), &cancel).await;
+                let gate = command.checks.gate(&settings)?;
+                let done = backfill(&lake, &meaning, batch, days, &gate, observer.clone(), &cancel).await;
                 observer.spinner.finish_and_clear();
-                report(command.format, &done.map_err(batch_error)?, text)
+                command.checks.tell(done, command.format, &lake)?;
+                let kept = catalog::keep(&lake, &settings.catalog).await;
+                kept.context("the backfill is done, but the catalogue was not told of its tables")
             }
             Batch::Status(command) => status::run(&lake, &settings.meaning(), batch, command.format).await,
             Batch::Schedule => schedule::run(&lake, &settings).await,
+        }
+    }
+}
+
+impl Checks {
+    fn gate(&self, settings: &Settings) -> Result<Gate> {
+        let gate = Gate::new(&settings.quality, &settings.display()).map_err(batch_error)?;
+        Ok(if self.publish_anyway { gate.open_for(check::user()) } else { gate })
+    }
+
+    /// Tells how a run ended, and what became of the expectations.
+    fn tell(&self, done: Result<RunReport, BatchError>, format: ReportFormat, lake: &Lake) -> Result<()> {
+        let html = self.html.as_deref();
+        match done {
+            Ok(done) => {
+                if let Some(quality) = &done.quality {
+                    check::write_html(html, quality, lake)?;
+                }
+                report(format, &done, text)
+            }
+            Err(BatchError::Refused(quality)) => {
+                check::write_html(html, &quality, lake)?;
+                report(format, &*quality, check::text)?;
+                Err(batch_error(BatchError::Refused(quality)))
+            }
+            Err(error) => Err(batch_error(error)),
         }
     }
 }

@@ -319,6 +319,7 @@ pub const KEYS: &[Key] = &[
          Empty: never.",
     ),
     key("batch.schedule.run", "The times of `batch run`."),
+    key("batch.schedule.check", "The times of `batch check`."),
     key("batch.schedule.compact", "The times of `batch compact`."),
     key("batch.schedule.vacuum", "The times of `batch vacuum`."),
     key("batch.schedule.checkpoint", "The times of `batch checkpoint`."),
@@ -480,6 +481,8 @@ pub const KEYS: &[Key] = &[
     key("alarms.cloudwatch.namespace", "The namespace of the metrics."),
     key("alarms.cloudwatch.prefix", "What the names of the alarms of CloudWatch begin with."),
     key("alarms.cloudwatch.actions", "The ARNs that those alarms notify, like that of an SNS topic."),
+    key("alarms.cloudwatch.composites", "Whether there are composite alarms: see docs/alarms.md. $0.50 each."),
+    key("alarms.cloudwatch.critical_actions", "The ARNs that the composite alarm of all critical rules notifies."),
     key(
         "alarms.cloudwatch.metrics_max",
         "How many groups that fire have a metric of their own. Each costs about $0.30 a month. 0: none.",

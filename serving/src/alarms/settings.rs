@@ -72,6 +72,10 @@ pub struct CloudwatchSettings {
     pub prefix: String,
     /// The topics that those alarms notify.
     pub actions: Vec<String>,
+    /// Whether there are composite alarms: of rules that others inhibit, and of all critical ones.
+    pub composites: bool,
+    /// The topics that the composite alarm of all critical rules notifies.
+    pub critical_actions: Vec<String>,
     /// How many groups have a metric of their own. 0: none.
     pub metrics_max: usize,
 }
@@ -102,6 +106,8 @@ impl Default for CloudwatchSettings {
             namespace: "adlake".into(),
             prefix: "adlake-".into(),
             actions: Vec::new(),
+            composites: true,
+            critical_actions: Vec::new(),
             metrics_max: 0,
         }
     }
@@ -131,6 +137,20 @@ impl AlarmSettings {
         }
         if self.cloudwatch.prefix.is_empty() {
             return wrong("cloudwatch.prefix", "must not be empty, as alarms without it are left alone");
+        }
+        // As a tag's value, and between quotes in the expressions of composite alarms.
+        let is_taken = |c: char| c.is_ascii_alphanumeric() || " _.:/=+-@".contains(c);
+        if !self.cloudwatch.prefix.chars().all(is_taken) {
+            return wrong(
+                "cloudwatch.prefix",
+                "must have only letters and digits of ASCII, spaces, and _ . : / = + - @",
+            );
+        }
+        if !self.cloudwatch.critical_actions.is_empty() && !self.cloudwatch.composites {
+            return wrong(
+                "cloudwatch.critical_actions",
+                "needs alarms.cloudwatch.composites, whose alarm notifies them",
+            );
         }
         Ok(())
     }

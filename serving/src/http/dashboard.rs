@@ -6,8 +6,8 @@ pub type File = (&'static str, &'static str, &'static [u8]);
 /// All of them.
 #[rustfmt::skip]
 pub const FILES: &[File] = &[
-    ("app-WLO6XAU4.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/app-WLO6XAU4.js")),
     ("app-ZTE5J6EO.css", "text/css; charset=utf-8", include_bytes!("../../dashboard/dist/app-ZTE5J6EO.css")),
+    ("app-ZVQ74TU6.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/app-ZVQ74TU6.js")),
     ("charts-6UUGGLMG.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/charts-6UUGGLMG.js")),
     ("charts-WDQJAHWT.js", "text/javascript; charset=utf-8", include_bytes!("../../dashboard/dist/charts-WDQJAHWT.js")),
     ("favicon-cdcdc253b0.svg", "image/svg+xml", include_bytes!("../../dashboard/dist/favicon-cdcdc253b0.svg")),

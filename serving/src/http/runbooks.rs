@@ -13,7 +13,7 @@ macro_rules! runbooks {
 }
 
 /// The names of the files, and their texts.
-const RUNBOOKS: [(&str, &str); 13] = runbooks![
+const RUNBOOKS: [(&str, &str); 14] = runbooks![
     "batch_late.md",
     "clicks_without_impressions.md",
     "conversions_silent.md",
@@ -22,6 +22,7 @@ const RUNBOOKS: [(&str, &str); 13] = runbooks![
     "ctr_drop.md",
     "dead_letters.md",
     "ingest_lag.md",
+    "invalid_traffic.md",
     "over_budget.md",
     "sink_down.md",
     "spend_without_impressions.md",

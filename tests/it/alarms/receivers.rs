@@ -267,7 +267,26 @@ impl Moto {
         self.python(&script).map(|_| ())
     }
 
-    /// The names of all alarms.
+    /// Puts a composite alarm over another one, with the tag of our alarms and more.
+    pub fn put_composite(&self, name: &str, child: &str, tags: &[(&str, &str)]) -> Result<()> {
+        let tag = |(key, value): &(&str, &str)| format!("{{'Key': '{key}', 'Value': '{value}'}}, ");
+        let own = ("managed-by", "adlake-alarms");
+        let tags: String = if tags.is_empty() { String::new() } else { tags.iter().chain([&own]).map(tag).collect() };
+        let script = format!(
+            "c.put_composite_alarm(AlarmName='{name}', AlarmRule='ALARM(\"{child}\")', Tags=[{tags}]); print('null')"
+        );
+        self.python(&script).map(|_| ())
+    }
+
+    /// The composite alarms by name: what they are over, and what they notify.
+    pub fn composites(&self) -> Result<Value> {
+        let script = "all = c.describe_alarms(AlarmTypes=['CompositeAlarm'])['CompositeAlarms']\n\
+                      print(json.dumps({a['AlarmName']: {'rule': a['AlarmRule'], 'actions': a['AlarmActions']} \
+                      for a in all}))";
+        self.python(script)
+    }
+
+    /// The names of all alarms on metrics.
     pub fn alarms(&self) -> Result<Vec<String>> {
         let script = "print(json.dumps(sorted(a['AlarmName'] for a in c.describe_alarms()['MetricAlarms'])))";
         Ok(self

@@ -9,7 +9,7 @@ use std::time::Duration;
 use adlake_tests::adlake::Adlake;
 use adlake_tests::process::Process;
 use adlake_tests::{setup, wait};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
@@ -55,6 +55,14 @@ impl Site {
         Ok(fs::write(self.folder.path().join("rules.toml"), rules)?)
     }
 
+    /// Writes other settings in place of some.
+    pub fn edit_settings(&self, from: &str, to: &str) -> Result<()> {
+        let path = self.folder.path().join("adlake.toml");
+        let text = fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "{from:?} is not in {text}");
+        Ok(fs::write(&path, text.replace(from, to))?)
+    }
+
     /// Four weeks in which one impression of five is clicked, in the hours around this one. And
     /// this hour and the one before, as ever.
     pub fn history(&self) -> Result<()> {
@@ -70,6 +78,26 @@ impl Site {
     pub fn drop(&self) -> Result<()> {
         let hour = this_hour();
         self.ingest(&[hour, hour - TimeDelta::hours(1)], 1_600, 0, "bad.example")
+    }
+
+    /// Two hours ago, so many impressions of a robot, and so many of people.
+    pub fn robots_before(&self, robots: usize, people: usize) -> Result<()> {
+        let at = text(this_hour() - TimeDelta::hours(2));
+        let file = self.files.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(format!("robots{file}.ndjson"));
+        let mut lines = String::new();
+        for number in 0..robots + people {
+            let agent = if number < robots { "Mozilla/5.0 (compatible; Googlebot/2.1)" } else { "Mozilla/5.0 (X11)" };
+            writeln!(
+                lines,
+                "{{\"impression_id\":\"r{file}-{number}\",\"ad_creative_id\":\"a1\",\"user_id\":\"u{number}\",\
+                 \"timestamp\":\"{at}\",\"website\":\"some.example\",\"campaign_id\":\"c1\",\"cost_micros\":1000,\
+                 \"user_agent\":\"{agent}\"}}"
+            )?;
+        }
+        fs::write(&path, lines)?;
+        self.adlake.ok(["ingest", "files", &path.to_string_lossy(), "--quiet"]);
+        Ok(())
     }
 
     /// The same, two hours ago.

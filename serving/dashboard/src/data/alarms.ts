@@ -16,6 +16,7 @@ export const ALARMS = "v1/alarms";
 const KINDS: Record<string, Kind | "seconds"> = {
   unserved_win_rate: "percent",
   unjoined_click_rate: "percent",
+  invalid_rate: "percent",
   spend_without_impressions: "money",
   pacing: "factor",
   dead_letter_rate: "percent",

@@ -161,7 +161,7 @@ impl Metric {
 
 const PACING: &str = "pacing";
 /// Metrics that are made of several sums.
-const MADE: [&str; 3] = ["unserved_win_rate", "unjoined_click_rate", "spend_without_impressions"];
+const MADE: [&str; 4] = ["unserved_win_rate", "unjoined_click_rate", "spend_without_impressions", "invalid_rate"];
 
 fn made(name: &str) -> Option<Kpi> {
     let terms = |terms: &[(&str, f64)]| terms.iter().map(|(name, factor)| ((*name).to_owned(), *factor)).collect();
@@ -176,6 +176,10 @@ fn made(name: &str) -> Option<Kpi> {
     Some(match name {
         "unserved_win_rate" => kpi(&[("wins", 1.0), ("impressions", -1.0)], &[("wins", 1.0)], "wins"),
         "unjoined_click_rate" => kpi(&[("clicks", 1.0), ("joined_clicks", -1.0)], &[("clicks", 1.0)], "clicks"),
+        "invalid_rate" => {
+            let invalid = [("gross_impressions", 1.0), ("impressions", -1.0)];
+            kpi(&invalid, &[("gross_impressions", 1.0)], "gross_impressions")
+        }
         "spend_without_impressions" => {
             Kpi { kind: Kind::Sum, unless: Some("impressions".into()), ..kpi(&[("spend", 1.0)], &[], "wins") }
         }
@@ -255,6 +259,9 @@ mod tests {
         let Metric::Kpi { kpi, .. } = Metric::find("unserved_win_rate", &catalogue).unwrap() else { panic!() };
         let inputs = ["wins", "impressions"].map(String::from);
         assert_eq!(kpi.sums(&inputs, &[200.0, 150.0]).value(1.0), Some(0.25));
+        let Metric::Kpi { kpi, .. } = Metric::find("invalid_rate", &catalogue).unwrap() else { panic!() };
+        let inputs = ["impressions", "gross_impressions"].map(String::from);
+        assert_eq!(kpi.sums(&inputs, &[100.0, 400.0]).value(1.0), Some(0.75));
         let Metric::Kpi { kpi, .. } = Metric::find("spend_without_impressions", &catalogue).unwrap() else { panic!() };
         let inputs = ["spend", "impressions", "wins"].map(String::from);
         assert_eq!(kpi.sums(&inputs, &[7.0, 1.0, 3.0]).value(1.0), Some(0.0));
