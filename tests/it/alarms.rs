@@ -230,3 +230,18 @@ fn traffic_that_is_mostly_invalid_is_told() -> Result<()> {
     ensure!(told(500, 700)?.1.is_empty() && told(900, 0)?.1.is_empty(), "too little was told");
     Ok(())
 }
+
+/// A replay counts what was spent until then, and not what came later.
+#[test]
+fn the_pace_of_a_campaign_is_replayed_as_it_was() -> Result<()> {
+    let site = Site::new("", "")?;
+    site.edit_settings("defaults = false", "defaults = true")?;
+    site.plan(1_000_000, 8, 2)?;
+    // 1.20 is spent two hours ago. It would have been too much at any time of the plan.
+    site.robots_before(0, 1_200)?;
+    let replayed = ["alarms", "test", "over_budget", "--from", &site.hours_ago(72), "--format", "json"];
+    let replayed: Value = serde_json::from_str(&site.adlake.ok(replayed))?;
+    let first = replayed[0]["at"].as_str().context("nothing was found")?;
+    ensure!(replayed[0]["state"] == "PENDING" && *first >= *site.hours_ago(2), "{replayed}");
+    Ok(())
+}

@@ -201,7 +201,9 @@ impl Sampler<'_> {
 
     async fn observe_pacing(&self, rule: &Rule) -> Result<Vec<Observation>, AnswerError> {
         let inputs = ["spend", "impressions"].map(String::from);
-        let spent = self.asked_sums(&inputs, &rule.by, &rule.filter, (None, None)).await?;
+        // A replay does not know what came later.
+        let to = (!self.has_running).then(|| time::hour_start(self.now, self.state.report_zone()));
+        let spent = self.asked_sums(&inputs, &rule.by, &rule.filter, (None, to)).await?;
         let plans = self.plans();
         let mut observations = Vec::new();
         for (group, numbers) in spent {
@@ -287,6 +289,23 @@ fn sample(rule: &Rule, kpi: &Kpi, window: &Window, group: &Arc<str>, incidents: 
         is_enough: numbers.is_some_and(|numbers| has_volume(rule, kpi, numbers, 1.0)),
         is_expected: rule.times.no_data.is_some() && median(&weeks) > 0.5,
     }
+}
+
+/// The sample of a group whose sums are known without a state. `sums` gives those of a range, in
+/// the order of the rule's inputs, and nothing where there are no events.
+pub fn known_sample(
+    rule: &Rule,
+    kpi: &Kpi,
+    group: &Arc<str>,
+    incidents: &[(i64, i64)],
+    now: i64,
+    zone: Tz,
+    sums: impl Fn((i64, i64)) -> Option<Vec<f64>>,
+) -> Sample {
+    let groups = |range| sums(range).map(|numbers| (group.clone(), numbers)).into_iter().collect::<Groups>();
+    let range = windows(rule, now, zone).complete;
+    let baseline = windows::baseline(rule, range, zone).into_iter().map(|earlier| (earlier, groups(earlier))).collect();
+    sample(rule, kpi, &Window { current: groups(range), baseline }, group, incidents)
 }
 
 /// The sample of a test: sums by the names of metrics. The baseline is the same every week.

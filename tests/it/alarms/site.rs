@@ -80,6 +80,16 @@ impl Site {
         self.ingest(&[hour, hour - TimeDelta::hours(1)], 1_600, 0, "bad.example")
     }
 
+    /// Gives the campaign a budget, and days before and after this one.
+    pub fn plan(&self, budget_micros: i64, before: i64, after: i64) -> Result<()> {
+        let day = |days: i64| (Utc::now() + TimeDelta::days(days)).format("%Y-%m-%d").to_string();
+        let path = self.folder.path().join("campaigns.csv");
+        let header = "campaign_id,advertiser_id,name,advertiser_name,budget_micros,start_date,end_date";
+        fs::write(&path, format!("{header}\nc1,a1,One,Some,{budget_micros},{},{}\n", day(-before), day(after)))?;
+        self.adlake.ok(["ref", "load", "campaigns", &path.to_string_lossy(), "--quiet"]);
+        Ok(())
+    }
+
     /// Two hours ago, so many impressions of a robot, and so many of people.
     pub fn robots_before(&self, robots: usize, people: usize) -> Result<()> {
         let at = text(this_hour() - TimeDelta::hours(2));

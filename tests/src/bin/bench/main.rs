@@ -6,6 +6,7 @@
 //! the same ingest with more to do, of Spark on the same topic or the same tables, or of DuckDB on
 //! the same files.
 
+mod alarms;
 mod batch;
 mod batch_spark;
 mod ceiling;
@@ -29,8 +30,8 @@ use crate::ceiling::Format;
 /// Measures something. The arguments are the number of events and the number of runs.
 type Measure = fn(usize, usize) -> Result<()>;
 
-/// The benchmarks: name, default number of events, function.
-const BENCHMARKS: [(&str, usize, Measure); 12] = [
+/// The benchmarks: name, default number of events (or campaigns that are drawn), function.
+const BENCHMARKS: [(&str, usize, Measure); 15] = [
     ("json", 20_000_000, |events, runs| ingest::beside_the_ceiling(Format::Json, events, runs)),
     ("csv", 5_000_000, |events, runs| ingest::beside_the_ceiling(Format::Csv, events, runs)),
     ("avro", 2_000_000, |events, runs| ingest::beside_the_ceiling(Format::Avro, events, runs)),
@@ -43,6 +44,9 @@ const BENCHMARKS: [(&str, usize, Measure); 12] = [
     ("batch-sizes", 10_000_000, batch::cost_against_data),
     ("serve", 5_000_000, serve::under_load),
     ("batch-keys", 2_000_000, batch::cost_against_keys),
+    ("alarms", 30_000_000, alarms::end_to_end),
+    ("alarms-drawn", 100, alarms::beside_others),
+    ("alarms-evaluation", 6_000_000, alarms::of_many_campaigns),
 ];
 
 fn main() -> ExitCode {
