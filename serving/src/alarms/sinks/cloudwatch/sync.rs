@@ -49,8 +49,8 @@ pub struct SyncReport {
 /// An alarm that is there.
 #[derive(Debug, Clone)]
 enum Found {
-    Metric(MetricAlarm),
-    Composite(CompositeAlarm),
+    Metric(Box<MetricAlarm>),
+    Composite(Box<CompositeAlarm>),
 }
 
 impl Found {
@@ -210,7 +210,7 @@ fn removals(ours: Vec<Found>) -> Vec<Vec<String>> {
             !composites.iter().any(|other| wanted::children(other.alarm_rule().unwrap_or_default()).contains(name))
         };
         // A circle is not ours. CloudWatch says what it is.
-        let place = composites.iter().position(is_free).unwrap_or(0);
+        let place = composites.iter().position(|alarm| is_free(alarm)).unwrap_or(0);
         requests.push(vec![composites.remove(place).alarm_name().unwrap_or_default().to_owned()]);
     }
     requests.extend(metrics.chunks(DELETED_MAX).map(<[String]>::to_vec));
@@ -230,8 +230,8 @@ async fn existing(client: &Client, prefix: &str) -> Result<Vec<(Found, bool)>, S
             .alarm_types(AlarmType::CompositeAlarm)
             .set_next_token(next.take());
         let page = page.send().await.map_err(|error| problem(&error))?;
-        let metrics = page.metric_alarms().iter().cloned().map(Found::Metric);
-        for alarm in metrics.chain(page.composite_alarms().iter().cloned().map(Found::Composite)) {
+        let metrics = page.metric_alarms().iter().cloned().map(Box::new).map(Found::Metric);
+        for alarm in metrics.chain(page.composite_alarms().iter().cloned().map(Box::new).map(Found::Composite)) {
             let tags = client.list_tags_for_resource().resource_arn(alarm.arn());
             let tags = tags.send().await.map_err(|error| problem(&error))?;
             let tag = |key: &str| tags.tags().iter().find(|tag| tag.key() == Some(key)).and_then(Tag::value);
@@ -253,9 +253,9 @@ mod tests {
     #[test]
     fn composite_alarms_are_removed_one_by_one_and_before_what_they_name() {
         let composite = |name: &str, rule: &str| {
-            Found::Composite(CompositeAlarm::builder().alarm_name(name).alarm_rule(rule).build())
+            Found::Composite(Box::new(CompositeAlarm::builder().alarm_name(name).alarm_rule(rule).build()))
         };
-        let metric = |name: &str| Found::Metric(MetricAlarm::builder().alarm_name(name).build());
+        let metric = |name: &str| Found::Metric(Box::new(MetricAlarm::builder().alarm_name(name).build()));
         let requests = removals(vec![
             metric("a"),
             composite("a-not-inhibited", "ALARM(\"a\") AND NOT ALARM(\"b\")"),
