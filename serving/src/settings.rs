@@ -95,7 +95,7 @@ impl Default for ServeSettings {
             login: LoginSettings::default(),
             oidc: OidcSettings::default(),
             tls: TlsSettings::default(),
-            refresh_interval: Duration::from_millis(500),
+            refresh_interval: Duration::from_millis(250),
             state_bytes_max: 1 << 30,
             settle_time: Duration::from_secs(60 * 60),
             snapshots_kept: 4,

@@ -39,7 +39,7 @@ pub fn write_text(random: &mut ChaCha8Rng, kind: EventKind, good: &[u8], out: &m
 fn write_json(random: &mut ChaCha8Rng, good: &[u8], out: &mut Vec<u8>) -> Fault {
     match random.random_range(0..7_u32) {
         0 => {
-            out.extend_from_slice(&good[..good.len() * 2 / 3]);
+            out.extend_from_slice(&good[..within_string(good, good.len() * 2 / 3)]);
             fault("truncated", "invalid_json")
         }
         1 => {
@@ -144,6 +144,17 @@ pub fn write_avro(
     }
 }
 
+/// The last place up to `end` that is within a string of JSON without escapes. A line that ends
+/// there ends the record: no string goes on in the next line. Behind a colon, the next line could
+/// be a part of it.
+fn within_string(text: &[u8], end: usize) -> usize {
+    let quotes = text[..end].iter().filter(|&&byte| byte == b'"').count();
+    match text[..end].iter().rposition(|&byte| byte == b'"') {
+        Some(closing) if quotes.is_multiple_of(2) => closing,
+        _ => end,
+    }
+}
+
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
@@ -162,4 +173,21 @@ fn replace_value(text: &[u8], name: &[u8], by: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&text[..at]);
     out.extend_from_slice(by);
     out.extend_from_slice(&text[at + length..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_cut_off_ends_within_a_string() {
+        let text = br#"{"id":"ab","width":300,"name":"c"}"#;
+        for end in 3..text.len() {
+            let cut = &text[..within_string(text, end)];
+            let quotes = cut.iter().filter(|&&byte| byte == b'"').count();
+            assert!(quotes % 2 == 1 && cut.len() <= end, "{}", String::from_utf8_lossy(cut));
+        }
+        assert_eq!(within_string(text, 19), 17);
+        assert_eq!(within_string(text, 9), 9);
+    }
 }

@@ -9,6 +9,7 @@ use adlake_lake::session::SessionSettings;
 use adlake_lake::snapshot::Snapshot;
 use adlake_lake::views::{VIEWS, Views};
 use adlake_lake::{Lake, LakeError};
+use futures::future::try_join_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -52,13 +53,41 @@ pub struct Follower {
     pub interval: Duration,
 }
 
-/// The newest versions: of the manifest, the raw and the reference tables.
+/// The newest versions of the tables of [`looked_at`].
 type Versions = Vec<Option<u64>>;
+
+/// How often the logs are listed, even if no entry follows those that were seen. An entry could be
+/// missed only if newer ones came and it was removed, all since the last look.
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What was found by a look.
+#[derive(Debug)]
+struct Seen {
+    versions: Versions,
+    listed: Instant,
+}
+
+/// The tables whose commits make a new state.
+fn looked_at() -> impl Iterator<Item = &'static str> {
+    [catalogue::MANIFEST].into_iter().chain(FOLLOWED)
+}
+
+async fn newest_versions(lake: &Lake) -> Result<Versions, LakeError> {
+    try_join_all(looked_at().map(|table| lake.newest_version(table))).await
+}
+
+/// Whether a table has an entry after its version. One request asks for each, and of a store that
+/// is paid by the request, such a request is a tenth of one that lists.
+async fn has_newer(lake: &Lake, versions: &Versions) -> Result<bool, LakeError> {
+    let next = looked_at().zip(versions).map(|(table, version)| (table, version.map_or(0, |version| version + 1)));
+    let has = try_join_all(next.map(|(table, version)| lake.has_entry(table, version))).await?;
+    Ok(has.contains(&true))
+}
 
 impl Follower {
     /// Follows the lake until it is cancelled.
     pub async fn run(&self, live: watch::Sender<Live>, cancel: CancellationToken) {
-        let mut seen: Option<Versions> = None;
+        let mut seen: Option<Seen> = None;
         while !cancel.is_cancelled() {
             let began = Instant::now();
             let looked = tokio::select! {
@@ -82,14 +111,25 @@ impl Follower {
         }
     }
 
-    async fn look(&self, live: &watch::Sender<Live>, seen: &mut Option<Versions>) -> Result<(), LakeError> {
+    async fn look(&self, live: &watch::Sender<Live>, seen: &mut Option<Seen>) -> Result<(), LakeError> {
         let looked_at = now();
-        let versions = self.versions().await?;
-        if seen.as_ref() == Some(&versions) {
+        let confirm = || {
             live.send_if_modified(|live| {
                 live.confirmed_at = looked_at;
                 live.problem.take().is_some()
             });
+        };
+        if let Some(seen) = seen.as_ref().filter(|seen| seen.listed.elapsed() < LIST_INTERVAL)
+            && !has_newer(self.lake(), &seen.versions).await?
+        {
+            confirm();
+            return Ok(());
+        }
+        let listed = Instant::now();
+        let versions = newest_versions(self.lake()).await?;
+        if let Some(seen) = seen.as_mut().filter(|seen| seen.versions == versions) {
+            seen.listed = listed;
+            confirm();
             return Ok(());
         }
         let began = Instant::now();
@@ -97,7 +137,7 @@ impl Follower {
         let state = Arc::new(self.state(former.as_deref()).await?);
         let took = began.elapsed();
         tracing::debug!(snapshot = %state.id, took = ?took, changes = state.change_rows(), "a new snapshot");
-        *seen = Some(versions);
+        *seen = Some(Seen { versions, listed });
         live.send_modify(|live| {
             live.state = Some(state.clone());
             (live.confirmed_at, live.problem, live.took) = (looked_at, None, took);
@@ -116,14 +156,6 @@ impl Follower {
         let wanted = VIEWS.into_iter().filter(|view| *view != "alarms").map(String::from).collect();
         let views = Views::prepare(&context, &snapshot, &self.display, &wanted).await?;
         self.builder.build(snapshot, views, as_of, former).await
-    }
-
-    async fn versions(&self) -> Result<Versions, LakeError> {
-        let mut versions = Vec::new();
-        for table in [catalogue::MANIFEST].into_iter().chain(FOLLOWED) {
-            versions.push(self.lake().newest_version(table).await?);
-        }
-        Ok(versions)
     }
 
     fn lake(&self) -> &Lake {
@@ -145,4 +177,31 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use adlake_lake::StorageSettings;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_entry_after_those_that_were_seen_is_newer() {
+        let folder = tempfile::tempdir().unwrap();
+        let uri = folder.path().display().to_string();
+        let lake = Lake::open(&StorageSettings { uri, ..StorageSettings::default() }).await.unwrap();
+        let mut versions = newest_versions(&lake).await.unwrap();
+        assert_eq!(versions, [None; FOLLOWED.len() + 1]);
+        for (place, table) in looked_at().enumerate() {
+            let log = folder.path().join(table).join("_delta_log");
+            std::fs::create_dir_all(&log).unwrap();
+            for version in 0..3u64 {
+                assert!(!has_newer(&lake, &versions).await.unwrap(), "{table} {version}");
+                std::fs::write(log.join(format!("{version:020}.json")), "{}").unwrap();
+                assert!(has_newer(&lake, &versions).await.unwrap(), "{table} {version}");
+                versions[place] = Some(version);
+            }
+        }
+        assert_eq!(newest_versions(&lake).await.unwrap(), versions);
+    }
 }
