@@ -29,6 +29,7 @@ import kafka_server
 BUCKET, REGION = "adlake-test-lake", "eu-central-1"
 TOPICS = ("ad-impressions", "clicks-conversions", "bid-requests")
 EVENTS, RATE = 24_000, 3_000
+METRIC_ALARMS = ["adlake-dead_letters", "adlake-heartbeat"]
 RULES = """[[rule]]
 name = "dead_letters"
 description = "Records are rejected"
@@ -289,7 +290,7 @@ def cloudwatch(site, serving):
     own = {name: value for name, value in variables.items() if name.startswith("ADLAKE_ALARMS__")}
     planned = json.loads(site.call("operator", ["alarms", "sync", "--format", "json"], **own))
     done = json.loads(site.call("operator", ["alarms", "sync", "--apply", "--format", "json"], **own))
-    assert sorted(planned["created"]) == sorted(done["created"]) == ["adlake-dead_letters", "adlake-heartbeat"], (planned, done)
+    assert sorted(planned["created"]) == sorted(done["created"]) == ["adlake-any-critical", *METRIC_ALARMS], (planned, done)
     alarms = {alarm["AlarmName"]: alarm for alarm in client.describe_alarms(AlarmNames=done["created"])["MetricAlarms"]}
     watched = {name: (alarm["Namespace"], alarm["MetricName"]) for name, alarm in alarms.items()}
     assert watched == {"adlake-dead_letters": (namespace, "Firing"), "adlake-heartbeat": (namespace, "Heartbeat")}, watched
