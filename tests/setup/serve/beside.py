@@ -85,13 +85,15 @@ def chdb(lake):
     os.chdir(lake)
     from chdb import session
 
-    tables = session.Session(tempfile.mkdtemp(prefix="adlake-chdb-"))
+    # It is removed when the process ends.
+    folder = tempfile.TemporaryDirectory(prefix="adlake-chdb-")
+    tables = session.Session(folder.name)
     tables.query("CREATE DATABASE lake ENGINE = Atomic")
     tables.query("USE lake")
     for table in ("campaign_rollup", "campaign_hourly", "impressions"):
         tables.query(f"CREATE TABLE lake.{table} ENGINE = DeltaLakeLocal('{lake}/batch/{table}')")
 
-    def ask(sql):
+    def ask(sql, _folder=folder):
         text = tables.query(f"{sql} SETTINGS max_threads = 2, session_timezone = 'UTC'", "JSONCompact").bytes().decode()
         return json.loads(text)["data"]
 
