@@ -6,7 +6,6 @@ be those that module access allows), and fails when it is told to.
 """
 
 import http.client
-import http.server
 import json
 import os
 import pathlib
@@ -14,7 +13,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 
 import boto3
 from botocore.auth import SigV4Auth
@@ -27,27 +25,16 @@ REGION, BUCKET = "eu-central-1", "lake"
 KEYS = Credentials("catalog", "catalog-secret")
 
 
-class Gate(http.server.ThreadingHTTPServer):
+class Gate(environment.Between):
     """`operations` has what was asked. `failing` answers are given in place of moto's."""
 
-    daemon_threads = True
-
     def __init__(self, upstream_port):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.upstream_port, self.operations, self.failing, self.wrong = upstream_port, set(), [], []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def address(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        # Before the first request can come.
+        self.operations, self.failing, self.wrong = set(), [], []
+        super().__init__(upstream_port, Handler)
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *arguments):
-        pass
-
+class Handler(environment.BetweenHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.operations.add(self.headers["X-Amz-Target"].removeprefix("AWSGlue."))
@@ -80,9 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def main():
-    versitygw = environment.CACHE / "versitygw/versitygw"
-    if not versitygw.is_file():
-        environment.lacking("the S3 server: tests/setup/setup.sh versitygw")
+    versitygw = environment.versitygw()
     with tempfile.TemporaryDirectory(prefix="adlake-catalog-") as folder:
         folder = pathlib.Path(folder)
         (folder / "buckets" / BUCKET).mkdir(parents=True)

@@ -1,11 +1,13 @@
 """What the tests of infra/ share: where things are, servers on free ports, and what is said if a tool is missing."""
 
+import http.server
 import os
 import pathlib
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -27,6 +29,36 @@ def tool(name, how):
 def adlake():
     path = os.environ.get("ADLAKE_BIN") or pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or CACHE / "target") / "release/adlake"
     return str(path) if pathlib.Path(path).is_file() else lacking(f"the program ({path}): make build")
+
+
+def versitygw():
+    """The S3 server."""
+    path = CACHE / "versitygw/versitygw"
+    return path if path.is_file() else lacking("the S3 server: tests/setup/setup.sh versitygw")
+
+
+class Between(http.server.ThreadingHTTPServer):
+    """A server of this process that stands before another one."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream_port, handler):
+        super().__init__(("127.0.0.1", 0), handler)
+        self.upstream_port = upstream_port
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class BetweenHandler(http.server.BaseHTTPRequestHandler):
+    """Handles a request of such a server, and logs nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments):
+        pass
 
 
 def provider_mirror():

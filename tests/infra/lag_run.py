@@ -31,9 +31,7 @@ FIRST, LATER = 2_000, 400_000
 def main():
     for name in ("prometheus", "prometheus-alertmanager"):
         environment.tool(name, prometheus_run.HOW)
-    versitygw = environment.CACHE / "versitygw/versitygw"
-    if not versitygw.is_file():
-        environment.lacking("the S3 server: tests/setup/setup.sh versitygw")
+    versitygw = environment.versitygw()
     with tempfile.TemporaryDirectory(prefix="adlake-lag-") as folder, contextlib.ExitStack() as running:
         run(pathlib.Path(folder), versitygw, running)
 

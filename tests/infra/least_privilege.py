@@ -6,11 +6,11 @@ is answered as AWS would, and noted: by 403, or by an error for each key that is
 
 import fnmatch
 import http.client
-import http.server
 import re
-import threading
 import urllib.parse
 from xml.sax.saxutils import escape
+
+import environment
 
 
 def actions(method, bucket, key, query, body):
@@ -44,28 +44,16 @@ def allows(policy, action, resource):
     return False
 
 
-class Proxy(http.server.ThreadingHTTPServer):
+class Proxy(environment.Between):
     """`policies` by part. `refused` has what was refused: (part, action, resource); `done`, what was allowed."""
 
-    daemon_threads = True
-
     def __init__(self, upstream_port, policies):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.upstream_port, self.policies = upstream_port, policies
-        self.refused, self.done = [], set()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def address(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        # Before the first request can come.
+        self.policies, self.refused, self.done = policies, [], set()
+        super().__init__(upstream_port, Handler)
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *arguments):
-        pass
-
+class Handler(environment.BetweenHandler):
     def handle_one(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         address = urllib.parse.urlsplit(self.path)

@@ -23,9 +23,7 @@ BUCKET = "adlake-test-lake"
 
 def main():
     policies = json.load(sys.stdin)
-    versitygw = environment.CACHE / "versitygw/versitygw"
-    if not versitygw.is_file():
-        environment.lacking("the S3 server: tests/setup/setup.sh versitygw")
+    versitygw = environment.versitygw()
     with tempfile.TemporaryDirectory(prefix="adlake-least-") as folder:
         folder = pathlib.Path(folder)
         (folder / "buckets" / BUCKET).mkdir(parents=True)

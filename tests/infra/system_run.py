@@ -43,9 +43,7 @@ runbook = "docs/runbooks/dead_letters.md"
 
 
 def main():
-    versitygw = environment.CACHE / "versitygw/versitygw"
-    if not versitygw.is_file():
-        environment.lacking("the S3 server: tests/setup/setup.sh versitygw")
+    versitygw = environment.versitygw()
     python = environment.CACHE / "moto/bin/python"
     if not python.is_file():
         environment.lacking("the API of CloudWatch: tests/setup/setup.sh moto")
