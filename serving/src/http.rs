@@ -25,6 +25,7 @@ mod runbooks;
 mod session;
 mod shortcuts;
 mod tls;
+mod unread;
 
 use std::collections::VecDeque;
 use std::future::Future;

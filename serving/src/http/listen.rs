@@ -3,6 +3,7 @@
 //! A client that connects and sends nothing, or that does not read its answer, holds one place of
 //! `serve.connections_max` for a bounded time, and a bounded amount of memory.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +13,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderValue, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::tls::Tls;
+use super::unread;
 use crate::settings::ServeSettings;
 
 /// How long to wait after the system could not give a connection, because it has no more files.
@@ -126,9 +129,18 @@ async fn requests(
     cancel: CancellationToken,
 ) -> Result<(), String> {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let mut request: Request = request.map(axum::body::Body::new);
+        let (mut request, rest) = unread::lend(request);
         request.extensions_mut().insert(ConnectInfo(peer));
-        routes.clone().oneshot(request)
+        let answer = routes.clone().oneshot(request);
+        async move {
+            let mut response = answer.await?;
+            if let Some(rest) = rest
+                && !rest.is_read().await
+            {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let io = TokioIo::new(Watched { inner: stream, limit: limits.stall_timeout, stalled: None });
     let connection = http1::Builder::new()
