@@ -9,6 +9,8 @@
 //! - The signed changes of the sums are put into the files that they meet (see [`crate::fold`]).
 //!   The sums by campaign of a day with changes are written anew.
 //! - The sketches of a day with changes are written anew.
+//! - What users did is written anew as a whole: a row for each user, from the published rows and the
+//!   signed changes.
 //!
 //! A table without changes keeps its version.
 
@@ -41,7 +43,7 @@ pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables
     let parts: BTreeSet<Part> = EventKind::ALL
         .map(Part::Events)
         .into_iter()
-        .chain([Part::Attributions, Part::Hourly, Part::Rollup, Part::Reach])
+        .chain([Part::Attributions, Part::Hourly, Part::Rollup, Part::Reach, Part::Users])
         .collect();
     let merge = || async { Merge::new(&engine.plans, snapshot, MATERIALIZED_BYTES_MAX).prepare(&parts).await };
     let merged = engine.lake.retry(merge).await?;
@@ -87,6 +89,9 @@ pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables
     }
     if !days.is_empty() {
         reach(engine, snapshot, &days.join(" UNION ALL "), &mut tables).await?;
+    }
+    if merged.has_rows("user_changes") || snapshot.published(BatchTable::Users.name()).is_none() {
+        users(engine, snapshot, &mut tables).await?;
     }
     Ok(tables)
 }
@@ -308,6 +313,19 @@ async fn reach(engine: &Engine, snapshot: &Snapshot, days: &str, tables: &mut Ta
     let write = || async { engine.write(&replacer, table, engine.plans.sql(&sql).await?).await };
     let all = engine.lake.retry(write).await?;
     commit(engine, snapshot, table, kept, all, tables).await
+}
+
+/// Writes all users anew: the newest event of all moves, and with it how long ago that of each was.
+async fn users(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Result<(), BatchError> {
+    let table = BatchTable::Users;
+    engine.observer.begin(table.name());
+    let replacer = base(engine, snapshot, table).await?;
+    let write = || async {
+        let (frame, _kept) = engine.plans.merged_user_segments(&engine.settings.segments).await?;
+        engine.write(&replacer, table, frame).await
+    };
+    let all = engine.lake.retry(write).await?;
+    commit(engine, snapshot, table, Vec::new(), all, tables).await
 }
 
 async fn dates(engine: &Engine, sql: &str) -> Result<BTreeSet<Day>, BatchError> {

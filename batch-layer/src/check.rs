@@ -9,6 +9,8 @@
 //!    on all days before it that can matter.
 //! 3. Sums and sketches with the published events and attributions of the day, likewise; and the
 //!    sums by campaign with the published sums.
+//! 4. What users did with the published events and attributions, if all days are compared. Their
+//!    segments are not compared: the run may have had other rules.
 //!
 //! A table is not compared if one of its sources is wrong: it would differ for the same reason. So
 //! nothing is listed twice. Nothing is written, and no lease is taken.
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::catalogue::CAMPAIGNS;
 use adlake_domain::event::EventKind;
+use adlake_domain::segments::Segments;
 use adlake_domain::settings::Report as Hours;
 use adlake_domain::time;
 use adlake_lake::Lake;
@@ -240,7 +243,12 @@ async fn recompute(
     attributions(engine, manifest, &scope, wanted, with_refunds, report).await?;
     cubes(engine, manifest, BatchTable::Hourly, &scope, report).await?;
     cubes(engine, manifest, BatchTable::Rollup, &scope, report).await?;
-    cubes(engine, manifest, BatchTable::Reach, &scope, report).await
+    cubes(engine, manifest, BatchTable::Reach, &scope, report).await?;
+    // Each of its rows is of all days.
+    if wanted == Recompute::All {
+        users(engine, manifest, report).await?;
+    }
+    Ok(())
 }
 
 /// Compares the events of some days with the raw rows.
@@ -353,6 +361,38 @@ async fn cubes(
     for (day, compared) in compared {
         report.take(table, manifest, Some(day), compared);
     }
+    Ok(())
+}
+
+/// Compares what each user did with the published events and attributions.
+async fn users(engine: &Engine, manifest: &Manifest, report: &mut Report) -> Result<(), BatchError> {
+    let table = BatchTable::Users;
+    let all = BatchTable::ALL.map(BatchTable::name);
+    if !report.can_compare(table, manifest, &[all[0], all[1], all[3]]) {
+        return Ok(());
+    }
+    engine.observer.begin(table.name());
+    // The rules of the segments are not those of the events: the run may have had others.
+    let columns: Vec<String> = Plans::schema_of(table)
+        .fields()
+        .iter()
+        .map(|field| match field.name().as_str() {
+            "segment" => "CAST(NULL AS VARCHAR) AS segment".to_owned(),
+            name => name.to_owned(),
+        })
+        .collect();
+    let compared = || async {
+        let (frame, _kept) = engine.plans.user_segments(&Segments { rule: Vec::new() }).await?;
+        engine.plans.register("recomputed_users", frame.into_view())?;
+        let rows = async |name: &str| {
+            let sql = format!("SELECT {} FROM {name} ORDER BY {}", columns.join(", "), table.order());
+            engine.plans.stream(engine.plans.sql(&sql).await?, Plans::schema_of(table)).await
+        };
+        let (recomputed, published) = (rows("recomputed_users").await?, rows(plan_name(table)).await?);
+        Ok::<_, BatchError>(compare(table, recomputed.boxed(), published.boxed()).await?)
+    };
+    let compared = certain(engine.lake.retry(compared).await)?;
+    report.take(table, manifest, None, compared);
     Ok(())
 }
 

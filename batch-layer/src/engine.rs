@@ -182,5 +182,6 @@ pub(crate) fn plan_name(table: BatchTable) -> &'static str {
         BatchTable::Hourly => "hourly",
         BatchTable::Rollup => "rollup",
         BatchTable::Reach => "reach",
+        BatchTable::Users => "users",
     }
 }

@@ -7,6 +7,7 @@
 //! 3. Attributions are computed from the written events, by user.
 //! 4. Sums and sketches are computed from the written events, slice by slice, and from the sums
 //!    those by campaign alone.
+//! 5. What each user did, from the written events.
 //!
 //! Days and slices are independent of each other, so several are worked on at a time.
 //!
@@ -78,6 +79,7 @@ pub(crate) async fn full(engine: &Engine, raw: &BTreeMap<String, u64>, scope: &S
     hourly(engine, &days, &scope.with_eve(), &mut tables).await?;
     rollup(engine, &days, &scope.with_eve(), &mut tables).await?;
     reach(engine, &days, &scope.with_eve(), &mut tables).await?;
+    users(engine, &mut tables).await?;
     Ok(tables)
 }
 
@@ -188,6 +190,19 @@ async fn reach(engine: &Engine, days: &BTreeSet<Day>, scope: &Scope, tables: &mu
         })
         .await?;
     commit(engine, table, scope, written, tables).await
+}
+
+/// Writes what each user did. A user's row is of all days, whatever the scope.
+async fn users(engine: &Engine, tables: &mut Tables) -> Result<(), BatchError> {
+    let table = BatchTable::Users;
+    engine.observer.begin(table.name());
+    let write = || async {
+        let replacer = engine.lake.replacer(table.name()).await?;
+        let (frame, _kept) = engine.plans.user_segments(&engine.settings.segments).await?;
+        engine.write(&replacer, table, frame).await
+    };
+    let written = engine.lake.retry(write).await?;
+    commit(engine, table, &Scope::All, vec![written], tables).await
 }
 
 /// The dates of the scope whose hours or days of the report's zone may have events of `days`: an

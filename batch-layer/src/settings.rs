@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use adlake_domain::segments::Segments;
 use adlake_lake::session::SessionSettings;
 use adlake_lake::{Encoder, LakeError, WriterSettings};
 use chrono_tz::Tz;
@@ -36,6 +37,9 @@ pub struct BatchSettings {
     pub vacuum_retention: Duration,
     /// When `adlake batch schedule` does which job.
     pub schedule: ScheduleSettings,
+    /// The rules of `batch/user_segments`, which are a section of their own.
+    #[serde(skip)]
+    pub segments: Segments,
 }
 
 impl Default for BatchSettings {
@@ -49,6 +53,7 @@ impl Default for BatchSettings {
             lease_time: Duration::from_secs(60),
             vacuum_retention: Duration::from_secs(7 * 24 * 60 * 60),
             schedule: ScheduleSettings::default(),
+            segments: Segments::default(),
         }
     }
 }

@@ -189,6 +189,7 @@ pub fn load(
         .try_into()
         .map_err(|error: toml::de::Error| usage(format!("the configuration cannot be read: {}", error.message())))?;
     settings.sources = settings.sources.resolved();
+    settings.batch.segments = settings.segments.clone();
     let read = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
     let taken = settings.invalid.take_files(read);
     taken.and_then(|()| settings.meaning().check()).and_then(|()| settings.segments.check()).map_err(usage)?;

@@ -174,6 +174,23 @@ pub fn campaign_reach_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![time("day"), utf8("campaign_id"), binary("reach_sketch"), event_date()]))
 }
 
+/// The schema of `batch/user_segments`: what each user did, and the segment.
+pub fn user_segments_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        utf8("user_id"),
+        utf8("segment"),
+        int64("recency_days"),
+        int64("frequency"),
+        Field::new("value_micros", wide(), true),
+        int64("engagement"),
+        int64("clicks"),
+        int64("conversions"),
+        int64("refunds"),
+        time("first_seen"),
+        time("last_seen"),
+    ]))
+}
+
 /// The schema of `batch/alarms`: a row for each transition, silence or acknowledgement.
 pub fn alarms_schema() -> SchemaRef {
     let number = |name: &str| Field::new(name, DataType::Float64, true);

@@ -72,6 +72,8 @@ pub const CAMPAIGN_HOURLY: &str = "batch/campaign_hourly";
 pub const CAMPAIGN_ROLLUP: &str = "batch/campaign_rollup";
 /// The reach sketches' name.
 pub const CAMPAIGN_REACH: &str = "batch/campaign_reach";
+/// The name of the segments of users.
+pub const USER_SEGMENTS: &str = "batch/user_segments";
 /// The name of the transitions of alarms.
 pub const ALARMS: &str = "batch/alarms";
 /// The creatives' name.
@@ -168,6 +170,14 @@ pub fn tables() -> Vec<Table> {
         searched_by: &[],
     });
     tables.push(Table {
+        name: USER_SEGMENTS,
+        description: "What each user did, and the segment by the rules that the run had",
+        schema: batch_schema::user_segments_schema(),
+        partition_columns: &[],
+        clustered_by: &["user_id"],
+        searched_by: &[],
+    });
+    tables.push(Table {
         name: ALARMS,
         description: "Transitions of alarms, and what people have silenced or look after, append-only",
         schema: batch_schema::alarms_schema(),
@@ -244,7 +254,16 @@ pub fn column_description(column: &str) -> Option<&'static str> {
         "interaction_type" => "click, conversion or refund",
         "conversion_type" => "the kind of click or conversion, as sent",
         "cost_micros" => "cost of this one impression, micros",
-        "value_micros" => "total value of the conversion in micros of the account currency; negative if it is a refund",
+        "value_micros" => {
+            "total value of the conversion, or of all of a user, in micros of the account currency; negative if it is \
+             a refund"
+        }
+        "segment" => "the first rule of [segments] that applied to the user when the batch ran",
+        "recency_days" => "whole days from the user's newest event to the newest of any user",
+        "frequency" => "the user's valid impressions",
+        "engagement" => "the user's clicks and conversions",
+        "first_seen" => "time of the user's oldest valid event, UTC",
+        "last_seen" => "time of the user's newest valid event, UTC",
         "bid_price_micros" => "bid, a CPM in micros of the account currency",
         "clearing_price_micros" => "price paid, a CPM in micros of the account currency",
         "value" => "total value of the conversion as sent",
@@ -309,7 +328,10 @@ const VALUES: [(Values, &[&str]); 4] = [
         &["content_hash", "bid_content_hash", "event_key", "interaction_key", "touchpoint_key", "reach_sketch"],
     ),
     (Values::DistinctTexts, &["impression_id", "event_id", "order_id", "auction_id", "user_id"]),
-    (Values::DistinctIntegers, &["event_time", "offset", "bid_price_micros", "clearing_price_micros"]),
+    (
+        Values::DistinctIntegers,
+        &["event_time", "offset", "bid_price_micros", "clearing_price_micros", "first_seen", "last_seen"],
+    ),
     (Values::ConstantIntegers, &["partition", "ingested_at"]),
 ];
 

@@ -18,11 +18,13 @@ pub enum BatchTable {
     Rollup,
     /// The sketches.
     Reach,
+    /// What each user did, and their segments.
+    Users,
 }
 
 impl BatchTable {
     /// All of them, each after those that it is made from.
-    pub const ALL: [BatchTable; 7] = [
+    pub const ALL: [BatchTable; 8] = [
         BatchTable::Events(EventKind::Impression),
         BatchTable::Events(EventKind::Interaction),
         BatchTable::Events(EventKind::BidRequest),
@@ -30,12 +32,14 @@ impl BatchTable {
         BatchTable::Hourly,
         BatchTable::Rollup,
         BatchTable::Reach,
+        BatchTable::Users,
     ];
 
-    /// The columns that its rows are ordered by, NULL first. Files hold one date each, so the date
-    /// comes first. No two rows have the same values in these columns.
+    /// The columns that its rows are ordered by, NULL first. Files hold one date each, if the table
+    /// has dates, so the date comes first. No two rows have the same values in these columns.
     pub fn order_columns(self) -> Vec<&'static str> {
         let others = match self {
+            BatchTable::Users => return vec!["user_id"],
             BatchTable::Events(_) => vec!["campaign_id", "event_time", "event_key"],
             BatchTable::Attributions => {
                 vec!["campaign_id", "interaction_time", "interaction_key", "touchpoint_time", "touchpoint_key"]
@@ -63,6 +67,7 @@ impl BatchTable {
             BatchTable::Hourly => adlake_domain::catalogue::CAMPAIGN_HOURLY,
             BatchTable::Rollup => adlake_domain::catalogue::CAMPAIGN_ROLLUP,
             BatchTable::Reach => adlake_domain::catalogue::CAMPAIGN_REACH,
+            BatchTable::Users => adlake_domain::catalogue::USER_SEGMENTS,
         }
     }
 }

@@ -11,6 +11,7 @@
 //! - `attributions_before`, `attributions_after`: the attributions of these interactions.
 //! - `hourly_changes`: the signed changes of the sums.
 //! - `rollup_changes`: the same by campaign, if only these are needed.
+//! - `user_changes`: the signed changes of what users did.
 //! - `merged_<table>`: the result.
 //!
 //! What an event or a credit is, is not defined here but in `Q`: see [`super::plans`].
@@ -36,6 +37,7 @@ mod events;
 mod attributions;
 mod near;
 mod cubes;
+mod users;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -52,6 +54,8 @@ pub enum Part {
     Rollup,
     /// The sketches.
     Reach,
+    /// What each user did.
+    Users,
 }
 
 impl Part {
@@ -69,6 +73,7 @@ impl Part {
                 self,
             ],
             Part::Reach => vec![Part::Events(Impression), self],
+            Part::Users => vec![Part::Events(Impression), Part::Events(Interaction), Part::Attributions, self],
         }
     }
 }
@@ -115,7 +120,7 @@ impl<'a> Merge<'a> {
 
     /// Registers the merged tables of the parts: `merged_impressions`,
     /// `merged_interactions`, `merged_bid_requests`, `merged_attributions`, `merged_hourly`,
-    /// `merged_rollup`, `merged_reach`.
+    /// `merged_rollup`, `merged_reach`, `merged_users`.
     pub async fn prepare(self, parts: &BTreeSet<Part>) -> Result<Merged, LakeError> {
         let mut all: Vec<Part> = Vec::new();
         for part in parts.iter().flat_map(|part| part.with_sources()) {
@@ -131,6 +136,7 @@ impl<'a> Merge<'a> {
                 Part::Hourly => self.merge_hourly().await?,
                 Part::Rollup => self.merge_rollup(parts.contains(&Part::Hourly)).await?,
                 Part::Reach => self.merge_reach().await?,
+                Part::Users => self.merge_users().await?,
             }
         }
         let kept = self.kept.into_inner().unwrap_or_default();

@@ -1,16 +1,22 @@
-//! The view `user_segments`: what each user did, and the segment that follows from it.
+//! What each user did, and the segment that follows from it: the table `batch/user_segments`, and
+//! the view.
 //!
-//! It is computed from the merged events when it is queried. The rules and the numbers are those of
-//! [`adlake_domain::segments`].
+//! The rules and the numbers are those of [`adlake_domain::segments`]. The table has the segments of
+//! the rules of its run. The view takes the numbers and finds the segments anew, so that other rules
+//! take effect at once.
 
 use adlake_domain::segments::{OTHER, Segments};
 
 use super::cubes;
 use super::slice::MICROS_PER_DAY;
 
-/// SQL: the valid events with a known user, as what they add to the numbers of their user.
-fn actions() -> String {
-    let interactions = cubes::inherited("merged_interactions", "merged_attributions");
+/// The numbers of a user that add up, as the table has them.
+pub(super) const SUMS: [&str; 5] = ["frequency", "clicks", "conversions", "refunds", "value_micros"];
+
+/// SQL: the valid events of known users in these tables, as what they add to the numbers of their
+/// user: `user_id`, `event_time`, and the sums.
+pub(super) fn actions(impressions: &str, interactions: &str, attributions: &str) -> String {
+    let interactions = cubes::inherited(interactions, attributions);
     let number = |condition: &str| format!("CASE WHEN {condition} THEN 1 ELSE 0 END");
     let conversion = "interaction_type = 'conversion' AND is_primary(conversion_type)";
     let value = format!(
@@ -18,10 +24,10 @@ fn actions() -> String {
          THEN coalesce(value_micros, 0) ELSE 0 END"
     );
     format!(
-        "SELECT user_id, event_time, 1 AS impressions, 0 AS clicks, 0 AS conversions, 0 AS refunds, \
-         CAST(0 AS DECIMAL(38, 0)) AS value_micros FROM merged_impressions \
+        "SELECT user_id, event_time, 1 AS frequency, 0 AS clicks, 0 AS conversions, 0 AS refunds, \
+         CAST(0 AS DECIMAL(38, 0)) AS value_micros FROM {impressions} \
          WHERE invalid_reason IS NULL AND user_id IS NOT NULL \
-         UNION ALL SELECT user_id, event_time, 0 AS impressions, {} AS clicks, {} AS conversions, {} AS refunds, \
+         UNION ALL SELECT user_id, event_time, 0 AS frequency, {} AS clicks, {} AS conversions, {} AS refunds, \
          CAST({value} AS DECIMAL(38, 0)) AS value_micros FROM ({interactions}) \
          WHERE invalid_reason IS NULL AND user_id IS NOT NULL",
         number("interaction_type = 'click'"),
@@ -30,27 +36,37 @@ fn actions() -> String {
     )
 }
 
-/// SQL of the view.
-pub(super) fn user_segments(rules: &Segments) -> String {
-    let actions = actions();
-    let sums = ["impressions", "clicks", "conversions", "refunds", "value_micros"];
-    let sums = sums.map(|name| format!("sum({name}) AS {name}")).join(", ");
-    let micros = |time: &str| format!("CAST({time} AS BIGINT)");
-    let users = format!(
+/// SQL: a row for each user of some actions: `user_id`, `first_seen`, `last_seen`, and the sums.
+pub(super) fn users(actions: &str) -> String {
+    let sums = SUMS.map(|name| format!("sum({name}) AS {name}")).join(", ");
+    format!(
         "SELECT user_id, min(event_time) AS first_seen, max(event_time) AS last_seen, {sums} FROM ({actions}) \
          GROUP BY user_id"
-    );
+    )
+}
+
+/// SQL: the rows of the table for all users, which are a table with the columns of [`users`].
+pub(super) fn rows(users: &str, rules: &Segments) -> String {
+    let micros = |time: &str| format!("CAST({time} AS BIGINT)");
     let numbers = format!(
-        "SELECT user_id, first_seen, last_seen, ({} - {}) / {MICROS_PER_DAY} AS recency_days, \
-         impressions AS frequency, value_micros, clicks + conversions AS engagement, clicks, conversions, refunds \
-         FROM ({users}) CROSS JOIN (SELECT max(event_time) AS newest FROM ({actions}))",
+        "SELECT *, ({} - {}) / {MICROS_PER_DAY} AS recency_days, clicks + conversions AS engagement \
+         FROM {users} CROSS JOIN (SELECT max(last_seen) AS newest FROM {users})",
         micros("newest"),
         micros("last_seen")
     );
     format!(
-        "SELECT user_id, {} AS segment, recency_days, frequency, micros(value_micros) AS value, engagement, clicks, \
-         conversions, refunds, first_seen, last_seen FROM ({numbers})",
+        "SELECT user_id, {} AS segment, recency_days, frequency, value_micros, engagement, clicks, conversions, \
+         refunds, first_seen, last_seen FROM ({numbers})",
         segment(rules)
+    )
+}
+
+/// SQL of the view.
+pub(super) fn user_segments(rules: &Segments) -> String {
+    format!(
+        "SELECT user_id, segment, recency_days, frequency, micros(value_micros) AS value, engagement, clicks, \
+         conversions, refunds, first_seen, last_seen FROM ({})",
+        rows("merged_users", rules)
     )
 }
 

@@ -151,7 +151,8 @@ fn parts(view: &str) -> Vec<Part> {
     match view {
         "impressions" => vec![Part::Events(EventKind::Impression)],
         "bid_requests" => vec![Part::Events(EventKind::BidRequest)],
-        "clicks" | "conversions" | "attributions" | "invalid_traffic" | "user_segments" => vec![Part::Attributions],
+        "clicks" | "conversions" | "attributions" | "invalid_traffic" => vec![Part::Attributions],
+        "user_segments" => vec![Part::Users],
         "campaign_hourly" | "geo_daily" | "site_daily" => vec![Part::Hourly],
         "funnel" => vec![Part::Rollup],
         "campaign_daily" | "campaign_kpis" => vec![Part::Rollup, Part::Reach],

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adlake_domain::schema::raw_schema;
+use adlake_domain::segments::Segments;
 use adlake_domain::settings::{Display, Meaning, REVISION};
 use arrow::array::{
     ArrayRef, BinaryArray, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
@@ -163,7 +164,7 @@ where
     panic!("{what} does not run with {} MiB of memory", BOUNDS[BOUNDS.len() - 1]);
 }
 
-const TABLES: [(BatchTable, &str); 7] = [
+const TABLES: [(BatchTable, &str); 8] = [
     (BatchTable::Events(EventKind::Impression), "impressions"),
     (BatchTable::Events(EventKind::Interaction), "interactions"),
     (BatchTable::Events(EventKind::BidRequest), "bid_requests"),
@@ -171,6 +172,7 @@ const TABLES: [(BatchTable, &str); 7] = [
     (BatchTable::Hourly, "hourly"),
     (BatchTable::Rollup, "rollup"),
     (BatchTable::Reach, "reach"),
+    (BatchTable::Users, "users"),
 ];
 
 /// The rows of a batch table, as a batch run computes them.
@@ -196,6 +198,10 @@ async fn compute(plans: &Plans, table: BatchTable) -> Result<Vec<RecordBatch>> {
             }
         }
         BatchTable::Reach => rows = plans.reach(&all).await?.collect().await?,
+        BatchTable::Users => {
+            let (frame, _kept) = plans.user_segments(&Segments::default()).await?;
+            rows = frame.collect().await?;
+        }
     }
     rows.iter().map(|batch| conform(batch, &Plans::schema_of(table))).collect()
 }
