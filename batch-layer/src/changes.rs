@@ -9,8 +9,8 @@
 //! - The signed changes of the sums are put into the files that they meet (see [`crate::fold`]).
 //!   The sums by campaign of a day with changes are written anew.
 //! - The sketches of a day with changes are written anew.
-//! - What users did is written anew as a whole: a row for each user, from the published rows and the
-//!   signed changes.
+//! - What users did is written anew as a whole: a row for each user, from the published rows and
+//!   the signed changes.
 //!
 //! A table without changes keeps its version.
 

@@ -15,7 +15,6 @@ use adlake_domain::batch_schema::{
     user_segments_schema,
 };
 use adlake_domain::event::EventKind;
-use adlake_domain::segments::Segments;
 use adlake_domain::settings::Meaning;
 use arrow::array::{Array, ArrayBuilder, AsArray};
 use arrow::datatypes::{Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
@@ -32,16 +31,14 @@ use hashbrown::HashMap;
 pub use super::batch_table::BatchTable;
 use super::cubes::{self, Contributors};
 use super::functions::Functions;
-use super::materialize::{Kept, Materialized};
+use super::materialize::Materialized;
 use super::slice::{Day, Slice, Volume, on_days, within};
 use super::winners::Unclear;
-use super::{event_columns, events, invalid, materialize, segments, winners};
+use super::{event_columns, events, invalid, materialize, winners};
 use crate::operators::copies::{Prefixes, Values, Winners};
 use crate::operators::take::{self, Taken};
 use crate::operators::{attribute, attribution, explode, repeated};
 
-/// The most bytes of users that stay in memory.
-const USERS_BYTES_MAX: usize = 128 << 20;
 /// The most bytes of winners of copies that stay in memory.
 const WINNERS_BYTES_MAX: usize = 256 << 20;
 
@@ -166,7 +163,7 @@ impl Plans {
     }
 
     /// Registers a table under a new name. Returns the name.
-    fn name_table(&self, what: &str, table: Arc<dyn TableProvider>) -> Result<String> {
+    pub(super) fn name_table(&self, what: &str, table: Arc<dyn TableProvider>) -> Result<String> {
         let name = format!("{what}_{}", self.named.fetch_add(1, Ordering::Relaxed));
         self.register(&name, table)?;
         Ok(name)
@@ -419,30 +416,6 @@ impl Plans {
     pub async fn reach(&self, slice: &Slice) -> Result<DataFrame> {
         let impressions = format!("(SELECT * FROM impressions WHERE {})", slice.condition("event_time"));
         self.sql(&format!("{} ORDER BY {}", cubes::reach(&impressions), BatchTable::Reach.order())).await
-    }
-
-    /// The rows of `user_segments` by these rules, from tables `impressions`, `interactions` and
-    /// `attributions`, in the order of the batch table. They can be read as long as the second lives.
-    pub async fn user_segments(&self, rules: &Segments) -> Result<(DataFrame, Kept)> {
-        let users = segments::users(&segments::actions("impressions", "interactions", "attributions"));
-        self.segments_of(&users, rules).await
-    }
-
-    /// The same, from the table `merged_users`.
-    pub async fn merged_user_segments(&self, rules: &Segments) -> Result<(DataFrame, Kept)> {
-        self.segments_of("SELECT * FROM merged_users", rules).await
-    }
-
-    /// The users are read twice: the newest event of all tells how long ago that of each was.
-    async fn segments_of(&self, users: &str, rules: &Segments) -> Result<(DataFrame, Kept)> {
-        let frame = self.sql(users).await?;
-        let schema = Arc::new(frame.schema().as_arrow().clone());
-        let stream = frame.execute_stream().await?;
-        let users = materialize::materialize(&self.context, stream, schema, USERS_BYTES_MAX).await?;
-        let name = self.name_table("users", users.table)?;
-        let order = BatchTable::Users.order();
-        let frame = self.sql(&format!("{} ORDER BY {order}", segments::rows(&name, rules))).await?;
-        Ok((frame, users.kept))
     }
 
     /// The rows of a plan with exactly the types of a table's schema.

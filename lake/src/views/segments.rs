@@ -1,17 +1,51 @@
 //! What each user did, and the segment that follows from it: the table `batch/user_segments`, and
 //! the view.
 //!
-//! The rules and the numbers are those of [`adlake_domain::segments`]. The table has the segments of
-//! the rules of its run. The view takes the numbers and finds the segments anew, so that other rules
+//! The rules and the numbers are those of [`adlake_domain::segments`]. The table has segments by
+//! the rules of its run. The view takes the numbers and finds the segments anew, so that new rules
 //! take effect at once.
 
-use adlake_domain::segments::{OTHER, Segments};
+use std::sync::Arc;
 
+use adlake_domain::segments::{OTHER, Segments};
+use datafusion::common::Result;
+use datafusion::prelude::DataFrame;
+
+use super::batch_table::BatchTable;
 use super::cubes;
+use super::materialize::{Kept, materialize};
+use super::plans::Plans;
 use super::slice::MICROS_PER_DAY;
+
+/// The most bytes of users that stay in memory.
+const USERS_BYTES_MAX: usize = 128 << 20;
 
 /// The numbers of a user that add up, as the table has them.
 pub(super) const SUMS: [&str; 5] = ["frequency", "clicks", "conversions", "refunds", "value_micros"];
+
+impl Plans {
+    /// The rows of `user_segments` by these rules, from tables `impressions`, `interactions` and
+    /// `attributions`, in the order of the batch table. They can be read while the second lives.
+    pub async fn user_segments(&self, rules: &Segments) -> Result<(DataFrame, Kept)> {
+        self.segments_of(&users(&actions("impressions", "interactions", "attributions")), rules).await
+    }
+
+    /// The same, from the table `merged_users`.
+    pub async fn merged_user_segments(&self, rules: &Segments) -> Result<(DataFrame, Kept)> {
+        self.segments_of("SELECT * FROM merged_users", rules).await
+    }
+
+    /// The users are read twice: the newest event of all tells how long ago that of each was.
+    async fn segments_of(&self, users: &str, rules: &Segments) -> Result<(DataFrame, Kept)> {
+        let frame = self.sql(users).await?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let users = materialize(self.context(), frame.execute_stream().await?, schema, USERS_BYTES_MAX).await?;
+        let name = self.name_table("users", users.table)?;
+        let order = BatchTable::Users.order();
+        let frame = self.sql(&format!("{} ORDER BY {order}", rows(&name, rules))).await?;
+        Ok((frame, users.kept))
+    }
+}
 
 /// SQL: the valid events of known users in these tables, as what they add to the numbers of their
 /// user: `user_id`, `event_time`, and the sums.

@@ -37,8 +37,8 @@ impl Merge<'_> {
             return Ok(());
         }
         // All that went was published, so nothing that went is beyond the published ends. An end
-        // that did not go is there still. Where one went and nothing came at or beyond it, it is not
-        // known which event is at the end now: NULL.
+        // that did not go is there still. Where one went and nothing came at or beyond it, it is
+        // not known which event is at the end now: NULL.
         let end = |seen: &str, came: &str, went: &str, beyond: &str| {
             format!(
                 "CASE WHEN p.{seen} IS NULL OR c.{came} {beyond} p.{seen} THEN c.{came} \

@@ -49,3 +49,39 @@ fn bounds_are_included_and_rules_are_in_order() {
     };
     case.check(&[expect!("user_segments" ["user_id", "segment"] ["u1", "five"] ["u2", "other"] ["u3", "it's seen"])]);
 }
+
+#[test]
+fn first_and_last_events_go_with_copies_that_are_earlier() {
+    // In either order, half of the rows are published before the copies come that move an event.
+    let seen = |id: &str, user: &str, time: i64| impression(id, user, "c1", time);
+    let copies = |id: &str, user: &str, to: &str, from: i64, at: i64| [seen(id, user, from), seen(id, to, at)];
+    let [a_late, a_early] = copies("a3", "u1", "u1", 9 * HOUR, 4 * HOUR);
+    let [b_late, b_early] = copies("b1", "u2", "u2", 2 * HOUR, HOUR);
+    let [c_late, c_early] = copies("c1", "u3", "u4", 6 * HOUR, 3 * HOUR);
+    let [d_late, d_early] = copies("d1", "u5", "u6", 7 * HOUR, 5 * HOUR);
+    case(rows![
+        seen("a1", "u1", 3 * HOUR),
+        seen("a2", "u1", 8 * HOUR),
+        a_late,
+        b_late,
+        seen("b2", "u2", 5 * HOUR),
+        c_late,
+        seen("c2", "u3", 8 * HOUR),
+        d_late,
+        a_early,
+        b_early,
+        c_early,
+        d_early,
+        seen("z1", "u9", HOUR),
+        seen("z2", "u9", 2 * HOUR),
+        seen("z3", "u9", 3 * HOUR),
+        seen("z4", "u9", 4 * HOUR),
+    ])
+    .check(&[expect!("user_segments" ["user_id", "frequency", "first_seen", "last_seen"]
+        ["u1", "3", "2026-10-23T03:00:00.000000Z", "2026-10-23T08:00:00.000000Z"]
+        ["u2", "2", "2026-10-23T01:00:00.000000Z", "2026-10-23T05:00:00.000000Z"]
+        ["u3", "1", "2026-10-23T08:00:00.000000Z", "2026-10-23T08:00:00.000000Z"]
+        ["u4", "1", "2026-10-23T03:00:00.000000Z", "2026-10-23T03:00:00.000000Z"]
+        ["u6", "1", "2026-10-23T05:00:00.000000Z", "2026-10-23T05:00:00.000000Z"]
+        ["u9", "4", "2026-10-23T01:00:00.000000Z", "2026-10-23T04:00:00.000000Z"])]);
+}
