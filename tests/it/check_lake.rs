@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use adlake_domain::catalogue::{ATTRIBUTIONS, CAMPAIGN_HOURLY, CAMPAIGN_ROLLUP, CAMPAIGNS, MANIFEST};
+use adlake_domain::catalogue::{ATTRIBUTIONS, CAMPAIGN_HOURLY, CAMPAIGN_ROLLUP, CAMPAIGNS, MANIFEST, USER_SEGMENTS};
 use adlake_lake::manifest::Manifest;
 use adlake_lake::{Lake, StorageSettings, WriterSettings};
 use adlake_tests::adlake::Adlake;
@@ -222,12 +222,12 @@ fn damage_is_found_and_named() -> Result<()> {
     let report = sound.is_sound(&["--all", "--deep"])?;
     ensure!(files(&sound.path(""))? == before, "the check has changed the lake");
     let checked = |key: &str| report["checked"][key].as_u64().unwrap_or_default();
-    ensure!(checked("tables") == 18, "{report:#}");
+    ensure!(checked("tables") == 19, "{report:#}");
     for key in ["log_entries", "checkpoints", "files", "file_bytes", "decoded_rows", "runs"] {
         ensure!(checked(key) > 0, "{key}: {report:#}");
     }
     let rows = report["recomputed"]["rows"].as_object().context("nothing was compared")?;
-    ensure!(rows.len() == 7 && rows.values().all(|rows| rows.as_u64() > Some(0)), "{report:#}");
+    ensure!(rows.len() == 8 && rows.values().all(|rows| rows.as_u64() > Some(0)), "{report:#}");
     let told = sound.adlake.ok(["check-lake", "--all"]);
     ensure!(told.contains("the lake is sound"), "{told}");
 
@@ -322,12 +322,18 @@ fn published_rows(runtime: &tokio::runtime::Runtime, sound: &TestLake) -> Result
     ensure!(detail.contains("names version 999"), "{detail}");
 
     // A row with another value, in a file that the log describes as it is.
-    let changed = [(CAMPAIGN_HOURLY, "impressions"), (CAMPAIGN_ROLLUP, "clicks"), ("batch/impressions", "cost_micros")];
-    for (table, column) in changed {
+    // What a user did is of all days, so it is compared when all are.
+    let both: &[&[&str]] = &[&[], &["--all", "--deep"]];
+    for (table, column, compared) in [
+        (CAMPAIGN_HOURLY, "impressions", both),
+        (CAMPAIGN_ROLLUP, "clicks", both),
+        ("batch/impressions", "cost_micros", both),
+        (USER_SEGMENTS, "frequency", &both[1..]),
+    ] {
         let lake = sound.copy()?;
         let (version, _) = runtime.block_on(lake.rewrite(table, |rows| one_more(rows, column)))?;
         lake.is_sound(&["--deep", "--no-recompute"])?;
-        for options in [&[][..], &["--all", "--deep"]] {
+        for options in compared {
             let detail = lake.has(options, "rows_differ", table, None, version)?;
             ensure!(detail.contains("(1 with other values)") && detail.contains(&format!("{column} is ")), "{detail}");
         }
