@@ -25,6 +25,7 @@ mod runbooks;
 mod session;
 mod shortcuts;
 mod tls;
+mod trace;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -260,6 +261,7 @@ fn routes(server: Arc<Server>) -> Router {
         .layer(from_fn(headers))
         .layer(from_fn_with_state(server.clone(), audit::log))
         .layer(from_fn_with_state(server.clone(), metrics::count))
+        .layer(from_fn(trace::request))
         .with_state(server)
 }
 
