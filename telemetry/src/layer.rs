@@ -205,7 +205,7 @@ mod tests {
                 let inner = span!("inner", otel.name = "inner 7");
                 link(&inner, &far);
                 inner.in_scope(|| fail(&tracing::Span::current(), &"it broke"));
-                assert_eq!(current().unwrap().is_sampled, true);
+                assert!(current().unwrap().is_sampled);
             });
             outer.record("bytes", 9_i64);
             assert_eq!(current(), None);
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(records.len(), 2);
         assert!(records.iter().all(|record| record.context.trace_text() == "4bf92f3577b34da6a3ce929d0e0e4736"));
         assert!(records.iter().any(|record| record.is_parent_remote && record.parent == Some(0x00f0_67aa_0ba9_02b7)));
-        assert!(of(1.0, &"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").is_empty());
+        assert!(of(1.0, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00").is_empty());
         assert_eq!((of(1.0, "nonsense").len(), of(0.0, "nonsense").len()), (2, 0));
         let half = traced(0.5, 2000, || (0..1000).for_each(|_| drop(span!("x"))));
         assert!((400..600).contains(&half.len()), "{}", half.len());
