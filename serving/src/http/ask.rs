@@ -200,7 +200,7 @@ impl Server {
             let work = answer::answer(asked, question, offset);
             match answer::is_in_memory(asked, question) {
                 true => work.await,
-                false => self.from_lake(work).await,
+                false => self.in_turn(work).await,
             }
         };
         self.in_time(work).await?.map_err(Problem::from)

@@ -205,7 +205,7 @@ impl Server {
 
     /// The rows of a statement over the views of a state, as JSON.
     pub async fn rows(&self, state: &State, sql: &str) -> Result<Vec<Value>, Problem> {
-        let work = self.from_lake(async {
+        let work = self.in_turn(async {
             let context = self.settings.session.context().map_err(AnswerError::from)?;
             state.views.register(&context).map_err(AnswerError::from)?;
             let frame = context.sql(sql).await.map_err(lake)?;

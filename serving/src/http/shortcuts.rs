@@ -236,7 +236,7 @@ pub async fn time_to_conversion(
     let question = shortcut.request(&["conversions"]).read(shortcut.server.rules(&state))?;
     let (server, campaign) = (&shortcut.server, shortcut.campaign.as_deref());
     let work = conversions_by_delay(shortcut.asked(&state), campaign, question.range.bounds(), &BOUNDS);
-    let counts = server.in_time(server.from_lake(work)).await?.map_err(AnswerError::from)?;
+    let counts = server.in_time(server.in_turn(work)).await?.map_err(AnswerError::from)?;
     let buckets: Vec<Value> = counts
         .iter()
         .enumerate()
@@ -264,7 +264,7 @@ pub async fn invalid_traffic(
     }
     let (server, campaign) = (&shortcut.server, shortcut.campaign.as_deref());
     let work = invalid_events(shortcut.asked(&state), campaign, question.range.bounds());
-    let found = server.in_time(server.from_lake(work)).await?.map_err(AnswerError::from)?;
+    let found = server.in_time(server.in_turn(work)).await?.map_err(AnswerError::from)?;
     let rows: Vec<Value> = found
         .into_iter()
         .map(|InvalidEvents { kind, reason, events, cost }| {

@@ -75,7 +75,7 @@ pub fn answered_from(state: &State) {
 
 impl Server {
     /// Does what reads the lake, when its turn comes.
-    pub async fn from_lake<T>(&self, work: impl Future<Output = T>) -> T {
+    pub async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
         // What is asked by a request that is not traced is not traced either.
         let span = match adlake_telemetry::current() {
             Some(_) => adlake_telemetry::span!("query lake", adlake.waited_ms = Empty),
