@@ -34,6 +34,7 @@ use crate::engine::{Engine, Tables, Written};
 use crate::error::BatchError;
 use crate::fold::{Changes, Piece};
 use crate::slices::slices;
+use crate::trace;
 
 /// The most bytes of one materialized plan that stay in memory.
 const MATERIALIZED_BYTES_MAX: usize = 256 << 20;
@@ -46,7 +47,7 @@ pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables
         .chain([Part::Attributions, Part::Hourly, Part::Rollup, Part::Reach, Part::Users])
         .collect();
     let merge = || async { Merge::new(&engine.plans, snapshot, MATERIALIZED_BYTES_MAX).prepare(&parts).await };
-    let merged = engine.lake.retry(merge).await?;
+    let merged = trace::phase("merge changes", Box::pin(async { Ok(engine.lake.retry(merge).await?) })).await?;
     let mut tables = Tables::default();
     for table in BatchTable::ALL {
         if let Some(version) = snapshot.published(table.name()) {
@@ -79,7 +80,8 @@ pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables
     };
     rows(engine, snapshot, change, &mut tables).await?;
     if merged.has_rows("hourly_changes") {
-        hourly(engine, snapshot, &mut tables).await?;
+        let changed = trace::table(BatchTable::Hourly.name(), Box::pin(hourly(engine, snapshot, &mut tables))).await?;
+        trace::table(BatchTable::Rollup.name(), Box::pin(rollup(engine, snapshot, changed, &mut tables))).await?;
     }
     let mut days = Vec::new();
     for table in ["new_reach", "changed_reach"] {
@@ -88,10 +90,11 @@ pub(crate) async fn apply(engine: &Engine, snapshot: &Snapshot) -> Result<Tables
         }
     }
     if !days.is_empty() {
-        reach(engine, snapshot, &days.join(" UNION ALL "), &mut tables).await?;
+        let days = days.join(" UNION ALL ");
+        trace::table(BatchTable::Reach.name(), Box::pin(reach(engine, snapshot, &days, &mut tables))).await?;
     }
     if merged.has_rows("user_changes") || snapshot.published(BatchTable::Users.name()).is_none() {
-        users(engine, snapshot, &mut tables).await?;
+        trace::table(BatchTable::Users.name(), Box::pin(users(engine, snapshot, &mut tables))).await?;
     }
     Ok(tables)
 }
@@ -107,10 +110,14 @@ struct Change {
 }
 
 async fn rows(engine: &Engine, snapshot: &Snapshot, change: Change, tables: &mut Tables) -> Result<(), BatchError> {
-    let table = change.table;
     if change.gone.is_none() && change.new.is_none() {
         return Ok(());
     }
+    trace::table(change.table.name(), Box::pin(exchange(engine, snapshot, change, tables))).await
+}
+
+async fn exchange(engine: &Engine, snapshot: &Snapshot, change: Change, tables: &mut Tables) -> Result<(), BatchError> {
+    let table = change.table;
     engine.observer.begin(table.name());
     let (keys, days) = match &change.gone {
         Some(sql) => gone(engine, sql).await?,
@@ -186,7 +193,8 @@ fn binaries<'a>(batch: &'a RecordBatch, column: &str) -> Result<&'a BinaryArray,
     Ok(found.ok_or_else(|| internal_datafusion_err!("{column} is no column of bytes"))?)
 }
 
-async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Result<(), BatchError> {
+/// Returns the days that have changed.
+async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Result<BTreeSet<Day>, BatchError> {
     let table = BatchTable::Hourly;
     engine.observer.begin(table.name());
     let changed = dates(engine, "SELECT DISTINCT event_date FROM hourly_changes").await?;
@@ -208,7 +216,7 @@ async fn hourly(engine: &Engine, snapshot: &Snapshot, tables: &mut Tables) -> Re
     }
     all.add(made_anew(engine, &replacer, others).await?);
     commit(engine, snapshot, table, kept, all, tables).await?;
-    rollup(engine, snapshot, changed, tables).await
+    Ok(changed)
 }
 
 /// What was written for a day, and its files that stay.
@@ -366,6 +374,7 @@ async fn commit(
     let version = engine.lake.retry(commit).await?;
     failpoint::hit(failpoint::BATCH_TABLE_WRITTEN);
     engine.observer.end(table.name(), all.rows);
+    trace::written(version, all.rows, all.files.len());
     tracing::info!(table = table.name(), rows = all.rows, version, "the batch table was changed");
     tables.versions.insert(table.name().to_string(), version);
     tables.rows.insert(table.name().to_string(), all.rows);

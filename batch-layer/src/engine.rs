@@ -18,6 +18,7 @@ use datafusion::prelude::DataFrame;
 use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::error::BatchError;
 use crate::observer::BatchObserver;
@@ -86,13 +87,14 @@ impl Engine {
                 && let Some((place, item)) = waiting.next()
             {
                 let (engine, part) = (self.clone(), part.clone());
-                running.spawn(async move {
+                let work = async move {
                     let again = || async {
                         let engine = Engine { plans: engine.plans.sequential()?, ..engine.clone() };
                         part(engine, item.clone()).await
                     };
                     engine.lake.retry(again).await.map(|output| (place, output))
-                });
+                };
+                running.spawn(work.in_current_span());
             }
             let Some(next) = running.join_next().await else { break };
             done.push(next.map_err(BatchError::panicked)??);

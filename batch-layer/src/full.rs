@@ -26,6 +26,7 @@ use adlake_lake::{LakeError, LiveFile, failpoint};
 use crate::engine::{Engine, Tables, Written, plan_name};
 use crate::error::BatchError;
 use crate::slices::slices;
+use crate::trace;
 
 /// Which days are computed.
 #[derive(Debug, Clone)]
@@ -73,13 +74,15 @@ pub(crate) async fn full(engine: &Engine, raw: &BTreeMap<String, u64>, scope: &S
         let version = raw.get(kind.raw_table()).copied().ok_or_else(|| {
             LakeError::NotFound(format!("table {} was deleted while the batch run began", kind.raw_table()))
         })?;
-        days.extend(events(engine, kind, version, scope, &mut tables).await?);
+        let name = BatchTable::Events(kind).name();
+        days.extend(trace::table(name, Box::pin(events(engine, kind, version, scope, &mut tables))).await?);
     }
-    attributions(engine, scope, &mut tables).await?;
-    hourly(engine, &days, &scope.with_eve(), &mut tables).await?;
-    rollup(engine, &days, &scope.with_eve(), &mut tables).await?;
-    reach(engine, &days, &scope.with_eve(), &mut tables).await?;
-    users(engine, &mut tables).await?;
+    trace::table(BatchTable::Attributions.name(), Box::pin(attributions(engine, scope, &mut tables))).await?;
+    let scope = &scope.with_eve();
+    trace::table(BatchTable::Hourly.name(), Box::pin(hourly(engine, &days, scope, &mut tables))).await?;
+    trace::table(BatchTable::Rollup.name(), Box::pin(rollup(engine, &days, scope, &mut tables))).await?;
+    trace::table(BatchTable::Reach.name(), Box::pin(reach(engine, &days, scope, &mut tables))).await?;
+    trace::table(BatchTable::Users.name(), Box::pin(users(engine, &mut tables))).await?;
     Ok(tables)
 }
 
@@ -236,6 +239,7 @@ async fn commit(
     failpoint::hit(failpoint::BATCH_TABLE_WRITTEN);
     engine.plans.register(plan_name(table), engine.lake.known_columns(table.name(), version).await?)?;
     engine.observer.end(table.name(), all.rows);
+    trace::written(version, all.rows, all.files.len());
     tracing::info!(table = table.name(), rows = all.rows, version, "the batch table was written");
     tables.versions.insert(table.name().to_string(), version);
     tables.rows.insert(table.name().to_string(), all.rows);

@@ -24,6 +24,7 @@ use crate::error::BatchError;
 use crate::observer::Silent;
 use crate::publish::{Publication, publish};
 use crate::settings::BatchSettings;
+use crate::trace;
 
 /// A day of a batch table is compacted if it has more small files than this.
 const SMALL_FILES_MAX: usize = 4;
@@ -66,12 +67,15 @@ pub async fn compact(
     settings.check()?;
     let context = settings.session.context()?;
     let lease = lake.lease("batch compact", settings.lease_time).await?;
-    let done = tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(BatchError::Stopped),
-        () = lease.lost() => Err(BatchError::lost()),
-        done = compact_leased(lake, settings, &context, dry_run, cancel, &lease) => done,
+    let work = async {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(BatchError::Stopped),
+            () = lease.lost() => Err(BatchError::lost()),
+            done = compact_leased(lake, settings, &context, dry_run, cancel, &lease) => done,
+        }
     };
+    let done = trace::job("batch compact", Box::pin(work)).await;
     lease.release().await;
     done.map(|report| CompactReport { elapsed: began.elapsed(), ..report })
 }
@@ -111,7 +115,8 @@ async fn compact_leased(
         return Ok(report);
     };
     for kind in EventKind::ALL {
-        let done = compact_raw(lake, settings, context, kind, &manifest, dry_run).await?;
+        let compacts = compact_raw(lake, settings, context, kind, &manifest, dry_run);
+        let done = trace::table(kind.raw_table(), Box::pin(compacts)).await?;
         if done != CompactedTable::default() {
             report.tables.insert(kind.raw_table().to_string(), done);
         }
@@ -130,7 +135,8 @@ async fn compact_leased(
     };
     let mut versions = manifest.versions.clone();
     for table in BatchTable::ALL {
-        if let Some((version, done)) = compact_batch(&engine, table, &manifest, dry_run).await? {
+        let compacts = compact_batch(&engine, table, &manifest, dry_run);
+        if let Some((version, done)) = trace::table(table.name(), Box::pin(compacts)).await? {
             versions.insert(table.name().to_string(), version);
             report.tables.insert(table.name().to_string(), done);
         }
@@ -282,12 +288,15 @@ pub async fn vacuum(
     settings.check()?;
     // A rollback looks whether the files of an earlier run are there. They must not go meanwhile.
     let lease = lake.lease("batch vacuum", settings.lease_time).await?;
-    let done = tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(BatchError::Stopped),
-        () = lease.lost() => Err(BatchError::lost()),
-        done = lake.vacuum(settings.vacuum_retention, dry_run) => done.map_err(BatchError::Lake),
+    let work = async {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(BatchError::Stopped),
+            () = lease.lost() => Err(BatchError::lost()),
+            done = lake.vacuum(settings.vacuum_retention, dry_run) => done.map_err(BatchError::Lake),
+        }
     };
+    let done = trace::job("batch vacuum", Box::pin(work)).await;
     lease.release().await;
     let VacuumedLake { runs, tables } = done?;
     Ok(VacuumReport { runs, tables, dry_run, elapsed: began.elapsed() })
@@ -296,13 +305,16 @@ pub async fn vacuum(
 /// Writes checkpoints of all tables, and removes old entries of their logs. Returns how many files
 /// of each table's log were removed.
 pub async fn checkpoint(lake: &Lake) -> Result<BTreeMap<String, u64>, BatchError> {
-    let mut removed = BTreeMap::new();
-    for table in catalogue::tables() {
-        if let Some(files) = lake.keep_log(table.name).await? {
-            removed.insert(table.name.to_string(), files);
+    let work = async {
+        let mut removed = BTreeMap::new();
+        for table in catalogue::tables() {
+            if let Some(files) = lake.keep_log(table.name).await? {
+                removed.insert(table.name.to_string(), files);
+            }
         }
-    }
-    Ok(removed)
+        Ok(removed)
+    };
+    trace::job("batch checkpoint", Box::pin(work)).await
 }
 
 /// The result of a rollback.
@@ -319,7 +331,7 @@ pub struct RollbackReport {
 pub async fn rollback(lake: &Lake, settings: &BatchSettings, to: i64) -> Result<RollbackReport, BatchError> {
     let context = settings.session.context()?;
     let lease = lake.lease("batch rollback", settings.lease_time).await?;
-    let done = rollback_leased(lake, &context, to, &lease).await;
+    let done = trace::job("batch rollback", Box::pin(rollback_leased(lake, &context, to, &lease))).await;
     lease.release().await;
     done
 }

@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod status;
 mod engine;
 mod publish;
+mod trace;
 pub mod observer;
 pub mod error;
 

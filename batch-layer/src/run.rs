@@ -17,6 +17,7 @@ use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::changes;
 use crate::engine::Engine;
@@ -28,6 +29,7 @@ use crate::publish::{Publication, publish};
 use crate::quality::gate::{self, Gate};
 use crate::quality_report::{Decision, QualityReport};
 use crate::settings::BatchSettings;
+use crate::trace;
 
 /// The result of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -120,6 +122,10 @@ async fn run_leased(engine: Engine, full: bool, gate: Option<&Gate>, lease: &Lea
     let facts = facts(lake, &context, &snapshot, meaning, full).await?;
     let plan = plan::plan(&facts);
     engine.observer.planned(&plan);
+    trace::planned(&plan);
+    let covered = snapshot.latest.as_ref().map(|latest| latest.versions.clone()).unwrap_or_default();
+    let raw: BTreeMap<String, u64> = facts.newest.clone().into_iter().filter(|(table, _)| is_raw(table)).collect();
+    lake.link_commits(&covered, &raw).await;
     let previous = snapshot.latest.clone();
     if let (Plan::Nothing { run }, Some(previous)) = (&plan, &previous) {
         return Ok(RunReport {
@@ -149,7 +155,8 @@ async fn run_leased(engine: Engine, full: bool, gate: Option<&Gate>, lease: &Lea
     let manifest = publication.manifest(number);
     let candidate = Snapshot { reference: Arc::new(reference), meaning: meaning.clone(), ..snapshot };
     let quality = check(&engine, gate, candidate, &manifest, &tables.versions, lease).await?;
-    let run = publish(lake, lease, number, manifest).await?;
+    let run = trace::phase("publish", Box::pin(publish(lake, lease, number, manifest))).await?;
+    trace::published(run, tables.rows.values().sum());
     Ok(RunReport { run, published: true, plan, rows: tables.rows, versions, quality, elapsed: Duration::ZERO })
 }
 
@@ -166,7 +173,8 @@ async fn check(
     let Some(gate) = gate else { return Ok(None) };
     let previous = snapshot.latest.clone();
     let candidate = Snapshot { latest: Some(manifest.clone()), manifest: Some(manifest.clone()), ..snapshot };
-    let quality = engine.until_cancelled(gate.before(&candidate, manifest, &engine.settings)).await?;
+    let checks = engine.until_cancelled(gate.before(&candidate, manifest, &engine.settings));
+    let quality = trace::phase("check expectations", Box::pin(checks)).await?;
     match quality {
         Some(report) if report.decision == Decision::Refuse => {
             // Another process may have written the tables since this one lost its lease.
@@ -214,6 +222,7 @@ async fn backfill_leased(
     }
     let plan = Plan::Backfill { run: manifest.run, from: *days.start(), to: *days.end() };
     engine.observer.planned(&plan);
+    trace::planned(&plan);
     let day = |date: &NaiveDate| (*date - NaiveDate::default()).num_days() as i32;
     let scope = Scope::Days { days: day(days.start())..=day(days.end()), published: manifest.versions.clone() };
     let plans = Plans::new(context, meaning, snapshot.reference.advertisers());
@@ -224,7 +233,8 @@ async fn backfill_leased(
     let publication = Publication { versions: versions.clone(), meaning: meaning.clone(), revision: REVISION };
     let (number, next) = (manifest.run, publication.manifest(Some(manifest.run)));
     let quality = check(&engine, Some(gate), snapshot, &next, &tables.versions, lease).await?;
-    let run = publish(lake, lease, Some(number), next).await?;
+    let run = trace::phase("publish", Box::pin(publish(lake, lease, Some(number), next))).await?;
+    trace::published(run, tables.rows.values().sum());
     let (rows, elapsed) = (tables.rows, Duration::ZERO);
     Ok(RunReport { run, published: true, plan, rows, versions, quality, elapsed })
 }
@@ -252,14 +262,23 @@ async fn leased(
         cancel: cancel.clone(),
     };
     let lease = lake.lease(job, settings.lease_time).await?;
-    let ran = tokio::select! {
-        ran = work(engine, &lease) => ran,
-        () = lease.lost() => Err(BatchError::lost()),
+    let ran = async {
+        tokio::select! {
+            ran = work(engine, &lease) => ran,
+            () = lease.lost() => Err(BatchError::lost()),
+        }
     };
+    let span = trace::job_span(job);
+    let ran = ran.instrument(span.clone()).await;
+    trace::ended(&span, &ran);
     lease.release().await;
     let mut report = ran?;
     report.elapsed = began.elapsed();
     Ok(report)
+}
+
+fn is_raw(table: &str) -> bool {
+    EventKind::ALL.iter().any(|kind| kind.raw_table() == table)
 }
 
 /// What the lake tells about a run.

@@ -28,6 +28,7 @@ use adlake_serving::{QuerySettings, ServeSettings};
 use adlake_speed_layer::settings::{
     AccountSettings, FilesSettings, IngestSettings, KafkaSettings, Sources, SpeedSettings,
 };
+use adlake_telemetry::TelemetrySettings;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -61,6 +62,7 @@ pub struct Settings {
     pub query: QuerySettings,
     pub serve: ServeSettings,
     pub alarms: AlarmSettings,
+    pub telemetry: TelemetrySettings,
 }
 
 /// The `[catalog]` section.

@@ -6,14 +6,16 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use adlake_telemetry::TraceLayer;
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::progress::ProgressBars;
 
@@ -31,8 +33,9 @@ pub enum LogFormat {
 }
 
 /// Starts logging. `verbosity` is -1 for errors only, 0 for what matters, 1 for more of adlake, and
-/// 2 for more of everything. `RUST_LOG` overrides it if it is set.
-pub fn start(format: LogFormat, verbosity: i8, progress: ProgressBars) {
+/// 2 for more of everything. `RUST_LOG` overrides it if it is set. `traces` collects the spans that
+/// are exported, if any are.
+pub fn start(format: LogFormat, verbosity: i8, progress: ProgressBars, traces: Option<TraceLayer>) {
     let directives = match verbosity {
         ..0 => "error",
         0 => "warn,adlake=info,adlake_lake=info,adlake_speed_layer=info,adlake_batch_layer=info,adlake_serving=info",
@@ -42,15 +45,22 @@ pub fn start(format: LogFormat, verbosity: i8, progress: ProgressBars) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Stderr { progress });
-    // Only a second subscriber in one process could make this fail.
-    let _ = match format {
+    // What is exported is not logged. Without traces nobody wants these spans: they cost nothing.
+    let filter = match format!("{}=off", adlake_telemetry::TARGET).parse() {
+        Ok(off) => filter.add_directive(off),
+        Err(_) => filter,
+    };
+    let traces = traces.map(|traces| traces.with_filter(TraceLayer::filter()));
+    let layer = tracing_subscriber::fmt::layer().with_writer(Stderr { progress });
+    let layer = match format {
         LogFormat::Human => {
             use std::io::IsTerminal;
-            tracing::subscriber::set_global_default(builder.with_ansi(io::stderr().is_terminal()).compact().finish())
+            layer.with_ansi(io::stderr().is_terminal()).compact().with_filter(filter).boxed()
         }
-        LogFormat::Json => tracing::subscriber::set_global_default(builder.event_format(Ecs).finish()),
+        LogFormat::Json => layer.event_format(Ecs).with_filter(filter).boxed(),
     };
+    // Only a second subscriber in one process could make this fail.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(traces).with(layer));
 }
 
 /// Writes whole lines to stderr, above the progress bars.
@@ -110,6 +120,10 @@ where
         line.insert("service.name".into(), "adlake".into());
         line.insert("service.version".into(), env!("CARGO_PKG_VERSION").into());
         line.insert("process.pid".into(), std::process::id().into());
+        if let Some(span) = adlake_telemetry::current() {
+            line.insert("trace.id".into(), span.trace_text().into());
+            line.insert("span.id".into(), span.span_text().into());
+        }
         if let Some(error) = fields.error {
             line.insert("error.message".into(), error.into());
         }

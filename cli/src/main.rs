@@ -18,6 +18,7 @@ mod logging;
 mod shutdown;
 mod failure;
 mod memory;
+mod telemetry;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -33,16 +34,20 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let progress = ProgressBars::new(arguments.global.quiet);
     let log_format = arguments.global.log_format;
-    logging::start(log_format, arguments.global.verbosity(), progress.clone());
-    let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(
-        |runtime| {
-            let done = runtime.block_on(arguments.run(progress));
-            // What still runs is stopped now. A thread of the Delta kernel that waits for a task
-            // that is stopped panics: nobody needs to see that.
-            std::panic::set_hook(Box::new(|_| {}));
-            done
-        },
-    );
+    let (traces, telemetry) = match telemetry::start(&arguments) {
+        Ok(Some((traces, telemetry))) => (Some(traces), Ok(Some(telemetry))),
+        Ok(None) => (None, Ok(None)),
+        Err(error) => (None, Err(error)),
+    };
+    logging::start(log_format, arguments.global.verbosity(), progress.clone(), traces);
+    let done = telemetry.and_then(|telemetry| {
+        let done = run(arguments, progress);
+        // Nobody waits for a collector while there is work, but at the end for a short time.
+        if let Some(telemetry) = telemetry {
+            telemetry.close();
+        }
+        done
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // The reader closed the pipe: it has read enough.
@@ -58,4 +63,13 @@ fn main() -> ExitCode {
             ExitCode::from(failure::exit_code(&error))
         }
     }
+}
+
+fn run(arguments: Arguments, progress: ProgressBars) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(arguments.run(progress));
+    // What still runs is stopped now. A thread of the Delta kernel that waits for a task that is
+    // stopped panics: nobody needs to see that.
+    std::panic::set_hook(Box::new(|_| {}));
+    done
 }

@@ -29,7 +29,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::commit::{self, COMMIT_ID, Entry, LastLook, Put};
+use crate::commit::{self, COMMIT_ID, Entry, LastLook, Put, TRACE};
 use crate::error::LakeError;
 use crate::evolve::{self, Opened};
 use crate::log;
@@ -270,7 +270,10 @@ impl Appender {
             .map(|advance| Transaction { app_id: advance.application.clone(), version: advance.to, last_updated: None })
             .collect();
         let actions = files.into_iter().map(|file| Action::Add(file.add)).collect();
-        let metadata = HashMap::from([(COMMIT_ID.to_string(), Value::String(commit_id.to_string()))]);
+        let mut metadata = HashMap::from([(COMMIT_ID.to_string(), Value::String(commit_id.to_string()))]);
+        if let Some(trace) = adlake_telemetry::current().filter(|trace| trace.is_sampled) {
+            metadata.insert(TRACE.to_string(), Value::String(trace.to_string()));
+        }
         CommitData::new(actions, operation, metadata, transactions)
             .get_bytes()
             .map_err(|error| LakeError::rows(self.table.name, error))

@@ -37,6 +37,9 @@ pub(crate) use entry::Entry;
 const ATTEMPTS_MAX: u32 = 8;
 /// The key of an entry's own id in its `commitInfo`.
 pub(crate) const COMMIT_ID: &str = "adlakeCommit";
+/// The key of the `traceparent` of the span that made the commit, in its `commitInfo`. It is there
+/// only if the writer exports traces. Readers of Delta pass over keys that they do not know.
+pub(crate) const TRACE: &str = "adlakeTraceparent";
 
 /// The result of a PUT.
 #[derive(Debug)]

@@ -34,6 +34,7 @@ pub mod reference;
 pub mod snapshot;
 pub mod verify;
 pub mod probe;
+mod traces;
 mod scan;
 pub mod views;
 

@@ -25,6 +25,7 @@ mod runbooks;
 mod session;
 mod shortcuts;
 mod tls;
+mod trace;
 mod unread;
 
 use std::collections::VecDeque;
@@ -261,6 +262,7 @@ fn routes(server: Arc<Server>) -> Router {
         .layer(from_fn(headers))
         .layer(from_fn_with_state(server.clone(), audit::log))
         .layer(from_fn_with_state(server.clone(), metrics::count))
+        .layer(from_fn(trace::request))
         .with_state(server)
 }
 

@@ -21,6 +21,7 @@ use adlake_lake::snapshot::Snapshot;
 use adlake_lake::views::Views;
 use adlake_lake::views::sums::{self, Bucket, Grouping, Part};
 use adlake_lake::{Lake, LakeError};
+use adlake_telemetry::SpanContext;
 use arrow::array::{AsArray, RecordBatch};
 use chrono_tz::Tz;
 use datafusion::execution::SendableRecordBatchStream;
@@ -146,6 +147,8 @@ pub struct State {
     pub campaigns: Vec<RecordBatch>,
     /// The advertiser of each campaign that has one, as codes.
     pub advertisers: HashMap<u32, u32>,
+    /// The span that made it, if traces are exported.
+    pub trace: Option<SpanContext>,
     base: Arc<Base>,
     /// The signed changes since the run, by hour and campaign.
     hourly: Layers,
@@ -293,6 +296,7 @@ impl Builder {
             views: Arc::new(views),
             campaigns,
             advertisers,
+            trace: adlake_telemetry::current(),
             base,
             hourly,
             daily,

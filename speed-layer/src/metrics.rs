@@ -3,19 +3,22 @@
 //! Rows and dead letters are counted when they are committed, not when they are read. This module
 //! counts and writes the OpenMetrics text. The program serves that text over HTTP.
 
+mod labels;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adlake_domain::event::EventKind;
-use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::labels::{FieldLabel, OutcomeLabel, PartitionLabel, RejectedLabel, StageLabel, TableLabel, TraceLabel};
 use crate::clock::now_micros;
 use crate::record::Stream;
 use crate::report::{IngestProgress, IngestReport, PassedOverFiles, PassedOverReason};
@@ -34,39 +37,6 @@ pub trait IngestObserver: Send + Sync {
 /// An observer that does nothing.
 impl IngestObserver for () {
     fn update(&self, _state: &IngestProgress) {}
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TableLabel {
-    table: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RejectedLabel {
-    table: &'static str,
-    reason: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FieldLabel {
-    table: &'static str,
-    field: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartitionLabel {
-    topic: String,
-    partition: i32,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabel {
-    stage: &'static str,
 }
 
 /// The greatest number of files that the report names for each list.
@@ -90,7 +60,7 @@ struct Inner {
     misshapen: Family<FieldLabel, Counter>,
     file_bytes: Family<TableLabel, Counter>,
     commits: Family<TableLabel, Counter>,
-    commit_seconds: Family<TableLabel, Histogram>,
+    commit_seconds: Family<TableLabel, HistogramWithExemplars<TraceLabel>>,
     commit_conflicts: Family<TableLabel, Counter>,
     superseded: Family<TableLabel, Counter>,
     outages: Family<TableLabel, Counter>,
@@ -100,6 +70,7 @@ struct Inner {
     freshness: Family<TableLabel, Gauge<f64, AtomicU64>>,
     stages: Family<StageLabel, Counter<f64, AtomicU64>>,
     resident: Gauge,
+    spans: Family<OutcomeLabel, Counter>,
     files: Family<OutcomeLabel, Counter>,
     listings: Counter,
     changed: Mutex<Vec<String>>,
@@ -141,6 +112,7 @@ impl Default for Inner {
             freshness: Family::default(),
             stages: Family::default(),
             resident: Gauge::default(),
+            spans: Family::default(),
             files: Family::default(),
             listings: Counter::default(),
             changed: Mutex::default(),
@@ -183,6 +155,7 @@ impl Default for Inner {
         registry.register_with_unit("freshness", help, Unit::Seconds, inner.freshness.clone());
         registry.register_with_unit("stage", "Time spent per stage", Unit::Seconds, inner.stages.clone());
         registry.register_with_unit("resident", "Resident memory of the process", Unit::Bytes, inner.resident.clone());
+        registry.register("spans", "Spans of traces by what became of them", inner.spans.clone());
         let help =
             "Files ingested to their ends, files that were changed after they were, and files that cannot be used";
         registry.register("files", help, inner.files.clone());
@@ -193,8 +166,9 @@ impl Default for Inner {
     }
 }
 
-fn commit_seconds() -> Histogram {
-    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+fn commit_seconds() -> HistogramWithExemplars<TraceLabel> {
+    let bounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    HistogramWithExemplars::new(bounds.into_iter())
 }
 
 fn table(kind: EventKind) -> TableLabel {
@@ -302,7 +276,9 @@ impl Metrics {
         }
         inner.file_bytes.get_or_create(&table(kind)).inc_by(bytes);
         inner.commits.get_or_create(&table(kind)).inc();
-        inner.commit_seconds.get_or_create(&table(kind)).observe(took.as_secs_f64());
+        let trace = adlake_telemetry::current().filter(|context| context.is_sampled);
+        let trace = trace.map(|context| TraceLabel { trace_id: context.trace_text() });
+        inner.commit_seconds.get_or_create(&table(kind)).observe(took.as_secs_f64(), trace, Some(SystemTime::now()));
     }
 
     /// Rows were committed in which a field was sent in the wrong shape.
@@ -421,6 +397,11 @@ impl Metrics {
         }
         if let Some(bytes) = resident_bytes() {
             self.inner.resident.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        let counts = adlake_telemetry::counts();
+        for (outcome, spans) in [("exported", counts.exported), ("dropped", counts.dropped)] {
+            let counter = self.inner.spans.get_or_create(&OutcomeLabel { outcome });
+            counter.inc_by(spans.saturating_sub(counter.get()));
         }
         let mut text = String::new();
         encode(&mut text, &self.inner.registry)?;

@@ -5,6 +5,7 @@ mod cloudwatch;
 mod incident;
 mod receivers;
 mod site;
+mod traced;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

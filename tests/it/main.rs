@@ -51,6 +51,7 @@ mod dashboard;
 // The command line, the rules of the house, and faults.
 mod cli;
 mod doctor;
+mod traces;
 mod status;
 mod house_rules;
 mod faults;

@@ -120,7 +120,7 @@ impl Adlake {
         // Variables of the test environment must not configure the program.
         for (key, _) in env::vars_os() {
             let name = key.to_string_lossy();
-            if ["ADLAKE_", "AWS_", "RUST_LOG"].iter().any(|prefix| name.starts_with(prefix)) {
+            if ["ADLAKE_", "AWS_", "OTEL_", "RUST_LOG"].iter().any(|prefix| name.starts_with(prefix)) {
                 command.env_remove(&key);
             }
         }

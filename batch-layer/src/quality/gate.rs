@@ -23,6 +23,7 @@ use super::settings::{InRuns, QualitySettings};
 use crate::error::BatchError;
 use crate::quality_report::{Decision, QualityReport, Severity, Status};
 use crate::settings::BatchSettings;
+use crate::trace;
 
 /// The expectations, and what is done if one fails.
 #[derive(Debug, Clone)]
@@ -161,11 +162,14 @@ pub async fn check(
         }
         Ok(report)
     };
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(BatchError::Stopped),
-        done = work => done,
-    }
+    let work = async {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(BatchError::Stopped),
+            done = work => done,
+        }
+    };
+    trace::job("batch check", Box::pin(work)).await
 }
 
 /// Gives tables back the rows of the published run, after a run was refused that has written them.

@@ -96,6 +96,7 @@ pub async fn usable(settings: &Settings) -> Result<()> {
         plans::check_decoding(&speed, kind).map_err(speed_error)?;
     }
     crate::commands::alarms::rules(settings)?;
+    settings.telemetry.check().map_err(usage)?;
     Lake::open(&settings.lake).await?;
     Ok(())
 }

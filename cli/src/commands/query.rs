@@ -9,6 +9,7 @@ use anyhow::{Context, Error, Result};
 use arrow::record_batch::RecordBatch;
 use clap::Args;
 use futures::StreamExt;
+use tracing::Instrument;
 
 use crate::config::Settings;
 use crate::failure::{query_error, usage};
@@ -34,8 +35,17 @@ impl Query {
     pub async fn run(self, global: &Global) -> Result<()> {
         let settings = global.load()?.settings;
         let sql = self.statement()?;
-        let engine = engine(&settings).await?;
-        let mut rows = engine.query(&sql).await.map_err(query_error)?;
+        let span = adlake_telemetry::span!("query");
+        let done = self.answer(&settings, &sql).instrument(span.clone()).await;
+        if let Err(error) = &done {
+            adlake_telemetry::fail(&span, error);
+        }
+        done
+    }
+
+    async fn answer(&self, settings: &Settings, sql: &str) -> Result<()> {
+        let engine = engine(settings).await?;
+        let mut rows = engine.query(sql).await.map_err(query_error)?;
         let stdout = std::io::stdout();
         let mut writer = writer(self.format, &rows.schema(), stdout.lock())?;
         while let Some(batch) = rows.next().await {

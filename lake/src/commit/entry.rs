@@ -1,8 +1,9 @@
 //! Reads what another writer has committed from its entry in the log.
 
+use adlake_telemetry::SpanContext;
 use serde_json::Value;
 
-use super::COMMIT_ID;
+use super::{COMMIT_ID, TRACE};
 use crate::error::LakeError;
 
 /// What a writer needs to know of one commit in the log.
@@ -15,6 +16,8 @@ pub(crate) struct Entry {
     pub(crate) protocol: Option<Value>,
     /// Whether the commit removes files.
     pub(crate) removes: bool,
+    /// The span that made the commit, if its writer exports traces.
+    pub(crate) trace: Option<SpanContext>,
 }
 
 impl Entry {
@@ -41,6 +44,7 @@ impl Entry {
                 entry.removes = true;
             } else if let Some(info) = action.get("commitInfo") {
                 entry.commit_id = info.get(COMMIT_ID).and_then(Value::as_str).map(String::from);
+                entry.trace = info.get(TRACE).and_then(Value::as_str).and_then(SpanContext::parse);
             } else if let Some(transaction) = action.get("txn") {
                 let application = transaction.get("appId").and_then(Value::as_str);
                 let position = transaction.get("version").and_then(Value::as_i64);

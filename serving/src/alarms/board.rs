@@ -26,6 +26,8 @@ pub struct Board {
     pub notices: Arc<Vec<Row>>,
     /// The number of the newest transition.
     pub sequence: i64,
+    /// The span of the evaluation that made the newest of them, if traces are exported.
+    pub trace: Option<adlake_telemetry::SpanContext>,
     /// Why the rules could not be evaluated.
     pub problem: Option<String>,
 }

@@ -13,6 +13,8 @@ use rand::Rng;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::board::{Board, SinkStates};
 use super::cause;
@@ -23,6 +25,7 @@ use super::samples::{Facts, Sampler, facts, lake_error};
 use super::settings::AlarmSettings;
 use super::sinks::{self, SinkTask};
 use crate::metrics::Catalogues;
+use crate::state::State;
 use crate::state::follow::{Live, chain, now};
 use crate::state::names::Names;
 
@@ -184,6 +187,29 @@ impl Evaluator {
     async fn tick(&mut self, engine: &mut Engine, journal: &Mutex<Journal>) -> Result<Committed, LakeError> {
         let live = self.live.borrow().clone();
         let Some(state) = live.state.clone() else { return Ok(Committed::In) };
+        let span = adlake_telemetry::span!(
+            "evaluate alarms",
+            adlake.rules = self.rules.len() as u64,
+            adlake.notices = Empty,
+            adlake.snapshot = %state.id,
+        );
+        if let Some(made) = &state.trace {
+            adlake_telemetry::link(&span, made);
+        }
+        let done = self.evaluate(engine, journal, live, state).instrument(span.clone()).await;
+        if let Err(error) = &done {
+            adlake_telemetry::fail(&span, &chain(error));
+        }
+        done
+    }
+
+    async fn evaluate(
+        &mut self,
+        engine: &mut Engine,
+        journal: &Mutex<Journal>,
+        live: Live,
+        state: Arc<State>,
+    ) -> Result<Committed, LakeError> {
         let began = Instant::now();
         {
             let mut journal = journal.lock().await;
@@ -232,7 +258,12 @@ impl Evaluator {
         }
         let oldest = self.sinks.all().values().map(|state| state.position).min().unwrap_or(i64::MAX);
         let took = began.elapsed();
+        let notices = rows.iter().filter(|row| row.is_notice).count();
+        Span::current().record("adlake.notices", notices as u64);
         self.show(|board| {
+            if notices > 0 {
+                board.trace = adlake_telemetry::current();
+            }
             let notices = board.notices.iter().chain(rows.iter().filter(|row| row.is_notice));
             let notices = notices.filter(|row| row.sequence.is_some_and(|sequence| sequence > oldest));
             board.notices = Arc::new(notices.cloned().collect());

@@ -16,10 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adlake_lake::LakeError;
+use adlake_telemetry::SpanContext;
 use rand::Rng;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use self::alertmanager::Alertmanager;
 use self::cloudwatch::Cloudwatch;
@@ -92,6 +95,18 @@ fn parsed(url: &str, key: &str) -> Result<reqwest::Url, LakeError> {
     reqwest::Url::parse(url).map_err(|error| LakeError::Configuration(format!("{key}: it is no address: {error}")))
 }
 
+/// Sends a request, with the `traceparent` of the current span.
+async fn sent(mut request: reqwest::RequestBuilder) -> Result<reqwest::Response, SinkError> {
+    if let Some(context) = adlake_telemetry::current() {
+        request = request.header("traceparent", context.to_string());
+    }
+    let span = tracing::Span::current();
+    span.record("http.request.method", "POST");
+    let response = request.send().await.map_err(failed)?;
+    span.record("http.response.status_code", response.status().as_u16());
+    Ok(response)
+}
+
 /// Why a request failed, without the address, which may hold a secret.
 fn failed(error: reqwest::Error) -> SinkError {
     SinkError(crate::state::follow::chain(&error.without_url()))
@@ -107,13 +122,41 @@ impl Sink {
         }
     }
 
+    fn kind(&self) -> &'static str {
+        match self {
+            Sink::Webhook(_) => "webhook",
+            Sink::Alertmanager(_) => "alertmanager",
+            Sink::Cloudwatch(_) => "cloudwatch",
+        }
+    }
+
     /// Whether it is told again what it knows.
     fn is_repeated(&self) -> bool {
         !matches!(self, Sink::Webhook(_))
     }
 
     /// Tells it. Returns how many of the notices it has taken.
-    async fn tell(&mut self, told: Told<'_>) -> Result<usize, SinkError> {
+    async fn tell(&mut self, told: Told<'_>, cause: Option<SpanContext>) -> Result<usize, SinkError> {
+        let span = adlake_telemetry::span!(
+            "tell sink",
+            otel.name = format_args!("tell {}", self.kind()),
+            otel.kind = "client",
+            adlake.sink = self.name(),
+            adlake.notices = told.notices.len() as u64,
+            http.request.method = Empty,
+            http.response.status_code = Empty,
+        );
+        if let Some(cause) = cause.filter(|_| !told.notices.is_empty()) {
+            adlake_telemetry::link(&span, &cause);
+        }
+        let done = self.send(told).instrument(span.clone()).await;
+        if let Err(error) = &done {
+            adlake_telemetry::fail(&span, error);
+        }
+        done
+    }
+
+    async fn send(&mut self, told: Told<'_>) -> Result<usize, SinkError> {
         match self {
             Sink::Webhook(webhook) => webhook.tell(told).await,
             Sink::Alertmanager(alertmanager) => alertmanager.tell(told).await,
@@ -157,7 +200,7 @@ impl SinkTask {
                 let told =
                     Told { notices: &notices, alarms: &board.alarms, rules: &self.rules, settings: &self.settings };
                 let done = tokio::select! {
-                    done = self.sink.tell(told) => done,
+                    done = self.sink.tell(told, board.trace) => done,
                     () = cancel.cancelled() => return,
                 };
                 match done {

@@ -15,6 +15,7 @@ use super::Server;
 use super::audit::Slip;
 use super::format::{self, Format};
 use super::problem::Problem;
+use super::trace;
 use crate::access::Principal;
 use crate::answer::{self, Answer, Asked, Source, time_text};
 use crate::question::{Question, Request, Rules};
@@ -136,6 +137,7 @@ impl Server {
     ) -> Result<Arc<Reply>, Problem> {
         let scope = serde_json::to_string(&principal.scope).unwrap_or_default();
         let (state, offset) = self.state_of(request, &scope, seen).await?;
+        trace::answered_from(&state);
         let etag = etag(&[&scope, &serde_json::to_string(request).unwrap_or_default(), format.media_type()], &state.id);
         if let Some(reply) = self.cache.lock().ok().and_then(|cache| cache.get(&etag)) {
             return Ok(reply);
@@ -195,11 +197,11 @@ impl Server {
             bytes_max: self.settings.answer_bytes_max,
         };
         let work = async {
-            let _turn = match answer::is_in_memory(asked, question) {
-                true => None,
-                false => Some(self.lake_queries.acquire().await),
-            };
-            answer::answer(asked, question, offset).await
+            let work = answer::answer(asked, question, offset);
+            match answer::is_in_memory(asked, question) {
+                true => work.await,
+                false => self.in_turn(work).await,
+            }
         };
         self.in_time(work).await?.map_err(Problem::from)
     }

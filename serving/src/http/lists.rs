@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::Server;
 use super::ask::{Reply, etag, respond, seen};
 use super::problem::Problem;
+use super::trace;
 use crate::access::{Principal, Role, Scope};
 use crate::answer::{AnswerError, decimal_text, time_text};
 use crate::state::State;
@@ -192,6 +193,7 @@ pub async fn dead_letters(
 impl Server {
     /// The response with a list.
     pub fn list(&self, state: &State, texts: &[&str], body: Value, headers: &HeaderMap) -> Response {
+        trace::answered_from(state);
         let reply = Reply {
             snapshot: state.id.clone(),
             etag: etag(texts, &state.id),
@@ -203,8 +205,7 @@ impl Server {
 
     /// The rows of a statement over the views of a state, as JSON.
     pub async fn rows(&self, state: &State, sql: &str) -> Result<Vec<Value>, Problem> {
-        let work = async {
-            let _turn = self.lake_queries.acquire().await;
+        let work = self.in_turn(async {
             let context = self.settings.session.context().map_err(AnswerError::from)?;
             state.views.register(&context).map_err(AnswerError::from)?;
             let frame = context.sql(sql).await.map_err(lake)?;
@@ -213,7 +214,7 @@ impl Server {
             Ok::<_, Problem>(
                 batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| object(batch, row))).collect(),
             )
-        };
+        });
         self.in_time(work).await?
     }
 }

@@ -1,7 +1,7 @@
 //! The metrics of the server itself, for Prometheus.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Extension;
 use axum::extract::{MatchedPath, Request, State as Shared};
@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::problem::Problem;
@@ -32,6 +32,17 @@ struct Path {
     route: String,
 }
 
+/// The trace of an observation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Trace {
+    trace_id: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
 /// How long the metrics wait for the results of expectations.
 const QUALITY_WITHIN: Duration = Duration::from_secs(2);
 
@@ -42,12 +53,13 @@ const BOUNDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 #[derive(Debug)]
 pub struct Metrics {
     requests: Family<Route, Counter>,
-    durations: Family<Path, Histogram>,
+    durations: Family<Path, HistogramWithExemplars<Trace>>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Metrics { requests: Family::default(), durations: Family::new_with_constructor(|| Histogram::new(BOUNDS)) }
+        let durations = || HistogramWithExemplars::new(BOUNDS.into_iter());
+        Metrics { requests: Family::default(), durations: Family::new_with_constructor(durations) }
     }
 }
 
@@ -57,7 +69,11 @@ pub async fn count(Shared(server): Shared<Arc<Server>>, request: Request, next: 
     let began = Instant::now();
     let response = next.run(request).await;
     let status = response.status().as_u16();
-    server.metrics.durations.get_or_create(&Path { route: route.clone() }).observe(began.elapsed().as_secs_f64());
+    let trace = adlake_telemetry::current().filter(|context| context.is_sampled);
+    let (trace, at) = (trace.map(|context| Trace { trace_id: context.trace_text() }), SystemTime::now());
+    let durations = server.metrics.durations.get_or_create(&Path { route: route.clone() });
+    durations.observe(began.elapsed().as_secs_f64(), trace, Some(at));
+    drop(durations);
     server.metrics.requests.get_or_create(&Route { route, status }).inc();
     response
 }
@@ -96,6 +112,12 @@ impl Server {
         registry.register("requests", "Requests by route and status", self.metrics.requests.clone());
         let durations = self.metrics.durations.clone();
         registry.register_with_unit("request_duration", "Time until the answer begins", Unit::Seconds, durations);
+        let counts = adlake_telemetry::counts();
+        let spans = Family::<Outcome, Counter>::default();
+        for (outcome, count) in [("exported", counts.exported), ("dropped", counts.dropped)] {
+            spans.get_or_create(&Outcome { outcome }).inc_by(count);
+        }
+        registry.register("spans", "Spans of traces by what became of them", spans);
         let live = self.live.borrow();
         let mut gauge = |name: &str, help: &str, value: f64| {
             let gauge = Gauge::<f64, std::sync::atomic::AtomicU64>::default();

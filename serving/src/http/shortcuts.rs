@@ -235,11 +235,8 @@ pub async fn time_to_conversion(
     let state = shortcut.state(&headers).await?;
     let question = shortcut.request(&["conversions"]).read(shortcut.server.rules(&state))?;
     let (server, campaign) = (&shortcut.server, shortcut.campaign.as_deref());
-    let work = async {
-        let _turn = server.lake_queries.acquire().await;
-        conversions_by_delay(shortcut.asked(&state), campaign, question.range.bounds(), &BOUNDS).await
-    };
-    let counts = server.in_time(work).await?.map_err(AnswerError::from)?;
+    let work = conversions_by_delay(shortcut.asked(&state), campaign, question.range.bounds(), &BOUNDS);
+    let counts = server.in_time(server.in_turn(work)).await?.map_err(AnswerError::from)?;
     let buckets: Vec<Value> = counts
         .iter()
         .enumerate()
@@ -266,11 +263,8 @@ pub async fn invalid_traffic(
         return Err(Invalid::new("bad_range", "/time/range", detail).into());
     }
     let (server, campaign) = (&shortcut.server, shortcut.campaign.as_deref());
-    let work = async {
-        let _turn = server.lake_queries.acquire().await;
-        invalid_events(shortcut.asked(&state), campaign, question.range.bounds()).await
-    };
-    let found = server.in_time(work).await?.map_err(AnswerError::from)?;
+    let work = invalid_events(shortcut.asked(&state), campaign, question.range.bounds());
+    let found = server.in_time(server.in_turn(work)).await?.map_err(AnswerError::from)?;
     let rows: Vec<Value> = found
         .into_iter()
         .map(|InvalidEvents { kind, reason, events, cost }| {

@@ -1,5 +1,6 @@
 //! Follows the lake: looks for commits, and makes a new state when there are any.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use adlake_lake::{Lake, LakeError};
 use futures::future::try_join_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span};
 
 use super::{Builder, FOLLOWED, State};
 
@@ -70,6 +73,21 @@ struct Seen {
 /// The tables whose commits make a new state.
 fn looked_at() -> impl Iterator<Item = &'static str> {
     [catalogue::MANIFEST].into_iter().chain(FOLLOWED)
+}
+
+/// By table: its version.
+fn by_table(versions: &Versions) -> BTreeMap<String, u64> {
+    looked_at().zip(versions).filter_map(|(table, version)| Some((table.to_owned(), (*version)?))).collect()
+}
+
+/// The span in which a state is made.
+fn state_span() -> Span {
+    adlake_telemetry::span!("make state", adlake.snapshot = Empty, adlake.run = Empty, adlake.change_rows = Empty)
+}
+
+/// Does a phase of making a state.
+async fn phase<T>(name: &str, work: impl Future<Output = Result<T, LakeError>>) -> Result<T, LakeError> {
+    work.instrument(adlake_telemetry::span!("state phase", otel.name = name)).await
 }
 
 async fn newest_versions(lake: &Lake) -> Result<Versions, LakeError> {
@@ -132,29 +150,54 @@ impl Follower {
             confirm();
             return Ok(());
         }
+        let covered = seen.as_ref().map(|seen| by_table(&seen.versions)).unwrap_or_default();
+        let newest = by_table(&versions);
+        let found = Seen { versions, listed };
+        let span = state_span();
+        let made = async {
+            let state = self.renew(live, looked_at).await?;
+            *seen = Some(found);
+            // The first answers need not wait for these.
+            self.lake().link_commits(&covered, &newest).await;
+            phase("complete", self.builder.complete(&state)).await
+        };
+        let made = made.instrument(span.clone()).await;
+        if let Err(error) = &made {
+            adlake_telemetry::fail(&span, &chain(error));
+        }
+        made
+    }
+
+    /// Makes a state, and swaps it in.
+    async fn renew(&self, live: &watch::Sender<Live>, looked_at: i64) -> Result<Arc<State>, LakeError> {
         let began = Instant::now();
         let former = live.borrow().state.clone();
         let state = Arc::new(self.state(former.as_deref()).await?);
         let took = began.elapsed();
         tracing::debug!(snapshot = %state.id, took = ?took, changes = state.change_rows(), "a new snapshot");
-        *seen = Some(Seen { versions, listed });
+        let span = Span::current();
+        span.record("adlake.snapshot", display(&state.id));
+        span.record("adlake.change_rows", state.change_rows() as u64);
+        if let Some(manifest) = &state.snapshot.manifest {
+            span.record("adlake.run", manifest.run);
+        }
         live.send_modify(|live| {
             live.state = Some(state.clone());
             (live.confirmed_at, live.problem, live.took) = (looked_at, None, took);
             live.states += 1;
         });
-        // The first answers need not wait for these.
-        self.builder.complete(&state).await
+        Ok(state)
     }
 
     /// The state as of now.
     pub async fn state(&self, former: Option<&State>) -> Result<State, LakeError> {
         let context = self.session.context()?;
         let as_of = now();
-        let snapshot = Snapshot::take(self.lake(), &context, &self.meaning).await?;
+        let snapshot = phase("take snapshot", Snapshot::take(self.lake(), &context, &self.meaning)).await?;
         // Alarms follow from the state, so its view of them would always be an old one.
         let wanted = VIEWS.into_iter().filter(|view| *view != "alarms").map(String::from).collect();
-        let views = Views::prepare(&context, &snapshot, &self.display, &wanted).await?;
+        let views = phase("merge", Views::prepare(&context, &snapshot, &self.display, &wanted)).await?;
+        // The state is linked to as a whole, so this is no phase of its own.
         self.builder.build(snapshot, views, as_of, former).await
     }
 

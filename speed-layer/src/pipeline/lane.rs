@@ -38,8 +38,10 @@ use crate::write::{Builder, Committer};
 mod worker;
 mod background;
 mod look_up;
+mod cycle;
 
 use background::{BackgroundResult, background_result};
+use cycle::Cycle;
 pub use worker::Worker;
 
 /// The greatest number of events handled at a time.
@@ -100,6 +102,8 @@ pub struct Lane {
     unreleased: Vec<Arc<Stream>>,
     drains: Vec<oneshot::Sender<()>>,
     since: Option<Instant>,
+    /// The span of the batch that is being built, from its first record on.
+    cycle: Option<Cycle>,
     /// How much earlier than usual the next commit is.
     early: Duration,
     oldest: Option<i64>,
@@ -161,6 +165,7 @@ impl Lane {
             unreleased: Vec::new(),
             drains: Vec::new(),
             since: None,
+            cycle: None,
             early: Duration::ZERO,
             oldest: None,
             oldest_in_commit: None,
@@ -294,7 +299,7 @@ impl Lane {
             LaneMessage::Event(Event::Started { stream, generation, position }) => {
                 self.ledger.started(&stream, generation, position, self.context.pin_first_start);
                 if self.ledger.is_open() {
-                    self.since.get_or_insert_with(Instant::now);
+                    self.begin_cycle();
                 }
             }
             LaneMessage::Event(Event::Passed { stream, generation, position }) => {
@@ -333,7 +338,7 @@ impl Lane {
         if let Some(Pass { stream, generation, position }) = pass {
             self.ledger.pass(&stream, generation, position);
             if self.ledger.is_open() {
-                self.since.get_or_insert_with(Instant::now);
+                self.begin_cycle();
             }
         }
     }
@@ -377,7 +382,7 @@ impl Lane {
         if taken.is_empty() {
             return Ok(());
         }
-        self.since.get_or_insert_with(Instant::now);
+        self.begin_cycle();
         self.show_oldest();
         let Some(mut builder) = self.builder.take() else { return Err(SpeedError::Ended("decoding")) };
         let metrics = self.context.metrics.clone();
@@ -404,9 +409,19 @@ impl Lane {
         // Parked chunks now belong to earlier starts, and would be dropped one by one.
         self.parking.clear();
         self.since = None;
+        if let Some(cycle) = self.cycle.take() {
+            cycle.fail(&"its records are dropped, and read again");
+        }
         self.oldest = None;
         self.show_oldest();
         self.unstarted = self.ledger.reset();
+    }
+
+    /// A batch begins, unless it has begun.
+    fn begin_cycle(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+        let kind = self.context.kind;
+        self.cycle.get_or_insert_with(|| Cycle::begin(kind));
     }
 
     /// Lets the source release the revoked streams that have nothing left to commit.

@@ -9,6 +9,8 @@ use adlake_domain::event::EventKind;
 use adlake_lake::{Advance, Appended, Appender, DataFile, Lake, LakeError, TableWriter, WriterSettings, failpoint};
 use arrow::datatypes::Field;
 use tokio::sync::Mutex;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::builder::Sealed;
 use super::known_dead::{KnownDead, known_dead};
@@ -118,7 +120,7 @@ impl Committer {
             for batch in &sealed.dead_letters {
                 writer.write(batch)?;
             }
-            let files = finish(writer).await?;
+            let files = finish(writer, DEAD_LETTERS).await?;
             bytes += files.iter().map(DataFile::bytes).sum::<u64>();
             count += files.len();
             // A process that commits only rows does not advance the dead letters' positions. So the
@@ -130,14 +132,15 @@ impl Committer {
             }
             appender.refresh().await?;
             failpoint::hit(failpoint::BEFORE_DEAD_LETTERS);
-            if let Appended::Superseded { .. } = appender.commit(files, dead_advances).await? {
+            let put = commit_span(DEAD_LETTERS);
+            if let Appended::Superseded { .. } = appender.commit(files, dead_advances).instrument(put).await? {
                 return Ok(Outcome::Superseded);
             }
             dead_conflicts = appender.take_conflicts();
             failpoint::hit(failpoint::AFTER_DEAD_LETTERS);
         }
         let files = match sealed.writer {
-            Some(writer) => finish(writer).await?,
+            Some(writer) => finish(writer, self.rows.table()).await?,
             None => Vec::new(),
         };
         bytes += files.iter().map(DataFile::bytes).sum::<u64>();
@@ -145,8 +148,13 @@ impl Committer {
         let uploaded = started.elapsed();
         // Others may have committed since. Reading that now avoids a PUT that fails.
         self.rows.refresh().await?;
-        match self.rows.commit(files, advances).await? {
+        let put = commit_span(self.rows.table());
+        match self.rows.commit(files, advances).instrument(put).await? {
             Appended::Committed { version } => {
+                let cycle = Span::current();
+                cycle.record("adlake.table.version", version);
+                cycle.record("adlake.files", count as u64);
+                cycle.record("adlake.bytes", bytes);
                 failpoint::hit(failpoint::BEFORE_ACKNOWLEDGE);
                 let (upload_ms, commit_ms) =
                     (uploaded.as_millis() as u64, (started.elapsed() - uploaded).as_millis() as u64);
@@ -166,10 +174,19 @@ impl Committer {
 
 /// Finishes the files and uploads them. The last pages are compressed here, which would block the
 /// runtime's threads.
-async fn finish(writer: TableWriter) -> Result<Vec<DataFile>, SpeedError> {
+async fn finish(writer: TableWriter, table: &str) -> Result<Vec<DataFile>, SpeedError> {
     let runtime = tokio::runtime::Handle::current();
+    let span = adlake_telemetry::span!("write files", adlake.table = table, adlake.files = Empty, adlake.bytes = Empty);
     let finished = tokio::task::spawn_blocking(move || runtime.block_on(writer.finish())).await;
-    Ok(finished.map_err(|_| SpeedError::Ended("writing files"))??)
+    let files = finished.map_err(|_| SpeedError::Ended("writing files"))??;
+    span.record("adlake.files", files.len() as u64);
+    span.record("adlake.bytes", files.iter().map(DataFile::bytes).sum::<u64>());
+    Ok(files)
+}
+
+/// The span of a commit to the log of a table.
+fn commit_span(table: &str) -> Span {
+    adlake_telemetry::span!("commit", adlake.table = table)
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// A header, by its name in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
     /// Checks the signature with another program.
     pub fn check_signature(&self, secret: &str) -> Result<()> {
         let header = self.headers.get("x-adlake-signature").context("no signature")?;

@@ -4,6 +4,8 @@ use adlake_lake::Lake;
 use adlake_speed_layer::replay::{ReplayOptions, ReplayReport, replay};
 use anyhow::Result;
 use clap::Args;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::filter::FilterOptions;
 use crate::commands::{ReportFormat, report};
@@ -39,7 +41,15 @@ impl Replay {
         let shown = |state: &ReplayReport| {
             watch.set_message(format!("{} letters, {} are rows now", state.letters, state.replayed));
         };
-        let done = replay(lake, &settings.speed(), options, &shown, cancel).await;
+        let span = adlake_telemetry::span!("replay dead letters", adlake.letters = Empty, adlake.replayed = Empty);
+        let done = replay(lake, &settings.speed(), options, &shown, cancel).instrument(span.clone()).await;
+        match &done {
+            Ok(done) => {
+                span.record("adlake.letters", done.letters);
+                span.record("adlake.replayed", done.replayed);
+            }
+            Err(error) => adlake_telemetry::fail(&span, error),
+        }
         watch.finish_and_clear();
         report(self.format, &done.map_err(speed_error)?, text)
     }

@@ -146,4 +146,28 @@ pub const KEYS: &[Key] = &[
         "alarms.cloudwatch.metrics_max",
         "How many groups that fire have a metric of their own. Each costs about $0.30 a month. 0: none.",
     ),
+    key("telemetry", "Traces, sent to an OpenTelemetry collector. See docs/tracing.md."),
+    key(
+        "telemetry.otlp_endpoint",
+        "The address of the collector (OTLP over HTTP), like http://localhost:4318. Empty: that of \
+         OTEL_EXPORTER_OTLP_ENDPOINT; without that, traces are off.",
+    ),
+    unset(
+        "telemetry.otlp_headers",
+        "Headers of each request: name=value, separated by commas. By default those of OTEL_EXPORTER_OTLP_HEADERS.",
+        "\"x-api-key=secret\"",
+    ),
+    key("telemetry.otlp_timeout", "The longest time for one request."),
+    key(
+        "telemetry.sample_ratio",
+        "The share of traces that is exported, from 0 to 1. Who calls with a trace decides for it.",
+    ),
+    key(
+        "telemetry.service_name",
+        "The name of the service. Empty: that of OTEL_SERVICE_NAME; without that, adlake- and the command.",
+    ),
+    key("telemetry.queue_spans_max", "How many spans may wait for their export. More are dropped, and counted."),
+    key("telemetry.batch_spans_max", "The most spans of one request."),
+    key("telemetry.export_interval", "How long a span waits for others at most before they are sent together."),
+    key("telemetry.flush_timeout", "How long a command that ends waits for the collector to take what is left."),
 ];

@@ -11,7 +11,7 @@ use adlake_domain::time;
 use adlake_lake::LakeError;
 use serde_json::{Map, Value, json};
 
-use super::{SinkError, Told, failed, name_of, parsed};
+use super::{SinkError, Told, name_of, parsed, sent};
 use crate::alarms::engine::{Alarm, Row, labels};
 use crate::answer::time_text;
 use crate::state::follow::now;
@@ -53,7 +53,7 @@ impl Alertmanager {
         for batch in batches {
             let body = Value::from(batch.to_vec()).to_string();
             let request = self.client.post(self.url.clone()).header("content-type", "application/json").body(body);
-            let response = request.send().await.map_err(failed)?;
+            let response = sent(request).await?;
             if !response.status().is_success() {
                 return Err(SinkError(format!("it answers {}", response.status())));
             }

@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{SinkError, Told, failed, name_of, parsed};
+use super::{SinkError, Told, name_of, parsed, sent};
 use crate::alarms::engine::{Row, RowState, labels};
 use crate::alarms::rule::Rule;
 use crate::alarms::settings::AlarmSettings;
@@ -50,7 +50,7 @@ impl Webhook {
         let signature = signature(self.secret.expose(), now() / 1_000_000, &body)?;
         let request = self.client.post(self.url.clone()).header("content-type", "application/json");
         let request = request.header(SIGNATURE, signature).header("idempotency-key", row.key());
-        let response = request.body(body).send().await.map_err(failed)?;
+        let response = sent(request.body(body)).await?;
         if response.status().is_success() {
             return Ok(1);
         }

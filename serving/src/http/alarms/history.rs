@@ -109,10 +109,7 @@ pub async fn series(
     let (names, catalogues) = (&server.names, &server.catalogues);
     let known_at = server.live.borrow().known_at(&state, now());
     let sampler = Sampler { state: &state, names, catalogues, now: known_at, has_running: true };
-    let work = async {
-        let _turn = server.lake_queries.acquire().await;
-        sampler.series(rule, &alarm.group, &incidents, hours).await
-    };
+    let work = server.in_turn(sampler.series(rule, &alarm.group, &incidents, hours));
     let points = server.in_time(work).await?.map_err(Problem::from)?;
     let shown = |point: Point| {
         let Point { at, judgement } = point;

@@ -10,7 +10,9 @@ use adlake_lake::Advance;
 use adlake_lake::error::chain;
 use rand::Rng;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
+use super::cycle::Cycle;
 use super::look_up::stored;
 use super::{Lane, show_spent};
 use crate::error::SpeedError;
@@ -33,6 +35,7 @@ pub(super) struct Batch {
     rejected: BTreeMap<String, u64>,
     misshapen: BTreeMap<String, u64>,
     started: Instant,
+    cycle: Cycle,
 }
 
 impl Lane {
@@ -46,6 +49,8 @@ impl Lane {
         let (Some(mut committer), Some(mut builder)) = (self.committer.take(), self.builder.take()) else {
             return Ok(());
         };
+        let cycle = self.cycle.take().unwrap_or_else(|| Cycle::begin(self.context.kind));
+        let encode = cycle.span().in_scope(|| adlake_telemetry::span!("encode"));
         let metrics = self.context.metrics.clone();
         let work = self.worker.run(move || {
             let started = Instant::now();
@@ -54,6 +59,7 @@ impl Lane {
             (builder, sealed)
         });
         let (builder, sealed) = work.await?;
+        drop(encode);
         self.builder = Some(builder);
         let mut sealed = sealed?;
         let spans = self.ledger.seal();
@@ -66,15 +72,18 @@ impl Lane {
         advances.extend(self.marks.seal(&spans));
         let dead_advances = dead_spans.iter().map(Span::advance).collect();
         let misshapen = std::mem::take(&mut sealed.misshapen);
-        let batch = Batch { spans, rows, rejected, misshapen, started: Instant::now() };
+        cycle.sealed(&spans, rows, rejected.values().sum());
+        let span = cycle.span();
+        let batch = Batch { spans, rows, rejected, misshapen, started: Instant::now(), cycle };
         self.oldest_in_commit = self.oldest.take();
         self.show_oldest();
         let metrics = self.context.metrics.clone();
-        self.background = Some(tokio::spawn(async move {
+        let work = async move {
             let result = committer.commit(sealed, advances, dead_advances).await;
             metrics.spent("commit", batch.started.elapsed());
             (committer, BackgroundResult::Committed(result, batch))
-        }));
+        };
+        self.background = Some(tokio::spawn(work.instrument(span)));
         Ok(())
     }
 
@@ -135,6 +144,9 @@ impl Lane {
         self.oldest_in_commit = None;
         self.show_oldest();
         let (kind, table) = (self.context.kind, self.context.kind.raw_table());
+        // What is logged and measured here belongs to the batch.
+        let span = batch.cycle.span();
+        let _entered = span.enter();
         match result {
             Ok(Outcome::Committed { bytes, files, conflicts }) => {
                 for (table, count) in conflicts {
@@ -157,11 +169,13 @@ impl Lane {
                     rows = batch.rows,
                     "another worker has committed these records; continuing from its position"
                 );
+                batch.cycle.fail(&"superseded: another worker has committed these records");
                 self.context.metrics.superseded(kind);
                 self.start_again();
                 Ok(())
             }
             Err(error) if error.is_retryable() => {
+                batch.cycle.fail(&chain(&error));
                 if self.context.stopping.is_cancelled() {
                     return Err(SpeedError::Unfinished(format!("{table}: {}", chain(&error))));
                 }
@@ -171,7 +185,10 @@ impl Lane {
                 self.start_again();
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                batch.cycle.fail(&chain(&error));
+                Err(error)
+            }
         }
     }
 }
