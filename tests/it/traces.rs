@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use adlake_tests::adlake::Adlake;
+use adlake_tests::kafka::{Broker, unique};
 use adlake_tests::{readers, setup, wait};
 use anyhow::{Context, Result, ensure};
 use reqwest::Client;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::collector::{Collector, Span};
+use crate::ingest_kafka::impressions;
 use crate::serve::{Server, config, ingest};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -304,5 +306,36 @@ async fn ingest_has_exemplars_and_an_error_is_the_status_of_its_span() -> Result
     let run = collector.span("a failed run", |span| span.name == "batch run" && span.failure.is_some()).await?;
     let failed_below = collector.children(&run).into_iter().filter(|span| span.failure.is_some());
     assert!(failed_below.count() > 0, "{run:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_from_kafka_names_its_topic_and_positions() -> Result<()> {
+    let (collector, broker) = (Collector::start().await?, Broker::shared());
+    let (topic, group) = (unique("traced"), unique("group"));
+    broker.create_topic(&topic, 1)?;
+    broker.produce(&topic, Some(0), impressions(0, 1_000))?;
+    let kafka = format!("[kafka]\nbrokers = \"{}\"\ngroup = \"{group}\"\n", broker.bootstrap());
+    let topics = ["impressions", "interactions", "bid_requests"].map(|kind| {
+        let topic = if kind == "impressions" { topic.as_str() } else { "" };
+        format!("[sources.{kind}]\ntopic = \"{topic}\"\n")
+    });
+    let (_folder, adlake) = site(&(telemetry(&collector.address, "") + &kafka + &topics.concat()))?;
+    adlake.ok(["ingest", "kafka", "--until-end", "--quiet"]);
+    let rows = |span: &Span| span.attributes.get("adlake.rows").and_then(Value::as_i64);
+    let is_batch = |span: &Span| span.name == "ingest raw/impressions" && rows(span) > Some(0);
+    let batch = collector.span("a batch", is_batch).await?;
+    let names = ["messaging.system", "messaging.destination.name", "messaging.destination.partition.id"];
+    let values = names.map(|name| batch.attributes[name].clone());
+    assert_eq!(values, [json!("kafka"), json!(topic), json!("0")]);
+    // Together the batches are all records, whatever they are cut into.
+    let batches = collector.spans().into_iter().filter(|span| span.name == "ingest raw/impressions");
+    let sums = batches.fold((0, 0), |(rows, dead), span| {
+        let number = |name: &str| span.attributes.get(name).and_then(Value::as_i64).unwrap_or_default();
+        (rows + number("adlake.rows"), dead + number("adlake.dead_letters"))
+    });
+    assert_eq!(sums, (990, 10));
+    let positions = batch.attributes["adlake.positions"].as_str().context("no positions")?;
+    assert!(positions.starts_with(&format!("{topic}/0 ")), "{positions}");
     Ok(())
 }
