@@ -135,7 +135,7 @@ async fn requests(
         async move {
             let mut response = answer.await?;
             if let Some(rest) = rest
-                && !rest.is_read().await
+                && !rest.read_out().await
             {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

@@ -74,7 +74,7 @@ pub fn lend(request: hyper::Request<Incoming>) -> (Request, Option<Rest<Incoming
 
 impl<B: Body<Data = Bytes> + Unpin> Rest<B> {
     /// Reads what is left, if it is not too much. False if the connection has to end.
-    pub async fn is_read(self) -> bool {
+    pub async fn read_out(self) -> bool {
         let body = self.back.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut body) = body else { return false };
         if body.is_end_stream() {
@@ -131,7 +131,7 @@ mod tests {
     async fn is_read(left: usize, length: usize, ends: bool, is_awaited: bool) -> bool {
         let back = Arc::new(Mutex::new(None));
         drop(Lent { inner: Some(Frames { left, length, ends }), back: back.clone() });
-        Rest { back, is_awaited }.is_read().await
+        Rest { back, is_awaited }.read_out().await
     }
 
     #[tokio::test]
