@@ -31,7 +31,27 @@ struct Open {
     context: SpanContext,
     /// `None`: it is not exported.
     record: Option<Box<Record>>,
-    began: Instant,
+    clock: Clock,
+}
+
+/// A moment by both clocks. The spans below a span tell the time by the same moment, so that none
+/// seems to end after the one around it, whatever happens to the system's time meanwhile.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    nanos: u64,
+    at: Instant,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { nanos: since_epoch.as_nanos() as u64, at: Instant::now() }
+    }
+
+    /// Nanoseconds since 1970.
+    fn now(&self) -> u64 {
+        self.nanos + self.at.elapsed().as_nanos() as u64
+    }
 }
 
 impl TraceLayer {
@@ -57,22 +77,23 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TraceLayer {
         let Some(span) = context.span(id) else { return };
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        let outer = span.parent().and_then(|parent| parent.extensions().get::<Open>().map(|open| open.context));
-        let parent = fields.parent.or(outer);
+        let outer =
+            span.parent().and_then(|parent| parent.extensions().get::<Open>().map(|open| (open.context, open.clock)));
+        let clock = outer.map_or_else(Clock::start, |(_, clock)| clock);
+        let parent = fields.parent.or(outer.map(|(context, _)| context));
         let mut random = rand::rng();
         let trace_id = parent.map_or_else(|| random.random_range(1..=u128::MAX), |parent| parent.trace_id);
         // The trace is exported as a whole or not at all: the parent decides.
         let is_sampled = parent.map_or_else(|| self.samples(trace_id), |parent| parent.is_sampled);
         let own = SpanContext { trace_id, span_id: random.random_range(1..=u64::MAX), is_sampled };
         let record = is_sampled.then(|| {
-            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let mut record = Box::new(Record {
                 context: own,
                 parent: parent.map(|parent| parent.span_id),
                 is_parent_remote: fields.parent.is_some(),
                 name: attributes.metadata().name().to_owned(),
                 kind: Kind::default(),
-                from: since_epoch.as_nanos() as u64,
+                from: clock.now(),
                 to: 0,
                 attributes: Vec::new(),
                 links: Vec::new(),
@@ -82,7 +103,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TraceLayer {
             fields.write(&mut record);
             record
         });
-        span.extensions_mut().insert(Open { context: own, record, began: Instant::now() });
+        span.extensions_mut().insert(Open { context: own, record, clock });
     }
 
     fn on_record(&self, id: &Id, values: &tracing::span::Record<'_>, context: Context<'_, S>) {
@@ -107,10 +128,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TraceLayer {
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let Some(span) = context.span(&id) else { return };
-        let Some(Open { record: Some(mut record), began, .. }) = span.extensions_mut().remove::<Open>() else {
+        let Some(Open { record: Some(mut record), clock, .. }) = span.extensions_mut().remove::<Open>() else {
             return;
         };
-        record.to = record.from + began.elapsed().as_nanos() as u64;
+        record.to = clock.now();
         if self.ended.try_send(*record).is_err() {
             counts::dropped(1);
         }
