@@ -64,7 +64,7 @@ fn a_run_that_fails_an_expectation_is_not_published() -> Result<()> {
         seen.iter().filter(is_result).map(|seen| format!("{seen:?}")).collect::<Vec<_>>()
     };
     let every_row = of_batch(as_every_reader_sees(&path("lake")));
-    ensure!(every_row.len() == 7, "{every_row:?}");
+    ensure!(every_row.len() == 8, "{every_row:?}");
 
     // The rows are in the lake, and in the merged answers. They are not in the batch tables.
     fs::write(path("bad.json"), impressions("<b>blocked</b>", 10..13))?;
