@@ -19,12 +19,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use adlake_lake::LakeError;
+use adlake_lake::error::chain;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use self::rates::Rates;
 use crate::question::{Condition, Dimension};
-use crate::state::follow::chain;
 
 /// What every key begins with, so that it is known for one where it should not be.
 const PREFIX: &str = "adlk_";

@@ -1,5 +1,6 @@
 //! Who is known: the keys and the users of the files, read again when the files change.
 
+use adlake_lake::error::chain;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -10,7 +11,6 @@ use super::sessions::{Method, Session};
 use super::settings::Ways;
 use super::users::Users;
 use super::{Keys, KeysError, Principal};
-use crate::state::follow::chain;
 
 /// How often the files are looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);

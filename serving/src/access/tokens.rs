@@ -238,7 +238,7 @@ impl Tokens {
         match &self.origin {
             Origin::File(file) => tokio::fs::read(file).await.map_err(|error| error.to_string()),
             Origin::Url(client, url) => {
-                let failed = |error: reqwest::Error| crate::state::follow::chain(&error);
+                let failed = |error: reqwest::Error| adlake_lake::error::chain(&error);
                 let mut response = client.get(url).send().await.map_err(failed)?;
                 if !response.status().is_success() {
                     return Err(format!("the answer is {}", response.status()));

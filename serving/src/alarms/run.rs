@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use adlake_lake::error::chain;
 use adlake_lake::lease::Lease;
 use adlake_lake::session::SessionSettings;
 use adlake_lake::{Lake, LakeError};
@@ -26,7 +27,7 @@ use super::settings::AlarmSettings;
 use super::sinks::{self, SinkTask};
 use crate::metrics::Catalogues;
 use crate::state::State;
-use crate::state::follow::{Live, chain, now};
+use crate::state::follow::{Live, now};
 use crate::state::names::Names;
 
 /// The most troubles of one evaluation whose cause is looked for.

@@ -109,7 +109,7 @@ async fn sent(mut request: reqwest::RequestBuilder) -> Result<reqwest::Response,
 
 /// Why a request failed, without the address, which may hold a secret.
 fn failed(error: reqwest::Error) -> SinkError {
-    SinkError(crate::state::follow::chain(&error.without_url()))
+    SinkError(adlake_lake::error::chain(&error.without_url()))
 }
 
 impl Sink {

@@ -1,12 +1,12 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use adlake_lake::error::chain;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
 use crate::answer::AnswerError;
 use crate::question::Invalid;
-use crate::state::follow::chain;
 
 /// Why a request is not answered.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use adlake_domain::catalogue;
 use adlake_domain::settings::{Display, Meaning};
+use adlake_lake::error::chain;
 use adlake_lake::session::SessionSettings;
 use adlake_lake::snapshot::Snapshot;
 use adlake_lake::views::{VIEWS, Views};
@@ -209,17 +210,6 @@ impl Follower {
 /// Now, in microseconds.
 pub fn now() -> i64 {
     chrono::Utc::now().timestamp_micros()
-}
-
-/// An error with its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ async fn client() -> Client {
 }
 
 fn problem(error: &(dyn std::error::Error + 'static)) -> SinkError {
-    SinkError(crate::state::follow::chain(error))
+    SinkError(adlake_lake::error::chain(error))
 }
 
 fn dimension(name: &str, value: &str) -> Dimension {
