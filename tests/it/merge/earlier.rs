@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use adlake_batch_layer::Plan;
 use adlake_domain::batch_schema::wide;
 use adlake_domain::catalogue::{self, Table};
 use adlake_domain::event::EventKind;
@@ -19,6 +20,38 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use deltalake::DeltaTable;
 
 use super::lake::TestLake;
+
+fn source(offset: i64) -> Source {
+    Source { topic: "topic".to_string(), partition: 0, offset }
+}
+
+fn text(value: &str) -> Option<String> {
+    Some(value.to_string())
+}
+
+fn impression(id: &str, user: &str, time: i64, offset: i64) -> RawImpression {
+    RawImpression {
+        impression_id: text(id),
+        user_id: text(user),
+        campaign_id: text("c1"),
+        event_time: time,
+        enriched_cost_micros: Some(5),
+        source: source(offset),
+        ..RawImpression::default()
+    }
+}
+
+fn click(id: &str, user: &str, time: i64, offset: i64) -> RawInteraction {
+    RawInteraction {
+        event_id: text(id),
+        user_id: text(user),
+        campaign_id: text("c1"),
+        conversion_type: text("click"),
+        event_time: time,
+        source: source(offset),
+        ..RawInteraction::default()
+    }
+}
 
 /// The schema as the first adlake had it: 64 bits for every sum, and whole seconds.
 fn earlier_schema(table: &Table) -> SchemaRef {
@@ -68,27 +101,8 @@ async fn what_an_earlier_adlake_has_published_is_not_merged_with_and_is_replaced
     let (meaning, reference) = (Meaning::default(), ReferenceData::variant(0));
     let mut lake = TestLake::create_in(folder, &meaning).await.unwrap();
     lake.load(&reference).await.unwrap();
-    let source = |offset| Source { topic: "topic".to_string(), partition: 0, offset };
-    let text = |value: &str| Some(value.to_string());
-    let impression = RawImpression {
-        impression_id: text("i1"),
-        user_id: text("u1"),
-        campaign_id: text("c1"),
-        event_time: START,
-        enriched_cost_micros: Some(5),
-        source: source(1),
-        ..RawImpression::default()
-    };
-    let click = RawInteraction {
-        event_id: text("e1"),
-        user_id: text("u1"),
-        campaign_id: text("c1"),
-        conversion_type: text("click"),
-        event_time: START + 1_500_001,
-        source: source(2),
-        ..RawInteraction::default()
-    };
-    let rows = Rows { impressions: vec![impression], interactions: vec![click], ..Rows::default() };
+    let impressions = vec![impression("i1", "u1", START, 1)];
+    let rows = Rows { impressions, interactions: vec![click("e1", "u1", START + 1_500_001, 2)], ..Rows::default() };
     lake.append(&rows).await.unwrap();
     let mut versions = std::collections::BTreeMap::new();
     for kind in EventKind::ALL {
@@ -119,8 +133,7 @@ async fn what_an_earlier_adlake_has_published_is_not_merged_with_and_is_replaced
     // No rows have arrived since, but the rules have changed.
     lake.batch(false).await.unwrap();
     super::check(&lake, &input, &VIEWS).await.unwrap();
-    let context = SessionSettings::default().context().unwrap();
-    let published = Manifest::latest(lake.lake(), &context).await.unwrap().unwrap();
+    let published = published(&lake).await;
     assert_eq!((published.run, published.revision), (2, REVISION));
     let covered = lake.query("SELECT count(published_version) AS n FROM freshness").await.unwrap();
     assert_eq!(covered.rows[0]["n"], Value::Int(3));
@@ -131,4 +144,51 @@ async fn what_an_earlier_adlake_has_published_is_not_merged_with_and_is_replaced
     assert!(now.field_with_name("seconds_to_click_micros").is_ok() && now.field_with_name("seconds_to_click").is_err());
     let then = columns_of(&lake, catalogue::CAMPAIGN_HOURLY, 0).await;
     assert_eq!(*then.field_with_name("cost_micros").unwrap().data_type(), DataType::Int64);
+}
+
+/// The newest published run.
+async fn published(lake: &TestLake) -> Manifest {
+    let context = SessionSettings::default().context().unwrap();
+    Manifest::latest(lake.lake(), &context).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_the_table_of_users_is_merged_and_the_next_one_has_it() {
+    let (meaning, reference) = (Meaning::default(), ReferenceData::variant(0));
+    let mut lake = TestLake::create(&meaning).await.unwrap();
+    lake.load(&reference).await.unwrap();
+    let second = 1_000_000;
+    let mut all = Rows {
+        impressions: vec![impression("i1", "u1", START, 1), impression("i2", "u2", START + 9 * second, 2)],
+        interactions: vec![click("e1", "u1", START + 2 * second, 3)],
+        ..Rows::default()
+    };
+    lake.append(&all).await.unwrap();
+    lake.batch(false).await.unwrap();
+
+    // The same run, as an adlake has published it that did not write the table.
+    let mut earlier = published(&lake).await;
+    assert!(earlier.versions.remove(catalogue::USER_SEGMENTS).is_some());
+    let run = earlier.run;
+    (earlier.run, earlier.run_id) = (run + 1, "earlier".to_string());
+    earlier.publish(lake.lake(), Some(run)).await.unwrap();
+    super::check(&lake, &super::input(&all, &reference, &meaning), &VIEWS).await.unwrap();
+
+    // An earlier copy takes the first event from one user and gives it to another.
+    let later = Rows {
+        impressions: vec![impression("i1", "u3", START - second, 0), impression("i3", "u2", START + second, 4)],
+        interactions: vec![click("e2", "u2", START + 10 * second, 5)],
+        ..Rows::default()
+    };
+    lake.append(&later).await.unwrap();
+    all.extend(&later);
+    let input = super::input(&all, &reference, &meaning);
+    super::check(&lake, &input, &VIEWS).await.unwrap();
+
+    // The run after it adds to what was published, and makes the table of all users.
+    let done = lake.run_during(false, &Rows::default()).await.unwrap();
+    assert!(matches!(done.plan, Plan::Incremental { .. }), "{:?}", done.plan);
+    assert!(published(&lake).await.version(catalogue::USER_SEGMENTS).is_some());
+    super::check(&lake, &input, &VIEWS).await.unwrap();
+    super::check_runs(&mut lake).await.unwrap();
 }
