@@ -183,6 +183,13 @@ impl<'a> Merge<'a> {
         Ok(rows.count > 0)
     }
 
+    /// Whether events of these kinds have come or gone. If not, nothing that is made from them
+    /// alone has changed, and no plan has to tell: planning takes longer than most answers.
+    fn has_changed(&self, kinds: &[EventKind]) -> bool {
+        let changes = kinds.iter().flat_map(|kind| ["new", "replaced"].map(|what| format!("{what}_{}", kind.table())));
+        changes.into_iter().any(|name| self.has_rows(&name))
+    }
+
     fn has_rows(&self, name: &str) -> bool {
         self.filled.lock().is_ok_and(|filled| filled.contains(name))
     }

@@ -20,6 +20,14 @@ impl Merge<'_> {
     /// Registers `merged_attributions`.
     pub(super) async fn merge_attributions(&self) -> Result<(), LakeError> {
         self.register_published("published_attributions", catalogue::ATTRIBUTIONS, attributions_schema()).await?;
+        if !self.has_changed(&[EventKind::Impression, EventKind::Interaction]) {
+            for side in ["before", "after"] {
+                self.plans.register_empty(&format!("interactions_{side}"), event_schema(EventKind::Interaction))?;
+                self.plans.register_empty(&format!("attributions_{side}"), attributions_schema())?;
+            }
+            self.plans.define("merged_attributions", "SELECT * FROM published_attributions").await?;
+            return Ok(());
+        }
         let changed = "SELECT user_id, event_time FROM new_impressions \
                        UNION ALL SELECT user_id, event_time FROM replaced_impressions \
                        UNION ALL SELECT user_id, event_time FROM new_interactions \

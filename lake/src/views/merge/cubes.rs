@@ -3,6 +3,7 @@
 
 use adlake_domain::batch_schema::{campaign_hourly_schema, campaign_reach_schema, campaign_rollup_schema};
 use adlake_domain::catalogue;
+use adlake_domain::event::EventKind;
 use adlake_domain::kpi;
 
 use super::Merge;
@@ -30,13 +31,19 @@ fn changes(dimensions: &[&str]) -> String {
     format!("{} UNION ALL {}", cubes::contributions(&new, 1, dimensions), cubes::contributions(&old, -1, dimensions))
 }
 
+fn hourly_changes() -> String {
+    cubes::hourly(&changes(&kpi::DIMENSIONS), &kpi::DIMENSIONS)
+}
+
 impl Merge<'_> {
     /// Registers `merged_hourly`.
     pub(super) async fn merge_hourly(&self) -> Result<(), LakeError> {
         let schema = campaign_hourly_schema();
         self.register_published("published_hourly", catalogue::CAMPAIGN_HOURLY, schema.clone()).await?;
-        let changes = cubes::hourly(&changes(&kpi::DIMENSIONS), &kpi::DIMENSIONS);
-        let merged = if self.materialize("hourly_changes", &changes, Some(schema)).await? {
+        let merged = if !self.has_changed(&EventKind::ALL) {
+            self.plans.register_empty("hourly_changes", schema)?;
+            "SELECT * FROM published_hourly"
+        } else if self.materialize("hourly_changes", &hourly_changes(), Some(schema)).await? {
             "SELECT * FROM published_hourly UNION ALL SELECT * FROM hourly_changes"
         } else {
             "SELECT * FROM published_hourly"
@@ -56,7 +63,9 @@ impl Merge<'_> {
             (self.has_rows("hourly_changes"), "hourly_changes")
         } else {
             let changes = cubes::hourly(&changes(&["campaign_id"]), &["campaign_id"]);
-            (self.materialize("rollup_changes", &changes, Some(schema.clone())).await?, "rollup_changes")
+            let table = "rollup_changes";
+            let has_changed = self.has_changed(&EventKind::ALL);
+            (has_changed && self.materialize(table, &changes, Some(schema.clone())).await?, table)
         };
         let merged = if changed {
             format!("SELECT {columns} FROM published_rollup UNION ALL SELECT {columns} FROM {table}")
@@ -71,7 +80,11 @@ impl Merge<'_> {
     pub(super) async fn merge_reach(&self) -> Result<(), LakeError> {
         self.register_published("published_reach", catalogue::CAMPAIGN_REACH, campaign_reach_schema()).await?;
         let schema = Some(campaign_reach_schema());
-        self.materialize("new_reach", &cubes::reach("new_impressions"), schema.clone()).await?;
+        if self.has_changed(&[EventKind::Impression]) {
+            self.materialize("new_reach", &cubes::reach("new_impressions"), schema.clone()).await?;
+        } else {
+            self.plans.register_empty("new_reach", campaign_reach_schema())?;
+        }
         // A group of which each replaced impression has a new one of the same user has lost nobody.
         let group = "SELECT report_day(event_time) AS day, campaign_id, user_id FROM";
         let lost = format!(

@@ -3,6 +3,7 @@
 
 use adlake_domain::batch_schema::user_segments_schema;
 use adlake_domain::catalogue;
+use adlake_domain::event::EventKind;
 
 use super::Merge;
 use crate::error::LakeError;
@@ -32,7 +33,8 @@ impl Merge<'_> {
             signed("-"),
             actions("replaced_impressions", "interactions_before", "attributions_before"),
         );
-        if !self.materialize("user_changes", &changes, None).await? {
+        let has_changed = self.has_changed(&[EventKind::Impression, EventKind::Interaction]);
+        if !(has_changed && self.materialize("user_changes", &changes, None).await?) {
             self.plans.define("merged_users", &format!("SELECT {columns} FROM published_users")).await?;
             return Ok(());
         }
