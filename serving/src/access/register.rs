@@ -1,10 +1,10 @@
 //! Who is known: the keys and the users of the files, read again when the files change.
 
-use adlake_lake::error::chain;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use adlake_lake::error::chain;
 use tokio_util::sync::CancellationToken;
 
 use super::sessions::{Method, Session};
